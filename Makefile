@@ -1,0 +1,115 @@
+# Every target sets up what it needs; a second run finds it done. `make` alone shows the list.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+SHELL := /bin/sh
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+LOCK := requirements/run.txt requirements/build.txt
+SEEDS ?= 200
+ARGS ?=
+export N TEXT
+
+RUN_READY := $(VENV)/.run-ready
+DEV_READY := $(VENV)/.dev-ready
+DOCS_READY := $(VENV)/.docs-ready
+PACKAGE_READY := $(VENV)/.package-ready
+TESTS := $(BIN)/pytest -n 2 --dist loadgroup
+
+.PHONY: help setup run demo fix check test test-all chaos crash simulate bench docs change release lock clean clis
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(DEV_READY) $(PACKAGE_READY) ## make .venv with the locked tools and this package
+
+run: $(RUN_READY) $(PACKAGE_READY) ## start a hub on this machine (ARGS= goes to `agentcom hub run`)
+	@$(BIN)/agentcom hub run $(ARGS)
+
+demo: $(RUN_READY) $(PACKAGE_READY) ## hub, three agents, a real git repository, one agent killed on purpose
+	@$(BIN)/agentcom demo $(ARGS)
+
+fix: setup ## format, and repair what ruff can repair
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: setup ## the static gate: format, lint, imports, types, tidiness
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_tidy.py
+
+test: clis ## every test but the slow ones (ARGS= goes to pytest)
+	$(TESTS) -m "not slow" $(ARGS)
+
+test-all: clis ## every test
+	$(TESTS) $(ARGS)
+
+chaos: setup ## break a running fleet on purpose and count what was lost
+	$(BIN)/agentcom chaos $(ARGS)
+
+crash: setup ## the tests that kill processes and cut power
+	$(BIN)/pytest -k crash $(ARGS)
+
+simulate: setup ## SEEDS=200 simulated fleets, each repeatable by its seed
+	$(BIN)/agentcom simulate --seeds $(SEEDS) $(ARGS)
+
+bench: setup ## measure the hub on this machine
+	$(BIN)/agentcom bench $(ARGS)
+
+docs: setup $(DOCS_READY) ## build the documentation into site/
+	$(BIN)/zensical build --clean --strict
+
+change: setup ## add a changelog fragment: N=slug.fixed TEXT="what a user sees"
+	@test -n "$$N" -a -n "$$TEXT" || { echo 'usage: make change N=slug.fixed TEXT="what a user sees"'; exit 2; }
+	$(BIN)/towncrier create --content "$$TEXT" "$$N.md"
+
+release: check test-all ## build the changelog and the distributions; then commit, tag, publish
+	$(BIN)/towncrier build --yes
+	$(BIN)/python -m build --no-isolation
+
+lock: setup ## write requirements/*.txt anew from pyproject.toml and requirements/*.in
+	$(BIN)/python requirements/lock.py $(ARGS)
+
+clean: ## remove all that was made here
+	rm -rf $(VENV) .agent-clis build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	find . "(" -name __pycache__ -o -name .ruff_cache ")" -type d -prune -exec rm -rf {} +
+
+clis: setup ## install the agents' own programs for the tests that drive them
+	@if [ -f tests/tools/install_clis.py ]; then \
+	  $(BIN)/python tests/tools/install_clis.py || echo "agent programs are not complete: their tests will be skipped"; \
+	fi
+
+$(BIN)/python:
+	@echo "Setting up in $(VENV) (once) ..."
+	@for python in $(PYTHON) python3.14 python3.13 python3.12 python3.11; do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    "$$python" -m venv $(VENV) && exit 0; \
+	    rm -rf $(VENV); echo "error: $$python has no venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; \
+	  fi; \
+	done; \
+	echo "error: AgentCom needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version 2>&1`" >&2; \
+	echo "       install one, or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 1
+
+$(RUN_READY): $(LOCK) | $(BIN)/python
+	@echo "Installing what AgentCom runs on ..."
+	@$(PIP) install --no-compile --require-hashes -r requirements/run.txt -r requirements/build.txt
+	@touch $@
+
+$(DEV_READY): requirements/dev.txt $(LOCK) | $(BIN)/python
+	@echo "Installing the tools of the gate and the tests ..."
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@ $(RUN_READY)
+
+$(DOCS_READY): requirements/docs.txt | $(BIN)/python
+	@echo "Installing the documentation builder ..."
+	@$(PIP) install --require-hashes -r requirements/docs.txt
+	@touch $@
+
+$(PACKAGE_READY): pyproject.toml $(RUN_READY)
+	@echo "Installing agentcom from this folder ..."
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,1 @@
+"""Decisions: pure functions over values. Start at tasks.py, then pool.py."""

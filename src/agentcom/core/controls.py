@@ -1,0 +1,223 @@
+"""What people ask of tasks, agents and machines."""
+
+from collections.abc import Sequence
+from typing import Final, assert_never
+
+import msgspec
+
+from agentcom.core import facts, intake, moves
+from agentcom.core.effects import CloseConnection, Stop
+from agentcom.core.facts import Fact
+from agentcom.core.turn import Turn
+from agentcom.core.view import PoolView
+from agentcom.model.agent import Machine
+from agentcom.model.batch import Table, edge_key, result_key
+from agentcom.model.errors import IllegalTransition, NameTaken, NotAllowed, NotFound
+from agentcom.model.event import EventKind
+from agentcom.model.identity import Role
+from agentcom.model.ids import MachineId, TaskId
+from agentcom.model.replies import Done, Reply, TaskChanged
+from agentcom.model.result import ResultStatus
+from agentcom.model.task import (
+    LandPolicy,
+    StopReason,
+    Task,
+    TaskBody,
+    TaskState,
+    Wait,
+)
+
+replace: Final = msgspec.structs.replace
+
+CLOSE_REVOKED: Final = 4401
+"""WebSocket close code: this identity is no longer known."""
+
+Control = (
+    facts.Cancel
+    | facts.Retry
+    | facts.Adopt
+    | facts.PauseAgent
+    | facts.DrainMachine
+    | facts.RemoveMachine
+    | facts.Enrol
+)
+
+
+def wanted(
+    view: PoolView, fact: Fact, body: facts.Cancel | facts.Explain | facts.Retry | facts.Adopt
+) -> Sequence[tuple[Table, str]]:
+    """Return the rows of a task that is no longer live, and of what it depended on."""
+    keys: list[tuple[Table, str]] = []
+    if body.task not in view.tasks:
+        keys.append((Table.TASK, body.task))
+    if isinstance(body, facts.Retry | facts.Adopt):
+        keys.append((Table.BODY, body.task))
+        spec = fact.found.get((Table.BODY, body.task))
+        if isinstance(spec, TaskBody):
+            needs = [TaskId(dependency.task) for dependency in spec.spec.depends_on]
+            keys += [(Table.TASK, on) for on in needs if on not in view.tasks]
+    if isinstance(body, facts.Adopt):
+        keys.append((Table.RESULT, result_key(body.task, body.fence, body.machine)))
+    return keys
+
+
+def control(turn: Turn, fact: Fact, body: Control) -> Reply:
+    """Do what a person asked; raises what the act raises."""
+    match body:
+        case facts.Cancel():
+            return TaskChanged(_cancel(turn, fact, body))
+        case facts.Retry():
+            return TaskChanged(_retry(turn, fact, body.task))
+        case facts.Adopt():
+            return TaskChanged(_adopt(turn, fact, body))
+        case facts.PauseAgent():
+            return _pause(turn, body)
+        case facts.DrainMachine():
+            return _drain(turn, body)
+        case facts.RemoveMachine():
+            return _remove(turn, body.machine)
+        case facts.Enrol():
+            return _enrol(turn, body)
+        case _:
+            assert_never(body)
+
+
+def find(turn: Turn, fact: Fact, task_id: TaskId) -> Task:
+    """Return a live or stored task of the asker's project; raises `NotFound`."""
+    row = turn.view.tasks.get(task_id) or fact.found.get((Table.TASK, task_id))
+    if not isinstance(row, Task) or row.project != fact.actor.project:
+        raise NotFound(f"there is no task {task_id}")
+    return row
+
+
+def _own(fact: Fact, task: Task) -> None:
+    if fact.actor.role is Role.SUBMITTER and task.submitter != fact.actor.user:
+        raise NotFound(f"there is no task {task.id}")
+
+
+def _cancel(turn: Turn, fact: Fact, body: facts.Cancel) -> Task:
+    task = find(turn, fact, body.task)
+    _own(fact, task)
+    if task.state is TaskState.CANCELLED:
+        return task
+    if not task.state.held:
+        return turn.move(task, moves.Cancelled(), EventKind.CANCELLED, body.reason)
+    after = turn.move(
+        task, moves.StopAsked(StopReason.CANCELLED), EventKind.STOP_ASKED, body.reason
+    )
+    assert after.machine is not None
+    turn.effects.append(Stop(after.machine, after.id, after.fence, after.stop_reason))
+    return after
+
+
+def _retry(turn: Turn, fact: Fact, task_id: TaskId) -> Task:
+    task = find(turn, fact, task_id)
+    _own(fact, task)
+    if task.state is TaskState.WAITING and task.wait in (Wait.RETRY, Wait.QUOTA, Wait.APPROVAL):
+        return _reopen(turn, fact, task, moves.Reopened())
+    if task.state not in (TaskState.FAILED, TaskState.CANCELLED):
+        raise IllegalTransition(task.state.value, "retry")
+    return _reopen(turn, fact, task, moves.Reopened())
+
+
+def _adopt(turn: Turn, fact: Fact, body: facts.Adopt) -> Task:
+    """Take a kept result as the task's: complete it, or send its commit to land."""
+    task = find(turn, fact, body.task)
+    if task.state is TaskState.COMPLETED or task.state.held:
+        raise IllegalTransition(task.state.value, "adopt")
+    kept = facts.kept(fact.found, result_key(body.task, body.fence, body.machine))
+    if kept is None:
+        raise NotFound(f"there is no kept result of attempt {body.fence.attempt}")
+    result = kept.result
+    if result.commit is None and result.status is not ResultStatus.DONE:
+        raise NotFound("that result has no commit to adopt")
+    applied = replace(kept, applied=True, version=kept.version + 1)
+    key = result_key(kept.task, kept.fence, kept.machine)
+    turn.write(Table.RESULT, key, applied, old=kept.version)
+    if result.land is LandPolicy.MERGE and result.land_key and result.commit:
+        landing = moves.Reopened(result.commit, result.branch, result.base_commit, result.land_key)
+        return _reopen(turn, fact, task, landing)
+    verified = result.report is not None and result.report.verified
+    done = moves.Completed(result.commit, result.branch, verified)
+    return turn.move(task, done, EventKind.ADOPTED)
+
+
+def _reopen(turn: Turn, fact: Fact, task: Task, event: moves.Reopened) -> Task:
+    view = turn.view
+    if task.unique_key is not None and task.id not in view.tasks:
+        if task.unique_key in view.unique:
+            raise NotAllowed(f"task {view.unique[task.unique_key]} has its unique key now")
+        view.put(view.unique, task.unique_key, task.id)
+    body = fact.found.get((Table.BODY, task.id))
+    edges = list(view.edges.get(task.id, {}).values())
+    if isinstance(body, TaskBody) and task.id not in view.edges:
+        edges = [intake.edge_to(turn, fact, task.id, on) for on in body.spec.depends_on]
+        for edge in edges:
+            turn.write(Table.EDGE, edge_key(edge.task, edge.on), edge, old=None)
+            if not edge.met:
+                view.put(view.dependants.setdefault(edge.on, {}), task.id, None)
+        if edges:
+            view.put(view.edges, task.id, {edge.on: edge for edge in edges})
+    if event.commit is None and not all(edge.met for edge in edges):
+        event = moves.Reopened(blocked=True)
+    return turn.move(task, event, EventKind.REOPENED)
+
+
+def _pause(turn: Turn, body: facts.PauseAgent) -> Done:
+    view = turn.view
+    agent = view.agents.get(body.agent)
+    if agent is None:
+        raise NotFound(f"there is no agent {body.agent}")
+    after = replace(agent, paused=body.paused, version=agent.version + 1)
+    turn.write(Table.AGENT, agent.id, after, old=agent.version)
+    view.put(view.agents, agent.id, after)
+    view.refresh(agent.id)
+    turn.ready(agent.id)
+    return Done("paused" if body.paused else "resumed")
+
+
+def _drain(turn: Turn, body: facts.DrainMachine) -> Done:
+    machine = _machine(turn, body.machine)
+    change(turn, replace(machine, draining=body.draining, version=machine.version + 1), machine)
+    return Done("draining" if body.draining else "resumed")
+
+
+def _remove(turn: Turn, machine_id: MachineId) -> Done:
+    """Take a machine out: it gets nothing new, and what it holds is revoked."""
+    view = turn.view
+    machine = _machine(turn, machine_id)
+    change(turn, replace(machine, removed=True, version=machine.version + 1), machine)
+    for task in view.held_tasks(machine_id):
+        event = moves.StopAsked(StopReason.REVOKED)
+        turn.move(task, event, EventKind.STOP_ASKED, "its machine was removed")
+    session = view.sessions.get(machine_id)
+    if session is not None and session.connection is not None:
+        reason = "this machine was removed"
+        turn.effects.append(CloseConnection(session.connection, CLOSE_REVOKED, reason))
+    return Done("removed")
+
+
+def _enrol(turn: Turn, body: facts.Enrol) -> Done:
+    if any(m.name == body.name and not m.removed for m in turn.view.machines.values()):
+        raise NameTaken(f"a machine is called {body.name} already; choose another name")
+    machine = Machine(id=body.machine, name=body.name, owner=body.owner, created_at=turn.now.wall)
+    turn.write(Table.MACHINE, machine.id, machine, old=None)
+    turn.view.put(turn.view.machines, machine.id, machine)
+    return Done(body.name)
+
+
+def change(turn: Turn, after: Machine, before: Machine) -> None:
+    """Write a machine's row, and look again at its agents."""
+    view = turn.view
+    turn.write(Table.MACHINE, after.id, after, old=before.version)
+    view.put(view.machines, after.id, after)
+    for agent in view.agents_of.get(after.id, ()):
+        view.refresh(agent)
+        turn.ready(agent)
+
+
+def _machine(turn: Turn, machine_id: MachineId) -> Machine:
+    machine = turn.view.machines.get(machine_id)
+    if machine is None or machine.removed:
+        raise NotFound(f"there is no machine {machine_id}")
+    return machine

@@ -1,0 +1,104 @@
+"""Effects: orders that the core gives to the shell, carried out after the commit.
+
+Each may be lost without harm: `reconcile` and the scan at start bring them forth again.
+"""
+
+import msgspec
+
+from agentcom.core.facts import Body
+from agentcom.model.agent import Assignment
+from agentcom.model.errors import AgentComError
+from agentcom.model.ids import Fence, Instant, MachineId, TaskId
+from agentcom.model.replies import Reply
+from agentcom.model.task import StopReason, TaskBody
+
+
+class Push(msgspec.Struct, frozen=True):
+    """Send an assignment to its machine; the shell adds the body if it is not here."""
+
+    machine: MachineId
+    assignment: Assignment
+    body: TaskBody | None = None
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Tell a machine to end an attempt; `reason` None means that the fence is stale."""
+
+    machine: MachineId
+    task: TaskId
+    fence: Fence
+    reason: StopReason | None = None
+
+
+class GrantLanding(msgspec.Struct, frozen=True):
+    """Tell a machine that it may land now."""
+
+    machine: MachineId
+    task: TaskId
+    fence: Fence
+
+
+class Acknowledge(msgspec.Struct, frozen=True):
+    """Tell a machine that its report is stored; `applied` False means kept for a person."""
+
+    machine: MachineId
+    task: TaskId
+    fence: Fence
+    applied: bool = True
+    code: str | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Resolve the ticket of a request."""
+
+    ticket: int
+    reply: Reply | msgspec.Raw
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """Resolve the ticket of a request with an error."""
+
+    ticket: int
+    error: AgentComError
+
+
+class SetTimer(msgspec.Struct, frozen=True):
+    """Bring `body` as a fact at `at`; a timer of the same key is replaced."""
+
+    key: str
+    at: Instant
+    body: Body
+
+
+class ClearTimer(msgspec.Struct, frozen=True):
+    """Forget the timer of this key, if there is one."""
+
+    key: str
+
+
+class Continue(msgspec.Struct, frozen=True):
+    """Bring `body` as a fact in the next turn."""
+
+    body: Body
+
+
+class CloseConnection(msgspec.Struct, frozen=True):
+    """Close a machine's socket."""
+
+    connection: int
+    code: int
+    reason: str
+
+
+Effect = (
+    Push
+    | Stop
+    | GrantLanding
+    | Acknowledge
+    | Answer
+    | Refuse
+    | SetTimer
+    | ClearTimer
+    | Continue
+    | CloseConnection
+)

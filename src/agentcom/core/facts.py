@@ -1,0 +1,238 @@
+"""Facts: everything that can happen to a pool, already decoded and authorised.
+
+Past tense for what others report, plain verbs for what people ask. Who is behind a fact stands
+in `Fact.actor`, which the door took from the connection, never from the payload.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from agentcom.model.agent import AgentSpec, Held
+from agentcom.model.batch import Row, Table
+from agentcom.model.identity import Identity, Role
+from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, UserId
+from agentcom.model.result import KeptResult, Landing, Result
+from agentcom.model.task import Phase, TaskSpec
+from agentcom.model.todo import TodoKind
+
+
+class Submit(msgspec.Struct, frozen=True):
+    """Someone asks for tasks; all of them, or none."""
+
+    specs: tuple[TaskSpec, ...]
+
+
+class Cancel(msgspec.Struct, frozen=True):
+    """Someone wants a task to end."""
+
+    task: TaskId
+    reason: str = ""
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """Someone reopens a failed or cancelled task."""
+
+    task: TaskId
+
+
+class Adopt(msgspec.Struct, frozen=True):
+    """Someone accepts a kept result (also: approves one that waits for a person)."""
+
+    task: TaskId
+    fence: Fence
+    machine: MachineId
+
+
+class PauseAgent(msgspec.Struct, frozen=True):
+    """Someone stops (or resumes) new work for an agent; what runs goes on."""
+
+    agent: AgentId
+    paused: bool
+
+
+class DrainMachine(msgspec.Struct, frozen=True):
+    """Someone stops (or resumes) new work for a machine; what runs goes on."""
+
+    machine: MachineId
+    draining: bool
+
+
+class RemoveMachine(msgspec.Struct, frozen=True):
+    """Someone takes a machine out of the fleet; its attempts are revoked."""
+
+    machine: MachineId
+
+
+class Enrol(msgspec.Struct, frozen=True):
+    """A machine redeemed a join code."""
+
+    machine: MachineId
+    name: str
+    owner: UserId
+
+
+class Explain(msgspec.Struct, frozen=True):
+    """Someone asks why a task is where it is; changes nothing."""
+
+    task: TaskId
+
+
+class MachineConnected(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine's session begins; its report is the whole truth about what it holds."""
+
+    agents: tuple[AgentSpec, ...]
+    held: tuple[Held, ...]
+    ttl_ms: int
+    connection: int
+
+
+class MachineDisconnected(msgspec.Struct, frozen=True):
+    """A machine's socket closed. Its lease runs on."""
+
+    machine: MachineId
+    connection: int
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """A machine renews its lease, and says what it holds."""
+
+    session: int
+    held: tuple[Held, ...]
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """A machine stored an assignment and starts it."""
+
+    task: TaskId
+    fence: Fence
+
+
+class PhaseReached(msgspec.Struct, frozen=True):
+    """An attempt came to its next phase."""
+
+    task: TaskId
+    fence: Fence
+    phase: Phase
+
+
+class Checkpointed(msgspec.Struct, frozen=True):
+    """An attempt's work so far is safe at the origin."""
+
+    task: TaskId
+    fence: Fence
+    commit: str
+    session: str | None = None
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """An attempt ended by itself."""
+
+    task: TaskId
+    fence: Fence
+    result: Result
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    """A machine confirms that an attempt has ended, or never started."""
+
+    task: TaskId
+    fence: Fence
+    result: Result | None = None
+
+
+class Declined(msgspec.Struct, frozen=True):
+    """A machine cannot start an attempt now."""
+
+    task: TaskId
+    fence: Fence
+    reason: str
+
+
+class Landed(msgspec.Struct, frozen=True):
+    """A landing ended, one way or the other."""
+
+    task: TaskId
+    fence: Fence
+    landing: Landing
+
+
+class LeaseChecked(msgspec.Struct, frozen=True):
+    """The time has come to look whether a machine's lease still runs."""
+
+    machine: MachineId
+
+
+class DeadlineReached(msgspec.Struct, frozen=True):
+    """An attempt has used up its time."""
+
+    task: TaskId
+    fence: Fence
+
+
+class WaitEnded(msgspec.Struct, frozen=True):
+    """The time has come for a task that waited for a time."""
+
+    task: TaskId
+
+
+class TodoDue(msgspec.Struct, frozen=True):
+    """A cascade has more to do."""
+
+    task: TaskId
+    kind: TodoKind
+
+
+Body = (
+    Submit
+    | Cancel
+    | Retry
+    | Adopt
+    | PauseAgent
+    | DrainMachine
+    | RemoveMachine
+    | Enrol
+    | Explain
+    | MachineConnected
+    | MachineDisconnected
+    | Heartbeat
+    | Accepted
+    | PhaseReached
+    | Checkpointed
+    | Finished
+    | Stopped
+    | Declined
+    | Landed
+    | LeaseChecked
+    | DeadlineReached
+    | WaitEnded
+    | TodoDue
+)
+
+Found = Mapping[tuple[Table, str], Row]
+
+NOTHING_FOUND: Final[Found] = {}
+HUB: Final = Identity(role=Role.ADMIN, user=UserId("hub"), credential="hub")
+"""The actor of timers and cascades."""
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """One input of a turn."""
+
+    body: Body
+    actor: Identity = HUB
+    cause: str = ""
+    reply_to: int | None = None
+    """The door's ticket for the answer; None if nobody waits."""
+    key: str | None = None
+    payload: str | None = None
+    """The request key and the hash of what it came with, for `replay`."""
+    found: Found = NOTHING_FOUND
+    """Stored rows that the live view lacks, fetched as `pool.wanted` asked."""
+
+
+def kept(found: Found, key: str) -> KeptResult | None:
+    """Return a stored result that was fetched for this fact."""
+    row = found.get((Table.RESULT, key))
+    return row if isinstance(row, KeptResult) else None

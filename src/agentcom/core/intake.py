@@ -1,0 +1,237 @@
+"""How tasks come in: bounds, references within one submit, dependencies, cycles."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from agentcom.core import facts
+from agentcom.core.facts import Fact
+from agentcom.core.turn import Turn
+from agentcom.core.view import PoolView
+from agentcom.model import limits, refs
+from agentcom.model.batch import Table, edge_key
+from agentcom.model.errors import Conflict, InvalidInput, NotFound
+from agentcom.model.event import EventKind
+from agentcom.model.ids import TaskId
+from agentcom.model.replies import Submitted
+from agentcom.model.requirement import canonical
+from agentcom.model.task import (
+    Condition,
+    Dependency,
+    Edge,
+    Task,
+    TaskBody,
+    TaskSpec,
+    TaskState,
+    Wait,
+)
+
+
+def wanted(view: PoolView, body: facts.Submit) -> Sequence[tuple[Table, str]]:
+    """Return the rows of dependencies that are no longer live."""
+    refs_here = {spec.ref for spec in body.specs}
+    return [
+        (Table.TASK, dependency.task)
+        for spec in body.specs
+        for dependency in spec.depends_on
+        if dependency.task not in refs_here and dependency.task not in view.tasks
+    ]
+
+
+def submit(turn: Turn, fact: Fact, body: facts.Submit) -> Submitted:
+    """Create all tasks of one request, or none.
+
+    Raises:
+        InvalidInput: a field is over its bound, or the dependencies form a cycle.
+        NotFound: a dependency does not exist, or not for this submitter.
+        Conflict: a live task has the same unique key.
+    """
+    if not 1 <= len(body.specs) <= limits.SUBMIT_TASKS_MAX:
+        raise InvalidInput("tasks", f"submit 1 to {limits.SUBMIT_TASKS_MAX} tasks at once")
+    ids = [TaskId(turn.ids.new()) for _ in body.specs]
+    names = _names(body.specs, ids)
+    _check_order(body.specs)
+    unschedulable = []
+    for task_id, spec in zip(ids, body.specs, strict=True):
+        check_spec(spec)
+        task = _create(turn, fact, task_id, spec, names)
+        if not turn.view.shapes.compatible_classes(turn.view.shape_of[task.id]):
+            unschedulable.append(task_id)
+    return Submitted(tuple(ids), tuple(unschedulable))
+
+
+def check_spec(spec: TaskSpec) -> None:
+    """Check every bound of one specification; raises `InvalidInput`."""
+    _check_text("title", spec.title, limits.TITLE_CHARS)
+    if not spec.title.strip():
+        raise InvalidInput("title", "a task needs a title")
+    if not spec.prompt and not spec.command:
+        raise InvalidInput("prompt", "a task needs a prompt or a command")
+    if len(spec.prompt.encode()) > limits.PROMPT_BYTES or "\0" in spec.prompt:
+        raise InvalidInput("prompt", f"at most {limits.PROMPT_BYTES} bytes, and no NUL")
+    _check_words("command", spec.command, limits.COMMAND_ARGS, limits.COMMAND_BYTES)
+    _check_words("verify", spec.verify, limits.VERIFY_COMMANDS_MAX, limits.COMMAND_BYTES)
+    _check_numbers(spec)
+    if spec.unique_key is not None:
+        _check_text("unique_key", spec.unique_key, limits.UNIQUE_KEY_CHARS)
+    _check_labels(spec.labels)
+    if spec.repo is not None:
+        refs.check_repository(spec.repo)
+    if spec.base is not None:
+        refs.check_branch(spec.base)
+
+
+def _check_numbers(spec: TaskSpec) -> None:
+    if not -limits.PRIORITY_MAX <= spec.priority <= limits.PRIORITY_MAX:
+        raise InvalidInput("priority", f"from -{limits.PRIORITY_MAX} to {limits.PRIORITY_MAX}")
+    if not limits.ATTEMPT_DEADLINE_MIN_MS <= spec.deadline_ms <= limits.ATTEMPT_DEADLINE_MAX_MS:
+        raise InvalidInput("deadline_ms", "from one second to seven days")
+    if not 1 <= spec.failures_max <= limits.FAILURES_BOUND:
+        raise InvalidInput("failures_max", f"from 1 to {limits.FAILURES_BOUND}")
+    if len(spec.depends_on) > limits.DEPENDENCIES_MAX:
+        raise InvalidInput("depends_on", f"at most {limits.DEPENDENCIES_MAX}")
+    if spec.not_before is not None and not 0 <= spec.not_before < 1 << 53:
+        raise InvalidInput("not_before", "UTC milliseconds since 1970")
+
+
+def _create(
+    turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, names: Mapping[str, TaskId]
+) -> Task:
+    view = turn.view
+    if spec.unique_key is not None:
+        if spec.unique_key in view.unique:
+            raise Conflict(f"task {view.unique[spec.unique_key]} has this unique key and is live")
+        view.put(view.unique, spec.unique_key, task_id)
+    edges = _edges(turn, fact, task_id, spec, names)
+    for edge in edges:
+        turn.write(Table.EDGE, edge_key(edge.task, edge.on), edge, old=None)
+        if not edge.met:
+            view.put(view.dependants.setdefault(edge.on, {}), task_id, None)
+    if edges:
+        view.put(view.edges, task_id, {edge.on: edge for edge in edges})
+        depends = tuple(Dependency(edge.on, edge.condition) for edge in edges)
+        spec = msgspec.structs.replace(spec, depends_on=depends, ref=None)
+    elif spec.ref is not None:
+        spec = msgspec.structs.replace(spec, ref=None)
+    cause = fact.cause or task_id
+    turn.insert_body(
+        TaskBody(
+            id=task_id, submitter=fact.actor.user, created_at=turn.now.wall, cause=cause, spec=spec
+        )
+    )
+    task = _task(turn, fact, task_id, spec, blocked=not all(edge.met for edge in edges))
+    return turn.place(None, task, EventKind.SUBMITTED)
+
+
+def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: bool) -> Task:
+    ahead = spec.not_before if spec.not_before and spec.not_before > turn.now.wall else None
+    wait = Wait.DEPENDENCIES if blocked else Wait.START_TIME if ahead else None
+    return Task(
+        id=task_id,
+        project=fact.actor.project,
+        submitter=fact.actor.user,
+        title=spec.title,
+        state=TaskState.WAITING if wait else TaskState.QUEUED,
+        changed_at=turn.now.wall,
+        wait=wait,
+        until=ahead,
+        needs=tuple(str(need) for need in canonical(spec.needs)) if spec.needs else (),
+        emergency=spec.emergency,
+        priority=spec.priority,
+        deadline_ms=spec.deadline_ms,
+        failures_max=spec.failures_max,
+        must_verify=bool(spec.verify),
+        unique_key=spec.unique_key,
+        cause=fact.cause or task_id,
+    )
+
+
+def _edges(
+    turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, names: Mapping[str, TaskId]
+) -> Sequence[Edge]:
+    edges: dict[TaskId, Edge] = {}
+    for dependency in spec.depends_on:
+        on = names.get(dependency.task, TaskId(dependency.task))
+        known = Dependency(on, dependency.condition)
+        if dependency.task in names:
+            edges[on] = Edge(task=task_id, on=on, condition=dependency.condition)
+        else:
+            edges[on] = edge_to(turn, fact, task_id, known)
+    return list(edges.values())
+
+
+def edge_to(turn: Turn, fact: Fact, task_id: TaskId, dependency: Dependency) -> Edge:
+    """Return the edge to one dependency as it stands now.
+
+    Raises:
+        NotFound: there is no such task in the submitter's project.
+        InvalidInput: it has ended already, and not as the condition wants.
+    """
+    on = TaskId(dependency.task)
+    task = turn.view.tasks.get(on) or fact.found.get((Table.TASK, on))
+    if not isinstance(task, Task) or task.project != fact.actor.project:
+        raise NotFound(f"depends_on: there is no task {on}")
+    if not task.state.terminal:
+        return Edge(task=task_id, on=on, condition=dependency.condition)
+    if dependency.condition is Condition.SUCCESS and task.state is not TaskState.COMPLETED:
+        raise InvalidInput("depends_on", f"task {on} is {task.state.value}; retry it first")
+    return Edge(task=task_id, on=on, condition=dependency.condition, met=True, commit=task.commit)
+
+
+def _names(specs: Sequence[TaskSpec], ids: Sequence[TaskId]) -> Mapping[str, TaskId]:
+    names: dict[str, TaskId] = {}
+    for spec, task_id in zip(specs, ids, strict=True):
+        if spec.ref is None:
+            continue
+        _check_text("ref", spec.ref, limits.UNIQUE_KEY_CHARS)
+        if spec.ref in names:
+            raise InvalidInput("ref", f"{spec.ref!r} names two tasks")
+        names[spec.ref] = task_id
+    return names
+
+
+def _check_order(specs: Sequence[TaskSpec]) -> None:
+    """Refuse cycles and chains over the depth bound among the tasks of one submit."""
+    needs = {spec.ref: [d.task for d in spec.depends_on] for spec in specs if spec.ref is not None}
+    depth: dict[str, int] = {}
+    for start in needs:
+        path: list[tuple[str, int]] = [(start, 0)]
+        trail: dict[str, None] = {start: None}
+        while path:
+            name, index = path.pop()
+            inner = [n for n in needs[name] if n in needs]
+            if index < len(inner):
+                path.append((name, index + 1))
+                child = inner[index]
+                if child in trail:
+                    cycle = " -> ".join([*list(trail)[list(trail).index(child) :], child])
+                    raise InvalidInput("depends_on", f"the tasks wait for each other: {cycle}")
+                if child not in depth:
+                    path.append((child, 0))
+                    trail[child] = None
+                continue
+            depth[name] = 1 + max((depth[n] for n in inner), default=0)
+            trail.pop(name, None)
+            if depth[name] > limits.DEPTH_MAX:
+                raise InvalidInput("depends_on", f"a chain of over {limits.DEPTH_MAX} tasks")
+
+
+def _check_text(field: str, text: str, chars: int) -> None:
+    if len(text) > chars or not text.isprintable():
+        raise InvalidInput(field, f"at most {chars} characters, none of them a control character")
+
+
+def _check_words(field: str, words: Sequence[str], count: int, size: int) -> None:
+    if len(words) > count or sum(len(word.encode()) for word in words) > size:
+        raise InvalidInput(field, f"at most {count} items and {size} bytes")
+    if any("\0" in word for word in words):
+        raise InvalidInput(field, "no NUL characters")
+
+
+def _check_labels(labels: Mapping[str, str]) -> None:
+    size = max((len(k.encode()) + len(v.encode()) for k, v in labels.items()), default=0)
+    if len(labels) > limits.LABELS_MAX or size > limits.LABEL_BYTES:
+        rule = f"at most {limits.LABELS_MAX} of {limits.LABEL_BYTES} bytes each"
+        raise InvalidInput("labels", rule)
+    if any("\0" in text for pair in labels.items() for text in pair):
+        raise InvalidInput("labels", "no NUL characters")

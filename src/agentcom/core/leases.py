@@ -1,0 +1,344 @@
+"""Sessions and leases: machines that come, stay, fall silent and return; and other timers.
+
+A lease is renewed by a heartbeat and counted from its receipt on the hub's monotonic clock. What
+a machine held is given to others only after its lease and the margin, or when the machine itself
+says that it no longer has it. A socket that closes changes nothing but where new work goes.
+"""
+
+from collections.abc import Sequence
+from typing import Final, assert_never
+
+import msgspec
+
+from agentcom.core import cascades, facts, moves, reports
+from agentcom.core.effects import CloseConnection, Effect, GrantLanding, SetTimer, Stop
+from agentcom.core.facts import Fact
+from agentcom.core.reconcile import phase_of, reconcile
+from agentcom.core.turn import Turn
+from agentcom.core.view import PoolView, Session
+from agentcom.model import ids, limits
+from agentcom.model.agent import Agent, AgentSpec, Held, Machine
+from agentcom.model.batch import Table
+from agentcom.model.errors import AgentComError, InvalidInput, NameTaken, NotAllowed, Superseded
+from agentcom.model.event import EventKind
+from agentcom.model.ids import Instant, MachineId, Now, WallTime
+from agentcom.model.limits import LEASE_PARTS
+from agentcom.model.replies import Refusal, Welcomed
+from agentcom.model.task import StopReason, Task, TaskState, Wait
+
+replace: Final = msgspec.structs.replace
+
+CLOSE_SUPERSEDED: Final = 4409
+"""WebSocket close code: a newer connection of the same machine took over."""
+CLOSE_LEASE_LOST: Final = 4408
+"""WebSocket close code: nothing was heard on this connection for a whole lease."""
+
+
+def renewed(turn: Turn, fact: Fact, body: facts.Heartbeat) -> None:
+    """Renew a lease, and put right what got lost between the hub and the machine."""
+    view = turn.view
+    machine_id = fact.actor.machine
+    session = view.sessions.get(machine_id) if machine_id is not None else None
+    if machine_id is None or session is None or session.number != body.session:
+        raise Superseded("this session is over; connect again")
+    came_back = session.suspect
+    session.renew(turn.now.instant)
+    if came_back:
+        _refresh(turn, machine_id)
+    _apply(turn, machine_id, body.held, heartbeat_ms=session.ttl_ms // LEASE_PARTS)
+
+
+def changed(
+    turn: Turn,
+    fact: Fact,
+    body: facts.MachineConnected
+    | facts.MachineDisconnected
+    | facts.LeaseChecked
+    | facts.DeadlineReached
+    | facts.WaitEnded
+    | facts.TodoDue,
+) -> Welcomed | None:
+    """Take up a session that begins or breaks, or a time that has come."""
+    match body:
+        case facts.MachineConnected():
+            return _connected(turn, fact, body)
+        case facts.MachineDisconnected():
+            _disconnected(turn, body)
+        case facts.LeaseChecked():
+            _check(turn, body.machine)
+        case facts.DeadlineReached():
+            _deadline(turn, body)
+        case facts.WaitEnded():
+            _wait_ended(turn, body)
+        case facts.TodoDue():
+            _todo(turn, body)
+        case _:
+            assert_never(body)
+    return None
+
+
+def forgive(view: PoolView, late_ms: int) -> None:
+    """Lengthen every lease by a time in which this hub itself was not running (sleep, stall)."""
+    for session in view.sessions.values():
+        session.suspect_at = Instant(session.suspect_at + late_ms)
+        session.expires_at = Instant(session.expires_at + late_ms)
+
+
+def inherit(view: PoolView, old: PoolView) -> Sequence[Effect]:
+    """Keep the sessions of a view that was thrown away: the machines never noticed."""
+    effects = []
+    for machine, session in old.sessions.items():
+        if machine not in view.machines:
+            continue
+        view.sessions[machine] = session
+        effects.append(_timer(machine, session.suspect_at))
+        for agent in view.agents_of.get(machine, ()):
+            view.refresh(agent)
+    view.confirm()
+    return effects
+
+
+def grace(view: PoolView, now: Now) -> Sequence[Effect]:
+    """Give every holder of a stored attempt time to come back after a start of the hub."""
+    longest = max((m.ttl_ms for m in view.machines.values()), default=0)
+    grace_ms = max(limits.RESTART_GRACE_MS, longest + longest // LEASE_PARTS)
+    if longest and longest < limits.LEASE_TTL_MS:
+        # A fleet with shorter leases than the default wants to be quick here too.
+        grace_ms = max(4 * longest, longest + longest // LEASE_PARTS)
+    effects: list[Effect] = []
+    for machine_id, held in view.held_by.items():
+        machine = view.machines.get(machine_id)
+        ttl_ms = machine.ttl_ms if machine is not None else limits.LEASE_TTL_MS
+        number = machine.session if machine is not None else 0
+        session = Session(number, ttl_ms, ttl_ms // LEASE_PARTS, None)
+        session.suspect = True
+        session.suspect_at = session.expires_at = Instant(now.instant + grace_ms)
+        view.sessions[machine_id] = session
+        if held:
+            effects.append(_timer(machine_id, session.expires_at))
+    return effects
+
+
+def timers_of(task: Task, now: Now) -> Sequence[Effect]:
+    """Return the timers of a stored task."""
+    if task.state.held and task.deadline_at is not None:
+        at = Instant(now.instant + max(0, task.deadline_at - now.wall))
+        due = facts.DeadlineReached(task.id, task.fence)
+        return [SetTimer(f"deadline/{task.id}", at, due)]
+    timed = task.state is TaskState.WAITING and task.wait is not Wait.DEPENDENCIES
+    if timed and task.until is not None:
+        at = Instant(now.instant + max(0, task.until - now.wall))
+        return [SetTimer(f"wait/{task.id}", at, facts.WaitEnded(task.id))]
+    return []
+
+
+# Connecting ---------------------------------------------------------------------------------------
+
+
+def _connected(turn: Turn, fact: Fact, body: facts.MachineConnected) -> Welcomed:
+    view = turn.view
+    machine_id = fact.actor.machine
+    machine = view.machines.get(machine_id) if machine_id is not None else None
+    if machine is None or machine.removed:
+        raise NotAllowed("this machine is not part of the fleet; join again")
+    if len(body.agents) > limits.AGENTS_PER_MACHINE or len(body.held) > limits.HELD_MAX:
+        raise InvalidInput("agents", f"at most {limits.AGENTS_PER_MACHINE} on one machine")
+    old = view.sessions.get(machine.id)
+    if old is not None and old.connection not in (None, body.connection):
+        assert old.connection is not None
+        reason = "a newer connection of this machine took over"
+        turn.effects.append(CloseConnection(old.connection, CLOSE_SUPERSEDED, reason))
+    ttl_ms = body.ttl_ms or limits.LEASE_TTL_MS
+    ttl_ms = min(max(ttl_ms, limits.LEASE_TTL_MIN_MS), limits.LEASE_TTL_MAX_MS)
+    session = Session(machine.session + 1, ttl_ms, ttl_ms // LEASE_PARTS, body.connection)
+    session.renew(turn.now.instant)
+    view.put(view.sessions, machine.id, session)
+    after = replace(
+        machine,
+        session=session.number,
+        ttl_ms=ttl_ms,
+        last_seen=turn.now.wall,
+        version=machine.version + 1,
+    )
+    turn.write(Table.MACHINE, machine.id, after, old=machine.version)
+    view.put(view.machines, machine.id, after)
+    refused = _learn_agents(turn, after, body.agents)
+    turn.effects.append(_timer(machine.id, session.suspect_at))
+    # A new connection: whatever was sent on the old one and is not held got lost.
+    _apply(turn, machine.id, body.held, heartbeat_ms=0)
+    _refresh(turn, machine.id)
+    return Welcomed(
+        session=session.number,
+        ttl_ms=ttl_ms,
+        heartbeat_ms=ttl_ms // LEASE_PARTS,
+        margin_ms=session.margin_ms,
+        refused=tuple(refused),
+    )
+
+
+def _learn_agents(turn: Turn, machine: Machine, specs: Sequence[AgentSpec]) -> Sequence[Refusal]:
+    view = turn.view
+    refused = []
+    named = set()
+    for spec in specs:
+        try:
+            _learn_agent(turn, machine, spec)
+            named.add(spec.name)
+        except AgentComError as error:
+            refused.append(Refusal(str(spec.name)[:64], error.code, error.message))
+    for agent_id in list(view.agents_of.get(machine.id, ())):
+        if agent_id not in named:
+            _write_agent(turn, replace(view.agents[agent_id], absent=True))
+    return refused
+
+
+def _learn_agent(turn: Turn, machine: Machine, spec: AgentSpec) -> None:
+    view = turn.view
+    ids.check_name(spec.name)
+    if not 1 <= spec.slots <= limits.SLOTS_MAX:
+        raise InvalidInput("slots", f"from 1 to {limits.SLOTS_MAX}")
+    known = view.agents.get(spec.name)
+    if known is not None and known.machine != machine.id:
+        owner = view.machines.get(known.machine)
+        if owner is not None and not owner.removed:
+            raise NameTaken(f"an agent on {owner.name} is called {spec.name}; use another name")
+    _write_agent(
+        turn,
+        Agent(
+            id=spec.name,
+            machine=machine.id,
+            runtime=spec.runtime,
+            capabilities=spec.capabilities,
+            labels=spec.labels,
+            slots=spec.slots,
+            cli_version=spec.version,
+            paused=known.paused if known is not None else False,
+            version=known.version if known is not None else 1,
+        ),
+    )
+
+
+def _write_agent(turn: Turn, agent: Agent) -> None:
+    view = turn.view
+    known = view.agents.get(agent.id)
+    if known == agent:
+        return
+    if known is not None:
+        agent = replace(agent, version=known.version + 1)
+        if known.machine != agent.machine:
+            view.drop(view.agents_of[known.machine], agent.id)
+    view.learn_agent(agent)
+    turn.write(Table.AGENT, agent.id, agent, old=known.version if known is not None else None)
+
+
+def _disconnected(turn: Turn, body: facts.MachineDisconnected) -> None:
+    session = turn.view.sessions.get(body.machine)
+    if session is None or session.connection != body.connection:
+        return
+    session.connection = None
+    _refresh(turn, body.machine)
+
+
+def _refresh(turn: Turn, machine: MachineId) -> None:
+    for agent in turn.view.agents_of.get(machine, ()):
+        turn.view.refresh(agent)
+        turn.ready(agent)
+
+
+def _apply(turn: Turn, machine: MachineId, report: Sequence[Held], *, heartbeat_ms: int) -> None:
+    """Carry out what `reconcile` finds."""
+    view = turn.view
+    rows = view.held_tasks(machine)
+    if not rows and not report:
+        return
+    granted = frozenset(queue[0] for queue in view.landing.values())
+    orders = reconcile(
+        machine,
+        tasks=view.tasks,
+        rows=rows,
+        granted=granted,
+        report=report,
+        pushed_before=WallTime(turn.now.wall - heartbeat_ms),
+    )
+    if orders.beyond:
+        view.issuing = False
+    for task in orders.push:
+        turn.push(task)
+    for task_id, fence, stopping in orders.stop:
+        reason = stopping.stop_reason if stopping is not None else None
+        turn.effects.append(Stop(machine, task_id, fence, reason))
+    for task in orders.land:
+        turn.effects.append(GrantLanding(machine, task.id, task.fence))
+    for task in orders.gone:
+        turn.move(task, moves.LeaseLost(), EventKind.RETURNED, "its machine no longer has it")
+    for task, item in orders.resume:
+        reports.resume(turn, task, phase_of(item))
+
+
+# Times that have come -----------------------------------------------------------------------------
+
+
+def _check(turn: Turn, machine: MachineId) -> None:
+    """Look at a lease: still good, suspect, or lost."""
+    view = turn.view
+    session = view.sessions.get(machine)
+    if session is None:
+        return
+    now = turn.now.instant
+    if now < session.suspect_at:
+        turn.effects.append(_timer(machine, session.suspect_at))
+        return
+    if not session.suspect:
+        session.suspect = True
+        _refresh(turn, machine)
+    if now < session.expires_at:
+        turn.effects.append(_timer(machine, session.expires_at))
+        return
+    for task in view.held_tasks(machine):
+        turn.move(task, moves.LeaseLost(), EventKind.RETURNED, "its machine fell silent")
+    if session.connection is not None:
+        reason = "nothing was heard for a whole lease"
+        turn.effects.append(CloseConnection(session.connection, CLOSE_LEASE_LOST, reason))
+        session.connection = None
+
+
+def _deadline(turn: Turn, body: facts.DeadlineReached) -> None:
+    task = turn.view.tasks.get(body.task)
+    if task is None or not task.state.held or task.fence != body.fence:
+        return
+    if task.stop_reason is None:
+        task = turn.move(task, moves.StopAsked(StopReason.TIMED_OUT), EventKind.STOP_ASKED)
+    assert task.machine is not None
+    turn.effects.append(Stop(task.machine, task.id, task.fence, task.stop_reason))
+
+
+def _wait_ended(turn: Turn, body: facts.WaitEnded) -> None:
+    task = turn.view.tasks.get(body.task)
+    timed = task is not None and task.state is TaskState.WAITING and task.until is not None
+    if task is None or not timed or task.wait is Wait.DEPENDENCIES:
+        return
+    assert task.until is not None
+    if task.until > turn.now.wall:
+        at = turn.instant_of(task.until)
+        turn.effects.append(SetTimer(f"wait/{task.id}", at, body))
+        return
+    turn.move(task, moves.Released(), EventKind.UNBLOCKED)
+
+
+def _todo(turn: Turn, body: facts.TodoDue) -> None:
+    view = turn.view
+    todo = view.todos.get(body.task)
+    if todo is None:
+        return
+    cascades.release(
+        turn, todo.task, succeeded=todo.succeeded, commit=todo.commit, budget=limits.CASCADE_BATCH
+    )
+    if view.dependants.get(todo.task):
+        turn.again(body)
+        return
+    view.drop(view.todos, todo.task)
+    turn.write(Table.TODO, todo.task, None, old=todo.version)
+
+
+def _timer(machine: MachineId, at: Instant) -> SetTimer:
+    return SetTimer(f"lease/{machine}", at, facts.LeaseChecked(machine))

@@ -1,0 +1,74 @@
+"""What one turn leaves behind: rows to write, records to append, effects to carry out."""
+
+from typing import Final
+
+from agentcom.core.effects import Continue, Effect
+from agentcom.core.facts import Body, Fact, WaitEnded
+from agentcom.core.view import PoolView
+from agentcom.model.batch import Append, Batch, Change, Delete, Insert, Row, Table, Update
+from agentcom.model.ids import AgentId, BatchId, IdSource, Now, Rng, TaskId
+
+Mark = tuple[tuple[int, int], int, int]
+_NO_FACT: Final = Fact(body=WaitEnded(TaskId("")))
+
+
+class Ledger:
+    """The books of one turn. Several changes of one row come to one write."""
+
+    def __init__(self, view: PoolView, *, now: Now, ids: IdSource, rng: Rng) -> None:
+        self.view = view
+        self.now = now
+        self.ids = ids
+        self.rng = rng
+        self.effects: list[Effect] = []
+        self.appends: list[Append] = []
+        self.fact = _NO_FACT
+        self.looks: dict[AgentId, None] = {}
+        """Agents that may be able to take work now."""
+        self._writes: dict[tuple[Table, str], tuple[int | None, Row | None]] = {}
+
+    def begin(self, fact: Fact) -> Mark:
+        """Start one fact; return the mark for `abandon`."""
+        self.fact = fact
+        return self.view.mark(), len(self.effects), len(self.appends)
+
+    def abandon(self, mark: Mark) -> None:
+        """Take back everything since `begin`."""
+        self.view.rollback(mark[0])
+        del self.effects[mark[1] :]
+        del self.appends[mark[2] :]
+        self.looks.clear()
+
+    def write(self, table: Table, key: str, row: Row | None, *, old: int | None) -> None:
+        """Note a row's new content (None: no row); `old` is the version that is stored now."""
+        place = (table, key)
+        known = self._writes.get(place)
+        base = old if known is None else known[0]
+        self.view.put(self._writes, place, (base, row))
+
+    def ready(self, agent: AgentId) -> None:
+        """Look again whether an agent can take work, at the end of this fact."""
+        self.looks[agent] = None
+
+    def again(self, body: Body) -> None:
+        """Bring a fact in the next turn."""
+        self.effects.append(Continue(body))
+
+    def batch(self) -> Batch:
+        """Return what this turn writes."""
+        changes: list[Change] = []
+        for (table, key), (base, row) in self._writes.items():
+            if row is None:
+                if base is not None:
+                    changes.append(Delete(table, key, base))
+            elif base is None:
+                changes.append(Insert(table, key, row))
+            else:
+                changes.append(Update(table, key, row, base))
+        return Batch(
+            id=BatchId(self.ids.new()),
+            pool=self.view.pool,
+            term=self.view.term,
+            changes=tuple(changes),
+            appends=tuple(self.appends),
+        )

@@ -1,0 +1,128 @@
+"""Events of one task: what `tasks.decide` understands, in the past tense."""
+
+import msgspec
+
+from agentcom.model.failure import FailureClass
+from agentcom.model.ids import AgentId, Fence, MachineId, WallTime
+from agentcom.model.task import Phase, StopReason, Wait
+
+
+class Matched(msgspec.Struct, frozen=True):
+    """The matcher gave the task to an agent, under a new fence."""
+
+    agent: AgentId
+    machine: MachineId
+    fence: Fence
+    deadline_at: WallTime
+
+
+class Advanced(msgspec.Struct, frozen=True):
+    """The holder accepted, or came to its next phase."""
+
+    phase: Phase
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """The holder's work so far is safe at the origin."""
+
+    commit: str
+    session: str | None
+
+
+class LandingBegun(msgspec.Struct, frozen=True):
+    """The work is verified and waits for its turn at the base."""
+
+    commit: str
+    branch: str | None
+    base_commit: str | None
+    land_key: str
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """The work is done: verified, or (`verified` False) nobody declared how to verify it."""
+
+    commit: str | None
+    branch: str | None
+    verified: bool
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The attempt (or what it depends on) failed; `retry_at` is when the next may start."""
+
+    failure: FailureClass
+    reason: str
+    retry_at: WallTime
+
+
+class LeaseLost(msgspec.Struct, frozen=True):
+    """The holder's machine did not come back in time."""
+
+
+class Declined(msgspec.Struct, frozen=True):
+    """The holder could not even start."""
+
+    reason: str
+    retry_at: WallTime
+
+
+class StopAsked(msgspec.Struct, frozen=True):
+    """The attempt shall end; it keeps its holds until it has."""
+
+    reason: StopReason
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    """The attempt that was asked to stop is over."""
+
+    retry_at: WallTime
+
+
+class Parked(msgspec.Struct, frozen=True):
+    """The attempt ended without a verdict: it needs an answer, quota or a person."""
+
+    wait: Wait
+    until: WallTime | None
+    reason: str
+    commit: str | None = None
+    branch: str | None = None
+    base_commit: str | None = None
+    land_key: str | None = None
+
+
+class Released(msgspec.Struct, frozen=True):
+    """What the task waited for is there; `until` is a start time still ahead."""
+
+    until: WallTime | None = None
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """The newest holder came back before anyone else had the task."""
+
+    agent: AgentId
+    machine: MachineId
+    phase: Phase
+    deadline_at: WallTime
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """Someone ended a task that nobody holds."""
+
+
+class Reopened(msgspec.Struct, frozen=True):
+    """Someone wants another attempt, or the landing of `commit`."""
+
+    commit: str | None = None
+    branch: str | None = None
+    base_commit: str | None = None
+    land_key: str | None = None
+    blocked: bool = False
+    """True: its dependencies have to end first."""
+
+
+Step = Released | Matched | Advanced | Saved | LandingBegun | StopAsked | Resumed | Reopened
+"""Events that leave the task live."""
+
+End = Completed | Failed | LeaseLost | Declined | Stopped | Parked | Cancelled
+"""Events that end an attempt, or the task."""
+
+Event = Step | End

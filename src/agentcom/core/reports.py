@@ -1,0 +1,294 @@
+"""What machines report about attempts, and what the hub makes of it.
+
+A report counts only if its fence and its machine are those of the task's row. Everything else is
+kept for a person, never dropped and never applied. Success is judged here, from the result and
+the verification report, never from the name of a frame or an exit code.
+"""
+
+from collections.abc import Sequence
+from typing import assert_never
+
+from agentcom.core import moves
+from agentcom.core.effects import Acknowledge, Stop
+from agentcom.core.facts import (
+    Accepted,
+    Checkpointed,
+    Declined,
+    Fact,
+    Finished,
+    Found,
+    Landed,
+    PhaseReached,
+    Stopped,
+)
+from agentcom.core.turn import Turn
+from agentcom.core.view import PoolView
+from agentcom.model.batch import Table, result_key
+from agentcom.model.errors import NotAllowed, Stale
+from agentcom.model.event import EventKind
+from agentcom.model.failure import FailureClass
+from agentcom.model.ids import Fence, MachineId, TaskId, WallTime
+from agentcom.model.limits import DECLINE_RETRY_MS, QUOTA_RETRY_MS, REASON_CHARS
+from agentcom.model.result import KeptResult, Landing, LandStatus, Result, ResultStatus
+from agentcom.model.task import LandPolicy, Phase, Task, TaskState, Wait
+
+Report = Finished | Stopped | Landed
+
+
+def wanted(view: PoolView, fact: Fact, body: Report) -> Sequence[tuple[Table, str]]:
+    """Return the rows that tell a repeated report from a stale one."""
+    task = view.tasks.get(body.task)
+    machine = fact.actor.machine
+    if machine is None or (task is not None and _holds(task, machine, body.fence)):
+        return ()
+    keys = [(Table.RESULT, result_key(body.task, body.fence, machine))]
+    return keys if task is not None else [*keys, (Table.TASK, body.task)]
+
+
+def progressed(turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpointed) -> None:
+    """Follow an attempt on its way. A stale one is told to stop."""
+    machine = _machine(fact)
+    task = turn.view.tasks.get(body.task)
+    if task is None or not _holds(task, machine, body.fence):
+        turn.effects.append(Stop(machine, body.task, body.fence))
+        return
+    if task.stop_reason is not None:
+        turn.effects.append(Stop(machine, body.task, body.fence, task.stop_reason))
+    match body:
+        case Accepted():
+            _accepted(turn, task)
+        case PhaseReached(phase=phase):
+            if phase is not task.phase and phase is not Phase.LANDING:
+                turn.move(task, moves.Advanced(phase), EventKind.PHASE)
+        case Checkpointed(commit=commit, session=session):
+            turn.move(task, moves.Saved(commit, session), EventKind.CHECKPOINT)
+            turn.effects.append(Acknowledge(machine, body.task, body.fence))
+
+
+def _accepted(turn: Turn, task: Task) -> None:
+    if task.state is not TaskState.ASSIGNED:
+        return  # a repeat
+    if task.landing_only and task.commit and task.land_key:
+        begun = moves.LandingBegun(task.commit, task.branch, task.base_commit, task.land_key)
+        turn.move(task, begun, EventKind.LANDING)
+        return
+    turn.move(task, moves.Advanced(Phase.PREPARING), EventKind.ACCEPTED)
+
+
+def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) -> None:
+    """Take the report that ends an attempt (or its landing), or keep it as stale."""
+    machine = _machine(fact)
+    task = turn.view.tasks.get(body.task)
+    if task is not None and _may_return(task, machine, body) and isinstance(body, Finished):
+        task = resume(turn, task, Phase.VERIFYING)
+    if task is None or not _holds(task, machine, body.fence):
+        _too_late(turn, fact, machine, body)
+        return
+    match body:
+        case Finished(result=result):
+            _finished(turn, task, result)
+        case Stopped(result=result):
+            _stopped(turn, task, result)
+        case Declined(reason=reason):
+            retry_at = WallTime(turn.now.wall + DECLINE_RETRY_MS)
+            turn.move(task, moves.Declined(_cut(reason), retry_at), EventKind.RETURNED)
+            return
+        case Landed(landing=landing):
+            _landed(turn, task, landing)
+    turn.effects.append(Acknowledge(machine, body.task, body.fence))
+
+
+def resume(turn: Turn, task: Task, phase: Phase) -> Task:
+    """Give a task that nobody else has begun back to the holder of its newest fence."""
+    assert task.agent is not None
+    assert task.machine is not None
+    deadline = WallTime(turn.now.wall + task.deadline_ms)
+    if task.landing_only:
+        phase = Phase.VERIFYING
+    event = moves.Resumed(task.agent, task.machine, phase, deadline)
+    return turn.move(task, event, EventKind.RESUMED)
+
+
+def _finished(turn: Turn, task: Task, result: Result) -> None:
+    if task.stop_reason is not None:
+        reason = f"the attempt was asked to stop: {task.stop_reason.value}"
+        keep(turn, task.machine, task.id, task.fence, result, refused=reason)
+        turn.move(task, moves.Stopped(turn.retry_at(task.failures)), _kind_of_stop(task))
+        return
+    keep(turn, task.machine, task.id, task.fence, result)
+    event, kind, detail = judge(turn, task, result)
+    turn.move(task, event, kind, detail)
+
+
+def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKind, str]:
+    """Return what a result makes of its task, from the evidence in it."""
+    if result.status is not ResultStatus.DONE:
+        return _judge_failure(turn, task, result)
+    report = result.report
+    verified = report is not None and report.verified and report.commit == result.commit
+    declared = task.must_verify or result.verify_expected or bool(report and report.checks)
+    if declared and not verified:
+        return _failure(turn, task, FailureClass.VERIFICATION, _failing(result))
+    if result.needs_person:
+        reason = "; ".join(result.needs_person)
+        parked = moves.Parked(
+            Wait.APPROVAL,
+            None,
+            _cut(reason),
+            result.commit,
+            result.branch,
+            result.base_commit,
+            result.land_key if result.land is LandPolicy.MERGE and verified else None,
+        )
+        return parked, EventKind.PARKED, reason
+    if result.land is LandPolicy.MERGE and verified and result.land_key and result.commit:
+        begun = moves.LandingBegun(
+            result.commit, result.branch, result.base_commit, result.land_key
+        )
+        return begun, EventKind.LANDING, ""
+    done = moves.Completed(result.commit, result.branch, verified)
+    return done, EventKind.COMPLETED, "" if verified else "unverified"
+
+
+def _judge_failure(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKind, str]:
+    failure = result.failure or FailureClass.AGENT
+    if result.status is ResultStatus.PARKED or failure is FailureClass.QUOTA:
+        until = result.resets_at
+        if until is None or until <= turn.now.wall:
+            until = WallTime(turn.now.wall + QUOTA_RETRY_MS)
+        parked = moves.Parked(Wait.QUOTA, until, _cut(result.message))
+        return parked, EventKind.PARKED, result.message
+    return _failure(turn, task, failure, result.message)
+
+
+def _failure(
+    turn: Turn, task: Task, failure: FailureClass, message: str
+) -> tuple[moves.Event, EventKind, str]:
+    failed = moves.Failed(failure, _cut(message), turn.retry_at(task.failures))
+    return failed, EventKind.FAILED, message
+
+
+def _stopped(turn: Turn, task: Task, result: Result | None) -> None:
+    if result is not None:
+        reason = f"stopped: {task.stop_reason.value if task.stop_reason else 'by its machine'}"
+        keep(turn, task.machine, task.id, task.fence, result, refused=reason)
+    turn.move(task, moves.Stopped(turn.retry_at(task.failures)), _kind_of_stop(task))
+
+
+def _landed(turn: Turn, task: Task, landing: Landing) -> None:
+    if task.phase is not Phase.LANDING:
+        raise Stale("this attempt was not landing")
+    match landing.status:
+        case LandStatus.LANDED:
+            done = moves.Completed(landing.commit or task.commit, task.branch, verified=True)
+            turn.move(task, done, EventKind.COMPLETED)
+            return
+        case LandStatus.CONFLICT:
+            failure = FailureClass.CONFLICT
+        case LandStatus.VERIFICATION:
+            failure = FailureClass.VERIFICATION
+        case LandStatus.STALE | LandStatus.ERROR:
+            failure = FailureClass.WORKSPACE
+        case _:
+            assert_never(landing.status)
+    event, kind, detail = _failure(turn, task, failure, landing.message)
+    turn.move(task, event, kind, detail)
+
+
+def keep(
+    turn: Turn,
+    machine: MachineId | None,
+    task: TaskId,
+    fence: Fence,
+    result: Result,
+    *,
+    refused: str | None = None,
+    found: Found | None = None,
+) -> None:
+    """Store a result: applied, or (with `refused`) for a person to look at."""
+    assert machine is not None
+    key = result_key(task, fence, machine)
+    if found is not None and found.get((Table.RESULT, key)) is not None:
+        return
+    live = turn.view.tasks.get(task)
+    row = KeptResult(
+        task=task,
+        fence=fence,
+        agent=live.agent if live is not None and live.fence == fence else None,
+        machine=machine,
+        at=turn.now.wall,
+        result=result,
+        applied=refused is None,
+        refused=refused,
+    )
+    turn.write(Table.RESULT, key, row, old=None)
+
+
+def _too_late(
+    turn: Turn, fact: Fact, machine: MachineId, body: Finished | Stopped | Declined | Landed
+) -> None:
+    """Answer a report whose attempt is not the current one: a repeat, or stale."""
+    if isinstance(body, Declined):
+        return
+    stored = fact.found.get((Table.RESULT, result_key(body.task, body.fence, machine)))
+    row = turn.view.tasks.get(body.task) or fact.found.get((Table.TASK, body.task))
+    task = row if isinstance(row, Task) else None
+    mine = task is not None and task.fence == body.fence and task.machine == machine
+    repeat = isinstance(stored, KeptResult) and stored.applied
+    if isinstance(body, Stopped | Landed) and mine:
+        repeat = repeat or (task is not None and not task.state.held)
+    if repeat:
+        turn.effects.append(Acknowledge(machine, body.task, body.fence))
+        return
+    result = getattr(body, "result", None)
+    if isinstance(result, Result) and stored is None:
+        _check_foreign(task, machine, body.fence)
+        reason = "stale: the task went on without this attempt"
+        keep(turn, machine, body.task, body.fence, result, refused=reason)
+        if task is not None:
+            turn.record(task, EventKind.RESULT_KEPT, f"attempt {body.fence.attempt}: {reason}")
+    code = Stale.code
+    turn.effects.append(Acknowledge(machine, body.task, body.fence, applied=False, code=code))
+
+
+def _check_foreign(task: Task | None, machine: MachineId, fence: Fence) -> None:
+    """Refuse a machine that reports with a fence which was given to another machine."""
+    if task is not None and task.fence == fence and task.machine != machine:
+        raise NotAllowed("this attempt belongs to another machine")
+    if task is not None and fence > task.fence:
+        raise NotAllowed("this attempt was never issued")
+
+
+def _holds(task: Task, machine: MachineId, fence: Fence) -> bool:
+    return task.state.held and task.fence == fence and task.machine == machine
+
+
+def _may_return(
+    task: Task, machine: MachineId, body: Finished | Stopped | Declined | Landed
+) -> bool:
+    queued = task.state is TaskState.QUEUED and task.attempt > 0
+    return queued and task.fence == body.fence and task.machine == machine
+
+
+def _machine(fact: Fact) -> MachineId:
+    if fact.actor.machine is None:
+        raise NotAllowed("only a machine may report on attempts")
+    return fact.actor.machine
+
+
+def _kind_of_stop(task: Task) -> EventKind:
+    cancelled = task.stop_reason is not None and task.stop_reason.value == "cancelled"
+    return EventKind.CANCELLED if cancelled else EventKind.RETURNED
+
+
+def _failing(result: Result) -> str:
+    if result.report is None:
+        return "verification was declared, and there is no report"
+    if result.report.commit != result.commit:
+        return "the verification report is about another commit"
+    names = [check.name for check in result.report.checks if not check.passed]
+    return f"verification failed: {', '.join(names) or 'no check ran'}"
+
+
+def _cut(text: str) -> str:
+    return text[:REASON_CHARS]

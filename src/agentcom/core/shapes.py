@@ -1,0 +1,289 @@
+"""Shapes and classes: equal needs and equal offers become small numbers, compared once.
+
+Tasks and agents are many, but their distinct needs (shapes) and distinct capabilities (classes)
+are few. Which class can run which shape is kept as bitsets both ways and updated when a shape or
+a class appears or goes, so matching never looks at a requirement.
+"""
+
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from typing import ClassVar, Final, Generic, NewType, TypeVar
+
+from agentcom.model.errors import AgentComError
+from agentcom.model.requirement import Capability, Requirement, holds, satisfies
+
+ShapeId = NewType("ShapeId", int)
+ClassId = NewType("ClassId", int)
+
+SHAPES_MAX: Final = 1_500
+"""Live shapes: an agent that becomes ready looks at the head of each one that it can run."""
+CLASSES_MAX: Final = 300
+"""Live classes: a new shape is compared with each of them."""
+UNUSED_MAX: Final = 64
+"""Shapes (and classes) kept without a user: one that comes and goes is not compared each time."""
+
+_Key = TypeVar("_Key")
+_Id = TypeVar("_Id", ShapeId, ClassId)
+
+
+class TooManyShapes(AgentComError):
+    """The live tasks have too many different sets of needs: make them alike, or use two pools."""
+
+    code: ClassVar[str] = "too_many_shapes"
+    status: ClassVar[int] = 429
+
+
+class TooManyClasses(AgentComError):
+    """The agents have too many different sets of capabilities: make them alike."""
+
+    code: ClassVar[str] = "too_many_classes"
+    status: ClassVar[int] = 429
+
+
+class Shapes:
+    """Interns needs and capabilities, and knows which class can run which shape.
+
+    `shape_of` and `class_of` only intern. Whoever keeps an id retains it before it interns the
+    next one, and releases it in the end. An id without a user stays valid until `sweep`, so a
+    `release` is undone by `retain`; the owner sweeps when nothing is left to undo.
+    """
+
+    __slots__ = (
+        "_bits",
+        "_class_lists",
+        "_classes",
+        "_classes_of",
+        "_offers",
+        "_shapes",
+        "_shapes_of",
+        "_users",
+    )
+
+    def __init__(self, *, shapes_max: int = SHAPES_MAX, classes_max: int = CLASSES_MAX) -> None:
+        self._shapes: _Table[tuple[Requirement, ...], ShapeId] = _Table(shapes_max)
+        self._classes: _Table[tuple[Capability, ...], ClassId] = _Table(classes_max)
+        self._classes_of: dict[ShapeId, int] = {}
+        self._shapes_of: dict[ClassId, set[ShapeId]] = {}
+        self._class_lists: dict[ShapeId, tuple[ClassId, ...]] = {}
+        self._offers: dict[ClassId, dict[str, list[str]]] = {}
+        # Each distinct requirement is compared with a class once, however many shapes share it.
+        self._bits: dict[Requirement, int] = {}
+        self._users: dict[Requirement, int] = {}
+
+    @property
+    def live_shapes(self) -> int:
+        """How many shapes are in use."""
+        return self._shapes.live
+
+    @property
+    def live_classes(self) -> int:
+        """How many classes are in use."""
+        return self._classes.live
+
+    def shape_of(self, needs: tuple[Requirement, ...]) -> ShapeId:
+        """Return the shape of canonical `needs`.
+
+        Raises:
+            TooManyShapes: it would be one live shape too many.
+        """
+        shape = self._shapes.find(needs)
+        if shape is not None and self._shapes.in_use(shape):
+            return shape
+        if self._shapes.full(known=shape is not None):
+            raise TooManyShapes
+        if shape is not None:
+            return shape
+        return self._learn_shape(ShapeId(self._shapes.next_id()), needs)
+
+    def class_of(self, capabilities: tuple[Capability, ...]) -> ClassId:
+        """Return the class of canonical `capabilities`.
+
+        Raises:
+            TooManyClasses: it would be one live class too many.
+        """
+        class_id = self._classes.find(capabilities)
+        if class_id is not None and self._classes.in_use(class_id):
+            return class_id
+        if self._classes.full(known=class_id is not None):
+            raise TooManyClasses
+        if class_id is not None:
+            return class_id
+        return self._learn_class(ClassId(self._classes.next_id()), capabilities)
+
+    def retain(self, shape: ShapeId) -> None:
+        """Count one more user of `shape`."""
+        self._shapes.retain(shape)
+
+    def release(self, shape: ShapeId) -> None:
+        """Count one user of `shape` less."""
+        self._shapes.release(shape)
+
+    def retain_class(self, class_id: ClassId) -> None:
+        """Count one more user of `class_id`."""
+        self._classes.retain(class_id)
+
+    def release_class(self, class_id: ClassId) -> None:
+        """Count one user of `class_id` less."""
+        self._classes.release(class_id)
+
+    def sweep(self) -> None:
+        """Forget shapes and classes that have no user, save the latest few; their ids return."""
+        for shape, needs in self._shapes.sweep():
+            self._forget_shape(shape, needs)
+        for class_id, _ in self._classes.sweep():
+            self._forget_class(class_id)
+
+    def needs(self, shape: ShapeId) -> tuple[Requirement, ...]:
+        """Return what `shape` stands for."""
+        return self._shapes.keys[shape]
+
+    def capabilities(self, class_id: ClassId) -> tuple[Capability, ...]:
+        """Return what `class_id` stands for."""
+        return self._classes.keys[class_id]
+
+    def compatible_classes(self, shape: ShapeId) -> int:
+        """Return the classes that can run `shape`: bit n stands for class n."""
+        return self._classes_of[shape]
+
+    def compatible_shapes(self, class_id: ClassId) -> AbstractSet[ShapeId]:
+        """Return the shapes that `class_id` can run, as a view that follows later changes."""
+        return self._shapes_of[class_id]
+
+    def class_list(self, shape: ShapeId) -> tuple[ClassId, ...]:
+        """Return the classes that can run `shape`, lowest first."""
+        classes = self._class_lists.get(shape)
+        if classes is None:
+            classes = tuple(_classes_in(self._classes_of[shape]))
+            self._class_lists[shape] = classes
+        return classes
+
+    def missing(
+        self, shape: ShapeId, capabilities: Sequence[Capability]
+    ) -> tuple[Requirement, ...]:
+        """Return the needs of `shape` that `capabilities` do not meet."""
+        return tuple(need for need in self.needs(shape) if not satisfies(capabilities, need))
+
+    def _learn_shape(self, shape: ShapeId, needs: tuple[Requirement, ...]) -> ShapeId:
+        self._shapes.add(shape, needs)
+        classes = sum(1 << class_id for class_id in self._offers)
+        for need in needs:
+            classes &= self._use(need)
+        self._classes_of[shape] = classes
+        for class_id in _classes_in(classes):
+            self._shapes_of[class_id].add(shape)
+        return shape
+
+    def _use(self, need: Requirement) -> int:
+        self._users[need] = self._users.get(need, 0) + 1
+        bits = self._bits.get(need)
+        if bits is None:
+            offers = self._offers.items()
+            bits = sum(1 << c for c, offer in offers if holds(offer.get(need.name, ()), need))
+            self._bits[need] = bits
+        return bits
+
+    def _learn_class(self, class_id: ClassId, capabilities: tuple[Capability, ...]) -> ClassId:
+        self._classes.add(class_id, capabilities)
+        offer: dict[str, list[str]] = {}
+        for capability in capabilities:
+            offer.setdefault(capability.name, []).append(capability.value)
+        self._offers[class_id] = offer
+        met = {need for need in self._bits if holds(offer.get(need.name, ()), need)}
+        bit = 1 << class_id
+        for need in met:
+            self._bits[need] |= bit
+        runs = {shape for shape, needs in self._shapes.keys.items() if met.issuperset(needs)}
+        for shape in runs:
+            self._classes_of[shape] |= bit
+        self._shapes_of[class_id] = runs
+        self._class_lists.clear()
+        return class_id
+
+    def _forget_shape(self, shape: ShapeId, needs: tuple[Requirement, ...]) -> None:
+        for class_id in _classes_in(self._classes_of.pop(shape)):
+            self._shapes_of[class_id].discard(shape)
+        self._class_lists.pop(shape, None)
+        for need in needs:
+            self._users[need] -= 1
+            if not self._users[need]:
+                del self._users[need], self._bits[need]
+
+    def _forget_class(self, class_id: ClassId) -> None:
+        others = ~(1 << class_id)
+        for shape in self._shapes_of.pop(class_id):
+            self._classes_of[shape] &= others
+        for need in self._bits:
+            self._bits[need] &= others
+        del self._offers[class_id]
+        self._class_lists.clear()
+
+
+class _Table(Generic[_Key, _Id]):
+    """Numbers for keys, counted by their users and given out again after a sweep."""
+
+    __slots__ = ("_ids", "_live_max", "_refs", "_spare", "_unused", "keys")
+
+    def __init__(self, live_max: int) -> None:
+        self._live_max = live_max
+        self._ids: dict[_Key, _Id] = {}
+        self.keys: dict[_Id, _Key] = {}
+        self._refs: dict[_Id, int] = {}
+        self._unused: dict[_Id, None] = {}
+        self._spare: list[int] = []
+
+    @property
+    def live(self) -> int:
+        return len(self.keys) - len(self._unused)
+
+    def find(self, key: _Key) -> _Id | None:
+        return self._ids.get(key)
+
+    def in_use(self, number: _Id) -> bool:
+        return self._refs[number] > 0
+
+    def full(self, *, known: bool) -> bool:
+        # The second bound holds even for an owner that never sweeps.
+        if self.live >= self._live_max:
+            return True
+        return not known and len(self.keys) >= 2 * self._live_max + UNUSED_MAX
+
+    def next_id(self) -> int:
+        return self._spare[-1] if self._spare else len(self.keys)
+
+    def add(self, number: _Id, key: _Key) -> None:
+        if self._spare:
+            self._spare.pop()
+        self._ids[key] = number
+        self.keys[number] = key
+        self._refs[number] = 0
+        self._unused[number] = None
+
+    def retain(self, number: _Id) -> None:
+        if not self._refs[number]:
+            del self._unused[number]
+        self._refs[number] += 1
+
+    def release(self, number: _Id) -> None:
+        assert self._refs[number] > 0, f"id {number} was released more often than retained"
+        self._refs[number] -= 1
+        if not self._refs[number]:
+            self._unused[number] = None
+
+    def sweep(self) -> list[tuple[_Id, _Key]]:
+        if len(self._unused) <= UNUSED_MAX:
+            return []
+        oldest = list(self._unused)[: len(self._unused) - UNUSED_MAX]
+        return [(number, self._drop(number)) for number in oldest]
+
+    def _drop(self, number: _Id) -> _Key:
+        key = self.keys.pop(number)
+        del self._ids[key], self._refs[number], self._unused[number]
+        self._spare.append(number)
+        return key
+
+
+def _classes_in(bits: int) -> Iterator[ClassId]:
+    while bits:
+        lowest = bits & -bits
+        yield ClassId(lowest.bit_length() - 1)
+        bits ^= lowest

@@ -1,0 +1,219 @@
+"""What is true of one task: its states, and what each event makes of it.
+
+`TRANSITIONS` is the map; `decide` follows it and refuses everything else. The diagram in the
+documentation is drawn from it. What follows for others (holds, queue, dependants, timers) is
+not here: `core/turn.py` derives it from the old and the new row, on every path alike.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, assert_never
+
+import msgspec
+
+from agentcom.core.moves import (
+    Advanced,
+    Cancelled,
+    Completed,
+    Declined,
+    End,
+    Event,
+    Failed,
+    LandingBegun,
+    LeaseLost,
+    Matched,
+    Parked,
+    Released,
+    Reopened,
+    Resumed,
+    Saved,
+    Step,
+    StopAsked,
+    Stopped,
+)
+from agentcom.model.errors import IllegalTransition
+from agentcom.model.failure import FailureClass
+from agentcom.model.ids import WallTime
+from agentcom.model.limits import LEASES_LOST_MAX
+from agentcom.model.task import Phase, StopReason, Task, TaskState, Wait
+
+replace: Final = msgspec.structs.replace
+
+_W, _Q, _A, _R = TaskState.WAITING, TaskState.QUEUED, TaskState.ASSIGNED, TaskState.RUNNING
+_DONE, _FAIL, _END = TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED
+
+TRANSITIONS: Final[Mapping[type[Event], Mapping[TaskState, tuple[TaskState, ...]]]] = {
+    Released: {_W: (_Q, _W)},
+    Matched: {_Q: (_A,)},
+    Advanced: {_A: (_R,), _R: (_R,)},
+    Saved: {_A: (_A,), _R: (_R,)},
+    LandingBegun: {_A: (_R,), _R: (_R,)},
+    Completed: {
+        _A: (_DONE,),
+        _R: (_DONE,),
+        _W: (_DONE,),
+        _Q: (_DONE,),
+        _FAIL: (_DONE,),
+        _END: (_DONE,),
+    },
+    Failed: {_A: (_W, _FAIL), _R: (_W, _FAIL), _W: (_FAIL,), _Q: (_FAIL,)},
+    LeaseLost: {_A: (_Q, _FAIL, _END), _R: (_Q, _FAIL, _END)},
+    Declined: {_A: (_W, _END), _R: (_W, _END)},
+    StopAsked: {_A: (_A,), _R: (_R,)},
+    Stopped: {_A: (_Q, _W, _FAIL, _END), _R: (_Q, _W, _FAIL, _END)},
+    Parked: {_A: (_W,), _R: (_W,)},
+    Resumed: {_Q: (_R,)},
+    Cancelled: {_W: (_END,), _Q: (_END,)},
+    Reopened: {_W: (_Q,), _Q: (_Q,), _FAIL: (_Q, _W), _END: (_Q, _W)},
+}
+
+
+def decide(task: Task, event: Event, now: WallTime) -> Task:
+    """Return the task after `event`.
+
+    Raises:
+        IllegalTransition: a task in this state cannot take this event.
+    """
+    allowed = TRANSITIONS[type(event)].get(task.state)
+    if allowed is None:
+        raise IllegalTransition(task.state.value, type(event).__name__)
+    after = _end(task, event, now) if isinstance(event, End) else _step(task, event, now)
+    assert after.state in allowed, (task.state, event, after.state)
+    return after
+
+
+def _step(task: Task, event: Step, now: WallTime) -> Task:
+    match event:
+        case Matched(agent=agent, machine=machine, fence=fence, deadline_at=at):
+            held = {"agent": agent, "machine": machine, "deadline_at": at}
+            numbers = {"incarnation": fence.incarnation, "attempt": fence.attempt}
+            return _changed(task, now, state=_A, phase=Phase.PREPARING, **held, **numbers)
+        case Advanced(phase=phase):
+            return _changed(task, now, state=_R, phase=phase)
+        case Saved(commit=commit, session=session):
+            return _changed(task, now, checkpoint=commit, session=session or task.session)
+        case LandingBegun():
+            work = _work(event)
+            return _changed(task, now, state=_R, phase=Phase.LANDING, **work)
+        case StopAsked(reason=reason):
+            return _changed(task, now, stop_reason=task.stop_reason or reason)
+        case Resumed(phase=phase, deadline_at=at):
+            lost = max(0, task.leases_lost - 1)
+            return _changed(task, now, state=_R, phase=phase, deadline_at=at, leases_lost=lost)
+        case Released(until=until):
+            wait = Wait.START_TIME if until is not None else None
+            return _changed(task, now, state=_W if wait else _Q, wait=wait, until=until)
+        case Reopened():
+            return _reopened(task, event, now)
+        case _:
+            assert_never(event)
+
+
+def _end(task: Task, event: End, now: WallTime) -> Task:
+    match event:
+        case Completed(commit=commit, branch=branch, verified=verified):
+            work = {"commit": commit, "branch": branch, "verified": verified}
+            return _ended(task, now, state=_DONE, failure=None, reason=None, **work)
+        case Failed():
+            return _failed(task, event, now)
+        case LeaseLost():
+            return _lost(task, now)
+        case Declined(reason=reason, retry_at=at):
+            if task.stop_reason is StopReason.CANCELLED:
+                return _ended(task, now, state=_END)
+            return _ended(task, now, state=_W, wait=Wait.RETRY, until=at, reason=reason)
+        case Stopped():
+            return _stopped(task, event, now)
+        case Parked(wait=wait, until=until, reason=reason):
+            kept = _work(event) if wait is Wait.APPROVAL else {}
+            return _ended(task, now, state=_W, wait=wait, until=until, reason=reason, **kept)
+        case Cancelled():
+            return _ended(task, now, state=_END)
+        case _:
+            assert_never(event)
+
+
+def _failed(task: Task, event: Failed, now: WallTime) -> Task:
+    if not task.state.held:
+        return _ended(task, now, state=_FAIL, failure=event.failure, reason=event.reason)
+    failures = task.failures + 1
+    final = event.failure.final or failures >= task.failures_max
+    return _ended(
+        task,
+        now,
+        state=_FAIL if final else _W,
+        wait=None if final else Wait.RETRY,
+        until=None if final else event.retry_at,
+        failures=failures,
+        failure=event.failure,
+        reason=event.reason,
+        landing_only=False,
+        checkpoint=task.commit or task.checkpoint,
+    )
+
+
+def _lost(task: Task, now: WallTime) -> Task:
+    if task.stop_reason is StopReason.CANCELLED:
+        return _ended(task, now, state=_END)
+    lost = task.leases_lost + 1
+    landing = task.phase is Phase.LANDING
+    if lost >= LEASES_LOST_MAX:
+        failure, reason = FailureClass.LEASE_LOST, "its machine vanished too often"
+        return _ended(task, now, state=_FAIL, leases_lost=lost, failure=failure, reason=reason)
+    return _ended(task, now, state=_Q, leases_lost=lost, landing_only=landing)
+
+
+def _stopped(task: Task, event: Stopped, now: WallTime) -> Task:
+    match task.stop_reason:
+        case StopReason.CANCELLED:
+            return _ended(task, now, state=_END)
+        case StopReason.TIMED_OUT:
+            reason = "the attempt used up its time"
+            failed = Failed(FailureClass.DEADLINE, reason, event.retry_at)
+            return _failed(task, failed, now)
+        case StopReason.PAUSED | StopReason.PREEMPTED | StopReason.REVOKED | None:
+            return _ended(task, now, state=_Q, landing_only=task.phase is Phase.LANDING)
+        case _:
+            assert_never(task.stop_reason)
+
+
+def _reopened(task: Task, event: Reopened, now: WallTime) -> Task:
+    return _ended(
+        task,
+        now,
+        state=_W if event.blocked else _Q,
+        wait=Wait.DEPENDENCIES if event.blocked else None,
+        failures=0,
+        leases_lost=0,
+        failure=None,
+        reason=None,
+        landing_only=event.commit is not None,
+        **_work(event),
+    )
+
+
+def _work(event: LandingBegun | Parked | Reopened) -> dict[str, str | None]:
+    return {
+        "commit": event.commit,
+        "branch": event.branch,
+        "base_commit": event.base_commit,
+        "land_key": event.land_key,
+    }
+
+
+def _changed(task: Task, now: WallTime, **fields: Any) -> Task:
+    return replace(task, version=task.version + 1, changed_at=now, **fields)
+
+
+def _ended(task: Task, now: WallTime, **fields: Any) -> Task:
+    """Return `task` with the attempt's own fields cleared, whatever path led here.
+
+    The holder stays named: its fence is the newest until another is issued, so it may come back.
+    """
+    cleared: dict[str, Any] = {
+        "wait": None,
+        "until": None,
+        "phase": None,
+        "stop_reason": None,
+        "deadline_at": None,
+    }
+    return replace(task, version=task.version + 1, changed_at=now, **(cleared | fields))

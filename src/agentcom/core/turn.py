@@ -1,0 +1,238 @@
+"""One turn over the view: moves tasks, and everything that follows from a move.
+
+`move` is the only way a task's row changes. What follows is derived from the old and the new row
+in one place, so no path can forget it: queue, holds, timers, dependants, the feed, the store.
+"""
+
+from typing import Final
+
+import msgspec
+
+from agentcom.core import fairness, holding, moves, tasks
+from agentcom.core.effects import (
+    ClearTimer,
+    Push,
+    SetTimer,
+)
+from agentcom.core.facts import DeadlineReached, WaitEnded
+from agentcom.core.ledger import Ledger, Mark
+from agentcom.core.view import PoolView
+from agentcom.model.agent import Assignment
+from agentcom.model.batch import (
+    Append,
+    Table,
+    edge_key,
+)
+from agentcom.model.event import EventKind, TaskEvent, task_log
+from agentcom.model.ids import (
+    AgentId,
+    Fence,
+    IdSource,
+    Instant,
+    Now,
+    Rng,
+    TaskId,
+    WallTime,
+)
+from agentcom.model.limits import RETRY_BASE_MS, RETRY_MAX_MS
+from agentcom.model.task import Task, TaskBody, TaskState, Wait
+
+replace: Final = msgspec.structs.replace
+
+
+class Turn(Ledger):
+    """What one batch of facts does to the view."""
+
+    def __init__(self, view: PoolView, *, now: Now, ids: IdSource, rng: Rng) -> None:
+        super().__init__(view, now=now, ids=ids, rng=rng)
+        self.ended: dict[TaskId, Task] = {}
+        """Tasks that ended in this fact and have dependants."""
+        self.over = False
+        """Whether a task ended in this turn."""
+        self._bodies: dict[TaskId, TaskBody] = {}
+        self._queued: dict[TaskId, None] = {}
+
+    def abandon(self, mark: Mark) -> None:
+        super().abandon(mark)
+        self.ended.clear()
+        self._queued.clear()
+
+    def insert_body(self, body: TaskBody) -> None:
+        """Store a specification, and have it at hand for an assignment in this turn."""
+        self._bodies[body.id] = body
+        self.write(Table.BODY, body.id, body, old=None)
+
+    # Tasks ------------------------------------------------------------------------------------
+
+    def move(self, task: Task, event: moves.Event, kind: EventKind, detail: str = "") -> Task:
+        """Let `event` happen to `task`, with all that follows; return the task after it.
+
+        Raises:
+            IllegalTransition: nothing has changed then.
+        """
+        after = tasks.decide(task, event, self.now.wall)
+        return self.place(task, after, kind, detail)
+
+    def place(self, before: Task | None, after: Task, kind: EventKind, detail: str = "") -> Task:
+        """Put a task's new row into the view; `before` is None for a new task."""
+        view = self.view
+        if after.state is TaskState.QUEUED and not after.seq:
+            after = self._tagged(after)
+        if before is None or before.id not in view.tasks:
+            view.learn_shape(after)
+        self.write(Table.TASK, after.id, after, old=before.version if before else None)
+        self._requeue(before, after)
+        holding.follow(self, before, after)
+        self._retime(before, after)
+        if after.state.terminal:
+            self._end(after)
+        else:
+            view.put(view.tasks, after.id, after)
+        self.record(after, kind, detail)
+        return after
+
+    def record(self, task: Task, kind: EventKind, detail: str = "") -> None:
+        """Append one line to a task's feed."""
+        fact = self.fact
+        self.appends.append(
+            Append(
+                task_log(task.id),
+                TaskEvent(
+                    kind=kind,
+                    task=task.id,
+                    state=task.state,
+                    at=self.now.wall,
+                    cause=fact.cause or task.cause,
+                    actor=fact.actor.name,
+                    attempt=task.attempt or None,
+                    agent=task.agent,
+                    machine=task.machine,
+                    phase=task.phase,
+                    wait=task.wait,
+                    until=task.until,
+                    stop_reason=task.stop_reason,
+                    failure=task.failure,
+                    commit=task.commit,
+                    detail=detail or task.reason,
+                ),
+            )
+        )
+
+    def retry_at(self, failures: int) -> WallTime:
+        """Return when the next attempt may start: exponential, with full jitter (AWS, 2015)."""
+        ceiling = min(RETRY_MAX_MS, RETRY_BASE_MS << min(failures, 16))
+        return WallTime(self.now.wall + int(self.rng.random() * ceiling))
+
+    def instant_of(self, wall: WallTime) -> Instant:
+        """Return the moment on the monotonic clock that is now expected to be `wall`."""
+        return Instant(self.now.instant + max(0, wall - self.now.wall))
+
+    # Agents and matching ----------------------------------------------------------------------
+
+    def match(self) -> None:
+        """Assign until no runnable task stands beside a compatible idle agent."""
+        view, matcher = self.view, self.view.matcher
+        if not view.issuing:
+            return
+        for agent_id in self.looks:
+            while view.refresh(agent_id):
+                task_id = matcher.pick_task(agent_id)
+                if task_id is None:
+                    break
+                self._assign(view.tasks[task_id], agent_id)
+        self.looks.clear()
+        for task_id in sorted(self._queued, key=self._rank):
+            task = view.tasks.get(task_id)
+            if task is None or task.state is not TaskState.QUEUED:
+                continue
+            agent = matcher.pick_agent(view.shape_of[task_id])
+            if agent is not None:
+                self._assign(task, agent)
+                view.refresh(agent)
+        self._queued.clear()
+        self.looks.clear()
+
+    def _rank(self, task_id: TaskId) -> fairness.Rank:
+        task = self.view.tasks.get(task_id)
+        if task is None:
+            return (2, 0.0, 0)
+        return fairness.rank(task.start_tag, task.priority, task.seq, emergency=task.emergency)
+
+    def _assign(self, task: Task, agent_id: AgentId) -> None:
+        view = self.view
+        agent = view.agents[agent_id]
+        fence = Fence(view.incarnation, task.attempt + 1)
+        deadline = WallTime(self.now.wall + task.deadline_ms)
+        event = moves.Matched(agent_id, agent.machine, fence, deadline)
+        if not task.emergency:
+            view.fairness.dispatched(fairness.order_tag(task.start_tag, task.priority))
+        after = self.move(task, event, EventKind.ASSIGNED)
+        self.push(after)
+
+    def push(self, task: Task) -> None:
+        """Send a task's assignment to its holder."""
+        assert task.agent is not None
+        assert task.machine is not None
+        assert task.deadline_at is not None
+        edges = self.view.edges.get(task.id, {}).values()
+        assignment = Assignment(
+            task=task.id,
+            fence=task.fence,
+            agent=task.agent,
+            deadline_at=task.deadline_at,
+            checkpoint=task.checkpoint,
+            session=task.session,
+            inputs=tuple(edge.commit for edge in edges if edge.commit),
+            landing_only=task.landing_only,
+            commit=task.commit,
+            branch=task.branch,
+            base_commit=task.base_commit,
+            failures=task.failures,
+            cause=task.cause,
+        )
+        self.effects.append(Push(task.machine, assignment, self._bodies.get(task.id)))
+
+    # What follows from a move -----------------------------------------------------------------
+
+    def _tagged(self, task: Task) -> Task:
+        view = self.view
+        view.seq += 1  # a gap after a rollback is harmless
+        tag = view.fairness.start_tag(task.submitter)
+        return replace(task, start_tag=tag, seq=view.seq)
+
+    def _requeue(self, before: Task | None, after: Task) -> None:
+        was = before is not None and before.state is TaskState.QUEUED
+        now = after.state is TaskState.QUEUED
+        if was and not now:
+            self.view.withdraw(after.id)
+        if now and not was:
+            self.view.enqueue(after)
+            self._queued[after.id] = None
+
+    def _retime(self, before: Task | None, after: Task) -> None:
+        was = before.deadline_at if before is not None and before.state.held else None
+        if after.state.held and after.deadline_at != was and after.deadline_at is not None:
+            due = DeadlineReached(after.id, after.fence)
+            at = self.instant_of(after.deadline_at)
+            self.effects.append(SetTimer(f"deadline/{after.id}", at, due))
+        if was is not None and not after.state.held:
+            self.effects.append(ClearTimer(f"deadline/{after.id}"))
+        timed = after.state is TaskState.WAITING and after.wait is not Wait.DEPENDENCIES
+        if timed and after.until is not None:
+            at = self.instant_of(after.until)
+            self.effects.append(SetTimer(f"wait/{after.id}", at, WaitEnded(after.id)))
+
+    def _end(self, task: Task) -> None:
+        view = self.view
+        self.over = True
+        view.drop(view.tasks, task.id)
+        view.forget_shape(task.id)
+        if task.unique_key is not None:
+            view.drop(view.unique, task.unique_key)
+        for on, edge in view.edges.get(task.id, {}).items():
+            self.write(Table.EDGE, edge_key(task.id, on), None, old=edge.version)
+            if on in view.dependants and task.id in view.dependants[on]:
+                view.drop(view.dependants[on], task.id)
+        view.drop(view.edges, task.id)
+        if view.dependants.get(task.id):
+            self.ended[task.id] = task

@@ -1,0 +1,231 @@
+"""Everything live in one pool, in memory, with an undo journal.
+
+The view is changed in place while a batch is decided, and every change leaves its inverse in the
+journal: a refused fact is rolled back to its mark, a batch that did not fit is rolled back whole.
+What leads to what is in `core/turn.py`; this file only keeps the indexes together.
+"""
+
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import Any, Final, TypeVar
+
+from agentcom.core import fairness
+from agentcom.core.matcher import Matcher
+from agentcom.core.shapes import ClassId, ShapeId, Shapes
+from agentcom.model import requirement
+from agentcom.model.agent import Agent, AgentState, Machine
+from agentcom.model.ids import AgentId, Instant, MachineId, PoolId, TaskId
+from agentcom.model.limits import RECENT_KEYS
+from agentcom.model.task import Edge, Hold, Phase, Task, TaskState
+from agentcom.model.todo import Todo
+
+K = TypeVar("K")
+V = TypeVar("V")
+_MISSING: Final = object()
+_FEW: Final = 4_096  # parsed requirement lists that are remembered
+
+
+class Session:
+    """A machine's lease on this hub's clock. In memory only; renewals are never rolled back."""
+
+    __slots__ = (
+        "connection",
+        "expires_at",
+        "margin_ms",
+        "number",
+        "suspect",
+        "suspect_at",
+        "ttl_ms",
+    )
+
+    def __init__(self, number: int, ttl_ms: int, margin_ms: int, connection: int | None) -> None:
+        self.number = number
+        self.ttl_ms = ttl_ms
+        self.margin_ms = margin_ms
+        self.connection = connection
+        self.suspect = False
+        self.suspect_at = Instant(0)
+        self.expires_at = Instant(0)
+
+    def renew(self, now: Instant) -> None:
+        """Count the lease from the receipt of a heartbeat."""
+        self.suspect = False
+        self.suspect_at = Instant(now + self.ttl_ms // 2)
+        self.expires_at = Instant(now + self.ttl_ms + self.margin_ms)
+
+
+class PoolView:
+    """The live rows of a pool and the indexes over them."""
+
+    def __init__(self, pool: PoolId, *, incarnation: int, term: int | None) -> None:
+        self.pool = pool
+        self.incarnation = incarnation
+        self.term = term
+        self.issuing = True
+        self.seq = 0
+        self.tasks: dict[TaskId, Task] = {}
+        self.shape_of: dict[TaskId, ShapeId] = {}
+        self.edges: dict[TaskId, dict[TaskId, Edge]] = {}
+        self.dependants: dict[TaskId, dict[TaskId, None]] = {}
+        self.holds: dict[TaskId, dict[str, Hold]] = {}
+        self.landing: dict[str, tuple[TaskId, ...]] = {}
+        """Land key -> tasks in order; the first one holds it."""
+        self.agents: dict[AgentId, Agent] = {}
+        self.class_of: dict[AgentId, ClassId] = {}
+        self.slots_used: dict[AgentId, int] = {}
+        self.machines: dict[MachineId, Machine] = {}
+        self.agents_of: dict[MachineId, dict[AgentId, None]] = {}
+        self.held_by: dict[MachineId, dict[TaskId, None]] = {}
+        self.sessions: dict[MachineId, Session] = {}
+        self.todos: dict[TaskId, Todo] = {}
+        self.unique: dict[str, TaskId] = {}
+        self.requests: dict[str, tuple[str, bytes]] = {}
+        self.shapes = Shapes()
+        self.matcher = Matcher(self.shapes)
+        self.fairness = fairness.Fairness()
+        self._journal: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._needs: dict[tuple[str, ...], tuple[requirement.Requirement, ...]] = {}
+
+    # The journal ------------------------------------------------------------------------------
+
+    def mark(self) -> tuple[int, int]:
+        """Return the point to which `rollback` returns."""
+        return len(self._journal), self.fairness.mark()
+
+    def rollback(self, mark: tuple[int, int]) -> None:
+        """Undo every change since `mark`, newest first."""
+        journal = self._journal
+        while len(journal) > mark[0]:
+            undo, args = journal.pop()
+            undo(*args)
+        self.fairness.rollback(mark[1])
+
+    def confirm(self) -> None:
+        """Keep everything: the batch is durable."""
+        self._journal.clear()
+        self.fairness.settle()
+        self.shapes.sweep()
+        while len(self.requests) > RECENT_KEYS:
+            del self.requests[next(iter(self.requests))]
+
+    def discard(self) -> None:
+        """Undo everything: the batch was not written."""
+        self.rollback((0, 0))
+
+    def undo(self, inverse: Callable[..., object], *args: Any) -> None:
+        """Note what takes back a change that was just made elsewhere."""
+        self._journal.append((inverse, args))
+
+    def put(self, mapping: MutableMapping[K, V], key: K, value: V) -> None:
+        """Set `mapping[key]`, undoably."""
+        old = mapping.get(key, _MISSING)
+        self._journal.append((_restore, (mapping, key, old)))
+        mapping[key] = value
+
+    def drop(self, mapping: MutableMapping[K, V], key: K) -> None:
+        """Delete `mapping[key]` if it is there, undoably. Order of the rest is kept."""
+        old = mapping.pop(key, _MISSING)
+        if old is not _MISSING:
+            self._journal.append((_restore, (mapping, key, old)))
+
+    # The queue --------------------------------------------------------------------------------
+
+    def parse_needs(self, needs: tuple[str, ...]) -> tuple[requirement.Requirement, ...]:
+        """Return canonical requirements; raises `InvalidInput`."""
+        parsed = self._needs.get(needs)
+        if parsed is None:
+            if len(self._needs) >= _FEW:
+                self._needs.clear()
+            parsed = requirement.canonical(needs)
+            self._needs[needs] = parsed
+        return parsed
+
+    def learn_shape(self, task: Task) -> None:
+        """Count a live task's shape; raises `TooManyShapes`."""
+        shape = self.shapes.shape_of(self.parse_needs(task.needs))
+        self.shapes.retain(shape)
+        self.undo(self.shapes.release, shape)
+        self.put(self.shape_of, task.id, shape)
+
+    def forget_shape(self, task: TaskId) -> None:
+        """Stop counting the shape of a task that is no longer live."""
+        shape = self.shape_of[task]
+        self.shapes.release(shape)
+        self.undo(self.shapes.retain, shape)
+        self.drop(self.shape_of, task)
+
+    def enqueue(self, task: Task) -> None:
+        """Put a task into the matcher's queue."""
+        rank = fairness.rank(task.start_tag, task.priority, task.seq, emergency=task.emergency)
+        self.matcher.enqueue(task.id, self.shape_of[task.id], rank)
+        self.undo(self.matcher.withdraw, task.id)
+
+    def withdraw(self, task: TaskId) -> None:
+        """Take a task out of the matcher's queue."""
+        entry = self.matcher.withdraw(task)
+        if entry is not None:
+            self.undo(self.matcher.requeue, entry)
+
+    # Agents -----------------------------------------------------------------------------------
+
+    def learn_agent(self, agent: Agent) -> None:
+        """Add or change an agent; raises `TooManyClasses` and `InvalidInput`."""
+        capabilities = requirement.canonical_capabilities(agent.capabilities)
+        class_id = self.shapes.class_of(capabilities)
+        self.shapes.retain_class(class_id)
+        self.undo(self.shapes.release_class, class_id)
+        old_class = self.class_of.get(agent.id)
+        if old_class is not None:
+            self.shapes.release_class(old_class)
+            self.undo(self.shapes.retain_class, old_class)
+        self.put(self.class_of, agent.id, class_id)
+        self.put(self.agents, agent.id, agent)
+        self.put(self.agents_of.setdefault(agent.machine, {}), agent.id, None)
+
+    def free_slots(self, agent: Agent) -> int:
+        """Return how many more attempts may be sent to `agent` now."""
+        machine = self.machines.get(agent.machine)
+        session = self.sessions.get(agent.machine)
+        if machine is None or session is None or session.connection is None or session.suspect:
+            return 0
+        if agent.paused or agent.absent or machine.draining or machine.removed:
+            return 0
+        return max(0, agent.slots - self.slots_used.get(agent.id, 0))
+
+    def refresh(self, agent_id: AgentId) -> bool:
+        """Tell the matcher how free an agent is; return whether it can take work."""
+        agent = self.agents.get(agent_id)
+        if agent is None:
+            return False
+        free = self.free_slots(agent) if self.issuing else 0
+        old = self.matcher.set_free(agent_id, self.class_of[agent_id], free)
+        self.undo(self.matcher.restore_agent, agent_id, old)
+        return free > 0
+
+    def agent_state(self, agent: Agent) -> AgentState:
+        """Return what an agent is doing, for people."""
+        session = self.sessions.get(agent.machine)
+        machine = self.machines.get(agent.machine)
+        if session is None or session.connection is None or agent.absent or machine is None:
+            return AgentState.OFFLINE
+        if agent.paused or machine.draining:
+            return AgentState.DRAINING
+        mine = [t for t in self.held_tasks(agent.machine) if t.agent == agent.id]
+        if any(t.state is TaskState.RUNNING for t in mine):
+            return AgentState.WORKING
+        return AgentState.ASSIGNED if mine else AgentState.IDLE
+
+    def held_tasks(self, machine: MachineId) -> Sequence[Task]:
+        """Return the tasks whose attempts a machine holds."""
+        return [self.tasks[task] for task in self.held_by.get(machine, ())]
+
+
+def holds_slot(task: Task) -> bool:
+    """Return whether a task's attempt takes a slot of its agent: landing needs no agent."""
+    return task.state.held and task.phase is not Phase.LANDING
+
+
+def _restore(mapping: MutableMapping[Any, Any], key: object, old: object) -> None:
+    if old is _MISSING:
+        del mapping[key]
+    else:
+        mapping[key] = old

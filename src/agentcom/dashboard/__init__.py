@@ -1,0 +1,1 @@
+"""Read models and assets of the web application."""

@@ -1,0 +1,1 @@
+"""Shell around the core: batch, decide, commit, perform."""

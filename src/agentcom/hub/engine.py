@@ -1,0 +1,248 @@
+"""The loop of a pool: batch, decide, commit, perform.
+
+Facts that arrive while a batch is on its way to the store are the next batch. No effect leaves
+before the commit that caused it. What a verdict means is in `_turn`: committed, no room, or the
+memory no longer agrees with the store, and then the store is right.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from agentcom.core import facts, leases, pool
+from agentcom.core.effects import Answer, Effect, Push, Refuse
+from agentcom.core.facts import Fact
+from agentcom.core.view import PoolView
+from agentcom.model import limits
+from agentcom.model.batch import Append, Table
+from agentcom.model.errors import AgentComError, RateLimited, StorageFull, Unavailable
+from agentcom.model.ids import IdSource, Now, PoolId, Rng, TaskId
+from agentcom.model.replies import Reply
+from agentcom.model.task import TaskBody
+from agentcom.store.base import Committed, CommitUnknown, Full, Store, TermLost
+
+replace: Final = msgspec.structs.replace
+_BUSY_RETRY_MS: Final = 250  # a full inbox is worked off in less
+_LATE_MS: Final = 1_000  # a loop that stood still for longer cannot blame its machines
+_BODIES_MAX: Final = 4_096  # specifications at hand for the push that mostly follows a submit
+_LOOKUPS_MAX: Final = 4  # rounds of `wanted`: what a fact needs, then what that needs
+
+
+class Clock(Protocol):
+    """Both clocks."""
+
+    def now(self) -> Now:
+        """Read them."""
+        ...
+
+
+class Outlet(Protocol):
+    """Who carries out effects: connections, timers, feeds. Never fails for one peer's sake."""
+
+    def perform(self, effects: Sequence[Effect]) -> None:
+        """Carry out effects, in order."""
+        ...
+
+    def publish(self, first: int, appends: Sequence[Append]) -> None:
+        """Show committed records, numbered from `first`, to those who follow their logs."""
+        ...
+
+
+class Engine:
+    """One pool's only writer."""
+
+    def __init__(
+        self,
+        store: Store,
+        outlet: Outlet,
+        *,
+        pool_id: PoolId,
+        holder: str,
+        clock: Clock,
+        ids: IdSource,
+        rng: Rng,
+    ) -> None:
+        self._store = store
+        self._outlet = outlet
+        self._pool = pool_id
+        self._holder = holder
+        self._clock = clock
+        self._ids = ids
+        self._rng = rng
+        self._incarnation = 0
+        self._view: PoolView | None = None
+        self._inbox: list[Fact] = []
+        self._waker = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._tickets: dict[int, asyncio.Future[Reply | msgspec.Raw]] = {}
+        self._ticket = 0
+        self._bodies: dict[TaskId, TaskBody] = {}
+        self.on_turn: Callable[[int, float], None] = lambda _facts, _seconds: None
+
+    @property
+    def view(self) -> PoolView:
+        """The live rows; read only, and only for what may be a moment ahead of the store."""
+        if self._view is None:
+            raise Unavailable("the hub is starting")
+        return self._view
+
+    @property
+    def backlog(self) -> int:
+        """Facts that wait for a decision."""
+        return len(self._inbox)
+
+    async def start(self, incarnation: int) -> None:
+        """Take the lead and load what is live."""
+        self._incarnation = incarnation
+        await self._load()
+
+    def put(self, fact: Fact) -> None:
+        """Queue a fact.
+
+        Raises:
+            RateLimited: the inbox is full; only requests are told so, reports always fit.
+        """
+        if len(self._inbox) >= limits.INBOX_MAX and fact.reply_to is not None:
+            raise RateLimited("the hub has more requests than it can take", _BUSY_RETRY_MS)
+        self._inbox.append(fact)
+        self._idle.clear()
+        self._waker.set()
+
+    def ask(self, fact: Fact) -> Awaitable[Reply | msgspec.Raw]:
+        """Queue a fact and return its answer; raises what the core refused it with."""
+        self._ticket += 1
+        self.put(replace(fact, reply_to=self._ticket))
+        future: asyncio.Future[Reply | msgspec.Raw] = asyncio.get_running_loop().create_future()
+        self._tickets[self._ticket] = future
+        return future
+
+    def timer(self, body: facts.Body, late_ms: int) -> None:
+        """Queue what a timer brings; a late one means that this hub slept, not its machines."""
+        if late_ms > _LATE_MS and self._view is not None:
+            leases.forgive(self._view, late_ms)
+        self.put(Fact(body=body))
+
+    async def run(self) -> None:
+        """Decide until cancelled."""
+        while True:
+            if not self._inbox:
+                self._idle.set()
+                self._waker.clear()
+                await self._waker.wait()
+            batch = self._inbox[: limits.TURN_FACTS_MAX]
+            del self._inbox[: limits.TURN_FACTS_MAX]
+            await self._turn(batch)
+
+    async def drained(self) -> None:
+        """Return when everything queued so far is decided and durable."""
+        await self._idle.wait()
+
+    # Turns ----------------------------------------------------------------------------------------
+
+    async def _turn(self, batch: Sequence[Fact], *, again: bool = False) -> None:
+        started = asyncio.get_running_loop().time()
+        view = self.view
+        batch = await self._fetch(batch)
+        plan = pool.decide(view, batch, now=self._clock.now(), ids=self._ids, rng=self._rng)
+        try:
+            verdict = Committed(0) if plan.batch.empty else await self._store.commit(plan.batch)
+        except CommitUnknown:
+            await self._start_over(batch, again=again)
+            return
+        match verdict:
+            case Committed(first=first):
+                view.confirm()
+                self._inbox[:0] = plan.deferred
+                await self._perform(plan.effects)
+                self._outlet.publish(first, plan.batch.appends)
+            case Full():
+                view.discard()
+                await self._without_submits(batch, again=again)
+            case TermLost():
+                raise Unavailable("another hub leads this pool now")
+            case _:
+                await self._start_over(batch, again=again)
+        self.on_turn(len(batch), asyncio.get_running_loop().time() - started)
+
+    async def _start_over(self, batch: Sequence[Fact], *, again: bool) -> None:
+        """Drop the memory, read what is stored, and decide once more.
+
+        What was stored after all is recognised: requests by their key, reports by their fence.
+        """
+        await self._load()
+        if again:
+            self._refuse(batch, Unavailable("the store changed under the hub; ask again"))
+        else:
+            await self._turn([replace(f, found=facts.NOTHING_FOUND) for f in batch], again=True)
+
+    async def _without_submits(self, batch: Sequence[Fact], *, again: bool) -> None:
+        """The disk is full: new tasks are refused, reports of finished work still fit."""
+        full = StorageFull("the hub's disk is full; nothing was stored")
+        reports = [fact for fact in batch if not isinstance(fact.body, facts.Submit)]
+        if again or len(reports) == len(batch):
+            self._refuse(batch, full)
+            return
+        self._refuse([fact for fact in batch if isinstance(fact.body, facts.Submit)], full)
+        await self._turn(reports, again=True)
+
+    async def _fetch(self, batch: Sequence[Fact]) -> Sequence[Fact]:
+        """Attach the stored rows that decisions need beside the live view."""
+        for _ in range(_LOOKUPS_MAX):
+            wants = [pool.wanted(self.view, fact) for fact in batch]
+            keys = list(dict.fromkeys(key for want in wants for key in want))
+            if not keys:
+                break
+            rows = dict(zip(keys, await self._store.get(keys), strict=True))
+            batch = [
+                replace(f, found={**f.found, **{key: rows[key] for key in w}}) if w else f
+                for f, w in zip(batch, wants, strict=True)
+            ]
+        return batch
+
+    async def _perform(self, effects: Sequence[Effect]) -> None:
+        missing = []
+        for effect in effects:
+            if isinstance(effect, Push):
+                task = effect.assignment.task
+                if effect.body is not None:
+                    self._bodies[task] = effect.body
+                elif task not in self._bodies:
+                    missing.append((Table.BODY, task))
+            elif isinstance(effect, Answer | Refuse):
+                self._resolve(effect)
+        for row in await self._store.get(missing) if missing else ():
+            if isinstance(row, TaskBody):
+                self._bodies[row.id] = row
+        self._outlet.perform([self._with_body(e) if isinstance(e, Push) else e for e in effects])
+        while len(self._bodies) > _BODIES_MAX:
+            del self._bodies[next(iter(self._bodies))]
+
+    def _with_body(self, push: Push) -> Push:
+        return push if push.body else replace(push, body=self._bodies.get(push.assignment.task))
+
+    def _resolve(self, effect: Answer | Refuse) -> None:
+        future = self._tickets.pop(effect.ticket, None)
+        if future is None or future.done():
+            return
+        if isinstance(effect, Refuse):
+            future.set_exception(effect.error)
+        else:
+            future.set_result(effect.reply)
+
+    def _refuse(self, batch: Sequence[Fact], error: AgentComError) -> None:
+        for fact in batch:
+            if fact.reply_to is not None:
+                self._resolve(Refuse(fact.reply_to, error))
+
+    async def _load(self) -> None:
+        term = await self._store.acquire(self._pool, self._holder)
+        rows = await self._store.scan(self._pool)
+        now, old = self._clock.now(), self._view
+        self._view, effects = pool.load(
+            rows, incarnation=self._incarnation, term=term, now=now, pool=self._pool
+        )
+        if old is not None:
+            effects = [*effects, *leases.inherit(self._view, old)]
+        self._outlet.perform(effects)

@@ -1,0 +1,1 @@
+"""Values: what AgentCom talks about, without behaviour that needs the outside world."""

@@ -1,0 +1,111 @@
+"""Machines, the agents on them, and what a machine says it holds."""
+
+from enum import StrEnum
+
+import msgspec
+
+from agentcom.model.ids import (
+    DEFAULT_POOL,
+    DEFAULT_PROJECT,
+    AgentId,
+    Fence,
+    MachineId,
+    PoolId,
+    ProjectId,
+    TaskId,
+    UserId,
+    WallTime,
+)
+from agentcom.model.task import Phase
+
+
+class AgentState(StrEnum):
+    """What an agent is doing, derived from its machine's session and its holds."""
+
+    OFFLINE = "offline"
+    IDLE = "idle"
+    ASSIGNED = "assigned"
+    WORKING = "working"
+    BLOCKED = "blocked"
+    DRAINING = "draining"
+
+
+class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An agent as its machine describes it when it connects."""
+
+    name: AgentId
+    runtime: str
+    capabilities: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    slots: int = 1
+    version: str = ""
+
+
+class Agent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An identity that can run tasks."""
+
+    id: AgentId
+    machine: MachineId
+    runtime: str
+    project: ProjectId = DEFAULT_PROJECT
+    pool: PoolId = DEFAULT_POOL
+    capabilities: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    slots: int = 1
+    cli_version: str = ""
+    paused: bool = False
+    absent: bool = False
+    """True if its machine connected without it last time."""
+    version: int = 1
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A computer of the fleet; `session` and `ttl_ms` belong to its newest connection."""
+
+    id: MachineId
+    name: str
+    owner: UserId
+    created_at: WallTime
+    session: int = 0
+    ttl_ms: int = 0
+    draining: bool = False
+    removed: bool = False
+    last_seen: WallTime | None = None
+    version: int = 1
+
+
+class HeldStage(StrEnum):
+    """How far a machine has come with an attempt that it holds."""
+
+    STORED = "stored"
+    RUNNING = "running"
+    FINISHED = "finished"
+    LANDING = "landing"
+
+
+class Held(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One attempt that a machine says it has."""
+
+    task: TaskId
+    fence: Fence
+    stage: HeldStage
+    phase: Phase | None = None
+
+
+class Assignment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a machine needs to start an attempt. The specification travels beside it."""
+
+    task: TaskId
+    fence: Fence
+    agent: AgentId
+    deadline_at: WallTime
+    checkpoint: str | None = None
+    session: str | None = None
+    inputs: tuple[str, ...] = ()
+    """Commits of the dependencies, to be merged into the fresh base."""
+    landing_only: bool = False
+    commit: str | None = None
+    branch: str | None = None
+    base_commit: str | None = None
+    failures: int = 0
+    cause: str = ""

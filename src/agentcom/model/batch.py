@@ -1,0 +1,134 @@
+"""What is written at once: the unit of durability, and the journal's record.
+
+A batch names rows by `(table, key)`. A row is a `msgspec.Struct` with a `version`; an update or
+a delete states the version that it replaces, and the whole batch fails if one is not there.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from agentcom.model.agent import Agent, Machine
+from agentcom.model.event import TaskEvent
+from agentcom.model.identity import Credential, RequestRecord, User
+from agentcom.model.ids import BatchId, Fence, PoolId
+from agentcom.model.result import KeptResult
+from agentcom.model.task import Edge, Hold, Task, TaskBody
+from agentcom.model.todo import Todo
+
+
+class Table(StrEnum):
+    """Every table of rows; logs are apart."""
+
+    TASK = "task"
+    BODY = "body"
+    EDGE = "edge"
+    HOLD = "hold"
+    RESULT = "result"
+    AGENT = "agent"
+    MACHINE = "machine"
+    USER = "user"
+    CREDENTIAL = "credential"
+    REQUEST = "request"
+    TODO = "todo"
+
+
+Row = (
+    Task
+    | TaskBody
+    | Edge
+    | Hold
+    | KeptResult
+    | Agent
+    | Machine
+    | User
+    | Credential
+    | RequestRecord
+    | Todo
+)
+
+ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
+    Table.TASK: Task,
+    Table.BODY: TaskBody,
+    Table.EDGE: Edge,
+    Table.HOLD: Hold,
+    Table.RESULT: KeptResult,
+    Table.AGENT: Agent,
+    Table.MACHINE: Machine,
+    Table.USER: User,
+    Table.CREDENTIAL: Credential,
+    Table.REQUEST: RequestRecord,
+    Table.TODO: Todo,
+}
+
+
+class Insert(msgspec.Struct, frozen=True, tag="insert"):
+    """A row that must not exist yet."""
+
+    table: Table
+    key: str
+    row: Row
+
+
+class Update(msgspec.Struct, frozen=True, tag="update"):
+    """A row that replaces the one with version `expected`."""
+
+    table: Table
+    key: str
+    row: Row
+    expected: int
+
+
+class Delete(msgspec.Struct, frozen=True, tag="delete"):
+    """The end of the row with version `expected`."""
+
+    table: Table
+    key: str
+    expected: int
+
+
+Change = Insert | Update | Delete
+
+
+class Append(msgspec.Struct, frozen=True):
+    """A record for a log; the store gives it the next sequence number."""
+
+    log: str
+    record: TaskEvent
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """Changes and records that become durable together or not at all."""
+
+    id: BatchId
+    pool: PoolId
+    term: int | None = None
+    """The writer's term; None for rows that are no pool's (tokens, users)."""
+    changes: tuple[Change, ...] = ()
+    appends: tuple[Append, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not self.changes and not self.appends
+
+
+def edge_key(task: str, on: str) -> str:
+    """Return the key of a dependency's row."""
+    return f"{task}/{on}"
+
+
+def hold_key(task: str, key: str) -> str:
+    """Return the key of a hold's row."""
+    return f"{task}/{key}"
+
+
+def result_key(task: str, fence: Fence, machine: str) -> str:
+    """Return the key of a kept result's row; sorts by attempt."""
+    return f"{task}/{fence.incarnation:012d}.{fence.attempt:06d}/{machine}"
+
+
+def request_key(submitter: str, key: str) -> str:
+    """Return the key of a request's row."""
+    return f"{submitter}/{key}"

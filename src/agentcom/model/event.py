@@ -1,0 +1,57 @@
+"""Records of task feeds: what happened to a task, in order, for people and for `why`."""
+
+from enum import StrEnum
+
+import msgspec
+
+from agentcom.model.failure import FailureClass
+from agentcom.model.ids import AgentId, MachineId, TaskId, WallTime
+from agentcom.model.task import Phase, StopReason, TaskState, Wait
+
+
+class EventKind(StrEnum):
+    """What happened; the words that feeds, logs and documentation share."""
+
+    SUBMITTED = "submitted"
+    UNBLOCKED = "unblocked"
+    ASSIGNED = "assigned"
+    ACCEPTED = "accepted"
+    PHASE = "phase"
+    CHECKPOINT = "checkpoint"
+    STOP_ASKED = "stop_asked"
+    RETURNED = "returned"
+    RESUMED = "resumed"
+    PARKED = "parked"
+    LANDING = "landing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RESULT_KEPT = "result_kept"
+    REOPENED = "reopened"
+    ADOPTED = "adopted"
+
+
+class TaskEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="task"):
+    """One thing that happened to one task."""
+
+    kind: EventKind
+    task: TaskId
+    state: TaskState
+    at: WallTime
+    cause: str = ""
+    actor: str | None = None
+    attempt: int | None = None
+    agent: AgentId | None = None
+    machine: MachineId | None = None
+    phase: Phase | None = None
+    wait: Wait | None = None
+    until: WallTime | None = None
+    stop_reason: StopReason | None = None
+    failure: FailureClass | None = None
+    commit: str | None = None
+    detail: str | None = None
+
+
+def task_log(task: TaskId) -> str:
+    """Return the name of a task's feed."""
+    return f"task/{task}"

@@ -1,0 +1,85 @@
+"""Who asks: users, roles, credentials, and the requests they have made."""
+
+from enum import StrEnum
+
+import msgspec
+
+from agentcom.model.ids import DEFAULT_PROJECT, MachineId, ProjectId, UserId, WallTime
+
+
+class Role(StrEnum):
+    """What an identity may do; the table is in `model/policy.py`."""
+
+    ADMIN = "admin"
+    OPERATOR = "operator"
+    SUBMITTER = "submitter"
+    AGENT = "agent"
+    VIEWER = "viewer"
+
+
+class CredentialKind(StrEnum):
+    """The type that a token names in its text, so that one kind never passes for another."""
+
+    USER = "usr"
+    MACHINE = "mch"
+    AGENT = "agt"
+    ENROLMENT = "enr"
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A person, or a program that acts for one."""
+
+    id: UserId
+    role: Role
+    created_at: WallTime
+    project: ProjectId = DEFAULT_PROJECT
+    removed: bool = False
+    version: int = 1
+
+
+class Credential(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A token as the hub keeps it: never the secret, only its SHA-256."""
+
+    id: str
+    kind: CredentialKind
+    digest: str
+    role: Role
+    owner: UserId
+    created_at: WallTime
+    expires_at: WallTime | None = None
+    machine: MachineId | None = None
+    project: ProjectId = DEFAULT_PROJECT
+    note: str = ""
+    uses_left: int | None = None
+    """For enrolment codes: how many machines or people may still redeem it."""
+    grants: Role | None = None
+    """For enrolment codes: the role of what it makes; `agent` makes a machine."""
+    last_used: WallTime | None = None
+    revoked_at: WallTime | None = None
+    version: int = 1
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who is behind a connection or a request; never read from a payload."""
+
+    role: Role
+    user: UserId
+    credential: str
+    project: ProjectId = DEFAULT_PROJECT
+    machine: MachineId | None = None
+
+    @property
+    def name(self) -> str:
+        """The actor that events and audit name."""
+        return self.machine or self.user
+
+
+class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A mutation that was accepted under a key, and its answer, for a repeat to get the same."""
+
+    key: str
+    payload: str
+    """SHA-256 of the request."""
+    reply: msgspec.Raw
+    expires_at: WallTime
+    version: int = 1

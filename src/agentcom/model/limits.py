@@ -1,0 +1,59 @@
+"""Every bound of the product, with its unit and its reason."""
+
+from typing import Final
+
+# Leases: a lost machine is noticed, and its work given on, within 30 s.
+LEASE_TTL_MS: Final = 20_000
+LEASE_TTL_MIN_MS: Final = 1_000  # below, a busy laptop loses leases to its own scheduler
+LEASE_TTL_MAX_MS: Final = 600_000  # external agents renew by their calls
+LEASE_PARTS: Final = 4  # heartbeat interval and safety margin are TTL / 4
+SUSPECT_MISSED: Final = 2  # heartbeats missed before no new work is sent
+RESTART_GRACE_MS: Final = 90_000  # holders of a stored attempt get this after a hub start
+
+# Attempts.
+ATTEMPT_DEADLINE_MS: Final = 3_600_000  # an agent that works longer is stuck more often than not
+ATTEMPT_DEADLINE_MIN_MS: Final = 1_000
+ATTEMPT_DEADLINE_MAX_MS: Final = 7 * 86_400_000
+FAILURES_MAX: Final = 3  # attempts that ran and failed, before the task is a dead letter
+FAILURES_BOUND: Final = 100  # what `failures_max` may ask for
+LEASES_LOST_MAX: Final = 5  # attempts whose machine vanished: a task that kills its machine
+RETRY_BASE_MS: Final = 5_000
+RETRY_MAX_MS: Final = 300_000
+QUOTA_RETRY_MS: Final = 300_000  # a quota without a stated reset is tried again after this
+DECLINE_RETRY_MS: Final = 5_000  # a machine that cannot start a task now gets others first
+
+# Scheduling.
+PRIORITY_MAX: Final = 10
+PRIORITY_STEP: Final = 8.0  # one step of priority is worth this many task costs
+TURN_FACTS_MAX: Final = 512  # facts decided in one batch: bounds latency and the batch's size
+INBOX_MAX: Final = 8_192  # facts waiting for a decision; then submitters are not read any more
+CASCADE_INLINE: Final = 32  # dependants released in the batch that ended their dependency
+CASCADE_BATCH: Final = 256  # the rest, per turn
+RECENT_KEYS: Final = 65_536  # request keys remembered in memory, beside those in the store
+
+# Text and lists (reference: OWASP API4, unrestricted resource consumption).
+TITLE_CHARS: Final = 200
+PROMPT_BYTES: Final = 65_536
+COMMAND_ARGS: Final = 256
+COMMAND_BYTES: Final = 32_768
+NEEDS_MAX: Final = 64
+LABELS_MAX: Final = 16
+LABEL_BYTES: Final = 1_024
+DEPENDENCIES_MAX: Final = 100
+DEPTH_MAX: Final = 64
+SUBMIT_TASKS_MAX: Final = 1_000
+VERIFY_COMMANDS_MAX: Final = 16
+REASON_CHARS: Final = 2_000
+SUMMARY_CHARS: Final = 8_000
+UNIQUE_KEY_CHARS: Final = 200
+REQUEST_KEY_CHARS: Final = 128
+REQUEST_KEY_KEEP_MS: Final = 7 * 86_400_000
+AGENTS_PER_MACHINE: Final = 64
+SLOTS_MAX: Final = 64
+HELD_MAX: Final = 4_096  # fences in one heartbeat
+RESULTS_KEPT: Final = 32  # results of one task that are shown
+
+# Wire.
+FRAME_BYTES: Final = 262_144
+PAGE_MAX: Final = 100
+LOG_TAIL_BYTES: Final = 262_144

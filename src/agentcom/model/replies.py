@@ -1,0 +1,70 @@
+"""Answers to requests; the same values on every door."""
+
+import msgspec
+
+from agentcom.model.ids import AgentId, TaskId, WallTime
+from agentcom.model.task import Task
+
+
+class Submitted(msgspec.Struct, frozen=True, tag="submitted", omit_defaults=True):
+    """The tasks that now exist, in the order of the request."""
+
+    tasks: tuple[TaskId, ...]
+    unschedulable: tuple[TaskId, ...] = ()
+    """Those that no agent known now could run; they wait."""
+
+
+class TaskChanged(msgspec.Struct, frozen=True, tag="task_changed", omit_defaults=True):
+    """A task after what was asked of it."""
+
+    task: Task
+
+
+class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing in a larger request that was not accepted."""
+
+    name: str
+    code: str
+    message: str
+
+
+class Welcomed(msgspec.Struct, frozen=True, kw_only=True, tag="welcomed", omit_defaults=True):
+    """A machine's session."""
+
+    session: int
+    ttl_ms: int
+    heartbeat_ms: int
+    margin_ms: int
+    refused: tuple[Refusal, ...] = ()
+
+
+class Done(msgspec.Struct, frozen=True, tag="done", omit_defaults=True):
+    """It was done; there is nothing more to say."""
+
+    detail: str = ""
+
+
+class AgentRule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The rule that keeps a task from one agent."""
+
+    agent: AgentId
+    rule: str
+    detail: str = ""
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True, tag="explanation", omit_defaults=True):
+    """Why a task is where it is, and what happens next."""
+
+    task: Task
+    summary: str
+    agents: tuple[AgentRule, ...] = ()
+    blocked_by: tuple[TaskId, ...] = ()
+    missing: tuple[str, ...] = ()
+    position: int | None = None
+    next_action: str = ""
+    next_at: WallTime | None = None
+    activity: str = ""
+    """For a running task: the last event and the open tool call, as its machine reported."""
+
+
+Reply = Submitted | TaskChanged | Welcomed | Done | Explanation

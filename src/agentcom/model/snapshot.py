@@ -1,0 +1,20 @@
+"""Everything live in a pool, as a store's scan returns it and the view is built from it."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from agentcom.model.agent import Agent, Machine
+from agentcom.model.task import Edge, Hold, Task
+from agentcom.model.todo import Todo
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The live rows; a consistent picture of one moment."""
+
+    tasks: Sequence[Task] = ()
+    edges: Sequence[Edge] = ()
+    holds: Sequence[Hold] = ()
+    agents: Sequence[Agent] = ()
+    machines: Sequence[Machine] = ()
+    todos: Sequence[Todo] = ()

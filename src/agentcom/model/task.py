@@ -1,0 +1,196 @@
+"""Tasks: what was asked (`TaskSpec`) and where it stands (`Task`).
+
+A task's row is hot and small; the specification and the results (`model/result.py`) are rows of
+their own, so an event of the life cycle never touches a prompt. How a task moves: `core/tasks.py`.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from agentcom.model import limits
+from agentcom.model.failure import FailureClass
+from agentcom.model.ids import AgentId, Fence, MachineId, ProjectId, TaskId, UserId, WallTime
+
+
+class TaskState(StrEnum):
+    """Where a task stands; the last three are terminal."""
+
+    WAITING = "waiting"
+    QUEUED = "queued"
+    ASSIGNED = "assigned"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether only `retry` or `adopt` leads on from here."""
+        return self in (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
+
+    @property
+    def held(self) -> bool:
+        """Whether an attempt is under way."""
+        return self in (TaskState.ASSIGNED, TaskState.RUNNING)
+
+
+class Wait(StrEnum):
+    """What a waiting task waits for."""
+
+    DEPENDENCIES = "dependencies"
+    START_TIME = "start_time"
+    RETRY = "retry"
+    ANSWER = "answer"
+    QUOTA = "quota"
+    APPROVAL = "approval"
+
+
+class Phase(StrEnum):
+    """What a running attempt is doing."""
+
+    PREPARING = "preparing"
+    WORKING = "working"
+    VERIFYING = "verifying"
+    LANDING = "landing"
+
+
+class StopReason(StrEnum):
+    """Why the hub wants a held attempt to end."""
+
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    PAUSED = "paused"
+    PREEMPTED = "preempted"
+    REVOKED = "revoked"
+
+
+class LandPolicy(StrEnum):
+    """What happens to verified work: keep its branch, or bring it into the base."""
+
+    BRANCH = "branch"
+    MERGE = "merge"
+
+
+class Condition(StrEnum):
+    """When a dependency counts as met."""
+
+    SUCCESS = "success"
+    ANY_END = "any_end"
+
+
+class Dependency(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One edge of the graph; `task` is an id, or the `ref` of a task in the same submit."""
+
+    task: str
+    condition: Condition = Condition.SUCCESS
+
+
+class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a submitter asks for. Bounds are checked by `core/intake.py`."""
+
+    title: str
+    prompt: str = ""
+    command: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    priority: int = 0
+    emergency: bool = False
+    depends_on: tuple[Dependency, ...] = ()
+    ref: str | None = None
+    repo: str | None = None
+    base: str | None = None
+    verify: tuple[str, ...] = ()
+    land: LandPolicy | None = None
+    not_before: WallTime | None = None
+    deadline_ms: int = limits.ATTEMPT_DEADLINE_MS
+    failures_max: int = limits.FAILURES_MAX
+    unique_key: str | None = None
+    labels: dict[str, str] = {}
+
+
+class TaskBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The stored specification: written once at submit."""
+
+    id: TaskId
+    submitter: UserId
+    created_at: WallTime
+    cause: str
+    spec: TaskSpec
+    version: int = 1
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The hot row: everything that decisions about one task read."""
+
+    id: TaskId
+    project: ProjectId
+    submitter: UserId
+    title: str
+    state: TaskState
+    changed_at: WallTime
+    version: int = 1
+    wait: Wait | None = None
+    until: WallTime | None = None
+    needs: tuple[str, ...] = ()
+    emergency: bool = False
+    priority: int = 0
+    start_tag: float = 0.0
+    seq: int = 0
+    incarnation: int = 0
+    attempt: int = 0
+    agent: AgentId | None = None
+    machine: MachineId | None = None
+    phase: Phase | None = None
+    stop_reason: StopReason | None = None
+    deadline_at: WallTime | None = None
+    deadline_ms: int = limits.ATTEMPT_DEADLINE_MS
+    failures: int = 0
+    failures_max: int = limits.FAILURES_MAX
+    leases_lost: int = 0
+    failure: FailureClass | None = None
+    reason: str | None = None
+    checkpoint: str | None = None
+    session: str | None = None
+    commit: str | None = None
+    branch: str | None = None
+    base_commit: str | None = None
+    land_key: str | None = None
+    landing_only: bool = False
+    must_verify: bool = False
+    verified: bool = False
+    unique_key: str | None = None
+    cause: str = ""
+
+    @property
+    def fence(self) -> Fence:
+        """The newest fence ever issued for this task."""
+        return Fence(self.incarnation, self.attempt)
+
+
+class Edge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A dependency of a live task; `commit` is what the dependency produced."""
+
+    task: TaskId
+    on: TaskId
+    condition: Condition = Condition.SUCCESS
+    met: bool = False
+    commit: str | None = None
+    version: int = 1
+
+
+class HoldMode(StrEnum):
+    """Whether others may hold the key too."""
+
+    EXCLUSIVE = "exclusive"
+    SHARED = "shared"
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one attempt has taken, and gives back when it ends."""
+
+    task: TaskId
+    attempt: int
+    key: str
+    mode: HoldMode = HoldMode.EXCLUSIVE
+    amount: int = 1
+    version: int = 1

@@ -1,0 +1,23 @@
+"""Work that a batch left for later batches, so that a cascade is bounded per turn."""
+
+from enum import StrEnum
+
+import msgspec
+
+from agentcom.model.ids import TaskId
+
+
+class TodoKind(StrEnum):
+    """What is left to do."""
+
+    RELEASE_DEPENDANTS = "release_dependants"
+
+
+class Todo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A durable reminder; deleted by the batch that finishes it."""
+
+    kind: TodoKind
+    task: TaskId
+    succeeded: bool = False
+    commit: str | None = None
+    version: int = 1

@@ -1,0 +1,1 @@
+"""Wire: frames, codec and session state, without I/O."""

@@ -1,0 +1,290 @@
+"""Frames of the WebSocket subprotocol `agentcom.v1`: JSON objects told apart by `type`.
+
+One schema for both directions and both ends. Unknown fields are ignored, an unknown type is
+answered `unsupported`. Every request has a `key` that its reply repeats; a repeat with the same
+key gets the same answer. Reports of machines are named by task and fence instead.
+"""
+
+from typing import Final
+
+import msgspec
+
+from agentcom.model.agent import AgentSpec, Assignment, Held
+from agentcom.model.event import TaskEvent
+from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
+from agentcom.model.replies import Welcomed
+from agentcom.model.result import Landing, Result, TokenUsage
+from agentcom.model.task import Phase, StopReason, TaskBody, TaskSpec
+
+SUBPROTOCOL: Final = "agentcom.v1"
+VERSION: Final = 1
+VERSION_MIN: Final = 1
+"""Both ways: the newest version that both sides know is spoken, N-1 at the oldest."""
+
+
+class Frame(msgspec.Struct, frozen=True, tag_field="type"):
+    """Any frame."""
+
+
+# From either kind of client ------------------------------------------------------------------
+
+
+class Hello(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="hello"):
+    """The first frame of every connection."""
+
+    versions: tuple[int, ...] = (VERSION,)
+    software: str = ""
+
+
+# From machines -------------------------------------------------------------------------------
+
+
+class MachineHello(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="machine"):
+    """A machine's session: its agents, and everything it holds. Answered by `welcome`."""
+
+    agents: tuple[AgentSpec, ...]
+    held: tuple[Held, ...] = ()
+    ttl_ms: int = 0
+    """The lease that the machine asks for; 0 takes the hub's default."""
+    versions: tuple[int, ...] = (VERSION,)
+    software: str = ""
+
+
+class HeartbeatFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="heartbeat"):
+    """Renews the lease. Answered by `beat`."""
+
+    session: int
+    n: int
+    held: tuple[Held, ...] = ()
+
+
+class Accept(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="accept"):
+    """The assignment is stored on the machine's disk and starts."""
+
+    task: TaskId
+    fence: Fence
+
+
+class Decline(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="decline"):
+    """The machine cannot start it now."""
+
+    task: TaskId
+    fence: Fence
+    reason: str
+
+
+class Progress(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="progress"):
+    """What an attempt is doing; kept in memory, the newest wins."""
+
+    task: TaskId
+    fence: Fence
+    phase: Phase | None = None
+    text: str = ""
+    tool: str | None = None
+    """The open tool call."""
+    usage: TokenUsage = TokenUsage()
+    log: str = ""
+    """New lines of the log since the last `progress`."""
+
+
+class Checkpoint(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint"):
+    """The work so far is at the origin. Answered by `ack`."""
+
+    task: TaskId
+    fence: Fence
+    commit: str
+    session: str | None = None
+
+
+class Finish(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="finish"):
+    """The attempt ended by itself. Repeated until `ack`."""
+
+    task: TaskId
+    fence: Fence
+    result: Result
+
+
+class StoppedFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="stopped"):
+    """The attempt is over, or never was, as asked. Repeated until `ack`."""
+
+    task: TaskId
+    fence: Fence
+    result: Result | None = None
+
+
+class LandedFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="landed"):
+    """The landing ended. Repeated until `ack`."""
+
+    task: TaskId
+    fence: Fence
+    landing: Landing
+
+
+# From people and programs --------------------------------------------------------------------
+
+
+class SubmitFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="submit"):
+    """Asks for tasks: all or none. Answered by `reply` with `submitted`."""
+
+    key: str
+    tasks: tuple[TaskSpec, ...]
+
+
+class CancelFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="cancel"):
+    """Wants a task to end."""
+
+    key: str
+    task: TaskId
+    reason: str = ""
+
+
+class Subscribe(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="subscribe"):
+    """Follows a log after a sequence; `log` is `task/<id>`, or `*` for all. Answered by `reply`."""
+
+    key: str
+    log: str
+    after: int = 0
+    live_only: bool = False
+    """True: no stored records, only what comes from now on."""
+    progress: bool = False
+    """True: `activity` frames too."""
+
+
+class Unsubscribe(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="unsubscribe"):
+    """Ends a subscription."""
+
+    key: str
+    log: str
+
+
+# From the hub --------------------------------------------------------------------------------
+
+
+class Ready(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="ready"):
+    """Answers `hello`."""
+
+    version: int
+    hub: str
+    incarnation: int
+    server_ms: int
+
+
+class Welcome(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="welcome"):
+    """Answers `machine`; the session and its lease begin."""
+
+    version: int
+    hub: str
+    incarnation: int
+    server_ms: int
+    welcomed: Welcomed
+
+
+class Beat(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="beat"):
+    """Answers `heartbeat` number `n`: the lease runs from when that was sent."""
+
+    n: int
+
+
+class Assign(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="assign"):
+    """Start this attempt. Answered by `accept` or `decline`."""
+
+    assignment: Assignment
+    body: TaskBody
+
+
+class StopFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="stop"):
+    """End this attempt. `reason` None: the fence is stale. Answered by `stopped`."""
+
+    task: TaskId
+    fence: Fence
+    reason: StopReason | None = None
+
+
+class LandFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="land"):
+    """Land now: the base is yours alone. Answered by `landed`."""
+
+    task: TaskId
+    fence: Fence
+
+
+class Ack(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="ack"):
+    """A report is stored. `applied` False: kept for a person; `code` says why."""
+
+    task: TaskId
+    fence: Fence
+    applied: bool = True
+    code: str | None = None
+
+
+class ReplyFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="reply"):
+    """Answers a request."""
+
+    key: str
+    reply: msgspec.Raw
+    """A `model.replies.Reply`; raw, since a repeated request gets the stored bytes."""
+
+
+class ErrorFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="error"):
+    """Refuses a request (`key`), or a frame (no key)."""
+
+    code: str
+    message: str
+    key: str | None = None
+    retry_after_ms: int | None = None
+
+
+class EventFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="event"):
+    """A record of a subscribed log."""
+
+    seq: int
+    log: str
+    event: TaskEvent
+
+
+class Activity(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="activity"):
+    """Progress of a followed task; may be skipped."""
+
+    task: TaskId
+    attempt: int
+    agent: AgentId | None = None
+    machine: MachineId | None = None
+    phase: Phase | None = None
+    text: str = ""
+    tool: str | None = None
+    usage: TokenUsage = TokenUsage()
+    log: str = ""
+
+
+class Drain(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="drain"):
+    """The hub goes away for a moment: come back after `retry_after_ms`."""
+
+    retry_after_ms: int
+
+
+FromMachine = (
+    MachineHello
+    | HeartbeatFrame
+    | Accept
+    | Decline
+    | Progress
+    | Checkpoint
+    | Finish
+    | StoppedFrame
+    | LandedFrame
+)
+FromClient = Hello | SubmitFrame | CancelFrame | Subscribe | Unsubscribe
+FromPeer = FromMachine | FromClient
+FromHub = (
+    Ready
+    | Welcome
+    | Beat
+    | Assign
+    | StopFrame
+    | LandFrame
+    | Ack
+    | ReplyFrame
+    | ErrorFrame
+    | EventFrame
+    | Activity
+    | Drain
+)

@@ -1,0 +1,1 @@
+"""The process beside the agents of one machine."""

@@ -1,0 +1,202 @@
+"""A machine's home: its identity, token, agents and settings, and who may use it.
+
+One folder and one lock per machine identity; several may live on one computer.
+"""
+
+import contextlib
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agentcom.model import errors, limits
+from agentcom.model.agent import AgentSpec
+from agentcom.model.ids import AgentId, MachineId
+
+CHECKPOINT_INTERVAL_MS: Final = 300_000
+PROGRESS_INTERVAL_MS: Final = 500
+FIRST_EVENT_MS: Final = 60_000
+"""A model that has said nothing by then is not there."""
+BETWEEN_EVENTS_MS: Final = 120_000
+"""Long thoughts end before; a tool that runs stops this clock."""
+STOP_GRACE_MS: Final = 5_000
+
+_MACHINE: Final = "machine.json"
+_TOKEN: Final = "token"  # noqa: S105 - the name of a file
+_LOCK: Final = "lock"
+
+
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One agent of this machine and how it is driven."""
+
+    name: AgentId
+    runtime: str
+    capabilities: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    slots: int = 1
+    version: str = ""
+    settings: dict[str, str] = {}
+    """For its runtime: `binary`, `model`, `base_url`, `api_key_env`, ..."""
+    environment: tuple[str, ...] = ()
+    """Names of variables that the agent gets from the sidecar's own environment."""
+
+    @property
+    def spec(self) -> AgentSpec:
+        """What the hub is told about it."""
+        return AgentSpec(
+            name=self.name,
+            runtime=self.runtime,
+            capabilities=self.capabilities,
+            labels=self.labels,
+            slots=self.slots,
+            version=self.version,
+        )
+
+
+class RepositorySettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a person confirmed about a repository that says nothing itself."""
+
+    verify: tuple[str, ...] = ()
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an operator may tune."""
+
+    ttl_ms: int = 0
+    """The lease to ask for; 0 takes the hub's default."""
+    checkpoint_interval_ms: int = CHECKPOINT_INTERVAL_MS
+    progress_interval_ms: int = PROGRESS_INTERVAL_MS
+    first_event_ms: int = FIRST_EVENT_MS
+    between_events_ms: int = BETWEEN_EVENTS_MS
+    stop_grace_ms: int = STOP_GRACE_MS
+    drain_ms: int = 0
+    """How long a stop waits for running attempts; what still runs then is adopted later."""
+    repositories: dict[str, RepositorySettings] = {}
+
+
+class MachineConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What `join` wrote."""
+
+    hub: str
+    machine: MachineId
+    agents: tuple[AgentConfig, ...] = ()
+    fingerprint: str | None = None
+    """SHA-256 of the hub's certificate, from the join code."""
+    insecure: bool = False
+    """Clear text off this computer, as in a test network."""
+    settings: Settings = Settings()
+
+
+class Home(msgspec.Struct, frozen=True):
+    """The places of one machine identity below one folder."""
+
+    root: Path
+
+    @property
+    def outbox(self) -> Path:
+        """Records of attempts and reports."""
+        return self.root / "outbox"
+
+    @property
+    def repositories(self) -> Path:
+        """Clone caches and worktrees."""
+        return self.root / "repositories"
+
+    def attempt(self, key: str) -> Path:
+        """The supervisor's folder of one attempt."""
+        return self.root / "attempts" / key
+
+    def agent(self, name: AgentId) -> Path:
+        """The private HOME of one agent."""
+        return self.root / "agents" / name
+
+    def scratch(self, task: str) -> Path:
+        """Where a task without a repository works."""
+        return self.root / "scratch" / task
+
+    def exists(self) -> bool:
+        """Tell whether a machine was enrolled here."""
+        return (self.root / _MACHINE).exists()
+
+    def save(self, machine: MachineConfig, token: str | None = None) -> None:
+        """Write the configuration, and the token readable for its owner alone."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        text = msgspec.json.format(msgspec.json.encode(machine), indent=2)
+        _replace(self.root / _MACHINE, text + b"\n")
+        if token is not None:
+            _replace(self.root / _TOKEN, token.encode() + b"\n")
+
+    def load(self) -> "Config":
+        """Read configuration and token.
+
+        Raises:
+            NotFound: no machine was enrolled here.
+            InvalidInput: the file has an impossible value.
+            NotAllowed: others may read the token.
+        """
+        try:
+            data = (self.root / _MACHINE).read_bytes()
+            token = _read_token(self.root / _TOKEN)
+        except FileNotFoundError as error:
+            raise errors.NotFound(
+                "this computer is not enrolled here: run `agentcom join URL#CODE`"
+            ) from error
+        try:
+            machine = msgspec.json.decode(data, type=MachineConfig)
+        except msgspec.DecodeError as error:
+            raise errors.InvalidInput(_MACHINE, str(error)) from error
+        if len(machine.agents) > limits.AGENTS_PER_MACHINE:
+            raise errors.InvalidInput("agents", f"at most {limits.AGENTS_PER_MACHINE}")
+        return Config(home=self, machine=machine, token=token)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold this identity against every other process of this computer.
+
+        Raises:
+            Conflict: another sidecar runs with it.
+        """
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(self.root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise errors.Conflict(
+                    f"another sidecar runs with {self.root}: stop it, or use another home"
+                ) from None
+            yield
+        finally:
+            os.close(handle)
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a sidecar needs to run."""
+
+    home: Home
+    machine: MachineConfig
+    token: str
+
+    def agent(self, name: AgentId) -> AgentConfig | None:
+        """Return the agent of that name, if this machine has it."""
+        return next((agent for agent in self.machine.agents if agent.name == name), None)
+
+
+def _read_token(path: Path) -> str:
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise errors.NotAllowed(f"others may read {path}: run `chmod 600 {path}`, rotate the token")
+    return path.read_text(encoding="ascii").strip()
+
+
+def _replace(path: Path, data: bytes) -> None:
+    draft = path.with_name(f".{path.name}.new")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

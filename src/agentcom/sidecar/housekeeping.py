@@ -1,0 +1,65 @@
+"""What may be removed from a machine's disk, and from origin, once nobody needs it."""
+
+import contextlib
+import shutil
+from collections.abc import Collection
+from typing import Final
+
+import structlog
+
+from agentcom.model import errors
+from agentcom.model.ids import WallTime
+from agentcom.model.result import LandStatus, ResultStatus
+from agentcom.sidecar import machine_attempts, trees, workspace
+from agentcom.sidecar.config import Home
+from agentcom.sidecar.machine_values import Record
+from agentcom.sidecar.repositories import Repositories
+
+FOLDERS_KEEP_MS: Final = 7 * 86_400_000
+"""Logs of attempts are looked at within a week, or never."""
+
+log = structlog.get_logger(__name__)
+
+
+async def after(home: Home, record: Record) -> None:
+    """Remove the folder of a task that came to a good end; a failed one may go on in it."""
+    if not _done(record) or record.body.spec.repo is None:
+        return
+    worktree = trees.load(home.repositories, record.key.task)
+    if worktree is None or worktree.fence != record.key.fence:
+        return
+    try:
+        await workspace.remove(worktree)
+    except (errors.AgentComError, OSError) as error:
+        log.warning("worktree.not_removed", task=record.key.task, reason=str(error))
+
+
+async def expire_checkpoints(home: Home, urls: Collection[str], now: WallTime) -> None:
+    """Delete checkpoints at origin that are older than a week."""
+    for url in urls:
+        cache = Repositories(home.repositories).cache(url)
+        with contextlib.suppress(errors.AgentComError, OSError):
+            await workspace.expire_checkpoints(cache, now)
+
+
+def prune_folders(home: Home, held: Collection[str], now: WallTime) -> int:
+    """Delete folders of attempts that ended long ago; return how many."""
+    folder = home.root / "attempts"
+    if not folder.is_dir():
+        return 0
+    old = [
+        path
+        for path in folder.iterdir()
+        if path.name not in held and path.stat().st_mtime * 1_000 < now - FOLDERS_KEEP_MS
+    ]
+    for path in old:
+        shutil.rmtree(path, ignore_errors=True)
+    return len(old)
+
+
+def _done(record: Record) -> bool:
+    if record.landing is not None:
+        return record.landing.status is LandStatus.LANDED
+    result = record.result
+    good = result is not None and result.status is ResultStatus.DONE
+    return good and not (result and (result.needs_person or machine_attempts.lands(result)))

@@ -1,0 +1,286 @@
+"""What the sidecar decides: facts in, orders out. No await, clock, chance or I/O.
+
+Here are the link, the lease and what the hub asks; the life of one attempt, with its map
+`TRANSITIONS`, is in `machine_attempts.py`. The lease runs from the sending of the heartbeat that
+a `beat` answers; when it has run out, landing waits and all other work goes on.
+"""
+
+from collections.abc import Iterable
+from typing import Final, assert_never
+
+from agentcom.model import errors, ids
+from agentcom.model.agent import AgentSpec, Held
+from agentcom.model.ids import AgentId, Instant, TaskId
+from agentcom.protocol import frames
+from agentcom.sidecar import machine_values as values
+from agentcom.sidecar.machine_attempts import (
+    BUSY,
+    HELD,
+    REPORTS,
+    RUNNING,
+    TRANSITIONS,
+    AttemptTurn,
+    Move,
+    lands,
+    lease_valid,
+)
+from agentcom.sidecar.machine_values import Attempt, Key, Order, Record, Stage, View
+
+__all__ = ["TRANSITIONS", "Move", "decide", "held", "lands", "lease_valid", "load"]
+
+BEATS_MISSED_MAX: Final = 2
+"""Heartbeats without an answer before the link counts as dead; half a lease is left to redial."""
+
+
+def load(
+    agents: Iterable[AgentSpec],
+    records: Iterable[Record],
+    *,
+    ttl_ms: int = 0,
+    software: str = "",
+) -> tuple[View, tuple[Order, ...]]:
+    """Return the view after a start, and what must go on: runs to adopt, overtaken ones to end."""
+    view = View(agents=tuple(agents), ttl_wanted_ms=ttl_ms, software=software)
+    for record in records:
+        stage = Stage.READY if record.stage is Stage.LANDING else record.stage
+        view.attempts[record.key] = Attempt(record=record, stage=stage, adopt=True)
+    turn = _Turn(view, Instant(0))
+    for task in sorted({key.task for key in view.attempts}):
+        *older, newest = view.of_task(task)
+        for attempt in older:
+            turn.overtake(attempt)
+        if newest.stage in RUNNING:
+            newest.stage = Stage.WAITING
+            turn.start_waiting(task)
+    return view, tuple(turn.orders)
+
+
+def decide(view: View, fact: values.Fact, *, now: Instant) -> tuple[Order, ...]:
+    """Take one fact into `view` and return what must be done, in this order."""
+    turn = _Turn(view, now)
+    turn.take(fact)
+    return tuple(turn.orders)
+
+
+def held(view: View) -> tuple[Held, ...]:
+    """Return every fence that this machine has, as heartbeats list them."""
+    return tuple(
+        Held(key.task, key.fence, HELD[attempt.stage], attempt.phase)
+        for key, attempt in view.attempts.items()
+        if attempt.stage in HELD
+    )
+
+
+class _Turn(AttemptTurn):
+    """One fact's way through the view."""
+
+    def take(self, fact: values.Fact) -> None:
+        match fact:
+            case values.Connected():
+                self._connected()
+            case values.Disconnected():
+                self._disconnected()
+            case values.TimerFired():
+                self._timer(fact.key)
+            case values.DrainAsked():
+                self.view.draining = True
+            case (
+                frames.Welcome()
+                | frames.Beat()
+                | frames.Assign()
+                | frames.StopFrame()
+                | frames.LandFrame()
+                | frames.Ack()
+                | frames.ErrorFrame()
+                | frames.Drain()
+            ):
+                self._hub(fact)
+            case _:
+                self.own(fact)
+
+    def _hub(self, frame: values.FromHub) -> None:
+        match frame:
+            case frames.Welcome():
+                self._welcomed(frame)
+            case frames.Beat():
+                self._beat(frame.n)
+            case frames.Assign():
+                self._assigned(_record(frame))
+            case frames.StopFrame():
+                self._stop_asked(frame)
+            case frames.LandFrame():
+                self._granted(Key(frame.task, frame.fence))
+            case frames.Ack():
+                self._acked(frame)
+            case frames.ErrorFrame():
+                self.note("hub.refused", f"{frame.code}: {frame.message}")
+            case frames.Drain():
+                self.order(values.Reconnect("the hub goes away", frame.retry_after_ms))
+            case _:
+                assert_never(frame)
+
+    # The link and the lease ------------------------------------------------------------------
+
+    def _connected(self) -> None:
+        view = self.view
+        self._disconnected()
+        view.connected = True
+        view.beats = 0
+        view.sent = {0: self.now}
+        hello = frames.MachineHello(
+            agents=view.agents, held=held(view), ttl_ms=view.ttl_wanted_ms, software=view.software
+        )
+        self.order(values.Send(hello))
+
+    def _disconnected(self) -> None:
+        self.view.connected = False
+        self.view.session = None
+        self.view.sent.clear()
+        for attempt in self.view.attempts.values():
+            attempt.due.clear()
+
+    def _welcomed(self, frame: frames.Welcome) -> None:
+        view, welcomed = self.view, frame.welcomed
+        if not view.connected or view.session is not None:
+            return
+        view.session = welcomed.session
+        view.ttl_ms = welcomed.ttl_ms
+        view.heartbeat_ms = welcomed.heartbeat_ms
+        for refusal in welcomed.refused:
+            self.note("agent.refused", f"{refusal.name}: {refusal.message}")
+        self._beat(0)
+        self.order(values.Settle())
+        self.order(values.SetTimer("heartbeat", Instant(self.now + view.heartbeat_ms)))
+        for attempt in view.attempts.values():
+            if attempt.stage in HELD and attempt.stage not in REPORTS:
+                self.accept(attempt)  # the first one may have been lost with its link
+            self.send_checkpoint(attempt)
+            self.report(attempt)
+
+    def _beat(self, n: int) -> None:
+        view = self.view
+        sent_at = view.sent.get(n)
+        if sent_at is None or view.session is None:
+            return
+        view.sent = {number: at for number, at in view.sent.items() if number > n}
+        view.lease_until = max(view.lease_until, Instant(sent_at + view.ttl_ms))
+        for attempt in view.attempts.values():
+            self.land(attempt)
+
+    def _timer(self, key: str) -> None:
+        if key == "heartbeat":
+            self._heartbeat()
+        elif key == "reports":
+            for attempt in self.view.attempts.values():
+                self.report(attempt)
+        else:
+            for attempt in self.view.attempts.values():
+                if attempt.key.text == key and attempt.stage in REPORTS:
+                    self.order(values.Store(attempt.record))
+
+    def _heartbeat(self) -> None:
+        view = self.view
+        if view.session is None:
+            return
+        if len(view.sent) >= BEATS_MISSED_MAX:
+            self.order(values.Reconnect(f"{len(view.sent)} heartbeats without an answer"))
+            return
+        view.beats += 1
+        view.sent[view.beats] = self.now
+        beat = frames.HeartbeatFrame(session=view.session, n=view.beats, held=held(view))
+        self.order(values.Send(beat))
+        self.order(values.SetTimer("heartbeat", Instant(self.now + view.heartbeat_ms)))
+
+    # What the hub asks -----------------------------------------------------------------------
+
+    def _assigned(self, record: Record) -> None:
+        key, older = record.key, list(self.view.of_task(record.assignment.task))
+        known = self.view.attempts.get(key)
+        if known is not None:
+            self._assigned_again(known)
+            return
+        if older and older[-1].key.fence > key.fence:
+            self.send(frames.StoppedFrame(task=key.task, fence=key.fence))
+            return
+        refusal = self._refusal(record)
+        if refusal is not None:
+            self.send(frames.Decline(task=key.task, fence=key.fence, reason=refusal))
+            return
+        for attempt in older:
+            self.overtake(attempt)
+        attempt = Attempt(record=record, stage=Stage.STORING, stored=False)
+        self.view.attempts[key] = attempt
+        self.order(values.Store(record))
+
+    def _assigned_again(self, attempt: Attempt) -> None:
+        if attempt.stage in REPORTS:
+            self.report(attempt)
+        elif attempt.stage not in (Stage.STORING, Stage.STOPPING):
+            self.accept(attempt)
+
+    def _refusal(self, record: Record) -> str | None:
+        try:
+            ids.check_name(record.key.task)  # it names files and refs here
+        except errors.InvalidInput as error:
+            return error.message
+        agent = record.assignment.agent
+        slots = next((spec.slots for spec in self.view.agents if spec.name == agent), None)
+        if slots is None:
+            return f"this machine has no agent {agent}"
+        if self.view.draining:
+            return "this machine takes no new work"
+        if not record.assignment.landing_only and self._busy(agent, record.key.task) >= slots:
+            return f"all {slots} slots of {agent} are taken"
+        return None
+
+    def _busy(self, agent: AgentId, task: TaskId) -> int:
+        return sum(
+            attempt.stage in BUSY and attempt.agent == agent and attempt.key.task != task
+            for attempt in self.view.attempts.values()
+        )
+
+    def _stop_asked(self, frame: frames.StopFrame) -> None:
+        attempt = self.view.attempts.get(Key(frame.task, frame.fence))
+        if attempt is not None and frame.reason is None:
+            # A stale checkpoint is answered by this frame, not by an acknowledgement.
+            attempt.due = [what for what in attempt.due if what is not Stage.WORKING]
+        if attempt is None:
+            self.send(frames.StoppedFrame(task=frame.task, fence=frame.fence))
+        elif attempt.stage in (Stage.STOPPED, Stage.LANDED):
+            self.report(attempt)
+        else:
+            self.stop(attempt, frame)
+
+    def _granted(self, key: Key) -> None:
+        attempt = self.view.attempts.get(key)
+        if attempt is None:
+            self.send(frames.StoppedFrame(task=key.task, fence=key.fence))
+        elif attempt.stage is Stage.LANDED:
+            self.report(attempt)
+        elif attempt.stage in (Stage.FINISHED, Stage.READY, Stage.LANDING):
+            attempt.granted = True
+            self.land(attempt)
+
+    def _acked(self, frame: frames.Ack) -> None:
+        attempt = self.view.attempts.get(Key(frame.task, frame.fence))
+        if attempt is None or not attempt.due:
+            return
+        what = attempt.due.pop(0)
+        if what is Stage.WORKING and Stage.WORKING not in attempt.due:
+            attempt.checkpoint = None
+        if what not in REPORTS or what is not attempt.stage:
+            return
+        result = attempt.record.result
+        if attempt.stage is Stage.FINISHED and frame.applied and result and lands(result):
+            self.move(attempt, Move.OFFER)
+            self.keep(attempt)
+            self.land(attempt)
+            return
+        self.move(attempt, Move.FORGET)
+        self.order(values.Forget(attempt.record))
+        del self.view.attempts[attempt.key]
+
+
+def _record(frame: frames.Assign) -> Record:
+    stage = Stage.READY if frame.assignment.landing_only else Stage.PREPARING
+    return Record(assignment=frame.assignment, body=frame.body, stage=stage)

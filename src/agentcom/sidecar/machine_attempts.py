@@ -1,0 +1,303 @@
+"""What one attempt goes through on this machine: its map, and what each step orders.
+
+`TRANSITIONS` is the map. Two rules stand above it: a task has at most one live attempt; a report
+is on disk before it is sent, and is sent on every new link until the hub has acknowledged it.
+The link, the lease and what the hub asks are in `machine.py`. Pure.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, assert_never
+
+import msgspec
+
+from agentcom.model.agent import HeldStage
+from agentcom.model.ids import Instant, TaskId
+from agentcom.model.result import LandStatus, Result, ResultStatus
+from agentcom.model.task import LandPolicy, Phase
+from agentcom.protocol import frames
+from agentcom.sidecar import machine_values as values
+from agentcom.sidecar.machine_values import Attempt, Key, Order, Stage, View
+
+REPORT_RETRY_MS: Final = 15_000
+"""A report without an acknowledgement is sent again after this, though the link stands."""
+STORE_RETRY_MS: Final = 5_000
+"""A full disk is tried again after this; the report is sent meanwhile."""
+
+
+class Move(StrEnum):
+    """What can happen to an attempt."""
+
+    START = "start"
+    HOLD_BACK = "hold_back"
+    OFFER = "offer"
+    WORK = "work"
+    VERIFY = "verify"
+    END = "end"
+    STOP = "stop"
+    CONFIRM = "confirm"
+    GRANT = "grant"
+    SUSPEND = "suspend"
+    LAND = "land"
+    FORGET = "forget"
+
+
+_RUN: Final = {Move.END: Stage.FINISHED, Move.STOP: Stage.STOPPING, Move.CONFIRM: Stage.STOPPED}
+
+TRANSITIONS: Final[Mapping[Stage, Mapping[Move, Stage]]] = {
+    Stage.STORING: {
+        Move.START: Stage.PREPARING,
+        Move.HOLD_BACK: Stage.WAITING,
+        Move.OFFER: Stage.READY,
+        Move.STOP: Stage.STOPPED,
+        Move.FORGET: Stage.GONE,
+    },
+    Stage.WAITING: {Move.START: Stage.PREPARING, Move.STOP: Stage.STOPPED},
+    Stage.PREPARING: {Move.WORK: Stage.WORKING, Move.VERIFY: Stage.VERIFYING, **_RUN},
+    Stage.WORKING: {Move.VERIFY: Stage.VERIFYING, **_RUN},
+    Stage.VERIFYING: _RUN,
+    Stage.STOPPING: {Move.CONFIRM: Stage.STOPPED, Move.LAND: Stage.LANDED},
+    Stage.FINISHED: {
+        Move.OFFER: Stage.READY,
+        Move.STOP: Stage.STOPPED,
+        Move.FORGET: Stage.GONE,
+    },
+    Stage.STOPPED: {Move.FORGET: Stage.GONE},
+    Stage.READY: {Move.GRANT: Stage.LANDING, Move.STOP: Stage.STOPPED},
+    Stage.LANDING: {
+        Move.SUSPEND: Stage.READY,
+        Move.LAND: Stage.LANDED,
+        Move.STOP: Stage.STOPPING,
+    },
+    Stage.LANDED: {Move.FORGET: Stage.GONE},
+    Stage.GONE: {},
+}
+
+RUNNING: Final = frozenset({Stage.PREPARING, Stage.WORKING, Stage.VERIFYING})
+LIVE: Final = RUNNING | {Stage.STOPPING, Stage.LANDING}
+"""Something of the attempt may run: no other attempt of its task may."""
+REPORTS: Final = frozenset({Stage.FINISHED, Stage.STOPPED, Stage.LANDED})
+BUSY: Final = RUNNING | {Stage.STORING, Stage.WAITING}
+
+HELD: Final[Mapping[Stage, HeldStage]] = {
+    Stage.WAITING: HeldStage.STORED,
+    Stage.PREPARING: HeldStage.RUNNING,
+    Stage.WORKING: HeldStage.RUNNING,
+    Stage.VERIFYING: HeldStage.RUNNING,
+    Stage.STOPPING: HeldStage.RUNNING,
+    Stage.FINISHED: HeldStage.FINISHED,
+    Stage.STOPPED: HeldStage.FINISHED,
+    Stage.READY: HeldStage.FINISHED,
+    Stage.LANDING: HeldStage.LANDING,
+    Stage.LANDED: HeldStage.LANDING,
+}
+
+
+def lease_valid(view: View, now: Instant) -> bool:
+    """Tell whether this machine may still act for all by its own clock."""
+    return now < view.lease_until
+
+
+def lands(result: Result) -> bool:
+    """Tell whether the hub may grant a landing once it has this result."""
+    report = result.report
+    good = result.status is ResultStatus.DONE and report is not None and report.verified
+    wanted = result.land is LandPolicy.MERGE and bool(result.commit and result.land_key)
+    return good and wanted and not result.needs_person
+
+
+class AttemptTurn:
+    """One fact's way through the attempts of a view."""
+
+    def __init__(self, view: View, now: Instant) -> None:
+        self.view = view
+        self.now = now
+        self.orders: list[Order] = []
+
+    def own(self, fact: values.OwnWork) -> None:  # noqa: C901, PLR0912 - a total match
+        """Take what the machine's own work brought."""
+        attempt = self.view.attempts.get(fact.key)
+        if attempt is None:
+            return  # forgotten meanwhile: what is late about it changes nothing
+        match fact:
+            case values.Stored():
+                self._stored(attempt, fact.stage)
+            case values.NotStored():
+                self._not_stored(attempt, fact)
+            case values.PhaseReached():
+                self._phase(attempt, fact.phase)
+            case values.Noted():
+                if attempt.stage in RUNNING:
+                    self.send(fact.progress)
+            case values.Saved():
+                self._saved(attempt, fact)
+            case values.Ended():
+                self._ended(attempt, fact.result)
+            case values.Stopped():
+                self._confirmed(attempt, fact.result)
+            case values.LandEnded():
+                self._land_ended(attempt, fact)
+            case _:
+                assert_never(fact)
+
+    def overtake(self, attempt: Attempt) -> None:
+        """End an attempt since the hub has issued a newer one of its task."""
+        if attempt.stage not in REPORTS:
+            self.stop(attempt, None)
+
+    def stop(self, attempt: Attempt, frame: frames.StopFrame | None) -> None:
+        """End an attempt; the one that has nothing running is over at once."""
+        if not self.move(attempt, Move.STOP):
+            return
+        if attempt.stage is Stage.STOPPING:
+            self.order(values.Stop(attempt.key, frame.reason if frame else None))
+        else:
+            self.keep(attempt)
+
+    def land(self, attempt: Attempt) -> None:
+        """Land if it was granted and the lease still runs."""
+        wanted = attempt.granted and attempt.stage is Stage.READY
+        if wanted and lease_valid(self.view, self.now) and self.move(attempt, Move.GRANT):
+            self.order(values.Land(attempt.record))
+
+    def _stored(self, attempt: Attempt, stage: Stage) -> None:
+        if stage is not attempt.record.stage:
+            return  # an older state of the record: the newer one is on its way
+        attempt.stored = True
+        if attempt.stage is Stage.STORING:
+            self._begin(attempt)
+        else:
+            self.report(attempt)
+
+    def _begin(self, attempt: Attempt) -> None:
+        self.accept(attempt)
+        if attempt.record.assignment.landing_only:
+            self.move(attempt, Move.OFFER)
+            self.land(attempt)
+            return
+        self.move(attempt, Move.HOLD_BACK)
+        self.start_waiting(attempt.key.task)
+
+    def start_waiting(self, task: TaskId) -> None:
+        """Start the newest attempt of `task` if it waits and nothing older runs any more."""
+        attempts = list(self.view.of_task(task))
+        if any(attempt.stage in LIVE for attempt in attempts):
+            return
+        newest = attempts[-1]
+        if newest.stage is Stage.WAITING and self.move(newest, Move.START):
+            newest.phase = Phase.PREPARING
+            self.order(values.Start(newest.record, newest.adopt))
+
+    def _not_stored(self, attempt: Attempt, fact: values.NotStored) -> None:
+        key = attempt.key
+        self.note("record.not_stored", fact.reason, key)
+        if fact.stage is not attempt.record.stage:
+            return
+        if attempt.stage is Stage.STORING:
+            self.move(attempt, Move.FORGET)
+            del self.view.attempts[key]
+            self.send(frames.Decline(task=key.task, fence=key.fence, reason=fact.reason))
+            self.order(values.Forget(attempt.record, keep=False))
+            return
+        attempt.stored = True  # the hub's disk is better than none
+        self.report(attempt)
+        self.order(values.SetTimer(key.text, Instant(self.now + STORE_RETRY_MS)))
+
+    def _phase(self, attempt: Attempt, phase: Phase) -> None:
+        if attempt.stage not in RUNNING:
+            return
+        move = {Phase.WORKING: Move.WORK, Phase.VERIFYING: Move.VERIFY}.get(phase)
+        if move is not None:
+            self.move(attempt, move)
+        attempt.phase = phase
+        key = attempt.key
+        self.send(frames.Progress(task=key.task, fence=key.fence, phase=phase))
+
+    def _saved(self, attempt: Attempt, fact: values.Saved) -> None:
+        attempt.checkpoint = frames.Checkpoint(
+            task=fact.key.task, fence=fact.key.fence, commit=fact.commit, session=fact.session
+        )
+        self.send_checkpoint(attempt)
+
+    def _ended(self, attempt: Attempt, result: Result) -> None:
+        if attempt.stage is Stage.STOPPING:
+            self._confirmed(attempt, result)
+        elif self.move(attempt, Move.END):
+            self.keep(attempt, result=result)
+            self.start_waiting(attempt.key.task)
+
+    def _confirmed(self, attempt: Attempt, result: Result | None) -> None:
+        if self.move(attempt, Move.CONFIRM):
+            self.keep(attempt, result=result)
+            self.start_waiting(attempt.key.task)
+
+    def _land_ended(self, attempt: Attempt, fact: values.LandEnded) -> None:
+        landing = fact.landing
+        stopping = attempt.stage is Stage.STOPPING
+        if stopping and (landing is None or landing.status is not LandStatus.LANDED):
+            self._confirmed(attempt, None)
+        elif landing is None:
+            self.move(attempt, Move.SUSPEND)
+            self.land(attempt)
+        elif self.move(attempt, Move.LAND):
+            self.keep(attempt, landing=landing)
+            self.start_waiting(attempt.key.task)
+
+    def move(self, attempt: Attempt, move: Move) -> bool:
+        """Follow the map; False, and a note, if it has no such way."""
+        after = TRANSITIONS[attempt.stage].get(move)
+        if after is None:
+            if not (move is Move.WORK and attempt.stage is Stage.WORKING):
+                self.note("fact.late", f"{move} after {attempt.stage}", attempt.key)
+            return False
+        attempt.stage = after
+        return True
+
+    def keep(self, attempt: Attempt, **changes: object) -> None:
+        """Have the record follow the attempt; what is to be reported is sent once it is stored."""
+        known = {name: value for name, value in changes.items() if value is not None}
+        attempt.record = msgspec.structs.replace(attempt.record, stage=attempt.stage, **known)
+        attempt.stored = False
+        self.order(values.Store(attempt.record))
+
+    def accept(self, attempt: Attempt) -> None:
+        """Tell the hub that this attempt is stored here."""
+        self.send(frames.Accept(task=attempt.key.task, fence=attempt.key.fence))
+
+    def report(self, attempt: Attempt) -> None:
+        """Send the attempt's report if it has one that is stored."""
+        if attempt.stage not in REPORTS or not attempt.stored or self.view.session is None:
+            return
+        attempt.due.append(attempt.stage)
+        self.send(_report_of(attempt))
+        self.order(values.SetTimer("reports", Instant(self.now + REPORT_RETRY_MS)))
+
+    def send_checkpoint(self, attempt: Attempt) -> None:
+        """Send the newest checkpoint if it is not acknowledged."""
+        if attempt.checkpoint is not None and self.view.session is not None:
+            attempt.due.append(Stage.WORKING)
+            self.send(attempt.checkpoint)
+
+    def send(self, frame: frames.FromMachine) -> None:
+        """Send on a welcomed link; without one, what matters is sent again at the next welcome."""
+        if self.view.session is not None:
+            self.order(values.Send(frame))
+
+    def note(self, event: str, detail: str, key: Key | None = None) -> None:
+        """Tell the operator."""
+        self.order(values.Report(event, detail, key))
+
+    def order(self, order: Order) -> None:
+        """Add an order."""
+        self.orders.append(order)
+
+
+def _report_of(attempt: Attempt) -> frames.FromMachine:
+    record, task, fence = attempt.record, attempt.key.task, attempt.key.fence
+    if attempt.stage is Stage.LANDED:
+        assert record.landing is not None
+        return frames.LandedFrame(task=task, fence=fence, landing=record.landing)
+    if attempt.stage is Stage.STOPPED:
+        return frames.StoppedFrame(task=task, fence=fence, result=record.result)
+    assert record.result is not None
+    return frames.Finish(task=task, fence=fence, result=record.result)

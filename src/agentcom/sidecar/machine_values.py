@@ -1,0 +1,282 @@
+"""Values of the sidecar's machine: what it knows, what happens to it, what it orders.
+
+Frames of the hub are facts as they are. Pure, like `machine.py`, which decides over these values.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import msgspec
+
+from agentcom.model.agent import AgentSpec, Assignment
+from agentcom.model.ids import AgentId, Fence, Instant, TaskId
+from agentcom.model.result import Landing, Result
+from agentcom.model.task import Phase, StopReason, TaskBody
+from agentcom.protocol import frames
+
+
+class Stage(StrEnum):
+    """How far one attempt has come on this machine."""
+
+    STORING = "storing"
+    WAITING = "waiting"
+    PREPARING = "preparing"
+    WORKING = "working"
+    VERIFYING = "verifying"
+    STOPPING = "stopping"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    READY = "ready"
+    LANDING = "landing"
+    LANDED = "landed"
+    GONE = "gone"
+
+
+class Key(msgspec.Struct, frozen=True, order=True):
+    """The name of one attempt."""
+
+    task: TaskId
+    fence: Fence
+
+    @property
+    def text(self) -> str:
+        """The name of the attempt's record and folder."""
+        return f"{self.task}.{self.fence.incarnation}.{self.fence.attempt}"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the disk knows of an attempt; enough to go on after a restart."""
+
+    assignment: Assignment
+    body: TaskBody
+    stage: Stage
+    result: Result | None = None
+    landing: Landing | None = None
+    version: int = 1
+
+    @property
+    def key(self) -> Key:
+        """The attempt that this record is about."""
+        return Key(self.assignment.task, self.assignment.fence)
+
+
+# Facts ---------------------------------------------------------------------------------------
+
+
+class Connected(msgspec.Struct, frozen=True):
+    """The link to the hub is open; nothing was said on it yet."""
+
+
+class Disconnected(msgspec.Struct, frozen=True):
+    """The link to the hub is gone."""
+
+
+class TimerFired(msgspec.Struct, frozen=True):
+    """A timer that was ordered has run out."""
+
+    key: str
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A record is safe on disk."""
+
+    key: Key
+    stage: Stage
+
+
+class NotStored(msgspec.Struct, frozen=True):
+    """A record could not be written, most often because the disk is full."""
+
+    key: Key
+    stage: Stage
+    reason: str
+
+
+class PhaseReached(msgspec.Struct, frozen=True):
+    """An attempt came to its next phase."""
+
+    key: Key
+    phase: Phase
+
+
+class Noted(msgspec.Struct, frozen=True):
+    """An attempt has news that may be lost."""
+
+    key: Key
+    progress: frames.Progress
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """An attempt's work so far is at the origin."""
+
+    key: Key
+    commit: str
+    session: str | None = None
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """An attempt ended by itself, with a result."""
+
+    key: Key
+    result: Result
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    """Nothing of an attempt runs any more, as was ordered (or since its fence is stale)."""
+
+    key: Key
+    result: Result | None = None
+
+
+class LandEnded(msgspec.Struct, frozen=True):
+    """A landing ended; None if it gave up before its push, since the lease had run out."""
+
+    key: Key
+    landing: Landing | None
+
+
+class DrainAsked(msgspec.Struct, frozen=True):
+    """The operator wants this sidecar to take no new work."""
+
+
+FromHub = (
+    frames.Welcome
+    | frames.Beat
+    | frames.Assign
+    | frames.StopFrame
+    | frames.LandFrame
+    | frames.Ack
+    | frames.ErrorFrame
+    | frames.Drain
+)
+OwnWork = Stored | NotStored | PhaseReached | Noted | Saved | Ended | Stopped | LandEnded
+Fact = Connected | Disconnected | TimerFired | DrainAsked | FromHub | OwnWork
+
+
+# Orders --------------------------------------------------------------------------------------
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Send a frame on the open link."""
+
+    frame: frames.FromMachine
+
+
+class Store(msgspec.Struct, frozen=True):
+    """Make a record durable, in order; answered by `Stored` or `NotStored`."""
+
+    record: Record
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Run an attempt to its end; `adopt` if an earlier process of this sidecar began it."""
+
+    record: Record
+    adopt: bool = False
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """End everything of an attempt; answered by `Stopped` (or `Ended`, `LandEnded`)."""
+
+    key: Key
+    reason: StopReason | None
+
+
+class Land(msgspec.Struct, frozen=True):
+    """Bring the commit into its base; answered by `LandEnded`."""
+
+    record: Record
+
+
+class Forget(msgspec.Struct, frozen=True):
+    """The attempt is over: keep its record for a while if it has something to show."""
+
+    record: Record
+    keep: bool = True
+
+
+class SetTimer(msgspec.Struct, frozen=True):
+    """Bring `TimerFired(key)` at `at`; a timer of the same key is replaced."""
+
+    key: str
+    at: Instant
+
+
+class Settle(msgspec.Struct, frozen=True):
+    """The session stands: the next loss of the link is retried from the shortest pause on."""
+
+
+class Reconnect(msgspec.Struct, frozen=True):
+    """Drop the link and dial again, after `after_ms` if the hub named a time."""
+
+    reason: str
+    after_ms: int | None = None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Tell the operator something that the fact alone does not show."""
+
+    event: str
+    detail: str
+    key: Key | None = None
+
+
+Order = Send | Store | Start | Stop | Land | Forget | SetTimer | Settle | Reconnect | Report
+
+
+# State ---------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """One attempt in memory; what must outlive the process is its record."""
+
+    record: Record
+    stage: Stage
+    phase: Phase | None = None
+    checkpoint: frames.Checkpoint | None = None
+    """The newest one that the hub has not acknowledged."""
+    due: list[Stage] = field(default_factory=list)
+    """What went out on this link and waits for its `ack`, in order (a checkpoint as `working`)."""
+    stored: bool = True
+    """The record is on disk as it is here, as far as the disk allows."""
+    granted: bool = False
+    adopt: bool = False
+
+    @property
+    def key(self) -> Key:
+        """The name of this attempt."""
+        return self.record.key
+
+    @property
+    def agent(self) -> AgentId:
+        """Who does it."""
+        return self.record.assignment.agent
+
+
+@dataclass(slots=True, kw_only=True)
+class View:
+    """Everything that the machine decides over."""
+
+    agents: tuple[AgentSpec, ...]
+    ttl_wanted_ms: int = 0
+    software: str = ""
+    attempts: dict[Key, Attempt] = field(default_factory=dict)
+    connected: bool = False
+    session: int | None = None
+    """None until the hub has welcomed this link."""
+    ttl_ms: int = 0
+    heartbeat_ms: int = 0
+    sent: dict[int, Instant] = field(default_factory=dict)
+    """When each unanswered heartbeat was sent; 0 is the first frame of the link."""
+    beats: int = 0
+    lease_until: Instant = Instant(0)
+    draining: bool = False
+
+    def of_task(self, task: TaskId) -> Iterable[Attempt]:
+        """Return the attempts of one task, oldest first."""
+        return sorted(
+            (attempt for key, attempt in self.attempts.items() if key.task == task),
+            key=lambda attempt: attempt.key.fence,
+        )

@@ -1,0 +1,374 @@
+"""The sidecar's side of an attempt: start its supervisor, find it again, read it, stop it.
+
+Nothing here keeps the agent alive: a sidecar that dies loses a connection, never an attempt.
+Waiting is always for the end of a connection to the supervisor, so it costs nothing.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from agentcom.model import errors
+from agentcom.model.failure import FailureClass
+from agentcom.sidecar import attempt_files, processes, supervise, survivors
+from agentcom.sidecar.runtime import base
+
+START_MS_MAX: Final = 30_000
+"""A supervisor that is not ready by then is broken; it is killed (a loaded machine needs 1 s)."""
+STOP_MARGIN_MS: Final = 5_000
+"""Beyond grace and sweep; a supervisor that takes longer is killed, and then its tree."""
+
+_RETRY_MS: Final = 50
+_SOCKET_PATH_BYTES_MAX: Final = 100
+_CHUNK_BYTES: Final = 65_536
+
+
+class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run may use; output bounds are per stream."""
+
+    deadline_ms: int = 60 * 60_000
+    grace_ms: int = 5_000
+    output_bytes_max: int = 64 << 20
+    """Beyond it only the last `tail_bytes` are kept, and shown at the end."""
+    tail_bytes: int = 256 << 10
+    line_bytes_max: int = 1 << 20
+    merge_output: bool = False
+    """Standard error goes into the same log as standard output, in order."""
+
+
+kill_survivors = survivors.kill_survivors
+
+
+class NotStarted(errors.AgentComError):
+    """The agent's program could not be started; `failure` says why."""
+
+    code: ClassVar[str] = "not_started"
+    status: ClassVar[int] = 500
+
+    def __init__(self, failure: FailureClass, message: str) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+
+class _Ended(msgspec.Struct, frozen=True):
+    """What `exit.json` says; see `supervise.py`."""
+
+    code: int | None = None
+    signal: int | None = None
+    stop: str | None = None
+    error: str | None = None
+    truncated: bool = False
+    survivors: int = 0
+    duration_ms: int = 0
+
+
+class AgentProcess:
+    """One attempt's running (or just ended) agent. Holds no resource; dropping it is harmless."""
+
+    def __init__(self, attempt_dir: Path, record: survivors.Record) -> None:
+        self.attempt_dir = attempt_dir
+        self.attempt = record.attempt
+        self._record = record
+
+    async def lines(self, offset: int = 0) -> AsyncGenerator[tuple[int, bytes], None]:
+        r"""Yield (offset after the line, line) from `offset` on, live, until all is read.
+
+        Lines end at ``\n`` only, come without it, and are bounded. Give the last offset to a later
+        call to go on after that line.
+        """
+        pending = bytearray()
+        scanned = 0
+        async with contextlib.aclosing(self._chunks(offset)) as chunks:
+            async for chunk in chunks:
+                pending += chunk
+                while (end := pending.find(b"\n", scanned)) >= 0:
+                    line = bytes(pending[:end])
+                    del pending[: end + 1]
+                    offset += end + 1
+                    scanned = 0
+                    yield offset, line
+                scanned = len(pending)
+        if pending:
+            yield offset + len(pending), bytes(pending)
+
+    async def wait(self) -> base.Exit:
+        """Return how the agent ended, once nothing of it is left."""
+        while ended(self.attempt_dir) is None and survivors.supervisor_runs(self._record):
+            connection = await _connect(self.attempt_dir)
+            if connection is None:
+                await asyncio.sleep(_RETRY_MS / 1000)  # it is about to exit
+                continue
+            reader, writer = connection
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+            await _close(writer)
+        return await asyncio.to_thread(self._settle)
+
+    async def stop(self, reason: base.Stop) -> base.Exit:
+        """End the whole tree (TERM, grace, KILL, sweep) and return how it ended.
+
+        If it had ended by itself meanwhile, that end stands. Safe to call twice.
+        """
+        connection = await _connect(self.attempt_dir)
+        if connection is not None:
+            reader, writer = connection
+            allowed_ms = self._record.grace_ms + supervise.SWEEP_MS_MAX + STOP_MARGIN_MS
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                writer.write(b"stop %s\n" % reason.value.encode())
+                async with asyncio.timeout(allowed_ms / 1000):
+                    await reader.read()
+            await _close(writer)
+        return await asyncio.to_thread(self._settle)
+
+    async def _chunks(self, offset: int) -> AsyncGenerator[bytes, None]:
+        connection = await _connect(self.attempt_dir)
+        if connection is not None:
+            reader, writer = connection
+            try:
+                writer.write(b"watch %d\n" % offset)
+                while chunk := await reader.read(_CHUNK_BYTES):
+                    offset += len(chunk)
+                    yield chunk
+            except ConnectionError:
+                pass
+            finally:
+                await _close(writer)
+        for chunk in _read_from(self.attempt_dir / attempt_files.STDOUT, offset):
+            yield chunk
+
+    def _settle(self) -> base.Exit:
+        """Return the recorded end; without one the supervisor is lost: end what it left."""
+        found = ended(self.attempt_dir)
+        if found is not None:
+            return found
+        survivors.kill_survivors(self.attempt, self.attempt_dir)
+        lost = {"stop": None, "error": "the supervisor was killed"}
+        attempt_files.write_json(str(self.attempt_dir / attempt_files.EXIT), lost, durable=True)
+        return base.Exit(code=None)
+
+
+async def start(
+    attempt_dir: Path,
+    launch: base.Launch,
+    *,
+    limits: ProcessLimits | None = None,
+    attempt: str | None = None,
+) -> AgentProcess:
+    """Start the agent under a supervisor of its own, and return when it runs.
+
+    `attempt` tags every process in its environment; by default it is what the driver set, else the
+    folder's name. A start that is cancelled leaves nothing running.
+
+    Raises:
+        NotStarted: the program is missing or cannot be executed.
+        Conflict: something ran in this folder before; a folder is for one attempt.
+    """
+    folder = _absolute(attempt_dir)
+    tag = attempt or launch.environment.get(supervise.ATTEMPT_VARIABLE, folder.name)
+    await asyncio.to_thread(_prepare, folder, launch, limits or ProcessLimits(), tag)
+    running = await _run_or_undo(folder)
+    record = survivors.read_record(folder)
+    if not running or record is None:
+        await asyncio.to_thread(kill_survivors, tag, folder)
+        raise _not_started(folder, launch)
+    return AgentProcess(folder, record)
+
+
+async def attach(attempt_dir: Path) -> AgentProcess | None:
+    """Find the agent that a former sidecar started; None if no supervisor of it runs.
+
+    After None, `ended` tells whether it came to an end; if it did not, the supervisor is lost, and
+    `kill_survivors` ends what may be left.
+    """
+    folder = _absolute(attempt_dir)
+    record = survivors.read_record(folder)
+    if record is None or ended(folder) is not None or not survivors.supervisor_runs(record):
+        return None
+    return AgentProcess(folder, record)
+
+
+def ended(attempt_dir: Path) -> base.Exit | None:
+    """Return how the agent ended, or None if it runs, never ran, or lost its supervisor."""
+    found = _read_end(attempt_dir)
+    if found is None:
+        return None
+    stop = None if found.stop is None else base.Stop(found.stop)
+    return base.Exit(code=found.code, signal=found.signal, stop=stop)
+
+
+def duration_ms(attempt_dir: Path) -> int:
+    """Return how long an ended agent ran, sleep of the computer included; 0 if unknown."""
+    found = _read_end(attempt_dir)
+    return 0 if found is None else found.duration_ms
+
+
+def run_files(home: Path, files: Sequence[base.File]) -> None:
+    """Write an agent's configuration files below its private home, 0600.
+
+    Raises:
+        InvalidInput: a path leaves the home, also through a link that the agent put there.
+    """
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    root = home.resolve()
+    for file in files:
+        pure = PurePosixPath(file.path)
+        if pure.is_absolute() or ".." in pure.parts or not pure.name:
+            raise errors.InvalidInput("file", f"{file.path} is not a path below the home")
+        target = root / pure
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not target.parent.resolve().is_relative_to(root):
+            raise errors.InvalidInput("file", f"{file.path} leads out of the home by a link")
+        _replace(target, file.text)
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
+
+
+def _prepare(folder: Path, launch: base.Launch, limits: ProcessLimits, tag: str) -> None:
+    if (folder / attempt_files.RECORD).exists() or (folder / attempt_files.EXIT).exists():
+        raise errors.Conflict(f"{folder} belongs to an attempt that was started before")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if launch.files:
+        run_files(Path(launch.environment["HOME"]), launch.files)
+    order = _order(launch, limits, tag)
+    attempt_files.write_json(str(folder / attempt_files.LAUNCH), order, durable=False)
+
+
+def _order(launch: base.Launch, limits: ProcessLimits, tag: str) -> dict[str, Any]:
+    if not launch.argv:
+        raise errors.InvalidInput("argv", "at least the program")
+    return {
+        "attempt": tag,
+        "argv": list(launch.argv),
+        "environment": dict(launch.environment),
+        "cwd": launch.cwd,
+        **msgspec.structs.asdict(limits),
+    }
+
+
+async def _run_or_undo(folder: Path) -> bool:
+    starting = asyncio.ensure_future(_run_supervisor(folder))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait({starting})
+        running = await attach(folder)
+        if running is not None:
+            await running.stop(base.Stop.CANCELLED)
+        raise
+
+
+async def _run_supervisor(folder: Path) -> bool:
+    """Run the program until it has detached itself; True if the agent was started."""
+    package_root = Path(supervise.__file__).parents[2]
+    with (folder / attempt_files.LOG).open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-S", "-P", "-m", supervise.__name__, str(folder)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=log,
+            env={"PYTHONPATH": str(package_root), "PATH": os.defpath},
+            cwd=folder,
+        )
+    try:
+        async with asyncio.timeout(START_MS_MAX / 1000):
+            return await process.wait() == 0
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return False
+
+
+def _not_started(folder: Path, launch: base.Launch) -> NotStarted:
+    found = _read_end(folder)
+    if found is None or found.error is None:
+        log = folder / attempt_files.LOG
+        return NotStarted(FailureClass.CRASHED, f"the supervisor did not start: see {log}")
+    missing = found.code == supervise.NOT_FOUND and Path(launch.cwd).is_dir()
+    failure = FailureClass.NOT_INSTALLED if missing else FailureClass.CRASHED
+    return NotStarted(failure, found.error)
+
+
+async def _connect(folder: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+    """Connect to the supervisor; None if it is gone."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.setblocking(False)
+    try:
+        while not _try_connect(connection, folder):  # noqa: ASYNC110 - another process's queue
+            await asyncio.sleep(_RETRY_MS / 1000)
+        return await asyncio.open_unix_connection(sock=connection)
+    except (FileNotFoundError, ConnectionError):
+        connection.close()
+        return None
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _try_connect(connection: socket.socket, folder: Path) -> bool:
+    """Connect, or return False if too many others wait; asyncio would take that for success."""
+    with _short_path(folder) as path, contextlib.suppress(BlockingIOError):
+        connection.connect(path)
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _short_path(folder: Path) -> Iterator[str]:
+    """Yield a path to the socket that fits into the kernel's 108 (macOS: 104) bytes."""
+    path = str(folder / attempt_files.SOCKET)
+    if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES_MAX:
+        yield path
+        return
+    if processes.has_table():
+        handle = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield f"/proc/self/fd/{handle}/{attempt_files.SOCKET}"
+        finally:
+            os.close(handle)
+        return
+    with tempfile.TemporaryDirectory(prefix="ac-", dir="/tmp") as short:
+        link = Path(short) / "a"
+        link.symlink_to(folder)
+        yield f"{link}/{attempt_files.SOCKET}"
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+def _read_from(path: Path, offset: int) -> Iterator[bytes]:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(offset)
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
+
+
+def _read_end(folder: Path) -> _Ended | None:
+    try:
+        return msgspec.json.decode((folder / attempt_files.EXIT).read_bytes(), type=_Ended)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def _replace(target: Path, text: str) -> None:
+    handle, temporary = tempfile.mkstemp(dir=target.parent)  # created 0600; never follows a link
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).replace(target)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise

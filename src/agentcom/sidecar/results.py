@@ -1,0 +1,59 @@
+"""How the sidecar words what an attempt came to; whether it is a success is the hub's judgement."""
+
+from typing import Final
+
+import msgspec
+
+from agentcom.model import limits
+from agentcom.model.failure import FailureClass
+from agentcom.model.ids import WallTime
+from agentcom.model.result import Result, ResultStatus, TokenUsage
+from agentcom.model.verification import Report
+from agentcom.sidecar import git
+from agentcom.sidecar.runtime import base
+
+replace: Final = msgspec.structs.replace
+
+
+def failed(failure: FailureClass, message: str) -> Result:
+    """Return the result of an attempt that made nothing."""
+    return failed_with(Result(status=ResultStatus.FAILED), failure, message)
+
+
+def failed_with(result: Result, failure: FailureClass, message: str) -> Result:
+    """Return `result` as failed, with what it has."""
+    cut = message[: limits.REASON_CHARS]
+    return replace(result, status=ResultStatus.FAILED, failure=failure, message=cut)
+
+
+def class_of(error: Exception) -> FailureClass:
+    """Return what stands behind an error of the workspace."""
+    return FailureClass.CONFLICT if isinstance(error, git.MergeConflict) else FailureClass.WORKSPACE
+
+
+def of_verdict(verdict: base.Verdict, session: str | None) -> Result:
+    """Return the result that the run alone gives."""
+    failure = verdict.failure
+    status = ResultStatus.DONE if failure is None else ResultStatus.FAILED
+    if failure is FailureClass.QUOTA:
+        status = ResultStatus.PARKED
+    resets = verdict.resets_at_ms
+    usage = verdict.usage
+    return Result(
+        status=status,
+        failure=failure,
+        message=verdict.message[: limits.REASON_CHARS],
+        summary=verdict.summary[: limits.SUMMARY_CHARS],
+        session=verdict.session or session,
+        resets_at=None if resets is None else WallTime(resets),
+        usage=TokenUsage(usage.input, usage.cached, usage.output),
+    )
+
+
+def with_report(result: Result, report: Report) -> Result:
+    """Return `result` with what its checks found."""
+    result = replace(result, report=report)
+    if report.verified:
+        return result
+    names = ", ".join(check.name for check in report.checks if not check.passed)
+    return failed_with(result, FailureClass.VERIFICATION, f"checks failed: {names or 'none ran'}")

@@ -1,0 +1,362 @@
+"""The sidecar's shell: one loop that feeds facts to the machine and performs its orders.
+
+Everything that takes time (attempts, landings, the disk, the link) runs in tasks of its own and
+answers with a fact, so heartbeats never wait for work. Between facts nothing happens at all.
+"""
+
+import asyncio
+import contextlib
+import importlib.metadata
+import random
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from typing import Any, Final, assert_never
+
+import structlog
+
+from agentcom.client.link import Link, Lost, Opened, Received
+from agentcom.model import errors
+from agentcom.model.failure import FailureClass
+from agentcom.model.ids import Instant, Rng
+from agentcom.model.result import Landing, LandStatus
+from agentcom.protocol import frames
+from agentcom.sidecar import housekeeping, land, machine, results
+from agentcom.sidecar import machine_values as values
+from agentcom.sidecar.attempts import Attempts
+from agentcom.sidecar.clock import Clock, SystemClock
+from agentcom.sidecar.config import Config
+from agentcom.sidecar.machine_values import Key, Record, Stage, View
+from agentcom.sidecar.outbox import DiskRefused, Outbox
+from agentcom.sidecar.runtime import base
+
+FACTS_MAX: Final = 1_024
+"""Facts that wait for the loop; then whoever brings more waits too."""
+SETTLE_S_MAX: Final = 5.0
+"""A disk that takes longer keeps a stop waiting in vain; what is not stored is done again."""
+EXIT_DONE: Final = 0
+EXIT_NOT_ALLOWED: Final = 4
+EXIT_STALE: Final = 5
+RUNTIMES_GROUP: Final = "agentcom.runtimes"
+
+_HUB_FRAMES: Final = (
+    frames.Welcome
+    | frames.Beat
+    | frames.Assign
+    | frames.StopFrame
+    | frames.LandFrame
+    | frames.Ack
+    | frames.ErrorFrame
+    | frames.Drain
+)
+
+log = structlog.get_logger(__name__)
+
+
+def installed_runtimes() -> dict[str, base.Runtime]:
+    """Return every runtime driver that is installed, by its name."""
+    found = importlib.metadata.entry_points(group=RUNTIMES_GROUP)
+    return {entry.name: entry.load()() for entry in found}
+
+
+class Sidecar:
+    """One machine's sidecar, from its start to its end."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        runtimes: Mapping[str, base.Runtime] | None = None,
+        clock: Clock | None = None,
+        rng: Rng | None = None,
+        software: str = "agentcom",
+    ) -> None:
+        self._config = config
+        self._clock = clock or SystemClock()
+        self._software = software
+        self._facts: asyncio.Queue[values.Fact] = asyncio.Queue(FACTS_MAX)
+        # Bounded by the attempts that the machine holds: a few records each.
+        self._disk: asyncio.Queue[values.Store | values.Forget] = asyncio.Queue()
+        self._stop = asyncio.Event()
+        self._view = View(agents=())
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._runs: dict[Key, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._outbox = Outbox(config.home.outbox)
+        found = installed_runtimes() if runtimes is None else runtimes
+        self._attempts = Attempts(config, runtimes=found, tell=self._tell)
+        machine_config = config.machine
+        self._link = Link(
+            machine_config.hub,
+            config.token,
+            rng=rng or random.SystemRandom(),
+            fingerprint=machine_config.fingerprint,
+            software=software,
+            insecure=machine_config.insecure,
+        )
+
+    def stop(self) -> None:
+        """Take no new work, leave running agents to a successor, and end `run`."""
+        self._stop.set()
+
+    async def run(self, *, handle_signals: bool = True) -> int:
+        """Serve until `stop` or SIGTERM and return the exit code.
+
+        Raises:
+            Conflict: another sidecar runs with this identity.
+        """
+        with self._config.home.lock(), _signals(self.stop, wanted=handle_signals):
+            orders = await self._load()
+            link = asyncio.create_task(self._follow_link())
+            service = [
+                asyncio.create_task(self._decide_forever(orders)),
+                asyncio.create_task(self._write_forever()),
+                link,
+            ]
+            stopping = asyncio.create_task(self._stop.wait())
+            try:
+                await asyncio.wait([*service, stopping], return_when=asyncio.FIRST_COMPLETED)
+                return await self._end(link, service)
+            finally:
+                await _cancel([*service, stopping, *self._tasks])
+                for timer in self._timers.values():
+                    timer.cancel()
+
+    # The loop -----------------------------------------------------------------------------------
+
+    async def _load(self) -> tuple[values.Order, ...]:
+        records = await asyncio.to_thread(self._outbox.scan)
+        now = self._clock.now().wall
+        await asyncio.to_thread(self._outbox.prune, now)
+        held = {record.key.text for record in records}
+        await asyncio.to_thread(housekeeping.prune_folders, self._config.home, held, now)
+        specs = [agent.spec for agent in self._config.machine.agents]
+        self._view, orders = machine.load(
+            specs,
+            records,
+            ttl_ms=self._config.machine.settings.ttl_ms,
+            software=self._software,
+        )
+        log.info("sidecar.started", machine=self._config.machine.machine, held=len(records))
+        return orders
+
+    async def _decide_forever(self, orders: tuple[values.Order, ...]) -> None:
+        for order in orders:
+            self._perform(order)
+        while True:
+            fact = await self._facts.get()
+            for order in machine.decide(self._view, fact, now=self._now()):
+                self._perform(order)
+            self._facts.task_done()
+
+    async def _tell(self, fact: values.Fact) -> None:
+        await self._facts.put(fact)
+
+    async def _follow_link(self) -> None:
+        async for event in self._link.events():
+            match event:
+                case Opened():
+                    log.info("link.opened", hub=self._config.machine.hub)
+                    await self._tell(values.Connected())
+                case Received(frame):
+                    if isinstance(frame, _HUB_FRAMES):
+                        await self._tell(frame)
+                case Lost(reason, code):
+                    log.info("link.lost", reason=reason, code=code)
+                    await self._tell(values.Disconnected())
+                case _:
+                    assert_never(event)
+
+    async def _write_forever(self) -> None:
+        while True:
+            order = await self._disk.get()
+            match order:
+                case values.Store(record):
+                    await self._store(record)
+                case values.Forget(record, keep):
+                    await self._forget(record, keep=keep)
+                case _:
+                    assert_never(order)
+            self._disk.task_done()
+
+    async def _store(self, record: Record) -> None:
+        try:
+            await asyncio.to_thread(self._outbox.store, record)
+        except DiskRefused as error:
+            await self._tell(values.NotStored(record.key, record.stage, error.message))
+        else:
+            await self._tell(values.Stored(record.key, record.stage))
+
+    async def _forget(self, record: Record, *, keep: bool) -> None:
+        try:
+            await asyncio.to_thread(self._outbox.forget, record.key, keep=keep)
+        except DiskRefused as error:
+            log.error("record.not_forgotten", task=record.key.task, reason=error.message)  # noqa: TRY400 - the cause is in the message
+        self._spawn(housekeeping.after(self._config.home, record))
+
+    # Orders -------------------------------------------------------------------------------------
+
+    def _perform(self, order: values.Order) -> None:
+        match order:
+            case values.Send(frame):
+                self._link.send(frame)
+            case values.Store() | values.Forget():
+                self._disk.put_nowait(order)
+            case values.Start(record, adopt):
+                self._log("attempt.started", record, adopt=adopt)
+                self._run(record, self._attempts.run(record, adopt=adopt))
+            case values.Stop(key, reason):
+                self._stop_attempt(key, stale=reason is None)
+            case values.Land(record):
+                self._log("landing.started", record)
+                self._run(record, self._land(record))
+            case values.SetTimer(key, at):
+                self._set_timer(key, at)
+            case values.Settle():
+                self._link.settle()
+            case values.Reconnect(reason, after_ms):
+                log.info("link.dropped", reason=reason, after_ms=after_ms)
+                self._link.drop(after_ms)
+            case values.Report(event, detail, key):
+                task = key.task if key is not None else None
+                log.warning(event, detail=detail, task=task)
+            case _:
+                assert_never(order)
+
+    def _run(self, record: Record, work: Coroutine[Any, Any, None]) -> None:
+        task = self._spawn(self._guarded(record, work))
+        self._runs[record.key] = task
+        task.add_done_callback(lambda done: self._over(record.key, done))
+
+    def _over(self, key: Key, done: asyncio.Task[None]) -> None:
+        if self._runs.get(key) is done:
+            del self._runs[key]
+
+    async def _guarded(self, record: Record, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception as error:  # one attempt's bug must not end the others
+            log.exception("attempt.broken", task=record.key.task)
+            message = f"the sidecar failed: {type(error).__name__}: see its log"
+            attempt = self._view.attempts.get(record.key)
+            if attempt is not None and attempt.stage is Stage.LANDING:
+                landing = Landing(status=LandStatus.ERROR, message=message)
+                await self._tell(values.LandEnded(record.key, landing))
+                return
+            result = results.failed(FailureClass.CRASHED, message)
+            await self._tell(values.Ended(record.key, result))
+
+    def _stop_attempt(self, key: Key, *, stale: bool) -> None:
+        attempt = self._view.attempts[key]
+        running = self._runs.get(key)
+        if running is not None and attempt.granted:
+            return  # a landing sees that it is not wanted any more; its push is never cut in two
+        self._log("attempt.stopping", attempt.record, stale=stale)
+        self._spawn(self._wind_down(attempt.record, running, stale=stale))
+
+    async def _wind_down(
+        self, record: Record, running: asyncio.Task[None] | None, *, stale: bool
+    ) -> None:
+        if running is not None:
+            await _cancel([running])
+        work = self._attempts.wind_down(record, stale=stale)
+        self._run(record, work)
+
+    async def _land(self, record: Record) -> None:
+        def still_mine() -> bool:
+            attempt = self._view.attempts.get(record.key)
+            landing = attempt is not None and attempt.stage is Stage.LANDING
+            return landing and machine.lease_valid(self._view, self._now())
+
+        settings = self._config.machine.settings
+        landing = await land.land(record, self._attempts.repositories, settings, still_mine)
+        await self._tell(values.LandEnded(record.key, landing))
+
+    def _set_timer(self, key: str, at: Instant) -> None:
+        former = self._timers.pop(key, None)
+        if former is not None:
+            former.cancel()
+        delay_s = max(0, at - self._now()) / 1000
+        loop = asyncio.get_running_loop()
+        self._timers[key] = loop.call_later(delay_s, self._fired, key)
+
+    def _fired(self, key: str) -> None:
+        self._timers.pop(key, None)
+        self._spawn(self._tell(values.TimerFired(key)))
+
+    # The end ------------------------------------------------------------------------------------
+
+    async def _end(self, link: asyncio.Task[None], service: list[asyncio.Task[None]]) -> int:
+        error = link.exception() if link.done() and not link.cancelled() else None
+        if isinstance(error, errors.AgentComError):
+            log.error("sidecar.refused", code=error.code, reason=error.message)
+            await self._stop_everything()
+            await self._settled()
+            return EXIT_STALE if isinstance(error, errors.Superseded) else EXIT_NOT_ALLOWED
+        for task in service:
+            if task.done():
+                task.result()  # a bug: let it be seen, and let the operator's supervisor restart us
+        await self._tell(values.DrainAsked())
+        log.info("sidecar.draining", running=len(self._runs))
+        if self._runs and self._config.machine.settings.drain_ms:
+            drain_s = self._config.machine.settings.drain_ms / 1000
+            await asyncio.wait(list(self._runs.values()), timeout=drain_s)
+        await self._settled()
+        await self._link.close()
+        log.info("sidecar.stopped", left_running=len(self._runs))
+        return EXIT_DONE
+
+    async def _settled(self) -> None:
+        """Let what is decided reach the disk, and the last frames the link."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S_MAX):
+                await self._facts.join()
+                await self._disk.join()
+                await self._facts.join()
+
+    async def _stop_everything(self) -> None:
+        """End all agents: nobody may use their work until this machine is let in again."""
+        for key, running in list(self._runs.items()):
+            await _cancel([running])
+            attempt = self._view.attempts.get(key)
+            if attempt is not None and attempt.stage is not Stage.LANDING:
+                await self._attempts.wind_down(attempt.record, stale=False)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _now(self) -> Instant:
+        return self._clock.now().instant
+
+    @staticmethod
+    def _log(event: str, record: Record, **fields: object) -> None:
+        assignment = record.assignment
+        log.info(
+            event,
+            task=assignment.task,
+            fence=f"{assignment.fence.incarnation}.{assignment.fence.attempt}",
+            agent=assignment.agent,
+            cause=assignment.cause,
+            **fields,
+        )
+
+
+async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[], None], *, wanted: bool) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT) if wanted else ()
+    for number in numbers:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,260 @@
+"""Pictures of a task's folder, taken without touching the agent's index or branch.
+
+The sidecar looks at the agent's files with its own git directory and its own index. Of the
+agent's repository only objects are fetched. What is about to leave the machine is searched for
+secrets first, in the files and in every commit the agent made.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import stat
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from agentcom.model import refs
+from agentcom.sidecar import git, repositories, secrets_scan
+from agentcom.sidecar.repositories import Cache
+from agentcom.sidecar.secrets_scan import Finding
+from agentcom.sidecar.trees import Worktree
+
+SCAN_TOTAL_BYTES_MAX: Final = 64 * 1024 * 1024
+"""What one search reads at a time."""
+
+_ABSENT: Final = "0" * 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All files of a folder as a tree, and the agent's last commit."""
+
+    head: str
+    tree: str
+    index: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Safe:
+    """What of a snapshot may leave this machine."""
+
+    parent: str
+    tree: str
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    path: str
+    old_mode: str
+    old: str
+    new: str
+
+
+@contextlib.asynccontextmanager
+async def taken(worktree: Worktree, *, strict: bool) -> AsyncIterator[Snapshot]:
+    """Lend a snapshot of everything that is not ignored, untracked files too.
+
+    `strict` makes a file that cannot be read an error; otherwise it is left out, because files
+    come and go while an agent works.
+
+    Raises:
+        GitFailed: with `strict`, a file could not be read.
+    """
+    head = await _import_head(worktree)
+    index = worktree.state / f"index.{uuid.uuid4().hex}"
+    env = {"GIT_INDEX_FILE": str(index), "GIT_WORK_TREE": str(worktree.path)}
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            await asyncio.to_thread(shutil.copyfile, worktree.state / "index", index)
+        flags = () if strict else ("--ignore-errors",)
+        await worktree.cache.run("add", "--all", *flags, env=env, check=strict)
+        tree = (await worktree.cache.run("write-tree", env=env)).text
+        yield Snapshot(head=head, tree=tree, index=index)
+        # The next look compares with this one, so that only changed files are read again.
+        index.replace(worktree.state / "index")
+    finally:
+        index.unlink(missing_ok=True)
+
+
+async def safe(worktree: Worktree, shot: Snapshot, *, file_bytes_max: int) -> Safe:
+    """Leave out what holds a secret or is too large; if a commit holds it, leave the history out.
+
+    A file that is left out appears as it was at the start of the attempt.
+    """
+    cache = worktree.cache
+    changes = await _changes(cache, shot.index, worktree.start)
+    new = {change.new: change.path for change in changes if change.new != _ABSENT}
+    bad = await _search(cache, new, file_bytes_max=file_bytes_max)
+    parent, findings = shot.head, [finding for found in bad.values() for finding in found]
+    if shot.head != worktree.start:
+        past = await _committed(cache, worktree.start, shot.head)
+        hidden = await _search(cache, past, file_bytes_max=file_bytes_max)
+        if hidden:
+            parent = worktree.start
+            findings += [one for oid, found in hidden.items() if oid not in bad for one in found]
+    tree = shot.tree
+    if bad:
+        tree = await _without(cache, shot.index, [one for one in changes if one.new in bad])
+    return Safe(parent=parent, tree=tree, findings=tuple(findings))
+
+
+async def search_commits(cache: Cache, base: str, commit: str) -> list[Finding]:
+    """Return the secrets in every file version that `base..commit` would publish."""
+    past = await _committed(cache, refs.check_commit(base), refs.check_commit(commit))
+    found = await _search(cache, past, file_bytes_max=git.OUTPUT_BYTES_MAX)
+    return [finding for one in found.values() for finding in one]
+
+
+async def commit_tree(cache: Cache, tree: str, message: str, *parents: str) -> str:
+    """Make a commit object; no branch moves."""
+    flags = [word for parent in parents for word in ("-p", parent)]
+    return (await cache.run("commit-tree", tree, *flags, data=message.encode())).text
+
+
+async def tree_of(cache: Cache, commit: str) -> str:
+    """Return the tree of a commit."""
+    return (await cache.run("rev-parse", "--verify", f"{commit}^{{tree}}")).text
+
+
+async def import_refs(worktree: Worktree) -> None:
+    """Keep all branches and stashes of the agent's own repository in the clone cache."""
+    target = f"{refs.rescue_ref(worktree.task, worktree.fence)}-refs"
+    # A star where a ref may be missing: without one, git would fetch nothing at all.
+    specs = (f"+refs/heads/*:{target}/heads/*", f"+refs/stash*:{target}/stash*")
+    await _fetch_from_agent(worktree, *specs)
+
+
+async def _import_head(worktree: Worktree) -> str:
+    """Bring the agent's commits into the cache; a repository it broke counts as unchanged."""
+    ref = refs.work_ref(worktree.task)
+    known = _read(worktree.cache.path / ref) or await repositories.resolve(worktree.cache, ref)
+    if known is None or _agent_head(worktree) != known:
+        await _fetch_from_agent(worktree, f"+HEAD:{ref}")
+        known = _read(worktree.cache.path / ref) or known
+    return known or worktree.start
+
+
+async def _fetch_from_agent(worktree: Worktree, *refspecs: str) -> None:
+    git_dir = worktree.path / ".git"
+    if not _sound(git_dir):
+        return
+    flags = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
+    args = ("-c", "fetch.fsckObjects=true", "fetch", *flags, "--", str(git_dir), *refspecs)
+    await worktree.cache.run(*args, check=False)
+
+
+def _sound(git_dir: Path) -> bool:
+    """Tell whether a repository is where it seems to be, and not a way into another one."""
+    try:
+        places = [git_dir.lstat(), (git_dir / "objects").lstat(), (git_dir / "refs").lstat()]
+    except OSError:
+        return False
+    alternates = _read(git_dir / "objects/info/alternates") or ""
+    real = all(stat.S_ISDIR(place.st_mode) for place in places)
+    return real and "\n" not in alternates and not (git_dir / "commondir").exists()
+
+
+def _agent_head(worktree: Worktree) -> str | None:
+    head = _read(worktree.path / ".git/HEAD")
+    if head is None or not head.startswith("ref: refs/") or ".." in head:
+        return head
+    return _read(worktree.path / ".git" / head.removeprefix("ref: "))
+
+
+def _read(path: Path) -> str | None:
+    """Return a short file's text: a hash or a ref's name."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4_096).decode("utf-8", "replace").strip() or None
+    except OSError:
+        return None
+
+
+async def _changes(cache: Cache, index: Path, start: str) -> list[_Change]:
+    env = {"GIT_INDEX_FILE": str(index)}
+    args = ("diff-index", "--cached", "--raw", "--no-renames", "--no-abbrev", "-z", start)
+    fields = (await cache.run(*args, env=env)).fields
+    changes = []
+    for meta, path in zip(fields[::2], fields[1::2], strict=True):
+        old_mode, new_mode, old, new, _ = meta.removeprefix(":").split(" ")
+        if new_mode != "160000":  # a nested repository is a pointer: nothing to search
+            changes.append(_Change(path=path, old_mode=old_mode, old=old, new=new))
+    return changes
+
+
+async def _committed(cache: Cache, start: str, head: str) -> dict[str, str]:
+    """Return every object that is new in the history of `head`, with a path that it has."""
+    args = ("rev-list", "--objects", head, f"^{start}", "--not", "--remotes=origin")
+    found = await cache.run(*args)
+    rows = (line.partition(" ") for line in found.text.splitlines())
+    return {oid: path for oid, _, path in rows if path}
+
+
+async def _search(
+    cache: Cache, objects: Mapping[str, str], *, file_bytes_max: int
+) -> dict[str, list[Finding]]:
+    """Return what is wrong with each of `objects` (hash to path); trees are skipped."""
+    if not objects:
+        return {}
+    names = "".join(f"{oid}\n" for oid in objects).encode()
+    kinds = (await cache.run("cat-file", "--batch-check", data=names)).text
+    bad: dict[str, list[Finding]] = {}
+    batch: list[str] = []
+    total = 0
+    for oid, kind, size in (line.split(" ") for line in kinds.splitlines()):
+        if kind != "blob":
+            continue
+        if int(size) > file_bytes_max:
+            bad[oid] = [Finding(path=objects[oid], line=0, kind="too large")]
+        elif int(size) <= secrets_scan.SCAN_BYTES_MAX:
+            batch.append(oid)
+            total += int(size)
+        if total > SCAN_TOTAL_BYTES_MAX:
+            bad |= await _read_and_scan(cache, batch, objects)
+            batch, total = [], 0
+    return bad | await _read_and_scan(cache, batch, objects)
+
+
+async def _read_and_scan(
+    cache: Cache, batch: list[str], objects: Mapping[str, str]
+) -> dict[str, list[Finding]]:
+    if not batch:
+        return {}
+    names = "".join(f"{oid}\n" for oid in batch).encode()
+    out = (await cache.run("cat-file", "--batch", data=names)).out
+    return await asyncio.to_thread(_scan, out, objects)
+
+
+def _scan(out: bytes, objects: Mapping[str, str]) -> dict[str, list[Finding]]:
+    bad: dict[str, list[Finding]] = {}
+    at = 0
+    while at < len(out):
+        end = out.index(b"\n", at)
+        oid, _, size = out[at:end].decode().split(" ")
+        at = end + 1 + int(size) + 1
+        found = secrets_scan.scan(objects[oid], out[end + 1 : at - 1])
+        if found:
+            bad[oid] = found
+    return bad
+
+
+async def _without(cache: Cache, index: Path, changes: list[_Change]) -> str:
+    """Return the tree of `index` with `changes` undone."""
+    copy = index.with_name(f"{index.name}.safe")
+    await asyncio.to_thread(shutil.copyfile, index, copy)
+    env = {"GIT_INDEX_FILE": str(copy)}
+    lines = [
+        f"0 {_ABSENT}\t{change.path}\0"
+        if change.old == _ABSENT
+        else f"{change.old_mode} {change.old}\t{change.path}\0"
+        for change in changes
+    ]
+    try:
+        data = "".join(lines).encode("utf-8", "surrogateescape")
+        await cache.run("update-index", "-z", "--index-info", env=env, data=data)
+        return (await cache.run("write-tree", env=env)).text
+    finally:
+        copy.unlink(missing_ok=True)

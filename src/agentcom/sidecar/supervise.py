@@ -1,0 +1,392 @@
+"""The supervisor of one attempt: a small program that outlives the sidecar and leaves nothing.
+
+It is the child subreaper of exactly one agent: it starts it, drains its output into files, enforces
+the deadline, and at the end kills and reaps every descendant before it writes `exit.json`. It is
+standard library only and started without `site`, since it must start fast. `process.py` is the
+sidecar's side of it. The attempt's folder holds:
+
+    launch.json      the order; removed when read, since the environment may hold keys
+    supervisor.json  who runs: pids with their start times, so a recycled pid is not mistaken
+    control.sock     one line per connection: `watch OFFSET` or `stop REASON`; closed at the end
+    stdout.log, stderr.log, supervisor.log, exit.json
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import IO, Final, NamedTuple
+
+from agentcom.sidecar import attempt_files, processes
+
+ATTEMPT_VARIABLE: Final = "AGENTCOM_ATTEMPT"
+SWEEP_MS_MAX: Final = 10_000
+"""How long a killed process may take to vanish (uninterruptible I/O) before it is given up."""
+NOT_EXECUTABLE: Final = 126
+NOT_FOUND: Final = 127
+"""Exit codes of an agent that could not be started, as shells use them."""
+
+_CHUNK_BYTES: Final = 65_536
+_SWEEP_PAUSE_S: Final = 0.02
+_COMMAND_BYTES_MAX: Final = 256
+_CLIENTS_MAX: Final = 32
+_BACKLOG: Final = 128
+_SLEEP_S_MAX: Final = 30.0
+"""Timers stand still while a computer sleeps; look at the boot-time clock at least this often."""
+_REASONS: Final = frozenset({"cancelled", "no_progress", "deadline", "error"})
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_UMASK_AGENT: Final = 0o022
+_LOGS: Final = (attempt_files.STDOUT, attempt_files.STDERR)
+
+
+class Order(NamedTuple):
+    """What `launch.json` says. Both bounds and the tail count per stream."""
+
+    attempt: str
+    argv: list[str]
+    environment: dict[str, str]
+    cwd: str
+    deadline_ms: int
+    grace_ms: int
+    output_bytes_max: int
+    tail_bytes: int
+    line_bytes_max: int
+    merge_output: bool
+
+
+class Client:
+    """One connection of the sidecar."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Take over the connection."""
+        self.connection = connection
+        self.received = b""
+        self.offset: int | None = None
+
+
+class Supervisor:
+    """Runs one agent to its end."""
+
+    def __init__(self, order: Order) -> None:
+        """Listen before anything runs; the working folder is the attempt's."""
+        self._order = order
+        self._started = _boot_s()
+        self._deadline = self._started + order.deadline_ms / 1000
+        self._kill_at: float | None = None
+        self._stop: str | None = None
+        self._ended = False
+        self._status: int | None = None
+        self._clients: set[Client] = set()
+        self._selector = selectors.DefaultSelector()
+        self._signals = _catch_signals()
+        self._selector.register(self._signals, selectors.EVENT_READ, self._on_signal)
+        self._listener = _listen()
+        self._selector.register(self._listener, selectors.EVENT_READ, self._on_connect)
+        self._logs = {name: _open_log(name, order) for name in _LOGS}
+        self._pipes: dict[int, attempt_files.BoundedLog] = {}
+
+    def start(self) -> None:
+        """Start the agent, without a shell and with exactly the given environment.
+
+        Raises:
+            OSError: the program is not there or cannot be executed.
+        """
+        self._write_record(None)
+        order = self._order
+        self._agent = subprocess.Popen(  # noqa: S603 - an argv list from the operator's settings
+            order.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if order.merge_output else subprocess.PIPE,
+            cwd=order.cwd,
+            env={**order.environment, ATTEMPT_VARIABLE: order.attempt},
+            start_new_session=True,
+            umask=_UMASK_AGENT,
+        )
+        self._write_record(self._agent.pid)
+        for pipe, name in zip((self._agent.stdout, self._agent.stderr), _LOGS, strict=True):
+            if pipe is not None:
+                self._add_pipe(pipe, self._logs[name])
+
+    def run(self) -> None:
+        """Drain, obey and watch the clock until the agent ended; then leave nothing behind."""
+        try:
+            while not self._ended:
+                for key, events in self._selector.select(self._pause_s()):
+                    key.data(events)
+                self._check_clock()
+        finally:
+            self._finish()
+
+    def _check_clock(self) -> None:
+        now = _boot_s()
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_at = None
+            self._signal_group(signal.SIGKILL)
+        if now >= self._deadline:
+            self._request_stop("deadline")
+
+    def _pause_s(self) -> float | None:
+        if self._stop is not None and self._kill_at is None:
+            return None
+        due = self._deadline if self._kill_at is None else self._kill_at
+        return min(max(0.0, due - _boot_s()), _SLEEP_S_MAX)
+
+    def _request_stop(self, reason: str) -> None:
+        if self._stop is not None:
+            return
+        self._stop = reason
+        self._kill_at = _boot_s() + self._order.grace_ms / 1000
+        self._signal_group(signal.SIGTERM)
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._agent.pid, number)
+
+    def _finish(self) -> None:
+        if not self._ended and self._stop is None:
+            self._stop = "error"
+        self._signal_group(signal.SIGKILL)  # before the reaping: until then the id is ours
+        if self._status is None:
+            self._status = os.waitpid(self._agent.pid, 0)[1]
+        survivors = self._sweep()
+        self._drain()
+        for log in self._logs.values():
+            log.finish()
+        self._write_exit(survivors)
+        for client in list(self._clients):
+            self._pump(client)
+            self._drop(client)
+        os.unlink(attempt_files.SOCKET)  # noqa: PTH108 - as above
+
+    def _sweep(self) -> int:
+        give_up_at = _boot_s() + SWEEP_MS_MAX / 1000
+        while True:
+            _reap_all()
+            left = processes.descendants(processes.read_table(), {os.getpid()})
+            if not left or _boot_s() >= give_up_at:
+                return len(left)
+            for entry in left:
+                processes.kill(entry)
+            select.select([self._signals], [], [], _SWEEP_PAUSE_S)
+            with contextlib.suppress(BlockingIOError):
+                self._signals.recv(_CHUNK_BYTES)
+
+    def _drain(self) -> None:
+        for handle, log in list(self._pipes.items()):
+            with contextlib.suppress(BlockingIOError):
+                while chunk := os.read(handle, _CHUNK_BYTES):
+                    log.write(chunk)
+
+    def _write_exit(self, survivors: int) -> None:
+        code = os.waitstatus_to_exitcode(self._status or 0)
+        ended = {
+            "code": code if code >= 0 else None,
+            "signal": -code if code < 0 else None,
+            "stop": self._stop,
+            "truncated": any(log.truncated for log in self._logs.values()),
+            "survivors": survivors,
+            "duration_ms": int((_boot_s() - self._started) * 1000),
+        }
+        attempt_files.write_json(attempt_files.EXIT, ended, durable=True)
+
+    def _write_record(self, leader: int | None) -> None:
+        ours, theirs = processes.read_entry(os.getpid()), processes.read_entry(leader or 0)
+        record = {
+            "attempt": self._order.attempt,
+            "boot": processes.boot_id(),
+            "pid": os.getpid(),
+            "start": ours.start if ours else 0,
+            "leader": leader,
+            "leader_start": theirs.start if theirs else 0,
+            "grace_ms": self._order.grace_ms,
+        }
+        attempt_files.write_json(attempt_files.RECORD, record, durable=False)
+
+    def _add_pipe(self, pipe: IO[bytes], log: attempt_files.BoundedLog) -> None:
+        handle = pipe.fileno()
+        os.set_blocking(handle, False)
+        self._pipes[handle] = log
+        self._selector.register(handle, selectors.EVENT_READ, self._reader_of(handle, log))
+
+    def _reader_of(self, handle: int, log: attempt_files.BoundedLog) -> Callable[[int], None]:
+        def read(_events: int) -> None:
+            chunk = os.read(handle, _CHUNK_BYTES)
+            if not chunk:
+                self._selector.unregister(handle)
+                del self._pipes[handle]
+                return
+            log.write(chunk)
+            for client in list(self._clients):
+                self._pump(client)
+
+        return read
+
+    def _on_signal(self, _events: int) -> None:
+        if signal.SIGTERM in self._signals.recv(_CHUNK_BYTES):
+            self._request_stop("cancelled")
+        if not hasattr(os, "waitid"):  # macOS, where no orphans are re-parented to us either
+            reaped, status = os.waitpid(self._agent.pid, os.WNOHANG)
+            self._ended = reaped != 0
+            self._status = status if reaped else None
+            return
+        while not self._ended:
+            # WNOWAIT keeps the leader's pid, so that its group can still be signalled safely
+            info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if info is None:
+                return
+            self._ended = info.si_pid == self._agent.pid
+            if not self._ended:
+                os.waitpid(info.si_pid, os.WNOHANG)
+
+    def _on_connect(self, _events: int) -> None:
+        connection, _ = self._listener.accept()
+        connection.setblocking(False)
+        client = Client(connection)
+        self._clients.add(client)
+        self._selector.register(connection, selectors.EVENT_READ, self._serve(client))
+        if len(self._clients) >= _CLIENTS_MAX:
+            self._selector.unregister(self._listener)  # the others wait in the backlog
+
+    def _serve(self, client: Client) -> Callable[[int], None]:
+        def serve(events: int) -> None:
+            if events & selectors.EVENT_READ:
+                self._receive(client)
+            if client in self._clients:
+                self._pump(client)
+
+        return serve
+
+    def _receive(self, client: Client) -> None:
+        try:
+            data = client.connection.recv(_COMMAND_BYTES_MAX)
+        except OSError:
+            data = b""
+        client.received += data
+        if not data or len(client.received) > _COMMAND_BYTES_MAX:
+            self._drop(client)
+            return
+        *commands, client.received = client.received.split(b"\n")
+        for command in commands:
+            verb, _, argument = command.decode("ascii", "replace").partition(" ")
+            if verb == "watch" and argument.isdecimal():
+                client.offset = int(argument)
+            elif verb == "stop" and argument in _REASONS:
+                self._request_stop(argument)
+
+    def _pump(self, client: Client) -> None:
+        """Send what the file holds beyond the client's offset, as far as the socket takes it."""
+        blocked = False
+        while client.offset is not None and not blocked:
+            data = os.pread(self._logs[attempt_files.STDOUT].handle, _CHUNK_BYTES, client.offset)
+            if not data:
+                break
+            try:
+                client.offset += client.connection.send(data)
+            except BlockingIOError:
+                blocked = True
+            except OSError:
+                self._drop(client)
+                return
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if blocked else 0)
+        self._selector.modify(client.connection, events, self._serve(client))
+
+    def _drop(self, client: Client) -> None:
+        if len(self._clients) >= _CLIENTS_MAX:
+            self._selector.register(self._listener, selectors.EVENT_READ, self._on_connect)
+        self._clients.discard(client)
+        self._selector.unregister(client.connection)
+        client.connection.close()
+
+
+def main(folder: str) -> int:
+    """Detach from the caller, and return 0 once the agent runs, 1 if it could not be started."""
+    os.chdir(folder)
+    os.umask(0o077)
+    with open(attempt_files.LAUNCH, encoding="utf-8") as file:  # noqa: PTH123 - as above
+        order = Order(**json.load(file))
+    os.unlink(attempt_files.LAUNCH)  # noqa: PTH108 - as above
+    waiting, ready = os.pipe()
+    if os.fork():
+        os.close(ready)
+        return 0 if os.read(waiting, 1) else 1
+    os.close(waiting)
+    os.setsid()
+    _become_reaper()
+    supervisor = Supervisor(order)
+    try:
+        supervisor.start()
+    except OSError as error:
+        _write_failure(order, error)
+        return 1
+    with contextlib.suppress(BrokenPipeError):  # a sidecar that died meanwhile changes nothing
+        os.write(ready, b"+")
+    os.close(ready)
+    supervisor.run()
+    return 0
+
+
+def _write_failure(order: Order, error: OSError) -> None:
+    missing = isinstance(error, FileNotFoundError)
+    what = order.cwd if error.filename == order.cwd else order.argv[0]
+    failure = {
+        "code": NOT_FOUND if missing else NOT_EXECUTABLE,
+        "error": f"cannot start {what}: {error.strerror}",
+    }
+    attempt_files.write_json(attempt_files.EXIT, failure, durable=True)
+
+
+def _boot_s() -> float:
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def _become_reaper() -> None:
+    """Have orphans of the agent re-parented to this process; macOS has no such thing."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _catch_signals() -> socket.socket:
+    receiver, sender = socket.socketpair()
+    receiver.setblocking(False)
+    sender.setblocking(False)
+    signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return receiver
+
+
+def _open_log(name: str, order: Order) -> attempt_files.BoundedLog:
+    return attempt_files.BoundedLog(
+        name,
+        bytes_max=order.output_bytes_max,
+        tail_bytes=order.tail_bytes,
+        line_bytes_max=order.line_bytes_max,
+    )
+
+
+def _listen() -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(attempt_files.SOCKET)  # relative: an absolute path may be too long for the kernel
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def _reap_all() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

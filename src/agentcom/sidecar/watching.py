@@ -1,0 +1,144 @@
+"""Reading a running agent: its lines become progress, checkpoints and, in the end, a verdict.
+
+Progress is coalesced (the newest wins), so a talkative agent costs two frames a second. Nothing
+here polls: the flusher waits for news, the watchdog for a moment that every event moves.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final, assert_never
+
+from agentcom.model.result import TokenUsage
+from agentcom.protocol import frames
+from agentcom.sidecar.config import Settings
+from agentcom.sidecar.machine_values import Key, Noted
+from agentcom.sidecar.process import AgentProcess
+from agentcom.sidecar.runtime import base
+
+LOG_BYTES_MAX: Final = 16_384
+"""New log in one frame; of more only the end is sent, the whole stays on this machine."""
+TEXT_CHARS_MAX: Final = 2_000
+TITLE_CHARS_MAX: Final = 200
+
+Tell = Callable[[Noted], Awaitable[None]]
+
+
+class Watch:
+    """One run of an agent, as its lines come in."""
+
+    def __init__(self, key: Key, runtime: base.Runtime, settings: Settings, *, tell: Tell) -> None:
+        self.session: str | None = None
+        self.turn_ended = asyncio.Event()
+        self._key = key
+        self._parser = runtime.parser()
+        self._bounded = runtime.reports_progress
+        self._settings = settings
+        self._tell = tell
+        self._news = asyncio.Event()
+        self._tools: dict[str, str] = {}
+        self._text = ""
+        self._log = bytearray()
+        self._usage = base.Usage()
+        self._timeout: asyncio.Timeout | None = None
+
+    async def follow(self, running: AgentProcess) -> base.Verdict:
+        """Read to the end and judge; an agent that makes no progress is stopped."""
+        flusher = asyncio.create_task(self._flush_often())
+        try:
+            ended = await self._read(running)
+        finally:
+            flusher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await flusher
+        await self._flush()
+        return self._parser.finish(ended)
+
+    async def _read(self, running: AgentProcess) -> base.Exit:
+        first_s = self._settings.first_event_ms / 1000 if self._bounded else None
+        try:
+            async with asyncio.timeout(first_s) as self._timeout:
+                async for _, line in running.lines():
+                    for event in self._parser.feed(line):
+                        self._take(event)
+        except TimeoutError:
+            return await running.stop(base.Stop.NO_PROGRESS)
+        return await running.wait()
+
+    def _take(self, event: base.RuntimeEvent) -> None:  # noqa: C901 - a total match
+        match event:
+            case base.SessionStarted():
+                self.session = event.id
+                return
+            case base.Text():
+                self._text = event.text[-TEXT_CHARS_MAX:]
+                self._note(event.text)
+            case base.Thought():
+                self._text = event.text[-TEXT_CHARS_MAX:]
+            case base.ToolStarted():
+                self._tools[event.id] = event.title[:TITLE_CHARS_MAX]
+                self._note(f"> {event.title[:TITLE_CHARS_MAX]}")
+            case base.ToolEnded():
+                self._tools.pop(event.id, None)
+            case base.Usage():
+                known = self._usage
+                self._usage = base.Usage(
+                    known.input + event.input,
+                    known.cached + event.cached,
+                    known.output + event.output,
+                )
+            case base.TurnEnded():
+                self.turn_ended.set()
+            case base.Retrying() | base.Warned() | base.Failed() | base.Raw():
+                self._note(_said(event))
+                self._news.set()
+                return  # not progress: a model that is away is tried again and again
+            case _:
+                assert_never(event)
+        self._news.set()
+        self._progressed()
+
+    def _progressed(self) -> None:
+        if not self._bounded or self._timeout is None or self._timeout.expired():
+            return
+        between_s = self._settings.between_events_ms / 1000
+        now = asyncio.get_running_loop().time()
+        self._timeout.reschedule(None if self._tools else now + between_s)
+
+    def _note(self, line: str) -> None:
+        self._log += line.encode("utf-8", "replace") + b"\n"
+        del self._log[: max(0, len(self._log) - LOG_BYTES_MAX)]
+
+    async def _flush_often(self) -> None:
+        while True:
+            await self._news.wait()
+            await self._flush()
+            await asyncio.sleep(self._settings.progress_interval_ms / 1000)
+
+    async def _flush(self) -> None:
+        if not self._news.is_set():
+            return
+        self._news.clear()
+        usage = self._usage
+        progress = frames.Progress(
+            task=self._key.task,
+            fence=self._key.fence,
+            text=self._text,
+            tool=next(reversed(self._tools.values()), None),
+            usage=TokenUsage(usage.input, usage.cached, usage.output),
+            log=self._log.decode("utf-8", "ignore"),
+        )
+        self._log.clear()
+        await self._tell(Noted(self._key, progress))
+
+
+def _said(event: base.Retrying | base.Warned | base.Failed | base.Raw) -> str:
+    match event:
+        case base.Retrying():
+            return f"retrying: {event.reason[:TEXT_CHARS_MAX]}"
+        case base.Warned() | base.Failed():
+            return event.message[:TEXT_CHARS_MAX]
+        case base.Raw():
+            return event.line[:TEXT_CHARS_MAX]
+        case _:
+            assert_never(event)

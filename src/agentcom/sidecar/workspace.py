@@ -1,0 +1,306 @@
+"""The life of a task's folder: prepare, checkpoint, finish, push, rescue, remove.
+
+Order matters: nothing is reset or removed before it is kept under a ref, and no agent starts
+before origin's fence names its attempt.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from agentcom.model import errors, refs
+from agentcom.model.ids import AgentId, Fence, TaskId, WallTime
+from agentcom.sidecar import fences, git, repositories, snapshots, trees
+from agentcom.sidecar.repositories import Cache, Move
+from agentcom.sidecar.secrets_scan import Finding
+from agentcom.sidecar.trees import Worktree
+
+CHECKPOINT_FILE_BYTES_MAX: Final = 20 * 1024 * 1024
+"""A larger file is a build product; it stays out of checkpoints, which are pushed often."""
+RESULT_FILE_BYTES_MAX: Final = 100 * 1024 * 1024
+"""Common forges refuse larger files, and with them the whole push."""
+CHECKPOINT_KEEP_MS: Final = 7 * 86_400_000
+"""A week is long enough to adopt what an attempt left."""
+EXPIRE_REFS_MAX: Final = 200
+"""Checkpoints looked at in one go; the next run takes the rest."""
+
+
+class SecretFound(errors.AgentComError):
+    """What was to be pushed holds something that looks like a secret."""
+
+    code = "secret_found"
+    status = 422
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        shown = "; ".join(str(finding) for finding in findings[:10])
+        super().__init__(f"not pushed, for it holds what looks like a secret: {shown}")
+        self.findings = tuple(findings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A commit of the folder, and what was left out of it."""
+
+    commit: str
+    findings: tuple[Finding, ...] = ()
+
+
+class _Last(msgspec.Struct, frozen=True):
+    """The newest checkpoint that origin has, and what it was made of."""
+
+    commit: str
+    head: str
+    tree: str
+
+
+async def prepare(
+    cache: Cache,
+    *,
+    task: TaskId,
+    base_branch: str,
+    fence: Fence,
+    agent: AgentId,
+    depends_on_commits: Sequence[str] = (),
+    checkpoint: str | None = None,
+) -> Worktree:
+    """Claim the task on origin and make its folder ready; `cache` was fetched just before.
+
+    The same call for the same attempt changes nothing, so a restarted sidecar may repeat it.
+
+    Raises:
+        Stale: a newer attempt exists, here or on origin.
+        AlreadyLanded: an earlier attempt landed.
+        MergeConflict: two of base and dependencies do not go together.
+        NotFound: origin has no such base branch.
+    """
+    previous = trees.load(cache.root, task)
+    if previous is not None and previous.fence >= fence:
+        if previous.fence == fence and previous.agent == agent and previous.path.is_dir():
+            return previous
+        raise errors.Stale("a newer attempt of the task is on this machine: stop")
+    base = await repositories.resolve(cache, refs.origin_ref(base_branch))
+    if base is None:
+        raise errors.NotFound(f"origin has no branch {base_branch}: push it, or name another base")
+    joined = await _join(cache, base, depends_on_commits)
+    start, resumed = await _resume(cache, joined, checkpoint)
+    await fences.claim(cache, task=task, fence=fence, agent=agent, base_branch=base_branch)
+    worktree = Worktree(
+        root=str(cache.root),
+        url=cache.url,
+        task=task,
+        agent=agent,
+        fence=fence,
+        base_branch=base_branch,
+        base=base,
+        joined=joined,
+        start=start,
+        resumed=resumed,
+    )
+    await _take_over(worktree, previous)
+    return worktree
+
+
+async def checkpoint(worktree: Worktree) -> Saved | None:
+    """Push the work in progress to the attempt's private ref; None if nothing is new.
+
+    Raises:
+        Stale: the folder belongs to a later attempt.
+        GitFailed: origin could not be reached.
+    """
+    trees.own(worktree)
+    cache = worktree.cache
+    async with (
+        repositories.locked(worktree.state / "lock"),
+        snapshots.taken(worktree, strict=False) as shot,
+    ):
+        last = await _last(worktree)
+        if (shot.head, shot.tree) == (last.head, last.tree):
+            return None
+        safe = await snapshots.safe(worktree, shot, file_bytes_max=CHECKPOINT_FILE_BYTES_MAX)
+        title = f"Work in progress on {worktree.task}, attempt {worktree.fence.attempt}"
+        commit = await snapshots.commit_tree(cache, safe.tree, title, safe.parent)
+        await _push_checkpoint(worktree, commit, last.commit)
+        record = msgspec.json.encode(_Last(commit, shot.head, shot.tree)).decode()
+        repositories.write(worktree.state / "checkpoint.json", record)
+    return Saved(commit=commit, findings=safe.findings)
+
+
+async def finish(worktree: Worktree, message: str) -> Saved:
+    """Commit what is left and return the commit that holds the attempt's whole work.
+
+    The agent's processes must be dead. Its branch follows, so that another turn can go on.
+
+    Raises:
+        Stale: the folder belongs to a later attempt.
+        GitFailed: a file could not be read.
+    """
+    trees.own(worktree)
+    cache = worktree.cache
+    async with repositories.locked(worktree.state / "lock"):
+        async with snapshots.taken(worktree, strict=True) as shot:
+            safe = await snapshots.safe(worktree, shot, file_bytes_max=RESULT_FILE_BYTES_MAX)
+        commit = safe.parent
+        if safe.tree != await snapshots.tree_of(cache, safe.parent):
+            commit = await snapshots.commit_tree(cache, safe.tree, message, safe.parent)
+        await snapshots.import_refs(worktree)
+        await cache.run("update-ref", refs.work_ref(worktree.task), commit)
+        await asyncio.to_thread(trees.attach, worktree, commit)
+    return Saved(commit=commit, findings=safe.findings)
+
+
+async def changed(worktree: Worktree) -> bool:
+    """Tell whether the folder differs from what base and dependencies give."""
+    async with (
+        repositories.locked(worktree.state / "lock"),
+        snapshots.taken(worktree, strict=False) as shot,
+    ):
+        return shot.tree != await snapshots.tree_of(worktree.cache, worktree.joined)
+
+
+async def push_branch(
+    worktree: Worktree, branch: str, commit: str, *, allow_secrets: bool = False
+) -> None:
+    """Push `commit` as `branch`; a branch on origin only ever moves forward.
+
+    Raises:
+        SecretFound: a file in one of the commits holds what looks like a secret.
+        PushRejected: origin has other commits there, or does not allow it.
+    """
+    if not allow_secrets:
+        findings = await snapshots.search_commits(worktree.cache, worktree.base, commit)
+        if findings:
+            raise SecretFound(findings)
+    move = Move(ref=f"refs/heads/{refs.check_branch(branch)}", new=commit, old=None)
+    await repositories.push(worktree.cache, move)
+
+
+async def rescue(worktree: Worktree) -> str:
+    """Keep everything in the folder, branches and stashes too, under refs of this machine.
+
+    Returns:
+        The commit that holds the files as they are; `checkpoint` is what makes it leave.
+    """
+    async with (
+        repositories.locked(worktree.state / "lock"),
+        snapshots.taken(worktree, strict=False) as shot,
+    ):
+        await snapshots.import_refs(worktree)
+        commit = shot.head
+        if shot.tree != await snapshots.tree_of(worktree.cache, shot.head):
+            title = f"Rescued from {worktree.task}, attempt {worktree.fence.attempt}"
+            commit = await snapshots.commit_tree(worktree.cache, shot.tree, title, shot.head)
+        ref = refs.rescue_ref(worktree.task, worktree.fence)
+        await worktree.cache.run("update-ref", ref, commit)
+    return commit
+
+
+async def remove(worktree: Worktree) -> str:
+    """Remove the task's folder, after everything in it was rescued; return the rescued commit.
+
+    Raises:
+        Stale: the folder belongs to a later attempt.
+    """
+    trees.own(worktree)
+    commit = await rescue(worktree)
+    await asyncio.to_thread(trees.discard, worktree.path)
+    await asyncio.to_thread(trees.discard, worktree.state)
+    return commit
+
+
+async def expire_checkpoints(cache: Cache, now_ms: WallTime) -> list[str]:
+    """Delete origin's checkpoints that are older than a week; return the refs."""
+    args = ("ls-remote", "--refs", "--end-of-options", cache.url, f"{refs.CHECKPOINTS}/*")
+    listed = (await cache.run(*args, remote=True)).text.splitlines()
+    there = [row for line in listed if _ours(row := line.partition("\t")[2])][:EXPIRE_REFS_MAX]
+    if not there:
+        return []
+    await repositories.fetch(cache, *(f"+{ref}:{ref}" for ref in there))
+    form = "--format=%(committerdate:unix) %(objectname) %(refname)"
+    rows = (await cache.run("for-each-ref", form, f"{refs.CHECKPOINTS}/")).text.splitlines()
+    oldest_s = (now_ms - CHECKPOINT_KEEP_MS) // 1_000
+    old = [row for when, *row in (line.split(" ") for line in rows) if int(when) < oldest_s]
+    for commit, ref in old:
+        await repositories.push(cache, Move(ref=ref, new="", old=commit))
+        await cache.run("update-ref", "-d", ref, commit)
+    return [ref for _, ref in old]
+
+
+async def _join(cache: Cache, base: str, commits: Sequence[str]) -> str:
+    await repositories.ensure(cache, commits)
+    joined = base
+    for commit in commits:
+        joined = await _merge(cache, joined, commit, what=f"dependency {commit[:12]}")
+    return joined
+
+
+async def _resume(cache: Cache, joined: str, saved: str | None) -> tuple[str, bool]:
+    """Return where to start: the checkpoint brought up to date, or the base without it."""
+    if saved is None:
+        return joined, False
+    try:
+        await repositories.ensure(cache, [saved])
+        return await _merge(cache, saved, joined, what="the checkpoint"), True
+    except git.MergeConflict:
+        return joined, False
+    except git.GitFailed as failure:
+        # A checkpoint that origin has dropped is gone; anything else may pass.
+        if "not our ref" not in failure.detail:
+            raise
+        return joined, False
+
+
+async def _merge(cache: Cache, ours: str, theirs: str, *, what: str) -> str:
+    """Join two commits without any folder."""
+    if await repositories.contains(cache, ours, theirs):
+        return ours
+    if await repositories.contains(cache, theirs, ours):
+        return theirs
+    args = ("merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", ours, theirs)
+    done = await cache.run(*args, check=False)
+    if done.returncode not in {0, 1}:
+        raise git.GitFailed("merge-tree", done.returncode, done.err)
+    tree, *files = done.fields
+    if done.returncode == 1:
+        raise git.MergeConflict(what, sorted(set(files)))
+    return await snapshots.commit_tree(cache, tree, f"Join {what}", ours, theirs)
+
+
+async def _take_over(worktree: Worktree, previous: Worktree | None) -> None:
+    if previous is not None and previous.path.is_dir():
+        await rescue(previous)
+    async with repositories.locked(worktree.state / "lock"):
+        # Drafts of an index are left where a process was killed.
+        for left in (worktree.state / "checkpoint.json", *worktree.state.glob("index.*")):
+            left.unlink(missing_ok=True)
+        await worktree.cache.run("update-ref", refs.work_ref(worktree.task), worktree.start)
+        await trees.populate(worktree)
+        trees.save(worktree)
+
+
+async def _last(worktree: Worktree) -> _Last:
+    try:
+        record = (worktree.state / "checkpoint.json").read_bytes()
+        return msgspec.json.decode(record, type=_Last)
+    except (FileNotFoundError, msgspec.DecodeError):
+        tree = await snapshots.tree_of(worktree.cache, worktree.start)
+        return _Last("", worktree.start, tree)
+
+
+async def _push_checkpoint(worktree: Worktree, commit: str, old: str) -> None:
+    ref = refs.checkpoint_ref(worktree.task, worktree.fence)
+    try:
+        await repositories.push(worktree.cache, Move(ref=ref, new=commit, old=old))
+    except git.PushRejected:
+        # Only this attempt writes the ref: a push before may have arrived without our knowing.
+        args = ("ls-remote", "--end-of-options", worktree.url, ref)
+        there = (await worktree.cache.run(*args, remote=True)).text.partition("\t")[0]
+        if there == old:
+            raise
+        await repositories.push(worktree.cache, Move(ref=ref, new=commit, old=there))
+
+
+def _ours(ref: str) -> bool:
+    return ref.startswith(f"{refs.CHECKPOINTS}/")

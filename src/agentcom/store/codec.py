@@ -1,0 +1,135 @@
+"""Rows, records and batches as canonical JSON: equal values are equal bytes.
+
+The document of a row is the whole row. Columns are copies beside it, for SQL to see.
+"""
+
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import Any, Final, cast
+
+import msgspec
+
+from agentcom.model.batch import (
+    ROW_TYPES,
+    Append,
+    Batch,
+    Change,
+    Delete,
+    Insert,
+    Row,
+    Table,
+    Update,
+)
+from agentcom.model.event import TaskEvent
+from agentcom.model.ids import BatchId, PoolId
+from agentcom.store.schema import COLUMNS
+
+Columns = Callable[[Row], tuple[Any, ...]]
+
+_ENCODER: Final = msgspec.json.Encoder(order="deterministic")
+_EVENTS: Final = msgspec.json.Decoder(TaskEvent)
+_ROWS: Final[Mapping[Table, msgspec.json.Decoder[Any]]] = {
+    table: msgspec.json.Decoder(kind) for table, kind in ROW_TYPES.items()
+}
+
+
+def encode(value: Row | TaskEvent) -> bytes:
+    """Return the document of a row or record."""
+    return _ENCODER.encode(value)
+
+
+def decode(table: Table, doc: bytes) -> Row:
+    """Return the row of a document.
+
+    Raises:
+        msgspec.DecodeError: it is not a row of `table`.
+    """
+    return cast("Row", _ROWS[table].decode(doc))
+
+
+def decode_record(doc: bytes) -> TaskEvent:
+    """Return the record of a document."""
+    return _EVENTS.decode(doc)
+
+
+def columns_of(table: Table) -> Columns:
+    """Return what takes the values of the columns of `table` from a row."""
+    names = COLUMNS[table]
+    if not names:
+        return lambda _row: ()
+    get = attrgetter(*names)
+    return get if len(names) > 1 else lambda row: (get(row),)
+
+
+class _ChangeDoc(msgspec.Struct, frozen=True, array_like=True):
+    op: str
+    table: Table
+    key: str
+    expected: int | None
+    row: msgspec.Raw
+
+
+class _AppendDoc(msgspec.Struct, frozen=True, array_like=True):
+    log: str
+    record: TaskEvent
+
+
+class _BatchDoc(msgspec.Struct, frozen=True, kw_only=True):
+    id: BatchId
+    pool: PoolId
+    term: int | None
+    changes: tuple[_ChangeDoc, ...]
+    appends: tuple[_AppendDoc, ...]
+
+
+_BATCHES: Final = msgspec.json.Decoder(_BatchDoc)
+
+
+def encode_batch(batch: Batch) -> bytes:
+    """Return the canonical bytes of a batch: the journal's record."""
+    doc = _BatchDoc(
+        id=batch.id,
+        pool=batch.pool,
+        term=batch.term,
+        changes=tuple(_change_doc(change) for change in batch.changes),
+        appends=tuple(_AppendDoc(append.log, append.record) for append in batch.appends),
+    )
+    return _ENCODER.encode(doc)
+
+
+def decode_batch(data: bytes) -> Batch:
+    """Return the batch of its canonical bytes.
+
+    Raises:
+        msgspec.DecodeError: they are not a batch.
+    """
+    doc = _BATCHES.decode(data)
+    return Batch(
+        id=doc.id,
+        pool=doc.pool,
+        term=doc.term,
+        changes=tuple(_change(change) for change in doc.changes),
+        appends=tuple(Append(append.log, append.record) for append in doc.appends),
+    )
+
+
+def _change_doc(change: Change) -> _ChangeDoc:
+    match change:
+        case Insert(table, key, row):
+            return _ChangeDoc("insert", table, key, None, msgspec.Raw(encode(row)))
+        case Update(table, key, row, expected):
+            return _ChangeDoc("update", table, key, expected, msgspec.Raw(encode(row)))
+        case Delete(table, key, expected):
+            return _ChangeDoc("delete", table, key, expected, msgspec.Raw(b"null"))
+
+
+def _change(doc: _ChangeDoc) -> Change:
+    match doc:
+        case _ChangeDoc("insert", table, key, None, raw):
+            return Insert(table, key, decode(table, bytes(raw)))
+        case _ChangeDoc("update", table, key, int(expected), raw):
+            return Update(table, key, decode(table, bytes(raw)), expected)
+        case _ChangeDoc("delete", table, key, int(expected)):
+            return Delete(table, key, expected)
+        case _:
+            raise msgspec.ValidationError(f"a change with operation {doc.op!r} is not complete")

@@ -1,0 +1,163 @@
+"""A store that forgets at the end of the process: for tests, simulation and demonstrations."""
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from agentcom.model.agent import Agent, Machine
+from agentcom.model.batch import Batch, Change, Delete, Insert, Row, Table
+from agentcom.model.identity import RequestRecord
+from agentcom.model.ids import BatchId, PoolId, WallTime
+from agentcom.model.task import Edge, Hold, Task
+from agentcom.model.todo import Todo
+from agentcom.store import codec, invariants, rules
+from agentcom.store.base import (
+    Committed,
+    Conflict,
+    LogRecord,
+    Page,
+    Problem,
+    Query,
+    Snapshot,
+    TermLost,
+    Verdict,
+)
+
+_Staged = dict[tuple[Table, str], Row | None]
+
+
+class MemoryStore:
+    """Rows in dictionaries; every commit is at once and always fits."""
+
+    def __init__(self, *, incarnation: int = 1) -> None:
+        self._incarnation = incarnation
+        self._rows: dict[Table, dict[str, Row]] = {table: {} for table in Table}
+        self._log: list[LogRecord] = []
+        self._terms: dict[PoolId, int] = {}
+        self._recent: OrderedDict[BatchId, None] = OrderedDict()
+
+    async def open(self) -> int:
+        return self._incarnation
+
+    async def close(self) -> None:
+        return
+
+    async def acquire(self, pool: PoolId, holder: str) -> int:  # noqa: ARG002  # nobody asks who
+        self._terms[pool] = self._terms.get(pool, 0) + 1
+        return self._terms[pool]
+
+    async def scan(self, pool: PoolId) -> Snapshot:
+        tasks = cast("Iterable[Task]", self._in_order(Table.TASK))
+        agents = cast("Iterable[Agent]", self._in_order(Table.AGENT))
+        return Snapshot(
+            tasks=[task for task in tasks if not task.state.terminal],
+            edges=cast("list[Edge]", self._in_order(Table.EDGE)),
+            holds=cast("list[Hold]", self._in_order(Table.HOLD)),
+            agents=[agent for agent in agents if agent.pool == pool],
+            machines=cast("list[Machine]", self._in_order(Table.MACHINE)),
+            todos=cast("list[Todo]", self._in_order(Table.TODO)),
+        )
+
+    async def get(self, keys: Sequence[tuple[Table, str]]) -> list[Row | None]:
+        return [self._rows[table].get(key) for table, key in keys]
+
+    async def query(self, query: Query) -> Page:
+        rules.check_query(query)
+        rows = self._rows[query.table]
+        keys = sorted((key for key, row in rows.items() if _matches(query, key, row)), reverse=True)
+        page = keys[: query.limit]
+        return Page([rows[key] for key in page], page[-1] if len(keys) > len(page) else None)
+
+    async def commit(self, batch: Batch) -> Verdict:
+        rules.check_batch(batch)
+        if batch.term is not None and self._terms.get(batch.pool) != batch.term:
+            return TermLost()
+        staged: _Staged = {}
+        if not all(self._stage(staged, change) for change in batch.changes):
+            return Conflict(self.images(batch))
+        for (table, key), row in staged.items():
+            if row is None:
+                self._rows[table].pop(key, None)
+            else:
+                self._rows[table][key] = row
+        first = len(self._log) + 1
+        for seq, append in enumerate(batch.appends, first):
+            self._log.append(LogRecord(seq, append.log, append.record))
+        self._remember(batch.id)
+        return Committed(first)
+
+    async def outcome(self, batch: BatchId) -> bool:
+        return batch in self._recent
+
+    async def read(self, log: str | None, after: int, limit: int) -> Sequence[LogRecord]:
+        start = bisect_right(self._log, after, key=lambda record: record.seq)
+        if log is None:
+            return self._log[start : start + limit]
+        found = (record for record in self._log[start:] if record.log == log)
+        return [record for record, _ in zip(found, range(limit), strict=False)]
+
+    async def prune(self, now: WallTime) -> int:
+        requests = cast("dict[str, RequestRecord]", self._rows[Table.REQUEST])
+        expired = [key for key, record in requests.items() if record.expires_at <= now]
+        for key in expired:
+            del requests[key]
+        return len(expired)
+
+    async def snapshot(self, path: str) -> None:
+        tables = {
+            table: [msgspec.Raw(codec.encode(row)) for row in self._in_order(table)]
+            for table in Table
+        }
+        Path(path).write_bytes(msgspec.json.encode(tables))  # noqa: ASYNC240  # small: tests only
+
+    async def verify(self) -> Sequence[Problem]:
+        return invariants.problems(lambda table: self._rows[table].items())
+
+    async def checkpoint(self) -> None:
+        return
+
+    def images(self, batch: Batch) -> list[tuple[Table, str, Row | None]]:
+        """Return the rows of `batch` that are not as it expects, or all if all are."""
+        expected = rules.first_expectations(batch)
+        images = [
+            (table, key, self._rows[table].get(key), version)
+            for (table, key), version in expected.items()
+        ]
+        return rules.mismatches(images)
+
+    def _stage(self, staged: _Staged, change: Change) -> bool:
+        place = (change.table, change.key)
+        row = staged[place] if place in staged else self._rows[change.table].get(change.key)
+        version = None if row is None else row.version
+        new = None if isinstance(change, Delete) else change.row
+        expected = None if isinstance(change, Insert) else change.expected
+        staged[place] = new
+        return version == expected
+
+    def _in_order(self, table: Table) -> list[Row]:
+        return [row for _, row in sorted(self._rows[table].items())]
+
+    def _remember(self, batch: BatchId) -> None:
+        self._recent[batch] = None
+        if len(self._recent) > rules.RECENT_BATCHES:
+            self._recent.popitem(last=False)
+
+
+def _matches(query: Query, key: str, row: Row) -> bool:
+    prefix = query.prefix
+    if query.before is not None and key >= query.before:
+        return False
+    if prefix is not None and not prefix <= key < rules.prefix_end(prefix):
+        return False
+    if query.fragment is not None and _fold(query.fragment) not in _fold(key):
+        return False
+    return all(str(getattr(row, name)) in accepted for name, accepted in query.where.items())
+
+
+def _fold(text: str) -> str:
+    # As SQL's LIKE does it: only ASCII letters have no case.
+    return "".join(char.lower() if char.isascii() else char for char in text)

@@ -1,0 +1,108 @@
+-- Tables with short rows keep them in the key's tree; bodies, results and requests are too long
+-- for that to pay (measured). Documents are JSON text, kept as blobs to save a conversion.
+
+CREATE TABLE meta (
+  name TEXT PRIMARY KEY NOT NULL,
+  value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE term (
+  pool TEXT PRIMARY KEY NOT NULL,
+  term INTEGER NOT NULL,
+  holder TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The newest batches, to tell what became of one; a ring by slot.
+CREATE TABLE batch (
+  slot INTEGER PRIMARY KEY,
+  number INTEGER NOT NULL,
+  id TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE log (
+  seq INTEGER PRIMARY KEY,
+  log TEXT NOT NULL,
+  doc BLOB NOT NULL
+) STRICT;
+CREATE INDEX log_by_name ON log (log, seq);
+
+CREATE TABLE task (
+  key TEXT PRIMARY KEY NOT NULL,
+  version INTEGER NOT NULL,
+  state TEXT NOT NULL,
+  project TEXT NOT NULL,
+  submitter TEXT NOT NULL,
+  doc BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX task_live ON task (key) WHERE state IN ('waiting', 'queued', 'assigned', 'running');
+
+CREATE TABLE body (
+  key TEXT PRIMARY KEY NOT NULL,
+  version INTEGER NOT NULL,
+  doc BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE edge (
+  key TEXT PRIMARY KEY NOT NULL,
+  version INTEGER NOT NULL,
+  task TEXT NOT NULL,
+  doc BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE hold (
+  key TEXT PRIMARY KEY NOT NULL,
+  version INTEGER NOT NULL,
+  task TEXT NOT NULL,
+  doc BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE result (
+  key TEXT PRIMARY KEY NOT NULL,
+  version INTEGER NOT NULL,
+  task TEXT NOT NULL,
+  doc BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE agent (
+  key TEXT PRIMARY KEY NOT NULL,
+  version INTEGER NOT NULL,
+  machine TEXT NOT NULL,
+  project TEXT NOT NULL,
+  doc BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE machine (
+  key TEXT PRIMARY KEY NOT NULL,
+  version INTEGER NOT NULL,
+  owner TEXT NOT NULL,
+  doc BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE user (
+  key TEXT PRIMARY KEY NOT NULL,
+  version INTEGER NOT NULL,
+  role TEXT NOT NULL,
+  doc BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE credential (
+  key TEXT PRIMARY KEY NOT NULL,
+  version INTEGER NOT NULL,
+  kind TEXT NOT NULL,
+  owner TEXT NOT NULL,
+  doc BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE request (
+  key TEXT PRIMARY KEY NOT NULL,
+  version INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  doc BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE todo (
+  key TEXT PRIMARY KEY NOT NULL,
+  version INTEGER NOT NULL,
+  kind TEXT NOT NULL,
+  doc BLOB NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,67 @@
+"""What every adapter does alike: refusing what none can keep, and telling a conflict."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from agentcom.model.batch import Batch, Insert, Row, Table
+from agentcom.model.errors import InvalidInput
+from agentcom.store.base import Query
+from agentcom.store.schema import COLUMNS
+
+RECENT_BATCHES: Final = 1_024  # batches whose outcome can be asked; far more than are in flight
+
+_LAST: Final = "\U0010ffff"
+
+
+def prefix_end(prefix: str) -> str:
+    """Return a text above every key that starts with `prefix`."""
+    return prefix + _LAST
+
+
+def check_batch(batch: Batch) -> None:
+    """Refuse what some store could not keep.
+
+    Raises:
+        InvalidInput: a key or the name of a log holds a NUL character.
+    """
+    if any("\0" in change.key for change in batch.changes):
+        raise InvalidInput("key", "NUL characters are not allowed")
+    if any("\0" in append.log for append in batch.appends):
+        raise InvalidInput("log", "NUL characters are not allowed")
+
+
+def check_query(query: Query) -> None:
+    """Refuse a listing that no store can make.
+
+    Raises:
+        InvalidInput: a column that the table does not have, or a limit below 1.
+    """
+    unknown = sorted(set(query.where) - set(COLUMNS[query.table]))
+    if unknown:
+        known = ", ".join(COLUMNS[query.table]) or "none"
+        raise InvalidInput(
+            "where", f"{unknown[0]} is not a column of {query.table}; it has {known}"
+        )
+    if query.limit < 1:
+        raise InvalidInput("limit", "use 1 or more")
+
+
+def first_expectations(batch: Batch) -> dict[tuple[Table, str], int | None]:
+    """Return the version that the first change of every row expects; None: no such row."""
+    expected: dict[tuple[Table, str], int | None] = {}
+    for change in batch.changes:
+        version = None if isinstance(change, Insert) else change.expected
+        expected.setdefault((change.table, change.key), version)
+    return expected
+
+
+def mismatches(
+    images: Sequence[tuple[Table, str, Row | None, int | None]],
+) -> list[tuple[Table, str, Row | None]]:
+    """Return the images that differ from the version expected; all, if none does."""
+    wrong = [
+        (table, key, row)
+        for table, key, row, expected in images
+        if (None if row is None else row.version) != expected
+    ]
+    return wrong or [(table, key, row) for table, key, row, _ in images]

@@ -1,0 +1,24 @@
+"""Which fields of a row are columns of their own; the rest of the row is one JSON document.
+
+A column exists where SQL must see it: to filter a listing or to find what is live. All adapters
+use this table, so a new kind of row is one line here, one in `model/batch.py` and a migration.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from agentcom.model.batch import Table
+
+COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
+    Table.TASK: ("state", "project", "submitter"),
+    Table.BODY: (),
+    Table.EDGE: ("task",),
+    Table.HOLD: ("task",),
+    Table.RESULT: ("task",),
+    Table.AGENT: ("machine", "project"),
+    Table.MACHINE: ("owner",),
+    Table.USER: ("role",),
+    Table.CREDENTIAL: ("kind", "owner"),
+    Table.REQUEST: ("expires_at",),
+    Table.TODO: ("kind",),
+}

@@ -1,0 +1,282 @@
+"""The store in one SQLite file: the asynchronous face.
+
+One thread writes (`sqlite_writer.py`), one reads listings, and rows asked for by key are read
+at once in the event loop's thread. Which SQL that is stands in `sqlite_rows.py`; what is refused
+at the start in `sqlite_open.py`; the files around the database in `sqlite_disk.py`.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+import apsw
+import msgspec
+
+from agentcom.model.batch import Batch, Row, Table
+from agentcom.model.errors import StoreRefused
+from agentcom.model.ids import BatchId, PoolId, WallTime
+from agentcom.store import codec, invariants, rules, sqlite_open, sqlite_rows
+from agentcom.store.base import LogRecord, Page, Problem, Query, Snapshot, Verdict
+from agentcom.store.failures import StoreFailed
+from agentcom.store.sqlite_disk import Disk, LastCommit
+from agentcom.store.sqlite_open import Migration
+from agentcom.store.sqlite_writer import Answer, Commit, Work, Writer
+
+INLINE_KEYS: Final = 256  # rows by key that are read in the event loop: some microseconds each
+PAGE_BYTES: Final = 4_096
+
+_T = TypeVar("_T")
+
+
+class SqliteOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How much room a store takes, and what it puts up with."""
+
+    wal_bytes: int = 16 << 20
+    """Size of the log from the start; a log that need not grow commits twice as fast."""
+    checkpoint_pages: int = 3_000
+    """Pages in the log before they are copied to the database: just below `wal_bytes`."""
+    ballast_bytes: int = 32 << 20
+    """Room that is given up when the disk is full, so that completions still fit."""
+    bytes_max: int | None = None
+    """Size that the database may reach, ballast included; None: the disk's."""
+    accept_rollback: bool = False
+    """Open a database that is older than its last commit, and raise the incarnation."""
+
+
+DEFAULT: Final = SqliteOptions()
+SMALL: Final = SqliteOptions(wal_bytes=0, ballast_bytes=0)
+"""For stores of a moment, such as tests: no room is set aside."""
+
+
+class SqliteStore:
+    """Durable state in the file `path`, for one hub."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        options: SqliteOptions = DEFAULT,
+        wall_s: Callable[[], float] = time.time,
+        migrations: Sequence[Migration] | None = None,
+    ) -> None:
+        self._path = path
+        self._options = options
+        self._wall_s = wall_s
+        self._migrations = migrations
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._disk = Disk(path)
+        self._db: apsw.Connection | None = None
+        self._writer: Writer | None = None
+        self._by_key: apsw.Connection | None = None
+        self._listing: apsw.Connection | None = None
+        self._reader: ThreadPoolExecutor | None = None
+
+    async def open(self) -> int:
+        assert self._writer is None, "a store is opened once"
+        self._loop = asyncio.get_running_loop()
+        self._reader = ThreadPoolExecutor(1, "store-reader")
+        try:
+            return await self._loop.run_in_executor(self._reader, self._open)
+        except BaseException:
+            self._reader.shutdown()
+            self._disk.close()
+            raise
+
+    async def close(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is None or self._loop is None:
+            return
+        await self._loop.run_in_executor(reader, self._close)
+        reader.shutdown()
+
+    async def acquire(self, pool: PoolId, holder: str) -> int:
+        return await self._work(lambda db: sqlite_rows.raise_term(db, pool, holder))
+
+    async def scan(self, pool: PoolId) -> Snapshot:
+        return await self._read(lambda db: sqlite_rows.scan(db, pool))
+
+    async def get(self, keys: Sequence[tuple[Table, str]]) -> list[Row | None]:
+        if len(keys) > INLINE_KEYS:
+            return await self._read(lambda db: sqlite_rows.get_all(db, keys))
+        assert self._by_key is not None, "the store is not open"
+        try:
+            return sqlite_rows.get_all(self._by_key, keys)
+        except (apsw.Error, msgspec.DecodeError) as error:
+            raise StoreFailed(f"the store cannot be read: {error}") from error
+
+    async def query(self, query: Query) -> Page:
+        return await self._read(lambda db: sqlite_rows.query(db, query))
+
+    async def commit(self, batch: Batch) -> Verdict:
+        rules.check_batch(batch)
+        future = self._future()
+        self._thread.put(Commit(future, batch))
+        return cast("Verdict", await future)
+
+    async def outcome(self, batch: BatchId) -> bool:
+        # In the writer's turn: what was handed over before is decided by then.
+        return await self._work(lambda db: sqlite_rows.was_committed(db, batch))
+
+    async def read(self, log: str | None, after: int, limit: int) -> Sequence[LogRecord]:
+        return await self._read(lambda db: sqlite_rows.read(db, log, after, limit))
+
+    async def prune(self, now: WallTime) -> int:
+        keys = await self._read(lambda db: sqlite_rows.expired(db, now))
+        gone = 0
+        for start in range(0, len(keys), sqlite_rows.PRUNE_ROWS):
+            part = keys[start : start + sqlite_rows.PRUNE_ROWS]
+            gone += await self._work(partial(sqlite_rows.delete_expired, keys=part, now=now))
+        return gone
+
+    async def snapshot(self, path: str) -> None:
+        await asyncio.to_thread(self._aside, lambda db: sqlite_open.copy(db, Path(path)))
+
+    async def verify(self) -> Sequence[Problem]:
+        return await asyncio.to_thread(self._aside, _verify)
+
+    async def checkpoint(self) -> None:
+        writer = self._thread
+        await self._work(lambda _db: writer.checkpoint(apsw.SQLITE_CHECKPOINT_RESTART))
+        await self._read(lambda _db: self._disk.make_ballast(self._options.ballast_bytes))
+
+    async def raise_incarnation(self) -> int:
+        """Make every fence of before this moment stale: for a store that was restored."""
+        least = int(self._wall_s())
+        return await self._work(lambda db: sqlite_rows.raise_incarnation(db, least))
+
+    @property
+    def _thread(self) -> Writer:
+        assert self._writer is not None, "the store is not open"
+        return self._writer
+
+    def _open(self) -> int:
+        self._disk.lock()
+        now_s = int(self._wall_s())
+        db = sqlite_open.open_database(self._disk, incarnation=now_s, migrations=self._migrations)
+        try:
+            writer = self._start(db, now_s)
+            incarnation = sqlite_rows.incarnation(db)
+        except BaseException as error:
+            self._close_readers()
+            db.close()
+            if isinstance(error, sqlite_open.DAMAGE):
+                raise sqlite_open.damaged(self._path, str(error)) from error
+            raise
+        self._db = db
+        self._writer = writer
+        writer.start()
+        return incarnation
+
+    def _start(self, db: apsw.Connection, now_s: int) -> Writer:
+        self._check_last(db, now_s)
+        self._by_key = sqlite_open.connect(self._path, read_only=True)
+        self._listing = sqlite_open.connect(self._path, read_only=True)
+        pages = self._options.checkpoint_pages
+        writer = Writer(db, self._disk, self._deliver, checkpoint_pages=pages)
+        self._set_room(writer)
+        return writer
+
+    def _check_last(self, db: apsw.Connection, now_s: int) -> None:
+        last = self._disk.read_last()
+        number = sqlite_rows.last_number(db)
+        if last is not None and last.number > number:
+            if not self._options.accept_rollback:
+                raise StoreRefused(
+                    f"{self._path} ends at commit {number}, but commit {last.number} was"
+                    " acknowledged: it was rolled back by hand, or its -wal file is gone. Put the"
+                    " newer files back, restore a backup (agentcom backup restore), or accept the"
+                    " loss (--accept-rollback)"
+                )
+            sqlite_rows.raise_incarnation(db, max(now_s, last.incarnation + 1))
+        self._disk.note(LastCommit(number, sqlite_rows.incarnation(db)))
+        self._disk.sync()
+
+    def _set_room(self, writer: Writer) -> None:
+        options = self._options
+        if options.ballast_bytes:
+            self._disk.make_ballast(options.ballast_bytes)
+        if options.wal_bytes:
+            self._disk.grow_log(options.wal_bytes)
+        if options.bytes_max is not None:
+            free = options.ballast_bytes // PAGE_BYTES
+            writer.reserve(pages_max=options.bytes_max // PAGE_BYTES - free, pages_free=free)
+
+    def _close(self) -> None:
+        writer = self._thread
+        writer.stop()
+        self._close_readers()
+        assert self._db is not None
+        writer.finish()
+        self._db.close()
+        self._db = self._writer = None
+        self._disk.close()
+
+    def _close_readers(self) -> None:
+        for db in (self._by_key, self._listing):
+            if db is not None:
+                db.close()
+        self._by_key = self._listing = None
+
+    def _future(self) -> asyncio.Future[Any]:
+        assert self._loop is not None, "the store is not open"
+        return self._loop.create_future()
+
+    async def _work(self, run: Callable[[apsw.Connection], _T]) -> _T:
+        future = self._future()
+        self._thread.put(Work(future, run))
+        return cast("_T", await future)
+
+    async def _read(self, run: Callable[[apsw.Connection], _T]) -> _T:
+        assert self._loop is not None, "the store is not open"
+        assert self._listing is not None, "the store is not open"
+        try:
+            return await self._loop.run_in_executor(self._reader, run, self._listing)
+        except (apsw.Error, msgspec.DecodeError) as error:
+            raise StoreFailed(f"the store cannot be read: {error}") from error
+
+    def _aside(self, run: Callable[[apsw.Connection], _T]) -> _T:
+        db = sqlite_open.connect(self._path, read_only=True)
+        try:
+            return run(db)
+        finally:
+            db.close()
+
+    def _deliver(self, answers: Sequence[Answer]) -> None:
+        assert self._loop is not None
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_resolve, answers)
+
+
+def _resolve(answers: Sequence[Answer]) -> None:
+    for job, answer in answers:
+        future = cast("asyncio.Future[object]", job.token)
+        if future.done():
+            continue
+        if isinstance(answer, BaseException):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+
+
+def _verify(db: apsw.Connection) -> list[Problem]:
+    damage = [what for (what,) in db.execute("PRAGMA integrity_check(16)") if what != "ok"]
+    found = [Problem(f"the database is damaged: {what}", invariants.FIX) for what in damage]
+    if found:
+        return found
+
+    def rows(table: Table) -> Iterator[tuple[str, Row]]:
+        for key, version, doc in sqlite_rows.every(db, table):
+            try:
+                row = codec.decode(table, doc)
+            except msgspec.DecodeError as error:
+                found.append(Problem(f"{table} {key} cannot be read: {error}", invariants.FIX))
+                continue
+            if row.version != version:
+                found.append(Problem(f"{table} {key} disagrees with its column", invariants.FIX))
+            yield key, row
+
+    return [*invariants.problems(rows), *found]

@@ -1,0 +1,216 @@
+"""Opening a SQLite store: what is refused, how a new file is made, and how an old one migrates."""
+
+import ctypes
+import os
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import apsw
+import apsw.sqlite_extra
+
+from agentcom.model.errors import StoreRefused
+from agentcom.store import sqlite_disk
+from agentcom.store.sqlite_disk import Disk
+
+APPLICATION_ID: Final = 0x41474331  # "AGC1"; in the header of every file of ours
+CHECKSUM_VFS: Final = "cksmvfs"
+CHECKSUM_BYTES: Final = 8  # at the end of every page
+CHECK_PAGES_MAX: Final = 16_384  # larger files are checked by `verify`, so that a start stays quick
+BUSY_MS: Final = 5_000
+JOURNAL_BYTES_MAX: Final = 67_108_864
+
+_FIXED_IN: Final = (3, 51, 3)  # the WAL-reset bug: two connections could corrupt a database
+_BACKPORTS: Final = frozenset({(3, 44, 6), (3, 50, 7)})
+_WITHDRAWN: Final = frozenset({(3, 52, 0)})
+_DAMAGED: Final = "restore a backup: agentcom backup restore"
+_MAGIC: Final = b"SQLite format 3\0"
+_SETTINGS: Final = (
+    f"PRAGMA busy_timeout={BUSY_MS}; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+    " PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY;"
+    f" PRAGMA mmap_size=0; PRAGMA journal_size_limit={JOURNAL_BYTES_MAX};"
+    " PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-65536"
+)
+
+
+DAMAGE: Final = (apsw.NotADBError, apsw.CorruptError, apsw.IOError)
+"""What SQLite raises for a file that is not as it wrote it."""
+
+
+class Migration(NamedTuple):
+    """One step of the schema, forward only."""
+
+    number: int
+    sql: str
+
+
+def check_library(version: str) -> None:
+    """Refuse a SQLite library that can corrupt the store.
+
+    Raises:
+        StoreRefused: it has the WAL-reset bug, or was withdrawn.
+    """
+    major, minor, patch = (int(part) for part in (version + ".0.0").split(".")[:3])
+    number = (major, minor, patch)
+    sound = number in _BACKPORTS or (number >= _FIXED_IN and number not in _WITHDRAWN)
+    if not sound:
+        raise StoreRefused(
+            f"SQLite {version} can lose commits in WAL mode: install apsw 3.51.3 or newer"
+        )
+
+
+def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
+    """Return a connection that checks the checksum of every page it reads."""
+    if CHECKSUM_VFS not in apsw.vfs_names():
+        # Only once per process: loaded a second time, the module would call itself for ever.
+        apsw.sqlite_extra.load(apsw.Connection(":memory:"), "cksumvfs")
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=CHECKSUM_VFS)
+    db.execute(_SETTINGS)
+    if read_only:
+        db.execute("PRAGMA query_only=ON")
+    return db
+
+
+def open_database(
+    disk: Disk, *, incarnation: int, migrations: Sequence[Migration] | None = None
+) -> apsw.Connection:
+    """Return the writer's connection to a sound database with the newest schema.
+
+    Raises:
+        StoreRefused: not ours, newer than this program, or damaged.
+    """
+    steps = load_migrations() if migrations is None else migrations
+    check_library(apsw.sqlite_lib_version())
+    path = disk.path
+    sqlite_disk.create_private(path)
+    _check_magic(path)
+    try:
+        return _open(path, steps, incarnation)
+    except DAMAGE as error:
+        raise damaged(path, str(error)) from error
+
+
+def load_migrations() -> list[Migration]:
+    """Return the steps that this program knows, in order."""
+    folder = resources.files("agentcom.store") / "migrations"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
+    return [Migration(int(file.name[:4]), file.read_text(encoding="utf-8")) for file in files]
+
+
+def migrate(
+    db: apsw.Connection, steps: Sequence[Migration], *, before: Callable[[int], None]
+) -> None:
+    """Bring the schema up to the last of `steps`, each in a transaction of its own.
+
+    `before(version)` makes a copy of a database that holds something.
+    """
+    version = pragma(db, "user_version")
+    missing = [step for step in steps if step.number > version]
+    if missing and version:
+        before(version)
+    for step in missing:
+        with db:
+            db.execute(step.sql)
+            db.execute(f"PRAGMA user_version={step.number}")
+
+
+def copy(db: apsw.Connection, path: Path) -> None:
+    """Write a consistent, compact and durable copy to `path`, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    sqlite_disk.create_private(part)
+    db.execute("PRAGMA query_only=OFF")  # it would forbid writing the copy, too
+    db.execute("VACUUM INTO ?", (str(part),))
+    check = connect(part)
+    try:
+        found = check.execute("PRAGMA integrity_check(1)").fetchall()
+    finally:
+        check.close()
+    if found != [("ok",)]:
+        part.unlink()
+        raise apsw.CorruptError(f"the copy is damaged: {found[0][0]}")
+    _sync_file(part)
+    part.replace(path)
+    sqlite_disk.sync_folder(path.parent)
+
+
+def pragma(db: apsw.Connection, name: str) -> int:
+    """Return the number that a setting or property of the database has."""
+    return int(db.execute(f"PRAGMA {name}").get)
+
+
+def damaged(path: Path, what: str) -> StoreRefused:
+    """Return the refusal of a file that cannot be read in full."""
+    return StoreRefused(f"{path} is damaged ({what}): {_DAMAGED}")
+
+
+def _open(path: Path, steps: Sequence[Migration], incarnation: int) -> apsw.Connection:
+    db = connect(path)
+    try:
+        if _is_new(db):
+            _create(db)
+        _check_ours(db, path, newest=steps[-1].number)
+        db.execute("PRAGMA journal_mode=WAL")
+        migrate(db, steps, before=lambda version: copy(db, _copy_path(path, version)))
+        db.execute(
+            "INSERT INTO meta VALUES ('incarnation', ?) ON CONFLICT DO NOTHING", (incarnation,)
+        )
+        _check_sound(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _is_new(db: apsw.Connection) -> bool:
+    # A file whose making was cut short has no table yet.
+    return pragma(db, "application_id") == 0 and not db.execute("SELECT 1 FROM sqlite_schema").get
+
+
+def _create(db: apsw.Connection) -> None:
+    size = ctypes.c_int(CHECKSUM_BYTES)
+    db.file_control("main", apsw.SQLITE_FCNTL_RESERVE_BYTES, ctypes.addressof(size))
+    db.execute(f"PRAGMA application_id={APPLICATION_ID}; VACUUM")
+
+
+def _check_magic(path: Path) -> None:
+    with path.open("rb") as file:
+        magic = file.read(len(_MAGIC))
+    if magic and magic != _MAGIC:
+        raise StoreRefused(f"{path} is not a SQLite database: name another file, or {_DAMAGED}")
+
+
+def _check_ours(db: apsw.Connection, path: Path, *, newest: int) -> None:
+    if pragma(db, "application_id") != APPLICATION_ID:
+        raise StoreRefused(f"{path} is another program's database: name another file")
+    version = pragma(db, "user_version")
+    if version > newest:
+        raise StoreRefused(
+            f"{path} has format {version}, and this program knows {newest}:"
+            " upgrade it (agentcom upgrade)"
+        )
+
+
+def _check_sound(db: apsw.Connection, path: Path) -> None:
+    db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    pages = pragma(db, "page_count")
+    if path.stat().st_size < pages * pragma(db, "page_size"):
+        raise damaged(path, "it is cut short")
+    if pages > CHECK_PAGES_MAX:
+        return
+    found = db.execute("PRAGMA quick_check(1)").fetchall()
+    if found != [("ok",)]:
+        raise damaged(path, found[0][0].splitlines()[-1])
+
+
+def _copy_path(path: Path, version: int) -> Path:
+    return path.with_name(f"{path.stem}-format-{version}{path.suffix}")
+
+
+def _sync_file(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

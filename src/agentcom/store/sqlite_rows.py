@@ -1,0 +1,270 @@
+"""Rows and logs as SQL: how a batch is written, and how rows are read back.
+
+Statements are narrow and go through `executemany`; what they changed is counted, and a count
+that is off is a conflict. No transaction begins or ends here, but for a consistent read.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+import apsw
+
+from agentcom.model.agent import Agent, Machine
+from agentcom.model.batch import Append, Batch, Change, Delete, Insert, Row, Table, Update
+from agentcom.model.ids import BatchId, PoolId, WallTime
+from agentcom.model.task import Edge, Hold, Task, TaskState
+from agentcom.model.todo import Todo
+from agentcom.store import codec, rules
+from agentcom.store.base import LogRecord, Page, Query, Snapshot
+from agentcom.store.codec import Columns
+from agentcom.store.schema import COLUMNS
+
+PRUNE_ROWS: Final = 1_000  # per transaction, so that commits wait for milliseconds only
+
+_LIVE_STATES: Final = tuple(state for state in TaskState if not state.terminal)
+_LIVE: Final = "state IN ('waiting', 'queued', 'assigned', 'running')"  # as the index says it
+_APPEND: Final = "INSERT INTO log (seq, log, doc) VALUES (?, ?, ?)"
+_REMEMBER: Final = "INSERT OR REPLACE INTO batch (slot, number, id) VALUES (?, ?, ?)"
+_RowT = TypeVar("_RowT")
+
+Binding = tuple[Any, ...]
+
+
+class _Statements(NamedTuple):
+    insert: str
+    update: str
+    delete: str
+    get: str
+    columns: Columns
+
+
+def _statements(table: Table) -> _Statements:
+    names = ("version", *COLUMNS[table], "doc")
+    marks = ", ".join("?" * (len(names) + 1))
+    sets = ", ".join(f"{name} = ?" for name in names)
+    # Only names from COLUMNS and Table are put into these texts.
+    return _Statements(
+        insert=f"INSERT INTO {table} (key, {', '.join(names)}) VALUES ({marks})"  # noqa: S608
+        " ON CONFLICT DO NOTHING",
+        update=f"UPDATE {table} SET {sets} WHERE key = ? AND version = ?",  # noqa: S608
+        delete=f"DELETE FROM {table} WHERE key = ? AND version = ?",  # noqa: S608
+        get=f"SELECT doc FROM {table} WHERE key = ?",  # noqa: S608
+        columns=codec.columns_of(table),
+    )
+
+
+_SQL: Final[Mapping[Table, _Statements]] = {table: _statements(table) for table in Table}
+
+
+def write(db: apsw.Connection, batch: Batch, *, first: int) -> bool:
+    """Write the batch into the open transaction; return False if a row is not as expected."""
+    for statement, bindings in _groups(batch.changes):
+        before = db.total_changes()
+        db.executemany(statement, bindings)
+        if db.total_changes() - before != len(bindings):
+            return False
+    if batch.appends:
+        db.executemany(_APPEND, _records(batch.appends, first))
+    return True
+
+
+def remember(db: apsw.Connection, batch: BatchId, number: int) -> None:
+    """Note in the open transaction that a batch is part of it."""
+    db.execute(_REMEMBER, (number % rules.RECENT_BATCHES, number, batch))
+
+
+def was_committed(db: apsw.Connection, batch: BatchId) -> bool:
+    """Return whether a recent batch is committed."""
+    return db.execute("SELECT 1 FROM batch WHERE id = ?", (batch,)).get is not None
+
+
+def last_number(db: apsw.Connection) -> int:
+    """Return the number of the newest batch."""
+    return int(db.execute("SELECT coalesce(max(number), 0) FROM batch").get)
+
+
+def next_seq(db: apsw.Connection) -> int:
+    """Return the sequence that the next record gets."""
+    return int(db.execute("SELECT coalesce(max(seq), 0) + 1 FROM log").get)
+
+
+def term(db: apsw.Connection, pool: PoolId) -> int:
+    """Return the newest term of `pool`; 0 if it never had a writer."""
+    return int(db.execute("SELECT term FROM term WHERE pool = ?", (pool,)).get or 0)
+
+
+def raise_term(db: apsw.Connection, pool: PoolId, holder: str) -> int:
+    """Give `pool` its next term, in a transaction of its own."""
+    with db:
+        new = term(db, pool) + 1
+        db.execute("INSERT OR REPLACE INTO term VALUES (?, ?, ?)", (pool, new, holder))
+    return new
+
+
+def incarnation(db: apsw.Connection) -> int:
+    """Return the incarnation of this store."""
+    return int(db.execute("SELECT value FROM meta WHERE name = 'incarnation'").get)
+
+
+def raise_incarnation(db: apsw.Connection, least: int) -> int:
+    """Set the incarnation above the stored one and not below `least`."""
+    new = max(incarnation(db) + 1, least)
+    db.execute("UPDATE meta SET value = ? WHERE name = 'incarnation'", (new,))
+    return new
+
+
+def images(db: apsw.Connection, batch: Batch) -> list[tuple[Table, str, Row | None]]:
+    """Return the rows that are not as `batch` expects them."""
+    expected = rules.first_expectations(batch)
+    return rules.mismatches(
+        [(table, key, get(db, table, key), version) for (table, key), version in expected.items()]
+    )
+
+
+def get(db: apsw.Connection, table: Table, key: str) -> Row | None:
+    """Return one row."""
+    doc = db.execute(_SQL[table].get, (key,)).get
+    return None if doc is None else codec.decode(table, doc)
+
+
+def get_all(db: apsw.Connection, keys: Sequence[tuple[Table, str]]) -> list[Row | None]:
+    """Return rows as they are at one moment."""
+    if len(keys) == 1:
+        return [get(db, *keys[0])]
+    return _consistent(db, lambda: [get(db, table, key) for table, key in keys])
+
+
+def scan(db: apsw.Connection, pool: PoolId) -> Snapshot:
+    """Return everything live in `pool`, as it is at one moment."""
+
+    def read_all() -> Snapshot:
+        agents = _all(db, Table.AGENT, Agent)
+        return Snapshot(
+            tasks=_all(db, Table.TASK, Task, f" WHERE {_LIVE}"),
+            edges=_all(db, Table.EDGE, Edge),
+            holds=_all(db, Table.HOLD, Hold),
+            agents=[agent for agent in agents if agent.pool == pool],
+            machines=_all(db, Table.MACHINE, Machine),
+            todos=_all(db, Table.TODO, Todo),
+        )
+
+    return _consistent(db, read_all)
+
+
+def query(db: apsw.Connection, asked: Query) -> Page:
+    """Return one page of a listing."""
+    rules.check_query(asked)
+    condition, bindings = _condition(asked)
+    sql = f"SELECT key, doc FROM {asked.table}{condition} ORDER BY key DESC LIMIT ?"  # noqa: S608
+    found: list[Any] = db.execute(sql, (*bindings, asked.limit + 1)).fetchall()
+    page = found[: asked.limit]
+    rows = [codec.decode(asked.table, doc) for _, doc in page]
+    return Page(rows, page[-1][0] if len(found) > len(page) else None)
+
+
+def read(db: apsw.Connection, log: str | None, after: int, limit: int) -> list[LogRecord]:
+    """Return records after a sequence, in order."""
+    where, bindings = ("", ()) if log is None else ("log = ? AND ", (log,))
+    sql = f"SELECT seq, log, doc FROM log WHERE {where}seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
+    found = db.execute(sql, (*bindings, after, limit))
+    return [LogRecord(seq, name, codec.decode_record(doc)) for seq, name, doc in found]
+
+
+def expired(db: apsw.Connection, now: WallTime) -> list[Binding]:
+    """Return the keys of requests that nobody may repeat any more.
+
+    It reads the whole table, in the reader's time: an index would cost every submit.
+    """
+    return db.execute("SELECT key FROM request WHERE expires_at <= ?", (now,)).fetchall()
+
+
+def delete_expired(db: apsw.Connection, keys: Sequence[Binding], now: WallTime) -> int:
+    """Delete requests that are still expired; return how many."""
+    before = db.total_changes()
+    with db:
+        sql = "DELETE FROM request WHERE key = ? AND expires_at <= ?"
+        db.executemany(sql, [(*key, now) for key in keys])
+    return db.total_changes() - before
+
+
+def every(db: apsw.Connection, table: Table) -> Iterator[tuple[str, int, bytes]]:
+    """Yield key, version and document of every row."""
+    yield from db.execute(f"SELECT key, version, doc FROM {table} ORDER BY key")  # noqa: S608
+
+
+def _groups(changes: Sequence[Change]) -> list[tuple[str, list[Binding]]]:
+    if len({(change.table, change.key) for change in changes}) != len(changes):
+        # A row that changes twice: keep the order of the batch.
+        return [(sql, [binding]) for sql, binding in map(_bind, changes)]
+    groups: dict[str, list[Binding]] = {}
+    for change in changes:
+        sql, binding = _bind(change)
+        group = groups.get(sql)
+        if group is None:
+            groups[sql] = [binding]
+        else:
+            group.append(binding)
+    return list(groups.items())
+
+
+def _bind(change: Change) -> tuple[str, Binding]:
+    sql = _SQL[change.table]
+    match change:
+        case Insert():
+            row = change.row
+            columns = sql.columns(row)
+            return sql.insert, (change.key, row.version, *columns, codec.encode(row))
+        case Update():
+            row = change.row
+            columns = sql.columns(row)
+            doc = codec.encode(row)
+            return sql.update, (row.version, *columns, doc, change.key, change.expected)
+        case Delete():
+            return sql.delete, (change.key, change.expected)
+
+
+def _records(appends: Sequence[Append], first: int) -> list[Binding]:
+    return [
+        (seq, append.log, codec.encode(append.record)) for seq, append in enumerate(appends, first)
+    ]
+
+
+def _condition(asked: Query) -> tuple[str, list[str]]:
+    terms: list[str] = []
+    bindings: list[str] = []
+    if asked.before is not None:
+        terms.append("key < ?")
+        bindings.append(asked.before)
+    if asked.prefix is not None:
+        terms.append("key >= ? AND key < ?")
+        bindings += [asked.prefix, rules.prefix_end(asked.prefix)]
+    if asked.fragment is not None:
+        terms.append("key LIKE ? ESCAPE '\\'")
+        bindings.append(f"%{_escape(asked.fragment)}%")
+    for name, accepted in asked.where.items():
+        terms.append(f"{name} IN ({', '.join('?' * len(accepted))})")
+        bindings += accepted
+    if asked.table is Table.TASK and set(asked.where.get("state", ("",))) <= set(_LIVE_STATES):
+        terms.append(_LIVE)  # says the same again, in the words of the index
+    return (" WHERE " + " AND ".join(terms) if terms else ""), bindings
+
+
+def _escape(fragment: str) -> str:
+    return fragment.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _all(db: apsw.Connection, table: Table, kind: type[_RowT], where: str = "") -> list[_RowT]:
+    rows = [
+        codec.decode(table, doc)
+        for (doc,) in db.execute(f"SELECT doc FROM {table}{where}")  # noqa: S608
+    ]
+    assert not rows or isinstance(rows[0], kind)
+    return rows  # type: ignore[return-value]  # the decoder of the table makes no other kind
+
+
+def _consistent(db: apsw.Connection, work: Callable[[], _RowT]) -> _RowT:
+    db.execute("BEGIN")
+    try:
+        return work()
+    finally:
+        db.execute("COMMIT")

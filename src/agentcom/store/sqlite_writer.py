@@ -1,0 +1,239 @@
+"""The one thread that writes: it groups commits, and checkpoints between them.
+
+Jobs come through a queue and are done in order; whatever commits wait there become one
+transaction. A failure that is no verdict ends all writing for good.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import apsw
+
+from agentcom.model.batch import Batch, Insert, Table
+from agentcom.model.errors import StorageFull
+from agentcom.store import sqlite_rows
+from agentcom.store.base import Committed, Conflict, Full, TermLost, Verdict
+from agentcom.store.failures import StoreFailed
+from agentcom.store.sqlite_disk import Disk, LastCommit
+
+GROUP_MAX: Final = 64  # commits in one transaction: bounds how long the first one waits
+IDLE_S: Final = 2.0  # then the log is emptied, so that the next start is quick
+
+Answer = tuple["Job", object]
+Deliver = Callable[[Sequence[Answer]], None]
+
+
+class Commit(NamedTuple):
+    """A batch to write; the answer is its verdict."""
+
+    token: object
+    batch: Batch
+
+
+class Work(NamedTuple):
+    """Something else to do with the writer's connection; the answer is what it returns."""
+
+    token: object
+    run: Callable[[apsw.Connection], Any]
+
+
+Job = Commit | Work
+
+
+class Writer:
+    """Owns the writing connection; `deliver` is called in the thread, with answers or errors."""
+
+    def __init__(
+        self, db: apsw.Connection, disk: Disk, deliver: Deliver, *, checkpoint_pages: int
+    ) -> None:
+        self._db = db
+        self._disk = disk
+        self._deliver = deliver
+        self._checkpoint_pages = checkpoint_pages
+        self._pages = 0
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._next: Job | None = None
+        self._stopping = False
+        self._failed: StoreFailed | None = None
+        self._number = sqlite_rows.last_number(db)
+        self._seq = sqlite_rows.next_seq(db)
+        self._incarnation = sqlite_rows.incarnation(db)
+        self._pages_free = -1
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        db.set_wal_hook(self._note_pages)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    @property
+    def failed(self) -> bool:
+        """Whether writing has ended for good."""
+        return self._failed is not None
+
+    def put(self, job: Job) -> None:
+        """Queue a job; every job gets one answer."""
+        self._jobs.put(job)
+
+    def stop(self) -> None:
+        """Finish what is queued, and end the thread; blocks."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def reserve(self, *, pages_max: int, pages_free: int) -> None:
+        """Bound the database to `pages_max` pages, and to `pages_free` more once it was full."""
+        self._db.execute(f"PRAGMA max_page_count={pages_max}")
+        self._pages_free = pages_max + pages_free
+
+    def finish(self) -> None:
+        """Leave the database without a log; after `stop`."""
+        if self.failed:
+            return
+        self.checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        with suppress(apsw.FullError):
+            self._db.execute("PRAGMA optimize")
+
+    def checkpoint(self, mode: int) -> None:
+        """Bring the log into the database; only in the thread, or before and after it."""
+        self._disk.sync()
+        try:
+            self._db.wal_checkpoint(mode=mode)
+        except (apsw.BusyError, apsw.LockedError, apsw.FullError):
+            return  # a reader is at work, or there is no room: the log keeps everything
+        finally:
+            self._pages = 0
+
+    def _run(self) -> None:
+        while not self._stopping:
+            job = self._take(IDLE_S if self._pages else None)
+            if job is None and not self._stopping:
+                self._guard([], self._tidy)
+            elif isinstance(job, Commit):
+                group = self._gather(job)
+                self._guard(group, partial(self._commit, group))
+            elif isinstance(job, Work):
+                self._guard([job], partial(self._do, job))
+
+    def _take(self, timeout_s: float | None) -> Job | None:
+        if self._next is not None:
+            job, self._next = self._next, None
+            return job
+        try:
+            taken = self._jobs.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        self._stopping = taken is None
+        return taken
+
+    def _gather(self, first: Commit) -> list[Commit]:
+        group = [first]
+        while len(group) < GROUP_MAX:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if not isinstance(job, Commit):
+                self._next, self._stopping = job, job is None
+                break
+            group.append(job)
+        return group
+
+    def _guard(self, jobs: Sequence[Job], work: Callable[[], Sequence[object]]) -> None:
+        if self._failed is None:
+            try:
+                answers = work()
+            except Exception as error:  # noqa: BLE001  # the top of the thread; it is fatal
+                self._failed = StoreFailed(f"the store failed: {error}")
+                self._failed.__cause__ = error
+                self._pages = 0
+            else:
+                self._deliver(list(zip(jobs, answers, strict=True)))
+                return
+        self._deliver([(job, self._failed) for job in jobs])
+
+    def _commit(self, group: Sequence[Commit]) -> Sequence[Verdict]:
+        verdicts = self._try(group)
+        if self._pages >= self._checkpoint_pages:
+            # After the verdict would be nicer to the client, but then the next group waits.
+            self.checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+        return verdicts
+
+    def _do(self, job: Work) -> Sequence[object]:
+        try:
+            return [job.run(self._db)]
+        except apsw.FullError:
+            self._roll_back()
+            return [StorageFull()]
+
+    def _try(self, group: Sequence[Commit]) -> list[Verdict]:
+        try:
+            return self._transaction(group)
+        except apsw.FullError:
+            self._roll_back()
+        if len(group) > 1:
+            return [verdict for job in group for verdict in self._try([job])]
+        if not _brings_tasks(group[0].batch) and self._free_room():
+            return self._try(group)
+        return [Full()]
+
+    def _transaction(self, group: Sequence[Commit]) -> list[Verdict]:
+        number, seq = self._number, self._seq
+        verdicts: list[Verdict] = []
+        self._db.execute("BEGIN IMMEDIATE")
+        for job in group:
+            verdict = self._write(job.batch, number + 1, seq, alone=len(group) == 1)
+            verdicts.append(verdict)
+            if isinstance(verdict, Committed):
+                number += 1
+                seq += len(job.batch.appends)
+        if number == self._number:
+            self._db.execute("ROLLBACK")
+            return verdicts
+        self._db.execute("COMMIT")
+        self._number, self._seq = number, seq
+        self._disk.note(LastCommit(number, self._incarnation))
+        return verdicts
+
+    def _write(self, batch: Batch, number: int, seq: int, *, alone: bool) -> Verdict:
+        if batch.term is not None and batch.term != sqlite_rows.term(self._db, batch.pool):
+            return TermLost()
+        if not alone:
+            self._db.execute("SAVEPOINT batch")
+        if sqlite_rows.write(self._db, batch, first=seq):
+            sqlite_rows.remember(self._db, batch.id, number)
+            if not alone:
+                self._db.execute("RELEASE batch")
+            return Committed(seq)
+        if alone:
+            self._db.execute("ROLLBACK; BEGIN IMMEDIATE")
+        else:
+            self._db.execute("ROLLBACK TO batch; RELEASE batch")
+        return Conflict(sqlite_rows.images(self._db, batch))
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def _free_room(self) -> bool:
+        freed = self._disk.free_ballast()
+        if self._pages_free > 0:
+            self._db.execute(f"PRAGMA max_page_count={self._pages_free}")
+            self._pages_free = -1
+            freed = True
+        return freed
+
+    def _tidy(self) -> Sequence[object]:
+        self.checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
+        return ()
+
+    def _note_pages(self, _db: apsw.Connection, _name: str, pages: int) -> int:
+        self._pages = pages
+        return apsw.SQLITE_OK
+
+
+def _brings_tasks(batch: Batch) -> bool:
+    return any(isinstance(c, Insert) and c.table is Table.TASK for c in batch.changes)

@@ -1,0 +1,1 @@
+"""Public test kit: virtual clock, simulation, factories, conformance suites."""

@@ -1,0 +1,196 @@
+"""The test agent: a program that behaves like an agent's command line program, without a model.
+
+``python -m agentcom.testing.agent --prompt=TEXT`` performs the steps of the scenario that the
+prompt (else the prompt in the task file) asks for, and prints the runtime's events as JSON lines.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NoReturn, assert_never
+
+import msgspec
+
+from agentcom.model import errors
+from agentcom.model.failure import FailureClass
+from agentcom.sidecar.runtime import base
+from agentcom.testing import scenario
+
+ORPHAN_LIFE_S: Final = 600
+"""An orphan that nobody kills ends itself, so that a failed test leaves nothing for long."""
+
+_TOKEN_BYTES: Final = 4
+_CHUNK_BYTES: Final = 65_536
+_LOOK_AGAIN_S: Final = 0.02
+_GARBAGE: Final = b'\x00\xff\xfe{"type": "text"\x1b[31m}\r\xe2\x80\xa8not json at all \xc3\x28 {}'
+_IDENTITY: Final = ("-c", "user.name=Test agent", "-c", "user.email=agent@agentcom.invalid")
+
+
+class _Task(msgspec.Struct, frozen=True):
+    prompt: str = ""
+
+
+class Agent:
+    """One run: what it said and spent so far."""
+
+    def __init__(self, worktree: Path) -> None:
+        self._worktree = worktree
+        self._tools = 0
+        self._output_bytes = 0
+
+    def perform(self, step: scenario.Step) -> None:
+        """Do one step; some of them never return."""
+        match step:
+            case scenario.Write():
+                self._tool(f"write {step.path}", lambda: self._write(step))
+            case scenario.Shell(argv):
+                self._tool(" ".join(argv), lambda: self._run(*argv))
+            case scenario.Commit(message):
+                self._tool("commit", lambda: self._commit(message))
+            case scenario.Loop(count):
+                for _ in range(count):
+                    self._tool("read hello.txt", lambda: True)
+            case scenario.Say(text):
+                self._output_bytes += len(text)
+                emit(base.Text(text))
+            case scenario.Sleep(duration_ms):
+                time.sleep(duration_ms / 1000)
+            case scenario.WaitFor(path):
+                while not (self._worktree / path).exists():
+                    time.sleep(_LOOK_AGAIN_S)
+            case _:
+                self._misbehave(step)
+
+    def end(self, prompt: str) -> None:
+        """Print the bill and the final record."""
+        spent = max(1, self._output_bytes // _TOKEN_BYTES)
+        emit(base.Usage(input=len(prompt) // _TOKEN_BYTES, output=spent))
+        emit(base.TurnEnded(base.Stop.END_TURN))
+
+    def _misbehave(
+        self,
+        step: scenario.ExitWith
+        | scenario.Fail
+        | scenario.Hang
+        | scenario.SpawnOrphan
+        | scenario.Garbage
+        | scenario.Huge,
+    ) -> None:
+        match step:
+            case scenario.ExitWith(code):
+                sys.exit(code)
+            case scenario.Fail(kind):
+                fail(FailureClass(kind), f"the scenario asked for {kind}")
+            case scenario.Hang():
+                while True:
+                    time.sleep(ORPHAN_LIFE_S)
+            case scenario.SpawnOrphan():
+                emit(base.Text(f"orphan {spawn_orphan()}"))
+            case scenario.Garbage(size_bytes):
+                repeated = _GARBAGE * (size_bytes // len(_GARBAGE) + 1)
+                _print(repeated[:size_bytes] + b"\n")
+            case scenario.Huge(size_bytes):
+                for start in range(0, size_bytes, _CHUNK_BYTES):
+                    _print(b"x" * min(_CHUNK_BYTES, size_bytes - start))
+                _print(b"\n")
+            case _:
+                assert_never(step)
+
+    def _tool(self, title: str, action: Callable[[], bool]) -> None:
+        self._tools += 1
+        name = f"tool-{self._tools}"
+        emit(base.ToolStarted(name, title))
+        emit(base.ToolEnded(name, ok=action()))
+
+    def _write(self, step: scenario.Write) -> bool:
+        target = self._worktree / step.path
+        if not target.resolve().is_relative_to(self._worktree.resolve()):
+            fail(FailureClass.AGENT, f"{step.path} leads out of the worktree")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(step.text, encoding="utf-8")
+        return True
+
+    def _commit(self, message: str) -> bool:
+        return self._run("git", "add", "--all") and self._run(
+            "git", *_IDENTITY, "commit", "--quiet", "--allow-empty", "--message", message
+        )
+
+    def _run(self, *argv: str) -> bool:
+        try:
+            done = subprocess.run(  # noqa: S603 - the scenario is the test's own
+                argv, cwd=self._worktree, stdout=sys.stderr, check=False
+            )
+        except OSError:
+            return False
+        return done.returncode == 0
+
+
+def emit(event: base.RuntimeEvent) -> None:
+    """Print one event as a line."""
+    _print(msgspec.json.encode(event) + b"\n")
+
+
+def fail(failure: FailureClass, message: str) -> NoReturn:
+    """Report an error as an agent does that cannot go on, and exit."""
+    emit(base.Failed(failure, message))
+    emit(base.TurnEnded(base.Stop.ERROR))
+    sys.exit(1)
+
+
+def spawn_orphan() -> int:
+    """Leave a grandchild in a session of its own behind, and return its pid."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.write(writing, str(os.getpid()).encode())
+            os.execvp("sleep", ["sleep", str(ORPHAN_LIFE_S)])  # noqa: S606, S607 - meant so
+        os._exit(0)
+    os.wait()
+    pid = int(os.read(reading, 32))
+    os.close(reading)
+    os.close(writing)
+    return pid
+
+
+def main(arguments: list[str]) -> None:
+    """Perform what the prompt asks for."""
+    parser = argparse.ArgumentParser(prog="agentcom-test-agent")
+    parser.add_argument("--prompt", default="")
+    parser.add_argument("--resume")
+    parser.add_argument("--version", action="version", version="agentcom-test-agent 1.0.0")
+    options = parser.parse_args(arguments)
+    emit(base.SessionStarted(options.resume or str(uuid.uuid4())))
+    prompt = _prompt(options.prompt)
+    agent = Agent(Path(os.environ.get("AGENTCOM_WORKTREE", ".")))
+    try:
+        steps = scenario.steps(prompt)
+    except errors.InvalidInput as error:
+        fail(FailureClass.AGENT, error.message)
+    for step in steps:
+        agent.perform(step)
+    agent.end(prompt)
+
+
+def _prompt(given: str) -> str:
+    path = os.environ.get("AGENTCOM_TASK_FILE")
+    if scenario.scenario_name(given) is not None or path is None:
+        return given
+    try:
+        return msgspec.json.decode(Path(path).read_bytes(), type=_Task).prompt or given
+    except (OSError, msgspec.DecodeError) as error:
+        fail(FailureClass.AGENT, f"cannot read the task file: {error}")
+
+
+def _print(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,116 @@
+import hashlib
+import ssl
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from agentcom.hub.certificate import (
+    CertificateFailed,
+    HubCertificate,
+    ensure_certificate,
+    server_context,
+    subject_names,
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> HubCertificate:
+    folder = tmp_path_factory.mktemp("hub") / "tls"
+    return ensure_certificate(folder, ["hub.example", "192.0.2.7", "0.0.0.0", "[2001:DB8::1]"])
+
+
+def shown(made: HubCertificate, *options: str) -> str:
+    """Return what openssl reads in the certificate."""
+    argv = ["openssl", "x509", "-in", str(made.certificate), "-noout", *options]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def test_it_names_the_hub_and_loopback(made: HubCertificate) -> None:
+    text = shown(made, "-ext", "subjectAltName")
+
+    assert "DNS:localhost, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1" in text
+    assert "DNS:hub.example, IP Address:192.0.2.7, IP Address:2001:DB8:0:0:0:0:0:1" in text
+    assert "0.0.0.0" not in text
+
+
+def test_the_key_is_p256_and_private(made: HubCertificate) -> None:
+    assert "NIST CURVE: P-256" in shown(made, "-text")
+    assert stat.S_IMODE(made.key.stat().st_mode) == 0o600
+    assert stat.S_IMODE(made.key.parent.stat().st_mode) == 0o700
+    assert sorted(it.name for it in made.key.parent.iterdir()) == ["hub.crt", "hub.key"]
+
+
+def test_the_fingerprint_is_that_of_the_certificate_on_the_wire(made: HubCertificate) -> None:
+    der = ssl.PEM_cert_to_DER_cert(made.certificate.read_text())
+    text = shown(made, "-fingerprint", "-sha256").replace(":", "").lower()
+
+    assert made.fingerprint == hashlib.sha256(der).hexdigest()
+    assert made.fingerprint in text
+
+
+def test_it_is_kept_for_machines_that_pinned_it(made: HubCertificate) -> None:
+    again = ensure_certificate(made.key.parent, ["other.example"], openssl="never-run")
+
+    assert again == made
+
+
+def test_a_half_made_pair_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "hub.key").write_text("left over")
+
+    made = ensure_certificate(tmp_path, [])
+
+    server_context(made)
+    assert made.key.read_text().startswith("-----BEGIN")
+
+
+def test_a_missing_openssl_names_the_fix(tmp_path: Path) -> None:
+    with pytest.raises(CertificateFailed, match=r"install it.*apt install openssl"):
+        ensure_certificate(tmp_path, [], openssl="no-such-openssl")
+
+
+def test_a_failing_openssl_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(CertificateFailed, match="openssl failed"):
+        ensure_certificate(tmp_path, [], openssl="false")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a b", "x,DNS:evil.example", "exa_mple..", "é.example", "a\nb"])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(CertificateFailed, match="neither an address nor a host name"):
+        subject_names([name])
+
+
+def test_wildcard_addresses_are_no_names() -> None:
+    assert subject_names(["0.0.0.0", "::", "", "*.hub.example"]) == [
+        "DNS:localhost",
+        "IP:127.0.0.1",
+        "IP:::1",
+        "DNS:*.hub.example",
+    ]
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    made = ensure_certificate(tmp_path, [])
+    made.key.chmod(0o644)
+
+    with pytest.raises(CertificateFailed, match="chmod 600"):
+        ensure_certificate(tmp_path, [])
+
+
+def test_a_damaged_certificate_is_refused(tmp_path: Path) -> None:
+    made = ensure_certificate(tmp_path, [])
+    made.certificate.write_text("not a certificate")
+
+    with pytest.raises(CertificateFailed, match="not a PEM certificate"):
+        ensure_certificate(tmp_path, [])
+
+
+def test_a_key_of_another_certificate_is_refused(made: HubCertificate, tmp_path: Path) -> None:
+    other = ensure_certificate(tmp_path, [])
+    other.key.write_bytes(made.key.read_bytes())
+
+    with pytest.raises(CertificateFailed, match="does not fit"):
+        server_context(other)

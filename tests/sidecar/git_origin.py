@@ -1,0 +1,89 @@
+"""A bare origin in a temporary folder, and a person who pushes to it."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from agentcom.model.ids import AgentId, Fence, TaskId
+
+TASK = TaskId("t1")
+ADA = AgentId("ada")
+BOB = AgentId("bob")
+FIRST = Fence(7, 1)
+SECOND = Fence(7, 2)
+
+_ENV = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_AUTHOR_NAME": "person",
+    "GIT_AUTHOR_EMAIL": "person@example.com",
+    "GIT_COMMITTER_NAME": "person",
+    "GIT_COMMITTER_EMAIL": "person@example.com",
+    "PATH": os.environ["PATH"],
+}
+
+
+def git(where: Path, *args: str, check: bool = True) -> str:
+    """Run git as a person would; no part of the product."""
+    done = subprocess.run(
+        ["git", "-c", "protocol.file.allow=always", *args],
+        cwd=where,
+        env=_ENV,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert not check or done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+class Origin:
+    """A repository whose `main` has one file, and a clone to change it from."""
+
+    def __init__(self, folder: Path, like: "Origin | None" = None) -> None:
+        self.path = folder / "origin.git"
+        self.clone = folder / "person"
+        if like is not None:
+            shutil.copytree(like.path.parent, folder)
+            config = self.clone / ".git/config"
+            config.write_text(config.read_text().replace(str(like.path), str(self.path)))
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        git(folder, "init", "-q", "--bare", "-b", "main", str(self.path))
+        git(folder, "init", "-q", "-b", "main", str(self.clone))
+        git(self.clone, "remote", "add", "origin", str(self.path))
+        self.push({"README": "hello\n", "tests/test_a.py": "def test_a(): ...\n"})
+
+    @property
+    def url(self) -> str:
+        return str(self.path)
+
+    def push(self, files: dict[str, str], branch: str = "main") -> str:
+        """Commit `files` on top of origin's `branch` and return the commit."""
+        git(self.clone, "fetch", "-q", "origin")
+        known = self.tip(branch) or self.tip("main")
+        git(self.clone, "checkout", "-q", "--detach", *([known] if known else []), check=False)
+        for name, text in files.items():
+            place = self.clone / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
+        git(self.clone, "add", "-A")
+        git(self.clone, "commit", "-q", "-m", f"change {' '.join(files)}")
+        git(self.clone, "push", "-q", "origin", f"HEAD:refs/heads/{branch}")
+        return git(self.clone, "rev-parse", "HEAD")
+
+    def tip(self, branch: str = "main") -> str:
+        return self.ref(f"refs/heads/{branch}")
+
+    def ref(self, name: str) -> str:
+        return git(self.path, "rev-parse", "-q", "--verify", name, check=False)
+
+    def files(self, commit: str) -> list[str]:
+        return git(self.path, "ls-tree", "-r", "--name-only", commit).splitlines()
+
+    def show(self, commit: str, path: str) -> str:
+        return git(self.path, "show", f"{commit}:{path}")
+
+    def log(self, tip: str = "main") -> list[str]:
+        return git(self.path, "log", "--format=%s", tip).splitlines()

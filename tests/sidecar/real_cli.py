@@ -1,0 +1,226 @@
+"""A bench for real agent CLIs: a git worktree, a scratch home, and a scripted model beside them."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]  # it ships no types
+import pytest
+
+from agentcom.sidecar.runtime.base import (
+    Exit,
+    Job,
+    Launch,
+    Parser,
+    Runtime,
+    RuntimeEvent,
+    Stop,
+    Verdict,
+)
+from agentcom.testing import scenario
+from agentcom.testing.mock_llm import server
+from agentcom.testing.mock_llm.answers import Entry
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+RUN_TIMEOUT_S = 45
+"""Bounds every wait; a run takes some seconds on a busy machine."""
+
+
+def installed(name: str) -> str:
+    """Return the path of the CLI, or skip the test and say what to do."""
+    binary = REPOSITORY / ".agent-clis" / name / "bin" / name
+    if not binary.exists():
+        pytest.skip(f"{name} IS NOT INSTALLED: run python tests/tools/install_clis.py")
+    return str(binary)
+
+
+@dataclass
+class Run:
+    """One running agent, and what its parser has read so far."""
+
+    process: asyncio.subprocess.Process
+    parser: Parser
+    events: list[RuntimeEvent] = field(default_factory=list)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def read(self) -> None:
+        """Feed the parser until the output ends."""
+        assert self.process.stdout is not None
+        pending = b""
+        while chunk := await self.process.stdout.read(65_536):
+            *lines, pending = (pending + chunk).split(b"\n")
+            async with self.changed:
+                for line in lines:
+                    self.events.extend(self.parser.feed(line))
+                self.changed.notify_all()
+
+    async def saw(self, kind: type) -> None:
+        """Wait for an event of this kind."""
+        async with self.changed, asyncio.timeout(RUN_TIMEOUT_S):
+            await self.changed.wait_for(lambda: any(isinstance(one, kind) for one in self.events))
+
+    async def ended(self, stop: Stop | None = None) -> Verdict:
+        """Wait for the exit and judge the run."""
+        code = await asyncio.wait_for(self.process.wait(), RUN_TIMEOUT_S)
+        signal = -code if code < 0 else None
+        return self.parser.finish(Exit(code=code, signal=signal, stop=stop))
+
+    def kill_tree(self) -> list[psutil.Process]:
+        """Kill the agent and all it has started; return what still lives."""
+        leader = psutil.Process(self.process.pid)
+        tree = [leader, *leader.children(recursive=True)]
+        for process in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        _, alive = psutil.wait_procs(tree[1:], timeout=RUN_TIMEOUT_S)
+        return list(alive)
+
+
+@dataclass
+class Bench:
+    """Where agents run."""
+
+    runtime: Runtime
+    root: Path
+    settings: Mapping[str, str]
+    log: list[Entry]
+    logged: asyncio.Event
+
+    @property
+    def worktree(self) -> Path:
+        return self.root / "tree"
+
+    def job(self, prompt: str, *, resume: str | None = None) -> Job:
+        """Return a job in the worktree."""
+        task_file = self.root / "task.md"
+        task_file.write_text(prompt, "utf-8")
+        return Job(
+            task="t1",
+            attempt="1",
+            prompt=prompt,
+            task_file=str(task_file),
+            worktree=str(self.worktree),
+            home=str(self.root / "home"),
+            resume=resume,
+            settings=self.settings,
+            environment={
+                "PATH": os.environ["PATH"],
+                "GIT_CONFIG_GLOBAL": os.environ["GIT_CONFIG_GLOBAL"],
+            },
+        )
+
+    @contextlib.asynccontextmanager
+    async def start(self, prompt: str, *, resume: str | None = None) -> AsyncIterator[Run]:
+        """Start the agent; it is dead, with all it started, when the context ends."""
+        launch = self.runtime.launch(self.job(prompt, resume=resume))
+        write_files(launch, self.root / "home")
+        process = await asyncio.create_subprocess_exec(
+            *launch.argv,
+            env=dict(launch.environment),
+            cwd=launch.cwd,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        run = Run(process, self.runtime.parser())
+        reading = asyncio.create_task(run.read())
+        try:
+            yield run
+            await asyncio.wait_for(reading, RUN_TIMEOUT_S)
+        finally:
+            if process.returncode is None:
+                run.kill_tree()
+            await process.wait()
+            reading.cancel()
+
+    async def run(self, prompt: str, *, resume: str | None = None) -> tuple[Run, Verdict]:
+        """Run the agent to its end."""
+        async with self.start(prompt, resume=resume) as run:
+            await asyncio.wait_for(run.process.wait(), RUN_TIMEOUT_S)
+        return run, await run.ended()
+
+    async def until(self, holds: Callable[[Sequence[Entry]], bool]) -> None:
+        """Wait until the model server's log fulfils a condition."""
+        async with asyncio.timeout(RUN_TIMEOUT_S):
+            while not holds(self.log):
+                self.logged.clear()
+                await self.logged.wait()
+
+    def git(self, *arguments: str) -> str:
+        """Return what git says in the worktree."""
+        return git(self.worktree, *arguments)
+
+
+@contextlib.asynccontextmanager
+async def bench(runtime: Runtime, binary: str, root: Path) -> AsyncIterator[Bench]:
+    """Set up a repository with one worktree, and a model server."""
+    base = root / "base"
+    git(root, "init", "-q", str(base))
+    git(base, "commit", "-q", "--allow-empty", "-m", "Start")
+    git(base, "worktree", "add", "-q", str(root / "tree"), "-b", "agent/work")
+    log: list[Entry] = []
+    logged = asyncio.Event()
+
+    def note(entry: Entry) -> None:
+        log.append(entry)
+        logged.set()
+
+    async with server.serve(log=note) as model:
+        settings = {"binary": binary, "base_url": model.url, "model": "scripted"}
+        yield Bench(runtime, root, settings, log, logged)
+
+
+@contextlib.contextmanager
+def long_command(folder: Path) -> Iterator[tuple[str, asyncio.Event]]:
+    """Yield a prompt for a command of 120 s, and the event that it runs."""
+    pipe, runs, loop = folder / "runs", asyncio.Event(), asyncio.get_running_loop()
+    os.mkfifo(pipe)
+    handle = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+
+    def heard() -> None:
+        os.read(handle, 64)
+        runs.set()
+
+    loop.add_reader(handle, heard)
+    try:
+        command = scenario.Shell(("sh", "-c", f"echo up > {pipe}; exec sleep 120"))
+        yield scenario.render([command, scenario.Say("Done.")]), runs
+    finally:
+        loop.remove_reader(handle)
+        os.close(handle)
+
+
+def write_files(launch: Launch, home: Path) -> None:
+    """Write the configuration as the sidecar would."""
+    home.mkdir(exist_ok=True)
+    for file in launch.files:
+        target = home / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(file.text, "utf-8")
+        target.chmod(0o600)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Return what git says in `folder`."""
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def recorded(name: str) -> list[bytes]:
+    """Return the lines of a recorded run."""
+    return (Path(__file__).parent / "fixtures" / f"{name}.jsonl").read_bytes().splitlines()
+
+
+def replay(runtime: Runtime, name: str, ended: Exit) -> tuple[list[RuntimeEvent], Verdict]:
+    """Feed a recorded run to a fresh parser."""
+    parser = runtime.parser()
+    events = [event for line in recorded(name) for event in parser.feed(line)]
+    return events, parser.finish(ended)

@@ -1,0 +1,182 @@
+"""Tests of agentcom.sidecar.git and of the secret scanner."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentcom.sidecar import git, secrets_scan
+
+
+def alias(folder: Path, script: str) -> dict[str, str]:
+    """Return an environment in which `git x` is a program of ours."""
+    program = folder / "git-x"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+    return state == "Z"
+
+
+async def test_a_command_returns_what_it_printed(tmp_path: Path) -> None:
+    done = await git.run(("hash-object", "--stdin"), tmp_path, input=b"x\n")
+
+    assert done.text == "587be6b4c3f93f93c489c0111bba5596147a26cb"
+
+
+async def test_a_failure_carries_gits_own_words(tmp_path: Path) -> None:
+    with pytest.raises(git.GitFailed) as failed:
+        await git.run(("rev-parse", "HEAD"), tmp_path)
+
+    assert failed.value.returncode == 128
+    assert "not a git repository" in failed.value.message
+    assert (await git.run(("rev-parse", "HEAD"), tmp_path, check=False)).returncode == 128
+
+
+async def test_a_missing_folder_is_a_failure_of_git(tmp_path: Path) -> None:
+    with pytest.raises(git.GitFailed, match="missing"):
+        await git.run(("status",), tmp_path / "nowhere")
+
+
+async def test_credentials_never_reach_a_message(tmp_path: Path) -> None:
+    env = alias(tmp_path, "echo 'fatal: https://me:s3cret@host/x and ssh://t0ken@h' >&2; exit 1")
+
+    with pytest.raises(git.GitFailed) as failed:
+        await git.run(("x",), tmp_path, env=env)
+
+    assert "s3cret" not in str(failed.value)
+    assert "t0ken" not in str(failed.value)
+    assert "https://***@host/x" in failed.value.message
+
+
+async def test_a_time_out_kills_the_whole_tree(tmp_path: Path) -> None:
+    env = alias(tmp_path, f"sleep 600 & echo $! > {tmp_path}/pid; wait")
+
+    with pytest.raises(git.GitFailed, match="did not end: stopped after"):
+        await git.run(("x",), tmp_path, env=env, timeout_s=0.5)
+
+    pid = int((tmp_path / "pid").read_text())
+    async with asyncio.timeout(5):
+        while not gone(pid):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_cancelled_command_is_killed(tmp_path: Path) -> None:
+    env = alias(
+        tmp_path, f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; sleep 600"
+    )
+    running = asyncio.create_task(git.run(("x",), tmp_path, env=env))
+    async with asyncio.timeout(5):
+        while not (tmp_path / "pid").exists():
+            await asyncio.sleep(0.01)
+
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
+async def test_a_helper_that_stays_behind_does_not_hold_us(tmp_path: Path) -> None:
+    env = alias(tmp_path, f"setsid sleep 30 & echo $! > {tmp_path}/pid; echo done")
+
+    async with asyncio.timeout(10):
+        done = await git.run(("x",), tmp_path, env=env)
+
+    assert done.text == "done"
+    os.kill(int((tmp_path / "pid").read_text()), 9)
+
+
+async def test_too_much_output_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(git, "OUTPUT_BYTES_MAX", 1_000)
+    env = alias(tmp_path, "head -c 300000 /dev/zero")
+
+    with pytest.raises(git.GitFailed, match="printed 300000 bytes"):
+        await git.run(("x",), tmp_path, env=env)
+
+
+async def test_git_sees_no_foreign_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_DIR", "/elsewhere")
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("AGENTCOM_TOKEN", "secret")
+    monkeypatch.setenv("GIT_SSH_COMMAND", "ssh -i key")
+    env = alias(tmp_path, "env")
+
+    local = (await git.run(("x",), tmp_path, env=env)).text.splitlines()
+    remote = (await git.run(("x",), tmp_path, env=env, remote=True)).text.splitlines()
+
+    assert "GIT_CONFIG_GLOBAL=/dev/null" in local
+    assert "GIT_CONFIG_GLOBAL=/dev/null" not in remote
+    for seen in (local, remote):
+        assert "GIT_TERMINAL_PROMPT=0" in seen
+        assert "GIT_SSH_COMMAND=ssh -i key" in seen
+        assert not [
+            one for one in seen if one.startswith(("GIT_DIR=", "AGENTCOM_", "GIT_CONFIG_C"))
+        ]
+
+
+@pytest.mark.parametrize("url", ["ext::touch proof", "http://127.0.0.1:9/x", "git://127.0.0.1:9/x"])
+async def test_other_transports_are_refused_by_git_itself(tmp_path: Path, url: str) -> None:
+    with pytest.raises(git.GitFailed, match="not allowed"):
+        await git.run(("ls-remote", "--", url), tmp_path, remote=True)
+
+    assert not (tmp_path / "proof").exists()
+
+
+# Joined here, so that no file of this repository looks like a secret.
+@pytest.mark.parametrize(
+    ("kind", "secret"),
+    [
+        ("private key", "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIE"),
+        ("AgentCom token", "acm_mch_" + "a1B2c3D4_" + "x" * 49),
+        ("GitHub token", "ghp_" + "a1B2" * 9),
+        ("GitLab token", "glpat-" + "a1B2" * 5),
+        ("AWS key", "AKIA" + "ABCDEFGH234567AB"),
+        ("Anthropic key", "sk-ant-" + "a1B2" * 8),
+        ("OpenAI key", "sk-proj-" + "a1B2" * 12),
+        ("Google key", "AIza" + "a1B2c" * 7),
+        ("JSON web token", "eyJ" + "a" * 12 + ".eyJ" + "b" * 12 + "." + "c" * 24),
+        ("address with password", "postgres://me:" + "correcthorse@db/x"),
+    ],
+)
+def test_a_secret_is_found_and_not_repeated(kind: str, secret: str) -> None:
+    found = secrets_scan.scan("a.txt", f"one\ntwo = {secret}\n".encode())
+
+    assert [str(one) for one in found] == [f"a.txt:2: {kind}"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "task-sk-learn skip-this-and-that",
+        "https://example.com/a:b@c",
+        "postgres://user:${PASSWORD}@db",
+        "ghp_short",
+        "-----BEGIN " + "PUBLIC KEY-----",
+        "ssh://git@example.com/x",
+    ],
+)
+def test_what_only_resembles_a_secret_passes(text: str) -> None:
+    assert secrets_scan.scan("a.txt", text.encode()) == []
+
+
+@given(st.binary(max_size=2_000))
+def test_any_bytes_can_be_scanned(content: bytes) -> None:
+    secrets_scan.scan("a", content)
+
+
+def test_a_flood_of_findings_is_bounded() -> None:
+    content = (("ghp_" + "a1B2" * 9 + "\n") * 1_000).encode()
+
+    assert len(secrets_scan.scan("a", content)) == secrets_scan.FINDINGS_MAX

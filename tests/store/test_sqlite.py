@@ -1,0 +1,266 @@
+import os
+import stat
+from pathlib import Path
+
+import apsw
+import pytest
+
+from agentcom.model.batch import Insert, Table, Update
+from agentcom.model.errors import StorageFull, StoreRefused
+from agentcom.model.ids import DEFAULT_POOL, WallTime
+from agentcom.model.task import TaskState
+from agentcom.store import sqlite_disk, sqlite_open
+from agentcom.store.base import Committed, Full
+from agentcom.store.schema import COLUMNS
+from agentcom.store.sqlite import SMALL, SqliteOptions, SqliteStore
+from agentcom.store.sqlite_open import Migration
+from agentcom.testing.store_suite import (
+    DurableStoreSuite,
+    Make,
+    batch,
+    body,
+    committed,
+    new_task,
+    one,
+    task,
+)
+
+FULL_AT_BYTES = 400 * 4_096
+RESERVE_BYTES = 64 * 4_096
+
+
+class TestSqliteStore(DurableStoreSuite):
+    @pytest.fixture
+    def make(self, tmp_path: Path) -> Make:
+        return lambda: SqliteStore(tmp_path / "home" / "store.db", options=SMALL)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "store.db"
+
+
+async def test_files_are_for_their_owner_only(path: Path) -> None:
+    store = SqliteStore(path, options=SqliteOptions(wal_bytes=1 << 16, ballast_bytes=1 << 16))
+    await store.open()
+    await committed(store, batch("b1", *new_task("t1")))
+    await store.snapshot(str(path.parent / "copy.db"))
+
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    await store.close()
+
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert set(modes.values()) == {0o600}
+    assert {"store.db", "store.db-wal", "store.db-ballast", "hub.lock", "copy.db"} <= set(modes)
+
+
+async def test_the_columns_of_the_schema_are_in_the_database(path: Path) -> None:
+    await _made(path)
+
+    db = sqlite_open.connect(path)
+    found = {
+        table: {row[1] for row in db.execute(f"PRAGMA table_info({table})")} for table in Table
+    }
+    db.close()
+
+    assert found == {table: {"key", "version", "doc", *COLUMNS[table]} for table in Table}
+
+
+async def test_every_page_has_a_checksum(path: Path) -> None:
+    await _made(path)
+
+    assert path.read_bytes()[20] == 8
+
+
+async def test_the_log_has_its_size_from_the_start(path: Path) -> None:
+    store = SqliteStore(path, options=SqliteOptions(wal_bytes=1 << 20, ballast_bytes=0))
+    await store.open()
+    for number in range(20):
+        await committed(store, batch(f"b{number}", *new_task(f"t{number}")))
+    await store.checkpoint()
+
+    size = path.with_name("store.db-wal").stat().st_size
+    await store.close()
+
+    assert size == 1 << 20
+
+
+async def test_commits_that_were_not_checkpointed_survive_a_presized_log(path: Path) -> None:
+    options = SqliteOptions(wal_bytes=1 << 20, ballast_bytes=0)
+    store = SqliteStore(path, options=options)
+    await store.open()
+    await committed(store, batch("b1", *new_task("t1")))
+    crashed = path.parent.parent / "crashed"
+    crashed.mkdir()
+    for file in path.parent.iterdir():  # the process is idle: the files are as after a SIGKILL
+        (crashed / file.name).write_bytes(file.read_bytes())
+    await store.close()
+
+    after = SqliteStore(crashed / path.name, options=options)
+    await after.open()
+    found = await one(after, Table.TASK, "t1")
+    await after.close()
+
+    assert found == task("t1")
+
+
+async def test_the_log_is_checkpointed_between_commits(path: Path) -> None:
+    store = SqliteStore(
+        path, options=SqliteOptions(wal_bytes=0, ballast_bytes=0, checkpoint_pages=16)
+    )
+    await store.open()
+    for number in range(100):
+        await committed(store, batch(f"b{number}", *new_task(f"t{number}")))
+
+    size = path.with_name("store.db-wal").stat().st_size
+    await store.close()
+
+    assert size < 64 * 4_096
+
+
+async def test_a_new_file_gets_an_incarnation_and_keeps_it(path: Path) -> None:
+    store = SqliteStore(path, options=SMALL, wall_s=lambda: 1_700_000_000.5)
+    assert await store.open() == 1_700_000_000
+    await store.close()
+
+    store = SqliteStore(path, options=SMALL, wall_s=lambda: 1_800_000_000.5)
+    assert await store.open() == 1_700_000_000
+    assert await store.raise_incarnation() == 1_800_000_000
+    assert await store.raise_incarnation() == 1_800_000_001
+    await store.close()
+
+
+async def test_a_full_disk_refuses_tasks_and_lets_completions_through(path: Path) -> None:
+    store = SqliteStore(
+        path,
+        options=SqliteOptions(
+            wal_bytes=0, ballast_bytes=RESERVE_BYTES, bytes_max=FULL_AT_BYTES + RESERVE_BYTES
+        ),
+    )
+    await store.open()
+    number, verdict = await _fill(store)
+
+    assert verdict == Full()
+    assert path.with_name("store.db-ballast").exists()
+    big = body("t0", "x" * 8 * 4_096)
+    done = Update(Table.TASK, "t0", task("t0", TaskState.COMPLETED, version=2), expected=1)
+    completion = batch("done", done, Update(Table.BODY, "t0", big, expected=1))
+    assert isinstance(await store.commit(completion), Committed)
+    assert not path.with_name("store.db-ballast").exists()
+    assert await one(store, Table.TASK, f"t{number}") is None
+    await store.close()
+
+
+async def test_reading_goes_on_when_the_disk_is_full(path: Path) -> None:
+    store = SqliteStore(
+        path, options=SqliteOptions(wal_bytes=0, ballast_bytes=0, bytes_max=FULL_AT_BYTES)
+    )
+    await store.open()
+    number, _ = await _fill(store)
+
+    assert len((await store.scan(DEFAULT_POOL)).tasks) == number
+    assert isinstance(await store.prune(WallTime(1)), int)
+    await store.close()
+
+
+async def test_a_full_disk_is_told_to_whoever_asks_for_a_term(path: Path) -> None:
+    store = SqliteStore(path, options=SMALL)
+    await store.open()
+
+    def full(_db: apsw.Connection) -> None:
+        raise apsw.FullError
+
+    with pytest.raises(StorageFull):
+        await store._work(full)
+    await store.close()
+
+
+async def test_an_older_format_is_copied_and_migrated(path: Path) -> None:
+    await _made(path)
+    newer = [*sqlite_open.load_migrations(), Migration(2, "CREATE TABLE more (a TEXT) STRICT")]
+
+    store = SqliteStore(path, options=SMALL, migrations=newer)
+    await store.open()
+    await store.close()
+
+    kept = sqlite_open.connect(path.with_name("store-format-1.db"))
+    now = sqlite_open.connect(path)
+    formats = [sqlite_open.pragma(db, "user_version") for db in (kept, now)]
+    rows = [db.execute("SELECT count(*) FROM task").get for db in (kept, now)]
+    kept.close()
+    now.close()
+    assert (formats, rows) == ([1, 2], [1, 1])
+
+
+async def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
+    await _made(path)
+    broken = Migration(2, "CREATE TABLE more (a TEXT) STRICT; CREATE TABLE task (b TEXT)")
+    store = SqliteStore(path, options=SMALL, migrations=[*sqlite_open.load_migrations(), broken])
+
+    with pytest.raises(apsw.SQLError):
+        await store.open()
+
+    store = SqliteStore(path, options=SMALL)
+    await store.open()
+    assert await one(store, Table.TASK, "t1") == task("t1")
+    await store.close()
+
+
+async def test_a_snapshot_opens_as_a_store(path: Path, tmp_path: Path) -> None:
+    store = SqliteStore(path, options=SMALL)
+    await store.open()
+    await committed(store, batch("b1", *new_task("t1")))
+    target = tmp_path / "copy" / "store.db"
+    target.parent.mkdir()
+    await store.snapshot(str(target))
+    await store.close()
+
+    copy = SqliteStore(target, options=SMALL)
+    await copy.open()
+    found = await one(copy, Table.TASK, "t1")
+    problems = await copy.verify()
+    await copy.close()
+
+    assert found == task("t1")
+    assert list(problems) == []
+    assert target.read_bytes()[20] == 8
+
+
+@pytest.mark.parametrize("version", ["3.40.1", "3.51.2", "3.52.0", "3.50.6"])
+def test_a_sqlite_library_with_the_wal_bug_is_refused(version: str) -> None:
+    with pytest.raises(StoreRefused, match="apsw"):
+        sqlite_open.check_library(version)
+
+
+@pytest.mark.parametrize("version", ["3.44.6", "3.50.7", "3.51.3", "3.53.0", "4.0"])
+def test_a_sound_sqlite_library_is_accepted(version: str) -> None:
+    sqlite_open.check_library(version)
+
+
+def test_a_network_file_system_is_recognised(tmp_path: Path) -> None:
+    device = tmp_path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    mounts = tmp_path / "mountinfo"
+
+    mounts.write_text(f"36 35 {number} / /mnt rw,noatime shared:1 - nfs4 server:/a rw\n")
+    assert sqlite_disk.network_file_system(tmp_path, mounts) == "nfs4"
+
+    mounts.write_text(f"36 35 {number} / /mnt rw,noatime shared:1 - ext4 /dev/a rw\n")
+    assert sqlite_disk.network_file_system(tmp_path, mounts) is None
+
+
+async def _made(path: Path) -> None:
+    store = SqliteStore(path, options=SMALL)
+    await store.open()
+    await committed(store, batch("b1", *new_task("t1")))
+    await store.close()
+
+
+async def _fill(store: SqliteStore) -> tuple[int, object]:
+    for number in range(1_000):
+        name = f"t{number}"
+        big = Insert(Table.BODY, name, body(name, "x" * 4_096))
+        verdict = await store.commit(batch(f"b{number}", Insert(Table.TASK, name, task(name)), big))
+        if not isinstance(verdict, Committed):
+            return number, verdict
+    raise AssertionError("the disk is never full")

