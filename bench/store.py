@@ -41,12 +41,10 @@ from agentcom.model.ids import (
     WallTime,
     encode_base32,
 )
+from agentcom.model.result import KeptResult, Result, ResultStatus
 from agentcom.model.task import (
     Hold,
-    KeptResult,
     Phase,
-    Result,
-    ResultStatus,
     Task,
     TaskBody,
     TaskSpec,
@@ -56,6 +54,7 @@ from agentcom.store.base import Committed
 from agentcom.store.sqlite import SqliteStore
 
 ADA, BOB, MACHINE = UserId("ada"), AgentId("bob"), MachineId("machine-1")
+FENCE = Fence(1_790_000_000, 1)
 NOW = WallTime(1_790_000_000_000)
 Parts = tuple[list[Change], list[Append]]
 
@@ -103,7 +102,7 @@ def submitted(name: TaskId) -> Parts:
     spec = TaskSpec(title="Fix the flaky test of the parser", prompt="p" * 500, needs=("python",))
     body = TaskBody(id=name, submitter=ADA, created_at=NOW, cause=name, spec=spec)
     hold = Hold(task=name, attempt=1, key="slot:bob")
-    key = request_key(ADA, name[::-1])
+    key = request_key(ADA, name)  # clients make keys that sort by time, too
     reply = msgspec.Raw(b'{"type":"submitted","tasks":["%s"]}' % name.encode())
     record = RequestRecord(key=key, payload="0" * 64, reply=reply, expires_at=NOW)
     changes: list[Change] = [
@@ -128,7 +127,7 @@ def finished(name: TaskId) -> Parts:
     result = Result(status=ResultStatus.DONE, summary="s" * 200, commit="c" * 40)
     kept = KeptResult(
         task=name,
-        fence=Fence(1_790_000_000, 1),
+        fence=FENCE,
         agent=BOB,
         machine=MACHINE,
         at=NOW,
@@ -137,7 +136,7 @@ def finished(name: TaskId) -> Parts:
     )
     changes: list[Change] = [
         Update(Table.TASK, name, hot(name, TaskState.COMPLETED, 3), expected=2),
-        Insert(Table.RESULT, result_key(name, 1_790_000_000, 1), kept),
+        Insert(Table.RESULT, result_key(name, FENCE, MACHINE), kept),
         Delete(Table.HOLD, hold_key(name, "slot:bob"), expected=1),
     ]
     return changes, [

@@ -5,7 +5,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from agentcom.model import refs
 from agentcom.model.ids import AgentId, Fence, TaskId
+from agentcom.sidecar import landing, workspace
+from agentcom.sidecar.landing import Landed
+from agentcom.sidecar.repositories import Cache, Repositories
+from agentcom.sidecar.trees import Worktree
 
 TASK = TaskId("t1")
 ADA = AgentId("ada")
@@ -87,3 +92,49 @@ class Origin:
 
     def log(self, tip: str = "main") -> list[str]:
         return git(self.path, "log", "--format=%s", tip).splitlines()
+
+
+async def prepare(
+    fleet: Repositories, origin: Origin, fence: Fence = FIRST, **more: object
+) -> Worktree:
+    cache = await fleet.fetch(origin.url)
+    options = {"task": TASK, "base_branch": "main", "agent": ADA} | more
+    return await workspace.prepare(cache, fence=fence, **options)  # type: ignore[arg-type] # test
+
+
+def agent(worktree: Worktree, *args: str) -> str:
+    """Run git as the agent does: in its folder, with its configuration."""
+    return git(worktree.path, *args)
+
+
+class Machine:
+    """One sidecar's view: its own clone cache, one task at a time."""
+
+    def __init__(self, folder: Path, origin: Origin, agent: AgentId) -> None:
+        self.repositories = Repositories(folder)
+        self.origin = origin
+        self.agent = agent
+
+    async def cache(self) -> Cache:
+        return await self.repositories.fetch(self.origin.url)
+
+    async def prepare(self, fence: Fence) -> Worktree:
+        return await workspace.prepare(
+            await self.cache(), task=TASK, base_branch="main", fence=fence, agent=self.agent
+        )
+
+    async def work(self, fence: Fence, files: dict[str, str]) -> str:
+        """Do an attempt's work and push its branch, as far as landing."""
+        worktree = await self.prepare(fence)
+        for name, text in files.items():
+            (worktree.path / name).write_text(text)
+        saved = await workspace.finish(worktree, f"work of {self.agent}")
+        branch = refs.branch_name(agent=self.agent, task=TASK, title="x", fence=fence)
+        await workspace.push_branch(worktree, branch, saved.commit)
+        return saved.commit
+
+    async def land(self, fence: Fence, commit: str, verify: landing.Verify | None = None) -> Landed:
+        cache = self.repositories.cache(self.origin.url)
+        return await landing.land(
+            cache, task=TASK, fence=fence, commit=commit, base_branch="main", verify=verify
+        )

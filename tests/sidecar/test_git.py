@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,12 @@ def alias(folder: Path, script: str) -> dict[str, str]:
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - another process makes it true
+            await asyncio.sleep(0.01)
 
 
 def gone(pid: int) -> bool:
@@ -65,9 +72,7 @@ async def test_a_time_out_kills_the_whole_tree(tmp_path: Path) -> None:
         await git.run(("x",), tmp_path, env=env, timeout_s=0.5)
 
     pid = int((tmp_path / "pid").read_text())
-    async with asyncio.timeout(5):
-        while not gone(pid):
-            await asyncio.sleep(0.01)
+    await until(lambda: gone(pid))
 
 
 async def test_a_cancelled_command_is_killed(tmp_path: Path) -> None:
@@ -75,15 +80,13 @@ async def test_a_cancelled_command_is_killed(tmp_path: Path) -> None:
         tmp_path, f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; sleep 600"
     )
     running = asyncio.create_task(git.run(("x",), tmp_path, env=env))
-    async with asyncio.timeout(5):
-        while not (tmp_path / "pid").exists():
-            await asyncio.sleep(0.01)
+    await until((tmp_path / "pid").exists)
 
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
 
-    assert gone(int((tmp_path / "pid").read_text()))
+    await until(lambda: gone(int((tmp_path / "pid").read_text())))
 
 
 async def test_a_helper_that_stays_behind_does_not_hold_us(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
+import msgspec
 import pytest
 
-from agentcom.model.batch import Batch, Delete, Update
+from agentcom.model.batch import Batch, Delete, Table, Update
 from agentcom.store import codec
 from agentcom.store.memory import MemoryStore
-from agentcom.testing import store_suite
+from agentcom.testing import store_rows
 from agentcom.testing.store_suite import Make, StoreSuite
 
 
@@ -15,11 +16,11 @@ class TestMemoryStore(StoreSuite):
 
 def test_a_batch_comes_back_from_its_canonical_bytes() -> None:
     changes = (
-        *store_suite.new_task("t1"),
-        Update(store_suite.Table.TASK, "t1", store_suite.task("t1", version=2), expected=1),
-        Delete(store_suite.Table.TASK, "t1", expected=2),
+        *store_rows.new_task("t1"),
+        Update(Table.TASK, "t1", store_rows.task("t1", version=2), expected=1),
+        Delete(Table.TASK, "t1", expected=2),
     )
-    batch = store_suite.batch("b1", *changes, appends=["t1"], term=3)
+    batch = store_rows.batch("b1", *changes, appends=["t1"], term=3)
 
     data = codec.encode_batch(batch)
 
@@ -28,9 +29,9 @@ def test_a_batch_comes_back_from_its_canonical_bytes() -> None:
 
 
 def test_an_incomplete_batch_is_refused() -> None:
-    data = codec.encode_batch(store_suite.batch("b1", *store_suite.new_task("t1")))
+    data = codec.encode_batch(store_rows.batch("b1", *store_rows.new_task("t1")))
 
-    with pytest.raises(codec.msgspec.DecodeError):
+    with pytest.raises(msgspec.DecodeError):
         codec.decode_batch(data.replace(b'"insert"', b'"update"'))
 
     assert isinstance(codec.decode_batch(data), Batch)

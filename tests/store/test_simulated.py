@@ -8,7 +8,8 @@ from agentcom.model.ids import DEFAULT_POOL, BatchId
 from agentcom.store.base import Committed, Conflict, Full, TermLost
 from agentcom.store.failures import CommitUnknown, StoreFailed
 from agentcom.testing.simstore import Fault, ScriptedFaults, SeededFaults, SimulatedStore
-from agentcom.testing.store_suite import Make, StoreSuite, batch, committed, new_task, one, task
+from agentcom.testing.store_rows import batch, committed, new_task, one, task
+from agentcom.testing.store_suite import Make, StoreSuite
 
 
 class TestSimulatedStore(StoreSuite):
@@ -111,7 +112,7 @@ async def test_slow_commits_keep_their_order() -> None:
         store.commit(batch("b1", appends=["t1"])), store.commit(batch("b2", appends=["t1"]))
     )
 
-    assert verdicts == [Committed(1), Committed(2)]
+    assert list(verdicts) == [Committed(1), Committed(2)]
 
 
 def test_seeded_faults_repeat() -> None:

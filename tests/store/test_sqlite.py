@@ -14,16 +14,8 @@ from agentcom.store.base import Committed, Full
 from agentcom.store.schema import COLUMNS
 from agentcom.store.sqlite import SMALL, SqliteOptions, SqliteStore
 from agentcom.store.sqlite_open import Migration
-from agentcom.testing.store_suite import (
-    DurableStoreSuite,
-    Make,
-    batch,
-    body,
-    committed,
-    new_task,
-    one,
-    task,
-)
+from agentcom.testing.store_rows import batch, body, committed, new_task, one, task
+from agentcom.testing.store_suite import DurableStoreSuite, Make
 
 FULL_AT_BYTES = 400 * 4_096
 RESERVE_BYTES = 64 * 4_096
@@ -69,7 +61,7 @@ async def test_the_columns_of_the_schema_are_in_the_database(path: Path) -> None
 async def test_every_page_has_a_checksum(path: Path) -> None:
     await _made(path)
 
-    assert path.read_bytes()[20] == 8
+    assert _reserved(path) == 8
 
 
 async def test_the_log_has_its_size_from_the_start(path: Path) -> None:
@@ -223,7 +215,7 @@ async def test_a_snapshot_opens_as_a_store(path: Path, tmp_path: Path) -> None:
 
     assert found == task("t1")
     assert list(problems) == []
-    assert target.read_bytes()[20] == 8
+    assert _reserved(target) == 8
 
 
 @pytest.mark.parametrize("version", ["3.40.1", "3.51.2", "3.52.0", "3.50.6"])
@@ -247,6 +239,10 @@ def test_a_network_file_system_is_recognised(tmp_path: Path) -> None:
 
     mounts.write_text(f"36 35 {number} / /mnt rw,noatime shared:1 - ext4 /dev/a rw\n")
     assert sqlite_disk.network_file_system(tmp_path, mounts) is None
+
+
+def _reserved(path: Path) -> int:
+    return path.read_bytes()[20]
 
 
 async def _made(path: Path) -> None:

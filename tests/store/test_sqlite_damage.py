@@ -1,5 +1,6 @@
 import asyncio
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from agentcom.store import sqlite_open
 from agentcom.store.base import Query
 from agentcom.store.failures import StoreFailed
 from agentcom.store.sqlite import SMALL, SqliteOptions, SqliteStore
-from agentcom.testing.store_suite import batch, body, committed, new_task, one, task
+from agentcom.testing.store_rows import batch, body, committed, new_task, one, task
 
 KILLS = 10
 PAGE = 4_096
@@ -26,7 +27,7 @@ CHILD = """
 import asyncio, sys
 from pathlib import Path
 from agentcom.store.sqlite import SqliteOptions, SqliteStore
-from agentcom.testing.store_suite import batch, new_task
+from agentcom.testing.store_rows import batch, new_task
 
 async def main(path, start):
     options = SqliteOptions(wal_bytes=1 << 20, ballast_bytes=0, checkpoint_pages=32)
@@ -60,7 +61,7 @@ async def path(tmp_path: Path) -> Path:
 
 
 async def test_a_file_cut_short_is_refused(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
+    _halve(path)
 
     await _refused(path, "damaged.*restore")
 
@@ -79,7 +80,7 @@ async def test_a_zeroed_page_is_refused(path: Path, page: int) -> None:
 
 
 async def test_flipped_payload_bytes_are_refused(path: Path) -> None:
-    _overwrite(path, path.read_bytes().rindex(MARK) + len(MARK) + PAGE, b"YYYYYYYY")
+    _overwrite(path, _places(path)[-1] + len(MARK) + PAGE, b"YYYYYYYY")
 
     await _refused(path, "damaged.*restore")
 
@@ -88,16 +89,14 @@ async def test_flipped_bytes_are_found_when_they_are_read(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_open, "CHECK_PAGES_MAX", 0)  # as for a large file
-    place = path.read_bytes().index(MARK)
-    _overwrite(path, place, b"YYYYYYYY")
+    _overwrite(path, _places(path)[0], b"YYYYYYYY")
     store = SqliteStore(path, options=SMALL)
     await store.open()
 
     with pytest.raises(StoreFailed):
         await store.query(Query(table=Table.BODY, limit=100))
     with pytest.raises(StoreFailed):
-        for number in range(32):
-            await one(store, Table.BODY, f"t{number}")
+        await store.get([(Table.BODY, f"t{number}") for number in range(32)])
     with pytest.raises(apsw.IOError):
         await store.snapshot(str(path.with_name("copy.db")))
     assert [problem.what.split(":")[0] for problem in await store.verify()] == [
@@ -116,7 +115,7 @@ async def test_a_deleted_log_is_noticed(path: Path, tmp_path: Path) -> None:
 async def test_a_log_cut_short_is_noticed(path: Path, tmp_path: Path) -> None:
     copy = await _crashed_copy(path, tmp_path)
     log = copy.with_name("store.db-wal")
-    os.truncate(log, log.stat().st_size // 2)
+    _halve(log)
 
     await _refused(copy, "rolled back")
 
@@ -150,7 +149,7 @@ async def test_a_database_copied_alone_under_a_running_hub_is_noticed(
 
 
 async def test_a_deleted_database_is_noticed(path: Path) -> None:
-    path.unlink()
+    await asyncio.to_thread(path.unlink)
 
     await _refused(path, "rolled back")
 
@@ -275,6 +274,14 @@ async def _refused(path: Path, match: str) -> None:
     store = SqliteStore(path, options=SMALL)
     with pytest.raises(StoreRefused, match=match):
         await store.open()
+
+
+def _halve(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _places(path: Path) -> list[int]:
+    return [found.start() for found in re.finditer(MARK, path.read_bytes())]
 
 
 def _overwrite(path: Path, offset: int, data: bytes) -> None:

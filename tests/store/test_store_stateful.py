@@ -19,7 +19,7 @@ from agentcom.store.failures import CommitUnknown, StoreFailed
 from agentcom.store.memory import MemoryStore
 from agentcom.store.sqlite import SMALL, SqliteStore
 from agentcom.testing.simstore import Fault, SeededFaults, SimulatedStore
-from agentcom.testing.store_suite import batch, task
+from agentcom.testing.store_rows import batch, task
 
 T = TypeVar("T")
 NAMES = st.sampled_from(["t1", "t2", "t3", "t4"])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
-ON_EVERY_LOOP = ("test_port", "test_port_stop", "test_socket")
+ON_EVERY_LOOP = ("test_port", "test_port_limits", "test_port_stop", "test_socket")
 
 
 def pytest_asyncio_loop_factories(

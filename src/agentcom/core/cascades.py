@@ -71,6 +71,6 @@ def _settle_edge(
 
 def _defer(turn: Turn, todo: Todo) -> None:
     view = turn.view
+    todo = turn.insert(Table.TODO, todo.task, todo)
     view.put(view.todos, todo.task, todo)
-    turn.write(Table.TODO, todo.task, todo, old=None)
     turn.again(TodoDue(todo.task, todo.kind))

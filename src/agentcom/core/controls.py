@@ -11,7 +11,7 @@ from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
 from agentcom.model.agent import Machine
-from agentcom.model.batch import Table, edge_key, result_key
+from agentcom.model.batch import Table, result_key
 from agentcom.model.errors import IllegalTransition, NameTaken, NotAllowed, NotFound
 from agentcom.model.event import EventKind
 from agentcom.model.identity import Role
@@ -148,19 +148,21 @@ def _reopen(turn: Turn, fact: Fact, task: Task, event: moves.Reopened) -> Task:
         if task.unique_key in view.unique:
             raise NotAllowed(f"task {view.unique[task.unique_key]} has its unique key now")
         view.put(view.unique, task.unique_key, task.id)
-    body = fact.found.get((Table.BODY, task.id))
-    edges = list(view.edges.get(task.id, {}).values())
-    if isinstance(body, TaskBody) and task.id not in view.edges:
-        edges = [intake.edge_to(turn, fact, task.id, on) for on in body.spec.depends_on]
-        for edge in edges:
-            turn.write(Table.EDGE, edge_key(edge.task, edge.on), edge, old=None)
-            if not edge.met:
-                view.put(view.dependants.setdefault(edge.on, {}), task.id, None)
-        if edges:
-            view.put(view.edges, task.id, {edge.on: edge for edge in edges})
-    if event.commit is None and not all(edge.met for edge in edges):
+    if event.commit is None and not _dependencies_met(turn, fact, task):
         event = moves.Reopened(blocked=True)
     return turn.move(task, event, EventKind.REOPENED)
+
+
+def _dependencies_met(turn: Turn, fact: Fact, task: Task) -> bool:
+    """Take up the edges of a reopened task again; return whether nothing is left to wait for."""
+    view = turn.view
+    body = fact.found.get((Table.BODY, task.id))
+    if isinstance(body, TaskBody) and task.id not in view.edges:
+        depends = body.spec.depends_on
+        edges = [intake.learn_edge(turn, intake.edge_to(turn, fact, task.id, on)) for on in depends]
+        if edges:
+            view.put(view.edges, task.id, {edge.on: edge for edge in edges})
+    return all(edge.met for edge in view.edges.get(task.id, {}).values())
 
 
 def _pause(turn: Turn, body: facts.PauseAgent) -> Done:

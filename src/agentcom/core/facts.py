@@ -210,7 +210,7 @@ Body = (
     | TodoDue
 )
 
-Found = Mapping[tuple[Table, str], Row]
+Found = Mapping[tuple[Table, str], Row | None]
 
 NOTHING_FOUND: Final[Found] = {}
 HUB: Final = Identity(role=Role.ADMIN, user=UserId("hub"), credential="hub")

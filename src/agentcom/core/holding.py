@@ -79,9 +79,9 @@ def _grant_landing(ledger: Ledger, task: Task, key: str) -> None:
 def take_hold(ledger: Ledger, hold: Hold) -> None:
     """Give an attempt what it takes."""
     view = ledger.view
+    hold = ledger.insert(Table.HOLD, hold_key(hold.task, hold.key), hold)
     mine = view.holds.get(hold.task, {})
     view.put(view.holds, hold.task, {**mine, hold.key: hold})
-    ledger.write(Table.HOLD, hold_key(hold.task, hold.key), hold, old=None)
 
 
 def drop_hold(ledger: Ledger, task: TaskId, key: str) -> None:

@@ -102,11 +102,7 @@ def _create(
         if spec.unique_key in view.unique:
             raise Conflict(f"task {view.unique[spec.unique_key]} has this unique key and is live")
         view.put(view.unique, spec.unique_key, task_id)
-    edges = _edges(turn, fact, task_id, spec, names)
-    for edge in edges:
-        turn.write(Table.EDGE, edge_key(edge.task, edge.on), edge, old=None)
-        if not edge.met:
-            view.put(view.dependants.setdefault(edge.on, {}), task_id, None)
+    edges = [learn_edge(turn, edge) for edge in _edges(turn, fact, task_id, spec, names)]
     if edges:
         view.put(view.edges, task_id, {edge.on: edge for edge in edges})
         depends = tuple(Dependency(edge.on, edge.condition) for edge in edges)
@@ -158,6 +154,13 @@ def _edges(
         else:
             edges[on] = edge_to(turn, fact, task_id, known)
     return list(edges.values())
+
+
+def learn_edge(turn: Turn, edge: Edge) -> Edge:
+    """Store an edge; an unmet one waits for its dependency to end."""
+    if not edge.met:
+        turn.view.put(turn.view.dependants.setdefault(edge.on, {}), edge.task, None)
+    return turn.insert(Table.EDGE, edge_key(edge.task, edge.on), edge)
 
 
 def edge_to(turn: Turn, fact: Fact, task_id: TaskId, dependency: Dependency) -> Edge:

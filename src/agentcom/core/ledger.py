@@ -1,6 +1,8 @@
 """What one turn leaves behind: rows to write, records to append, effects to carry out."""
 
-from typing import Final
+from typing import Final, TypeVar
+
+import msgspec
 
 from agentcom.core.effects import Continue, Effect
 from agentcom.core.facts import Body, Fact, WaitEnded
@@ -8,6 +10,7 @@ from agentcom.core.view import PoolView
 from agentcom.model.batch import Append, Batch, Change, Delete, Insert, Row, Table, Update
 from agentcom.model.ids import AgentId, BatchId, IdSource, Now, Rng, TaskId
 
+R = TypeVar("R", bound=Row)
 Mark = tuple[tuple[int, int], int, int]
 _NO_FACT: Final = Fact(body=WaitEnded(TaskId("")))
 
@@ -45,6 +48,14 @@ class Ledger:
         known = self._writes.get(place)
         base = old if known is None else known[0]
         self.view.put(self._writes, place, (base, row))
+
+    def insert(self, table: Table, key: str, row: R) -> R:
+        """Write a new row and return it; one that was deleted in this turn goes on from there."""
+        known = self._writes.get((table, key))
+        if known is not None and known[0] is not None:
+            row = msgspec.structs.replace(row, version=known[0] + 1)
+        self.write(table, key, row, old=None)
+        return row
 
     def ready(self, agent: AgentId) -> None:
         """Look again whether an agent can take work, at the end of this fact."""

@@ -77,7 +77,7 @@ def _unknown(orders: Orders, machine: MachineId, task: Task | None, item: Held) 
     if task is not None and item.fence > task.fence:
         _append(orders.beyond, item)
     elif task is not None and task.fence == item.fence and task.machine == machine:
-        if task.state is TaskState.QUEUED:
+        if task.state is TaskState.QUEUED and task.lost:
             _append(orders.resume, (task, item))
         elif item.stage is not HeldStage.FINISHED:
             _append(orders.stop, (item.task, item.fence, None))

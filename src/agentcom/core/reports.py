@@ -68,9 +68,8 @@ def progressed(turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpoin
 def _accepted(turn: Turn, task: Task) -> None:
     if task.state is not TaskState.ASSIGNED:
         return  # a repeat
-    if task.landing_only and task.commit and task.land_key:
-        begun = moves.LandingBegun(task.commit, task.branch, task.base_commit, task.land_key)
-        turn.move(task, begun, EventKind.LANDING)
+    if task.landing_only:
+        _land_again(turn, task)
         return
     turn.move(task, moves.Advanced(Phase.PREPARING), EventKind.ACCEPTED)
 
@@ -79,7 +78,7 @@ def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) 
     """Take the report that ends an attempt (or its landing), or keep it as stale."""
     machine = _machine(fact)
     task = turn.view.tasks.get(body.task)
-    if task is not None and _may_return(task, machine, body) and isinstance(body, Finished):
+    if task is not None and _may_return(task, machine, body.fence) and isinstance(body, Finished):
         task = resume(turn, task, Phase.VERIFYING)
     if task is None or not _holds(task, machine, body.fence):
         _too_late(turn, fact, machine, body)
@@ -103,13 +102,22 @@ def resume(turn: Turn, task: Task, phase: Phase) -> Task:
     assert task.agent is not None
     assert task.machine is not None
     deadline = WallTime(turn.now.wall + task.deadline_ms)
-    if task.landing_only:
-        phase = Phase.VERIFYING
     event = moves.Resumed(task.agent, task.machine, phase, deadline)
-    return turn.move(task, event, EventKind.RESUMED)
+    after = turn.move(task, event, EventKind.RESUMED)
+    return _land_again(turn, after) if task.landing_only else after
+
+
+def _land_again(turn: Turn, task: Task) -> Task:
+    """Queue work that is verified already for its base."""
+    assert task.commit is not None
+    assert task.land_key is not None
+    begun = moves.LandingBegun(task.commit, task.branch, task.base_commit, task.land_key)
+    return turn.move(task, begun, EventKind.LANDING)
 
 
 def _finished(turn: Turn, task: Task, result: Result) -> None:
+    if task.phase is Phase.LANDING:
+        return  # a repeat: the result is stored, and its landing has begun
     if task.stop_reason is not None:
         reason = f"the attempt was asked to stop: {task.stop_reason.value}"
         keep(turn, task.machine, task.id, task.fence, result, refused=reason)
@@ -263,11 +271,9 @@ def _holds(task: Task, machine: MachineId, fence: Fence) -> bool:
     return task.state.held and task.fence == fence and task.machine == machine
 
 
-def _may_return(
-    task: Task, machine: MachineId, body: Finished | Stopped | Declined | Landed
-) -> bool:
-    queued = task.state is TaskState.QUEUED and task.attempt > 0
-    return queued and task.fence == body.fence and task.machine == machine
+def _may_return(task: Task, machine: MachineId, fence: Fence) -> bool:
+    queued = task.state is TaskState.QUEUED and task.lost
+    return queued and task.fence == fence and task.machine == machine
 
 
 def _machine(fact: Fact) -> MachineId:

@@ -86,7 +86,9 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
         case Matched(agent=agent, machine=machine, fence=fence, deadline_at=at):
             held = {"agent": agent, "machine": machine, "deadline_at": at}
             numbers = {"incarnation": fence.incarnation, "attempt": fence.attempt}
-            return _changed(task, now, state=_A, phase=Phase.PREPARING, **held, **numbers)
+            return _changed(
+                task, now, state=_A, phase=Phase.PREPARING, lost=False, **held, **numbers
+            )
         case Advanced(phase=phase):
             return _changed(task, now, state=_R, phase=phase)
         case Saved(commit=commit, session=session):
@@ -98,7 +100,8 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
             return _changed(task, now, stop_reason=task.stop_reason or reason)
         case Resumed(phase=phase, deadline_at=at):
             lost = max(0, task.leases_lost - 1)
-            return _changed(task, now, state=_R, phase=phase, deadline_at=at, leases_lost=lost)
+            back = {"deadline_at": at, "leases_lost": lost, "lost": False}
+            return _changed(task, now, state=_R, phase=phase, **back)
         case Released(until=until):
             wait = Wait.START_TIME if until is not None else None
             return _changed(task, now, state=_W if wait else _Q, wait=wait, until=until)
@@ -159,7 +162,7 @@ def _lost(task: Task, now: WallTime) -> Task:
     if lost >= LEASES_LOST_MAX:
         failure, reason = FailureClass.LEASE_LOST, "its machine vanished too often"
         return _ended(task, now, state=_FAIL, leases_lost=lost, failure=failure, reason=reason)
-    return _ended(task, now, state=_Q, leases_lost=lost, landing_only=landing)
+    return _ended(task, now, state=_Q, lost=True, leases_lost=lost, landing_only=landing)
 
 
 def _stopped(task: Task, event: Stopped, now: WallTime) -> Task:
@@ -210,6 +213,7 @@ def _ended(task: Task, now: WallTime, **fields: Any) -> Task:
     The holder stays named: its fence is the newest until another is issued, so it may come back.
     """
     cleared: dict[str, Any] = {
+        "lost": False,
         "wait": None,
         "until": None,
         "phase": None,

@@ -21,7 +21,8 @@ from agentcom.model.errors import AgentComError, RateLimited, StorageFull, Unava
 from agentcom.model.ids import IdSource, Now, PoolId, Rng, TaskId
 from agentcom.model.replies import Reply
 from agentcom.model.task import TaskBody
-from agentcom.store.base import Committed, CommitUnknown, Full, Store, TermLost
+from agentcom.store.base import Committed, Full, Store, TermLost
+from agentcom.store.failures import CommitUnknown
 
 replace: Final = msgspec.structs.replace
 _BUSY_RETRY_MS: Final = 250  # a full inbox is worked off in less

@@ -147,6 +147,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     failures: int = 0
     failures_max: int = limits.FAILURES_MAX
     leases_lost: int = 0
+    lost: bool = False
+    """True while the newest holder may still come back: it fell silent, it gave no verdict."""
     failure: FailureClass | None = None
     reason: str | None = None
     checkpoint: str | None = None

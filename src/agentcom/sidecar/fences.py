@@ -69,10 +69,11 @@ async def claim(
             return mine
         try:
             await repositories.push(cache, Move(ref=ref, new=mine, old=old))
-        except git.PushRejected:
-            if last == CLAIM_ATTEMPTS_MAX - 1:
+        except git.PushRejected as rejected:
+            now = await _claimable(cache, task, fence, mine, base_branch)
+            if last == CLAIM_ATTEMPTS_MAX - 1 or (now == old and not rejected.raced):
                 raise
-            old = await _claimable(cache, task, fence, mine, base_branch)
+            old = now
         else:
             return mine
     raise AssertionError("the loop returns or raises")

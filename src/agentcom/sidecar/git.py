@@ -42,6 +42,8 @@ _CONFIG: Final = (
     "core.untrackedCache=false",
     "core.quotePath=false",
     "core.autocrlf=false",
+    "core.protectHFS=true",
+    "core.protectNTFS=true",
     "core.pager=cat",
     "commit.gpgSign=false",
     "tag.gpgSign=false",
@@ -80,6 +82,7 @@ _ENVIRONMENT: Final = {
 }
 _KEPT: Final = ("GIT_SSH", "GIT_SSL_", "GIT_ASKPASS", "GIT_PROXY_")
 _DROPPED: Final = ("GIT_", "AGENTCOM_")
+_RACE: Final = re.compile(r"stale info|lock ref|failed to (?:lock|update)|incorrect old value")
 _CREDENTIALS: Final = re.compile(r"(\w+://)[^/@\s]+@")
 
 
@@ -104,6 +107,11 @@ class PushRejected(GitFailed):
     code = "push_rejected"
     status = 409
     retryable = False
+
+    @property
+    def raced(self) -> bool:
+        """Whether somebody else's push made this one fail, so that another try can help."""
+        return _RACE.search(self.detail) is not None
 
 
 class MergeConflict(errors.Conflict):

@@ -4,7 +4,6 @@ One atomic push moves the base branch and the task's fence, each only if origin 
 saw. Whoever was overtaken loses that push; whoever repeats a landing finds it done.
 """
 
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -35,8 +34,6 @@ _TEST_NAMES: Final = (
     "*Spec.*",
     "conftest.py",
 )
-
-_RACE: Final = re.compile(r"stale info|lock ref|failed to (?:lock|update)|incorrect old value")
 
 Verify = Callable[[Path], Awaitable[bool]]
 """Checks a clean checkout; true if the commit may land."""
@@ -80,13 +77,13 @@ async def land(  # noqa: D417 - the rest says itself
     """
     await repositories.ensure(cache, [commit])
     lost: git.GitFailed | None = None
-    before: Seen | None = None
+    before, raced = None, False
     for tries in range(LAND_ATTEMPTS_MAX + 1):
         seen = await fences.look(cache, task, base_branch)
         done = await _done(cache, seen, fence, commit)
         if done is not None:
             return done
-        if lost is not None and (tries == LAND_ATTEMPTS_MAX or not _race(lost, before, seen)):
+        if lost is not None and (tries == LAND_ATTEMPTS_MAX or not (raced or before != seen)):
             raise lost
         candidate = await _onto(cache, seen.base, commit)
         rebased = candidate != commit
@@ -97,6 +94,7 @@ async def land(  # noqa: D417 - the rest says itself
         except git.GitFailed as failure:
             # It may have arrived all the same: look again before anything else.
             lost, before = failure, seen
+            raced = isinstance(failure, git.PushRejected) and failure.raced
         else:
             return Landed(commit=candidate, base_before=seen.base, rebased=rebased)
     raise AssertionError("the loop returns or raises")
@@ -210,8 +208,3 @@ async def _push(cache: Cache, task: TaskId, base_branch: str, seen: Seen, commit
         Move(ref=f"refs/heads/{base_branch}", new=commit, old=seen.base),
         Move(ref=refs.fence_ref(task), new=commit, old=seen.commit),
     )
-
-
-def _race(lost: git.GitFailed, before: Seen | None, now: Seen) -> bool:
-    """Tell whether somebody else's push made ours fail, so that another try can help."""
-    return before != now or _RACE.search(lost.detail) is not None

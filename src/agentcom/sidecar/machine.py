@@ -248,7 +248,7 @@ class _Turn(AttemptTurn):
             self.send(frames.StoppedFrame(task=frame.task, fence=frame.fence))
         elif attempt.stage in (Stage.STOPPED, Stage.LANDED):
             self.report(attempt)
-        else:
+        elif attempt.stage is not Stage.STOPPING:  # each heartbeat repeats the wish
             self.stop(attempt, frame)
 
     def _granted(self, key: Key) -> None:
@@ -273,7 +273,7 @@ class _Turn(AttemptTurn):
         result = attempt.record.result
         if attempt.stage is Stage.FINISHED and frame.applied and result and lands(result):
             self.move(attempt, Move.OFFER)
-            self.keep(attempt)
+            self.keep(attempt, acked=True)
             self.land(attempt)
             return
         self.move(attempt, Move.FORGET)

@@ -298,6 +298,7 @@ def _report_of(attempt: Attempt) -> frames.FromMachine:
         assert record.landing is not None
         return frames.LandedFrame(task=task, fence=fence, landing=record.landing)
     if attempt.stage is Stage.STOPPED:
-        return frames.StoppedFrame(task=task, fence=fence, result=record.result)
+        result = None if record.acked else record.result
+        return frames.StoppedFrame(task=task, fence=fence, result=result)
     assert record.result is not None
     return frames.Finish(task=task, fence=fence, result=record.result)

@@ -53,6 +53,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stage: Stage
     result: Result | None = None
     landing: Landing | None = None
+    acked: bool = False
+    """The hub has the result; it is not sent a second time."""
     version: int = 1
 
     @property

@@ -36,10 +36,6 @@ class Full(msgspec.Struct, frozen=True):
     """There is no room; nothing was written, and reading goes on."""
 
 
-class CommitUnknown(Exception):
-    """Contact was lost while a batch was on its way: it may be written, or not."""
-
-
 Verdict = Committed | TermLost | Conflict | Full
 
 

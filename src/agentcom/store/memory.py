@@ -12,6 +12,7 @@ from agentcom.model.agent import Agent, Machine
 from agentcom.model.batch import Batch, Change, Delete, Insert, Row, Table
 from agentcom.model.identity import RequestRecord
 from agentcom.model.ids import BatchId, PoolId, WallTime
+from agentcom.model.snapshot import Snapshot
 from agentcom.model.task import Edge, Hold, Task
 from agentcom.model.todo import Todo
 from agentcom.store import codec, invariants, rules
@@ -22,7 +23,6 @@ from agentcom.store.base import (
     Page,
     Problem,
     Query,
-    Snapshot,
     TermLost,
     Verdict,
 )

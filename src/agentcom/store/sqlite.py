@@ -19,8 +19,9 @@ import msgspec
 from agentcom.model.batch import Batch, Row, Table
 from agentcom.model.errors import StoreRefused
 from agentcom.model.ids import BatchId, PoolId, WallTime
+from agentcom.model.snapshot import Snapshot
 from agentcom.store import codec, invariants, rules, sqlite_open, sqlite_rows
-from agentcom.store.base import LogRecord, Page, Problem, Query, Snapshot, Verdict
+from agentcom.store.base import LogRecord, Page, Problem, Query, Verdict
 from agentcom.store.failures import StoreFailed
 from agentcom.store.sqlite_disk import Disk, LastCommit
 from agentcom.store.sqlite_open import Migration
@@ -279,4 +280,8 @@ def _verify(db: apsw.Connection) -> list[Problem]:
                 found.append(Problem(f"{table} {key} disagrees with its column", invariants.FIX))
             yield key, row
 
+    found += [
+        Problem(f"task {key} is live, or listed as live, alone", invariants.FIX)
+        for key in sqlite_rows.live_is_wrong(db)
+    ]
     return [*invariants.problems(rows), *found]

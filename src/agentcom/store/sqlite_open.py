@@ -199,9 +199,9 @@ def _check_sound(db: apsw.Connection, path: Path) -> None:
         raise damaged(path, "it is cut short")
     if pages > CHECK_PAGES_MAX:
         return
-    found = db.execute("PRAGMA quick_check(1)").fetchall()
-    if found != [("ok",)]:
-        raise damaged(path, found[0][0].splitlines()[-1])
+    found = str(db.execute("PRAGMA quick_check(1)").get)
+    if found != "ok":
+        raise damaged(path, found.splitlines()[-1])
 
 
 def _copy_path(path: Path, version: int) -> Path:

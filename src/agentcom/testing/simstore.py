@@ -12,6 +12,7 @@ from typing import Final, Protocol, assert_never
 
 from agentcom.model.batch import Batch, Row, Table
 from agentcom.model.ids import BatchId, PoolId, Rng, WallTime
+from agentcom.model.snapshot import Snapshot
 from agentcom.store.base import (
     Conflict,
     Full,
@@ -19,7 +20,6 @@ from agentcom.store.base import (
     Page,
     Problem,
     Query,
-    Snapshot,
     TermLost,
     Verdict,
 )
@@ -152,21 +152,26 @@ class SimulatedStore:
             case Fault.FULL:
                 return Full()
             case Fault.TERM_LOST:
-                if batch.term is None:  # no pool's rows: there is no term to lose
-                    return await inner.commit(batch)
-                await inner.acquire(batch.pool, "another hub")
-                return TermLost()
+                return await self._lose_term(batch)
             case Fault.UNKNOWN_APPLIED | Fault.UNKNOWN_LOST:
-                if fault is Fault.UNKNOWN_APPLIED:
-                    await inner.commit(batch)
+                await self._apply_if(fault is Fault.UNKNOWN_APPLIED, batch)
                 raise CommitUnknown(batch.id)
             case Fault.CRASH_APPLIED | Fault.CRASH_LOST:
-                if fault is Fault.CRASH_APPLIED:
-                    await inner.commit(batch)
+                await self._apply_if(fault is Fault.CRASH_APPLIED, batch)
                 self.crash()
                 raise StoreFailed("the process stopped while it committed")
             case _:
                 assert_never(fault)
+
+    async def _apply_if(self, applied: bool, batch: Batch) -> None:
+        if applied:
+            await self.inner.commit(batch)
+
+    async def _lose_term(self, batch: Batch) -> Verdict:
+        if batch.term is None:  # no pool's rows: there is no term to lose
+            return await self.inner.commit(batch)
+        await self.inner.acquire(batch.pool, "another hub")
+        return TermLost()
 
     async def _commit_slowly(self, batch: Batch) -> Verdict:
         life = self._life

@@ -9,31 +9,25 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Final
 
-import msgspec
 import pytest
 
 from agentcom.model.agent import Agent, Machine
 from agentcom.model.batch import (
-    Append,
-    Batch,
     Change,
     Delete,
     Insert,
-    Row,
     Table,
     Update,
     edge_key,
     hold_key,
 )
 from agentcom.model.errors import InvalidInput
-from agentcom.model.event import EventKind, TaskEvent, task_log
-from agentcom.model.identity import RequestRecord
 from agentcom.model.ids import (
     DEFAULT_POOL,
-    DEFAULT_PROJECT,
     AgentId,
     BatchId,
     MachineId,
@@ -42,76 +36,19 @@ from agentcom.model.ids import (
     UserId,
     WallTime,
 )
-from agentcom.model.task import Edge, Hold, Task, TaskBody, TaskSpec, TaskState
+from agentcom.model.task import Edge, Hold, TaskState
 from agentcom.model.todo import Todo, TodoKind
-from agentcom.store.base import Committed, Conflict, Query, Store, TermLost
+from agentcom.store.base import Committed, Conflict, Store, TermLost
+from agentcom.testing.store_listings import ListingSuite
+from agentcom.testing.store_rows import batch, body, committed, new_task, one, request, task
 
 Make = Callable[[], Store]
 
-
-def task(name: str, state: TaskState = TaskState.QUEUED, *, version: int = 1) -> Task:
-    """Return a task's row."""
-    return Task(
-        id=TaskId(name),
-        project=DEFAULT_PROJECT,
-        submitter=UserId("ada"),
-        title=name,
-        state=state,
-        changed_at=WallTime(1),
-        version=version,
-    )
+IN_FLIGHT: Final = 200
+MANY: Final = 10_000
 
 
-def body(name: str, prompt: str = "") -> TaskBody:
-    """Return the specification of a task."""
-    spec = TaskSpec(title=name, prompt=prompt)
-    return TaskBody(
-        id=TaskId(name), submitter=UserId("ada"), created_at=WallTime(1), cause="", spec=spec
-    )
-
-
-def event(name: str, kind: EventKind = EventKind.SUBMITTED) -> TaskEvent:
-    """Return a record of a task's feed."""
-    return TaskEvent(kind=kind, task=TaskId(name), state=TaskState.QUEUED, at=WallTime(1))
-
-
-def request(key: str, expires_at: int) -> RequestRecord:
-    """Return the record of a request."""
-    return RequestRecord(
-        key=key, payload="00", reply=msgspec.Raw(b"{}"), expires_at=WallTime(expires_at)
-    )
-
-
-def new_task(name: str, state: TaskState = TaskState.QUEUED) -> tuple[Change, ...]:
-    """Return what a submit writes."""
-    return Insert(Table.TASK, name, task(name, state)), Insert(Table.BODY, name, body(name))
-
-
-def batch(
-    name: str,
-    *changes: Change,
-    appends: Sequence[str] = (),
-    term: int | None = None,
-    pool: PoolId = DEFAULT_POOL,
-) -> Batch:
-    """Return a batch; `appends` are tasks that something happened to."""
-    records = tuple(Append(task_log(TaskId(each)), event(each)) for each in appends)
-    return Batch(id=BatchId(name), pool=pool, term=term, changes=changes, appends=records)
-
-
-async def committed(store: Store, wanted: Batch) -> int:
-    """Commit, and return the first sequence."""
-    verdict = await store.commit(wanted)
-    assert isinstance(verdict, Committed), verdict
-    return verdict.first
-
-
-async def one(store: Store, table: Table, key: str) -> Row | None:
-    """Return one row."""
-    return (await store.get([(table, key)]))[0]
-
-
-class StoreSuite:
+class StoreSuite(ListingSuite):
     """For every store."""
 
     @pytest.fixture
@@ -254,7 +191,8 @@ class StoreSuite:
         second = await committed(store, batch("b3", appends=["t1"]))
 
         assert second > first
-        assert len(await store.read(None, 0, 10)) == 2
+        seqs = [record.seq for record in await store.read(None, 0, 10)]
+        assert seqs == [first, second]
 
     async def test_the_outcome_of_a_batch_can_be_asked(self, store: Store) -> None:
         await committed(store, batch("b1", appends=["t1"]))
@@ -271,15 +209,15 @@ class StoreSuite:
                 Update(Table.TASK, "t1", task("t1", version=n + 1), expected=n),
                 appends=["t1"],
             )
-            for n in range(1, 201)
+            for n in range(1, IN_FLIGHT + 1)
         ]
 
         verdicts = await asyncio.gather(*(store.commit(step) for step in steps))
 
         firsts = [v.first for v in verdicts if isinstance(v, Committed)]
-        assert len(firsts) == 200
+        assert len(firsts) == IN_FLIGHT
         assert firsts == sorted(set(firsts))
-        assert await one(store, Table.TASK, "t1") == task("t1", version=201)
+        assert await one(store, Table.TASK, "t1") == task("t1", version=IN_FLIGHT + 1)
 
     async def test_a_conflict_does_not_touch_its_neighbours(self, store: Store) -> None:
         steps = [batch(f"b{n}", *new_task("same" if n % 2 else f"t{n}")) for n in range(8)]
@@ -333,64 +271,14 @@ class StoreSuite:
         assert (await store.scan(DEFAULT_POOL)).tasks == [queued]
 
     async def test_ten_thousand_tasks_are_scanned(self, store: Store) -> None:
-        for part in range(10):
+        for part in range(MANY // 1_000):
             changes = [
                 Insert(Table.TASK, name, task(name))
                 for name in (f"t{part}{n:03}" for n in range(1_000))
             ]
             await committed(store, batch(f"b{part}", *changes))
 
-        assert len({each.id for each in (await store.scan(DEFAULT_POOL)).tasks}) == 10_000
-
-    async def test_a_listing_goes_page_by_page_newest_first(self, store: Store) -> None:
-        for name in ("t1", "t2", "t3", "t4", "t5"):
-            await committed(store, batch(f"b{name}", *new_task(name)))
-
-        first = await store.query(Query(table=Table.TASK, limit=2))
-        second = await store.query(Query(table=Table.TASK, limit=2, before=first.next))
-        third = await store.query(Query(table=Table.TASK, limit=2, before=second.next))
-
-        assert [_ids(page.rows) for page in (first, second, third)] == [
-            ["t5", "t4"],
-            ["t3", "t2"],
-            ["t1"],
-        ]
-        assert third.next is None
-
-    async def test_a_full_last_page_has_no_next(self, store: Store) -> None:
-        await committed(store, batch("b1", *new_task("t1"), *new_task("t2")))
-
-        assert (await store.query(Query(table=Table.TASK, limit=2))).next is None
-
-    async def test_a_listing_filters_by_columns(self, store: Store) -> None:
-        states = (TaskState.QUEUED, TaskState.RUNNING, TaskState.FAILED)
-        for number, state in enumerate(states):
-            await committed(store, batch(f"b{number}", *new_task(f"t{number}", state)))
-
-        async def ids(**where: list[str]) -> list[str]:
-            return _ids((await store.query(Query(table=Table.TASK, where=dict(where)))).rows)
-
-        assert await ids(state=["running", "queued"]) == ["t1", "t0"]
-        assert await ids(state=["failed"], submitter=["ada"]) == ["t2"]
-        assert await ids(submitter=["bob"]) == []
-        assert await ids(state=[]) == []
-
-    async def test_a_listing_filters_by_prefix_and_fragment(self, store: Store) -> None:
-        for name in ("ab1", "ab2", "ac1", "a%_", "b"):
-            await committed(store, batch(f"b{name}", *new_task(name)))
-
-        async def ids(prefix: str | None = None, fragment: str | None = None) -> list[str]:
-            asked = Query(table=Table.TASK, prefix=prefix, fragment=fragment)
-            return _ids((await store.query(asked)).rows)
-
-        assert await ids(prefix="ab") == ["ab2", "ab1"]
-        assert await ids(fragment="C1") == ["ac1"]
-        assert await ids(fragment="%_") == ["a%_"]
-        assert await ids(prefix="a", fragment="1") == ["ac1", "ab1"]
-
-    async def test_a_column_that_does_not_exist_is_refused(self, store: Store) -> None:
-        with pytest.raises(InvalidInput):
-            await store.query(Query(table=Table.TASK, where={"title": ["x"]}))
+        assert len({each.id for each in (await store.scan(DEFAULT_POOL)).tasks}) == MANY
 
     async def test_large_rows_and_all_of_unicode_come_back_as_they_were(self, store: Store) -> None:
         text = "\u00e4\u4e16\U0001f600\u0000\u2028'\"\\" * 20_000
@@ -496,7 +384,3 @@ class DurableStoreSuite(StoreSuite):
 
         await store.close()
         await store.close()
-
-
-def _ids(rows: Sequence[Row]) -> list[str]:
-    return [row.id for row in rows if isinstance(row, Task)]

@@ -32,7 +32,7 @@ CLOSE_SUPERSEDED: Final = 4409
 CLOSE_REASON_BYTES_MAX: Final = 123  # RFC 6455 5.5: a control frame carries 125 bytes, 2 of code
 OPCODE_CONTINUATION: Final = 0
 OPCODE_TEXT: Final = 1
-SOCKET_RECEIVE_BYTES: Final = 65_536
+SOCKET_RECEIVE_BYTES: Final = 32_768
 """Kernel receive buffer of an agent's socket. The codec's read buffer doubles up to what one read
 can return and never shrinks, so this bounds what an idle socket keeps after a burst."""
 

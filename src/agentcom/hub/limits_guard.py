@@ -1,0 +1,101 @@
+"""How much one identity may ask for, and how often an address may fail to authenticate.
+
+Reports, heartbeats and answers to cancels are never refused here: for those the doors slow down
+reading instead.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from agentcom.model.errors import RateLimited
+from agentcom.model.identity import Identity
+from agentcom.model.ids import Now
+from agentcom.model.rates import Limiter, Rate
+
+
+class Traffic(StrEnum):
+    """The classes of traffic with a budget of their own; control traffic has none."""
+
+    SUBMIT = "submit"
+    QUERY = "query"
+    ADMIN = "admin"
+    PROGRESS = "progress"
+
+
+RATES: Final[Mapping[Traffic, Rate]] = MappingProxyType(
+    {
+        Traffic.SUBMIT: Rate(10_000, 1_000, 20_000),  # tasks: what the hub can store, twice over
+        Traffic.QUERY: Rate(100, 1_000, 500),  # requests: a dashboard with every panel open
+        Traffic.ADMIN: Rate(10, 1_000, 100),  # requests: a script that sets up a fleet
+        Traffic.PROGRESS: Rate(200, 1_000, 1_000),  # frames of one machine; the newest wins
+    }
+)
+FAILURES_PER_ADDRESS: Final = Rate(10, 60_000, 30)
+FAILURES_PER_KEY: Final = Rate(6, 60_000, 10)
+FAILURE_DEBT_MAX_MS: Final = 900_000  # who goes on failing waits this long at most
+_NETWORK_BITS: Final = 64  # one IPv6 customer has at least this network to choose addresses from
+
+
+class Budgets:
+    """A bucket for each identity and class."""
+
+    def __init__(self, rates: Mapping[Traffic, Rate] = RATES) -> None:
+        self._limiters = {traffic: Limiter(rate) for traffic, rate in rates.items()}
+
+    def spend(self, identity: Identity, traffic: Traffic, now: Now, cost: int = 1) -> None:
+        """Take `cost` units from the budget.
+
+        Raises:
+            RateLimited: it is used up; nothing was taken.
+        """
+        wait_ms = self._limiters[traffic].take(identity.name, now.instant, cost)
+        if wait_ms:
+            raise RateLimited(f"too many requests ({traffic}); wait {wait_ms} ms", wait_ms)
+
+    def admits(self, identity: Identity, traffic: Traffic, now: Now) -> bool:
+        """Take one unit and return whether it fit; for what may be skipped, such as progress."""
+        return not self._limiters[traffic].take(identity.name, now.instant)
+
+
+class FailureGuard:
+    """Slows down who fails to authenticate, by address and by the key that was tried."""
+
+    def __init__(self) -> None:
+        self._addresses = Limiter(FAILURES_PER_ADDRESS, debt_max_ms=FAILURE_DEBT_MAX_MS)
+        self._keys = Limiter(FAILURES_PER_KEY, debt_max_ms=FAILURE_DEBT_MAX_MS)
+
+    def check_address(self, address: str, now: Now) -> None:
+        """Raise `RateLimited` if too many attempts from here have failed."""
+        _refuse(self._addresses.wait_ms(network(address), now.instant))
+
+    def check_key(self, key: str, now: Now) -> None:
+        """Raise `RateLimited` if too many attempts with this key have failed."""
+        _refuse(self._keys.wait_ms(key, now.instant))
+
+    def failed(self, now: Now, *, address: str | None = None, key: str | None = None) -> None:
+        """Count one failure."""
+        if address is not None:
+            self._addresses.charge(network(address), now.instant)
+        if key is not None:
+            self._keys.charge(key, now.instant)
+
+
+def network(address: str) -> str:
+    """Return what an address is counted as: itself, or its /64 if it is IPv6."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, _NETWORK_BITS), strict=False))
+
+
+def _refuse(wait_ms: int) -> None:
+    if wait_ms:
+        raise RateLimited(f"too many failed attempts; wait {wait_ms} ms", wait_ms)

@@ -1,0 +1,29 @@
+"""Rows that are no pool's (tokens, users) are written by row version, without a term."""
+
+from typing import assert_never
+
+from agentcom.model.batch import Batch, Change
+from agentcom.model.errors import StorageFull, Unavailable
+from agentcom.model.ids import DEFAULT_POOL, BatchId, IdSource
+from agentcom.store.base import Committed, Conflict, Full, Store, TermLost
+
+
+async def write(store: Store, ids: IdSource, *changes: Change) -> bool:
+    """Commit `changes` together; return False if a row was not as expected.
+
+    Raises:
+        StorageFull: there is no room; nothing was written.
+    """
+    batch = Batch(id=BatchId(ids.new()), pool=DEFAULT_POOL, changes=changes)
+    verdict = await store.commit(batch)
+    match verdict:
+        case Committed():
+            return True
+        case Conflict():
+            return False
+        case Full():
+            raise StorageFull("the disk is full: nothing was stored; free some space")
+        case TermLost():
+            raise Unavailable("another hub writes to this store; ask again")
+        case _:
+            assert_never(verdict)

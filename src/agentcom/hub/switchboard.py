@@ -1,0 +1,196 @@
+"""The switchboard: who is connected, and how effects reach them.
+
+It carries out what the core orders: frames to machines, timers, facts for the next turn. What
+cannot be delivered is dropped, since `reconcile` finds it missing at the next heartbeat or
+connection. Records of logs go to `hub/feeds.py`.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import count
+from typing import Final, Protocol, assert_never
+
+import structlog
+
+from agentcom.core import effects
+from agentcom.core.effects import Effect
+from agentcom.core.facts import Body, Fact
+from agentcom.model.batch import Append
+from agentcom.model.identity import Identity
+from agentcom.model.ids import Instant, MachineId, Rng
+from agentcom.protocol import codec, frames
+
+CLOSE_RESTART: Final = 1012
+CLOSE_REVOKED: Final = 4401
+DRAIN_BASE_MS: Final = 1_000
+"""A hub that restarts needs about this long."""
+DRAIN_SPREAD_MS: Final = 5_000
+"""Over this a fleet of 5,000 spreads its return: about one connection a millisecond."""
+
+log = structlog.get_logger(__name__)
+
+
+class Connection(Protocol):
+    """One live connection of a machine or a client."""
+
+    @property
+    def identity(self) -> Identity:
+        """Who is at the other end."""
+        ...
+
+    def send(self, payload: bytes) -> None:
+        """Send one frame soon; nothing happens when the connection is closing."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """End the connection, after what was sent."""
+        ...
+
+
+class TimerBoard(Protocol):
+    """Where timers are set."""
+
+    def set(self, key: str, at: Instant, body: Body) -> None:
+        """Bring `body` as a fact at `at`."""
+        ...
+
+    def clear(self, key: str) -> None:
+        """Forget a timer."""
+        ...
+
+
+class Inbox(Protocol):
+    """Where facts go."""
+
+    def put(self, fact: Fact) -> None:
+        """Queue a fact."""
+        ...
+
+
+class Publisher(Protocol):
+    """Who shows committed records to those who follow them."""
+
+    def publish(self, first: int, appends: Sequence[Append]) -> None:
+        """Show records, numbered from `first`."""
+        ...
+
+
+class Switchboard:
+    """Carries out effects; the engine's outlet."""
+
+    def __init__(self, timers: TimerBoard, feeds: Publisher) -> None:
+        self._timers = timers
+        self._feeds = feeds
+        self._inbox: Inbox | None = None
+        self._numbers = count(1)
+        self._connections: dict[int, Connection] = {}
+        self._machines: dict[MachineId, int] = {}
+
+    def attach(self, inbox: Inbox) -> None:
+        """Name the engine, which in turn needs this switchboard to exist."""
+        self._inbox = inbox
+
+    # Connections ------------------------------------------------------------------------------
+
+    @property
+    def connection_count(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
+    @property
+    def machines(self) -> Iterable[MachineId]:
+        """The machines that are connected."""
+        return self._machines.keys()
+
+    def register(self, connection: Connection) -> int:
+        """Take note of a connection, and return its number."""
+        number = next(self._numbers)
+        self._connections[number] = connection
+        return number
+
+    def unregister(self, number: int) -> None:
+        """Forget a connection that is gone."""
+        connection = self._connections.pop(number, None)
+        machine = connection.identity.machine if connection is not None else None
+        if machine is not None and self._machines.get(machine) == number:
+            del self._machines[machine]
+
+    def bind(self, machine: MachineId, number: int | None) -> int | None:
+        """Send a machine's frames to this connection; return which one had them before."""
+        before = self._machines.get(machine)
+        if number is not None and number in self._connections:
+            self._machines[machine] = number
+        else:
+            self._machines.pop(machine, None)
+        return before
+
+    def revoke(self, credential: str) -> None:
+        """Close, at once, every connection that came with a credential."""
+        for connection in list(self._connections.values()):
+            if connection.identity.credential == credential:
+                connection.close(CLOSE_REVOKED, "the token was revoked or has expired")
+
+    def drain(self, rng: Rng) -> None:
+        """Tell everyone when to come back, each another time, and close."""
+        for connection in list(self._connections.values()):
+            after_ms = DRAIN_BASE_MS + int(rng.random() * DRAIN_SPREAD_MS)
+            connection.send(codec.encode(frames.Drain(retry_after_ms=after_ms)))
+            connection.close(CLOSE_RESTART, "the hub restarts")
+
+    # The engine's outlet ------------------------------------------------------------------------
+
+    def perform(self, orders: Sequence[Effect]) -> None:
+        """Carry out effects, in order."""
+        for effect in orders:
+            self._perform(effect)
+
+    def publish(self, first: int, appends: Sequence[Append]) -> None:
+        """Show committed records to those who follow their logs."""
+        self._feeds.publish(first, appends)
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case effects.SetTimer(key, at, body):
+                self._timers.set(key, at, body)
+            case effects.ClearTimer(key):
+                self._timers.clear(key)
+            case effects.Continue(body):
+                assert self._inbox is not None, "attach the engine first"
+                self._inbox.put(Fact(body=body))
+            case effects.CloseConnection(number, code, reason):
+                connection = self._connections.get(number)
+                if connection is not None:
+                    connection.close(code, reason)
+            case effects.Answer() | effects.Refuse():
+                return  # the engine has resolved it
+            case _:
+                self._tell(effect)
+
+    def _tell(
+        self, effect: effects.Push | effects.Stop | effects.GrantLanding | effects.Acknowledge
+    ) -> None:
+        number = self._machines.get(effect.machine)
+        connection = None if number is None else self._connections.get(number)
+        if connection is None:
+            return
+        frame = _frame(effect)
+        if frame is not None:
+            connection.send(codec.encode(frame))
+
+
+def _frame(
+    effect: effects.Push | effects.Stop | effects.GrantLanding | effects.Acknowledge,
+) -> frames.Frame | None:
+    match effect:
+        case effects.Push(assignment=assignment, body=body):
+            if body is None:
+                log.error("task.body_missing", task=assignment.task)
+                return None
+            return frames.Assign(assignment=assignment, body=body)
+        case effects.Acknowledge(task=task, fence=fence, applied=applied, code=code):
+            return frames.Ack(task=task, fence=fence, applied=applied, code=code)
+        case effects.Stop(task=task, fence=fence, reason=reason):
+            return frames.StopFrame(task=task, fence=fence, reason=reason)
+        case effects.GrantLanding(task=task, fence=fence):
+            return frames.LandFrame(task=task, fence=fence)
+        case _:
+            assert_never(effect)

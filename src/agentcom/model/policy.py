@@ -1,0 +1,149 @@
+"""Who may do what: the one table that every door asks, and the only place that grants anything.
+
+A role reaches an action not at all, for what its user owns, or for everything in its project.
+What stands in no row is refused. Foreign things answer `NotFound`, so that nobody learns by
+asking what exists.
+"""
+
+from collections.abc import Mapping
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from agentcom.model.errors import NotAllowed, NotFound
+from agentcom.model.identity import Identity, Role
+from agentcom.model.ids import ProjectId, UserId
+
+
+class Action(StrEnum):
+    """Every operation of every door."""
+
+    TASK_SUBMIT = "task:submit"
+    TASK_READ = "task:read"
+    TASK_CANCEL = "task:cancel"
+    TASK_RETRY = "task:retry"
+    TASK_ADOPT = "task:adopt"
+    AGENT_READ = "agent:read"
+    AGENT_PAUSE = "agent:pause"
+    MACHINE_READ = "machine:read"
+    MACHINE_INVITE = "machine:invite"
+    MACHINE_DRAIN = "machine:drain"
+    MACHINE_REMOVE = "machine:remove"
+    MACHINE_SESSION = "machine:session"
+    """Open a machine's session and report on its own attempts."""
+    USER_READ = "user:read"
+    USER_INVITE = "user:invite"
+    USER_REMOVE = "user:remove"
+    CREDENTIAL_READ = "token:read"
+    CREDENTIAL_CREATE = "token:create"
+    CREDENTIAL_ROTATE = "token:rotate"
+    CREDENTIAL_ROTATE_SELF = "token:rotate:self"
+    """Replace the very token that asks."""
+    CREDENTIAL_REVOKE = "token:revoke"
+    EVENTS_READ = "events:read"
+    HUB_READ = "hub:read"
+    HUB_MANAGE = "hub:manage"
+    METRICS_READ = "metrics:read"
+
+
+class Reach(IntEnum):
+    """How far a role's right to an action goes."""
+
+    NONE = 0
+    OWN = 1
+    ANY = 2
+
+
+_READ: Final = {
+    Action.TASK_READ: Reach.ANY,
+    Action.AGENT_READ: Reach.ANY,
+    Action.MACHINE_READ: Reach.ANY,
+    Action.EVENTS_READ: Reach.ANY,
+    Action.HUB_READ: Reach.ANY,
+    Action.METRICS_READ: Reach.ANY,
+}
+_OWN_TOKENS: Final = {
+    Action.CREDENTIAL_READ: Reach.OWN,
+    Action.CREDENTIAL_CREATE: Reach.OWN,
+    Action.CREDENTIAL_ROTATE: Reach.OWN,
+    Action.CREDENTIAL_ROTATE_SELF: Reach.ANY,
+    Action.CREDENTIAL_REVOKE: Reach.OWN,
+}
+_SUBMIT: Final = {
+    Action.TASK_SUBMIT: Reach.ANY,
+    Action.TASK_CANCEL: Reach.OWN,
+    Action.TASK_RETRY: Reach.OWN,
+}
+_OPERATE: Final = {
+    Action.TASK_CANCEL: Reach.ANY,
+    Action.TASK_RETRY: Reach.ANY,
+    Action.TASK_ADOPT: Reach.ANY,
+    Action.AGENT_PAUSE: Reach.ANY,
+    Action.MACHINE_INVITE: Reach.ANY,
+    Action.MACHINE_DRAIN: Reach.ANY,
+    Action.MACHINE_REMOVE: Reach.ANY,
+    Action.USER_READ: Reach.ANY,
+}
+_ADMINISTER: Final = {
+    Action.USER_INVITE: Reach.ANY,
+    Action.USER_REMOVE: Reach.ANY,
+    Action.CREDENTIAL_READ: Reach.ANY,
+    Action.CREDENTIAL_CREATE: Reach.ANY,
+    Action.CREDENTIAL_ROTATE: Reach.ANY,
+    Action.CREDENTIAL_REVOKE: Reach.ANY,
+    Action.HUB_MANAGE: Reach.ANY,
+}
+TABLE: Final[Mapping[Role, Mapping[Action, Reach]]] = MappingProxyType(
+    {
+        Role.VIEWER: MappingProxyType(_READ | _OWN_TOKENS),
+        Role.SUBMITTER: MappingProxyType(_READ | _OWN_TOKENS | _SUBMIT),
+        Role.OPERATOR: MappingProxyType(_READ | _OWN_TOKENS | _SUBMIT | _OPERATE),
+        Role.ADMIN: MappingProxyType(_READ | _OWN_TOKENS | _SUBMIT | _OPERATE | _ADMINISTER),
+        Role.AGENT: MappingProxyType(
+            {Action.MACHINE_SESSION: Reach.ANY, Action.CREDENTIAL_ROTATE_SELF: Reach.ANY}
+        ),
+    }
+)
+
+_RANK: Final = (Role.VIEWER, Role.SUBMITTER, Role.OPERATOR, Role.ADMIN)
+
+
+def reach(role: Role, action: Action) -> Reach:
+    """Return how far a role's right to an action goes."""
+    return TABLE[role].get(action, Reach.NONE)
+
+
+def authorize(
+    identity: Identity,
+    action: Action,
+    *,
+    owner: UserId | None = None,
+    project: ProjectId | None = None,
+) -> None:
+    """Return if `identity` may do `action` to what `owner` has in `project`.
+
+    Where a right ends at one's own things, an unknown owner is a stranger. A door that cannot
+    know the owner, since the core looks it up and checks it, passes `owner=identity.user`.
+
+    Raises:
+        NotAllowed: the role never may.
+        NotFound: it may, but not with this thing.
+    """
+    allowed = reach(identity.role, action)
+    if allowed is Reach.NONE:
+        raise NotAllowed(f"role {identity.role} does not include {action}; ask an admin")
+    foreign = project is not None and project != identity.project
+    if foreign or (allowed is Reach.OWN and owner != identity.user):
+        raise NotFound("there is no such thing, or not for this token")
+
+
+def check_grant(identity: Identity, role: Role) -> None:
+    """Return if `identity` may hand out `role`: nobody gives more than they have.
+
+    Raises:
+        NotAllowed: the role is above the giver's, or is no person's role.
+    """
+    if identity.role not in _RANK or role not in _RANK:
+        raise NotAllowed(f"role {identity.role} cannot grant {role}")
+    if _RANK.index(role) > _RANK.index(identity.role):
+        raise NotAllowed(f"role {identity.role} cannot grant {role}: it is more than its own")

@@ -1,0 +1,48 @@
+"""Names of log events (`noun.verb`). They are API: dashboards and alerts are built on them."""
+
+from typing import Final
+
+HUB_STARTED: Final = "hub.started"
+HUB_READY: Final = "hub.ready"
+HUB_STOPPING: Final = "hub.stopping"
+HUB_STOPPED: Final = "hub.stopped"
+HUB_FAILED: Final = "hub.failed"
+CLOCK_STEPPED: Final = "clock.stepped"
+LOG_DROPPED: Final = "log.dropped"
+
+CHILD_STARTED: Final = "child.started"
+CHILD_ENDED: Final = "child.ended"
+CHILD_FAILED: Final = "child.failed"
+CHILD_RESTARTED: Final = "child.restarted"
+CHILD_STOPPED: Final = "child.stopped"
+CHILD_ABANDONED: Final = "child.abandoned"
+SUPERVISOR_ESCALATED: Final = "supervisor.escalated"
+
+STORE_OPENED: Final = "store.opened"
+STORE_FULL: Final = "store.full"
+STORE_CONFLICTED: Final = "store.conflicted"
+TERM_LOST: Final = "term.lost"
+POOL_LOADED: Final = "pool.loaded"
+FACT_REFUSED: Final = "fact.refused"
+
+TASK_SUBMITTED: Final = "task.submitted"
+TASK_ASSIGNED: Final = "task.assigned"
+TASK_ENDED: Final = "task.ended"
+MACHINE_CONNECTED: Final = "machine.connected"
+MACHINE_DISCONNECTED: Final = "machine.disconnected"
+LEASE_LOST: Final = "lease.lost"
+
+CONNECTION_OPENED: Final = "connection.opened"
+CONNECTION_CLOSED: Final = "connection.closed"
+CONNECTION_FAILED: Final = "connection.failed"
+REQUEST_REFUSED: Final = "request.refused"
+REQUEST_FAILED: Final = "request.failed"
+
+CREDENTIAL_MINTED: Final = "credential.minted"
+CREDENTIAL_ROTATED: Final = "credential.rotated"
+CREDENTIAL_REVOKED: Final = "credential.revoked"
+CREDENTIAL_EXPIRED: Final = "credential.expired"
+CREDENTIAL_REFUSED: Final = "credential.refused"
+CODE_REDEEMED: Final = "code.redeemed"
+USER_CREATED: Final = "user.created"
+USER_REMOVED: Final = "user.removed"

@@ -1,0 +1,212 @@
+"""Random histories of a pool: whatever happens, in whatever order, the invariants hold."""
+
+import contextlib
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from agentcom.core import facts
+from agentcom.core.effects import Push, Stop
+from agentcom.model.agent import Held, HeldStage
+from agentcom.model.errors import AgentComError
+from agentcom.model.failure import FailureClass
+from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
+from agentcom.model.result import Landing, LandStatus, Result, ResultStatus
+from agentcom.model.task import Condition, Dependency, LandPolicy, TaskSpec, TaskState
+from agentcom.model.verification import CheckResult, Report
+from agentcom.testing import invariants
+from agentcom.testing.world import World, agent, machine, person
+
+SEEDS = range(60)
+STEPS = 250
+
+
+class History:
+    """Draws one act after another; `held` is what each machine really has."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.world = World(seed)
+        self.held: dict[str, dict[tuple[TaskId, Fence], HeldStage]] = {}
+        self.known: list[TaskId] = []
+        self.seen = 0
+        self.accepted: dict[TaskId, Fence] = {}
+
+    def run(self, steps: int) -> None:
+        acts = [
+            self.connect,
+            self.submit,
+            self.submit,
+            self.work,
+            self.work,
+            self.work,
+            self.pass_time,
+            self.cancel,
+            self.retry,
+            self.drop,
+            self.beat,
+            self.late,
+            self.restart,
+            self.refuse,
+            self.pause,
+        ]
+        for _ in range(steps):
+            act = self.rng.choice(acts)
+            with contextlib.suppress(AgentComError):  # a refusal is an answer
+                act()
+            self.read_effects()
+            invariants.check(self.world.view, self.world.rows)
+
+    def read_effects(self) -> None:
+        for effect in self.world.effects[self.seen :]:
+            if isinstance(effect, Push) and self.rng.random() < 0.9:
+                mine = self.held.setdefault(effect.machine, {})
+                a = effect.assignment
+                mine.setdefault((a.task, a.fence), HeldStage.STORED)
+                newest = self.accepted.get(a.task)
+                assert newest is None or a.fence >= newest, "a fence went back"
+                self.accepted[a.task] = a.fence
+            if isinstance(effect, Stop) and self.rng.random() < 0.7:
+                mine = self.held.get(effect.machine, {})
+                mine.pop((effect.task, effect.fence), None)
+                stopped = facts.Stopped(effect.task, effect.fence)
+                self.world.tell(stopped, machine(effect.machine))
+        self.seen = len(self.world.effects)
+
+    def report(self, name: str) -> Sequence[Held]:
+        return [Held(t, f, stage) for (t, f), stage in self.held.get(name, {}).items()]
+
+    def connect(self) -> None:
+        name = self.rng.choice(["m1", "m2", "m3"])
+        caps = {"m1": ("python",), "m2": ("python", "gpu"), "m3": ()}[name]
+        slots = self.rng.choice([1, 2])
+        self.world.machine(name, agent(f"a-{name}", *caps, slots=slots), held=self.report(name))
+
+    def submit(self) -> None:
+        specs = []
+        for n in range(self.rng.randint(1, 4)):
+            depends = [
+                Dependency(self.rng.choice(self.known), self.rng.choice(list(Condition)))
+                for _ in range(self.rng.choice([0, 0, 1, 2]))
+                if self.known
+            ]
+            if n and self.rng.random() < 0.5:
+                depends.append(Dependency(f"r{n - 1}"))
+            spec = TaskSpec(
+                title="t",
+                prompt="p",
+                ref=f"r{n}",
+                needs=self.rng.choice([(), ("python",), ("gpu",), ("python", "gpu")]),
+                priority=self.rng.randint(-2, 2),
+                emergency=self.rng.random() < 0.1,
+                depends_on=tuple(depends),
+            )
+            specs.append(spec)
+        key = self.rng.choice([None, f"k{self.rng.randint(0, 30)}"])
+        self.known += self.world.submit(*specs, by=self.rng.choice(["ann", "bob"]), key=key)
+
+    def work(self) -> None:
+        held = [(m, t, f) for m, mine in self.held.items() for t, f in mine]
+        if not held:
+            return
+        name, task, fence = self.rng.choice(held)
+        who = machine(name)
+        stage = self.held[name][task, fence]
+        if stage is HeldStage.STORED:
+            self.held[name][task, fence] = HeldStage.RUNNING
+            self.world.tell(facts.Accepted(task, fence), who)
+        elif stage is HeldStage.RUNNING and self.rng.random() < 0.3:
+            self.world.tell(facts.Checkpointed(task, fence, "k" * 40), who)
+        elif stage is HeldStage.RUNNING:
+            self.held[name][task, fence] = HeldStage.FINISHED
+            self.world.tell(facts.Finished(task, fence, self.result()), who)
+            row = self.world.view.tasks.get(task)
+            if row is None or row.fence != fence or row.state is not TaskState.RUNNING:
+                del self.held[name][task, fence]
+        else:
+            del self.held[name][task, fence]
+            landing = Landing(status=self.rng.choice(list(LandStatus)), commit="l" * 40)
+            self.world.tell(facts.Landed(task, fence, landing), who)
+
+    def result(self) -> Result:
+        passed = self.rng.random() < 0.8
+        report = Report(commit="c", checks=(CheckResult(name="t", passed=passed),))
+        return self.rng.choice(
+            [
+                Result(
+                    status=ResultStatus.DONE,
+                    commit="c",
+                    report=report,
+                    land_key="r#main",
+                    land=LandPolicy.MERGE,
+                ),
+                Result(status=ResultStatus.DONE, commit="c", report=report),
+                Result(status=ResultStatus.DONE, commit="c", needs_person=("tests deleted",)),
+                Result(status=ResultStatus.FAILED, failure=self.rng.choice(list(FailureClass))),
+                Result(status=ResultStatus.PARKED, failure=FailureClass.QUOTA),
+            ]
+        )
+
+    def pass_time(self) -> None:
+        self.world.advance(self.rng.choice([100, 4_000, 11_000, 30_000, 400_000, 4_000_000]))
+
+    def cancel(self) -> None:
+        if self.known:
+            self.world.ask(facts.Cancel(self.rng.choice(self.known)))
+
+    def retry(self) -> None:
+        if not self.known:
+            return
+        task = self.rng.choice(self.known)
+        kept = self.world.results(task)
+        if kept and self.rng.random() < 0.5:
+            one = self.rng.choice(kept)
+            self.world.ask(facts.Adopt(task, one.fence, one.machine))
+        else:
+            self.world.ask(facts.Retry(task))
+
+    def drop(self) -> None:
+        name = self.rng.choice(["m1", "m2", "m3"])
+        session = self.world.view.sessions.get(MachineId(name))
+        if session is not None and session.connection is not None:
+            self.world.tell(facts.MachineDisconnected(MachineId(name), session.connection))
+        if self.rng.random() < 0.3:
+            self.held.pop(name, None)
+
+    def beat(self) -> None:
+        name = self.rng.choice(["m1", "m2", "m3"])
+        if MachineId(name) in self.world.view.sessions:
+            self.world.beat(name, self.report(name))
+
+    def late(self) -> None:
+        """A report from an attempt that is long over, or was never there."""
+        if self.known:
+            task = self.rng.choice(self.known)
+            row = self.world.task(task)
+            fence = Fence(row.incarnation, self.rng.randint(0, row.attempt))
+            who = machine(self.rng.choice(["m1", "m2", "m3"]))
+            if (task, fence) not in self.held.get(who.machine or "", {}):
+                self.world.tell(facts.Finished(task, fence, self.result()), who)
+
+    def restart(self) -> None:
+        if self.rng.random() < 0.3:
+            self.world.restart()
+
+    def refuse(self) -> None:
+        """A batch that found no room leaves no trace."""
+        before = dict(self.world.view.tasks)
+        spec = TaskSpec(title="t", prompt="p")
+        fact = facts.Fact(body=facts.Submit((spec, spec)), actor=person("ann"))
+        self.world.decide([fact], commit=False)
+        assert self.world.view.tasks == before
+
+    def pause(self) -> None:
+        self.world.ask(
+            facts.PauseAgent(AgentId(f"a-m{self.rng.randint(1, 2)}"), self.rng.random() < 0.5)
+        )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_invariants_hold_after_every_step_of_a_random_history(seed: int) -> None:
+    History(seed).run(STEPS)
