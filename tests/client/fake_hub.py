@@ -4,10 +4,9 @@ import asyncio
 import contextlib
 import http
 import ssl
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Self, TypeVar
+from collections.abc import Callable
+from typing import Self, TypeVar
 
-import msgspec
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
@@ -119,10 +118,12 @@ class FakeHub:
             async for message in connection:
                 data = message.encode() if isinstance(message, str) else message
                 frame = codec.decode_from_peer(data)
-                await self._answer(frame)
-                async with self._changed:
-                    self.got.append(frame)
-                    self._changed.notify_all()
+                try:
+                    await self._answer(frame)
+                finally:
+                    async with self._changed:
+                        self.got.append(frame)
+                        self._changed.notify_all()
 
     async def _answer(self, frame: frames.Frame) -> None:
         match frame:
@@ -155,15 +156,3 @@ class FakeHub:
         await self.send(
             frames.Welcome(version=1, hub="fake", incarnation=7, server_ms=0, welcomed=welcomed)
         )
-
-
-@contextlib.asynccontextmanager
-async def hub(**options: Any) -> AsyncIterator[FakeHub]:
-    """Lend a running fake hub."""
-    async with FakeHub(**options) as running:
-        yield running
-
-
-def raw(value: object) -> msgspec.Raw:
-    """Return `value` as a stored reply."""
-    return msgspec.Raw(msgspec.json.encode(value))

@@ -11,7 +11,7 @@ from agentcom.model.verification import CheckResult, Report
 from agentcom.protocol import frames
 from agentcom.sidecar import machine
 from agentcom.sidecar import machine_values as values
-from agentcom.sidecar.machine_values import Key, Order, Record, View
+from agentcom.sidecar.machine_values import Key, Order, Record
 
 ADA, BOB = AgentId("ada"), AgentId("bob")
 T1, T2 = TaskId("t1"), TaskId("t2")
@@ -120,7 +120,3 @@ def connected(records: Iterable[Record] = ()) -> Machine:
     made = Machine(records)
     made.connect()
     return made
-
-
-def view_of(made: Machine) -> View:
-    return made.view

@@ -547,6 +547,40 @@ def test_an_acceptance_that_may_be_lost_is_repeated_at_the_next_welcome() -> Non
     assert frames.Accept(task=T1, fence=F1) in made.sent()
 
 
+def test_a_hub_that_does_not_welcome_us_is_dialled_again() -> None:
+    made = Machine()
+    made.take(values.Connected())
+
+    made.take(values.TimerFired("hello"))
+
+    assert made.last == [values.Reconnect("the hub does not answer")]
+
+
+def test_a_hub_that_does_not_want_us_ends_the_machine() -> None:
+    made = Machine()
+
+    made.take(values.Connected(), frames.ErrorFrame(code="not_allowed", message="join again"))
+
+    assert values.Quit("join again") in made.last
+
+
+def test_a_session_that_is_over_begins_a_new_one() -> None:
+    made = connected().running()
+
+    made.take(frames.ErrorFrame(code="superseded", message="connect again"))
+
+    assert values.Reconnect("connect again") in made.last
+    assert made.stage() is Stage.PREPARING
+
+
+def test_a_refused_frame_of_a_session_is_only_noted() -> None:
+    made = connected()
+
+    made.take(frames.ErrorFrame(code="invalid_input", message="no"))
+
+    assert made.last == [values.Report("hub.refused", "invalid_input: no")]
+
+
 # Any order of events ------------------------------------------------------------------------------
 
 TASKS = (T1, T2)

@@ -78,9 +78,12 @@ def save(context: Context) -> None:
     write_private(home() / _TOKEN, context.token + "\n")
 
 
-def known_url() -> str | None:
-    """Return the address of the remembered hub."""
-    return _read(home() / _CONTEXT).get("url")
+def load_stored() -> Context | None:
+    """Return what the file remembers, whatever the environment says; None if it is not whole."""
+    known, token = _read(home() / _CONTEXT), _read_token(home() / _TOKEN)
+    if not known.get("url") or not token:
+        return None
+    return Context(url=known["url"], token=token, fingerprint=known.get("fingerprint"))
 
 
 def remember_task(task: str) -> None:

@@ -113,6 +113,8 @@ def exit_of(error: AgentComError) -> Exit:
         return error.exit_code
     if error.code in ("unreachable", "unavailable"):
         return Exit.UNREACHABLE
+    if error.code == "ambiguous":
+        return Exit.USAGE
     return _BY_STATUS.get(error.status, Exit.FAILED)
 
 

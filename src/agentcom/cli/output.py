@@ -78,7 +78,9 @@ class JsonCommand(click.Command):
         return wanted
 
 
-def listing(rows: Sequence[Row], columns: Sequence[Column], *, as_json: Sequence[str] | None) -> None:
+def listing(
+    rows: Sequence[Row], columns: Sequence[Column], *, as_json: Sequence[str] | None
+) -> None:
     """Print rows as JSON, as a table on a terminal, or with tabs and without a head in a pipe."""
     if as_json is not None:
         print_json([_pick(row, as_json) for row in rows])
@@ -124,9 +126,7 @@ def row_of(value: Any) -> dict[str, Any]:
     """Return every field of a value, defaults too, as the API names them."""
     import msgspec
 
-    return {
-        field: msgspec.to_builtins(getattr(value, field)) for field in value.__struct_fields__
-    }
+    return {field: msgspec.to_builtins(getattr(value, field)) for field in value.__struct_fields__}
 
 
 def plain(value: object) -> str:

@@ -12,7 +12,7 @@ import ipaddress
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -38,7 +38,7 @@ TAKEOVERS_MAX: Final = 3
 TAKEOVER_WINDOW_S: Final = 60.0
 """Two processes with one identity push each other out; more than this is no accident."""
 
-_NOT_AUTHENTICATED: Final = frozenset({401, 1008, 4401})
+_NOT_AUTHENTICATED: Final = frozenset({401, 4401})
 _NOT_ALLOWED: Final = frozenset({403, 4403})
 _SUPERSEDED: Final = 4409
 _TRY_LATER: Final = frozenset({429, 503})
@@ -114,7 +114,6 @@ class Link:
         fingerprint: str | None = None,
         software: str = "agentcom",
         insecure: bool = False,
-        proxy: str | bool = True,
     ) -> None:
         """`fingerprint` is the SHA-256 of the hub's certificate; None trusts the system's roots.
 
@@ -125,7 +124,10 @@ class Link:
         self._token = token
         self._ssl = _context(self._url, fingerprint)
         self._software = software
-        self._proxy = proxy
+        # A proxy elsewhere cannot reach this computer's loopback.
+        self._proxy: Literal[True] | None = (
+            None if _loopback(urlsplit(self._url).hostname) else True
+        )
         self._backoff = Backoff(rng)
         self._connection: ClientConnection | None = None
         self._out: asyncio.Queue[frames.Frame] = asyncio.Queue(SEND_QUEUE_MAX)
@@ -190,7 +192,7 @@ class Link:
             return await _Connect(
                 self._url,
                 ssl=self._ssl,
-                proxy=cast("Any", self._proxy),
+                proxy=self._proxy,
                 subprotocols=[Subprotocol(frames.SUBPROTOCOL)],
                 additional_headers={"Authorization": f"Bearer {self._token}"},
                 user_agent_header=self._software,
@@ -310,9 +312,9 @@ def parse_fingerprint(text: str) -> bytes:
     return digest
 
 
-def _loopback(host: str) -> bool:
+def _loopback(host: str | None) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return host == "localhost"
 

@@ -71,6 +71,11 @@ def _settle_edge(
 
 def _defer(turn: Turn, todo: Todo) -> None:
     view = turn.view
-    todo = turn.insert(Table.TODO, todo.task, todo)
+    pending = view.todos.get(todo.task)
+    if pending is None:
+        todo = turn.insert(Table.TODO, todo.task, todo)
+    else:
+        todo = replace(todo, version=pending.version + 1)
+        turn.write(Table.TODO, todo.task, todo, old=pending.version)
     view.put(view.todos, todo.task, todo)
     turn.again(TodoDue(todo.task, todo.kind))

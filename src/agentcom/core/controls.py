@@ -84,7 +84,7 @@ def control(turn: Turn, fact: Fact, body: Control) -> Reply:
 
 def find(turn: Turn, fact: Fact, task_id: TaskId) -> Task:
     """Return a live or stored task of the asker's project; raises `NotFound`."""
-    row = turn.view.tasks.get(task_id) or fact.found.get((Table.TASK, task_id))
+    row = turn.view.tasks.get(task_id) or turn.row(Table.TASK, task_id, fact.found)
     if not isinstance(row, Task) or row.project != fact.actor.project:
         raise NotFound(f"there is no task {task_id}")
     return row
@@ -134,10 +134,11 @@ def _adopt(turn: Turn, fact: Fact, body: facts.Adopt) -> Task:
     applied = replace(kept, applied=True, version=kept.version + 1)
     key = result_key(kept.task, kept.fence, kept.machine)
     turn.write(Table.RESULT, key, applied, old=kept.version)
-    if result.land is LandPolicy.MERGE and result.land_key and result.commit:
+    report = result.report
+    verified = report is not None and report.verified and report.commit == result.commit
+    if result.land is LandPolicy.MERGE and verified and result.land_key and result.commit:
         landing = moves.Reopened(result.commit, result.branch, result.base_commit, result.land_key)
         return _reopen(turn, fact, task, landing)
-    verified = result.report is not None and result.report.verified
     done = moves.Completed(result.commit, result.branch, verified)
     return turn.move(task, done, EventKind.ADOPTED)
 

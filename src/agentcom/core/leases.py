@@ -42,8 +42,11 @@ def renewed(turn: Turn, fact: Fact, body: facts.Heartbeat) -> None:
     if machine_id is None or session is None or session.number != body.session:
         raise Superseded("this session is over; connect again")
     came_back = session.suspect
+    if came_back:
+        view.undo(setattr, session, "suspect", True)
     session.renew(turn.now.instant)
     if came_back:
+        turn.effects.append(_timer(machine_id, session.suspect_at))
         _refresh(turn, machine_id)
     _apply(turn, machine_id, body.held, heartbeat_ms=session.ttl_ms // LEASE_PARTS)
 
@@ -235,8 +238,13 @@ def _disconnected(turn: Turn, body: facts.MachineDisconnected) -> None:
     session = turn.view.sessions.get(body.machine)
     if session is None or session.connection != body.connection:
         return
-    session.connection = None
+    _unplug(turn.view, session)
     _refresh(turn, body.machine)
+
+
+def _unplug(view: PoolView, session: Session) -> None:
+    view.undo(setattr, session, "connection", session.connection)
+    session.connection = None
 
 
 def _refresh(turn: Turn, machine: MachineId) -> None:
@@ -289,6 +297,7 @@ def _check(turn: Turn, machine: MachineId) -> None:
         turn.effects.append(_timer(machine, session.suspect_at))
         return
     if not session.suspect:
+        view.undo(setattr, session, "suspect", False)
         session.suspect = True
         _refresh(turn, machine)
     if now < session.expires_at:
@@ -299,7 +308,7 @@ def _check(turn: Turn, machine: MachineId) -> None:
     if session.connection is not None:
         reason = "nothing was heard for a whole lease"
         turn.effects.append(CloseConnection(session.connection, CLOSE_LEASE_LOST, reason))
-        session.connection = None
+        _unplug(view, session)
 
 
 def _deadline(turn: Turn, body: facts.DeadlineReached) -> None:
@@ -330,12 +339,13 @@ def _todo(turn: Turn, body: facts.TodoDue) -> None:
     todo = view.todos.get(body.task)
     if todo is None:
         return
-    cascades.release(
-        turn, todo.task, succeeded=todo.succeeded, commit=todo.commit, budget=limits.CASCADE_BATCH
-    )
-    if view.dependants.get(todo.task):
-        turn.again(body)
-        return
+    if todo.task not in view.tasks:  # else it was reopened, and its next end tells them
+        succeeded, commit = todo.succeeded, todo.commit
+        budget = limits.CASCADE_BATCH
+        cascades.release(turn, todo.task, succeeded=succeeded, commit=commit, budget=budget)
+        if view.dependants.get(todo.task):
+            turn.again(body)
+            return
     view.drop(view.todos, todo.task)
     turn.write(Table.TODO, todo.task, None, old=todo.version)
 

@@ -5,7 +5,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from agentcom.core.effects import Continue, Effect
-from agentcom.core.facts import Body, Fact, WaitEnded
+from agentcom.core.facts import Body, Fact, Found, WaitEnded
 from agentcom.core.view import PoolView
 from agentcom.model.batch import Append, Batch, Change, Delete, Insert, Row, Table, Update
 from agentcom.model.ids import AgentId, BatchId, IdSource, Now, Rng, TaskId
@@ -48,6 +48,11 @@ class Ledger:
         known = self._writes.get(place)
         base = old if known is None else known[0]
         self.view.put(self._writes, place, (base, row))
+
+    def row(self, table: Table, key: str, found: Found) -> Row | None:
+        """Return a stored row as this turn leaves it; `found` is how it was before."""
+        known = self._writes.get((table, key))
+        return found.get((table, key)) if known is None else known[1]
 
     def insert(self, table: Table, key: str, row: R) -> R:
         """Write a new row and return it; one that was deleted in this turn goes on from there."""

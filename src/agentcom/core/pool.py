@@ -16,10 +16,10 @@ from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
 from agentcom.model.batch import Batch, Table, request_key
-from agentcom.model.errors import AgentComError, KeyReused
+from agentcom.model.errors import AgentComError, InvalidInput, KeyReused
 from agentcom.model.identity import RequestRecord
 from agentcom.model.ids import DEFAULT_POOL, IdSource, Now, PoolId, Rng, WallTime
-from agentcom.model.limits import PRIORITY_STEP, REQUEST_KEY_KEEP_MS
+from agentcom.model.limits import REQUEST_KEY_CHARS, REQUEST_KEY_KEEP_MS
 from agentcom.model.replies import Reply
 from agentcom.model.snapshot import Snapshot
 from agentcom.model.task import Task, TaskState
@@ -58,7 +58,7 @@ def load(
     for task in sorted(rows.tasks, key=lambda task: task.seq):
         _load_task(view, task)
         effects += leases.timers_of(task, now)
-    view.fairness.restore(map(_share, view.tasks.values()))
+    view.fairness.restore(_share(task) for task in view.tasks.values() if task.seq)
     effects += leases.grace(view, now)
     for todo in rows.todos:
         view.todos[todo.task] = todo
@@ -104,6 +104,8 @@ def _once(turn: Turn, fact: Fact) -> None:
         if reply is not None and fact.reply_to is not None:
             turn.effects.insert(place, Answer(fact.reply_to, reply))
         return
+    if len(fact.key) > REQUEST_KEY_CHARS or not fact.key.isprintable():
+        raise InvalidInput("key", f"at most {REQUEST_KEY_CHARS} characters, none a control")
     name = request_key(fact.actor.user, fact.key)
     known = _known(turn, fact, name)
     if known is None:
@@ -218,6 +220,6 @@ def _load_task(view: PoolView, task: Task) -> None:
 
 
 def _share(task: Task) -> fairness.Share:
-    tag = task.start_tag - task.priority * PRIORITY_STEP
+    tag = None if task.emergency else fairness.order_tag(task.start_tag, task.priority)
     queued = task.state is TaskState.QUEUED
     return fairness.Share(task.submitter, task.start_tag, 1.0, tag, dispatched=not queued)

@@ -16,15 +16,15 @@ from agentcom.core.facts import (
     Declined,
     Fact,
     Finished,
-    Found,
     Landed,
+    LeaseChecked,
     PhaseReached,
     Stopped,
 )
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
 from agentcom.model.batch import Table, result_key
-from agentcom.model.errors import NotAllowed, Stale
+from agentcom.model.errors import InvalidInput, NotAllowed, NotFound, Stale
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Fence, MachineId, TaskId, WallTime
@@ -49,6 +49,8 @@ def progressed(turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpoin
     """Follow an attempt on its way. A stale one is told to stop."""
     machine = _machine(fact)
     task = turn.view.tasks.get(body.task)
+    if task is not None and _may_return(task, machine, body.fence):
+        task = resume(turn, task, Phase.WORKING)
     if task is None or not _holds(task, machine, body.fence):
         turn.effects.append(Stop(machine, body.task, body.fence))
         return
@@ -77,8 +79,10 @@ def _accepted(turn: Turn, task: Task) -> None:
 def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) -> None:
     """Take the report that ends an attempt (or its landing), or keep it as stale."""
     machine = _machine(fact)
+    _check_names(body)
     task = turn.view.tasks.get(body.task)
-    if task is not None and _may_return(task, machine, body.fence) and isinstance(body, Finished):
+    back = isinstance(body, Finished | Landed)
+    if back and task is not None and _may_return(task, machine, body.fence):
         task = resume(turn, task, Phase.VERIFYING)
     if task is None or not _holds(task, machine, body.fence):
         _too_late(turn, fact, machine, body)
@@ -104,6 +108,7 @@ def resume(turn: Turn, task: Task, phase: Phase) -> Task:
     deadline = WallTime(turn.now.wall + task.deadline_ms)
     event = moves.Resumed(task.agent, task.machine, phase, deadline)
     after = turn.move(task, event, EventKind.RESUMED)
+    turn.again(LeaseChecked(task.machine))  # what is held has a lease that is watched
     return _land_again(turn, after) if task.landing_only else after
 
 
@@ -125,7 +130,7 @@ def _finished(turn: Turn, task: Task, result: Result) -> None:
         return
     keep(turn, task.machine, task.id, task.fence, result)
     event, kind, detail = judge(turn, task, result)
-    turn.move(task, event, kind, detail)
+    turn.move(task, event, kind, _cut(detail))
 
 
 def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKind, str]:
@@ -191,6 +196,9 @@ def _landed(turn: Turn, task: Task, landing: Landing) -> None:
             done = moves.Completed(landing.commit or task.commit, task.branch, verified=True)
             turn.move(task, done, EventKind.COMPLETED)
             return
+        case _ if task.stop_reason is not None:
+            turn.move(task, moves.Stopped(turn.retry_at(task.failures)), _kind_of_stop(task))
+            return
         case LandStatus.CONFLICT:
             failure = FailureClass.CONFLICT
         case LandStatus.VERIFICATION:
@@ -200,7 +208,7 @@ def _landed(turn: Turn, task: Task, landing: Landing) -> None:
         case _:
             assert_never(landing.status)
     event, kind, detail = _failure(turn, task, failure, landing.message)
-    turn.move(task, event, kind, detail)
+    turn.move(task, event, kind, _cut(detail))
 
 
 def keep(
@@ -211,13 +219,10 @@ def keep(
     result: Result,
     *,
     refused: str | None = None,
-    found: Found | None = None,
 ) -> None:
     """Store a result: applied, or (with `refused`) for a person to look at."""
     assert machine is not None
     key = result_key(task, fence, machine)
-    if found is not None and found.get((Table.RESULT, key)) is not None:
-        return
     live = turn.view.tasks.get(task)
     row = KeptResult(
         task=task,
@@ -238,17 +243,19 @@ def _too_late(
     """Answer a report whose attempt is not the current one: a repeat, or stale."""
     if isinstance(body, Declined):
         return
-    stored = fact.found.get((Table.RESULT, result_key(body.task, body.fence, machine)))
-    row = turn.view.tasks.get(body.task) or fact.found.get((Table.TASK, body.task))
+    stored = turn.row(Table.RESULT, result_key(body.task, body.fence, machine), fact.found)
+    row = turn.view.tasks.get(body.task) or turn.row(Table.TASK, body.task, fact.found)
     task = row if isinstance(row, Task) else None
     mine = task is not None and task.fence == body.fence and task.machine == machine
     repeat = isinstance(stored, KeptResult) and stored.applied
-    if isinstance(body, Stopped | Landed) and mine:
-        repeat = repeat or (task is not None and not task.state.held)
+    result = getattr(body, "result", None)
+    if mine and isinstance(body, Stopped) and (result is None or stored is not None):
+        repeat = True
+    if mine and task is not None and isinstance(body, Landed):
+        repeat = body.landing.status is not LandStatus.LANDED or task.state is TaskState.COMPLETED
     if repeat:
         turn.effects.append(Acknowledge(machine, body.task, body.fence))
         return
-    result = getattr(body, "result", None)
     if isinstance(result, Result) and stored is None:
         _check_foreign(task, machine, body.fence)
         reason = "stale: the task went on without this attempt"
@@ -263,8 +270,18 @@ def _check_foreign(task: Task | None, machine: MachineId, fence: Fence) -> None:
     """Refuse a machine that reports with a fence which was given to another machine."""
     if task is not None and task.fence == fence and task.machine != machine:
         raise NotAllowed("this attempt belongs to another machine")
-    if task is not None and fence > task.fence:
+    if fence.attempt < 1 or (task is not None and fence > task.fence):
         raise NotAllowed("this attempt was never issued")
+
+
+def _check_names(body: Finished | Stopped | Declined | Landed) -> None:
+    """Refuse what cannot be part of a row's key: no store would take the batch."""
+    if not body.task.isprintable():
+        raise NotFound("there is no such task")
+    result = body.result if isinstance(body, Finished | Stopped) else None
+    key = result.land_key or "" if result is not None else ""
+    if len(key) > REASON_CHARS or not key.isprintable():
+        raise InvalidInput("land_key", f"at most {REASON_CHARS} characters, none a control")
 
 
 def _holds(task: Task, machine: MachineId, fence: Fence) -> bool:

@@ -158,11 +158,13 @@ def _lost(task: Task, now: WallTime) -> Task:
     if task.stop_reason is StopReason.CANCELLED:
         return _ended(task, now, state=_END)
     lost = task.leases_lost + 1
-    landing = task.phase is Phase.LANDING
+    landing = task.landing_only or task.phase is Phase.LANDING
+    # Who was told to stop does not come back: what it brings later is kept, not applied.
+    returns = task.stop_reason is None
     if lost >= LEASES_LOST_MAX:
         failure, reason = FailureClass.LEASE_LOST, "its machine vanished too often"
         return _ended(task, now, state=_FAIL, leases_lost=lost, failure=failure, reason=reason)
-    return _ended(task, now, state=_Q, lost=True, leases_lost=lost, landing_only=landing)
+    return _ended(task, now, state=_Q, lost=returns, leases_lost=lost, landing_only=landing)
 
 
 def _stopped(task: Task, event: Stopped, now: WallTime) -> Task:
@@ -174,7 +176,8 @@ def _stopped(task: Task, event: Stopped, now: WallTime) -> Task:
             failed = Failed(FailureClass.DEADLINE, reason, event.retry_at)
             return _failed(task, failed, now)
         case StopReason.PAUSED | StopReason.PREEMPTED | StopReason.REVOKED | None:
-            return _ended(task, now, state=_Q, landing_only=task.phase is Phase.LANDING)
+            landing = task.landing_only or task.phase is Phase.LANDING
+            return _ended(task, now, state=_Q, landing_only=landing)
         case _:
             assert_never(task.stop_reason)
 

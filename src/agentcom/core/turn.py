@@ -48,7 +48,7 @@ class Turn(Ledger):
         self.ended: dict[TaskId, Task] = {}
         """Tasks that ended in this fact and have dependants."""
         self.over = False
-        """Whether a task ended in this turn."""
+        """Whether a task or an attempt ended in this turn."""
         self._bodies: dict[TaskId, TaskBody] = {}
         self._queued: dict[TaskId, None] = {}
 
@@ -216,6 +216,7 @@ class Turn(Ledger):
             at = self.instant_of(after.deadline_at)
             self.effects.append(SetTimer(f"deadline/{after.id}", at, due))
         if was is not None and not after.state.held:
+            self.over = True
             self.effects.append(ClearTimer(f"deadline/{after.id}"))
         timed = after.state is TaskState.WAITING and after.wait is not Wait.DEPENDENCIES
         if timed and after.until is not None:
@@ -227,7 +228,7 @@ class Turn(Ledger):
         self.over = True
         view.drop(view.tasks, task.id)
         view.forget_shape(task.id)
-        if task.unique_key is not None:
+        if task.unique_key is not None and view.unique.get(task.unique_key) == task.id:
             view.drop(view.unique, task.unique_key)
         for on, edge in view.edges.get(task.id, {}).items():
             self.write(Table.EDGE, edge_key(task.id, on), None, old=edge.version)
@@ -236,3 +237,5 @@ class Turn(Ledger):
         view.drop(view.edges, task.id)
         if view.dependants.get(task.id):
             self.ended[task.id] = task
+        else:
+            view.drop(view.dependants, task.id)

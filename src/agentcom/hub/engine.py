@@ -12,22 +12,31 @@ from typing import Final, Protocol
 import msgspec
 
 from agentcom.core import facts, leases, pool
-from agentcom.core.effects import Answer, Effect, Push, Refuse
+from agentcom.core.effects import Answer, Effect, Push, Refuse, SetTimer
 from agentcom.core.facts import Fact
 from agentcom.core.view import PoolView
 from agentcom.model import limits
-from agentcom.model.batch import Append, Table
+from agentcom.model.batch import Append, Batch, Table
 from agentcom.model.errors import AgentComError, RateLimited, StorageFull, Unavailable
-from agentcom.model.ids import IdSource, Now, PoolId, Rng, TaskId
+from agentcom.model.ids import IdSource, Instant, Now, PoolId, Rng, TaskId
 from agentcom.model.replies import Reply
 from agentcom.model.task import TaskBody
-from agentcom.store.base import Committed, Full, Store, TermLost
+from agentcom.store.base import Committed, Conflict, Full, Store, TermLost, Verdict
 from agentcom.store.failures import CommitUnknown
 
 replace: Final = msgspec.structs.replace
 _BUSY_RETRY_MS: Final = 250  # a full inbox is worked off in less
 _LATE_MS: Final = 1_000  # a loop that stood still for longer cannot blame its machines
 _BODIES_MAX: Final = 4_096  # specifications at hand for the push that mostly follows a submit
+_AGAIN_MS: Final = 1_000  # a timer that came while the store took nothing comes again
+_FEED_MAX: Final = 1 << 20  # records of one feed that are looked through; there are never so many
+_OWN: Final = (
+    facts.LeaseChecked
+    | facts.DeadlineReached
+    | facts.WaitEnded
+    | facts.TodoDue
+    | facts.MachineDisconnected
+)
 _LOOKUPS_MAX: Final = 4  # rounds of `wanted`: what a fact needs, then what that needs
 
 
@@ -79,6 +88,7 @@ class Engine:
         self._idle = asyncio.Event()
         self._tickets: dict[int, asyncio.Future[Reply | msgspec.Raw]] = {}
         self._ticket = 0
+        self._forgiven = Instant(0)
         self._bodies: dict[TaskId, TaskBody] = {}
         self.on_turn: Callable[[int, float], None] = lambda _facts, _seconds: None
 
@@ -122,19 +132,27 @@ class Engine:
     def timer(self, body: facts.Body, late_ms: int) -> None:
         """Queue what a timer brings; a late one means that this hub slept, not its machines."""
         if late_ms > _LATE_MS and self._view is not None:
-            leases.forgive(self._view, late_ms)
+            now = self._clock.now().instant
+            # Many timers are late after one stall: each moment of it is forgiven once.
+            leases.forgive(self._view, now - max(now - late_ms, self._forgiven))
+            self._forgiven = now
         self.put(Fact(body=body))
 
     async def run(self) -> None:
-        """Decide until cancelled."""
-        while True:
-            if not self._inbox:
-                self._idle.set()
-                self._waker.clear()
-                await self._waker.wait()
-            batch = self._inbox[: limits.TURN_FACTS_MAX]
-            del self._inbox[: limits.TURN_FACTS_MAX]
-            await self._turn(batch)
+        """Decide until cancelled; then nobody waits for an answer any more."""
+        try:
+            while True:
+                if not self._inbox:
+                    self._idle.set()
+                    self._waker.clear()
+                    await self._waker.wait()
+                batch = self._inbox[: limits.TURN_FACTS_MAX]
+                del self._inbox[: limits.TURN_FACTS_MAX]
+                await self._turn(batch)
+        finally:
+            stopped = Unavailable("the hub stops; ask again")
+            for ticket in list(self._tickets):
+                self._resolve(Refuse(ticket, stopped))
 
     async def drained(self) -> None:
         """Return when everything queued so far is decided and durable."""
@@ -147,15 +165,11 @@ class Engine:
         view = self.view
         batch = await self._fetch(batch)
         plan = pool.decide(view, batch, now=self._clock.now(), ids=self._ids, rng=self._rng)
-        try:
-            verdict = Committed(0) if plan.batch.empty else await self._store.commit(plan.batch)
-        except CommitUnknown:
-            await self._start_over(batch, again=again)
-            return
+        verdict = Committed(0) if plan.batch.empty else await self._commit(plan.batch)
         match verdict:
             case Committed(first=first):
                 view.confirm()
-                self._inbox[:0] = plan.deferred
+                self._inbox[:0] = [_unread(fact) for fact in plan.deferred]
                 await self._perform(plan.effects)
                 self._outlet.publish(first, plan.batch.appends)
             case Full():
@@ -167,25 +181,43 @@ class Engine:
                 await self._start_over(batch, again=again)
         self.on_turn(len(batch), asyncio.get_running_loop().time() - started)
 
+    async def _commit(self, batch: Batch) -> Verdict:
+        try:
+            return await self._store.commit(batch)
+        except CommitUnknown:
+            # Requests without a key must not happen twice, so the store has to say what it did.
+            if not await self._store.outcome(batch.id):
+                return Conflict(())
+            return Committed(await self._place(batch.appends))
+
+    async def _place(self, appends: Sequence[Append]) -> int:
+        """Return the sequence number that the first of some committed records got."""
+        last = 0
+        for append in appends[:1]:
+            records = await self._store.read(append.log, 0, _FEED_MAX)
+            last = max((r.seq for r in records if r.record == append.record), default=0)
+        return last
+
     async def _start_over(self, batch: Sequence[Fact], *, again: bool) -> None:
         """Drop the memory, read what is stored, and decide once more.
 
-        What was stored after all is recognised: requests by their key, reports by their fence.
+        Nothing of the batch was written.
         """
+        self.view.discard()  # sessions live on in the next view, as they were before the batch
         await self._load()
         if again:
-            self._refuse(batch, Unavailable("the store changed under the hub; ask again"))
+            self._give_up(batch, Unavailable("the store changed under the hub; ask again"))
         else:
-            await self._turn([replace(f, found=facts.NOTHING_FOUND) for f in batch], again=True)
+            await self._turn([_unread(fact) for fact in batch], again=True)
 
     async def _without_submits(self, batch: Sequence[Fact], *, again: bool) -> None:
         """The disk is full: new tasks are refused, reports of finished work still fit."""
         full = StorageFull("the hub's disk is full; nothing was stored")
         reports = [fact for fact in batch if not isinstance(fact.body, facts.Submit)]
         if again or len(reports) == len(batch):
-            self._refuse(batch, full)
+            self._give_up(batch, full)
             return
-        self._refuse([fact for fact in batch if isinstance(fact.body, facts.Submit)], full)
+        self._give_up([fact for fact in batch if isinstance(fact.body, facts.Submit)], full)
         await self._turn(reports, again=True)
 
     async def _fetch(self, batch: Sequence[Fact]) -> Sequence[Fact]:
@@ -232,7 +264,11 @@ class Engine:
         else:
             future.set_result(effect.reply)
 
-    def _refuse(self, batch: Sequence[Fact], error: AgentComError) -> None:
+    def _give_up(self, batch: Sequence[Fact], error: AgentComError) -> None:
+        """Refuse requests; machines report again by themselves, and timers are set again."""
+        at = Instant(self._clock.now().instant + _AGAIN_MS)
+        own = [fact.body for fact in batch if isinstance(fact.body, _OWN)]
+        self._outlet.perform([SetTimer(f"again/{body!r}", at, body) for body in own])
         for fact in batch:
             if fact.reply_to is not None:
                 self._resolve(Refuse(fact.reply_to, error))
@@ -247,3 +283,8 @@ class Engine:
         if old is not None:
             effects = [*effects, *leases.inherit(self._view, old)]
         self._outlet.perform(effects)
+
+
+def _unread(fact: Fact) -> Fact:
+    """Return `fact` as it came: what was read for it may have changed."""
+    return replace(fact, found=facts.NOTHING_FOUND)

@@ -142,13 +142,15 @@ class Feeds:
             if followers is None and everyone is None:
                 continue
             record = LogRecord(seq, append.log, event)
-            payload = _encode(record)
             if everyone is not None:
+                payload = _encode(record, ALL)
                 project = self._known_project(event.task)
                 for subscription in tuple(everyone):
                     self._bring(subscription, record, payload, project)
-            for subscription in tuple(followers or ()):
-                self._bring(subscription, record, payload, subscription.project)
+            if followers is not None:
+                payload = _encode(record, append.log)
+                for subscription in tuple(followers):
+                    self._bring(subscription, record, payload, subscription.project)
 
     def progress(self, identity: Identity, report: Progress) -> bool:
         """Keep and show what an attempt's holder reports; False if it does not hold it."""
@@ -175,6 +177,7 @@ class Feeds:
             else:
                 to.overflow = True
         elif project is None:
+            to.cursor = max(to.cursor, record.seq - 1)  # all before this one came live
             self._read(to)  # the store knows whose task it is
         elif record.seq > to.cursor:
             to.cursor = record.seq
@@ -220,7 +223,7 @@ class Feeds:
             project = await self._project_of(record.record.task) if everyone else to.project
             to.cursor = record.seq
             if project == to.project:
-                to.sink.record(record.seq, _encode(record))
+                to.sink.record(record.seq, _encode(record, to.log))
         return True
 
     # Whose task it is ---------------------------------------------------------------------------
@@ -250,8 +253,9 @@ class Feeds:
             del self._projects[next(iter(self._projects))]
 
 
-def _encode(record: LogRecord) -> bytes:
-    return codec.encode(EventFrame(seq=record.seq, log=record.log, event=record.record))
+def _encode(record: LogRecord, log: str) -> bytes:
+    # The log that was subscribed to, so that a client tells two subscriptions apart.
+    return codec.encode(EventFrame(seq=record.seq, log=log, event=record.record))
 
 
 async def _drained(sink: Sink) -> bool:

@@ -6,16 +6,22 @@ from agentcom.model.batch import Batch, Change
 from agentcom.model.errors import StorageFull, Unavailable
 from agentcom.model.ids import DEFAULT_POOL, BatchId, IdSource
 from agentcom.store.base import Committed, Conflict, Full, Store, TermLost
+from agentcom.store.failures import CommitUnknown
 
 
 async def write(store: Store, ids: IdSource, *changes: Change) -> bool:
     """Commit `changes` together; return False if a row was not as expected.
 
+    Whoever gets False reads the rows again: versions keep a write from counting twice.
+
     Raises:
         StorageFull: there is no room; nothing was written.
     """
     batch = Batch(id=BatchId(ids.new()), pool=DEFAULT_POOL, changes=changes)
-    verdict = await store.commit(batch)
+    try:
+        verdict = await store.commit(batch)
+    except CommitUnknown:
+        return await store.outcome(batch.id)
     match verdict:
         case Committed():
             return True

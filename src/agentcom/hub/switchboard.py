@@ -5,7 +5,7 @@ cannot be delivered is dropped, since `reconcile` finds it missing at the next h
 connection. Records of logs go to `hub/feeds.py`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Final, Protocol, assert_never
 
@@ -84,6 +84,7 @@ class Switchboard:
         self._numbers = count(1)
         self._connections: dict[int, Connection] = {}
         self._machines: dict[MachineId, int] = {}
+        self._waiting: list[Callable[[], bool]] = []
 
     def attach(self, inbox: Inbox) -> None:
         """Name the engine, which in turn needs this switchboard to exist."""
@@ -142,6 +143,13 @@ class Switchboard:
         """Carry out effects, in order."""
         for effect in orders:
             self._perform(effect)
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._waiting += [done for done in waiting if not done()]
+
+    def after_turn(self, done: Callable[[], bool]) -> None:
+        """Call `done` after each turn until it returns True; for facts that have no answer."""
+        self._waiting.append(done)
 
     def publish(self, first: int, appends: Sequence[Append]) -> None:
         """Show committed records to those who follow their logs."""

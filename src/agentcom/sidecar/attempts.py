@@ -42,6 +42,8 @@ from agentcom.sidecar.watching import Watch
 PUSH_TRIES_MAX: Final = 4
 """Pushes of a result to an origin that does not answer, 1, 2 and 4 s apart."""
 _KEPT_VARIABLES: Final = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_OURS: Final = "AGENTCOM_"
+"""Our own variables may hold a token; no agent gets them, whatever its configuration names."""
 
 Tell = Callable[[values.OwnWork], Awaitable[None]]
 
@@ -83,7 +85,7 @@ class Attempts:
             return
         except (errors.AgentComError, OSError) as error:
             result = results.failed(results.class_of(error), str(error))
-        await self._tell(values.Ended(record.key, result))
+        await self._tell(values.Ended(record.key, results.fitted(result)))
 
     async def wind_down(self, record: Record, *, stale: bool) -> None:
         """End everything of an attempt, keep its work, and tell `Stopped`."""
@@ -236,7 +238,7 @@ class Attempts:
             commit=saved.commit,
             base_commit=worktree.base,
             land_key=f"{worktree.url}#{worktree.base_branch}",
-            needs_person=tuple(reasons),
+            needs_person=results.some(reasons),
         )
         result = await self._verified(record, worktree.cache, result)
         return await self._pushed(record, worktree, result)
@@ -345,7 +347,8 @@ class Attempts:
         home = self._home.agent(agent.name)
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        names = (*_KEPT_VARIABLES, *agent.environment)
+        names = [*_KEPT_VARIABLES, *agent.environment]
+        names = [name for name in names if name in os.environ and not name.startswith(_OURS)]
         job = base.Job(
             task=record.key.task,
             attempt=record.key.text,
@@ -356,7 +359,7 @@ class Attempts:
             command=spec.command,
             resume=resume,
             settings=agent.settings,
-            environment={name: os.environ[name] for name in names if name in os.environ},
+            environment={name: os.environ[name] for name in names},
         )
         _write_task_file(job, title=spec.title)
         return job

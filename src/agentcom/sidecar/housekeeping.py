@@ -18,11 +18,15 @@ from agentcom.sidecar.repositories import Repositories
 FOLDERS_KEEP_MS: Final = 7 * 86_400_000
 """Logs of attempts are looked at within a week, or never."""
 
+EXPIRE_EVERY_MS: Final = 86_400_000
+"""Origin's checkpoints are listed once a day; a listing costs a connection."""
+
 log = structlog.get_logger(__name__)
 
 
-async def after(home: Home, record: Record) -> None:
+async def after(home: Home, record: Record, now: WallTime) -> None:
     """Remove the folder of a task that came to a good end; a failed one may go on in it."""
+    await _expire_checkpoints(home, record.body.spec.repo, now)
     if not _done(record) or record.body.spec.repo is None:
         return
     worktree = trees.load(home.repositories, record.key.task)
@@ -34,23 +38,29 @@ async def after(home: Home, record: Record) -> None:
         log.warning("worktree.not_removed", task=record.key.task, reason=str(error))
 
 
-async def expire_checkpoints(home: Home, urls: Collection[str], now: WallTime) -> None:
-    """Delete checkpoints at origin that are older than a week."""
-    for url in urls:
+async def _expire_checkpoints(home: Home, url: str | None, now: WallTime) -> None:
+    """Delete checkpoints at origin that are older than a week; look once a day."""
+    if url is None:
+        return
+    with contextlib.suppress(errors.AgentComError, OSError):
         cache = Repositories(home.repositories).cache(url)
-        with contextlib.suppress(errors.AgentComError, OSError):
-            await workspace.expire_checkpoints(cache, now)
+        looked = cache.path.parent / "expired"
+        if looked.exists() and looked.stat().st_mtime * 1_000 > now - EXPIRE_EVERY_MS:
+            return
+        looked.touch()
+        await workspace.expire_checkpoints(cache, now)
 
 
 def prune_folders(home: Home, held: Collection[str], now: WallTime) -> int:
     """Delete folders of attempts that ended long ago; return how many."""
-    folder = home.root / "attempts"
-    if not folder.is_dir():
-        return 0
+    kept = {*held, *(name.partition(".")[0] for name in held)}
+    folders = (home.root / "attempts", home.root / "scratch")
     old = [
         path
+        for folder in folders
+        if folder.is_dir()
         for path in folder.iterdir()
-        if path.name not in held and path.stat().st_mtime * 1_000 < now - FOLDERS_KEEP_MS
+        if path.name not in kept and path.stat().st_mtime * 1_000 < now - FOLDERS_KEEP_MS
     ]
     for path in old:
         shutil.rmtree(path, ignore_errors=True)

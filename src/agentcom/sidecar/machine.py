@@ -29,7 +29,10 @@ from agentcom.sidecar.machine_values import Attempt, Key, Order, Record, Stage, 
 __all__ = ["TRANSITIONS", "Move", "decide", "held", "lands", "lease_valid", "load"]
 
 BEATS_MISSED_MAX: Final = 2
-"""Heartbeats without an answer before the link counts as dead; half a lease is left to redial."""
+"""Heartbeats without an answer before the link counts as dead; a quarter of the lease is left."""
+HELLO_MS_MAX: Final = 10_000
+"""A hub that has not welcomed us by then never will on this link."""
+_REFUSALS: Final = frozenset({errors.NotAllowed.code, errors.NotAuthenticated.code})
 
 
 def load(
@@ -113,7 +116,7 @@ class _Turn(AttemptTurn):
             case frames.Ack():
                 self._acked(frame)
             case frames.ErrorFrame():
-                self.note("hub.refused", f"{frame.code}: {frame.message}")
+                self._refused(frame)
             case frames.Drain():
                 self.order(values.Reconnect("the hub goes away", frame.retry_after_ms))
             case _:
@@ -131,6 +134,7 @@ class _Turn(AttemptTurn):
             agents=view.agents, held=held(view), ttl_ms=view.ttl_wanted_ms, software=view.software
         )
         self.order(values.Send(hello))
+        self.order(values.SetTimer("hello", Instant(self.now + HELLO_MS_MAX)))
 
     def _disconnected(self) -> None:
         self.view.connected = False
@@ -157,6 +161,14 @@ class _Turn(AttemptTurn):
             self.send_checkpoint(attempt)
             self.report(attempt)
 
+    def _refused(self, frame: frames.ErrorFrame) -> None:
+        self.note("hub.refused", f"{frame.code}: {frame.message}")
+        greeted = self.view.session is not None
+        if not greeted and frame.code in _REFUSALS:
+            self.order(values.Quit(frame.message))
+        elif not greeted or frame.code == errors.Superseded.code:
+            self.order(values.Reconnect(frame.message, frame.retry_after_ms))
+
     def _beat(self, n: int) -> None:
         view = self.view
         sent_at = view.sent.get(n)
@@ -170,6 +182,9 @@ class _Turn(AttemptTurn):
     def _timer(self, key: str) -> None:
         if key == "heartbeat":
             self._heartbeat()
+        elif key == "hello":
+            if self.view.connected and self.view.session is None:
+                self.order(values.Reconnect("the hub does not answer"))
         elif key == "reports":
             for attempt in self.view.attempts.values():
                 self.report(attempt)

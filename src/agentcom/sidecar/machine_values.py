@@ -216,6 +216,12 @@ class Reconnect(msgspec.Struct, frozen=True):
     after_ms: int | None = None
 
 
+class Quit(msgspec.Struct, frozen=True):
+    """The hub does not want this machine at all: end, and say why."""
+
+    reason: str
+
+
 class Report(msgspec.Struct, frozen=True):
     """Tell the operator something that the fact alone does not show."""
 
@@ -224,7 +230,7 @@ class Report(msgspec.Struct, frozen=True):
     key: Key | None = None
 
 
-Order = Send | Store | Start | Stop | Land | Forget | SetTimer | Settle | Reconnect | Report
+Order = Send | Store | Start | Stop | Land | Forget | SetTimer | Settle | Reconnect | Quit | Report
 
 
 # State ---------------------------------------------------------------------------------------

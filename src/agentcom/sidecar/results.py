@@ -1,5 +1,6 @@
 """How the sidecar words what an attempt came to; whether it is a success is the hub's judgement."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -11,6 +12,11 @@ from agentcom.model.result import Result, ResultStatus, TokenUsage
 from agentcom.model.verification import Report
 from agentcom.sidecar import git
 from agentcom.sidecar.runtime import base
+
+REASONS_MAX: Final = 20
+REASON_CHARS_MAX: Final = 300
+RESULT_BYTES_MAX: Final = limits.FRAME_BYTES - 8_192
+"""What a frame has room for, beside its envelope; a larger one would never be accepted."""
 
 replace: Final = msgspec.structs.replace
 
@@ -48,6 +54,21 @@ def of_verdict(verdict: base.Verdict, session: str | None) -> Result:
         resets_at=None if resets is None else WallTime(resets),
         usage=TokenUsage(usage.input, usage.cached, usage.output),
     )
+
+
+def some(reasons: Sequence[str]) -> tuple[str, ...]:
+    """Return so many reasons as a person reads."""
+    rest = len(reasons) - REASONS_MAX
+    more = (f"and {rest} more",) if rest > 0 else ()
+    return (*(reason[:REASON_CHARS_MAX] for reason in reasons[:REASONS_MAX]), *more)
+
+
+def fitted(result: Result) -> Result:
+    """Return `result` so that it fits into one frame: the output of checks yields first."""
+    if result.report is None or len(msgspec.json.encode(result)) <= RESULT_BYTES_MAX:
+        return result
+    bare = tuple(replace(check, output_tail="") for check in result.report.checks)
+    return replace(result, report=replace(result.report, checks=bare))
 
 
 def with_report(result: Result, report: Report) -> Result:

@@ -77,6 +77,7 @@ class Sidecar:
         # Bounded by the attempts that the machine holds: a few records each.
         self._disk: asyncio.Queue[values.Store | values.Forget] = asyncio.Queue()
         self._stop = asyncio.Event()
+        self._refusal: errors.AgentComError | None = None
         self._view = View(agents=())
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._runs: dict[Key, asyncio.Task[None]] = {}
@@ -191,14 +192,15 @@ class Sidecar:
             await asyncio.to_thread(self._outbox.forget, record.key, keep=keep)
         except DiskRefused as error:
             log.error("record.not_forgotten", task=record.key.task, reason=error.message)  # noqa: TRY400 - the cause is in the message
-        self._spawn(housekeeping.after(self._config.home, record))
+        self._log("attempt.closed", record, stage=record.stage.value)
+        self._spawn(housekeeping.after(self._config.home, record, self._clock.now().wall))
 
     # Orders -------------------------------------------------------------------------------------
 
-    def _perform(self, order: values.Order) -> None:
+    def _perform(self, order: values.Order) -> None:  # noqa: C901, PLR0912 - a total match
         match order:
             case values.Send(frame):
-                self._link.send(frame)
+                self._send(frame)
             case values.Store() | values.Forget():
                 self._disk.put_nowait(order)
             case values.Start(record, adopt):
@@ -216,11 +218,22 @@ class Sidecar:
             case values.Reconnect(reason, after_ms):
                 log.info("link.dropped", reason=reason, after_ms=after_ms)
                 self._link.drop(after_ms)
+            case values.Quit(reason):
+                self._refusal = errors.NotAllowed(reason)
+                self._stop.set()
             case values.Report(event, detail, key):
                 task = key.task if key is not None else None
                 log.warning(event, detail=detail, task=task)
             case _:
                 assert_never(order)
+
+    def _send(self, frame: frames.FromMachine) -> None:
+        if isinstance(frame, frames.Finish | frames.StoppedFrame | frames.LandedFrame):
+            fence = f"{frame.fence.incarnation}.{frame.fence.attempt}"
+            log.info("report.sent", kind=type(frame).__name__, task=frame.task, fence=fence)
+        elif isinstance(frame, frames.Decline):
+            log.info("task.declined", task=frame.task, reason=frame.reason)
+        self._link.send(frame)
 
     def _run(self, record: Record, work: Coroutine[Any, Any, None]) -> None:
         task = self._spawn(self._guarded(record, work))
@@ -286,7 +299,7 @@ class Sidecar:
     # The end ------------------------------------------------------------------------------------
 
     async def _end(self, link: asyncio.Task[None], service: list[asyncio.Task[None]]) -> int:
-        error = link.exception() if link.done() and not link.cancelled() else None
+        error = link.exception() if link.done() and not link.cancelled() else self._refusal
         if isinstance(error, errors.AgentComError):
             log.error("sidecar.refused", code=error.code, reason=error.message)
             await self._stop_everything()

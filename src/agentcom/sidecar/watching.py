@@ -65,7 +65,7 @@ class Watch:
             return await running.stop(base.Stop.NO_PROGRESS)
         return await running.wait()
 
-    def _take(self, event: base.RuntimeEvent) -> None:  # noqa: C901 - a total match
+    def _take(self, event: base.RuntimeEvent) -> None:
         match event:
             case base.SessionStarted():
                 self.session = event.id

@@ -22,6 +22,7 @@ NEVER_LOGGED: Final = frozenset(
     {"token", "secret", "password", "authorization", "cookie", "prompt", "payload", "body"}
 )
 _END: Final = None
+_STAMP: Final = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 
 class LogPipe(logging.Handler):
@@ -82,8 +83,11 @@ class LogPipe(logging.Handler):
     def _loss(self) -> logging.LogRecord:
         lost, self._told = self.dropped - self._told, self.dropped
         level = logging.WARNING
-        message = {"event": events.LOG_DROPPED, "level": "warning", "records": lost}
-        return logging.LogRecord("agentcom", level, "", 0, message, (), None)
+        said = {"event": events.LOG_DROPPED, "level": "warning", "records": lost}
+        fields = _STAMP(None, "warning", said)
+        record = logging.LogRecord("agentcom", level, "", 0, fields, (), None)
+        record.__dict__.update(_logger=None, _name="warning")  # as one of structlog's own
+        return record
 
 
 def configure(
@@ -101,22 +105,21 @@ def configure(
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _STAMP,
         hide_private,
+        structlog.processors.format_exc_info,  # here: the writing thread has no exception
     ]
     target = stream or sys.stderr
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if as_json
-        else structlog.dev.ConsoleRenderer(colors=target.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
-    render: list[structlog.typing.Processor] = [
-        structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    ]
-    if as_json:
-        render.append(structlog.processors.format_exc_info)
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared, processors=[*render, renderer]
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -1,0 +1,137 @@
+"""`agentcom user` and `agentcom token`: who may use the hub."""
+
+import sys
+from typing import Final
+
+import click
+
+from agentcom.cli import output
+from agentcom.cli.lazy import Group
+from agentcom.cli.output import Column
+
+ROLES: Final = ("viewer", "submitter", "operator", "admin")
+USER_FIELDS: Final = ("id", "role", "created_at", "removed", "project")
+TOKEN_FIELDS: Final = (
+    *("id", "kind", "role", "owner", "note", "created_at", "expires_at", "last_used"),
+    *("revoked_at", "machine", "uses_left"),
+)
+_DAY_MS: Final = 86_400_000
+
+_USERS: Final = (
+    Column("USER", lambda row: row["id"]),
+    Column("ROLE", lambda row: row["role"]),
+    Column("SINCE", lambda row: output.age(row.get("created_at"))),
+)
+_TOKENS: Final = (
+    Column("ID", lambda row: row["id"]),
+    Column("KIND", lambda row: row["kind"]),
+    Column("OWNER", lambda row: row["owner"]),
+    Column("ROLE", lambda row: row["role"]),
+    Column("USED", lambda row: output.age(row.get("last_used"))),
+    Column(
+        "ENDS", lambda row: "revoked" if row.get("revoked_at") else _ends(row.get("expires_at"))
+    ),
+    Column("NOTE", lambda row: row.get("note")),
+)
+
+
+@click.group(cls=Group)
+def user() -> None:
+    """Invite, list and remove people."""
+
+
+@user.command()
+@click.argument("name")
+@click.option("--role", type=click.Choice(ROLES), default="submitter", show_default=True)
+def invite(name: str, role: str) -> None:
+    """Print a one-time code by which a person becomes user NAME.
+
+    \b
+    Example:
+      agentcom user invite ada --role operator
+    """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
+    from agentcom.cli import api
+
+    hub = api.connect()
+    answer = hub.invite_user(name, role)
+    click.echo(f"agentcom join {hub.join_address(answer)}")
+    output.talk("note: it works once, and for 15 minutes")
+
+
+@user.command("ls", cls=output.JsonCommand, fields=USER_FIELDS)
+def ls_users(as_json: tuple[str, ...] | None) -> None:
+    """List the people."""
+    from agentcom.cli import api
+
+    output.listing(api.connect().users(), _USERS, as_json=as_json)
+
+
+@user.command("remove")
+@click.argument("name")
+@click.option("--to", "heir", help="Who gets their tasks; by default you.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove_user(name: str, heir: str | None, yes: bool) -> None:
+    """End a person's access; their tasks pass on, their machines drain."""
+    from agentcom.cli import api
+
+    if not yes:
+        click.confirm(f"Remove {name}?", abort=True, err=True)
+    api.connect().remove_user(name, heir)
+    click.echo(f"{name}\tremoved")
+
+
+@click.group(cls=Group)
+def token() -> None:
+    """Create, list, rotate and revoke tokens."""
+
+
+@token.command("create")
+@click.option("--role", type=click.Choice(ROLES), help="By default your own.")
+@click.option("--note", default="", help="What it is for.")
+@click.option("--days", type=click.IntRange(1, 3_650), help="How long it is valid.")
+def create(role: str | None, note: str, days: int | None) -> None:
+    """Print a new token. Nobody can see it again."""
+    from agentcom.cli import api
+
+    ttl_ms = days * _DAY_MS if days is not None else None
+    click.echo(api.connect().create_token(role=role, note=note, ttl_ms=ttl_ms)["token"])
+
+
+@token.command("ls", cls=output.JsonCommand, fields=TOKEN_FIELDS)
+def ls_tokens(as_json: tuple[str, ...] | None) -> None:
+    """List tokens; the secrets are known to nobody."""
+    from agentcom.cli import api
+
+    output.listing(api.connect().tokens(), _TOKENS, as_json=as_json)
+
+
+@token.command()
+@click.argument("token_id", required=False, metavar="[ID]")
+def rotate(token_id: str | None) -> None:
+    """Replace a token; the old one works for another day. Without ID: the one in use here."""
+    from agentcom.cli import api, context
+
+    hub = api.connect()
+    own = token_id is None
+    answer = hub.rotate_token(token_id or hub.whoami()["credential"])
+    if not own:
+        click.echo(answer["token"])
+        return
+    context.save(context.Context(url=hub.url, token=answer["token"], fingerprint=hub.fingerprint))
+    output.talk("the new token is in use here")
+
+
+@token.command()
+@click.argument("token_id", metavar="ID")
+def revoke(token_id: str) -> None:
+    """End a token at once, on open connections too."""
+    from agentcom.cli import api
+
+    api.connect().revoke_token(token_id)
+    click.echo(f"{token_id}\trevoked")
+
+
+def _ends(at: int | None) -> str:
+    if at is None:
+        return "never" if sys.stdout.isatty() else ""
+    return output.age(at)

@@ -1,0 +1,93 @@
+"""`agentcom agent`: show, pause and check agents."""
+
+from typing import Final
+
+import click
+
+from agentcom.cli import output
+from agentcom.cli.lazy import Group
+from agentcom.cli.output import Column
+
+FIELDS: Final = (
+    *("id", "state", "runtime", "machine", "machine_name", "capabilities", "labels", "slots"),
+    *("tasks", "paused", "absent", "suspect", "cli_version", "pool", "project"),
+)
+CHECK_FIELDS: Final = ("runtime", "scenario", "passed", "expected", "found", "duration_ms")
+
+_TABLE: Final = (
+    Column("AGENT", lambda row: row["id"]),
+    Column("STATE", lambda row: "paused" if row.get("paused") else row.get("state")),
+    Column("RUNTIME", lambda row: row["runtime"]),
+    Column("MACHINE", lambda row: row.get("machine_name") or output.short(row["machine"])),
+    Column("SLOTS", lambda row: row.get("slots", 1)),
+    Column("TASKS", lambda row: [output.short(str(one)) for one in row.get("tasks") or ()]),
+    Column("CAPABILITIES", lambda row: row.get("capabilities")),
+)
+_CHECKS: Final = (
+    Column("RUNTIME", lambda row: row["runtime"]),
+    Column("SCENARIO", lambda row: row["scenario"]),
+    Column("RESULT", lambda row: "ok" if row["passed"] else "FAIL"),
+    Column("TIME", lambda row: f"{row['duration_ms'] / 1000:.1f} s"),
+    Column("FOUND", lambda row: row["found"]),
+)
+
+
+@click.group(cls=Group)
+def agent() -> None:
+    """Show, pause and check agents."""
+
+
+@agent.command("ls", cls=output.JsonCommand, fields=FIELDS)
+def ls(as_json: tuple[str, ...] | None) -> None:
+    """List the agents of the fleet."""
+    from agentcom.cli import api
+
+    output.listing(api.connect().agents(), _TABLE, as_json=as_json)
+
+
+@agent.command(cls=output.JsonCommand, fields=FIELDS)
+@click.argument("name")
+def show(name: str, as_json: tuple[str, ...] | None) -> None:
+    """Show one agent."""
+    from agentcom.cli import api
+
+    output.details(api.connect().agent(name), _TABLE, as_json=as_json)
+
+
+@agent.command()
+@click.argument("name")
+def pause(name: str) -> None:
+    """Give an agent no new tasks; what it runs goes on."""
+    from agentcom.cli import api
+
+    api.connect().pause(name)
+    click.echo(f"{name}\tpaused")
+
+
+@agent.command()
+@click.argument("name")
+def resume(name: str) -> None:
+    """Give a paused agent tasks again."""
+    from agentcom.cli import api
+
+    api.connect().unpause(name)
+    click.echo(f"{name}\tresumed")
+
+
+@agent.command("doctor", cls=output.JsonCommand, fields=CHECK_FIELDS)
+@click.argument("cli", required=False)
+@click.option("--binary", help="The program, if it is not on PATH.")
+def doctor(cli: str | None, binary: str | None, as_json: tuple[str, ...] | None) -> int:
+    """Run an installed agent CLI against a scripted model: edit, errors, silence, cancel.
+
+    Nothing leaves this computer, and no key is needed.
+
+    \b
+    Example:
+      agentcom agent doctor codex
+    """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
+    from agentcom.cli import agent_doctor
+
+    rows = agent_doctor.check(cli, binary)
+    output.listing(rows, _CHECKS, as_json=as_json)
+    return int(not all(row["passed"] for row in rows))

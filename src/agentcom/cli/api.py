@@ -1,0 +1,239 @@
+"""What commands ask of the hub, as rows that `output` prints: the API's own words, defaults too."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import click
+import msgspec
+
+from agentcom.cli import context
+from agentcom.cli.output import Row, row_of
+from agentcom.client.connection import Dial
+from agentcom.client.http import HttpCalls
+from agentcom.client.hub import HubClient
+from agentcom.model import replies
+from agentcom.model.limits import PAGE_MAX
+from agentcom.protocol import shown
+
+PAGES_MAX: Final = 1_000
+LAST: Final = "@last"
+_ID_CHARS: Final = 26
+
+_Shown = TypeVar("_Shown")
+_Found = TypeVar("_Found")
+
+
+def connect() -> "Hub":
+    """Return the hub of this context; nothing is sent yet."""
+    hub = Hub(context.load())
+    current = click.get_current_context(silent=True)
+    if current is not None:
+        current.call_on_close(hub.close)
+    return hub
+
+
+class Hub:
+    """One hub and who we are there."""
+
+    def __init__(self, known: context.Context) -> None:
+        self.url = known.url
+        self.token = known.token
+        self.fingerprint = known.fingerprint
+        self._http = HttpCalls(Dial(url=self.url, token=self.token, fingerprint=self.fingerprint))
+        self._runner = asyncio.Runner()
+
+    def close(self) -> None:
+        """Let go of the hub."""
+        self._runner.run(self._http.close())
+        self._runner.close()
+
+    def with_client(self, work: Callable[[HubClient], Awaitable[_Found]]) -> _Found:
+        """Return what `work` makes of a connected client."""
+        return self._runner.run(self._with_client(work))
+
+    async def _with_client(self, work: Callable[[HubClient], Awaitable[_Found]]) -> _Found:
+        client = await HubClient.connect(self.url, self.token, fingerprint=self.fingerprint)
+        async with client:
+            return await work(client)
+
+    # Tasks --------------------------------------------------------------------------------------
+
+    def resolve(self, text: str) -> str:
+        """Return the whole id that a fragment or `@last` means."""
+        found = context.last_task() if text == LAST else text
+        return found if len(found) == _ID_CHARS else str(self.task(found)["id"])
+
+    def submit(self, specs: Sequence[Row], *, key: str) -> dict[str, Any]:
+        """Submit tasks, all or none."""
+        answer = self._post("/tasks", {"tasks": list(specs)}, replies.Submitted, key=key)
+        return row_of(answer)
+
+    def tasks(
+        self, *, states: Sequence[str], submitter: str | None, query: str | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """Return up to `limit` tasks, newest first."""
+        asked = {"state": ",".join(states) or None, "submitter": submitter, "q": query}
+        rows: list[dict[str, Any]] = []
+        cursor = None
+        for _ in range(PAGES_MAX):
+            size = min(PAGE_MAX, limit - len(rows))
+            params = {**asked, "limit": size, "cursor": cursor}
+            page = self._get("/tasks", shown.TaskPage, params)
+            rows += map(row_of, page.tasks)
+            cursor = page.next
+            if cursor is None or len(rows) >= limit:
+                break
+        return rows
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        """Return one task with its specification."""
+        found = self._get(f"/tasks/{quote(task_id, safe='')}", shown.TaskShown)
+        body = row_of(found.body) if found.body is not None else {}
+        extra = {name: body.get(name) for name in ("spec", "created_at")}
+        return {**row_of(found.task), **extra}
+
+    def why(self, task_id: str) -> dict[str, Any]:
+        """Return why a task is where it is."""
+        return row_of(self._get(f"/tasks/{task_id}/why", replies.Explanation))
+
+    def results(self, task_id: str) -> list[dict[str, Any]]:
+        """Return the results of a task, newest first."""
+        found = self._get(f"/tasks/{task_id}/results", shown.ResultList)
+        return [{**row_of(one), "result": row_of(one.result)} for one in found.results]
+
+    def events(self, task_id: str) -> list[dict[str, Any]]:
+        """Return everything that happened to a task."""
+        rows: list[dict[str, Any]] = []
+        after = 0
+        for _ in range(PAGES_MAX):
+            page = self._get(f"/tasks/{task_id}/events", shown.EventPage, {"after": after})
+            rows += [{"seq": one.seq, **row_of(one.event)} for one in page.events]
+            after = page.after
+            if not page.more:
+                break
+        return rows
+
+    def logs(self, task_id: str) -> str:
+        """Return the end of the log of a task's agent."""
+        return self._get(f"/tasks/{task_id}/logs", shown.LogTail).text
+
+    def act(self, task_id: str, verb: str, body: Row) -> dict[str, Any]:
+        """Cancel, retry or adopt; return the task after it."""
+        answer = self._post(f"/tasks/{task_id}/{verb}", body, replies.TaskChanged)
+        return row_of(answer.task)
+
+    def adopt(self, task_id: str, *, attempt: int, machine: str | None) -> dict[str, Any]:
+        """Take a kept result as the task's own."""
+        body: dict[str, Any] = {"attempt": attempt}
+        return self.act(task_id, "adopt", body | ({"machine": machine} if machine else {}))
+
+    # The fleet ----------------------------------------------------------------------------------
+
+    def agents(self) -> list[dict[str, Any]]:
+        """Return all agents."""
+        return self._all("/agents", shown.AgentList, "agents")
+
+    def agent(self, name: str) -> dict[str, Any]:
+        """Return one agent."""
+        return row_of(self._get(f"/agents/{quote(name, safe='')}", shown.AgentShown))
+
+    def pause(self, name: str) -> None:
+        """Give an agent no new tasks."""
+        self._send("POST", f"/agents/{quote(name, safe='')}/pause")
+
+    def unpause(self, name: str) -> None:
+        """Give a paused agent tasks again."""
+        self._send("POST", f"/agents/{quote(name, safe='')}/resume")
+
+    def machines(self) -> list[dict[str, Any]]:
+        """Return all machines."""
+        return self._all("/machines", shown.MachineList, "machines")
+
+    def machine(self, name: str) -> dict[str, Any]:
+        """Return one machine."""
+        return row_of(self._get(f"/machines/{quote(name, safe='')}", shown.MachineShown))
+
+    def drain(self, name: str, *, off: bool = False) -> None:
+        """Give a machine no new tasks, or, `off`, give it tasks again."""
+        self._send("POST", f"/machines/{quote(name, safe='')}/{'resume' if off else 'drain'}")
+
+    def remove_machine(self, name: str) -> None:
+        """Take a machine out of the fleet, with its tokens."""
+        self._send("DELETE", f"/machines/{quote(name, safe='')}")
+
+    def invite_machine(self, **wanted: Any) -> dict[str, Any]:
+        """Return a code by which machines join."""
+        body = {name: value for name, value in wanted.items() if value is not None}
+        return row_of(self._post("/machines/invite", body, shown.Invitation))
+
+    # People and the hub -------------------------------------------------------------------------
+
+    def users(self) -> list[dict[str, Any]]:
+        """Return the people."""
+        return [row for row in self._all("/users", shown.UserList, "users") if not row["removed"]]
+
+    def invite_user(self, name: str, role: str) -> dict[str, Any]:
+        """Return a code by which a person joins."""
+        return row_of(self._post("/users", {"name": name, "role": role}, shown.Invitation))
+
+    def remove_user(self, name: str, heir: str | None) -> None:
+        """End a person's access."""
+        self._send("DELETE", f"/users/{quote(name, safe='')}", params={"to": heir})
+
+    def tokens(self) -> list[dict[str, Any]]:
+        """Return tokens, without their secrets."""
+        return self._all("/tokens", shown.TokenList, "tokens")
+
+    def create_token(self, **wanted: Any) -> dict[str, Any]:
+        """Make a token."""
+        body = {name: value for name, value in wanted.items() if value is not None}
+        return row_of(self._post("/tokens", body, shown.NewToken))
+
+    def rotate_token(self, token_id: str) -> dict[str, Any]:
+        """Replace a token."""
+        return row_of(self._post(f"/tokens/{quote(token_id, safe='')}/rotate", {}, shown.NewToken))
+
+    def revoke_token(self, token_id: str) -> None:
+        """End a token."""
+        self._send("DELETE", f"/tokens/{quote(token_id, safe='')}")
+
+    def whoami(self) -> dict[str, Any]:
+        """Return who the hub takes us for."""
+        return row_of(self._get("/whoami", shown.Whoami))
+
+    def status(self) -> dict[str, Any]:
+        """Return how the hub is."""
+        return row_of(self._get("/status", shown.HubStatus))
+
+    def enrol(self, code: str, name: str) -> dict[str, Any]:
+        """Redeem a code."""
+        return row_of(self._post("/enrol", {"code": code, "name": name}, shown.Admitted))
+
+    # The wire -----------------------------------------------------------------------------------
+
+    def _all(self, path: str, kind: type[Any], field: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        cursor = None
+        for _ in range(PAGES_MAX):
+            page = self._get(path, kind, {"cursor": cursor, "limit": PAGE_MAX})
+            rows += map(row_of, getattr(page, field))
+            cursor = page.next
+            if cursor is None:
+                break
+        return rows
+
+    def _get(self, path: str, kind: type[_Shown], params: Row | None = None) -> _Shown:
+        return self._run(self._http.call("GET", path, kind, params=params))
+
+    def _post(
+        self, path: str, body: Row | None, kind: type[_Shown], *, key: str | None = None
+    ) -> _Shown:
+        return self._run(self._http.call("POST", path, kind, body=body, key=key))
+
+    def _send(self, method: str, path: str, params: Row | None = None) -> None:
+        self._run(self._http.send(method, path, params=params))
+
+    def _run(self, work: Coroutine[Any, Any, _Shown]) -> _Shown:
+        return self._runner.run(work)

@@ -1,0 +1,142 @@
+"""Making this computer a machine of a fleet: its agents, its identity, and what is ready here."""
+
+import importlib.metadata
+import os
+import platform
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from agentcom.cli.errors import CommandFailed, Exit
+from agentcom.model.ids import AgentId, MachineId
+from agentcom.sidecar.config import AgentConfig, Home, MachineConfig
+from agentcom.sidecar.runtime import base
+
+GROUP: Final = "agentcom.runtimes"
+NO_CLI: Final = frozenset({"command", "testagent"})
+"""Runtimes that are always there, and so say nothing about what is installed."""
+_KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "claude": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"),
+        "codex": ("OPENAI_API_KEY", "CODEX_API_KEY"),
+    }
+)
+_NAME_CHARS: Final = 40
+
+
+def runtimes() -> dict[str, base.Runtime]:
+    """Return every runtime that is installed, by name."""
+    found = importlib.metadata.entry_points(group=GROUP)
+    return {entry.name: entry.load()() for entry in found}
+
+
+def preflight() -> list[base.Preflight]:
+    """Return what each agent CLI that we can drive needs to work here."""
+    settings = {"home": str(Path.home())}
+    found = runtimes().items()
+    return [runtime.preflight(settings) for name, runtime in found if name not in NO_CLI]
+
+
+def agents_here(checks: Sequence[base.Preflight], machine: str) -> tuple[AgentConfig, ...]:
+    """Return an agent for each CLI that is ready."""
+    return tuple(
+        AgentConfig(
+            name=AgentId(f"{machine}-{check.runtime}"),
+            runtime=check.runtime,
+            capabilities=(check.runtime, *check.capabilities, *_computer()),
+            version=check.version,
+            settings={"home": str(Path.home())},
+            environment=tuple(key for key in _KEYS.get(check.runtime, ()) if key in os.environ),
+        )
+        for check in checks
+        if check.ready
+    )
+
+
+def parse_agent(text: str) -> AgentConfig:
+    """Return the agent that `name=runtime[:key=value,...]` describes.
+
+    Keys are the runtime's settings; `needs=a+b` gives capabilities, `slots=2` the slots.
+
+    Raises:
+        CommandFailed: it is not of that form, or the runtime is unknown.
+    """
+    name, _, rest = text.partition("=")
+    runtime, _, given = rest.partition(":")
+    known = {entry.name for entry in importlib.metadata.entry_points(group=GROUP)}
+    pairs = [pair.partition("=") for pair in given.split(",") if pair]
+    if not name or runtime not in known or not all(key and value for key, _, value in pairs):
+        raise CommandFailed(
+            f"{text!r} describes no agent",
+            hint=f"--agent NAME=RUNTIME[:key=value,...], of {', '.join(sorted(known))}",
+            exit_code=Exit.USAGE,
+            code="usage",
+        )
+    settings = {key: value for key, _, value in pairs}
+    capabilities = tuple(filter(None, settings.pop("capabilities", "").split("+")))
+    slots = settings.pop("slots", "1")
+    if not slots.isdecimal():
+        raise CommandFailed("slots is a number", hint="--agent ...:slots=2", exit_code=Exit.USAGE)
+    own = runtimes()[runtime].preflight(settings)
+    return AgentConfig(
+        name=AgentId(name),
+        runtime=runtime,
+        capabilities=capabilities or (runtime, *own.capabilities, *_computer()),
+        version=own.version,
+        slots=int(slots),
+        settings={"home": str(Path.home()), **settings},
+        environment=tuple(key for key in _KEYS.get(runtime, ()) if key in os.environ),
+    )
+
+
+def machine_name() -> str:
+    """Return a name for this computer that a hub accepts."""
+    host = socket.gethostname().split(".")[0].lower()
+    plain = re.sub(r"[^a-z0-9]+", "-", host).strip("-")[:_NAME_CHARS].strip("-")
+    return plain or "machine"
+
+
+def address() -> str:
+    """Return the address by which others most likely reach this computer; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return socket.gethostname()
+        return str(probe.getsockname()[0])
+
+
+def store_machine(
+    home: Path,
+    admitted: Mapping[str, Any],
+    *,
+    url: str,
+    fingerprint: str | None,
+    agents: Sequence[AgentConfig],
+) -> None:
+    """Write the machine's identity; its token is readable for this person alone."""
+    machine = MachineConfig(
+        hub=url,
+        machine=MachineId(admitted["machine"]),
+        agents=tuple(agents),
+        fingerprint=fingerprint,
+    )
+    Home(home).save(machine, admitted["token"])
+
+
+def lines(checks: Sequence[base.Preflight]) -> list[str]:
+    """Return one line for each agent CLI: ready, or the problem and its fix."""
+    width = max([8, *(len(check.runtime) for check in checks)])
+    return [
+        f"{check.runtime:<{width}}  "
+        + ("ready" if check.ready else f"{check.problem} -> {check.fix}")
+        for check in checks
+    ]
+
+
+def _computer() -> tuple[str, ...]:
+    system = platform.system().lower().replace("darwin", "macos")
+    return (f"os={system}", f"arch={platform.machine().lower()}")

@@ -1,0 +1,132 @@
+"""`agentcom join` and `agentcom machine`: computers come into the fleet, and leave it."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from agentcom.cli import context, output
+from agentcom.cli.errors import CommandFailed, Exit
+from agentcom.cli.lazy import Group
+from agentcom.cli.output import Column
+
+FIELDS: Final = (
+    *("id", "name", "owner", "connected", "suspect", "draining", "agents", "tasks"),
+    *("last_seen", "lease_ttl_ms", "created_at"),
+)
+_MINUTE_MS: Final = 60_000
+_TABLE: Final = (
+    Column("MACHINE", lambda row: row["name"]),
+    Column("STATE", lambda row: state_of(row)),
+    Column("AGENTS", lambda row: row.get("agents")),
+    Column("TASKS", lambda row: [output.short(str(one)) for one in row.get("tasks") or ()]),
+    Column("SEEN", lambda row: output.age(row.get("last_seen"))),
+    Column("OWNER", lambda row: row["owner"]),
+    Column("ID", lambda row: output.short(row["id"])),
+)
+_NAME: Final = click.argument("name")
+
+
+@click.command()
+@click.argument("address", metavar="URL#CODE")
+@click.option("--name", help="The machine's name; by default the computer's.")
+@click.option("--agent", "agents", multiple=True, metavar="NAME=RUNTIME[:SETTINGS]")
+@click.option("--home", type=click.Path(path_type=Path), help="By default AGENTCOM_HOME/machine.")
+@click.option("--no-start", is_flag=True, help="Only enrol.")
+def join(address: str, **options: Any) -> None:
+    """Bring this computer, or yourself, into a fleet with a one-time code.
+
+    \b
+    Examples:
+      agentcom join 'https://hub.example:7420#acm_enr_...'
+      agentcom join URL#CODE --name builder --agent builder-shell=command
+    """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
+    from agentcom.cli import joining
+
+    url, _, code = address.partition("#")
+    if not url or not code:
+        raise CommandFailed(
+            "the address has no code",
+            hint="agentcom join URL#CODE, as `agentcom machine invite` prints it",
+            exit_code=Exit.USAGE,
+            code="usage",
+        )
+    joining.join(
+        url,
+        code,
+        name=options["name"],
+        agents=options["agents"],
+        home=options["home"] or context.machine_home(),
+        start=not options["no_start"],
+    )
+
+
+@click.group(cls=Group)
+def machine() -> None:
+    """Invite, show, drain and remove machines."""
+
+
+@machine.command()
+@click.option("--uses", type=click.IntRange(1, 1_000), default=1, show_default=True)
+@click.option("--minutes", type=click.IntRange(1, 43_200), help="By default 15.")
+@click.option("--name", help="What the machine will be called.")
+def invite(uses: int, minutes: int | None, name: str | None) -> None:
+    """Print the command by which another computer joins."""
+    from agentcom.cli import api
+
+    ttl_ms = minutes * _MINUTE_MS if minutes is not None else None
+    answer = api.connect().invite_machine(uses=uses, ttl_ms=ttl_ms, name=name)
+    click.echo(f"agentcom join '{answer['join']}'")
+    output.talk(f"note: good for {uses} machine(s), until then: {output.age(answer['expires_at'])}")
+
+
+@machine.command("ls", cls=output.JsonCommand, fields=FIELDS)
+def ls(as_json: tuple[str, ...] | None) -> None:
+    """List the machines of the fleet."""
+    from agentcom.cli import api
+
+    output.listing(api.connect().machines(), _TABLE, as_json=as_json)
+
+
+@machine.command(cls=output.JsonCommand, fields=FIELDS)
+@_NAME
+def show(name: str, as_json: tuple[str, ...] | None) -> None:
+    """Show one machine."""
+    from agentcom.cli import api
+
+    output.details(api.connect().machine(name), _TABLE, as_json=as_json)
+
+
+@machine.command()
+@_NAME
+@click.option("--off", is_flag=True, help="Give it tasks again.")
+def drain(name: str, off: bool) -> None:
+    """Give a machine no new tasks; what it runs goes on."""
+    from agentcom.cli import api
+
+    api.connect().drain(name, off=off)
+    click.echo(f"{name}\t{'active' if off else 'draining'}")
+
+
+@machine.command("rm")
+@_NAME
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(name: str, yes: bool) -> None:
+    """Take a machine out of the fleet; its token ends at once."""
+    from agentcom.cli import api
+
+    hub = api.connect()
+    found = hub.machine(name)
+    if not yes:
+        click.confirm(f"Remove {found['name']}?", abort=True, err=True)
+    hub.remove_machine(found["id"])
+    click.echo(f"{found['name']}\tremoved")
+
+
+def state_of(row: output.Row) -> str:
+    """Return how a machine stands, in one word."""
+    if not row.get("connected"):
+        return "offline"
+    if row.get("suspect"):
+        return "suspect"
+    return "draining" if row.get("draining") else "ok"

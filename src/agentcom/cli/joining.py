@@ -1,0 +1,59 @@
+"""What `agentcom join` does: the hub is checked before the code is sent, then tokens are stored."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from agentcom.cli import api, background, context, enrol, output
+from agentcom.cli.errors import CommandFailed, Exit
+from agentcom.sidecar.config import Home
+
+NO_TOKEN: Final = "none"  # noqa: S105 - who enrols has none yet
+
+
+def join(
+    url: str, code: str, *, name: str | None, agents: tuple[str, ...], home: Path, start: bool
+) -> None:
+    """Redeem a code, and become what it makes: a machine of the fleet, or one of its people.
+
+    Raises:
+        CommandFailed: there is a machine here already, or an agent is not understood.
+        NotAuthenticated: the code was used up, or has expired.
+    """
+    if Home(home).exists():
+        known = Home(home).load().machine
+        raise CommandFailed(
+            f"this computer is a machine of {known.hub} already",
+            hint=f"agentcom up, or another --home, or remove {home}",
+            exit_code=Exit.STALE,
+            code="conflict",
+        )
+    secret, _, pin = code.partition("@")
+    fingerprint = pin.removeprefix("sha256:") or None
+    checks = [] if agents else enrol.preflight()
+    chosen = name or enrol.machine_name()
+    wanted = tuple(map(enrol.parse_agent, agents)) or enrol.agents_here(checks, chosen)
+    # The certificate is compared at the end of the handshake, before a byte of ours is sent.
+    hub = api.Hub(context.Context(url=url, token=NO_TOKEN, fingerprint=fingerprint))
+    try:
+        admitted = hub.enrol(secret, chosen)
+    finally:
+        hub.close()
+    if admitted.get("machine") is None:
+        _person(url, fingerprint, admitted)
+        return
+    enrol.store_machine(home, admitted, url=url, fingerprint=fingerprint, agents=wanted)
+    click.echo(f"{'machine':<8}  {admitted['name']} at {url}")
+    for line in enrol.lines(checks):
+        click.echo(line)
+    if not wanted:
+        output.talk("note: no agent CLI is ready here; fix one of the above, then: agentcom up")
+    if start:
+        background.start("sidecar", ["sidecar", "run", "--home", str(home)])
+        click.echo(f"{'sidecar':<8}  connected")
+
+
+def _person(url: str, fingerprint: str | None, admitted: dict[str, Any]) -> None:
+    context.save(context.Context(url=url, token=admitted["token"], fingerprint=fingerprint))
+    click.echo(f"you are {admitted['user']} ({admitted['role']}) at {url}")

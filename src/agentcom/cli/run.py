@@ -1,0 +1,146 @@
+"""`agentcom up`, `down`, `status`, and the processes behind them: `hub run`, `sidecar run`."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from agentcom.cli import context, output
+from agentcom.cli.lazy import Group
+from agentcom.cli.output import Column
+
+STATUS_FIELDS: Final = (
+    *("url", "version", "state", "store", "uptime_ms", "issuing", "tasks", "ended", "agents"),
+    *("machines", "machines_connected", "backlog", "user", "role", "hub_pid", "sidecar_pid"),
+)
+_READY_FD: Final = click.option("--ready-fd", type=int, hidden=True)
+_STATUS: Final = (
+    Column("HUB", lambda row: f"{row['url']} ({row['state']}, {row['version']})"),
+    Column("UP", lambda row: output.span(row["uptime_ms"])),
+    Column("YOU", lambda row: f"{row['user']} ({row['role']})"),
+    Column("STORE", lambda row: row["store"]),
+    Column("MACHINES", lambda row: f"{row['machines_connected']} of {row['machines']} connected"),
+    Column("AGENTS", lambda row: row["agents"]),
+    Column("TASKS", lambda row: row["tasks"]),
+    Column("ENDED", lambda row: row["ended"]),
+    Column("ISSUING", lambda row: None if row["issuing"] else "no: the store is too old"),
+    Column("HERE", lambda row: _here(row)),
+)
+
+
+@click.command()
+@click.option("--listen", metavar="ADDR", help="Be reachable from other computers, with TLS.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="By default 7420.")
+@click.option("--foreground", is_flag=True, help="Stay, and stop everything with Ctrl-C.")
+@click.option("--no-agents", is_flag=True, help="Only the hub.")
+@click.option("--agent", "agents", multiple=True, metavar="NAME=RUNTIME[:SETTINGS]")
+def up(agents: tuple[str, ...], **options: Any) -> None:
+    """Start a hub and this computer's agents, as processes of yours.
+
+    \b
+    Examples:
+      agentcom up
+      agentcom up --listen 0.0.0.0
+    """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
+    from agentcom.cli import up as starting
+
+    starting.start(
+        listen=options["listen"],
+        port=options["port"],
+        agents=agents,
+        with_machine=not options["no_agents"],
+    )
+    if options["foreground"]:
+        stopped = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopped.set())
+        stopped.wait()
+        _down()
+
+
+@click.command()
+def down() -> None:
+    """Stop this computer's agents and the hub that `up` started.
+
+    Running agents go on; the next `up` takes them over. What is stored stays.
+    """
+    if not _down():
+        output.talk("nothing runs here")
+
+
+@click.command(cls=output.JsonCommand, fields=STATUS_FIELDS)
+def status(as_json: tuple[str, ...] | None) -> None:
+    """Show the hub, who you are there, and how the fleet stands."""
+    from agentcom.cli import api, background
+
+    hub_here, sidecar_here = background.running("hub"), background.running("sidecar")
+    hub_api = api.connect()
+    row = {**hub_api.status(), **hub_api.whoami(), "url": hub_api.url}
+    row["hub_pid"] = hub_here[0].pid if hub_here else None
+    row["sidecar_pid"] = sidecar_here[0].pid if sidecar_here else None
+    output.details(row, _STATUS, as_json=as_json)
+
+
+@click.group(cls=Group)
+def hub() -> None:
+    """Run a hub in the foreground."""
+
+
+@hub.command("run")
+@click.option("--home", type=click.Path(path_type=Path), help="By default AGENTCOM_HOME.")
+@click.option("--host", help="The address to listen on; by default 127.0.0.1.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="0 takes a free one.")
+@click.option("--public-url", help="The address that join codes name.")
+@click.option("--hosts", multiple=True, help="A name by which clients reach it.")
+@click.option("--lease-ttl-ms", type=int, help="How long a silent machine keeps its tasks.")
+@click.option("--store", help="sqlite, or memory for experiments.")
+@click.option("--admin", help="Who becomes the first admin.")
+@click.option("--insecure", is_flag=True, default=None, help="No TLS off loopback. Do not.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@_READY_FD
+def hub_run(ready_fd: int | None, **flags: Any) -> int:
+    """Run a hub until SIGTERM or Ctrl-C.
+
+    Every setting may also be in hub.toml, or in AGENTCOM_HUB_<SETTING>.
+    """
+    from agentcom.cli import processes
+
+    flags["hosts"] = list(flags["hosts"]) or None
+    return processes.run_hub(flags, ready_fd)
+
+
+@click.group(cls=Group)
+def sidecar() -> None:
+    """Run a machine in the foreground."""
+
+
+@sidecar.command("run")
+@click.option("--home", type=click.Path(path_type=Path), help="By default AGENTCOM_HOME/machine.")
+@_READY_FD
+def sidecar_run(home: Path | None, ready_fd: int | None) -> int:
+    """Run this computer's agents until SIGTERM or Ctrl-C."""
+    from agentcom.cli import processes
+
+    return processes.run_sidecar(home or context.machine_home(), ready_fd)
+
+
+def _down() -> bool:
+    from agentcom.cli import background
+
+    stopped = False
+    for name in ("sidecar", "hub"):
+        if background.stop(name):
+            click.echo(f"{name}\tstopped")
+            stopped = True
+    return stopped
+
+
+def _here(row: output.Row) -> str:
+    parts = [
+        f"{name} (pid {row[f'{name}_pid']})"
+        for name in ("hub", "sidecar")
+        if row[f"{name}_pid"] is not None
+    ]
+    return ", ".join(parts)

@@ -1,0 +1,127 @@
+"""From options, folders and files to the specifications that the hub takes."""
+
+import json
+import re
+import time
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from agentcom.cli import output, repository
+from agentcom.cli.errors import CommandFailed, Exit
+from agentcom.cli.submit import first_line
+
+_DURATION: Final = re.compile(r"(\d{1,7})(s|m|h|d)")
+_UNIT_MS: Final[Mapping[str, int]] = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_LISTS: Final = ("needs", "verify", "command")
+
+Spec = dict[str, Any]
+
+
+def from_options(
+    words: Sequence[str], options: Mapping[str, Any], *, resolve: Callable[[str], str]
+) -> Spec:
+    """Return the task that the command line asks for.
+
+    Raises:
+        CommandFailed: there is neither prompt nor command, or a value is not understood.
+    """
+    text = " ".join(words).strip()
+    if not text:
+        raise _usage("there is no prompt", 'agentcom submit "What is to be done"')
+    spec: Spec = {"title": options["title"] or first_line(text)}
+    if options["command"]:
+        spec["command"] = list(words)
+    else:
+        spec["prompt"] = text
+    spec |= {name: list(options[name]) for name in ("needs", "verify") if options[name]}
+    spec |= {name: options[name] for name in ("priority", "land") if options[name] is not None}
+    if options["depends_on"]:
+        spec["depends_on"] = [_dependency(text, resolve) for text in options["depends_on"]]
+    if options["not_before"]:
+        spec["not_before"] = when(options["not_before"])
+    return spec | _place(options, spec)
+
+
+def from_file(path: Path, options: Mapping[str, Any]) -> list[Spec]:
+    """Return the tasks of a JSON or TOML file: a list, or a table `tasks`.
+
+    Raises:
+        CommandFailed: the file is not understood.
+    """
+    try:
+        text = path.read_text("utf-8")
+        found: Any = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise _usage(f"{path} is not understood: {error}", "give a list of tasks") from error
+    listed = found.get("tasks") if isinstance(found, dict) else found
+    if not isinstance(listed, list) or not listed or not all(isinstance(it, dict) for it in listed):
+        raise _usage(f"{path} has no list of tasks", "write [[tasks]] with a title and a prompt")
+    where: Spec = {}
+    if any("repo" not in entry for entry in listed):
+        where = _place(options, {"verify": "said in the file"})
+    return [_entry(entry, where) for entry in listed]
+
+
+def when(text: str) -> int:
+    """Return a wall time from `30m` from now, or a date and time of this zone.
+
+    Raises:
+        CommandFailed: it is neither.
+    """
+    short = _DURATION.fullmatch(text)
+    if short is not None:
+        return int(time.time() * 1000) + int(short[1]) * _UNIT_MS[short[2]]
+    try:
+        return int(datetime.fromisoformat(text).astimezone().timestamp() * 1000)
+    except ValueError as error:
+        raise _usage(f"{text!r} is no time", "--not-before 2h, or 2027-01-31T08:00") from error
+
+
+def _entry(entry: Mapping[str, Any], where: Spec) -> Spec:
+    spec: Spec = {**where, **entry} if "repo" not in entry else dict(entry)
+    if not spec.get("repo"):
+        spec = {name: value for name, value in spec.items() if name not in ("repo", "base")}
+    spec.setdefault("title", first_line(str(spec.get("prompt", ""))) or "Task")
+    for name in _LISTS:
+        if isinstance(spec.get(name), str):
+            spec[name] = [spec[name]]
+    if "depends_on" in spec:
+        spec["depends_on"] = [
+            {"task": one} if isinstance(one, str) else one for one in spec["depends_on"]
+        ]
+    if isinstance(spec.get("not_before"), str):
+        spec["not_before"] = when(spec["not_before"])
+    return spec
+
+
+def _place(options: Mapping[str, Any], spec: Spec) -> Spec:
+    if options["no_repo"]:
+        return {}
+    if options["repo"]:
+        repo = options["repo"]
+        local = Path(repo).expanduser()
+        place: Spec = {"repo": str(local.resolve()) if local.is_dir() else repo}
+        return place | ({"base": options["base"]} if options["base"] else {})
+    found = repository.infer(Path.cwd())
+    if found is None:
+        return {}
+    for note in found.notes:
+        output.talk(f"note: {note}")
+    if not spec.get("verify") and not found.has_checks:
+        output.talk("note: nothing says how to verify it: it will end as completed (unverified)")
+    return {"repo": found.repo, "base": options["base"] or found.base}
+
+
+def _dependency(text: str, resolve: Callable[[str], str]) -> Spec:
+    name, _, condition = text.partition(":")
+    if condition not in ("", "any", "success"):
+        raise _usage(f"{text!r} is no dependency", "--depends-on ID, or ID:any for any end")
+    task: Spec = {"task": resolve(name)}
+    return task | ({"condition": "any_end"} if condition == "any" else {})
+
+
+def _usage(message: str, hint: str) -> CommandFailed:
+    return CommandFailed(message, hint=hint, exit_code=Exit.USAGE, code="usage")

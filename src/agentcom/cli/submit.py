@@ -1,0 +1,88 @@
+"""`agentcom submit`: a prompt, a command or a file of tasks becomes work for the fleet."""
+
+import sys
+import uuid
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from agentcom.cli import context, output
+from agentcom.cli.errors import Exit
+
+FIELDS: Final = ("tasks", "unschedulable")
+_TITLE_CHARS: Final = 60
+_EPILOG: Final = """\b
+Examples:
+  agentcom submit "Fix the failing test in tests/test_cart.py" --watch
+  agentcom submit "Port it to Rust" --needs lang=rust --verify "cargo test" --depends-on @last
+  agentcom submit --command -- make release
+  agentcom submit -f tasks.toml
+"""
+
+
+@click.command(cls=output.JsonCommand, fields=FIELDS, epilog=_EPILOG)
+@click.argument("words", nargs=-1, metavar="[PROMPT]")
+@click.option("-f", "--file", type=click.Path(path_type=Path), help="JSON or TOML list of tasks.")
+@click.option("--watch", is_flag=True, help="Follow it, and exit with its verdict.")
+@click.option("--command", is_flag=True, help="Run what follows `--` instead of a prompt.")
+@click.option("--title", help="By default the prompt's first line.")
+@click.option("--needs", multiple=True, help="What the agent must have: gpu, lang=go, ...")
+@click.option("--verify", multiple=True, help="A command that must pass; may be repeated.")
+@click.option("--depends-on", multiple=True, metavar="ID[:any]", help="Starts after that task.")
+@click.option("--not-before", metavar="WHEN", help="30m, 2h, or a time like 2027-01-31T08:00.")
+@click.option("--priority", type=click.IntRange(-10, 10), help="-10 to 10.")
+@click.option("--repo", help="By default the repository of this folder.")
+@click.option("--base", help="The branch to start from, and to land on.")
+@click.option("--no-repo", is_flag=True, help="Work in an empty folder.")
+@click.option("--land", type=click.Choice(["branch", "merge"]), help="Keep the branch, or merge.")
+@click.option("--key", help="A repeat with the same key is answered, not done again.")
+def submit(words: tuple[str, ...], as_json: tuple[str, ...] | None, **options: Any) -> int:
+    """Give the fleet a task.
+
+    The repository and the branch come from the folder you are in. Prints the task's id.
+    """
+    from agentcom.cli import api, specs
+
+    hub = api.connect()
+    if options["file"] is not None:
+        wanted = specs.from_file(options["file"], options)
+    else:
+        if words == ("-",):
+            words = (sys.stdin.read(),)
+        wanted = [specs.from_options(words, options, resolve=hub.resolve)]
+    answer = hub.submit(wanted, key=options["key"] or uuid.uuid4().hex)
+    ids = answer["tasks"]
+    context.remember_task(ids[-1])
+    _tell(answer, [spec["title"] for spec in wanted], as_json)
+    if not options["watch"]:
+        return Exit.DONE
+    from agentcom.cli import watch
+
+    return watch.follow(hub, ids[-1])
+
+
+def first_line(text: str) -> str:
+    """Return a title made of a prompt."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return line if len(line) <= _TITLE_CHARS else line[: _TITLE_CHARS - 1] + "…"
+
+
+def _tell(answer: dict[str, Any], titles: list[str], as_json: tuple[str, ...] | None) -> None:
+    unschedulable = answer.get("unschedulable") or ()
+    rows = [
+        {"id": task, "title": title, "note": "no agent can run it now" * (task in unschedulable)}
+        for task, title in zip(answer["tasks"], titles, strict=True)
+    ]
+    if as_json is not None:
+        output.print_json({field: answer.get(field) or [] for field in as_json})
+        return
+    if not sys.stdout.isatty():
+        for row in rows:
+            click.echo(row["id"])
+    else:
+        for row in rows:
+            click.echo(f"{output.short(str(row['id']))}  {output.plain(row['title'])}")
+    for row in rows:
+        if row["note"]:
+            output.talk(f"note: {row['note']}: agentcom task why {str(row['id'])[-6:]}")

@@ -1,0 +1,274 @@
+"""`agentcom task`: show tasks, follow them, explain them, and steer them."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+import click
+
+from agentcom.cli import output
+from agentcom.cli.errors import CommandFailed, Exit
+from agentcom.cli.lazy import Group
+from agentcom.cli.output import Column
+
+STATES: Final = ("waiting", "queued", "assigned", "running", "completed", "failed", "cancelled")
+TASK_FIELDS: Final = (
+    *("id", "title", "state", "phase", "wait", "until", "agent", "machine", "attempt", "priority"),
+    *("submitter", "project", "needs", "failure", "reason", "verified", "branch", "commit"),
+    *("base_commit", "checkpoint", "changed_at", "failures", "leases_lost", "stop_reason"),
+    *("deadline_at", "cause", "incarnation", "spec", "created_at", "emergency"),
+)
+EVENT_FIELDS: Final = ("seq", "kind", "state", "at", "attempt", "agent", "machine", "detail")
+RESULT_FIELDS: Final = ("task", "fence", "agent", "machine", "at", "applied", "refused", "result")
+WHY_FIELDS: Final = (
+    *("summary", "next_action", "next_at", "agents", "blocked_by", "missing", "position"),
+    *("activity", "task"),
+)
+_LIMIT: Final = 50
+
+_TABLE: Final = (
+    Column("ID", lambda row: output.short(row["id"])),
+    Column("STATE", lambda row: state_of(row)),
+    Column("AGENT", lambda row: row.get("agent")),
+    Column("TRY", lambda row: row.get("attempt") or ""),
+    Column("CHANGED", lambda row: output.age(row.get("changed_at"))),
+    Column("TITLE", lambda row: row["title"]),
+)
+_DETAILS: Final = (
+    Column("ID", lambda row: row["id"]),
+    Column("TITLE", lambda row: row["title"]),
+    Column("STATE", lambda row: state_of(row)),
+    Column("REASON", lambda row: row.get("reason")),
+    Column("AGENT", lambda row: row.get("agent")),
+    Column("ATTEMPT", lambda row: row.get("attempt") or ""),
+    Column("NEEDS", lambda row: row.get("needs")),
+    Column("BRANCH", lambda row: row.get("branch")),
+    Column("COMMIT", lambda row: row.get("commit")),
+    Column("VERIFIED", lambda row: row.get("verified", False)),
+    Column("SUBMITTER", lambda row: row.get("submitter")),
+    Column("CHANGED", lambda row: output.age(row.get("changed_at"))),
+    Column("REPO", lambda row: (row.get("spec") or {}).get("repo")),
+    Column("BASE", lambda row: (row.get("spec") or {}).get("base")),
+)
+_RESULTS: Final = (
+    Column("ATTEMPT", lambda row: attempt_of(row)),
+    Column("MACHINE", lambda row: output.short(row["machine"])),
+    Column("AGENT", lambda row: row.get("agent")),
+    Column("STATUS", lambda row: row["result"]["status"]),
+    Column("APPLIED", lambda row: "applied" if row["applied"] else f"kept ({row.get('refused')})"),
+    Column("COMMIT", lambda row: (row["result"].get("commit") or "")[:12]),
+    Column("BRANCH", lambda row: row["result"].get("branch")),
+)
+_RULES: Final = (
+    Column("AGENT", lambda row: row["agent"]),
+    Column("RULE", lambda row: row["rule"]),
+    Column("DETAIL", lambda row: row.get("detail")),
+)
+_ID: Final = click.argument("task_id", metavar="ID")
+
+
+@click.group(cls=Group)
+def task() -> None:
+    """Show and steer tasks. ID is an id, any unambiguous part of one, or @last."""
+
+
+@task.command("ls", cls=output.JsonCommand, fields=TASK_FIELDS)
+@click.option("--state", type=click.Choice(STATES), multiple=True, help="May be repeated.")
+@click.option("--mine", is_flag=True, help="Only what I submitted.")
+@click.option("-q", "--query", help="Words of the title, or a part of an id.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=_LIMIT, show_default=True)
+def ls(as_json: tuple[str, ...] | None, **options: Any) -> None:
+    """List tasks, the newest first.
+
+    \b
+    Examples:
+      agentcom task ls --state failed
+      agentcom task ls --json id,state
+    """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
+    from agentcom.cli import api
+
+    hub = api.connect()
+    submitter = hub.whoami()["user"] if options["mine"] else None
+    rows = hub.tasks(
+        states=options["state"],
+        submitter=submitter,
+        query=options["query"],
+        limit=options["limit"],
+    )
+    output.listing(rows, _TABLE, as_json=as_json)
+
+
+@task.command(cls=output.JsonCommand, fields=TASK_FIELDS)
+@_ID
+def show(task_id: str, as_json: tuple[str, ...] | None) -> None:
+    """Show one task."""
+    from agentcom.cli import api
+
+    hub = api.connect()
+    output.details(hub.task(hub.resolve(task_id)), _DETAILS, as_json=as_json)
+
+
+@task.command()
+@_ID
+@click.option("--timeout", type=click.FloatRange(min=0), help="Seconds; then exit 124.")
+def watch(task_id: str, timeout: float | None) -> int:
+    """Follow a task, and exit with its verdict.
+
+    Exit codes: 0 completed, 1 failed or cancelled, 8 it waits for a person, 124 time-out.
+    Ctrl-C leaves the task running.
+    """
+    from agentcom.cli import api
+    from agentcom.cli import watch as watching
+
+    hub = api.connect()
+    return watching.follow(hub, hub.resolve(task_id), timeout_s=timeout)
+
+
+@task.command()
+@_ID
+@click.option("-f", "--follow", is_flag=True, help="Go on until the task ends.")
+def logs(task_id: str, follow: bool) -> int:
+    """Print the newest part of the log of a task's agent."""
+    from agentcom.cli import api
+
+    hub = api.connect()
+    found = hub.resolve(task_id)
+    click.echo(hub.logs(found), nl=False)
+    if not follow:
+        return Exit.DONE
+    from agentcom.cli import watch as watching
+
+    return watching.follow(hub, found, logs=True)
+
+
+@task.command(cls=output.JsonCommand, fields=WHY_FIELDS)
+@_ID
+def why(task_id: str, as_json: tuple[str, ...] | None) -> None:
+    """Explain why a task is where it is, and what happens next.
+
+    \b
+    Example:
+      agentcom task why @last
+    """  # noqa: D301 - as above
+    from agentcom.cli import api
+
+    hub = api.connect()
+    found = hub.why(hub.resolve(task_id))
+    if as_json is not None:
+        output.details(found, (), as_json=as_json)
+        return
+    click.echo(output.plain(found["summary"]))
+    for label, value in (
+        ("doing", found.get("activity")),
+        ("waits for", [output.short(one) for one in found.get("blocked_by") or ()]),
+        ("nobody has", found.get("missing")),
+        ("next", _next(found)),
+    ):
+        if value:
+            click.echo(f"  {label}: {output.plain(value)}")
+    if found.get("agents"):
+        output.listing(found["agents"], _RULES, as_json=None)
+
+
+@task.command(cls=output.JsonCommand, fields=RESULT_FIELDS)
+@_ID
+def results(task_id: str, as_json: tuple[str, ...] | None) -> None:
+    """List what each attempt produced, refused results too."""
+    from agentcom.cli import api
+
+    hub = api.connect()
+    output.listing(hub.results(hub.resolve(task_id)), _RESULTS, as_json=as_json)
+
+
+@task.command(cls=output.JsonCommand, fields=EVENT_FIELDS)
+@_ID
+def events(task_id: str, as_json: tuple[str, ...] | None) -> None:
+    """List what happened to a task."""
+    from agentcom.cli import api, watch
+
+    hub = api.connect()
+    rows = hub.events(hub.resolve(task_id))
+    columns = (
+        Column("AT", lambda row: output.age(row.get("at"))),
+        Column("EVENT", lambda row: row["kind"]),
+        Column("WHAT", lambda row: watch.words(row)),
+    )
+    output.listing(rows, columns, as_json=as_json)
+
+
+@task.command()
+@_ID
+@click.option("--attempt", type=click.IntRange(1), help="By default the newest with a commit.")
+@click.option("--machine", help="If two machines reported that attempt.")
+def adopt(task_id: str, attempt: int | None, machine: str | None) -> None:
+    """Take a kept result as the task's own: it is verified and landed again."""
+    from agentcom.cli import api
+
+    hub = api.connect()
+    found = hub.resolve(task_id)
+    if attempt is None:
+        attempt = _adoptable(hub.results(found))
+    _changed(hub.adopt(found, attempt=attempt, machine=machine))
+
+
+@task.command()
+@_ID
+@click.option("--reason", default="", help="Kept with the task.")
+def cancel(task_id: str, reason: str) -> None:
+    """End a task; a running agent is stopped."""
+    from agentcom.cli import api
+
+    hub = api.connect()
+    _changed(hub.act(hub.resolve(task_id), "cancel", {"reason": reason} if reason else {}))
+
+
+@task.command()
+@_ID
+def retry(task_id: str) -> None:
+    """Run a failed or cancelled task again, as its next attempt."""
+    from agentcom.cli import api
+
+    hub = api.connect()
+    _changed(hub.act(hub.resolve(task_id), "retry", {}))
+
+
+def state_of(row: Mapping[str, Any]) -> str:
+    """Return a task's state with what qualifies it."""
+    state = str(row["state"])
+    detail = {
+        "waiting": row.get("wait"),
+        "running": row.get("phase"),
+        "failed": row.get("failure"),
+        "completed": None if row.get("verified") else "unverified",
+    }.get(state)
+    return f"{state} ({detail})" if detail else state
+
+
+def attempt_of(row: Mapping[str, Any]) -> int:
+    """Return the attempt that a result belongs to."""
+    return int(row["fence"][1])
+
+
+def _next(found: Mapping[str, Any]) -> str:
+    action = found.get("next_action") or ""
+    at = output.age(found.get("next_at")) if sys.stdout.isatty() else found.get("next_at")
+    return f"{action} ({at})" if action and at else action
+
+
+def _adoptable(rows: list[dict[str, Any]]) -> int:
+    kept = [row for row in rows if not row["applied"] and row["result"].get("commit")]
+    if not kept:
+        raise CommandFailed(
+            "no kept result of this task has a commit",
+            hint="agentcom task results ID",
+            exit_code=Exit.MISSING,
+            code="not_found",
+        )
+    return max(attempt_of(row) for row in kept)
+
+
+def _changed(row: Mapping[str, Any]) -> None:
+    if sys.stdout.isatty():
+        click.echo(f"{output.short(row['id'])}  {output.paint(state_of(row))}")
+    else:
+        click.echo(f"{row['id']}\t{row['state']}")

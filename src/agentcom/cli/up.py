@@ -1,0 +1,131 @@
+"""What `agentcom up` does: a hub, a token for you, a machine, and a word about each."""
+
+import getpass
+import uuid
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from agentcom.cli import api, background, context, enrol, output, repository
+from agentcom.cli.errors import CommandFailed, Exit
+from agentcom.sidecar.config import Home
+
+_WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - names that nobody can dial
+
+
+def start(
+    *, listen: str | None, port: int | None, agents: tuple[str, ...], with_machine: bool
+) -> None:
+    """Start what does not run yet, and print how things are."""
+    hub = _hub(listen, port)
+    if with_machine:
+        for line in _machine(hub, agents):
+            click.echo(line)
+    _repository()
+    if listen is not None:
+        invitation = hub.invite_machine(uses=1)
+        output.talk("another computer joins with (once, within 15 minutes):")
+        click.echo(f"agentcom join {invitation['join']}")
+
+
+def _hub(listen: str | None, port: int | None) -> api.Hub:
+    found = background.running("hub")
+    if found is not None:
+        if listen is not None and listen != found[1].get("listen"):
+            raise CommandFailed(
+                f"the hub runs, and listens on {found[1].get('url')}",
+                hint=f"agentcom down, then agentcom up --listen {listen}",
+                exit_code=Exit.STALE,
+                code="conflict",
+            )
+        output.talk(f"the hub runs: {found[1].get('url')} (pid {found[0].pid})")
+        return api.connect()
+    words = ["hub", "run", "--home", str(context.hub_home()), "--admin", _user()]
+    words += _listening(listen)
+    words += ["--port", str(port)] if port is not None else []
+    _, ready = background.start("hub", words)
+    _remember(ready)
+    return api.connect()
+
+
+def _remember(ready: dict[str, Any]) -> None:
+    token = ready.get("token")
+    if token:
+        known = context.Context(url=ready["url"], token=token, fingerprint=ready.get("fingerprint"))
+        context.save(known)
+        return
+    before = context.load_stored()
+    if before is None:
+        output.talk("note: this hub has an admin already, whose token is not here")
+        return
+    renewed = context.Context(
+        url=ready["url"], token=before.token, fingerprint=ready.get("fingerprint")
+    )
+    context.save(renewed)
+
+
+def _machine(hub: api.Hub, wanted: tuple[str, ...]) -> list[str]:
+    home = context.machine_home()
+    checks = enrol.preflight()
+    name = enrol.machine_name()
+    agents = tuple(map(enrol.parse_agent, wanted)) or enrol.agents_here(checks, name)
+    if not Home(home).exists():
+        _enrol(hub, home, name, agents)
+    else:
+        _refresh(home, hub, agents, changed=bool(wanted))
+    if background.running("sidecar") is None:
+        background.start("sidecar", ["sidecar", "run", "--home", str(home)])
+    lines = enrol.lines(checks)
+    lines += [f"{agent.name:<8}  {agent.runtime}" for agent in agents] if wanted else []
+    if not agents:
+        output.talk("note: no agent CLI is ready: tasks wait until one is")
+    return lines
+
+
+def _enrol(hub: api.Hub, home: Path, name: str, agents: tuple[Any, ...]) -> None:
+    taken = {row["name"] for row in hub.machines()}
+    chosen = f"{name}-{uuid.uuid4().hex[:4]}" if name in taken else name
+    code = hub.invite_machine(uses=1)["code"]
+    admitted = hub.enrol(code.partition("@")[0], chosen)
+    enrol.store_machine(home, admitted, url=hub.url, fingerprint=hub.fingerprint, agents=agents)
+
+
+def _refresh(home: Path, hub: api.Hub, agents: tuple[Any, ...], *, changed: bool) -> None:
+    """Bring address and agents up to date; agents that a person named are not replaced."""
+    import msgspec
+
+    stored = Home(home).load().machine
+    known = {agent.name for agent in stored.agents}
+    more = tuple(agent for agent in agents if agent.name not in known)
+    kept = agents if changed else (*stored.agents, *more)
+    renewed = msgspec.structs.replace(stored, hub=hub.url, fingerprint=hub.fingerprint, agents=kept)
+    if renewed != stored:
+        Home(home).save(renewed)
+
+
+def _listening(listen: str | None) -> list[str]:
+    if listen is None:
+        return []
+    host, _, port = listen.partition(":") if listen.count(":") <= 1 else (listen, "", "")
+    words = ["--host", host or "0.0.0.0"]  # noqa: S104 - the operator asked for it
+    if host in _WILDCARDS:
+        words += ["--hosts", enrol.address()]
+    return words + (["--port", port] if port else [])
+
+
+def _repository() -> None:
+    found = repository.infer(Path.cwd())
+    if found is None:
+        return
+    name = found.repo.rstrip("/").removesuffix(".git").replace(":", "/").rsplit("/", 1)[-1]
+    if found.has_checks:
+        checks = "verify: .agentcom.toml"
+    else:
+        hint = repository.checks_hint(Path.cwd())
+        checks = f"verify: {hint} (detected)" if hint else "verify: nothing found"
+    click.echo(f"{'repo':<8}  {name}@{found.base}, {checks}")
+
+
+def _user() -> str:
+    return getpass.getuser()

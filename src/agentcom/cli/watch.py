@@ -1,0 +1,135 @@
+"""Following a task: live on a terminal, plain lines in a pipe; the exit code is the verdict."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import click
+
+from agentcom.cli import api, output
+from agentcom.cli.errors import Exit
+from agentcom.client.follow import News
+from agentcom.client.hub import HubClient
+from agentcom.model.event import TaskEvent
+from agentcom.model.task import TaskState, Wait
+from agentcom.protocol import frames
+
+LINES_SHOWN: Final = 12
+_PERSON: Final = frozenset({Wait.ANSWER, Wait.APPROVAL})
+_VERDICTS: Final[Mapping[TaskState, Exit]] = {
+    TaskState.COMPLETED: Exit.DONE,
+    TaskState.FAILED: Exit.FAILED,
+    TaskState.CANCELLED: Exit.FAILED,
+}
+
+
+def follow(hub: api.Hub, task: str, *, timeout_s: float | None = None, logs: bool = False) -> int:
+    """Show what happens to a task until it ends; return the exit code that its end means."""
+    try:
+        return hub.with_client(lambda client: _follow(client, task, timeout_s, logs=logs))
+    except KeyboardInterrupt:
+        output.talk(f"\ndetached: the task goes on; agentcom task watch {task[-6:]} comes back,")
+        output.talk(f"agentcom task cancel {task[-6:]} ends it")
+        return Exit.INTERRUPTED
+
+
+def words(row: Mapping[str, Any]) -> str:
+    """Return what an event says, without its time."""
+    parts = [
+        str(row["agent"]) if row.get("agent") else "",
+        f"attempt {row['attempt']}" if row.get("attempt") else "",
+        str(row.get("phase") or row.get("wait") or row.get("stop_reason") or ""),
+        f"({row['failure']})" if row.get("failure") else "",
+        (row.get("commit") or "")[:12],
+        str(row.get("detail") or ""),
+    ]
+    return " ".join(part for part in parts if part)
+
+
+async def _follow(client: HubClient, task: str, timeout_s: float | None, *, logs: bool) -> Exit:
+    try:
+        async with asyncio.timeout(timeout_s):
+            if logs:
+                return await _until_end(client, task, _print_log)
+            if sys.stdout.isatty():
+                return await _live(client, task)
+            return await _until_end(client, task, _print_line)
+    except TimeoutError:
+        output.talk(f"the task goes on: agentcom task watch {task[-6:]}")
+        return Exit.TIMEOUT
+
+
+async def _until_end(client: HubClient, task: str, show: Callable[[News], None]) -> Exit:
+    async with client.following(task, progress=True) as news:
+        newest = None
+        async for one in news:
+            show(one)
+            if isinstance(one, frames.EventFrame):
+                newest = one.event
+                verdict = _verdict(newest)
+                # A task that was reopened has older ends in its feed; only the last one counts.
+                if verdict is not None and not await _goes_on(client, task, newest):
+                    return verdict
+    return Exit.PENDING
+
+
+async def _goes_on(client: HubClient, task: str, event: TaskEvent) -> bool:
+    from agentcom.protocol import shown
+
+    now = (await client.get(f"/tasks/{task}", shown.TaskShown)).task
+    return now.state is not event.state
+
+
+def _verdict(event: TaskEvent) -> Exit | None:
+    if event.state is TaskState.WAITING and event.wait in _PERSON:
+        return Exit.PENDING
+    return _VERDICTS.get(event.state)
+
+
+async def _live(client: HubClient, task: str) -> Exit:
+    from rich.console import Console
+    from rich.live import Live
+
+    lines: list[str] = []
+    doing = ""
+    began = time.monotonic()
+    console = Console(highlight=False, markup=False, no_color=not output.colours_wanted())
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+
+        def show(news: News) -> None:
+            nonlocal doing
+            if isinstance(news, frames.EventFrame):
+                lines.append(_line(news.event))
+                doing = ""
+            else:
+                doing = _doing(news)
+            spent = f"{time.monotonic() - began:6.1f}s"
+            foot = [f"{spent}  {doing}"] if doing else []
+            live.update("\n".join([*lines[-LINES_SHOWN:], *foot]), refresh=True)
+
+        return await _until_end(client, task, show)
+
+
+def _print_line(news: News) -> None:
+    if isinstance(news, frames.EventFrame):
+        click.echo(_line(news.event))
+
+
+def _print_log(news: News) -> None:
+    if isinstance(news, frames.Activity) and news.log:
+        click.echo(news.log, nl=False)
+
+
+def _line(event: TaskEvent) -> str:
+    stamp = time.strftime("%H:%M:%S", time.localtime(event.at / 1000))
+    row = output.row_of(event)
+    return output.plain(f"{stamp}  {event.kind.value:<12} {words(row)}").rstrip()
+
+
+def _doing(news: frames.Activity) -> str:
+    spent = news.usage.input + news.usage.output
+    tokens = f"  {spent} tokens" if spent else ""
+    said = f"> {news.tool}" if news.tool else news.text
+    return output.plain(f"{news.agent or ''}  {news.phase or ''}  {said[-120:]}{tokens}")

@@ -1,0 +1,113 @@
+"""HTTP calls to the hub: typed answers, refusals as exceptions, proxies honoured."""
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from agentcom.client import link
+from agentcom.client.connection import Dial
+from agentcom.client.link import NotReached
+from agentcom.client.problems import error_of_response
+from agentcom.model import errors
+
+API: Final = "/api/v1"
+CONNECT_TIMEOUT_S: Final = 10.0
+READ_TIMEOUT_S: Final = 30.0
+"""Longer than any commit; the hub answers 504 before that."""
+_REFUSED_FROM: Final = 300
+
+T = TypeVar("T")
+Params = Mapping[str, str | int | bool | None]
+
+
+class HttpCalls:
+    """A client of the hub's HTTP interface; connects when first used."""
+
+    def __init__(self, dial: Dial) -> None:
+        """Raises `InvalidInput` if the address would send the token in clear."""
+        address = link.check_url(dial.url, insecure=dial.insecure)
+        secure = address.startswith("wss:")
+        self._base = f"{'https' if secure else 'http'}://{urlsplit(address).netloc}"
+        self._dial = dial
+        context = link._context(address, dial.fingerprint)  # noqa: SLF001  # one pin for all doors
+        proxy = dial.proxy
+        self._client = httpx.AsyncClient(
+            base_url=self._base,
+            headers={"Authorization": f"Bearer {dial.token}", "User-Agent": dial.software},
+            verify=context if context is not None else False,
+            timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            trust_env=proxy is True,
+            proxy=proxy if isinstance(proxy, str) else None,
+            follow_redirects=False,  # a redirect would carry the token to wherever it points
+        )
+
+    async def get(self, path: str, kind: type[T], params: Params | None = None) -> T:
+        """Return what is at `path` (below `/api/v1`), decoded as `kind`."""
+        return await self.call("GET", path, kind, params=params)
+
+    async def post(
+        self, path: str, kind: type[T], body: Any = None, *, key: str | None = None
+    ) -> T:
+        """Send `body` to `path`; `key` makes a repeat harmless."""
+        return await self.call("POST", path, kind, body=body, key=key)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        *,
+        params: Params | None = None,
+        body: Any = None,
+        key: str | None = None,
+    ) -> T:
+        """Make one call and return the decoded answer.
+
+        Raises:
+            NotReached: there is no hub at the address.
+            Timeout: no answer in time; ask again with the same key.
+            AgentComError: what the hub refused it with.
+        """
+        response = await self.send(method, path, params=params, body=body, key=key)
+        try:
+            return msgspec.json.decode(response.content or b"null", type=kind)
+        except msgspec.DecodeError as error:
+            message = f"the hub answered {path} with what this version does not understand: {error}"
+            raise errors.MalformedInput(message) from None
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        body: Any = None,
+        key: str | None = None,
+    ) -> httpx.Response:
+        """Make one call and return the answer as it is; raises as `call`."""
+        headers = {} if key is None else {"Idempotency-Key": key}
+        content = None
+        if body is not None:
+            content = msgspec.json.encode(body)
+            headers["Content-Type"] = "application/json"
+        wanted = {name: value for name, value in (params or {}).items() if value is not None}
+        url = path if path.startswith(API) else API + path
+        try:
+            response = await self._client.request(
+                method, url, params=wanted, content=content, headers=headers
+            )
+        except httpx.ReadTimeout:
+            raise errors.Timeout("the hub did not answer in time; ask again") from None
+        except httpx.TransportError as error:
+            reason = str(error) or type(error).__name__
+            raise NotReached(f"cannot reach the hub at {self._base}: {reason}") from error
+        if response.status_code >= _REFUSED_FROM:
+            raise error_of_response(response.status_code, response.content)
+        return response
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()

@@ -1,0 +1,87 @@
+"""The life of tasks in the hub's own log and figures, derived from what is committed.
+
+The one place where that is done: whatever ways lead to a commit, each event is told once, with the
+cause that ties it to the request it came from.
+"""
+
+from collections import Counter as Count
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from agentcom.hub.switchboard import Publisher
+from agentcom.model.batch import Append
+from agentcom.model.event import EventKind, TaskEvent
+from agentcom.model.failure import FailureClass
+from agentcom.model.ids import TaskId, WallTime
+from agentcom.model.task import TaskState
+from agentcom.telemetry.metrics import Metrics
+
+QUEUED_MAX: Final = 65_536  # tasks whose time in the queue is measured; of more, the newest
+_ENDS: Final = frozenset(
+    {EventKind.COMPLETED, EventKind.FAILED, EventKind.CANCELLED, EventKind.ADOPTED}
+)
+_NAMES: Final = {kind: f"task.{kind.value}" for kind in EventKind}
+
+
+class JournalLog:
+    """Tells the log and the metrics of every record, then shows it to those who follow."""
+
+    def __init__(self, feeds: Publisher, metrics: Metrics) -> None:
+        self._feeds = feeds
+        self._metrics = metrics
+        self._ended: Count[str] = Count()
+        self._queued: dict[TaskId, WallTime] = {}
+        self._log = structlog.get_logger()
+
+    @property
+    def ended(self) -> dict[str, int]:
+        """Tasks that ended since the start, by state."""
+        states = [state.value for state in TaskState if state.terminal]
+        return {state: self._ended[state] for state in states}
+
+    def publish(self, first: int, appends: Sequence[Append]) -> None:
+        """Take committed records, numbered from `first`."""
+        for append in appends:
+            self._note(append.record)
+        self._feeds.publish(first, appends)
+
+    def _note(self, event: TaskEvent) -> None:
+        self._measure(event)
+        self._log.info(_NAMES[event.kind], **_fields(event))
+
+    def _measure(self, event: TaskEvent) -> None:
+        if event.state is TaskState.QUEUED:
+            self._queued.setdefault(event.task, event.at)
+            if len(self._queued) > QUEUED_MAX:
+                del self._queued[next(iter(self._queued))]
+            return
+        since = self._queued.pop(event.task, None)
+        if event.kind is EventKind.ASSIGNED:
+            waited_ms = 0 if since is None else max(0, event.at - since)
+            self._metrics.dispatch.observe(waited_ms / 1_000)
+        if event.kind in _ENDS and event.state.terminal:
+            self._ended[event.state.value] += 1
+            self._metrics.ended.labels(event.state.value).inc()
+        if event.kind is EventKind.RETURNED and event.failure is FailureClass.LEASE_LOST:
+            self._metrics.leases_lost.inc()
+
+
+def _fields(event: TaskEvent) -> dict[str, str | int]:
+    """Return what there is to say; never what people or agents wrote."""
+    fields: dict[str, str | int | None] = {
+        "cause": event.cause or None,
+        "task": event.task,
+        "state": event.state.value,
+        "attempt": event.attempt,
+        "agent": event.agent,
+        "machine": event.machine,
+        "actor": event.actor,
+        "phase": event.phase and event.phase.value,
+        "wait": event.wait and event.wait.value,
+        "stop_reason": event.stop_reason and event.stop_reason.value,
+        "failure": event.failure and event.failure.value,
+        "commit": event.commit,
+    }
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,80 @@
+"""The hub's pulse, once a second: loop lag, the wall clock's steps, the operator's watchdog.
+
+The watchdog is told from the event loop itself, so a loop that stands still is noticed outside.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import structlog
+
+from agentcom.hub.clock import Clock, StepWatch
+from agentcom.telemetry import events
+from agentcom.telemetry.metrics import Metrics
+
+PULSE_MS: Final = 1_000
+
+log = structlog.get_logger(__name__)
+
+
+class Notifier:
+    """Tells systemd how the service is (sd_notify); does nothing under anyone else."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        environment = os.environ if environment is None else environment
+        address = environment.get("NOTIFY_SOCKET", "")
+        # A leading @ stands for a name in Linux's abstract name space.
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self.watched = environment.get("WATCHDOG_USEC", "0").isdigit() and bool(
+            int(environment.get("WATCHDOG_USEC", "0"))
+        )
+
+    def tell(self, state: str) -> None:
+        """Send one state; a listener that is gone does not disturb."""
+        if not self._address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.setblocking(False)
+            try:
+                sender.sendto(state.encode(), self._address)
+            except OSError as error:
+                log.debug("notify.failed", reason=error.strerror)
+
+
+class Pulse:
+    """Looks at the loop and the clocks, and says that the hub lives."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        notifier: Notifier,
+        stepped: Callable[[], None],
+    ) -> None:
+        self._clock = clock
+        self._metrics = metrics
+        self._notifier = notifier
+        self._stepped = stepped
+        self._steps = StepWatch(clock.now())
+
+    async def run(self) -> None:
+        """Beat until cancelled; a supervisor's child."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + PULSE_MS / 1_000
+            await asyncio.sleep(PULSE_MS / 1_000)
+            self._metrics.loop_lag.observe(max(0.0, loop.time() - due))
+            self.look()
+            if self._notifier.watched:
+                self._notifier.tell("WATCHDOG=1")
+
+    def look(self) -> None:
+        """Notice a step of the wall clock."""
+        step_ms = self._steps.step_ms(self._clock.now())
+        if step_ms:
+            log.warning(events.CLOCK_STEPPED, step_ms=step_ms)
+            self._stepped()

@@ -1,0 +1,209 @@
+"""What people read of tasks: lists, one task with all about it, results, events, logs.
+
+Rows come from the store, so an answer never shows what is not durable. A task of another project
+is not there. The rest of what can be read is in `queries_fleet.py` and `queries_people.py`.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from agentcom.hub.activities import Activities
+from agentcom.hub.cursors import Cursors
+from agentcom.model.batch import Table
+from agentcom.model.errors import AgentComError, InvalidInput, NotAllowed, NotFound
+from agentcom.model.event import task_log
+from agentcom.model.identity import Identity
+from agentcom.model.ids import Fence, MachineId, TaskId
+from agentcom.model.limits import DEPENDENCIES_MAX, PAGE_MAX, RESULTS_KEPT
+from agentcom.model.result import KeptResult
+from agentcom.model.task import Edge, Task, TaskBody, TaskState
+from agentcom.protocol.shown import (
+    EventPage,
+    EventRecord,
+    LogTail,
+    ResultList,
+    TaskPage,
+    TaskShown,
+)
+from agentcom.store.base import Query, Store
+
+LAST: Final = "@last"
+ID_CHARS_MAX: Final = 64
+SEARCH_CHARS_MAX: Final = 256
+SEARCH_ROWS_MAX: Final = 2_000  # rows that one search looks at; its cursor goes on from there
+_READ_ROWS: Final = 500  # of one step of a search
+_SHOWN_MAX: Final = 5  # candidates that a refusal names
+
+
+class Ambiguous(AgentComError):
+    """More than one thing has this in its id; give more of it."""
+
+    code = "ambiguous"
+    status = 409
+
+
+class TaskFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which tasks to list."""
+
+    state: tuple[TaskState, ...] = ()
+    submitter: str | None = None
+    """A user, or `@me`."""
+    project: str | None = None
+    q: str | None = None
+    """Part of the title, in any case."""
+    cursor: str | None = None
+    limit: int = PAGE_MAX
+
+
+class Queries:
+    """Reads tasks for one caller at a time."""
+
+    def __init__(self, store: Store, activities: Activities, cursors: Cursors) -> None:
+        self._store = store
+        self._activities = activities
+        self._cursors = cursors
+
+    async def tasks(self, identity: Identity, asked: TaskFilter) -> TaskPage:
+        """Return one page of tasks, newest first.
+
+        Raises:
+            InvalidInput: a bound is broken, or the cursor is not of this listing.
+            NotAllowed: the project is not the caller's.
+        """
+        limit = page_limit(asked.limit)
+        if asked.project not in (None, identity.project):
+            raise NotAllowed("this token is for another project")
+        if len(asked.q or "") > SEARCH_CHARS_MAX:
+            raise InvalidInput("q", f"at most {SEARCH_CHARS_MAX} characters")
+        listing = _listing(asked)
+        before = self._cursors.read(identity, listing, asked.cursor) if asked.cursor else None
+        query = Query(table=Table.TASK, where=_where(identity, asked), before=before, limit=limit)
+        if asked.q:
+            found, place = await self._search(query, asked.q.casefold())
+        else:
+            page = await self._store.query(query)
+            found, place = [row for row in page.rows if isinstance(row, Task)], page.next
+        after = self._cursors.make(identity, listing, place) if place else None
+        return TaskPage(tuple(found), after)
+
+    async def task(self, identity: Identity, text: str) -> TaskShown:
+        """Return all about one task; raises `NotFound` and `Ambiguous`."""
+        task = await self.find(identity, text)
+        body, *_ = await self._store.get([(Table.BODY, task.id)])
+        edges = await self._store.query(
+            Query(table=Table.EDGE, where={"task": [task.id]}, limit=DEPENDENCIES_MAX)
+        )
+        results = await self._results(task.id, limit=1)
+        return TaskShown(
+            task=task,
+            body=body if isinstance(body, TaskBody) else None,
+            edges=tuple(row for row in edges.rows if isinstance(row, Edge)),
+            result=results[0] if results else None,
+            activity=self._activities.get(task.id) if task.state.held else None,
+        )
+
+    async def results(self, identity: Identity, text: str) -> ResultList:
+        """Return the newest results of a task."""
+        task = await self.find(identity, text)
+        return ResultList(await self._results(task.id, limit=RESULTS_KEPT))
+
+    async def kept(
+        self, task: TaskId, attempt: int, machine: MachineId | None
+    ) -> tuple[Fence, MachineId]:
+        """Return fence and machine of the newest result of an attempt; raises `NotFound`."""
+        for row in await self._results(task, limit=RESULTS_KEPT):
+            if row.fence.attempt == attempt and machine in (None, row.machine):
+                return row.fence, row.machine
+        raise NotFound(f"there is no kept result of attempt {attempt}")
+
+    async def events(self, identity: Identity, text: str, *, after: int, limit: int) -> EventPage:
+        """Return what happened to a task after a sequence."""
+        task = await self.find(identity, text)
+        limit = page_limit(limit)
+        records = await self._store.read(task_log(task.id), after, limit + 1)
+        shown = tuple(EventRecord(record.seq, record.record) for record in records[:limit])
+        last = shown[-1].seq if shown else after
+        return EventPage(shown, last, more=len(records) > limit)
+
+    async def logs(self, identity: Identity, text: str) -> LogTail:
+        """Return the end of the newest attempt's log, as far as it is here."""
+        task = await self.find(identity, text)
+        return LogTail(task.id, task.attempt, self._activities.tail(task.id))
+
+    async def find(self, identity: Identity, text: str) -> Task:
+        """Return the task of an id, an unambiguous part of one, or `@last` (the caller's newest).
+
+        Raises:
+            NotFound: there is no such task, or not in the caller's project.
+            Ambiguous: several tasks have this part.
+        """
+        missing = NotFound("there is no such task, or not for this token")
+        if not 1 <= len(text) <= ID_CHARS_MAX or not (text == LAST or text.isalnum()):
+            raise missing
+        if text == LAST:
+            mine = _where(identity, TaskFilter(submitter=identity.user))
+            newest = await self._store.query(Query(table=Table.TASK, where=mine, limit=1))
+            found = [row for row in newest.rows if isinstance(row, Task)]
+        else:
+            found = await self._by_fragment(identity, text.lower())
+        if not found:
+            raise missing
+        if len(found) > 1:
+            ids = ", ".join(task.id for task in found[:_SHOWN_MAX])
+            raise Ambiguous(f"several tasks have {text} in their id: {ids}")
+        return found[0]
+
+    async def _by_fragment(self, identity: Identity, text: str) -> list[Task]:
+        (row,) = await self._store.get([(Table.TASK, text)])
+        if isinstance(row, Task):
+            return [row] if row.project == identity.project else []
+        where = _where(identity, TaskFilter())
+        query = Query(table=Table.TASK, where=where, fragment=text, limit=_SHOWN_MAX + 1)
+        page = await self._store.query(query)
+        return [row for row in page.rows if isinstance(row, Task)]
+
+    async def _results(self, task: TaskId, *, limit: int) -> tuple[KeptResult, ...]:
+        query = Query(table=Table.RESULT, where={"task": [task]}, limit=limit)
+        page = await self._store.query(query)
+        return tuple(row for row in page.rows if isinstance(row, KeptResult))
+
+    async def _search(self, query: Query, words: str) -> tuple[list[Task], str | None]:
+        """Look through titles, at most so many rows at once."""
+        found: list[Task] = []
+        place = query.before
+        for _ in range(SEARCH_ROWS_MAX // _READ_ROWS):
+            step = msgspec.structs.replace(query, before=place, limit=_READ_ROWS)
+            page = await self._store.query(step)
+            for row in page.rows:
+                assert isinstance(row, Task)
+                if words in row.title.casefold():
+                    found.append(row)
+                if len(found) == query.limit:
+                    return found, row.id
+            place = page.next
+            if place is None:
+                break
+        return found, place
+
+
+def page_limit(limit: int) -> int:
+    """Return `limit` if a page may be so long; raises `InvalidInput`."""
+    if not 1 <= limit <= PAGE_MAX:
+        raise InvalidInput("limit", f"from 1 to {PAGE_MAX}")
+    return limit
+
+
+def _where(identity: Identity, asked: TaskFilter) -> dict[str, Sequence[str]]:
+    where: dict[str, Sequence[str]] = {"project": [identity.project]}
+    if asked.state:
+        where["state"] = [state.value for state in asked.state]
+    if asked.submitter:
+        where["submitter"] = [identity.user if asked.submitter == "@me" else asked.submitter]
+    return where
+
+
+def _listing(asked: TaskFilter) -> str:
+    states = ",".join(sorted(state.value for state in asked.state))
+    return f"tasks?{states}&{asked.submitter or ''}&{asked.q or ''}"

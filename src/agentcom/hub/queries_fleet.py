@@ -1,0 +1,159 @@
+"""What people read of agents and machines: live rows with their derived states, and counts."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeVar
+
+from agentcom.core.view import PoolView
+from agentcom.hub.cursors import Cursors
+from agentcom.hub.queries import Ambiguous, page_limit
+from agentcom.model.agent import Agent, Machine
+from agentcom.model.errors import NotFound
+from agentcom.model.identity import Identity
+from agentcom.model.ids import MachineId, UserId
+from agentcom.model.limits import PAGE_MAX
+from agentcom.model.task import TaskState
+from agentcom.protocol.shown import AgentList, AgentShown, MachineList, MachineShown
+
+COUNTS_AGE_MS: Final = 1_000  # counting 100,000 tasks takes some ms: once a second is enough
+_SHOWN_MAX: Final = 5
+
+_Row = TypeVar("_Row", Agent, Machine)
+
+
+class Fleet:
+    """Reads the live view; a row may be a moment ahead of the store."""
+
+    def __init__(
+        self, view: Callable[[], PoolView], cursors: Cursors, instant_ms: Callable[[], int]
+    ) -> None:
+        self._view = view
+        self._cursors = cursors
+        self._instant_ms = instant_ms
+        self._counted_at = -COUNTS_AGE_MS
+        self._tasks: dict[str, int] = {}
+
+    def agents(self, identity: Identity, *, cursor: str | None, limit: int) -> AgentList:
+        """Return the agents of the caller's project, by name."""
+        rows = [row for row in self._view().agents.values() if row.project == identity.project]
+        page, after = self._page(identity, "agents", rows, cursor=cursor, limit=limit)
+        return AgentList(tuple(map(self._agent, page)), after)
+
+    def agent(self, identity: Identity, text: str) -> AgentShown:
+        """Return one agent; raises `NotFound` and `Ambiguous`."""
+        return self._agent(self.find_agent(identity, text))
+
+    def machines(self, identity: Identity, *, cursor: str | None, limit: int) -> MachineList:
+        """Return the machines of the fleet."""
+        rows = self._present()
+        page, after = self._page(identity, "machines", rows, cursor=cursor, limit=limit)
+        return MachineList(tuple(map(self._machine, page)), after)
+
+    def machine(self, text: str) -> MachineShown:
+        """Return one machine; raises `NotFound` and `Ambiguous`."""
+        return self._machine(self.find_machine(text))
+
+    def find_agent(self, identity: Identity, text: str) -> Agent:
+        """Return the agent of a name, or of an unambiguous part of one."""
+        rows = [row for row in self._view().agents.values() if row.project == identity.project]
+        return _pick("agent", text, rows, name=lambda row: row.id)
+
+    def find_machine(self, text: str, *, removed: bool = False) -> Machine:
+        """Return the machine of a name or id, or of an unambiguous part of one."""
+        if removed and (row := self._view().machines.get(MachineId(text))) is not None:
+            return row
+        return _pick("machine", text, self._present(), name=lambda row: row.name)
+
+    def machines_of(self, owner: UserId) -> Sequence[Machine]:
+        """Return the machines of a person."""
+        return [row for row in self._present() if row.owner == owner]
+
+    def task_counts(self) -> dict[str, int]:
+        """Return how many live tasks are in each state; a second old at most."""
+        now = self._instant_ms()
+        if now - self._counted_at >= COUNTS_AGE_MS:
+            states = Counter(task.state for task in self._view().tasks.values())
+            live = [state for state in TaskState if not state.terminal]
+            self._tasks = {state.value: states[state] for state in live}
+            self._counted_at = now
+        return self._tasks
+
+    def agent_counts(self) -> dict[str, int]:
+        """Return how many agents are in each state."""
+        view = self._view()
+        counts = Counter(view.agent_state(agent) for agent in view.agents.values())
+        return {state.value: number for state, number in sorted(counts.items())}
+
+    def machine_counts(self) -> tuple[int, int]:
+        """Return how many machines there are, and how many are connected."""
+        rows = self._present()
+        return len(rows), sum(self._machine(row).connected for row in rows)
+
+    def _present(self) -> list[Machine]:
+        return [row for row in self._view().machines.values() if not row.removed]
+
+    def _page(
+        self,
+        identity: Identity,
+        listing: str,
+        rows: Iterable[_Row],
+        *,
+        cursor: str | None,
+        limit: int = PAGE_MAX,
+    ) -> tuple[Sequence[_Row], str | None]:
+        limit = page_limit(limit)
+        after = self._cursors.read(identity, listing, cursor) if cursor else ""
+        found = sorted((row for row in rows if row.id > after), key=lambda row: row.id)
+        page = found[:limit]
+        more = len(found) > limit
+        return page, self._cursors.make(identity, listing, page[-1].id) if more else None
+
+    def _agent(self, row: Agent) -> AgentShown:
+        view = self._view()
+        machine = view.machines.get(row.machine)
+        session = view.sessions.get(row.machine)
+        held = view.held_tasks(row.machine)
+        return AgentShown(
+            id=row.id,
+            state=view.agent_state(row),
+            machine=row.machine,
+            machine_name=machine.name if machine is not None else "",
+            runtime=row.runtime,
+            project=row.project,
+            capabilities=row.capabilities,
+            labels=row.labels,
+            slots=row.slots,
+            slots_used=view.slots_used.get(row.id, 0),
+            paused=row.paused,
+            suspect=session is not None and session.suspect,
+            cli_version=row.cli_version,
+            tasks=tuple(task.id for task in held if task.agent == row.id),
+        )
+
+    def _machine(self, row: Machine) -> MachineShown:
+        view = self._view()
+        session = view.sessions.get(row.id)
+        return MachineShown(
+            id=row.id,
+            name=row.name,
+            owner=row.owner,
+            created_at=row.created_at,
+            connected=session is not None and session.connection is not None,
+            suspect=session is not None and session.suspect,
+            draining=row.draining,
+            last_seen=row.last_seen,
+            lease_ttl_ms=row.ttl_ms,
+            agents=tuple(view.agents_of.get(row.id, ())),
+            tasks=tuple(task.id for task in view.held_tasks(row.id)),
+        )
+
+
+def _pick(kind: str, text: str, rows: Sequence[_Row], *, name: Callable[[_Row], str]) -> _Row:
+    exact = [row for row in rows if text in (row.id, name(row))]
+    found = exact or [row for row in rows if text and (text in row.id or text in name(row))]
+    if not found:
+        raise NotFound(f"there is no such {kind}, or not for this token")
+    if len(found) > 1:
+        names = ", ".join(name(row) for row in found[:_SHOWN_MAX])
+        raise Ambiguous(f"several {kind}s have {text} in their name: {names}")
+    return found[0]

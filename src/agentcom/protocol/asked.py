@@ -1,0 +1,103 @@
+"""What people ask over HTTP, as bodies of requests. A field that is not here is refused."""
+
+from typing import Annotated, Final
+
+import msgspec
+
+from agentcom.model.identity import Role
+from agentcom.model.ids import MachineId, UserId
+from agentcom.model.limits import REASON_CHARS, SUBMIT_TASKS_MAX
+from agentcom.model.task import Dependency, TaskSpec
+
+DAY_MS: Final = 86_400_000
+TOKEN_TTL_MAX_MS: Final = 3_650 * DAY_MS
+GRACE_MAX_MS: Final = 7 * DAY_MS  # two live tokens for one purpose are a risk
+NOTE_CHARS: Final = 200
+CODE_CHARS: Final = 256
+
+Milliseconds = Annotated[int, msgspec.Meta(ge=1, le=TOKEN_TTL_MAX_MS)]
+
+
+class DependencyAsked(Dependency, frozen=True, forbid_unknown_fields=True):
+    """One edge of the graph."""
+
+
+class TaskAsked(
+    TaskSpec, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """One task that someone asks for."""
+
+    depends_on: tuple[DependencyAsked, ...] = ()
+
+    def spec(self) -> TaskSpec:
+        """Return the same as the core knows it."""
+        return TaskSpec(**msgspec.structs.asdict(self))
+
+
+class TasksAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Several tasks: all of them, or none."""
+
+    tasks: Annotated[tuple[TaskAsked, ...], msgspec.Meta(min_length=1, max_length=SUBMIT_TASKS_MAX)]
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An empty object, which may be left out."""
+
+
+class CancelAsked(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Why a task shall end."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=REASON_CHARS)] = ""
+
+
+class AdoptAsked(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which kept result to take as the task's."""
+
+    attempt: Annotated[int, msgspec.Meta(ge=1, le=(1 << 53) - 1)]
+    machine: MachineId | None = None
+
+
+class MachineInvited(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """How many machines may come in by a code, and until when."""
+
+    name: str | None = None
+    uses: int = 1
+    ttl_ms: Milliseconds | None = None
+
+
+class UserInvited(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """Who may come in by a code, and as what."""
+
+    name: UserId
+    role: Role = Role.SUBMITTER
+    ttl_ms: Milliseconds | None = None
+
+
+class CodeRedeemed(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """A code, and the name that a machine wants to have."""
+
+    code: Annotated[str, msgspec.Meta(max_length=CODE_CHARS)]
+    name: Annotated[str, msgspec.Meta(max_length=NOTE_CHARS)] = ""
+
+
+class TokenAsked(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """A token for a person or a program: by default one's own, with one's own role."""
+
+    owner: UserId | None = None
+    role: Role | None = None
+    ttl_ms: Milliseconds | None = None
+    note: Annotated[str, msgspec.Meta(max_length=NOTE_CHARS)] = ""
+
+
+class RotationAsked(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How long the old token goes on working."""
+
+    grace_ms: Annotated[int, msgspec.Meta(ge=0, le=GRACE_MAX_MS)] = DAY_MS

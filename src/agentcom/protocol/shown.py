@@ -1,0 +1,225 @@
+"""What the hub shows of its rows: the answers of the HTTP door's reading routes.
+
+Rows that hold no secret are shown as they are; the others, and what is derived from several, have
+a shape of their own here. Clients decode into the same types and ignore what they do not know.
+"""
+
+import msgspec
+
+from agentcom.model.agent import AgentState
+from agentcom.model.event import TaskEvent
+from agentcom.model.identity import Credential, CredentialKind, Role, User
+from agentcom.model.ids import AgentId, MachineId, ProjectId, TaskId, UserId, WallTime
+from agentcom.model.result import KeptResult
+from agentcom.model.task import Edge, Task, TaskBody
+from agentcom.protocol.frames import Activity
+
+
+class TaskPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tasks, newest first; `next` is the cursor of the page after."""
+
+    tasks: tuple[Task, ...]
+    next: str | None = None
+
+
+class TaskShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All there is to say about one task."""
+
+    task: Task
+    body: TaskBody | None = None
+    edges: tuple[Edge, ...] = ()
+    """What it depends on, while it is live."""
+    result: KeptResult | None = None
+    """The newest one, applied or kept."""
+    activity: Activity | None = None
+    """What its attempt reported last."""
+
+
+class ResultList(msgspec.Struct, frozen=True):
+    """Results of one task, newest first."""
+
+    results: tuple[KeptResult, ...]
+
+
+class EventRecord(msgspec.Struct, frozen=True):
+    """A record of a feed and its sequence."""
+
+    seq: int
+    event: TaskEvent
+
+
+class EventPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Records in order; ask for more after `after`, if `more` is set."""
+
+    events: tuple[EventRecord, ...]
+    after: int
+    more: bool = False
+
+
+class LogTail(msgspec.Struct, frozen=True):
+    """The end of an attempt's log, as far as the hub keeps it."""
+
+    task: TaskId
+    attempt: int
+    text: str
+
+
+class AgentShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An agent and what it does."""
+
+    id: AgentId
+    state: AgentState
+    machine: MachineId
+    machine_name: str
+    runtime: str
+    project: ProjectId
+    capabilities: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    slots: int = 1
+    slots_used: int = 0
+    paused: bool = False
+    suspect: bool = False
+    """True if its machine missed its last heartbeats."""
+    cli_version: str = ""
+    tasks: tuple[TaskId, ...] = ()
+
+
+class AgentList(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Agents by name; `next` is the cursor of the page after."""
+
+    agents: tuple[AgentShown, ...]
+    next: str | None = None
+
+
+class MachineShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A machine, its session and what it holds."""
+
+    id: MachineId
+    name: str
+    owner: UserId
+    created_at: WallTime
+    connected: bool = False
+    suspect: bool = False
+    draining: bool = False
+    last_seen: WallTime | None = None
+    lease_ttl_ms: int = 0
+    agents: tuple[AgentId, ...] = ()
+    tasks: tuple[TaskId, ...] = ()
+
+
+class MachineList(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Machines by name; `next` is the cursor of the page after."""
+
+    machines: tuple[MachineShown, ...]
+    next: str | None = None
+
+
+class UserList(msgspec.Struct, frozen=True, omit_defaults=True):
+    """People; `next` is the cursor of the page after."""
+
+    users: tuple[User, ...]
+    next: str | None = None
+
+
+class TokenShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A credential without what could prove it."""
+
+    id: str
+    kind: CredentialKind
+    role: Role
+    owner: UserId
+    created_at: WallTime
+    expires_at: WallTime | None = None
+    machine: MachineId | None = None
+    note: str = ""
+    uses_left: int | None = None
+    grants: Role | None = None
+    last_used: WallTime | None = None
+    revoked_at: WallTime | None = None
+
+
+class TokenList(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens; `next` is the cursor of the page after."""
+
+    tokens: tuple[TokenShown, ...]
+    next: str | None = None
+
+
+class NewToken(msgspec.Struct, frozen=True):
+    """A token that was just made. `token` is shown this once."""
+
+    token: str
+    credential: TokenShown
+
+
+class Invitation(msgspec.Struct, frozen=True):
+    """A code that lets someone in. It is shown this once."""
+
+    code: str
+    """With the fingerprint of the hub's certificate, if that is its own."""
+    url: str
+    join: str
+    """`URL#CODE`, for `agentcom join`."""
+    expires_at: WallTime
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who came in by a code. `token` is shown this once."""
+
+    token: str
+    name: str
+    role: Role
+    user: UserId
+    machine: MachineId | None = None
+
+
+class Whoami(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who the hub takes the caller for, and what they may do."""
+
+    user: UserId
+    role: Role
+    project: ProjectId
+    credential: str
+    machine: MachineId | None = None
+    actions: tuple[str, ...] = ()
+
+
+class HubStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the hub is, in figures."""
+
+    version: str
+    state: str
+    incarnation: int
+    store: str
+    started_at: WallTime
+    uptime_ms: int
+    issuing: bool
+    """False if the hub stopped giving out work, since its store is older than the fleet."""
+    tasks: dict[str, int]
+    """Live tasks by state."""
+    ended: dict[str, int]
+    """Tasks that ended since the start, by state."""
+    agents: dict[str, int]
+    """Agents by state."""
+    machines: int
+    machines_connected: int
+    backlog: int
+    """Facts that wait for a decision."""
+
+
+def token_shown(row: Credential) -> TokenShown:
+    """Return what may be seen of a credential."""
+    return TokenShown(
+        id=row.id,
+        kind=row.kind,
+        role=row.role,
+        owner=row.owner,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        machine=row.machine,
+        note=row.note,
+        uses_left=row.uses_left,
+        grants=row.grants,
+        last_used=row.last_used,
+        revoked_at=row.revoked_at,
+    )

@@ -1,0 +1,237 @@
+"""The HTTP door: from a request to its answer, the same way for every route.
+
+Identity, then permission, then budget, then the input: what is refused early costs little and
+tells nothing. Every answer that says no is a problem document. The routes are in the `http_*`
+files; body size, host and origin were looked at by `guard.py` before.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+
+from agentcom.hub.requests import check_key
+from agentcom.model import policy
+from agentcom.model.errors import (
+    AgentComError,
+    InvalidInput,
+    MalformedInput,
+    NotAuthenticated,
+    NotFound,
+)
+from agentcom.model.identity import Identity
+from agentcom.telemetry import events
+from agentcom.transport import http_fleet, http_hub, http_people, http_tasks, openapi
+from agentcom.transport.guard import App
+from agentcom.transport.http_call import (
+    Call,
+    Endpoint,
+    Fault,
+    Gate,
+    Hall,
+    WrongMediaType,
+    WrongMethod,
+)
+from agentcom.transport.problem import refusal
+from agentcom.transport.socket import Head
+
+CAUSE_HEADER: Final = "x-request-id"
+KEY_HEADER: Final = "idempotency-key"
+PATH_CHARS_LOGGED: Final = 200
+_TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_CAUSE: Final = re.compile(r"[A-Za-z0-9._-]{6,64}")
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_PLACE: Final = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
+_FIELD: Final = re.compile(r"field `(.{1,100})`")
+_HEADERS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+
+log = structlog.get_logger(__name__)
+
+
+def endpoints() -> Sequence[Endpoint]:
+    """Return the route table."""
+    table = [
+        *http_tasks.ENDPOINTS,
+        *http_fleet.ENDPOINTS,
+        *http_people.ENDPOINTS,
+        *http_hub.ENDPOINTS,
+    ]
+    return [*table, openapi.endpoint(table)]
+
+
+def http_app(hall: Hall) -> App:
+    """Return the ASGI app of a hub."""
+    by_path: dict[str, dict[str, Endpoint]] = {}
+    for endpoint in endpoints():
+        by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
+    routes = [Route(path, _At(hall, methods)) for path, methods in by_path.items()]
+    return Router(routes, redirect_slashes=False, default=_At(hall, {}))
+
+
+class _At:
+    """All methods of one path, as an ASGI app."""
+
+    def __init__(self, hall: Hall, methods: Mapping[str, Endpoint]) -> None:
+        self._hall = hall
+        self._methods = methods
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        cause = _cause(request) or self._hall.causes.new()
+        try:
+            response = await self._answer(request, cause)
+        except AgentComError as error:
+            response = self._refused(request, cause, error)
+        except ClientDisconnect:
+            return
+        except Exception as error:  # a call is a unit of its own: the hub goes on
+            log.error(events.REQUEST_FAILED, cause=cause, path=_path(request), exc_info=error)
+            response = self._refused(request, cause, Fault())
+        response.headers[CAUSE_HEADER] = cause
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request, cause: str) -> Response:
+        endpoint = self._endpoint(request.method)
+        hall = self._hall
+        identity = await _identify(hall, endpoint, request)
+        call = Call(hall=hall, request=request, cause=cause, identity=identity)
+        if identity is not None and endpoint.traffic is not None:
+            hall.budgets.spend(identity, endpoint.traffic, hall.clock.now())
+        if endpoint.query is not None:
+            call.query = _query(request, endpoint.query)
+        if endpoint.body is not None:
+            call.body = await _body(request, endpoint)
+        if endpoint.keyed and KEY_HEADER in request.headers:
+            call.key = check_key(request.headers[KEY_HEADER].strip('"'))
+        found = await endpoint.handler(call)
+        if isinstance(found, Response):
+            return found
+        content = msgspec.json.encode(found)
+        return Response(content, endpoint.status, dict(_HEADERS), "application/json")
+
+    def _endpoint(self, method: str) -> Endpoint:
+        if not self._methods:
+            raise NotFound("there is nothing at this path; see /api/v1/openapi.json")
+        endpoint = self._methods.get("GET" if method == "HEAD" else method)
+        if endpoint is None:
+            raise WrongMethod
+        return endpoint
+
+    def _refused(self, request: Request, cause: str, error: AgentComError) -> Response:
+        self._hall.metrics.rejected.labels(error.code).inc()
+        log.info(
+            events.REQUEST_REFUSED,
+            cause=cause,
+            method=request.method,
+            path=_path(request),
+            code=error.code,
+        )
+        answer = refusal(error)
+        response = Response(answer.body, answer.status, dict(_HEADERS))
+        for name, value in answer.headers:
+            response.headers[name.decode()] = value.decode()
+        if isinstance(error, WrongMethod):
+            response.headers["allow"] = ", ".join(sorted(_allowed(self._methods)))
+        if isinstance(error, NotAuthenticated):
+            response.headers["www-authenticate"] = "Bearer"
+        return response
+
+
+async def _identify(hall: Hall, endpoint: Endpoint, request: Request) -> Identity | None:
+    """Return who asks; raises unless they may use the route at all."""
+    if endpoint.access is Gate.OPEN:
+        return None
+    client = request.client
+    head = Head(
+        method=request.method,
+        path=b"",
+        query=b"",
+        headers=request.scope["headers"],
+        peer=client.host if client is not None else "",
+        secure=False,
+    )
+    bearer = head.bearer
+    if bearer is None:
+        raise NotAuthenticated("send `Authorization: Bearer <token>`")
+    identity = await hall.auth.authenticate(bearer, address=head.peer)
+    if not isinstance(endpoint.access, Gate):
+        # Of the things themselves, the handler or the core looks at the owner.
+        policy.authorize(identity, endpoint.access, owner=identity.user)
+    return identity
+
+
+def _query(request: Request, kind: type[msgspec.Struct]) -> object:
+    lists = {field.name for field in msgspec.structs.fields(kind) if field.default == ()}
+    given: dict[str, object] = {}
+    for name in request.query_params:
+        values = request.query_params.getlist(name)
+        if any("\0" in value for value in values):
+            raise InvalidInput(name[:64], "NUL characters are not allowed")
+        if name in lists:
+            given[name] = [part for value in values for part in value.split(",") if part]
+        elif len(values) > 1:
+            raise InvalidInput(name[:64], "give it once")
+        else:
+            given[name] = values[0]
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from None
+
+
+async def _body(request: Request, endpoint: Endpoint) -> object:
+    data = await request.body()
+    if not data and endpoint.body_optional:
+        return endpoint.body()
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise WrongMediaType
+    if _NUL.search(data):
+        raise InvalidInput("$", "NUL characters are not allowed")
+    try:
+        return _decode(data, endpoint.body)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise MalformedInput("the body must be one JSON value in UTF-8") from None
+
+
+def _decode(data: bytes, kind: Any) -> object:
+    if isinstance(kind, http_tasks.OneOrMany):
+        kind = kind.choose(data)
+    return msgspec.json.decode(data, type=kind)
+
+
+def _invalid(error: msgspec.ValidationError) -> InvalidInput:
+    """Name the field and the rule, and never the value."""
+    text = str(error)
+    place = _PLACE.search(text)
+    rule = text[: place.start()] if place else text
+    missing = _FIELD.search(rule)
+    names = [place[1] if place else "", missing[1] if missing else ""]
+    if "Invalid enum value" in rule:
+        rule = "it is none of the allowed values"
+    return InvalidInput(".".join(name for name in names if name) or "$", rule[:200])
+
+
+def _cause(request: Request) -> str | None:
+    """Return the id that the caller gave this request, if it looks like one."""
+    trace = _TRACE.fullmatch(request.headers.get("traceparent", ""))
+    if trace:
+        return trace[1]
+    named = _CAUSE.fullmatch(request.headers.get(CAUSE_HEADER, ""))
+    return named[0] if named else None
+
+
+def _allowed(methods: Mapping[str, Endpoint]) -> Sequence[str]:
+    return [*methods, "HEAD"] if "GET" in methods else [*methods]
+
+
+def _path(request: Request) -> str:
+    return request.url.path[:PATH_CHARS_LOGGED]

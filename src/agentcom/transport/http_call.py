@@ -1,0 +1,200 @@
+"""One call of the HTTP door: who asks, for what, and how the pool is asked in turn.
+
+Also the shape of the route table (`Endpoint`). The table is in the `http_*` files by resource,
+the way of a request through it in `http.py`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from agentcom.core import facts
+from agentcom.core.facts import Fact
+from agentcom.hub.auth import Authenticator
+from agentcom.hub.clock import Clock
+from agentcom.hub.credentials import Credentials
+from agentcom.hub.engine import Engine
+from agentcom.hub.enrolment import Enrolment
+from agentcom.hub.feeds import Feeds
+from agentcom.hub.limits_guard import Budgets, Traffic
+from agentcom.hub.queries import Queries
+from agentcom.hub.queries_fleet import Fleet
+from agentcom.hub.queries_people import People
+from agentcom.hub.requests import Causes, payload_hash
+from agentcom.model.errors import AgentComError, NotFound, Timeout
+from agentcom.model.identity import Identity
+from agentcom.model.ids import Now
+from agentcom.model.policy import Action
+from agentcom.model.replies import Reply
+from agentcom.protocol.shown import HubStatus
+from agentcom.telemetry.metrics import Metrics
+
+ASK_MS: Final = 25_000  # below the usual 30 s of clients and proxies, so that they see our answer
+PREFIX: Final = "/api/v1"
+
+T = TypeVar("T")
+
+
+class Gate(StrEnum):
+    """Who may use a route that no action guards."""
+
+    OPEN = "open"
+    SIGNED_IN = "signed_in"
+
+
+class WrongMethod(AgentComError):
+    """This path does not take this method; the Allow header names those that it takes."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class WrongMediaType(AgentComError):
+    """Send JSON, with the header `Content-Type: application/json`."""
+
+    code = "wrong_media_type"
+    status = 415
+
+
+class Fault(AgentComError):
+    """The hub made a mistake; its log has the details under this request's id."""
+
+    code = "fault"
+    status = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """How clients reach the hub, and what they pin."""
+
+    url: str
+    fingerprint: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Hall:
+    """What all calls of a hub share."""
+
+    engine: Engine
+    feeds: Feeds
+    auth: Authenticator
+    credentials: Credentials
+    enrolment: Enrolment
+    budgets: Budgets
+    clock: Clock
+    causes: Causes
+    queries: Queries
+    fleet: Fleet
+    people: People
+    metrics: Metrics
+    status: Callable[[], HubStatus]
+    is_ready: Callable[[], bool]
+    drain: Callable[[], None]
+    """Stops the hub in good order, as SIGTERM does."""
+    address: Callable[[], Address]
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the hub stops: endless answers end then."""
+    ask_ms: int = ASK_MS
+    streams: dict[str, int] = field(default_factory=dict)
+    """Open event streams by credential."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One request, as far as its handler may see it."""
+
+    hall: Hall
+    request: Request
+    cause: str
+    identity: Identity | None
+    body: object = None
+    query: object = None
+    key: str | None = None
+
+    @property
+    def who(self) -> Identity:
+        """The caller; only on routes that are not open."""
+        assert self.identity is not None
+        return self.identity
+
+    @property
+    def now(self) -> Now:
+        """Both clocks."""
+        return self.hall.clock.now()
+
+    @property
+    def peer(self) -> str:
+        """The caller's network address."""
+        client = self.request.client
+        return client.host if client is not None else ""
+
+    def given(self, kind: type[T]) -> T:
+        """Return the body, which the route table says is a `kind`."""
+        assert isinstance(self.body, kind)
+        return self.body
+
+    def asked(self, kind: type[T]) -> T:
+        """Return the query, which the route table says is a `kind`."""
+        assert isinstance(self.query, kind)
+        return self.query
+
+    def named(self) -> str:
+        """Return the id in the path; raises `NotFound` for what can be none."""
+        text = str(self.request.path_params["id"])
+        if not text.isprintable():
+            raise NotFound("there is no such thing")
+        return text
+
+    async def ask(self, body: facts.Body, *, keyed: bool = True) -> Reply | msgspec.Raw:
+        """Bring a fact to the pool and return its answer.
+
+        Raises:
+            Timeout: there is none in time; it may come true nevertheless.
+        """
+        key = self.key if keyed else None
+        payload = payload_hash(body) if key is not None else None
+        fact = Fact(body=body, actor=self.who, cause=self.cause, key=key, payload=payload)
+        return await ask(self.hall, fact)
+
+
+async def ask(hall: Hall, fact: Fact) -> Reply | msgspec.Raw:
+    """Bring a fact to the pool and return its answer; raises its refusal, or `Timeout`."""
+    try:
+        async with asyncio.timeout(hall.ask_ms / 1_000):
+            return await hall.engine.ask(fact)
+    except TimeoutError:
+        raise Timeout(
+            f"no answer in {hall.ask_ms // 1_000} s; ask again with the same Idempotency-Key"
+        ) from None
+
+
+Handler = Callable[[Call], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One line of the route table."""
+
+    method: str
+    path: str
+    access: Action | Gate
+    handler: Handler
+    summary: str
+    reply: Any
+    """The type of the answer, for the OpenAPI document; None: no JSON."""
+    body: Any = None
+    body_optional: bool = False
+    query: type[msgspec.Struct] | None = None
+    status: int = 200
+    keyed: bool = False
+    """Whether a repeat with the same Idempotency-Key gets the same answer."""
+    traffic: Traffic | None = Traffic.QUERY
+    """The budget that a call spends; None: the handler knows better."""
+    media: str = "application/json"
+    also: str | None = None
+    """Another media type that the route can answer with."""

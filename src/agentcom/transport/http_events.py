@@ -1,0 +1,125 @@
+"""Server-Sent Events: a task's feed over HTTP, with the same sequences as on the socket.
+
+A stream ends with the hub, with the caller's token, or when its reader is too slow; the browser
+then comes back by itself with `Last-Event-ID`.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Final
+
+from starlette.responses import StreamingResponse
+
+from agentcom.model.errors import RateLimited
+from agentcom.model.event import task_log
+from agentcom.model.ids import TaskId
+from agentcom.transport.http_call import Call
+
+STREAMS_MAX: Final = 64  # of one token: a person with many tabs, not a crowd
+SILENCE_MS: Final = 25_000  # a comment then keeps proxies from closing the stream
+RETRY_MS: Final = 2_000  # when the reader comes back
+_BUSY_RETRY_MS: Final = 5_000
+
+
+class Stream:
+    """A feed's sink that is read as chunks of a response."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._bytes = 0
+        self._news = asyncio.Event()
+        self._over = False
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What was given but has not left yet."""
+        return self._bytes
+
+    def record(self, seq: int, payload: bytes) -> None:
+        """Take an `event` frame."""
+        self._add(b"id: %d\nevent: event\ndata: %b\n\n" % (seq, payload))
+
+    def activity(self, payload: bytes) -> None:
+        """Take an `activity` frame."""
+        self._add(b"event: activity\ndata: %b\n\n" % payload)
+
+    def too_slow(self) -> None:
+        """End the stream; the reader resumes by sequence."""
+        self.end()
+
+    def end(self) -> None:
+        """Give out what there is, and no more."""
+        self._over = True
+        self._news.set()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield what comes, until the end."""
+        yield b"retry: %d\n\n" % RETRY_MS
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE_MS / 1_000):
+                    await self._news.wait()
+            except TimeoutError:
+                yield b":\n\n"
+                continue
+            self._news.clear()
+            while self._chunks:
+                chunk = self._chunks.popleft()
+                yield chunk
+                self._bytes -= len(chunk)
+            if self._over:
+                return
+
+    def _add(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
+        self._bytes += len(chunk)
+        self._news.set()
+
+
+def stream(call: Call, task: TaskId, *, after: int, progress: bool) -> StreamingResponse:
+    """Return the feed of a task as an endless response.
+
+    Raises:
+        RateLimited: this token has too many streams open.
+    """
+    streams, credential = call.hall.streams, call.who.credential
+    if streams.get(credential, 0) >= STREAMS_MAX:
+        raise RateLimited(f"at most {STREAMS_MAX} event streams at once", _BUSY_RETRY_MS)
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    chunks = _follow(call, task, after=after, progress=progress)
+    return StreamingResponse(chunks, 200, headers, "text/event-stream")
+
+
+async def _follow(call: Call, task: TaskId, *, after: int, progress: bool) -> AsyncIterator[bytes]:
+    hall, who = call.hall, call.who
+    sink = Stream()
+
+    def ended(credential: str) -> None:
+        if credential == who.credential:
+            sink.end()
+
+    async with contextlib.AsyncExitStack() as stack:
+        hall.streams[who.credential] = hall.streams.get(who.credential, 0) + 1
+        stack.callback(_leave, hall.streams, who.credential)
+        stack.callback(hall.auth.on_revoked(ended))
+        feed = hall.feeds.follow(sink, who, task_log(task), after=after, progress=progress)
+        stack.callback(hall.feeds.leave, feed)
+        watch = asyncio.create_task(_end_with_hub(hall.stopping, sink))
+        stack.callback(watch.cancel)
+        if not hall.auth.is_live(who):
+            return
+        async for chunk in sink.chunks():
+            yield chunk
+
+
+async def _end_with_hub(stopping: asyncio.Event, sink: Stream) -> None:
+    await stopping.wait()
+    sink.end()
+
+
+def _leave(streams: dict[str, int], credential: str) -> None:
+    streams[credential] -= 1
+    if not streams[credential]:
+        del streams[credential]

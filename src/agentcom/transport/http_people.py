@@ -1,0 +1,245 @@
+"""Routes of users and tokens: invite, redeem, list, make, rotate, revoke, remove."""
+
+from typing import Final
+
+import msgspec
+
+from agentcom.core import facts
+from agentcom.hub.credentials import Grant
+from agentcom.hub.enrolment import CODE_TTL_MS
+from agentcom.hub.limits_guard import Traffic
+from agentcom.model import limits, policy
+from agentcom.model.errors import Conflict
+from agentcom.model.identity import Credential, CredentialKind, Identity, Role, User
+from agentcom.model.ids import UserId
+from agentcom.model.policy import Action, Reach
+from agentcom.model.replies import Done
+from agentcom.protocol.asked import CodeRedeemed, RotationAsked, TokenAsked, UserInvited
+from agentcom.protocol.shown import (
+    Admitted,
+    Invitation,
+    NewToken,
+    TokenList,
+    TokenShown,
+    UserList,
+    token_shown,
+)
+from agentcom.transport.http_call import PREFIX, Call, Endpoint, Gate
+from agentcom.transport.http_fleet import PageAsked, invitation
+
+SELF: Final = "self"
+_USERS: Final = f"{PREFIX}/users"
+_TOKENS: Final = f"{PREFIX}/tokens"
+
+
+class LastAdmin(Conflict):
+    """This is the last admin: nobody could let anyone in any more. Make another one first."""
+
+    code = "last_admin"
+
+
+class TokensAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which tokens to list."""
+
+    owner: UserId | None = None
+    cursor: str | None = None
+    limit: int = limits.PAGE_MAX
+
+
+async def _users(call: Call) -> UserList:
+    asked = call.asked(PageAsked)
+    return await call.hall.people.users(call.who, cursor=asked.cursor, limit=asked.limit)
+
+
+async def _invite(call: Call) -> Invitation:
+    asked = call.given(UserInvited)
+    ttl_ms = asked.ttl_ms or CODE_TTL_MS
+    code = await call.hall.enrolment.invite_user(call.who, asked.name, asked.role, ttl_ms=ttl_ms)
+    return invitation(call, code, ttl_ms)
+
+
+async def _remove(call: Call) -> Done:
+    """Let a person go: their machines get no new work, their tokens end; their tasks stay."""
+    user = await call.hall.people.user(call.who, call.named())
+    if user.role is Role.ADMIN and await call.hall.people.admin_count() < 2:  # noqa: PLR2004  # one stays
+        raise LastAdmin
+    for machine in call.hall.fleet.machines_of(user.id):
+        if not machine.draining:
+            await call.ask(facts.DrainMachine(machine.id, draining=True), keyed=False)
+    await call.hall.credentials.remove_user(user.id)
+    return Done("removed")
+
+
+async def _redeem(call: Call) -> Admitted:
+    asked = call.given(CodeRedeemed)
+    joined = await call.hall.enrolment.redeem(asked.code, asked.name, address=call.peer)
+    return Admitted(
+        token=joined.token,
+        name=joined.name,
+        role=joined.identity.role,
+        user=joined.identity.user,
+        machine=joined.identity.machine,
+    )
+
+
+async def _tokens(call: Call) -> TokenList:
+    asked = call.asked(TokensAsked)
+    who = call.who
+    own = policy.reach(who.role, Action.CREDENTIAL_READ) is Reach.OWN
+    owner = asked.owner or (who.user if own else None)
+    if own:
+        policy.authorize(who, Action.CREDENTIAL_READ, owner=owner)
+    return await call.hall.people.tokens(who, owner=owner, cursor=asked.cursor, limit=asked.limit)
+
+
+async def _create(call: Call) -> NewToken:
+    asked = call.given(TokenAsked)
+    who = call.who
+    owner = await _owner(call, asked.owner)
+    highest = who.role if owner is None else owner.role
+    role = asked.role or highest
+    policy.check_grant(who, role)
+    if owner is not None:
+        policy.check_grant(_as(who, owner.role), role)
+    grant = Grant(
+        owner=who.user if owner is None else owner.id,
+        role=role,
+        kind=CredentialKind.USER,
+        project=who.project,
+        ttl_ms=asked.ttl_ms,
+        note=asked.note,
+    )
+    credential, text = await call.hall.credentials.mint(grant)
+    return NewToken(text, token_shown(credential))
+
+
+async def _rotate(call: Call) -> NewToken:
+    credential_id = await _handled(call, Action.CREDENTIAL_ROTATE)
+    grace_ms = call.given(RotationAsked).grace_ms
+    credential, text = await call.hall.credentials.rotate(credential_id, grace_ms=grace_ms)
+    return NewToken(text, token_shown(credential))
+
+
+async def _revoke(call: Call) -> TokenShown:
+    credential_id = await _handled(call, Action.CREDENTIAL_REVOKE)
+    return token_shown(await call.hall.credentials.revoke(credential_id))
+
+
+async def _owner(call: Call, name: UserId | None) -> User | None:
+    """Return whom a token is for; None: the caller."""
+    if name in (None, call.who.user):
+        return None
+    policy.authorize(call.who, Action.CREDENTIAL_CREATE, owner=name)
+    return await call.hall.people.user(call.who, str(name))
+
+
+async def _handled(call: Call, action: Action) -> str:
+    """Return the id of a token that the caller may replace or end.
+
+    A token never gives more than it has: one of a narrower role cannot replace its owner's
+    wider one, nor one of a machine unless it may let machines in.
+    """
+    who, name = call.who, call.named()
+    if name in (SELF, who.credential):
+        return who.credential
+    credential = await call.hall.credentials.get(name)
+    policy.authorize(who, action, owner=credential.owner, project=credential.project)
+    if action is Action.CREDENTIAL_ROTATE:
+        _check_role(who, credential)
+    return credential.id
+
+
+def _check_role(who: Identity, credential: Credential) -> None:
+    if credential.role is Role.AGENT:
+        policy.authorize(who, Action.MACHINE_INVITE)
+    else:
+        policy.check_grant(who, credential.role)
+
+
+def _as(who: Identity, role: Role) -> Identity:
+    return msgspec.structs.replace(who, role=role)
+
+
+ENDPOINTS: Final = (
+    Endpoint(
+        method="GET",
+        path=_USERS,
+        access=Action.USER_READ,
+        handler=_users,
+        summary="List people",
+        query=PageAsked,
+        reply=UserList,
+    ),
+    Endpoint(
+        method="POST",
+        path=_USERS,
+        access=Action.USER_INVITE,
+        handler=_invite,
+        summary="Make a code by which one person comes in",
+        body=UserInvited,
+        reply=Invitation,
+        status=201,
+        traffic=Traffic.ADMIN,
+    ),
+    Endpoint(
+        method="DELETE",
+        path=f"{_USERS}/{{id}}",
+        access=Action.USER_REMOVE,
+        handler=_remove,
+        summary="Remove a person, end their tokens and drain their machines",
+        reply=Done,
+        traffic=Traffic.ADMIN,
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{PREFIX}/enrol",
+        access=Gate.OPEN,
+        handler=_redeem,
+        summary="Redeem a code for a token",
+        body=CodeRedeemed,
+        reply=Admitted,
+        status=201,
+    ),
+    Endpoint(
+        method="GET",
+        path=_TOKENS,
+        access=Action.CREDENTIAL_READ,
+        handler=_tokens,
+        summary="List tokens, never their secrets",
+        query=TokensAsked,
+        reply=TokenList,
+    ),
+    Endpoint(
+        method="POST",
+        path=_TOKENS,
+        access=Action.CREDENTIAL_CREATE,
+        handler=_create,
+        summary="Make a token",
+        body=TokenAsked,
+        body_optional=True,
+        reply=NewToken,
+        status=201,
+        traffic=Traffic.ADMIN,
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{_TOKENS}/{{id}}/rotate",
+        access=Action.CREDENTIAL_ROTATE_SELF,
+        handler=_rotate,
+        summary="Replace a token (`self`: the one that asks)",
+        body=RotationAsked,
+        body_optional=True,
+        reply=NewToken,
+        status=201,
+        traffic=Traffic.ADMIN,
+    ),
+    Endpoint(
+        method="DELETE",
+        path=f"{_TOKENS}/{{id}}",
+        access=Action.CREDENTIAL_REVOKE,
+        handler=_revoke,
+        summary="End a token at once, with the connections it opened",
+        reply=TokenShown,
+        traffic=Traffic.ADMIN,
+    ),
+)

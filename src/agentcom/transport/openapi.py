@@ -1,0 +1,182 @@
+"""The OpenAPI 3.1 document, made from the route table and the types that decode and encode."""
+
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from starlette.responses import Response
+
+from agentcom import __version__
+from agentcom.model import limits
+from agentcom.transport.http_call import PREFIX, Call, Endpoint, Gate
+from agentcom.transport.http_tasks import OneOrMany
+from agentcom.transport.problem import Problem
+
+PATH: Final = f"{PREFIX}/openapi.json"
+_ALWAYS: Final = (400, 408, 413, 421, 429, 431, 500, 503)
+_REF: Final = "#/components/schemas/{name}"
+_PARAMETER: Final = re.compile(r"{(\w+)}")
+
+
+def endpoint(table: Sequence[Endpoint]) -> Endpoint:
+    """Return the route of the document about `table` and itself."""
+
+    async def show(_call: Call) -> Response:
+        content = msgspec.json.encode(document([*table, own]))
+        return Response(content, 200, media_type="application/json")
+
+    own = Endpoint(
+        method="GET",
+        path=PATH,
+        access=Gate.SIGNED_IN,
+        handler=show,
+        summary="Describe this interface",
+        reply=dict[str, Any],
+    )
+    return own
+
+
+def document(table: Sequence[Endpoint]) -> dict[str, Any]:
+    """Return the OpenAPI document of a route table."""
+    kinds: list[Any] = [Problem]
+    for line in table:
+        kinds += [line.reply] if line.reply is not None else []
+        kinds += _bodies(line)
+    schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
+    by_kind = {_name(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
+    paths: dict[str, dict[str, Any]] = {}
+    for line in table:
+        paths.setdefault(line.path, {})[line.method.lower()] = _operation(line, by_kind)
+    return {
+        "openapi": "3.1.0",
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        "info": {
+            "title": "AgentCom hub",
+            "version": __version__,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(line: Endpoint, by_kind: Mapping[str, Any]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": _operation_id(line),
+        "summary": line.summary,
+        "tags": [_tag(line)],
+        "x-agentcom-access": line.access.value,
+        "responses": _responses(line, by_kind),
+    }
+    if line.access is Gate.OPEN:
+        operation["security"] = []
+    parameters = _parameters(line)
+    if parameters:
+        operation["parameters"] = parameters
+    bodies = [by_kind[_name(kind)] for kind in _bodies(line)]
+    if bodies:
+        schema = bodies[0] if len(bodies) == 1 else {"oneOf": bodies}
+        operation["requestBody"] = {
+            "required": not line.body_optional,
+            "content": {"application/json": {"schema": schema}},
+        }
+    return operation
+
+
+def _responses(line: Endpoint, by_kind: Mapping[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {line.media: {}}
+    if line.reply is not None:
+        content = {line.media: {"schema": by_kind[_name(line.reply)]}}
+    if line.also is not None:
+        content[line.also] = {"schema": {"type": "string"}}
+    good = {"description": HTTPStatus(line.status).phrase, "content": content}
+    problem = {"application/problem+json": {"schema": by_kind[_name(Problem)]}}
+    responses = {str(line.status): good}
+    for status in _statuses(line):
+        phrase = HTTPStatus(status).phrase
+        responses[str(status)] = {"description": phrase, "content": problem}
+    return responses
+
+
+def _statuses(line: Endpoint) -> Sequence[int]:
+    statuses = set(_ALWAYS)
+    if line.access is not Gate.OPEN:
+        statuses |= {401, 403}
+    if line.path == f"{PREFIX}/enrol":
+        statuses |= {401, 409}
+    if "{" in line.path:
+        statuses |= {404, 409}
+    if line.method != "GET":
+        statuses |= {403, 404, 409, 504, 507}
+    if line.body is not None:
+        statuses |= {415, 422}
+    if line.query is not None or line.keyed:
+        statuses |= {422}
+    if line.path.endswith("/why"):
+        statuses |= {504}
+    return sorted(statuses)
+
+
+def _parameters(line: Endpoint) -> list[dict[str, Any]]:
+    text = {"type": "string", "minLength": 1}
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": text}
+        for name in _PARAMETER.findall(line.path)
+    ]
+    if line.query is not None:
+        _, components = msgspec.json.schema_components([line.query], ref_template=_REF)
+        schema = components[line.query.__name__]
+        parameters += [
+            {"name": name, "in": "query", "required": False, "schema": _inline(one, components)}
+            for name, one in schema["properties"].items()
+        ]
+    if line.keyed:
+        key = {"type": "string", "minLength": 1, "maxLength": limits.REQUEST_KEY_CHARS}
+        parameters.append(
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "description": "A repeat with the same key and input gets the same answer, for 7 days.",
+                "schema": key,
+            }
+        )
+    return parameters
+
+
+def _inline(schema: Any, components: Mapping[str, Any]) -> Any:
+    """Return a schema without references: those of queries are no components."""
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            return _inline(components[schema["$ref"].rpartition("/")[2]], components)
+        return {name: _inline(value, components) for name, value in schema.items()}
+    if isinstance(schema, list):
+        return [_inline(value, components) for value in schema]
+    return schema
+
+
+def _bodies(line: Endpoint) -> Sequence[Any]:
+    if isinstance(line.body, OneOrMany):
+        return line.body.kinds
+    return () if line.body is None else (line.body,)
+
+
+def _name(kind: Any) -> str:
+    return str(kind)
+
+
+def _operation_id(line: Endpoint) -> str:
+    words = re.sub(r"[^a-z]+", "_", line.path.removeprefix(PREFIX).removesuffix(".json"))
+    return f"{line.method.lower()}_{words.strip('_')}"
+
+
+def _tag(line: Endpoint) -> str:
+    parts = line.path.removeprefix(PREFIX).strip("/").split("/")
+    return parts[0] if line.path.startswith(PREFIX) else "health"

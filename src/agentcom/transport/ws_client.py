@@ -1,0 +1,110 @@
+"""A client's session: requests by key, and the logs it follows."""
+
+import asyncio
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from agentcom.core import facts
+from agentcom.hub.feeds import Subscription
+from agentcom.hub.limits_guard import Traffic
+from agentcom.hub.requests import check_key
+from agentcom.model import limits, policy
+from agentcom.model.errors import AgentComError, InvalidInput, MalformedInput, NotAllowed
+from agentcom.model.policy import Action
+from agentcom.model.replies import Done, Reply
+from agentcom.protocol import codec, frames
+from agentcom.transport.ws_session import Session
+
+SUBSCRIPTIONS_MAX: Final = 256  # of one connection
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+class ClientSide:
+    """One person or program at the other end."""
+
+    def __init__(self, session: Session, version: int) -> None:
+        self._session = session
+        self._subscriptions: dict[str, Subscription] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        desk = session.desk
+        ready = frames.Ready(
+            version=version,
+            hub=desk.hub,
+            incarnation=desk.engine.view.incarnation,
+            server_ms=desk.clock.now().wall,
+        )
+        session.write(codec.encode(ready))
+
+    def take(self, frame: frames.FromPeer) -> None:
+        match frame:
+            case frames.SubmitFrame(key=key, tasks=tasks):
+                self._request(key, facts.Submit(tasks), Action.TASK_SUBMIT, cost=len(tasks))
+            case frames.CancelFrame(key=key, task=task, reason=reason):
+                cancel = facts.Cancel(task, reason[: limits.REASON_CHARS])
+                self._request(key, cancel, Action.TASK_CANCEL)
+            case frames.Subscribe():
+                self._subscribe(frame)
+            case frames.Unsubscribe(key=key, log=name):
+                subscription = self._subscriptions.pop(name, None)
+                if subscription is not None:
+                    self._session.desk.feeds.leave(subscription)
+                self._reply(check_key(key), Done())
+            case frames.Hello():
+                raise MalformedInput("hello was said already")
+            case _:
+                raise NotAllowed("this connection said hello as a client, not as a machine")
+
+    def gone(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for subscription in self._subscriptions.values():
+            self._session.desk.feeds.leave(subscription)
+        self._subscriptions.clear()
+
+    def _request(self, key: str, body: facts.Body, action: Action, *, cost: int = 1) -> None:
+        check_key(key)
+        desk, identity = self._session.desk, self._session.identity
+        # Whose task it is, is known to the core, which looks again.
+        policy.authorize(identity, action, owner=identity.user)
+        traffic = Traffic.SUBMIT if action is Action.TASK_SUBMIT else Traffic.QUERY
+        desk.budgets.spend(identity, traffic, desk.clock.now(), cost)
+        refused = partial(self._session.error, key=key)
+        self._session.ask(body, partial(self._reply, key), refused, key=key)
+
+    def _subscribe(self, frame: frames.Subscribe) -> None:
+        desk, identity = self._session.desk, self._session.identity
+        check_key(frame.key)
+        policy.authorize(identity, Action.EVENTS_READ)
+        desk.budgets.spend(identity, Traffic.QUERY, desk.clock.now())
+        if len(self._subscriptions) + len(self._tasks) >= SUBSCRIPTIONS_MAX:
+            raise InvalidInput("log", f"at most {SUBSCRIPTIONS_MAX} subscriptions; use * for all")
+        task = asyncio.create_task(self._follow(frame))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _follow(self, frame: frames.Subscribe) -> None:
+        session = self._session
+        feeds = session.desk.feeds
+        try:
+            await feeds.check(session.identity, frame.log)
+        except AgentComError as error:
+            session.error(error, key=frame.key)
+            return
+        old = self._subscriptions.pop(frame.log, None)
+        if old is not None:
+            feeds.leave(old)
+        self._reply(frame.key, Done())
+        self._subscriptions[frame.log] = feeds.follow(
+            session,
+            session.identity,
+            frame.log,
+            after=frame.after,
+            live_only=frame.live_only,
+            progress=frame.progress,
+        )
+
+    def _reply(self, key: str, reply: Reply | msgspec.Raw) -> None:
+        raw = reply if isinstance(reply, msgspec.Raw) else msgspec.Raw(_ENCODER.encode(reply))
+        self._session.write(codec.encode(frames.ReplyFrame(key=key, reply=raw)))

@@ -1,0 +1,143 @@
+"""A machine's session: its reports become facts one for one, its heartbeats are answered."""
+
+from functools import partial
+from typing import assert_never
+
+import msgspec
+
+from agentcom.core import facts
+from agentcom.hub.limits_guard import Traffic
+from agentcom.model import limits, policy
+from agentcom.model.errors import AgentComError, MalformedInput, NotAllowed, Superseded
+from agentcom.model.ids import Instant, MachineId
+from agentcom.model.policy import Action
+from agentcom.model.replies import Reply, Welcomed
+from agentcom.protocol import codec, frames
+from agentcom.transport.socket import CLOSE_NOT_ALLOWED, CLOSE_RESTART
+from agentcom.transport.ws_session import Session
+
+Report = (
+    frames.Accept
+    | frames.Decline
+    | frames.Checkpoint
+    | frames.Finish
+    | frames.StoppedFrame
+    | frames.LandedFrame
+)
+
+
+class MachineSide:
+    """One machine at the other end."""
+
+    def __init__(self, session: Session, frame: frames.MachineHello, version: int) -> None:
+        """Begin; orders wait until `welcome` is on its way.
+
+        Raises:
+            NotAllowed: the token is no machine's.
+        """
+        policy.authorize(session.identity, Action.MACHINE_SESSION)
+        if session.identity.machine is None:
+            raise NotAllowed("this token is not a machine's; join with a code first")
+        self._session = session
+        self._machine: MachineId = session.identity.machine
+        self._version = version
+        session.hold()
+        self._before = session.desk.switchboard.bind(self._machine, session.number)
+        body = facts.MachineConnected(
+            agents=frame.agents, held=frame.held, ttl_ms=frame.ttl_ms, connection=session.number
+        )
+        try:
+            session.ask(body, self._welcome, self._turned_away)
+        except AgentComError as error:
+            self._turned_away(error)
+
+    def take(self, frame: frames.FromPeer) -> None:
+        match frame:
+            case frames.HeartbeatFrame():
+                self._heartbeat(frame)
+            case frames.Progress():
+                self._progress(frame)
+            case frames.MachineHello():
+                raise MalformedInput("the session stands; connect again for a new one")
+            case (
+                frames.Hello()
+                | frames.SubmitFrame()
+                | frames.CancelFrame()
+                | frames.Subscribe()
+                | frames.Unsubscribe()
+            ):
+                raise NotAllowed("this is a machine's session; ask as a user")
+            case _:
+                self._session.put(reported(frame))
+
+    def gone(self) -> None:
+        self._session.put(facts.MachineDisconnected(self._machine, self._session.number))
+
+    # The session ----------------------------------------------------------------------------------
+
+    def _welcome(self, reply: Reply | msgspec.Raw) -> None:
+        assert isinstance(reply, Welcomed)
+        desk = self._session.desk
+        welcome = frames.Welcome(
+            version=self._version,
+            hub=desk.hub,
+            incarnation=desk.engine.view.incarnation,
+            server_ms=desk.clock.now().wall,
+            welcomed=reply,
+        )
+        self._session.release(welcome)
+
+    def _turned_away(self, error: AgentComError) -> None:
+        switchboard = self._session.desk.switchboard
+        bound = switchboard.bind(self._machine, self._before)
+        if bound != self._session.number:
+            switchboard.bind(self._machine, bound)  # a newer connection has it already
+        self._session.error(error)
+        self._session.close(CLOSE_RESTART if error.retryable else CLOSE_NOT_ALLOWED, error.message)
+
+    def _heartbeat(self, frame: frames.HeartbeatFrame) -> None:
+        """Pass it on, and answer when the lease has been renewed."""
+        self._session.put(facts.Heartbeat(frame.session, frame.held))
+        desk = self._session.desk
+        desk.switchboard.after_turn(partial(self._beaten, frame, desk.clock.now().instant))
+
+    def _beaten(self, frame: frames.HeartbeatFrame, came_at: Instant) -> bool:
+        """Answer a heartbeat if the lease runs from its receipt; return whether that is over."""
+        if self._session.closed:
+            return True
+        lease = self._session.desk.engine.view.sessions.get(self._machine)
+        if lease is None or lease.number != frame.session:
+            self._session.error(Superseded("this session is over; connect again"))
+            self._session.close(CLOSE_RESTART, "this session is over; connect again")
+            return True
+        if lease.expires_at < came_at + lease.ttl_ms + lease.margin_ms:
+            return False
+        self._session.write(codec.encode(frames.Beat(n=frame.n)))
+        return True
+
+    def _progress(self, frame: frames.Progress) -> None:
+        desk = self._session.desk
+        task = desk.engine.view.tasks.get(frame.task)
+        if frame.phase is not None and task is not None and frame.phase is not task.phase:
+            self._session.put(facts.PhaseReached(frame.task, frame.fence, frame.phase))
+        if desk.budgets.admits(self._session.identity, Traffic.PROGRESS, desk.clock.now()):
+            desk.feeds.progress(self._session.identity, frame)
+
+
+def reported(frame: Report) -> facts.Body:
+    """Return what a machine's report says."""
+    match frame:
+        case frames.Accept(task=task, fence=fence):
+            return facts.Accepted(task, fence)
+        case frames.Finish(task=task, fence=fence, result=result):
+            return facts.Finished(task, fence, result)
+        case frames.Checkpoint(task=task, fence=fence, commit=commit, session=session):
+            return facts.Checkpointed(task, fence, commit, session)
+        case frames.StoppedFrame(task=task, fence=fence, result=result):
+            return facts.Stopped(task, fence, result)
+        case frames.LandedFrame(task=task, fence=fence, landing=landing):
+            return facts.Landed(task, fence, landing)
+        case frames.Decline(task=task, fence=fence, reason=reason):
+            return facts.Declined(task, fence, reason[: limits.REASON_CHARS])
+        case _:
+            assert_never(frame)

@@ -1,0 +1,316 @@
+"""What the sessions of machines and clients share: coming in, asking, answering, going.
+
+A session knows who is at the other end from the token of the upgrade, never from a frame. It
+handles frames synchronously: no task is made for a frame. What comes too fast is not read: the
+peer waits, its reports are never dropped. What frames mean: `ws_machine.py`, `ws_client.py`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+
+from agentcom.core import facts
+from agentcom.core.facts import Fact
+from agentcom.hub.auth import Authenticator
+from agentcom.hub.clock import Clock
+from agentcom.hub.engine import Engine
+from agentcom.hub.feeds import Feeds
+from agentcom.hub.limits_guard import Budgets
+from agentcom.hub.requests import Causes, payload_hash
+from agentcom.hub.switchboard import Switchboard
+from agentcom.model import limits
+from agentcom.model.errors import AgentComError, InvalidInput, MalformedInput, RateLimited
+from agentcom.model.identity import CredentialKind, Identity
+from agentcom.model.replies import Reply
+from agentcom.protocol import codec, frames
+from agentcom.telemetry import events
+from agentcom.transport.coalesce import send_texts
+from agentcom.transport.socket import CLOSE_NOT_AUTHENTICATED, CLOSE_SLOW, Head, Socket
+
+KINDS: Final = frozenset({CredentialKind.USER, CredentialKind.MACHINE})
+HELLO_MS: Final = 5_000  # from the upgrade to the first frame
+MALFORMED_MAX: Final = 20  # in a row: this peer speaks something else
+IN_FLIGHT_MAX: Final = 1_024  # requests of one connection without an answer
+IN_FLIGHT_LOW: Final = 512  # reading goes on below this
+BACKLOG_HIGH: Final = limits.INBOX_MAX // 2  # facts that wait; above it those who ask are not read
+EARLY_MAX: Final = 32  # frames that came before the token was looked up
+CLOSE_POLICY: Final = 1008
+CLOSE_TRY_LATER: Final = 1013
+
+Answered = Callable[[Reply | msgspec.Raw], None]
+Refused = Callable[[AgentComError], None]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What all sessions of a hub share."""
+
+    engine: Engine
+    switchboard: Switchboard
+    feeds: Feeds
+    auth: Authenticator
+    budgets: Budgets
+    clock: Clock
+    causes: Causes
+    hub: str
+    """The hub's name, as `ready` and `welcome` tell it."""
+    hello_ms: int = HELLO_MS
+
+
+class Side(Protocol):
+    """What a session is for, once the first frame has said it."""
+
+    def take(self, frame: frames.FromPeer) -> None:
+        """Handle a frame; raises what the peer did wrong."""
+        ...
+
+    def gone(self) -> None:
+        """Clean up: the connection has ended."""
+        ...
+
+
+class Session:
+    """One connection, from its upgrade to its end."""
+
+    __slots__ = (
+        "_deadline", "_early", "_entering", "_greet", "_held", "_in_flight", "_malformed",
+        "_out", "_out_bytes", "_paused", "_side", "_socket", "closed", "desk", "identity",
+        "number",
+    )  # fmt: skip
+
+    identity: Identity
+
+    def __init__(self, desk: Desk, greet: "Callable[[Session, frames.FromPeer], Side]") -> None:
+        self.desk = desk
+        self.number = 0
+        """The switchboard's number of this connection; 0 until the token was looked up."""
+        self.closed = False
+        self._greet = greet
+        self._side: Side | None = None
+        self._early: list[bytes] = []
+        self._held: list[bytes] | None = None
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._in_flight = 0
+        self._malformed = 0
+        self._paused = False
+        self._entering: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    # The socket's listener ----------------------------------------------------------------------
+
+    def on_open(self, socket: Socket, head: Head) -> None:
+        """Look up the token; nothing is read before that."""
+        self._socket = socket
+        socket.pause_reading()
+        self._entering = asyncio.create_task(self._enter(head.bearer or "", head.peer))
+
+    def on_text(self, payload: bytes) -> None:
+        """Handle one frame."""
+        if self.closed:
+            return
+        if not self.number:
+            self._wait(payload)
+            return
+        try:
+            frame = codec.decode_from_peer(payload)
+            if self._side is None:
+                self._begin(frame)
+            else:
+                self._side.take(frame)
+            self._malformed = 0
+        except AgentComError as error:
+            self._reject(payload, error)
+
+    def on_close(self, code: int) -> None:
+        """Forget the connection."""
+        self.closed = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._entering is not None:
+            self._entering.cancel()
+        if self._side is not None:
+            self._side.gone()
+        if self.number:
+            self.desk.switchboard.unregister(self.number)
+            log.info(events.CONNECTION_CLOSED, actor=self.identity.name, code=code)
+
+    # The switchboard's connection, and a feed's sink ---------------------------------------------
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What was sent but has not left yet."""
+        return self._out_bytes + self._socket.buffered_bytes
+
+    def send(self, payload: bytes) -> None:
+        """Send an order of the hub; it waits while orders are held back."""
+        if self._held is not None:
+            self._held.append(payload)
+        else:
+            self.write(payload)
+
+    def record(self, seq: int, payload: bytes) -> None:  # noqa: ARG002  # the frame has it
+        """Send a record of a followed log."""
+        self.write(payload)
+
+    def activity(self, payload: bytes) -> None:
+        """Send progress of a followed task."""
+        self.write(payload)
+
+    def too_slow(self) -> None:
+        """Let a slow reader go; it resumes by sequence."""
+        self.close(CLOSE_SLOW, "read faster, and resume after the last sequence")
+
+    def close(self, code: int, reason: str) -> None:
+        """End the connection, after what was sent."""
+        if not self.closed:
+            self._flush()
+            self.closed = True
+            self._socket.close(code, reason)
+
+    # For the sides ------------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Keep orders back until `release`."""
+        self._held = []
+
+    def release(self, first: frames.Frame) -> None:
+        """Send `first`, then what was kept back."""
+        held, self._held = self._held, None
+        self.write(codec.encode(first))
+        for payload in held or ():
+            self.write(payload)
+
+    def write(self, payload: bytes) -> None:
+        """Send one frame, together with all others of this turn of the loop."""
+        if self.closed:
+            return
+        if not self._out:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._out.append(payload)
+        self._out_bytes += len(payload)
+
+    def error(self, error: AgentComError, *, key: str | None = None) -> None:
+        """Refuse a request, or a frame."""
+        after_ms = error.retry_after_ms if isinstance(error, RateLimited) else None
+        frame = frames.ErrorFrame(
+            code=error.code, message=error.message, key=key, retry_after_ms=after_ms
+        )
+        self.write(codec.encode(frame))
+
+    def put(self, body: facts.Body) -> None:
+        """Queue what the peer reports; it always fits."""
+        self.desk.engine.put(Fact(body=body, actor=self.identity, cause=self.desk.causes.new()))
+
+    def ask(
+        self, body: facts.Body, then: Answered, refused: Refused, *, key: str | None = None
+    ) -> None:
+        """Queue what the peer asks for, and call back with the answer; raises `RateLimited`."""
+        desk = self.desk
+        fact = Fact(
+            body=body,
+            actor=self.identity,
+            cause=desk.causes.new(),
+            key=key,
+            payload=None if key is None else payload_hash(body),
+        )
+        future = asyncio.ensure_future(desk.engine.ask(fact))
+        self._in_flight += 1
+        if self._in_flight >= IN_FLIGHT_MAX or desk.engine.backlog > BACKLOG_HIGH:
+            self._paused = True
+            self._socket.pause_reading()
+        future.add_done_callback(partial(self._answered, then, refused))
+
+    def _answered(
+        self, then: Answered, refused: Refused, future: "asyncio.Future[Reply | msgspec.Raw]"
+    ) -> None:
+        self._in_flight -= 1
+        if self._paused and self._in_flight <= IN_FLIGHT_LOW:
+            self._paused = False
+            self._socket.resume_reading()
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            then(future.result())
+        elif isinstance(error, AgentComError):
+            refused(error)
+        else:
+            raise error
+
+    # Coming in ----------------------------------------------------------------------------------
+
+    async def _enter(self, token: str, address: str) -> None:
+        desk = self.desk
+        try:
+            self.identity = await desk.auth.authenticate(token, kinds=KINDS, address=address)
+        except AgentComError as error:
+            later = error.retryable
+            self.close(CLOSE_TRY_LATER if later else CLOSE_NOT_AUTHENTICATED, error.message)
+            return
+        if not desk.auth.is_live(self.identity):
+            self.close(CLOSE_NOT_AUTHENTICATED, "the token was revoked or has expired")
+        if self.closed:
+            return
+        self.number = desk.switchboard.register(self)
+        self._socket.trust()
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(desk.hello_ms / 1_000, self._late)
+        self._socket.resume_reading()
+        early, self._early = self._early, []
+        for payload in early:
+            self.on_text(payload)
+
+    def _wait(self, payload: bytes) -> None:
+        self._early.append(payload)
+        if len(self._early) > EARLY_MAX:
+            self.close(CLOSE_POLICY, "wait for the answer to the first frame")
+
+    def _late(self) -> None:
+        self.close(CLOSE_POLICY, "the first frame did not come in time")
+
+    def _begin(self, frame: frames.FromPeer) -> None:
+        assert self._deadline is not None
+        self._deadline.cancel()
+        self._side = self._greet(self, frame)
+        log.info(events.CONNECTION_OPENED, actor=self.identity.name, machine=self.identity.machine)
+
+    def _reject(self, payload: bytes, error: AgentComError) -> None:
+        """Answer a frame that cannot be handled, under its key if it has one."""
+        self.error(error, key=_key_in(payload))
+        if self._side is None:
+            self.close(CLOSE_POLICY, f"the first frame was not accepted: {error.code}")
+        elif isinstance(error, MalformedInput | InvalidInput):
+            self._malformed += 1
+            if self._malformed >= MALFORMED_MAX:
+                self.close(CLOSE_POLICY, f"{MALFORMED_MAX} frames in a row made no sense")
+
+    def _flush(self) -> None:
+        """Send everything of this turn of the loop at once."""
+        out, self._out, self._out_bytes = self._out, [], 0
+        if self.closed or not out:
+            return
+        send_texts(self._socket, out)
+
+
+class _Keyed(msgspec.Struct):
+    key: str | None = None
+
+
+_KEYED: Final = msgspec.json.Decoder(_Keyed)
+
+
+def _key_in(payload: bytes) -> str | None:
+    """Return the request key of a frame that is not valid, if it can be found."""
+    try:
+        key = _KEYED.decode(payload).key
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return key if key is not None and len(key) <= limits.REQUEST_KEY_CHARS else None

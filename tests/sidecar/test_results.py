@@ -1,0 +1,51 @@
+import msgspec
+
+from agentcom.model import limits
+from agentcom.model.failure import FailureClass
+from agentcom.model.result import Result, ResultStatus
+from agentcom.model.verification import CheckResult, Report
+from agentcom.sidecar import results
+from agentcom.sidecar.runtime import base
+
+DONE = Result(status=ResultStatus.DONE, commit="a" * 40)
+
+
+def test_a_run_without_a_failure_is_done() -> None:
+    verdict = base.Verdict(failure=None, summary="did it", session="s1")
+
+    result = results.of_verdict(verdict, None)
+
+    assert (result.status, result.summary, result.session) == (ResultStatus.DONE, "did it", "s1")
+
+
+def test_an_exhausted_quota_parks_until_its_reset() -> None:
+    result = results.of_verdict(base.Verdict(failure=FailureClass.QUOTA, resets_at_ms=9), None)
+
+    assert (result.status, result.resets_at) == (ResultStatus.PARKED, 9)
+
+
+def test_a_failed_check_is_named() -> None:
+    checks = (CheckResult(name="lint", passed=True), CheckResult(name="tests", passed=False))
+
+    result = results.with_report(DONE, Report(commit="a" * 40, checks=checks))
+
+    assert result.failure is FailureClass.VERIFICATION
+    assert result.message == "checks failed: tests"
+
+
+def test_a_result_fits_into_one_frame_whatever_its_checks_print() -> None:
+    loud = CheckResult(name="tests", passed=False, output_tail='"' * limits.FRAME_BYTES)
+    result = results.with_report(DONE, Report(commit="a" * 40, checks=(loud,)))
+
+    fitted = results.fitted(result)
+
+    assert len(msgspec.json.encode(fitted)) < limits.FRAME_BYTES
+    assert fitted.report is not None
+    assert [check.name for check in fitted.report.checks] == ["tests"]
+
+
+def test_a_person_reads_twenty_reasons_and_not_a_thousand() -> None:
+    reasons = results.some([f"deletes the test {n}" for n in range(1_000)])
+
+    assert len(reasons) == results.REASONS_MAX + 1
+    assert reasons[-1] == "and 980 more"

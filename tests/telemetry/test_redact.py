@@ -1,0 +1,77 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentcom.model import token_text
+from agentcom.model.identity import CredentialKind
+from agentcom.telemetry.redact import GONE, redact
+
+TOKEN = token_text.compose(CredentialKind.MACHINE, "abcd1234", "s" * 43)
+KEYS = [
+    "ghp_" + "a" * 36,
+    "github_pat_" + "a" * 70,
+    "glpat-" + "a" * 20,
+    "AKIA" + "A" * 16,
+    "AIza" + "a" * 35,
+    "xoxb-" + "1" * 24,
+    "sk-ant-" + "a" * 40,
+    "sk-proj-" + "a" * 48,
+    "rk_live_" + "a" * 24,
+    "npm_" + "a" * 36,
+    "eyJ" + "a" * 20 + ".eyJ" + "b" * 20 + "." + "c" * 30,
+]
+
+
+def test_an_own_token_loses_its_secret_and_keeps_its_id() -> None:
+    assert redact(f"got {TOKEN}, thanks") == f"got acm_mch_abcd1234_{GONE}, thanks"
+
+
+def test_a_look_alike_without_the_right_checksum_stays() -> None:
+    other = TOKEN[:-1] + ("0" if TOKEN[-1] != "0" else "1")
+
+    assert redact(other) == other
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_common_keys_are_taken_out(key: str) -> None:
+    assert redact(f"key='{key}' end") == f"key='{GONE}' end"
+
+
+def test_a_bearer_header_is_taken_out_whatever_it_holds() -> None:
+    assert redact("Authorization: Bearer " + "x" * 30) == f"Authorization: Bearer {GONE}"
+
+
+@pytest.mark.parametrize("kind", ["", "RSA ", "OPENSSH "])
+def test_a_private_key_is_taken_out_as_a_whole_also_inside_json(kind: str) -> None:
+    key = f"-----BEGIN {kind}PRIVATE KEY-----\nAAAA\nBBBB\n-----END {kind}PRIVATE KEY-----"
+
+    assert redact(f"<{key}>") == f"<{GONE}>"
+    assert redact(json.dumps({"a": key})) == json.dumps({"a": GONE})
+
+
+def test_a_cut_off_private_key_is_taken_out_to_the_end() -> None:
+    assert redact("-----BEGIN PRIVATE KEY-----\nAAAA") == GONE
+
+
+def test_an_address_loses_its_password_only() -> None:
+    text = "postgres://ada:hunter22@db.example/agentcom"
+
+    assert redact(text) == f"postgres://ada:{GONE}@db.example/agentcom"
+
+
+def test_exact_secrets_are_taken_out_unless_they_are_words() -> None:
+    assert redact("the pepper-42 of ten", ["pepper-42", "ten"]) == f"the {GONE} of ten"
+
+
+@given(st.text(alphabet="abc XYZ019_-:/.\n", max_size=200))
+def test_ordinary_text_stays_as_it_is(text: str) -> None:
+    assert redact(text) == text
+
+
+@given(st.text(max_size=50), st.text(max_size=50))
+def test_no_surroundings_hide_a_token(before: str, after: str) -> None:
+    text = f"{before} {TOKEN} {after}"
+
+    assert TOKEN not in redact(text)
