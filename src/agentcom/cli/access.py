@@ -53,8 +53,7 @@ def invite(name: str, role: str) -> None:
     from agentcom.cli import api
 
     hub = api.connect()
-    answer = hub.invite_user(name, role)
-    click.echo(f"agentcom join {hub.join_address(answer)}")
+    click.echo(f"agentcom join '{hub.invite_user(name, role)['join']}'")
     output.talk("note: it works once, and for 15 minutes")
 
 

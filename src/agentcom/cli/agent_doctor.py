@@ -30,7 +30,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     script: str
     expected: FailureClass | None
-    stop_at: type[base.RuntimeEvent] | None = None  # type: ignore[valid-type]  # a member of it
+    stop_at: type[base.RuntimeEvent] | None = None
     stop: base.Stop = base.Stop.CANCELLED
 
 
@@ -147,15 +147,14 @@ class _Bench:
 
     async def _judge(self, running: process.AgentProcess, scenario: Scenario) -> base.Verdict:
         parser = self._runtime.parser()
-        stopped = False
+        stopping: asyncio.Task[base.Exit] | None = None
         async for _, line in running.lines():
             events = parser.feed(line)
-            if scenario.stop_at is None or stopped:
+            if scenario.stop_at is None or stopping is not None:
                 continue
             if any(isinstance(event, scenario.stop_at) for event in events):
-                stopped = True
                 stopping = asyncio.create_task(running.stop(scenario.stop))
-        if stopped:
+        if stopping is not None:
             await stopping
         return parser.finish(await running.wait())
 

@@ -6,7 +6,6 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import click
-import msgspec
 
 from agentcom.cli import context
 from agentcom.cli.output import Row, row_of

@@ -20,6 +20,7 @@ BRANCH: Final = "main"
 BEGUN: Final = "notes/parser-begun.txt"
 """Written once, by whoever begins the parser: what shows that a later attempt went on from it."""
 VICTIM: Final = "t3"
+PARSER: Final = "calc/parser.py"
 
 _IDENTITY: Final = ("-c", "user.name=Demo", "-c", "user.email=demo@agentcom.invalid")
 _BEGIN: Final = (

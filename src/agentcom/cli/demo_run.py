@@ -10,7 +10,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ import click
 
 from agentcom.cli import demo_checks, demo_project, output
 from agentcom.cli.demo_fleet import AGENTS, Fleet
-from agentcom.cli.errors import CommandFailed, Exit
+from agentcom.cli.errors import Exit
 from agentcom.client.hub import HubClient
 from agentcom.model.errors import AgentComError
 from agentcom.model.event import EventKind, TaskEvent
@@ -29,7 +29,6 @@ from agentcom.protocol import frames, shown
 TEST_S: Final = 60.0
 REAL_S: Final = 300.0
 """Real programs start slowly; with a scripted model nothing else takes time."""
-_CLI_FOLDER: Final = ".agent-clis"
 
 
 class Failed(Exception):
@@ -196,17 +195,13 @@ async def _model(runtime: str) -> AsyncIterator[Mapping[str, str]]:
     if runtime == "test":
         yield {}
         return
+    from agentcom.cli import agent_doctor
     from agentcom.testing.mock_llm import server
 
-    binary = shutil.which(runtime) or str(Path(_CLI_FOLDER, runtime, "bin", runtime).absolute())
-    if not Path(binary).exists():
-        raise CommandFailed(
-            f"{runtime} is neither on PATH nor in {_CLI_FOLDER}",
-            hint="python tests/tools/install_clis.py",
-            exit_code=Exit.MISSING,
-        )
-    ignore: Callable[[object], None] = lambda _entry: None  # noqa: E731 - a log that keeps nothing
-    async with server.serve(log=ignore) as model:
+    binary = await asyncio.to_thread(agent_doctor.program_of, runtime)
+    if binary is None:
+        raise Failed(f"{runtime} is neither on PATH nor in {agent_doctor.CLI_FOLDER}")
+    async with server.serve(log=lambda _entry: None) as model:
         yield {"binary": binary, "base_url": model.url, "model": "scripted"}
 
 

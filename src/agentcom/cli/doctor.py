@@ -1,4 +1,4 @@
-"""`agentcom doctor`: does what the product does, here, and names the fix of each thing that fails."""
+"""`agentcom doctor`: does here what the product does, and names the fix of what fails."""
 
 from typing import Final
 

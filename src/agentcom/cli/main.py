@@ -12,9 +12,9 @@ def main() -> None:
     """Run the command line and exit."""
     words = sys.argv[1:]
     if _wants_rich_help(words):
-        import rich_click
+        from rich_click.patch import patch
 
-        rich_click.patch()
+        patch()
     from agentcom.cli import errors
     from agentcom.cli.root import root
 
@@ -24,3 +24,7 @@ def main() -> None:
 def _wants_rich_help(words: list[str]) -> bool:
     asked = not words or "--help" in words or "-h" in words
     return asked and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+if __name__ == "__main__":
+    main()

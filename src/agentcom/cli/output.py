@@ -67,7 +67,7 @@ class JsonCommand(click.Command):
         wanted = after if named else ALL
         return [*args[:at], f"--json={wanted}", *args[at + 1 + named :]]
 
-    def _check(self, ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    def _check(self, ctx: click.Context, _option: click.Parameter, value: str | None) -> Any:
         if value is None:
             return None
         wanted = self.fields if value == ALL else tuple(value.split(","))

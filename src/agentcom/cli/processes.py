@@ -1,6 +1,7 @@
 """The processes themselves: a hub, a machine's sidecar; each says on a pipe when it is ready."""
 
 import asyncio
+import sys
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Final
@@ -8,8 +9,10 @@ from typing import Any, Final
 import click
 import structlog
 
-from agentcom.cli import background
+from agentcom import app
+from agentcom.cli import background, context
 from agentcom.hub import config as hub_config
+from agentcom.telemetry import logs
 
 LINK_OPENED: Final = "link.opened"
 """The sidecar's own record that the hub has let it in."""
@@ -17,11 +20,9 @@ LINK_OPENED: Final = "link.opened"
 
 def run_hub(flags: Mapping[str, Any], ready_fd: int | None) -> int:
     """Run a hub until a signal ends it."""
-    from agentcom import app
-
     config = hub_config.load(flags=flags)
 
-    def ready(started: Any) -> None:
+    def ready(started: app.HubInfo) -> None:
         answer = {
             "url": started.url,
             "token": started.admin_token,
@@ -29,7 +30,7 @@ def run_hub(flags: Mapping[str, Any], ready_fd: int | None) -> int:
             "listen": config.host,
         }
         if ready_fd is None:
-            click.echo(f"hub       {started.url}", err=True)
+            _greet(started)
         background.tell_ready(ready_fd, answer)
 
     return asyncio.run(app.run_hub(config, ready=ready))
@@ -50,14 +51,21 @@ def run_sidecar(home: Path, ready_fd: int | None) -> int:
             background.tell_ready(waiting.pop(), {"machine": config.machine.machine})
         return event
 
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            announce,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ]
-    )
-    return asyncio.run(Sidecar(config).run())
+    pipe = logs.configure(as_json=not sys.stderr.isatty(), secrets=[config.token])
+    try:
+        structlog.configure(processors=[announce, *structlog.get_config()["processors"]])
+        return asyncio.run(Sidecar(config).run())
+    finally:
+        pipe.close()
+
+
+def _greet(started: app.HubInfo) -> None:
+    """Tell a person who started the hub by hand; the first admin's token is kept for them."""
+    click.echo(f"hub       {started.url}", err=True)
+    if started.admin_token is not None and context.load_stored() is None:
+        context.save(
+            context.Context(
+                url=started.url, token=started.admin_token, fingerprint=started.fingerprint
+            )
+        )
+        click.echo(f"admin     {started.admin}, whose token is kept here", err=True)

@@ -13,6 +13,13 @@ from agentcom.model.ids import AgentId, TaskId
 from agentcom.model.task import Hold, Phase, Task
 
 
+def goes_on(before: Task, after: Task) -> bool:
+    """Return whether the same attempt goes on with the same holds."""
+    if not (before.state.held and after.state.held) or before.attempt != after.attempt:
+        return False
+    return (before.phase is Phase.LANDING) == (after.phase is Phase.LANDING)
+
+
 def follow(ledger: Ledger, before: Task | None, after: Task) -> None:
     """Give and take holds, so that they are exactly those of the attempt under way."""
     had = before is not None and holds_slot(before)

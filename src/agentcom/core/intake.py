@@ -1,6 +1,7 @@
 """How tasks come in: bounds, references within one submit, dependencies, cycles."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -26,9 +27,14 @@ from agentcom.model.task import (
     Wait,
 )
 
+PROMPT: Final = "prompt"
+"""The capability of agents that follow prompts; a task without a command needs it."""
+
 
 def wanted(view: PoolView, body: facts.Submit) -> Sequence[tuple[Table, str]]:
     """Return the rows of dependencies that are no longer live."""
+    if not any(spec.depends_on for spec in body.specs):
+        return ()
     refs_here = {spec.ref for spec in body.specs}
     return [
         (Table.TASK, dependency.task)
@@ -50,7 +56,8 @@ def submit(turn: Turn, fact: Fact, body: facts.Submit) -> Submitted:
         raise InvalidInput("tasks", f"submit 1 to {limits.SUBMIT_TASKS_MAX} tasks at once")
     ids = [TaskId(turn.ids.new()) for _ in body.specs]
     names = _names(body.specs, ids)
-    _check_order(body.specs)
+    if names:
+        _check_order(body.specs)
     unschedulable = []
     for task_id, spec in zip(ids, body.specs, strict=True):
         check_spec(spec)
@@ -131,7 +138,7 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
         changed_at=turn.now.wall,
         wait=wait,
         until=ahead,
-        needs=tuple(str(need) for need in canonical(spec.needs)) if spec.needs else (),
+        needs=_needs(spec),
         emergency=spec.emergency,
         priority=spec.priority,
         deadline_ms=spec.deadline_ms,
@@ -140,6 +147,13 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
         unique_key=spec.unique_key,
         cause=fact.cause or task_id,
     )
+
+
+def _needs(spec: TaskSpec) -> tuple[str, ...]:
+    if not spec.needs:
+        return () if spec.command else (PROMPT,)
+    needs = spec.needs if spec.command else (*spec.needs, PROMPT)
+    return tuple(str(need) for need in canonical(needs))
 
 
 def _edges(
@@ -225,6 +239,8 @@ def _check_text(field: str, text: str, chars: int) -> None:
 
 
 def _check_words(field: str, words: Sequence[str], count: int, size: int) -> None:
+    if not words:
+        return
     if len(words) > count or sum(len(word.encode()) for word in words) > size:
         raise InvalidInput(field, f"at most {count} items and {size} bytes")
     if any("\0" in word for word in words):
@@ -232,6 +248,8 @@ def _check_words(field: str, words: Sequence[str], count: int, size: int) -> Non
 
 
 def _check_labels(labels: Mapping[str, str]) -> None:
+    if not labels:
+        return
     size = max((len(k.encode()) + len(v.encode()) for k, v in labels.items()), default=0)
     if len(labels) > limits.LABELS_MAX or size > limits.LABEL_BYTES:
         rule = f"at most {limits.LABELS_MAX} of {limits.LABEL_BYTES} bytes each"

@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import cascades, facts, moves, reports
+from agentcom.core import cascades, facts, intake, moves, reports
 from agentcom.core.effects import CloseConnection, Effect, GrantLanding, SetTimer, Stop
 from agentcom.core.facts import Fact
 from agentcom.core.reconcile import phase_of, reconcile
@@ -211,7 +211,7 @@ def _learn_agent(turn: Turn, machine: Machine, spec: AgentSpec) -> None:
             id=spec.name,
             machine=machine.id,
             runtime=spec.runtime,
-            capabilities=spec.capabilities,
+            capabilities=(*spec.capabilities, intake.PROMPT) if spec.prompts else spec.capabilities,
             labels=spec.labels,
             slots=spec.slots,
             cli_version=spec.version,

@@ -5,7 +5,7 @@ matcher fill the agents. The plan is one batch for the store and the effects tha
 it is durable. Read next: `core/turn.py` (what follows from a move), then one of the fact modules.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple, assert_never
 
 import msgspec
@@ -82,7 +82,7 @@ def decide(view: PoolView, batch: Sequence[Fact], *, now: Now, ids: IdSource, rn
     turn = Turn(view, now=now, ids=ids, rng=rng)
     deferred = []
     for fact in batch:
-        if turn.over and wanted(view, fact):
+        if turn.over and _about(fact.body, turn.over) and wanted(view, fact):
             deferred.append(fact)
             continue
         mark = turn.begin(fact)
@@ -94,6 +94,13 @@ def decide(view: PoolView, batch: Sequence[Fact], *, now: Now, ids: IdSource, rn
             turn.abandon(mark)
             _refuse(turn, fact, error)
     return Plan(turn.batch(), turn.effects, deferred)
+
+
+def _about(body: facts.Body, over: Container[str]) -> bool:
+    """Return whether a fact names a task that ended in this turn."""
+    if isinstance(body, facts.Submit):
+        return any(d.task in over for spec in body.specs for d in spec.depends_on)
+    return getattr(body, "task", None) in over
 
 
 def _once(turn: Turn, fact: Fact) -> None:

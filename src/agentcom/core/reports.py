@@ -65,6 +65,8 @@ def progressed(turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpoin
         case Checkpointed(commit=commit, session=session):
             turn.move(task, moves.Saved(commit, session), EventKind.CHECKPOINT)
             turn.effects.append(Acknowledge(machine, body.task, body.fence))
+        case _:
+            assert_never(body)
 
 
 def _accepted(turn: Turn, task: Task) -> None:
@@ -98,6 +100,8 @@ def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) 
             return
         case Landed(landing=landing):
             _landed(turn, task, landing)
+        case _:
+            assert_never(body)
     turn.effects.append(Acknowledge(machine, body.task, body.fence))
 
 

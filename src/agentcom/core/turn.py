@@ -4,6 +4,7 @@
 in one place, so no path can forget it: queue, holds, timers, dependants, the feed, the store.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -47,8 +48,8 @@ class Turn(Ledger):
         super().__init__(view, now=now, ids=ids, rng=rng)
         self.ended: dict[TaskId, Task] = {}
         """Tasks that ended in this fact and have dependants."""
-        self.over = False
-        """Whether a task or an attempt ended in this turn."""
+        self.over: dict[TaskId, None] = {}
+        """Tasks that ended, or whose attempt ended, in this turn."""
         self._bodies: dict[TaskId, TaskBody] = {}
         self._queued: dict[TaskId, None] = {}
 
@@ -81,9 +82,10 @@ class Turn(Ledger):
         if before is None or before.id not in view.tasks:
             view.learn_shape(after)
         self.write(Table.TASK, after.id, after, old=before.version if before else None)
-        self._requeue(before, after)
-        holding.follow(self, before, after)
-        self._retime(before, after)
+        if before is None or not holding.goes_on(before, after):
+            self._requeue(before, after)
+            holding.follow(self, before, after)
+            self._retime(before, after)
         if after.state.terminal:
             self._end(after)
         else:
@@ -132,7 +134,7 @@ class Turn(Ledger):
     def match(self) -> None:
         """Assign until no runnable task stands beside a compatible idle agent."""
         view, matcher = self.view, self.view.matcher
-        if not view.issuing:
+        if not view.issuing or not (self.looks or self._queued):
             return
         for agent_id in self.looks:
             while view.refresh(agent_id):
@@ -141,7 +143,7 @@ class Turn(Ledger):
                     break
                 self._assign(view.tasks[task_id], agent_id)
         self.looks.clear()
-        for task_id in sorted(self._queued, key=self._rank):
+        for task_id in self._in_order():
             task = view.tasks.get(task_id)
             if task is None or task.state is not TaskState.QUEUED:
                 continue
@@ -151,6 +153,9 @@ class Turn(Ledger):
                 view.refresh(agent)
         self._queued.clear()
         self.looks.clear()
+
+    def _in_order(self) -> Sequence[TaskId]:
+        return sorted(self._queued, key=self._rank) if len(self._queued) > 1 else [*self._queued]
 
     def _rank(self, task_id: TaskId) -> fairness.Rank:
         task = self.view.tasks.get(task_id)
@@ -216,7 +221,7 @@ class Turn(Ledger):
             at = self.instant_of(after.deadline_at)
             self.effects.append(SetTimer(f"deadline/{after.id}", at, due))
         if was is not None and not after.state.held:
-            self.over = True
+            self.over[after.id] = None
             self.effects.append(ClearTimer(f"deadline/{after.id}"))
         timed = after.state is TaskState.WAITING and after.wait is not Wait.DEPENDENCIES
         if timed and after.until is not None:
@@ -225,7 +230,7 @@ class Turn(Ledger):
 
     def _end(self, task: Task) -> None:
         view = self.view
-        self.over = True
+        self.over[task.id] = None
         view.drop(view.tasks, task.id)
         view.forget_shape(task.id)
         if task.unique_key is not None and view.unique.get(task.unique_key) == task.id:

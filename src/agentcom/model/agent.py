@@ -38,6 +38,8 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     capabilities: tuple[str, ...] = ()
     labels: dict[str, str] = {}
     slots: int = 1
+    prompts: bool = True
+    """False: it runs commands, and cannot follow a prompt."""
     version: str = ""
 
 

@@ -33,6 +33,8 @@ class Table(StrEnum):
     REQUEST = "request"
     TODO = "todo"
 
+    __hash__ = str.__hash__  # Enum's own is Python code, and every write looks its table up
+
 
 Row = (
     Task

@@ -24,15 +24,19 @@ class TaskState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    __hash__ = str.__hash__  # Enum's own is Python code, and this is looked up for every event
+
     @property
     def terminal(self) -> bool:
         """Whether only `retry` or `adopt` leads on from here."""
-        return self in (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
+        return (
+            self is TaskState.COMPLETED or self is TaskState.FAILED or self is TaskState.CANCELLED
+        )
 
     @property
     def held(self) -> bool:
         """Whether an attempt is under way."""
-        return self in (TaskState.ASSIGNED, TaskState.RUNNING)
+        return self is TaskState.ASSIGNED or self is TaskState.RUNNING
 
 
 class Wait(StrEnum):

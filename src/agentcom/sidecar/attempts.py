@@ -41,6 +41,8 @@ from agentcom.sidecar.watching import Watch
 
 PUSH_TRIES_MAX: Final = 4
 """Pushes of a result to an origin that does not answer, 1, 2 and 4 s apart."""
+COMMAND_RUNTIME: Final = "command"
+"""The driver of plain commands, which every agent's place can run."""
 _KEPT_VARIABLES: Final = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _OURS: Final = "AGENTCOM_"
 """Our own variables may hold a token; no agent gets them, whatever its configuration names."""
@@ -129,7 +131,7 @@ class Attempts:
         folder = self._home.attempt(record.key.text)
         known = survivors.read_record(folder) if adopt else None
         agent = self._agent(record)
-        watch = Watch(record.key, self._runtime(agent), self._settings, tell=self._tell)
+        watch = Watch(record.key, self._runtime(agent, record), self._settings, tell=self._tell)
         if known is None:
             worktree, running = await self._begin(record, agent, folder)
         else:
@@ -157,7 +159,7 @@ class Attempts:
         same_place = before is not None and before.agent == agent.name
         resume = record.assignment.session if same_place else None
         job = self._job(record, agent, folder, where, resume)
-        launch = self._runtime(agent).launch(job)
+        launch = self._runtime(agent, record).launch(job)
         bounds = process.ProcessLimits(
             deadline_ms=record.body.spec.deadline_ms, grace_ms=self._settings.stop_grace_ms
         )
@@ -327,12 +329,12 @@ class Attempts:
             raise _Over(results.failed(FailureClass.NOT_INSTALLED, message))
         return agent
 
-    def _runtime(self, agent: AgentConfig) -> base.Runtime:
-        runtime = self._runtimes.get(agent.runtime)
+    def _runtime(self, agent: AgentConfig, record: Record) -> base.Runtime:
+        # Any agent's place can run a plain command; only its own runtime follows a prompt.
+        name = COMMAND_RUNTIME if record.body.spec.command else agent.runtime
+        runtime = self._runtimes.get(name)
         if runtime is None:
-            raise _Over(
-                results.failed(FailureClass.NOT_INSTALLED, f"no runtime {agent.runtime} here")
-            )
+            raise _Over(results.failed(FailureClass.NOT_INSTALLED, f"no runtime {name} here"))
         return runtime
 
     def _scratch(self, record: Record) -> Path:

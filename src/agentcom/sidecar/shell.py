@@ -12,19 +12,21 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any, Final, assert_never
 
+import msgspec
 import structlog
 
 from agentcom.client.link import Link, Lost, Opened, Received
 from agentcom.model import errors
+from agentcom.model.agent import AgentSpec
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Instant, Rng
 from agentcom.model.result import Landing, LandStatus
 from agentcom.protocol import frames
-from agentcom.sidecar import housekeeping, land, machine, results
+from agentcom.sidecar import housekeeping, land, lease_log, machine, results
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.attempts import Attempts
 from agentcom.sidecar.clock import Clock, SystemClock
-from agentcom.sidecar.config import Config
+from agentcom.sidecar.config import AgentConfig, Config
 from agentcom.sidecar.machine_values import Key, Record, Stage, View
 from agentcom.sidecar.outbox import DiskRefused, Outbox
 from agentcom.sidecar.runtime import base
@@ -83,8 +85,9 @@ class Sidecar:
         self._runs: dict[Key, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._outbox = Outbox(config.home.outbox)
-        found = installed_runtimes() if runtimes is None else runtimes
-        self._attempts = Attempts(config, runtimes=found, tell=self._tell)
+        self._found = installed_runtimes() if runtimes is None else runtimes
+        self._attempts = Attempts(config, runtimes=self._found, tell=self._tell)
+        self._lease_log = lease_log.from_environment()
         machine_config = config.machine
         self._link = Link(
             machine_config.hub,
@@ -94,6 +97,11 @@ class Sidecar:
             software=software,
             insecure=machine_config.insecure,
         )
+
+    def _spec(self, agent: AgentConfig) -> AgentSpec:
+        runtime = self._found.get(agent.runtime)
+        prompts = runtime is not None and runtime.takes_prompts(agent.settings)
+        return msgspec.structs.replace(agent.spec, prompts=prompts)
 
     def stop(self) -> None:
         """Take no new work, leave running agents to a successor, and end `run`."""
@@ -130,7 +138,7 @@ class Sidecar:
         await asyncio.to_thread(self._outbox.prune, now)
         held = {record.key.text for record in records}
         await asyncio.to_thread(housekeeping.prune_folders, self._config.home, held, now)
-        specs = [agent.spec for agent in self._config.machine.agents]
+        specs = [self._spec(agent) for agent in self._config.machine.agents]
         self._view, orders = machine.load(
             specs,
             records,
@@ -147,6 +155,8 @@ class Sidecar:
             fact = await self._facts.get()
             for order in machine.decide(self._view, fact, now=self._now()):
                 self._perform(order)
+            if self._lease_log is not None:
+                self._lease_log.note(self._view, self._now())
             self._facts.task_done()
 
     async def _tell(self, fact: values.Fact) -> None:

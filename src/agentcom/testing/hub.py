@@ -112,7 +112,8 @@ async def serving(config: HubConfig, store: Store | None = None) -> AsyncIterato
         app.run_hub(config, ready=ready.set_result, stop=stop, store=store), name="hub"
     )
     try:
-        await asyncio.wait({running, ready}, timeout=READY_S, return_when="FIRST_COMPLETED")
+        either: set[asyncio.Future[Any]] = {running, ready}
+        await asyncio.wait(either, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             await running
         yield ready.result()

@@ -27,8 +27,10 @@ from agentcom.model.ids import (
     BatchId,
     MachineId,
     ProjectId,
+    TaskId,
     UserId,
 )
+from agentcom.model.task import Task
 from agentcom.store.base import Committed, Store
 from agentcom.store.memory import MemoryStore
 from agentcom.transport.port import Port
@@ -64,7 +66,7 @@ class HubSite:
             rng=SystemRng(),
         )
         self.switchboard.attach(self.engine)
-        self.feeds.attach(lambda task: self.engine.view.tasks.get(task))
+        self.feeds.attach(self._live_task)
         self.auth = Authenticator(store, self.clock, self.ids)
         self.door = WebSocketDoor(
             Desk(
@@ -137,6 +139,9 @@ class HubSite:
         return await self._mint(
             CredentialKind.MACHINE, Role.AGENT, UserId(owner), DEFAULT_PROJECT, machine
         )
+
+    def _live_task(self, task: TaskId) -> Task | None:
+        return self.engine.view.tasks.get(task)
 
     async def _mint(
         self,

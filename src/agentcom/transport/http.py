@@ -90,8 +90,8 @@ class _At:
             response = self._refused(request, cause, error)
         except ClientDisconnect:
             return
-        except Exception as error:  # a call is a unit of its own: the hub goes on
-            log.error(events.REQUEST_FAILED, cause=cause, path=_path(request), exc_info=error)
+        except Exception:  # a call is a unit of its own: the hub goes on
+            log.exception(events.REQUEST_FAILED, cause=cause, path=_path(request))
             response = self._refused(request, cause, Fault())
         response.headers[CAUSE_HEADER] = cause
         await response(scope, receive, send)

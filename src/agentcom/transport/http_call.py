@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from agentcom.core import facts
 from agentcom.core.facts import Fact
+from agentcom.hub.address import Address
 from agentcom.hub.auth import Authenticator
 from agentcom.hub.clock import Clock
 from agentcom.hub.credentials import Credentials
@@ -26,7 +27,8 @@ from agentcom.hub.queries import Queries
 from agentcom.hub.queries_fleet import Fleet
 from agentcom.hub.queries_people import People
 from agentcom.hub.requests import Causes, payload_hash
-from agentcom.model.errors import AgentComError, NotFound, Timeout
+from agentcom.hub.services import ASK_MS, ask
+from agentcom.model.errors import AgentComError, NotFound
 from agentcom.model.identity import Identity
 from agentcom.model.ids import Now
 from agentcom.model.policy import Action
@@ -34,7 +36,6 @@ from agentcom.model.replies import Reply
 from agentcom.protocol.shown import HubStatus
 from agentcom.telemetry.metrics import Metrics
 
-ASK_MS: Final = 25_000  # below the usual 30 s of clients and proxies, so that they see our answer
 PREFIX: Final = "/api/v1"
 
 T = TypeVar("T")
@@ -66,14 +67,6 @@ class Fault(AgentComError):
 
     code = "fault"
     status = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """How clients reach the hub, and what they pin."""
-
-    url: str
-    fingerprint: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -159,18 +152,7 @@ class Call:
         key = self.key if keyed else None
         payload = payload_hash(body) if key is not None else None
         fact = Fact(body=body, actor=self.who, cause=self.cause, key=key, payload=payload)
-        return await ask(self.hall, fact)
-
-
-async def ask(hall: Hall, fact: Fact) -> Reply | msgspec.Raw:
-    """Bring a fact to the pool and return its answer; raises its refusal, or `Timeout`."""
-    try:
-        async with asyncio.timeout(hall.ask_ms / 1_000):
-            return await hall.engine.ask(fact)
-    except TimeoutError:
-        raise Timeout(
-            f"no answer in {hall.ask_ms // 1_000} s; ask again with the same Idempotency-Key"
-        ) from None
+        return await ask(self.hall.engine, fact, ask_ms=self.hall.ask_ms)
 
 
 Handler = Callable[[Call], Awaitable[object]]

@@ -9,7 +9,7 @@ from agentcom.hub.credentials import Grant
 from agentcom.hub.enrolment import CODE_TTL_MS
 from agentcom.hub.limits_guard import Traffic
 from agentcom.model import limits, policy
-from agentcom.model.errors import Conflict
+from agentcom.model.errors import Conflict, Unsupported
 from agentcom.model.identity import Credential, CredentialKind, Identity, Role, User
 from agentcom.model.ids import UserId
 from agentcom.model.policy import Action, Reach
@@ -38,6 +38,12 @@ class LastAdmin(Conflict):
     code = "last_admin"
 
 
+class RemovalAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who shall have the tasks of a person who is removed."""
+
+    to: UserId | None = None
+
+
 class TokensAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which tokens to list."""
 
@@ -60,6 +66,8 @@ async def _invite(call: Call) -> Invitation:
 
 async def _remove(call: Call) -> Done:
     """Let a person go: their machines get no new work, their tokens end; their tasks stay."""
+    if call.asked(RemovalAsked).to is not None:
+        raise Unsupported("tasks cannot pass to someone else yet; leave out `to`: they go on")
     user = await call.hall.people.user(call.who, call.named())
     if user.role is Role.ADMIN and await call.hall.people.admin_count() < 2:  # noqa: PLR2004  # one stays
         raise LastAdmin
@@ -67,7 +75,7 @@ async def _remove(call: Call) -> Done:
         if not machine.draining:
             await call.ask(facts.DrainMachine(machine.id, draining=True), keyed=False)
     await call.hall.credentials.remove_user(user.id)
-    return Done("removed")
+    return Done("removed; their tasks go on under their name")
 
 
 async def _redeem(call: Call) -> Admitted:
@@ -187,6 +195,7 @@ ENDPOINTS: Final = (
         access=Action.USER_REMOVE,
         handler=_remove,
         summary="Remove a person, end their tokens and drain their machines",
+        query=RemovalAsked,
         reply=Done,
         traffic=Traffic.ADMIN,
     ),

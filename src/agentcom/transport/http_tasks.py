@@ -23,7 +23,7 @@ _TASK: Final = f"{_TASKS}/{{id}}"
 
 
 class _Peek(msgspec.Struct):
-    tasks: msgspec.Raw | None = None
+    tasks: msgspec.Raw = msgspec.Raw()
 
 
 class OneOrMany:
@@ -33,7 +33,7 @@ class OneOrMany:
 
     def choose(self, data: bytes) -> type[TaskAsked | TasksAsked]:
         """Return which of both a body is; raises as decoding does."""
-        return TasksAsked if msgspec.json.decode(data, type=_Peek).tasks else TaskAsked
+        return TasksAsked if bytes(msgspec.json.decode(data, type=_Peek).tasks) else TaskAsked
 
 
 class EventsAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ from agentcom.transport.problem import Problem
 
 PATH: Final = f"{PREFIX}/openapi.json"
 _ALWAYS: Final = (400, 408, 413, 421, 429, 431, 500, 503)
+_KEY: Final = "A repeat with the same key and input gets the same answer, for 7 days."
 _REF: Final = "#/components/schemas/{name}"
 _PARAMETER: Final = re.compile(r"{(\w+)}")
 
@@ -144,7 +145,7 @@ def _parameters(line: Endpoint) -> list[dict[str, Any]]:
                 "name": "Idempotency-Key",
                 "in": "header",
                 "required": False,
-                "description": "A repeat with the same key and input gets the same answer, for 7 days.",
+                "description": _KEY,
                 "schema": key,
             }
         )

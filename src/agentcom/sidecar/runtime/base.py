@@ -196,6 +196,10 @@ class Runtime(Protocol):
     reports_progress: bool
     """False: no event stream, so only the deadline bounds it."""
 
+    def takes_prompts(self, settings: Mapping[str, str]) -> bool:
+        """Say whether an agent with these settings can follow a prompt."""
+        ...
+
     def preflight(self, settings: Mapping[str, str]) -> Preflight:
         """Say whether the binary is there and logged in (runs at most `--version`)."""
         ...

@@ -81,6 +81,9 @@ class Claude:
     def __init__(self, *, root: bool | None = None) -> None:
         self._root = os.geteuid() == 0 if root is None else root
 
+    def takes_prompts(self, settings: Mapping[str, str]) -> bool:  # noqa: ARG002 - the contract
+        return True
+
     def preflight(self, settings: Mapping[str, str]) -> Preflight:
         """Return whether claude answers and has a login or key; nothing is sent anywhere."""
         version = agent_cli.probe(settings.get("binary", "claude"))

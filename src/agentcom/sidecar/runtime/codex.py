@@ -77,6 +77,9 @@ class Codex:
     usage_spans_session = True
     """In a resumed session the usage that codex states includes the earlier runs."""
 
+    def takes_prompts(self, settings: Mapping[str, str]) -> bool:  # noqa: ARG002 - the contract
+        return True
+
     def preflight(self, settings: Mapping[str, str]) -> Preflight:
         """Return whether codex answers and has a login or key; nothing is sent anywhere."""
         binary = settings.get("binary", "codex")

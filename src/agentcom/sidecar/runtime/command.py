@@ -23,6 +23,10 @@ class PlainCommand:
     name: str = "command"
     reports_progress: bool = False
 
+    def takes_prompts(self, settings: Mapping[str, str]) -> bool:
+        """Only a configured binary can: it finds the prompt in the task file."""
+        return "binary" in settings
+
     def preflight(self, settings: Mapping[str, str]) -> base.Preflight:
         """Check only that a configured binary is there; it is not run, since it may be anything."""
         binary = settings.get("binary")

@@ -23,6 +23,9 @@ class TestAgent:
     name: str = "testagent"
     reports_progress: bool = True
 
+    def takes_prompts(self, settings: Mapping[str, str]) -> bool:  # noqa: ARG002 - the contract
+        return True
+
     def preflight(self, settings: Mapping[str, str]) -> base.Preflight:
         """Say yes: the program comes with the product."""
         del settings

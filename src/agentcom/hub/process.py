@@ -1,0 +1,47 @@
+"""What belongs to a process that is a hub: its logs, its signals, and who runs it."""
+
+import asyncio
+import contextlib
+import getpass
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+
+from agentcom.hub.config import HubConfig, LogFormat
+from agentcom.telemetry import logs
+
+
+@contextlib.contextmanager
+def as_process(config: HubConfig, stop: asyncio.Event) -> Iterator[None]:
+    """Write logs, and let the first signal set `stop`; the second ends the process at once."""
+    as_json = config.log_format is LogFormat.JSON or (
+        config.log_format is LogFormat.AUTO and not sys.stderr.isatty()
+    )
+    level = logging.getLevelNamesMapping()[config.log_level.value.upper()]
+    pipe = logs.configure(as_json=as_json, level=level)
+    loop = asyncio.get_running_loop()
+
+    def asked(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)  # safe: whatever was acknowledged is on the disk
+        stop.set()
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, asked, number)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+        pipe.close()
+
+
+def os_user() -> str:
+    """Return the name of the operating system's user, if there is one."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return ""

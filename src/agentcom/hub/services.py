@@ -1,0 +1,181 @@
+"""The hub without its doors: engine, timers, feeds, tokens, queries, put together.
+
+Doors take what they need from here. What must go on running is listed in `children`.
+"""
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Awaitable
+from typing import Any, Final
+
+import msgspec
+
+from agentcom.core import leases
+from agentcom.core.facts import Body, Fact
+from agentcom.hub import maintenance
+from agentcom.hub.activities import Activities
+from agentcom.hub.auth import Authenticator
+from agentcom.hub.clock import Clock
+from agentcom.hub.config import HubConfig
+from agentcom.hub.credentials import Credentials
+from agentcom.hub.cursors import Cursors
+from agentcom.hub.engine import Engine
+from agentcom.hub.enrolment import Enrolment
+from agentcom.hub.feeds import Feeds
+from agentcom.hub.identifiers import SystemRng, UuidIds
+from agentcom.hub.journal_log import JournalLog
+from agentcom.hub.limits_guard import RATES, Budgets
+from agentcom.hub.pulse import Notifier, Pulse
+from agentcom.hub.queries import Queries
+from agentcom.hub.queries_fleet import Fleet
+from agentcom.hub.queries_people import People
+from agentcom.hub.requests import Causes
+from agentcom.hub.supervisor import ChildSpec
+from agentcom.hub.switchboard import Switchboard
+from agentcom.hub.wiring import DueTimers, HubEngine, timed
+from agentcom.model.errors import Timeout
+from agentcom.model.identity import Identity
+from agentcom.model.ids import DEFAULT_POOL, encode_base32
+from agentcom.model.rates import Rate
+from agentcom.model.replies import Reply
+from agentcom.store.base import Store
+from agentcom.telemetry.metrics import INBOX_FACTS, Metrics
+
+ASK_MS: Final = 25_000  # below the usual 30 s of clients and proxies, so that they see our answer
+STOP_MS: Final = 1_500  # for each part but the port, so that all end within 10 s
+_FREE_RATE: Final = Rate(1_000_000, 1, 1_000_000)
+
+
+class Services:
+    """All that a hub does, whoever asks for it."""
+
+    def __init__(self, config: HubConfig, store: Store, clock: Clock) -> None:
+        self.clock = clock
+        self.metrics = Metrics()
+        self.notifier = Notifier()
+        self.store = timed(store, self.metrics.commit.observe, time.perf_counter)
+        self.rng = SystemRng()
+        ids = UuidIds(clock)
+        self.causes = Causes(encode_base32(secrets.randbits(30), length=6))
+        self.budgets = Budgets() if config.limits.rates else Budgets(_free_rates())
+        self.auth = Authenticator(self.store, clock, ids)
+        self.credentials = Credentials(self.auth, self.store, clock, ids)
+        self.enrolment = Enrolment(
+            self.auth, self.credentials, self.store, clock, ids, self._submit_fact
+        )
+        self.timers = DueTimers(clock)
+        self.feeds = Feeds(self.store, Activities())
+        self.journal = JournalLog(self.feeds, self.metrics)
+        self.switchboard = Switchboard(self.timers, self.journal)
+        self.engine = HubEngine(
+            self.store,
+            self.switchboard,
+            pool_id=DEFAULT_POOL,
+            holder=f"{socket.gethostname()}:{os.getpid()}",
+            clock=clock,
+            ids=ids,
+            rng=self.rng,
+        )
+        self.engine.lease_ttl_ms = config.lease_ttl_ms
+        cursors = Cursors()
+        self.queries = Queries(self.store, self.feeds.activities, cursors)
+        self.fleet = Fleet(lambda: self.engine.view, cursors, lambda: clock.now().instant)
+        self.people = People(self.store, cursors)
+        self._attach()
+
+    def children(self) -> list[ChildSpec]:
+        """Return the services in the order in which they start; they stop in the other one."""
+        decided = asyncio.Event()
+        pulse = Pulse(
+            clock=self.clock,
+            metrics=self.metrics,
+            notifier=self.notifier,
+            stepped=self._reset_timers,
+        )
+
+        async def flush() -> None:
+            await self.engine.drained()
+            decided.set()
+
+        return [
+            ChildSpec(
+                name="engine",
+                run=lambda: until(decided, self.engine.run()),
+                stop=flush,
+                critical=True,
+                shutdown_ms=STOP_MS,
+            ),
+            ChildSpec(name="auth", run=self.auth.run, shutdown_ms=STOP_MS),
+            ChildSpec(
+                name="maintenance",
+                run=lambda: maintenance.run(self.store, self.clock),
+                shutdown_ms=STOP_MS,
+            ),
+            ChildSpec(name="pulse", run=pulse.run, shutdown_ms=STOP_MS),
+        ]
+
+    def _attach(self) -> None:
+        """Close the circles: some parts need each other to exist."""
+        engine, measured = self.engine, self.metrics
+        self.switchboard.attach(engine)
+        self.timers.attach(engine.timer)
+        self.feeds.attach(lambda task: engine.view.tasks.get(task))  # noqa: PLW0108  # each view anew
+
+        def on_turn(count: int, seconds: float) -> None:
+            measured.batch.observe(count)
+            measured.turn.observe(seconds)
+
+        engine.on_turn = on_turn
+        measured.watch(
+            tasks=self.fleet.task_counts,
+            agents=self.fleet.agent_counts,
+            connections=lambda: {"ws": self.switchboard.connection_count},
+        )
+        inbox = "Facts that wait for a decision"
+        measured.watch_number(INBOX_FACTS, inbox, lambda: engine.backlog)
+
+    async def _submit_fact(self, body: Body, identity: Identity) -> Reply | msgspec.Raw:
+        return await ask(self.engine, Fact(body=body, actor=identity, cause=self.causes.new()))
+
+    def _reset_timers(self) -> None:
+        """The wall clock was set: what waits for a time of day is mapped anew."""
+        now = self.clock.now()
+        for task in list(self.engine.view.tasks.values()):
+            self.switchboard.perform(leases.timers_of(task, now))
+
+
+async def ask(engine: Engine, fact: Fact, *, ask_ms: int = ASK_MS) -> Reply | msgspec.Raw:
+    """Bring a fact to the pool and return its answer; raises its refusal.
+
+    Raises:
+        Timeout: there is none in time; it may come true nevertheless.
+    """
+    try:
+        async with asyncio.timeout(ask_ms / 1_000):
+            return await engine.ask(fact)
+    except TimeoutError:
+        raise Timeout(
+            f"no answer in {ask_ms // 1_000} s; ask again with the same Idempotency-Key"
+        ) from None
+
+
+async def until(over: asyncio.Event, work: Awaitable[None] | None = None) -> None:
+    """Run `work` until `over` is set; raises what it raises."""
+    parts: list[asyncio.Future[Any]] = [asyncio.ensure_future(over.wait())]
+    if work is not None:
+        parts.append(asyncio.ensure_future(work))
+    try:
+        done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        for part in done:
+            part.result()
+    finally:
+        for part in parts:
+            part.cancel()
+        await asyncio.gather(*parts, return_exceptions=True)
+
+
+def _free_rates() -> dict[Any, Rate]:
+    return dict.fromkeys(RATES, _FREE_RATE)

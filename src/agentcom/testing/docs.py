@@ -1,0 +1,82 @@
+"""Keeps generated parts of the documentation the same as the code they describe.
+
+A page holds a block between `<!-- generated: NAME -->` and `<!-- end -->`. `python -m
+agentcom.testing.docs` writes all blocks anew, and says which pages changed; with `--check` it
+writes nothing and fails if a page would change. What a block holds is in `docs_blocks.py` and
+`docs_wire.py`; sentences that only people can write are in `docs_words.py`.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from agentcom.testing import docs_blocks, docs_wire
+
+BLOCKS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
+    {
+        "cli": docs_blocks.commands,
+        "errors": docs_blocks.errors,
+        "close-codes": docs_blocks.close_codes,
+        "exit-codes": docs_blocks.exit_codes,
+        "limits": docs_blocks.limits,
+        "roles": docs_blocks.roles,
+        "failure-classes": docs_blocks.failure_classes,
+        "transitions": docs_blocks.transitions,
+        "transitions-diagram": docs_blocks.transitions_diagram,
+        "hub-settings": docs_blocks.hub_settings,
+        "machine-settings": docs_blocks.machine_settings,
+        "log-events": docs_blocks.log_events,
+        "metrics": docs_blocks.metrics_table,
+        "frames": docs_wire.frames_by_sender,
+        "values": docs_wire.values,
+        "routes": docs_wire.routes,
+        "task-fields": docs_wire.task_fields,
+    }
+)
+_BLOCK: Final = re.compile(
+    r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL
+)
+
+
+def pages(root: Path) -> Iterator[Path]:
+    """Yield every page of the documentation, the README first."""
+    yield root / "README.md"
+    yield from sorted((root / "docs").rglob("*.md"))
+
+
+def render(text: str) -> str:
+    """Return a page with all its generated blocks as they should be now."""
+    return _BLOCK.sub(lambda match: match[1] + BLOCKS[match["name"]]() + match[3], text)
+
+
+def names(text: str) -> list[str]:
+    """Return the names of a page's generated blocks."""
+    return [match["name"] for match in _BLOCK.finditer(text)]
+
+
+def stale(root: Path) -> dict[Path, str]:
+    """Return the pages that are not as the code says, with what they should hold."""
+    wanted = {page: render(page.read_text("utf-8")) for page in pages(root)}
+    return {page: text for page, text in wanted.items() if page.read_text("utf-8") != text}
+
+
+def main(words: list[str] | None = None) -> int:
+    """Write what is stale, or with `--check` only name it."""
+    parser = argparse.ArgumentParser(prog="python -m agentcom.testing.docs", description=__doc__)
+    parser.add_argument("--root", type=Path, default=Path(), help="the folder of README.md")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
+    given = parser.parse_args(words)
+    found = stale(given.root)
+    for page, text in found.items():
+        sys.stdout.write(f"{'stale' if given.check else 'written'}: {page}\n")
+        if not given.check:
+            page.write_text(text, "utf-8")
+    return int(bool(found) and given.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

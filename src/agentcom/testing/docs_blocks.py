@@ -1,0 +1,300 @@
+"""Generated blocks about commands, errors, limits, roles, states, settings, events and metrics."""
+
+import importlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import click
+import msgspec
+
+from agentcom.cli import errors as exits
+from agentcom.cli.root import COMMANDS, root
+from agentcom.core import controls, leases, tasks
+from agentcom.hub.config import ENVIRONMENT_PREFIX, Bounds, HubConfig
+from agentcom.model import limits as bounds
+from agentcom.model.errors import AgentComError
+from agentcom.model.failure import FailureClass
+from agentcom.model.identity import Role
+from agentcom.model.policy import Action, Reach, reach
+from agentcom.model.task import TaskState
+from agentcom.sidecar.config import AgentConfig, MachineConfig, RepositorySettings, Settings
+from agentcom.telemetry import events, metrics
+from agentcom.testing import docs_code, docs_words
+from agentcom.transport import socket
+
+_ROLES: Final = (Role.VIEWER, Role.SUBMITTER, Role.OPERATOR, Role.ADMIN, Role.AGENT)
+_REACHES: Final = {Reach.NONE: "", Reach.OWN: "own", Reach.ANY: "yes"}
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def code(value: object) -> str:
+    """Return `value` as code, or nothing."""
+    return f"`{value}`" if value not in (None, "") else ""
+
+
+# Commands -----------------------------------------------------------------------------------------
+
+
+def commands() -> str:
+    """Return every command with its arguments and options."""
+    parts = []
+    for name, (place, _) in COMMANDS.items():
+        module, _, attribute = place.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        parts += _command(command, f"agentcom {name}", click.Context(root, info_name="agentcom"))
+    return "\n\n".join(parts)
+
+
+def command_names() -> list[str]:
+    """Return every command as people type it."""
+    return [line.removeprefix("## ").strip("`#  ") for line in commands().splitlines() if _is_head(line)]
+
+
+def _is_head(line: str) -> bool:
+    return line.startswith(("## `", "### `"))
+
+
+def _command(command: click.Command, path: str, parent: click.Context) -> Iterator[str]:
+    context = click.Context(command, info_name=path.rsplit(" ", 1)[-1], parent=parent)
+    level = "##" if path.count(" ") == 1 else "###"
+    yield f"{level} `{path}`"
+    yield from _help(command)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from _command(below, f"{path} {name}", context)
+        return
+    usage = " ".join(command.collect_usage_pieces(context))
+    yield f"```text\n{path} {usage}\n```"
+    rows = [_option(one, context) for one in command.params if isinstance(one, click.Option)]
+    shown = [row for row in rows if row is not None]
+    if shown:
+        yield table(["option", "meaning"], shown)
+
+
+def _help(command: click.Command) -> Iterator[str]:
+    for paragraph in f"{command.help or ''}\n\n{command.epilog or ''}".split("\n\n"):
+        if "\b" in paragraph:
+            examples = [line.strip() for line in paragraph.replace("\b", "").splitlines()]
+            lines = [line for line in examples if line and not line.startswith("Example")]
+            yield "```sh\n" + "\n".join(lines) + "\n```"
+        elif paragraph.strip():
+            yield " ".join(paragraph.split())
+
+
+def _option(option: click.Option, context: click.Context) -> tuple[str, str] | None:
+    record = option.get_help_record(context)
+    if record is None:
+        return None
+    return code(record[0].replace("|", " \\| ")), record[1].replace("|", "\\|")
+
+
+def exit_codes() -> str:
+    """Return what each exit code says."""
+    rows = [(int(one), one.name.lower(), docs_words.EXITS[one.name]) for one in exits.Exit]
+    return table(["code", "name", "meaning"], rows)
+
+
+# Errors -------------------------------------------------------------------------------------------
+
+
+def errors() -> str:
+    """Return every error code, once."""
+    known: dict[str, tuple[object, ...]] = {}
+    for kind in docs_code.subclasses(AgentComError):
+        refusal: Any = kind
+        if refusal.code in known or kind is AgentComError:
+            continue
+        what = docs_code.first_line(kind)
+        advice = docs_words.ADVICE.get(refusal.code, "")
+        retry = "yes" if refusal.retryable else ""
+        known[refusal.code] = (code(refusal.code), refusal.status, retry, what, advice)
+    rows = [known[name] for name in sorted(known)]
+    return table(["code", "HTTP", "try again", "what happened", "what to do"], rows)
+
+
+def error_codes() -> set[str]:
+    """Return every stable code but the root's."""
+    kinds: list[Any] = list(docs_code.subclasses(AgentComError))
+    return {kind.code for kind in kinds if kind is not AgentComError}
+
+
+def close_codes() -> str:
+    """Return the WebSocket close codes that the hub uses."""
+    found = {}
+    for module in (socket, controls, leases):
+        for name, value in vars(module).items():
+            if name.startswith("CLOSE_") and isinstance(value, int):
+                found[value] = name.removeprefix("CLOSE_").lower().replace("_", " ")
+    rows = [(number, found[number], docs_words.CLOSES.get(number, "")) for number in sorted(found)]
+    return table(["close code", "name", "what to do"], rows)
+
+
+# Limits, roles, states ------------------------------------------------------------------------------
+
+
+def limits() -> str:
+    """Return every bound, by section."""
+    parts, section = [], None
+    rows: list[tuple[object, ...]] = []
+    for one in docs_code.constants(bounds):
+        if one.section != section and rows:
+            parts.append(f"**{section}**\n\n{table(['name', 'value', 'reason'], rows)}")
+            rows = []
+        section = one.section
+        rows.append((code(one.name), _number(one.value), one.why))
+    parts.append(f"**{section}**\n\n{table(['name', 'value', 'reason'], rows)}")
+    return "\n\n".join(parts)
+
+
+def roles() -> str:
+    """Return who may do what."""
+    rows = [
+        (code(action.value), *(_REACHES[reach(role, action)] for role in _ROLES))
+        for action in Action
+    ]
+    return table(["action", *(role.value for role in _ROLES)], rows)
+
+
+def failure_classes() -> str:
+    """Return why attempts fail, and whether another one can help."""
+    rows = [
+        (code(one.value), "no" if one.final else "yes", docs_words.FAILURES[one.value])
+        for one in FailureClass
+    ]
+    return table(["class", "tried again", "meaning"], rows)
+
+
+def transitions() -> str:
+    """Return the transition table of a task."""
+    rows = [
+        (f"**{event.__name__}**", docs_code.first_line(event), *_moves(moves))
+        for event, moves in tasks.TRANSITIONS.items()
+    ]
+    return table(["event", "meaning", *(state.value for state in TaskState)], rows)
+
+
+def transitions_diagram() -> str:
+    """Return the same as a diagram, one arrow for each pair of states."""
+    arrows: dict[tuple[TaskState, TaskState], list[str]] = {}
+    for event, moves in tasks.TRANSITIONS.items():
+        for before, afters in moves.items():
+            for after in afters:
+                arrows.setdefault((before, after), []).append(event.__name__)
+    lines = ["stateDiagram-v2", "    direction LR"]
+    lines += ["    [*] --> waiting: submit", "    [*] --> queued: submit"]
+    lines += [
+        f"    {before.value} --> {after.value}: {', '.join(names)}"
+        for (before, after), names in arrows.items()
+        if before is not after
+    ]
+    lines.append("    completed --> [*]")
+    return "```mermaid\n" + "\n".join(lines) + "\n```"
+
+
+def _moves(moves: Any) -> list[str]:
+    return [", ".join(after.value for after in moves.get(state, ())) for state in TaskState]
+
+
+# Settings -----------------------------------------------------------------------------------------
+
+
+def hub_settings() -> str:
+    """Return every setting of a hub."""
+    rows = [*_settings(HubConfig, skip=("limits",)), *_settings(Bounds, prefix="limits.")]
+    return table(["setting", "default", "environment", "meaning"], rows)
+
+
+def machine_settings() -> str:
+    """Return every field of `machine.json`."""
+    parts = []
+    for title, kind in (
+        ("The machine", MachineConfig),
+        ("`settings`", Settings),
+        ("Each entry of `settings.repositories`", RepositorySettings),
+        ("Each entry of `agents`", AgentConfig),
+    ):
+        rows = [(name, default, words) for name, default, _, words in _settings(kind)]
+        parts.append(f"**{title}**\n\n{table(['field', 'default', 'meaning'], rows)}")
+    return "\n\n".join(parts)
+
+
+def setting_names() -> set[str]:
+    """Return the names of all settings."""
+    kinds: tuple[Any, ...] = (HubConfig, Bounds, MachineConfig, Settings, AgentConfig)
+    return {field.name for kind in kinds for field in msgspec.structs.fields(kind)}
+
+
+def _settings(kind: Any, *, prefix: str = "", skip: Sequence[str] = ()) -> Iterator[Sequence[str]]:
+    docs = docs_code.field_docs(kind)
+    for field in msgspec.structs.fields(kind):
+        if field.name in skip:
+            continue
+        words = docs.get(field.name) or docs_words.SETTINGS.get(f"{kind.__name__}.{field.name}", "")
+        variable = f"{ENVIRONMENT_PREFIX}{field.name.upper()}" if not prefix else ""
+        if field.name == "home":
+            variable = "AGENTCOM_HOME"
+        yield code(prefix + field.name), _default(field), code(variable), words
+
+
+def _default(field: Any) -> str:
+    if field.required:
+        return ""
+    if field.default is msgspec.NODEFAULT:
+        return "none" if field.default_factory in (dict, tuple, list) else "see below"
+    value = field.default
+    if value in (None, (), ""):
+        return "none"
+    if isinstance(value, msgspec.Struct):
+        return "see below"
+    return code(str(value).lower() if isinstance(value, bool) else value)
+
+
+# What is told -------------------------------------------------------------------------------------
+
+
+def log_events() -> str:
+    """Return the names of log records."""
+    rows = [(code(name), "hub", docs_words.EVENTS.get(name, "")) for name in event_names()]
+    written = {name: part for part, name in docs_code.logged_names() if name not in event_names()}
+    rows += [
+        (code(name), written[name], docs_words.EVENTS.get(name, "")) for name in sorted(written)
+    ]
+    return table(["event", "part", "meaning"], rows)
+
+
+def event_names() -> list[str]:
+    """Return the names that are constants: those are API."""
+    return [one.value for one in docs_code.constants(events) if isinstance(one.value, str)]
+
+
+def metric_names() -> list[str]:
+    """Return the names of all metrics."""
+    found = [one.value for one in docs_code.constants(metrics) if isinstance(one.value, str)]
+    return [name for name in found if name.startswith("agentcom_")]
+
+
+def metrics_table() -> str:
+    """Return every metric with its meaning."""
+    kinds = {}
+    for family in metrics.Metrics().registry.collect():
+        kinds[family.name] = (family.type, family.documentation)
+    rows = []
+    for name in metric_names():
+        kind, words = kinds.get(name, ("gauge", ""))
+        rows.append((code(name), kind, docs_words.METRICS.get(name) or words))
+    return table(["metric", "kind", "meaning"], rows)
+
+
+def _number(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _cell(value: object) -> str:
+    return " ".join(str(value).split())
