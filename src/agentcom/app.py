@@ -131,14 +131,17 @@ class _Hub:
         self._incarnation = await services.store.open()
         try:
             await services.engine.start(self._incarnation)
+            number = await self._port.start(config.host, config.port)
+            # Not before: a start that failed would leave an admin whose token nobody has seen.
             admin = config.admin or first_admin(os_user())
             token = await services.credentials.ensure_admin(admin)
-            number = await self._port.start(config.host, config.port)
             self._address = address_of(config, number, self._certificate)
             await self._serve(lambda: ready(self._info(number, admin, token)))
+            await self._tidy()
         finally:
+            await self._port.stop(0)  # nothing to do, unless a part has failed
             services.timers.clear_all()
-            await self._close_store()
+            await services.store.close()
         log.info(events.HUB_STOPPED)
 
     async def _serve(self, ready: Callable[[], None]) -> None:
@@ -186,13 +189,11 @@ class _Hub:
             shutdown_ms=self._config.drain_ms + 2 * STOP_MS,
         )
 
-    async def _close_store(self) -> None:
-        store = self._services.store
+    async def _tidy(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CHECKPOINT_MS / 1_000):
                 await self._services.auth.flush()
-                await store.checkpoint()
-        await store.close()
+                await self._services.store.checkpoint()
 
     def _build_hall(self) -> Hall:
         services = self._services

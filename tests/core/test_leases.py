@@ -16,14 +16,13 @@ from agentcom.model.replies import Welcomed
 from agentcom.model.task import Dependency, Phase, StopReason, TaskSpec, TaskState, Wait
 from agentcom.model.todo import TodoKind
 from agentcom.testing.world import TTL_MS, agent, machine
-from tests.core.acts import LOST_MS, Pool, done, failed
+from tests.core.acts import LOST_MS, Pool, done
 
 M1 = MachineId("m1")
 
 
-def connected(*agents: AgentSpec, ttl_ms: int = TTL_MS, **fields: object) -> facts.MachineConnected:
-    body = facts.MachineConnected(agents=agents, held=(), ttl_ms=ttl_ms, connection=99)
-    return facts.replace(body, **fields) if hasattr(facts, "replace") else body
+def connected(*agents: AgentSpec, ttl_ms: int = TTL_MS) -> facts.MachineConnected:
+    return facts.MachineConnected(agents=agents, held=(), ttl_ms=ttl_ms, connection=99)
 
 
 # The lease --------------------------------------------------------------------------------------
@@ -311,16 +310,14 @@ def test_a_machine_that_holds_nothing_any_more_needs_no_timer() -> None:
 def test_timers_are_rebuilt_from_the_rows() -> None:
     world = Pool()
     held = world.running()
-    waiting = world.finish(world.running(on="m2"), failed()).id if False else None
-    world.machine("m2")
-    (parked,) = world.submit(
-        TaskSpec(title="t", prompt="p", not_before=WallTime(world.now.wall + 70_000))
+    parked, _ = world.submit(
+        TaskSpec(title="t", prompt="p", not_before=WallTime(world.now.wall + 70_000)),
+        "queued",
     )
     before = {key: timer for key, timer in world.timers.items() if "lease" not in key}
 
     world.restart()
 
-    assert waiting is None
     assert {key: t for key, t in world.timers.items() if "lease" not in key} == before
     assert set(before) == {f"deadline/{held}", f"wait/{parked}"}
 
@@ -654,3 +651,17 @@ def test_a_deadline_in_the_past_is_due_at_once_after_a_start() -> None:
     assert isinstance(timer, SetTimer)
     assert timer.at == world.now_ms
     assert pool.wanted(world.view, Fact(body=timer.body)) == []
+
+
+def test_a_cascade_goes_on_in_bounded_steps_until_it_is_done() -> None:
+    world = Pool()
+    first = world.running()
+    count = limits.CASCADE_INLINE + limits.CASCADE_BATCH + 1
+    depends = TaskSpec(title="d", prompt="p", depends_on=(Dependency(first),))
+    waiting = world.submit(*[depends] * count)
+
+    world.ask(facts.Cancel(first))
+    world.tell(facts.Stopped(first, world.task(first).fence), machine("m1"))
+
+    assert {world.task(task).failure for task in waiting} == {FailureClass.DEPENDENCY}
+    assert world.view.todos == {}

@@ -183,3 +183,18 @@ def test_a_flood_of_findings_is_bounded() -> None:
     content = (("ghp_" + "a1B2" * 9 + "\n") * 1_000).encode()
 
     assert len(secrets_scan.scan("a", content)) == secrets_scan.FINDINGS_MAX
+
+
+async def test_the_lock_of_a_git_that_was_killed_does_not_block_for_ever(tmp_path: Path) -> None:
+    await git.run(["init", "--bare", "."], tmp_path)
+    blob = await git.run(["hash-object", "-w", "--stdin"], tmp_path, input=b"x")
+    tree = await git.run(["mktree"], tmp_path, input=b"100644 blob %s\tf\n" % blob.out.strip())
+    commit = (await git.run(["commit-tree", "-m", "m", tree.text], tmp_path)).text
+    lock = tmp_path / "refs/heads/main.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    os.utime(lock, (0, 0))
+
+    await git.run(["update-ref", "refs/heads/main", commit], tmp_path)
+
+    assert (await git.run(["rev-parse", "refs/heads/main"], tmp_path)).text == commit

@@ -8,7 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from agentcom.hub.config import Bounds
 from agentcom.model import policy
+from agentcom.model.errors import RateLimited
 from agentcom.model.identity import Role
 from agentcom.model.policy import Action, Reach
 from agentcom.testing.hub import RunningHub, running_hub
@@ -67,8 +69,8 @@ def test_only_health_and_enrolment_are_open() -> None:
 async def call(client: httpx.AsyncClient, endpoint: Endpoint) -> httpx.Response:
     """Call a route with input that no handler acts on: an unknown field, and an unknown id."""
     path = endpoint.path.replace("{id}", "nothing-there")
-    body = {"json": {"no-such-field": 1}} if endpoint.method == "POST" else {}
-    return await client.request(endpoint.method, path, **body)
+    body = {"no-such-field": 1} if endpoint.method == "POST" else None
+    return await client.request(endpoint.method, path, json=body)
 
 
 async def test_every_route_asks_for_a_token_and_for_the_right_role(
@@ -186,7 +188,7 @@ async def test_malformed_json_is_told_from_wrong_fields(hub: RunningHub, body: b
 
 
 async def test_a_body_over_the_limit_is_refused() -> None:
-    async with running_hub(limits={"body_bytes_max": 2_048}) as hub:
+    async with running_hub(limits=Bounds(body_bytes_max=2_048)) as hub:
         body = {"title": "t", "prompt": "p" * 4_096}
 
         assert_problem(await hub.http.post(TASKS, json=body), 413, "too_large")
@@ -279,18 +281,19 @@ async def test_a_cursor_is_no_use_to_someone_else(hub: RunningHub) -> None:
     assert_problem(response, 422, "invalid_input")
 
 
-async def events_of(response: httpx.Response, count: int) -> list[tuple[int, str]]:
-    """Read events of a stream until there are `count`."""
+async def events_of(lines: AsyncIterator[str], count: int) -> list[tuple[int, str]]:
+    """Read events of a stream until there are `count`, or until it ends."""
     found: list[tuple[int, str]] = []
     seq = 0
     async with asyncio.timeout(10):
-        async for line in response.aiter_lines():
+        while len(found) < count:
+            line = await anext(lines, None)
+            if line is None:
+                break
             if line.startswith("id: "):
                 seq = int(line[4:])
             if line.startswith("data: "):
                 found.append((seq, json.loads(line[6:])["event"]["kind"]))
-            if len(found) == count:
-                return found
     return found
 
 
@@ -302,7 +305,7 @@ async def test_a_stream_brings_stored_and_new_events_under_their_sequences(
 
     async with hub.http.stream("GET", f"{TASKS}/{task}/events", headers=headers) as response:
         await hub.http.post(f"{TASKS}/{task}/cancel")
-        found = await events_of(response, 2)
+        found = await events_of(response.aiter_lines(), 2)
 
     listed = (await hub.http.get(f"{TASKS}/{task}/events")).json()["events"]
     assert found == [(row["seq"], row["event"]["kind"]) for row in listed]
@@ -315,7 +318,7 @@ async def test_a_stream_resumes_after_the_last_event(hub: RunningHub) -> None:
     headers = {"Accept": "text/event-stream", "Last-Event-ID": str(first["seq"])}
 
     async with hub.http.stream("GET", f"{TASKS}/{task}/events", headers=headers) as response:
-        assert await events_of(response, 1) == [(second["seq"], "cancelled")]
+        assert await events_of(response.aiter_lines(), 1) == [(second["seq"], "cancelled")]
 
 
 async def test_a_stream_ends_with_its_token(hub: RunningHub) -> None:
@@ -327,10 +330,52 @@ async def test_a_stream_ends_with_its_token(hub: RunningHub) -> None:
         hub.client(made["token"]) as client,
         client.stream("GET", f"{TASKS}/{task}/events", headers=headers) as response,
     ):
-        assert len(await events_of(response, 1)) == 1
+        lines = response.aiter_lines()
+        before = await events_of(lines, 1)
         await hub.http.delete(f"/api/v1/tokens/{made['credential']['id']}")
-        async with asyncio.timeout(10):
-            assert [line async for line in response.aiter_raw()] != None
+        after = await events_of(lines, 1)
+
+    assert (len(before), after) == (1, [])
+
+
+async def test_a_stream_ends_with_the_hub(hub: RunningHub) -> None:
+    task = await submit(hub.http)
+    headers = {"Accept": "text/event-stream"}
+
+    async with hub.http.stream("GET", f"{TASKS}/{task}/events", headers=headers) as response:
+        lines = response.aiter_lines()
+        before = await events_of(lines, 1)
+        await hub.http.post("/api/v1/drain")
+        after = await events_of(lines, 1)
+
+    assert (len(before), after) == (1, [])
+
+
+async def test_one_token_has_only_so_many_streams(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentcom.transport.http_events.STREAMS_MAX", 1)
+    task = await submit(hub.http)
+    headers = {"Accept": "text/event-stream"}
+
+    async with hub.http.stream("GET", f"{TASKS}/{task}/events", headers=headers) as response:
+        await events_of(response.aiter_lines(), 1)
+        second = await hub.http.get(f"{TASKS}/{task}/events", headers=headers)
+
+    assert_problem(second, 429, "rate_limited")
+
+
+async def test_a_used_up_budget_says_when_to_come_back(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def used_up(*_: object, **__: object) -> None:
+        raise RateLimited("too many requests", 1_500)
+
+    monkeypatch.setattr("agentcom.hub.limits_guard.Budgets.spend", used_up)
+
+    response = await hub.http.get("/api/v1/status")
+    assert_problem(response, 429, "rate_limited")
+    assert response.headers["retry-after"] == "2"
 
 
 async def test_a_token_is_shown_once_and_never_listed(hub: RunningHub) -> None:

@@ -1,7 +1,6 @@
 """The WebSocket door: who comes in, what frames do, and what hostile ones get."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from websockets.exceptions import InvalidStatus
 
 from agentcom.hub import feeds, tokens
 from agentcom.hub.limits_guard import Budgets, Traffic
+from agentcom.model import limits
 from agentcom.model.identity import CredentialKind, Role
 from agentcom.model.ids import Fence, ProjectId, TaskId
 from agentcom.model.limits import FRAME_BYTES, PROMPT_BYTES
@@ -19,7 +19,7 @@ from agentcom.model.task import Phase, StopReason, TaskSpec, TaskState
 from agentcom.protocol import codec, frames
 from agentcom.testing.hub_site import HubSite, hub_site
 from agentcom.transport import ws_session
-from tests.transport.peers import PATIENCE_S, SPEC, Peer, client, hello, machine, peer
+from tests.transport.peers import SPEC, Peer, client, hello, machine, peer
 
 DONE = Result(status=ResultStatus.DONE, summary="done")
 
@@ -32,13 +32,6 @@ async def hub() -> AsyncIterator[HubSite]:
 
 def submit(key: str = "k1", *specs: TaskSpec) -> frames.SubmitFrame:
     return frames.SubmitFrame(key=key, tasks=specs or (SPEC,))
-
-
-async def turned(hub: HubSite, what: str, value: object) -> None:
-    """Wait until an attribute of the switchboard has a value."""
-    async with asyncio.timeout(PATIENCE_S):
-        while getattr(hub.switchboard, what) != value:  # noqa: ASYNC110  # no event for it
-            await asyncio.sleep(0.001)
 
 
 # Coming in ----------------------------------------------------------------------------------------
@@ -215,6 +208,44 @@ async def test_requests_beyond_the_bound_are_not_read_but_all_are_answered(
     assert len(keys) == 50
 
 
+async def test_a_flood_of_reports_is_read_slowly_and_none_is_lost(
+    hub: HubSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "INBOX_MAX", 2)
+    monkeypatch.setattr(ws_session, "BACKLOG_HIGH", 1)
+    async with machine(hub) as it:
+        await it.hear(frames.Welcome)
+        stale = frames.Finish(task=TaskId("none"), fence=Fence(1, 1), result=DONE)
+
+        await it.say(*[stale] * 200)
+
+        assert all([not (await it.hear(frames.Ack)).applied for _ in range(200)])
+
+
+async def test_a_subscription_that_is_ended_at_once_stays_ended(hub: HubSite) -> None:
+    async with client(hub) as it:
+        await it.say(
+            frames.Subscribe(key="s", log="*"),
+            frames.Unsubscribe(key="u", log="*"),
+        )
+        assert {(await it.hear(frames.ReplyFrame)).key for _ in range(2)} == {"s", "u"}
+
+    assert hub.feeds.follower_count == 0
+
+
+async def test_a_store_that_fails_at_the_door_closes_with_1011(
+    hub: HubSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = await hub.token()
+
+    async def broken(*_args: object) -> None:
+        raise OSError("disk")
+
+    monkeypatch.setattr(hub.store, "get", broken)
+    async with peer(hub, token) as it:
+        assert await it.close_code() == 1011
+
+
 # Following ----------------------------------------------------------------------------------------
 
 
@@ -256,7 +287,7 @@ async def test_a_closed_connection_leaves_no_subscription(hub: HubSite) -> None:
     async with client(hub) as it:
         await it.ask(frames.Subscribe(key="s", log="*"))
 
-    await turned(hub, "connection_count", 0)
+    await hub.until(lambda: hub.switchboard.connection_count == 0)
     assert hub.feeds.follower_count == 0
 
 
@@ -357,7 +388,7 @@ async def test_a_newer_connection_of_a_machine_takes_over(hub: HubSite) -> None:
 async def test_a_machine_that_goes_is_offline(hub: HubSite) -> None:
     async with machine(hub) as it:
         await it.hear(frames.Welcome)
-    await turned(hub, "connection_count", 0)
+    await hub.until(lambda: hub.switchboard.connection_count == 0)
     await hub.engine.drained()
 
     (session,) = hub.engine.view.sessions.values()
@@ -524,28 +555,21 @@ async def test_a_prompt_over_its_bound_is_refused(hub: HubSite) -> None:
     assert (error.code, error.key) == ("invalid_input", "k")
 
 
-async def test_a_reader_that_takes_nothing_is_closed_and_can_resume(
+async def test_a_reader_that_is_too_slow_is_closed_and_resumes(
     hub: HubSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeds, "SLOW_BYTES", 100_000)
     token = await hub.token()
-    narrow = socket.create_connection(("127.0.0.1", hub.port_number))
-    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    async with peer(hub, token, sock=narrow) as slow:
-        await slow.say(frames.Hello())
-        await slow.hear(frames.Ready)
+    async with client(hub, token) as slow:
         await slow.ask(frames.Subscribe(key="s", log="*"))
-        slow.socket.transport.pause_reading()
-        async with client(hub, token) as busy:
-            for n in range(60):
-                if hub.feeds.follower_count == 0:
-                    break
-                await busy.ask(submit(f"k{n}", *[SPEC] * 300))
-        await turned(hub, "connection_count", 0)
+        monkeypatch.setattr(feeds, "SLOW_BYTES", -1)  # whatever is on its way is too much
+
+        await slow.say(submit())
+
+        assert await slow.close_code() == 4408
+    monkeypatch.undo()
     async with client(hub, token) as again:
         await again.ask(frames.Subscribe(key="s", log="*"))
-        for seq in range(1, 1_001):
-            assert (await again.hear(frames.EventFrame)).seq == seq
+        assert (await again.hear(frames.EventFrame)).seq == 1
 
 
 # The hub goes -------------------------------------------------------------------------------------

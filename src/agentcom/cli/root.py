@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "token": ("agentcom.cli.access:token", "Create, list, rotate and revoke tokens."),
         "doctor": ("agentcom.cli.doctor:doctor", "Exercise everything here, and name each fix."),
         "demo": ("agentcom.cli.demo:demo", "Run a fleet on a real repository, and kill a machine."),
+        "chaos": ("agentcom.cli.chaos:chaos", "Break a fleet on purpose, and count what was lost."),
         "mock-llm": ("agentcom.cli.mock_llm:mock_llm", "Serve a scripted model, for tests."),
         "hub": ("agentcom.cli.run:hub", "Run a hub in the foreground."),
         "sidecar": ("agentcom.cli.run:sidecar", "Run a machine in the foreground."),

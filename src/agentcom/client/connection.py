@@ -231,7 +231,7 @@ async def _dial(dial: Dial) -> ClientConnection:
         return await link._Connect(  # noqa: SLF001  # one way to dial, shared with the machine's link
             url,
             ssl=link._context(url, dial.fingerprint),  # noqa: SLF001  # likewise
-            proxy=cast("Any", dial.proxy),
+            proxy=cast("Any", dial.proxy or None),  # None: no proxy; True: as the environment says
             subprotocols=[Subprotocol(frames.SUBPROTOCOL)],
             additional_headers={"Authorization": f"Bearer {dial.token}"},
             user_agent_header=dial.software,

@@ -7,7 +7,10 @@ back with the sequence it has, so nothing is missed and nothing comes twice.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Protocol
+
+import structlog
 
 from agentcom.hub.activities import Activities
 from agentcom.model.batch import Append, Table
@@ -28,6 +31,8 @@ SLOW_BYTES: Final = 2_097_152  # a follower with more than this on its way is le
 STALL_MS: Final = 30_000  # and one that takes nothing for so long
 _LOOK_MS: Final = 20
 _PROJECTS_MAX: Final = 16_384  # tasks whose project is remembered, for followers of all logs
+
+log = structlog.get_logger(__name__)
 
 
 class Sink(Protocol):
@@ -191,26 +196,29 @@ class Feeds:
     def _read(self, subscription: Subscription) -> None:
         subscription.live = False
         subscription.pump = asyncio.create_task(self._pump(subscription))
+        subscription.pump.add_done_callback(partial(_check_pump, subscription))
 
     async def _pump(self, to: Subscription) -> None:
-        log = None if to.log == ALL else to.log
-        while True:
-            # What is published from here on is either in this page or in the buffer, or in both.
-            to.wait.clear()
-            to.overflow = False
-            page = await self._store.read(log, to.cursor, PAGE)
-            if not await self._deliver(to, page):
+        while not to.live:
+            if not await self._catch_up(to):
                 return
-            if len(page) < PAGE and not to.overflow:
-                break
+
+    async def _catch_up(self, to: Subscription) -> bool:
+        """Bring one page, or what is left; return False if the follower was let go."""
+        # What is published from here on is either in this page or in the buffer, or in both.
+        to.wait.clear()
+        to.overflow = False
+        page = await self._store.read(None if to.log == ALL else to.log, to.cursor, PAGE)
+        if not await self._deliver(to, page):
+            return False
+        if len(page) == PAGE:
+            return True
         while to.wait:
             waiting, to.wait = to.wait, []
             if not await self._deliver(to, waiting):
-                return
-        if to.overflow:
-            self._read(to)
-        else:
-            to.live = True
+                return False
+        to.live = not to.overflow
+        return True
 
     async def _deliver(self, to: Subscription, records: Sequence[LogRecord]) -> bool:
         for record in records:
@@ -256,6 +264,13 @@ class Feeds:
 def _encode(record: LogRecord, log: str) -> bytes:
     # The log that was subscribed to, so that a client tells two subscriptions apart.
     return codec.encode(EventFrame(seq=record.seq, log=log, event=record.record))
+
+
+def _check_pump(subscription: Subscription, pump: "asyncio.Task[None]") -> None:
+    error = None if pump.cancelled() else pump.exception()
+    if error is not None:
+        log.error("feed.failed", log=subscription.log, exc_info=error)
+        subscription.sink.too_slow()  # it resumes
 
 
 async def _drained(sink: Sink) -> bool:

@@ -68,7 +68,7 @@ class Services:
         )
         self.timers = DueTimers(clock)
         self.feeds = Feeds(self.store, Activities())
-        self.journal = JournalLog(self.feeds, self.metrics)
+        self.journal = JournalLog(self.feeds, self.metrics, clock)
         self.switchboard = Switchboard(self.timers, self.journal)
         self.engine = HubEngine(
             self.store,

@@ -206,22 +206,27 @@ class Attempts:
     ) -> base.Verdict:
         if worktree is None:
             return await watch.follow(running)
-        saver = asyncio.create_task(self._save_often(record, worktree, watch))
+        over = asyncio.Event()
+        saver = asyncio.create_task(self._save_often(record, worktree, watch, over))
         try:
             return await watch.follow(running)
         finally:
-            saver.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await saver
+            # A checkpoint that has begun ends first: the final commit is next in its place.
+            over.set()
+            watch.turn_ended.set()
+            await saver
 
-    async def _save_often(self, record: Record, worktree: Worktree, watch: Watch) -> None:
+    async def _save_often(
+        self, record: Record, worktree: Worktree, watch: Watch, over: asyncio.Event
+    ) -> None:
         interval_s = self._settings.checkpoint_interval_ms / 1000
-        while True:
+        while not over.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(interval_s):
                     await watch.turn_ended.wait()
             watch.turn_ended.clear()
-            await self.checkpoint(record, worktree, watch.session)
+            if not over.is_set():
+                await self.checkpoint(record, worktree, watch.session)
 
     async def _conclude(self, record: Record, worktree: Worktree, result: Result) -> Result:
         if not await workspace.changed(worktree):

@@ -15,6 +15,7 @@ import contextlib
 import os
 import re
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,12 @@ LOCAL_TIMEOUT_S: Final = 120.0
 """A local command on a very large repository; beyond it something hangs."""
 REMOTE_TIMEOUT_S: Final = 1_800.0
 """A first fetch of a very large history over a slow line."""
+TERM_GRACE_S: Final = 3.0
+"""What git gets to take its lock files away."""
+LOCK_AGE_S: Final = 10.0
+"""A lock file this old was left by a git that was killed: no local command holds one so long."""
+LOCK_TRIES: Final = 60
+LOCK_WAIT_S: Final = 0.25
 OUTPUT_BYTES_MAX: Final = 256 * 1024 * 1024
 """More output than this is a runaway command, not an answer."""
 MESSAGE_CHARS_MAX: Final = 2_000
@@ -83,6 +90,7 @@ _ENVIRONMENT: Final = {
 _KEPT: Final = ("GIT_SSH", "GIT_SSL_", "GIT_ASKPASS", "GIT_PROXY_")
 _DROPPED: Final = ("GIT_", "AGENTCOM_")
 _RACE: Final = re.compile(r"stale info|lock ref|failed to (?:lock|update)|incorrect old value")
+_LOCKED: Final = re.compile(r"Unable to create '(/[^']+\.lock)': File exists")
 _CREDENTIALS: Final = re.compile(r"(\w+://)[^/@\s]+@")
 
 
@@ -163,6 +171,37 @@ async def run(
     Raises:
         GitFailed: with `check`, it ended with another code than 0; always, it did not end.
     """
+    result = await _run_once(args, cwd, env=env, input=input, timeout_s=timeout_s, remote=remote)
+    for _ in range(LOCK_TRIES):
+        locked = _LOCKED.search(result.err) if result.returncode else None
+        if locked is None:
+            break
+        _drop_old_lock(Path(locked[1]))
+        await asyncio.sleep(LOCK_WAIT_S)
+        result = await _run_once(
+            args, cwd, env=env, input=input, timeout_s=timeout_s, remote=remote
+        )
+    if check and result.returncode != 0:
+        raise GitFailed(args[0], result.returncode, result.err)
+    return result
+
+
+def _drop_old_lock(lock: Path) -> None:
+    """Remove the lock file of a git that is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - lock.stat().st_mtime > LOCK_AGE_S:
+            lock.unlink()
+
+
+async def _run_once(
+    args: Sequence[str],
+    cwd: Path,
+    *,
+    env: Mapping[str, str] | None,
+    input: bytes | None,  # noqa: A002 - the name that subprocess uses
+    timeout_s: float | None,
+    remote: bool,
+) -> GitResult:
     limit_s = timeout_s or (REMOTE_TIMEOUT_S if remote else LOCAL_TIMEOUT_S)
     # Files, not pipes: an ssh master that stays behind would hold a pipe open for minutes.
     with TemporaryFile() as stdin, TemporaryFile() as out, TemporaryFile() as err:
@@ -189,10 +228,7 @@ async def run(
             raise GitFailed(args[0], None, f"stopped after {limit_s:g} s") from None
         finally:
             await _kill(process)
-        result = _result(args[0], returncode, out, err)
-    if check and result.returncode != 0:
-        raise GitFailed(args[0], result.returncode, result.err)
-    return result
+        return _result(args[0], returncode, out, err)
 
 
 def redact(text: str) -> str:
@@ -223,9 +259,15 @@ def _result(command: str, returncode: int, out: IO[bytes], err: IO[bytes]) -> Gi
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:
-    """End what is left of a git process and of the helpers in its group."""
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
+    """End what is left of a git process and of the helpers in its group.
+
+    First kindly: git takes its lock files away at SIGTERM, and leaves them behind at SIGKILL.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TERM_GRACE_S):
+                await process.wait()

@@ -14,6 +14,8 @@ from agentcom.sidecar.machine_attempts import REPORTS
 from agentcom.sidecar.machine_values import Key, Stage, View
 
 VARIABLE: Final = "AGENTCOM_LEASE_LOG"
+_OVER: Final = REPORTS | {Stage.STOPPING}
+"""What is being stopped acts for nobody any more."""
 
 
 class LeaseLog:
@@ -30,7 +32,7 @@ class LeaseLog:
         believed = {
             key: view.lease_until
             for key, attempt in view.attempts.items()
-            if attempt.stage not in REPORTS and view.lease_until > now
+            if attempt.stage not in _OVER and view.lease_until > now
         }
         for key, until in believed.items():
             if self._until.get(key) != until:

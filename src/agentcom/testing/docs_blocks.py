@@ -52,7 +52,7 @@ def commands() -> str:
 
 def command_names() -> list[str]:
     """Return every command as people type it."""
-    return [line.removeprefix("## ").strip("`#  ") for line in commands().splitlines() if _is_head(line)]
+    return [line.strip("# ").strip("`") for line in commands().splitlines() if _is_head(line)]
 
 
 def _is_head(line: str) -> bool:
@@ -109,7 +109,7 @@ def errors() -> str:
     known: dict[str, tuple[object, ...]] = {}
     for kind in docs_code.subclasses(AgentComError):
         refusal: Any = kind
-        if refusal.code in known or kind is AgentComError:
+        if refusal.code in known or refusal.code == AgentComError.code:
             continue
         what = docs_code.first_line(kind)
         advice = docs_words.ADVICE.get(refusal.code, "")
@@ -122,21 +122,24 @@ def errors() -> str:
 def error_codes() -> set[str]:
     """Return every stable code but the root's."""
     kinds: list[Any] = list(docs_code.subclasses(AgentComError))
-    return {kind.code for kind in kinds if kind is not AgentComError}
+    return {kind.code for kind in kinds} - {AgentComError.code}
 
 
 def close_codes() -> str:
     """Return the WebSocket close codes that the hub uses."""
-    found = {}
+    found: dict[int, dict[str, None]] = {}
     for module in (socket, controls, leases):
         for name, value in vars(module).items():
-            if name.startswith("CLOSE_") and isinstance(value, int):
-                found[value] = name.removeprefix("CLOSE_").lower().replace("_", " ")
-    rows = [(number, found[number], docs_words.CLOSES.get(number, "")) for number in sorted(found)]
+            if name.startswith("CLOSE_") and value in docs_words.CLOSES:
+                words = name.removeprefix("CLOSE_").lower().replace("_", " ")
+                found.setdefault(value, {})[words] = None
+    rows = [
+        (number, ", ".join(found[number]), docs_words.CLOSES[number]) for number in sorted(found)
+    ]
     return table(["close code", "name", "what to do"], rows)
 
 
-# Limits, roles, states ------------------------------------------------------------------------------
+# Limits, roles, states ----------------------------------------------------------------------------
 
 
 def limits() -> str:
@@ -288,7 +291,8 @@ def metrics_table() -> str:
     rows = []
     for name in metric_names():
         kind, words = kinds.get(name, ("gauge", ""))
-        rows.append((code(name), kind, docs_words.METRICS.get(name) or words))
+        shown = f"{name}_total" if kind == "counter" else name
+        rows.append((code(shown), kind, docs_words.METRICS.get(name) or words))
     return table(["metric", "kind", "meaning"], rows)
 
 

@@ -5,13 +5,16 @@ import importlib
 import inspect
 import pkgutil
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import agentcom
 
-_CONSTANT: Final = re.compile(r"^(?P<name>[A-Z][A-Z0-9_]+): Final = (?P<value>[^#\n]+?)(?:\s+# (?P<why>.+))?$")
+_CONSTANT: Final = re.compile(
+    r"^(?P<name>[A-Z][A-Z0-9_]+): Final = (?P<value>[^#\n]+?)(?:\s+# (?P<why>.+))?$"
+)
 _LEVELS: Final = frozenset({"debug", "info", "warning", "error", "critical", "exception"})
 
 
@@ -38,7 +41,7 @@ def constants(module: Any) -> Iterator[Constant]:
 
 def field_docs(kind: type) -> dict[str, str]:
     """Return the docstrings that stand below the fields of a class."""
-    (tree,) = ast.parse(inspect.cleandoc(inspect.getsource(kind))).body
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(tree, ast.ClassDef)
     found = {}
     for field, text in zip(tree.body, tree.body[1:], strict=False):

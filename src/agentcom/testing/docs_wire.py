@@ -121,7 +121,7 @@ def _fields(schema: Schema, docs: Mapping[str, str]) -> Iterator[tuple[str, str,
 
 def _default(schema: Schema) -> str:
     value = schema.get("default")
-    if value in (None, "", [], {}):
+    if value in (None, "", (), [], {}):
         return "none"
     return code(str(value).lower() if isinstance(value, bool) else value)
 
@@ -141,4 +141,4 @@ def _type(schema: Schema) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split("\n\n")[0].split())
+    return " ".join(text.split("\n\n", maxsplit=1)[0].split())

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from agentcom.core import facts
 from agentcom.core.facts import Fact
@@ -37,6 +38,9 @@ from agentcom.transport.port import Port
 from agentcom.transport.socket import PortLimits
 from agentcom.transport.ws import WebSocketDoor
 from agentcom.transport.ws_session import HELLO_MS, Desk
+
+PATIENCE_S: Final = 5.0
+"""How long a test waits for what must happen."""
 
 
 class HubSite:
@@ -83,25 +87,35 @@ class HubSite:
         )
         self.port_number = 0
         self._port: Port | None = None
+        self._tls: ssl.SSLContext | None = None
         self._running: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
         """Where the hub listens."""
-        return f"http://127.0.0.1:{self.port_number}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self.port_number}"
 
     async def start(self) -> None:
         """Load the store and decide."""
         await self.engine.start(await self.store.open())
         self._running = asyncio.create_task(self.engine.run())
 
-    async def listen(self, *, app: Any = None, limits: PortLimits | None = None) -> None:
+    async def listen(
+        self,
+        *,
+        app: Any = None,
+        limits: PortLimits | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         """Open the port: a new one, or the one it had."""
+        self._tls = tls
         self._port = Port(
             app or _nothing_here,
             {b"/ws": self.door.route},
             is_trusted=self.door.is_trusted,
             limits=limits,
+            tls=tls,
         )
         self.port_number = await self._port.start("127.0.0.1", self.port_number)
 
@@ -120,6 +134,12 @@ class HubSite:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._running
         await self.store.close()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something about the hub is true."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():  # noqa: ASYNC110  # no event stands for all of it
+                await asyncio.sleep(0.001)
 
     async def token(
         self,

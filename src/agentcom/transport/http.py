@@ -29,6 +29,7 @@ from agentcom.telemetry import events
 from agentcom.transport import http_fleet, http_hub, http_people, http_tasks, openapi
 from agentcom.transport.guard import App
 from agentcom.transport.http_call import (
+    PREFIX,
     Call,
     Endpoint,
     Fault,
@@ -40,6 +41,7 @@ from agentcom.transport.http_call import (
 from agentcom.transport.problem import refusal
 from agentcom.transport.socket import Head
 
+DOCUMENT_PATH: Final = f"{PREFIX}/openapi.json"
 CAUSE_HEADER: Final = "x-request-id"
 KEY_HEADER: Final = "idempotency-key"
 PATH_CHARS_LOGGED: Final = 200
@@ -61,7 +63,7 @@ def endpoints() -> Sequence[Endpoint]:
         *http_people.ENDPOINTS,
         *http_hub.ENDPOINTS,
     ]
-    return [*table, openapi.endpoint(table)]
+    return [*table, _description(table)]
 
 
 def http_app(hall: Hall) -> App:
@@ -71,6 +73,23 @@ def http_app(hall: Hall) -> App:
         by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
     routes = [Route(path, _At(hall, methods)) for path, methods in by_path.items()]
     return Router(routes, redirect_slashes=False, default=_At(hall, {}))
+
+
+def _description(table: Sequence[Endpoint]) -> Endpoint:
+    """Return the route of the document about `table` and itself."""
+
+    async def show(_call: Call) -> object:
+        return openapi.document([*table, own])
+
+    own = Endpoint(
+        method="GET",
+        path=DOCUMENT_PATH,
+        access=Gate.SIGNED_IN,
+        handler=show,
+        summary="Describe this interface",
+        reply=dict[str, Any],
+    )
+    return own
 
 
 class _At:

@@ -5,7 +5,7 @@ the way of a request through it in `http.py`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -180,3 +180,10 @@ class Endpoint:
     media: str = "application/json"
     also: str | None = None
     """Another media type that the route can answer with."""
+
+    @property
+    def bodies(self) -> Sequence[Any]:
+        """The types that the body can have."""
+        if self.body is None:
+            return ()
+        return getattr(self.body, "kinds", (self.body,))

@@ -2,49 +2,94 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
-from starlette.responses import Response
 
 from agentcom import __version__
 from agentcom.model import limits
-from agentcom.transport.http_call import PREFIX, Call, Endpoint, Gate
-from agentcom.transport.http_tasks import OneOrMany
 from agentcom.transport.problem import Problem
 
-PATH: Final = f"{PREFIX}/openapi.json"
+OPEN: Final = "open"
+_API: Final = "/api/v1"
 _ALWAYS: Final = (400, 408, 413, 421, 429, 431, 500, 503)
 _KEY: Final = "A repeat with the same key and input gets the same answer, for 7 days."
 _REF: Final = "#/components/schemas/{name}"
 _PARAMETER: Final = re.compile(r"{(\w+)}")
 
 
-def endpoint(table: Sequence[Endpoint]) -> Endpoint:
-    """Return the route of the document about `table` and itself."""
+class Line(Protocol):
+    """What the document tells of one line of a route table."""
 
-    async def show(_call: Call) -> Response:
-        content = msgspec.json.encode(document([*table, own]))
-        return Response(content, 200, media_type="application/json")
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        ...
 
-    own = Endpoint(
-        method="GET",
-        path=PATH,
-        access=Gate.SIGNED_IN,
-        handler=show,
-        summary="Describe this interface",
-        reply=dict[str, Any],
-    )
-    return own
+    @property
+    def path(self) -> str:
+        """The path, with `{id}` for what varies."""
+        ...
+
+    @property
+    def access(self) -> StrEnum:
+        """The action of the policy that guards it; `open` for none."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """What it does, in one line."""
+        ...
+
+    @property
+    def reply(self) -> Any:
+        """The type of its answer, if that is JSON."""
+        ...
+
+    @property
+    def bodies(self) -> Sequence[Any]:
+        """The types that its body can have."""
+        ...
+
+    @property
+    def body_optional(self) -> bool:
+        """Whether the body may be left out."""
+        ...
+
+    @property
+    def query(self) -> type[msgspec.Struct] | None:
+        """The type of its query."""
+        ...
+
+    @property
+    def status(self) -> int:
+        """The status of a good answer."""
+        ...
+
+    @property
+    def keyed(self) -> bool:
+        """Whether it knows repeats by their key."""
+        ...
+
+    @property
+    def media(self) -> str:
+        """The media type of its answer."""
+        ...
+
+    @property
+    def also(self) -> str | None:
+        """Another media type of its answer."""
+        ...
 
 
-def document(table: Sequence[Endpoint]) -> dict[str, Any]:
+def document(table: Sequence[Line], *, version: str = __version__) -> dict[str, Any]:
     """Return the OpenAPI document of a route table."""
     kinds: list[Any] = [Problem]
     for line in table:
         kinds += [line.reply] if line.reply is not None else []
-        kinds += _bodies(line)
+        kinds += line.bodies
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
     by_kind = {_name(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
@@ -55,7 +100,7 @@ def document(table: Sequence[Endpoint]) -> dict[str, Any]:
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
         "info": {
             "title": "AgentCom hub",
-            "version": __version__,
+            "version": version,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
@@ -68,7 +113,7 @@ def document(table: Sequence[Endpoint]) -> dict[str, Any]:
     }
 
 
-def _operation(line: Endpoint, by_kind: Mapping[str, Any]) -> dict[str, Any]:
+def _operation(line: Line, by_kind: Mapping[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": _operation_id(line),
         "summary": line.summary,
@@ -76,12 +121,12 @@ def _operation(line: Endpoint, by_kind: Mapping[str, Any]) -> dict[str, Any]:
         "x-agentcom-access": line.access.value,
         "responses": _responses(line, by_kind),
     }
-    if line.access is Gate.OPEN:
+    if line.access.value == OPEN:
         operation["security"] = []
     parameters = _parameters(line)
     if parameters:
         operation["parameters"] = parameters
-    bodies = [by_kind[_name(kind)] for kind in _bodies(line)]
+    bodies = [by_kind[_name(kind)] for kind in line.bodies]
     if bodies:
         schema = bodies[0] if len(bodies) == 1 else {"oneOf": bodies}
         operation["requestBody"] = {
@@ -91,7 +136,7 @@ def _operation(line: Endpoint, by_kind: Mapping[str, Any]) -> dict[str, Any]:
     return operation
 
 
-def _responses(line: Endpoint, by_kind: Mapping[str, Any]) -> dict[str, Any]:
+def _responses(line: Line, by_kind: Mapping[str, Any]) -> dict[str, Any]:
     content: dict[str, Any] = {line.media: {}}
     if line.reply is not None:
         content = {line.media: {"schema": by_kind[_name(line.reply)]}}
@@ -106,17 +151,17 @@ def _responses(line: Endpoint, by_kind: Mapping[str, Any]) -> dict[str, Any]:
     return responses
 
 
-def _statuses(line: Endpoint) -> Sequence[int]:
+def _statuses(line: Line) -> Sequence[int]:
     statuses = set(_ALWAYS)
-    if line.access is not Gate.OPEN:
+    if line.access.value != OPEN:
         statuses |= {401, 403}
-    if line.path == f"{PREFIX}/enrol":
+    if line.path == f"{_API}/enrol":
         statuses |= {401, 409}
     if "{" in line.path:
         statuses |= {404, 409}
     if line.method != "GET":
         statuses |= {403, 404, 409, 504, 507}
-    if line.body is not None:
+    if line.bodies:
         statuses |= {415, 422}
     if line.query is not None or line.keyed:
         statuses |= {422}
@@ -125,7 +170,7 @@ def _statuses(line: Endpoint) -> Sequence[int]:
     return sorted(statuses)
 
 
-def _parameters(line: Endpoint) -> list[dict[str, Any]]:
+def _parameters(line: Line) -> list[dict[str, Any]]:
     text = {"type": "string", "minLength": 1}
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": text}
@@ -163,21 +208,15 @@ def _inline(schema: Any, components: Mapping[str, Any]) -> Any:
     return schema
 
 
-def _bodies(line: Endpoint) -> Sequence[Any]:
-    if isinstance(line.body, OneOrMany):
-        return line.body.kinds
-    return () if line.body is None else (line.body,)
-
-
 def _name(kind: Any) -> str:
     return str(kind)
 
 
-def _operation_id(line: Endpoint) -> str:
-    words = re.sub(r"[^a-z]+", "_", line.path.removeprefix(PREFIX).removesuffix(".json"))
+def _operation_id(line: Line) -> str:
+    words = re.sub(r"[^a-z]+", "_", line.path.removeprefix(_API).removesuffix(".json"))
     return f"{line.method.lower()}_{words.strip('_')}"
 
 
-def _tag(line: Endpoint) -> str:
-    parts = line.path.removeprefix(PREFIX).strip("/").split("/")
-    return parts[0] if line.path.startswith(PREFIX) else "health"
+def _tag(line: Line) -> str:
+    parts = line.path.removeprefix(_API).strip("/").split("/")
+    return parts[0] if line.path.startswith(_API) else "health"

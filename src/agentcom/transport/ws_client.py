@@ -27,6 +27,8 @@ class ClientSide:
     def __init__(self, session: Session, version: int) -> None:
         self._session = session
         self._subscriptions: dict[str, Subscription] = {}
+        self._wanted: dict[str, frames.Subscribe] = {}
+        """The newest request for each log, while it is looked up."""
         self._tasks: set[asyncio.Task[None]] = set()
         desk = session.desk
         ready = frames.Ready(
@@ -47,6 +49,7 @@ class ClientSide:
             case frames.Subscribe():
                 self._subscribe(frame)
             case frames.Unsubscribe(key=key, log=name):
+                self._wanted.pop(name, None)
                 subscription = self._subscriptions.pop(name, None)
                 if subscription is not None:
                     self._session.desk.feeds.leave(subscription)
@@ -80,6 +83,7 @@ class ClientSide:
         desk.budgets.spend(identity, Traffic.QUERY, desk.clock.now())
         if len(self._subscriptions) + len(self._tasks) >= SUBSCRIPTIONS_MAX:
             raise InvalidInput("log", f"at most {SUBSCRIPTIONS_MAX} subscriptions; use * for all")
+        self._wanted[frame.log] = frame
         task = asyncio.create_task(self._follow(frame))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -92,10 +96,16 @@ class ClientSide:
         except AgentComError as error:
             session.error(error, key=frame.key)
             return
+        finally:
+            wanted = self._wanted.get(frame.log) is frame
+            if wanted:
+                del self._wanted[frame.log]
+        self._reply(frame.key, Done())
+        if not wanted:
+            return  # another request for the same log came meanwhile
         old = self._subscriptions.pop(frame.log, None)
         if old is not None:
             feeds.leave(old)
-        self._reply(frame.key, Done())
         self._subscriptions[frame.log] = feeds.follow(
             session,
             session.identity,

@@ -117,11 +117,12 @@ class MachineSide:
 
     def _progress(self, frame: frames.Progress) -> None:
         desk = self._session.desk
+        if not desk.budgets.admits(self._session.identity, Traffic.PROGRESS, desk.clock.now()):
+            return  # the next one says it again
         task = desk.engine.view.tasks.get(frame.task)
         if frame.phase is not None and task is not None and frame.phase is not task.phase:
             self._session.put(facts.PhaseReached(frame.task, frame.fence, frame.phase))
-        if desk.budgets.admits(self._session.identity, Traffic.PROGRESS, desk.clock.now()):
-            desk.feeds.progress(self._session.identity, frame)
+        desk.feeds.progress(self._session.identity, frame)
 
 
 def reported(frame: Report) -> facts.Body:

@@ -30,7 +30,13 @@ from agentcom.model.replies import Reply
 from agentcom.protocol import codec, frames
 from agentcom.telemetry import events
 from agentcom.transport.coalesce import send_texts
-from agentcom.transport.socket import CLOSE_NOT_AUTHENTICATED, CLOSE_SLOW, Head, Socket
+from agentcom.transport.socket import (
+    CLOSE_FAULT,
+    CLOSE_NOT_AUTHENTICATED,
+    CLOSE_SLOW,
+    Head,
+    Socket,
+)
 
 KINDS: Final = frozenset({CredentialKind.USER, CredentialKind.MACHINE})
 HELLO_MS: Final = 5_000  # from the upgrade to the first frame
@@ -111,6 +117,7 @@ class Session:
         self._socket = socket
         socket.pause_reading()
         self._entering = asyncio.create_task(self._enter(head.bearer or "", head.peer))
+        self._entering.add_done_callback(self._entered)
 
     def on_text(self, payload: bytes) -> None:
         """Handle one frame."""
@@ -206,8 +213,11 @@ class Session:
         self.write(codec.encode(frame))
 
     def put(self, body: facts.Body) -> None:
-        """Queue what the peer reports; it always fits."""
-        self.desk.engine.put(Fact(body=body, actor=self.identity, cause=self.desk.causes.new()))
+        """Queue what the peer reports; it always fits, but a flood is read more slowly."""
+        desk = self.desk
+        desk.engine.put(Fact(body=body, actor=self.identity, cause=desk.causes.new()))
+        if desk.engine.backlog > limits.INBOX_MAX:
+            self._pause()
 
     def ask(
         self, body: facts.Body, then: Answered, refused: Refused, *, key: str | None = None
@@ -224,17 +234,15 @@ class Session:
         future = asyncio.ensure_future(desk.engine.ask(fact))
         self._in_flight += 1
         if self._in_flight >= IN_FLIGHT_MAX or desk.engine.backlog > BACKLOG_HIGH:
-            self._paused = True
-            self._socket.pause_reading()
+            self._pause()
         future.add_done_callback(partial(self._answered, then, refused))
 
     def _answered(
         self, then: Answered, refused: Refused, future: "asyncio.Future[Reply | msgspec.Raw]"
     ) -> None:
         self._in_flight -= 1
-        if self._paused and self._in_flight <= IN_FLIGHT_LOW:
-            self._paused = False
-            self._socket.resume_reading()
+        if self._paused:
+            self._relieve()
         if future.cancelled():
             return
         error = future.exception()
@@ -244,6 +252,20 @@ class Session:
             refused(error)
         else:
             raise error
+
+    def _pause(self) -> None:
+        if not self._paused and not self.closed:
+            self._paused = True
+            self._socket.pause_reading()
+            self.desk.switchboard.after_turn(self._relieve)
+
+    def _relieve(self) -> bool:
+        """Read on if there is room again; return whether there is nothing more to wait for."""
+        busy = self._in_flight > IN_FLIGHT_LOW or self.desk.engine.backlog > BACKLOG_HIGH
+        if self._paused and not busy:
+            self._paused = False
+            self._socket.resume_reading()
+        return self.closed or not self._paused
 
     # Coming in ----------------------------------------------------------------------------------
 
@@ -267,6 +289,12 @@ class Session:
         early, self._early = self._early, []
         for payload in early:
             self.on_text(payload)
+
+    def _entered(self, task: "asyncio.Task[None]") -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error(events.CONNECTION_FAILED, exc_info=error)
+            self.close(CLOSE_FAULT, "the hub could not look up the token")
 
     def _wait(self, payload: bytes) -> None:
         self._early.append(payload)

@@ -1,0 +1,84 @@
+"""`agentcom chaos`: the fault suite, run by whoever wants to see it on the own machine."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from agentcom.cli import output
+from agentcom.cli.errors import Exit
+
+
+@click.command()
+@click.option("--kills", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--seed", type=int, help="By default a new one; a run prints the one it had.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=15, show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), help="By default a new one in /tmp.")
+@click.option("--keep", is_flag=True, help="Keep the folder, also on success.")
+def chaos(*, kills: int, seed: int | None, minutes: float, folder: Path | None, keep: bool) -> int:
+    """Kill a hub, machines and agents under load, and count what was lost.
+
+    A hub on a real store and three machines start as processes of yours, on loopback only. The
+    hub is killed KILLS times at random moments, machines and agents beside it; then everything
+    comes to rest, and the promises are checked. Exit code 1 and a folder with all logs if one
+    does not hold.
+
+    \b
+    Examples:
+      agentcom chaos --kills 20
+      agentcom chaos --seed 7
+    """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
+    import asyncio
+    import logging
+    import random
+    import shutil
+    import signal
+    import tempfile
+
+    import structlog
+
+    from agentcom.sidecar import processes
+    from agentcom.testing.chaos import run
+
+    if not processes.has_table():
+        raise click.UsageError("this needs /proc, to be sure that nothing is left running")
+    seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
+    root = (folder or Path(tempfile.mkdtemp(prefix="agentcom-chaos-"))).resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    click.echo(f"chaos: {kills} hub kills, seed {seed}, lease 3 s (normally 20 s)")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    plan = run.Plan(kills=kills, seed=seed, seconds_max=minutes * 60)
+    good = False
+    try:
+        outcome = asyncio.run(run.run(root, plan, _say))
+        good = not outcome.problems
+        _show(outcome)
+    finally:
+        if good and not keep:
+            shutil.rmtree(root, ignore_errors=True)
+        else:
+            output.talk(f"kept: {root} (logs, faults.jsonl, hub/, a folder per machine)")
+    return Exit.DONE if good else Exit.FAILED
+
+
+def _show(outcome: "run.Outcome") -> None:  # type: ignore[name-defined]  # noqa: F821
+    for name, value in outcome.figures:
+        click.echo(f"  {name:<48} {value}")
+    for name, violations in outcome.checked:
+        mark = "ok" if not violations else f"VIOLATED {violations} times"
+        click.echo(f"  {name:<48} {mark}")
+    for problem in outcome.problems[:50]:
+        click.echo(f"! {problem}")
+    word = "PASS" if not outcome.problems else "FAIL"
+    click.echo(f"{word} {outcome.hub_kills} hub kills survived, {len(outcome.problems)} violations")
+
+
+def _say(text: str) -> None:
+    click.echo(text)
+    sys.stdout.flush()
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(number)

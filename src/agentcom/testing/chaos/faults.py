@@ -1,0 +1,200 @@
+"""Who breaks things: three actors, for the hub, the machines and the agents, and what they did.
+
+All moments and victims come from one seed; what runs at that moment is up to the computer.
+"""
+
+import asyncio
+import contextlib
+import json
+import random
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from agentcom.model.ids import Instant
+from agentcom.sidecar import processes
+from agentcom.testing.chaos.fleet import LEASE_MS, MACHINES, Fleet
+
+UP_S: Final = (0.1, 1.6)
+"""How long a hub may work between two kills."""
+START_KILLED: Final = 0.12
+"""Share of hubs that are killed while they start."""
+STARTING_S: Final = (0.02, 0.9)
+SIDECAR_EVERY_S: Final = (0.8, 3.2)
+AGENT_EVERY_S: Final = (0.3, 1.6)
+DOWN_S: Final = (0.0, 1.5)
+PAUSE_S: Final = (0.2, 2.5)
+INSPECT_EVERY: Final = 10
+"""Hub kills between two looks into the store that the killed hub left."""
+SILENCE_EVERY: Final = 25
+"""Hub kills between two machines that are silent for longer than their lease."""
+SILENCE_S: Final = LEASE_MS * 1.25 / 1_000 + 1.5
+"""Lease, margin, and time for the hub to give the tasks to others."""
+SETTLE_S: Final = 2.5
+"""Time for all machines to come back to a hub that has just started."""
+
+HUB: Final = "hub killed"
+HUB_STARTING: Final = "hub killed while it starts"
+SIDECAR: Final = "sidecar killed"
+MACHINE: Final = "machine killed, agents too"
+PAUSED: Final = "sidecar stopped for a moment"
+SILENT: Final = "machine silent beyond its lease"
+AGENT: Final = "agent killed"
+SUPERVISOR: Final = "supervisor killed"
+
+Inspect = Callable[[], Awaitable[None]]
+
+
+class Faults:
+    """All faults of one run."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        seed: int,
+        kills: int,
+        inspect: Inspect,
+        say: Callable[[str], None],
+        silence_every: int = SILENCE_EVERY,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.starts_ms: list[int] = []
+        self.last_at = Instant(0)
+        self._fleet = fleet
+        self._kills = kills
+        self._inspect = inspect
+        self.say = say
+        self._silence_every = silence_every
+        self._rngs = {name: random.Random(f"{seed}/{name}") for name in ("hub", "box", "agent")}  # noqa: S311 - a seed repeats it
+        self._mine = {name: asyncio.Lock() for name in MACHINES}
+        self._diary = (fleet.folder / "faults.jsonl").open("w", encoding="utf-8", buffering=1)
+
+    async def run(self, *, seconds_max: float) -> None:
+        """Break things until the hub was killed often enough, and leave everything running."""
+        others = [asyncio.create_task(self._machines()), asyncio.create_task(self._agents())]
+        try:
+            hubs = asyncio.create_task(self._hubs())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(hubs), seconds_max)
+            self._kills = 0  # a run that is out of time ends after the kill that is under way
+            await hubs
+        finally:
+            for other in others:
+                other.cancel()
+            ends = await asyncio.gather(*others, return_exceptions=True)
+            self._diary.close()
+        for end in ends:
+            if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
+                raise end
+
+    @property
+    def hub_kills(self) -> int:
+        """How often the hub was killed."""
+        return self.counts[HUB] + self.counts[HUB_STARTING]
+
+    # The hub ------------------------------------------------------------------------------------
+
+    async def _hubs(self) -> None:
+        fleet, rng = self._fleet, self._rngs["hub"]
+        rounds = 0
+        while self.hub_kills < self._kills:
+            rounds += 1
+            await asyncio.sleep(rng.uniform(*UP_S))
+            await self._kill_hub(HUB)
+            while rng.random() < START_KILLED and self.hub_kills < self._kills:
+                fleet.launch_hub()
+                await asyncio.sleep(rng.uniform(*STARTING_S))
+                await self._kill_hub(HUB_STARTING)
+            if rounds % INSPECT_EVERY == 0:
+                await self._inspect()
+                self.say(f"{self.hub_kills} hub kills")
+            began = fleet.now()
+            fleet.launch_hub()
+            await fleet.hub_ready()
+            self.starts_ms.append(fleet.now() - began)
+            if rounds % self._silence_every == 0:
+                await self._silence(rng)
+
+    async def _kill_hub(self, kind: str) -> None:
+        await self._fleet.kill_hub()
+        self._note(kind, "hub")
+
+    # Machines -----------------------------------------------------------------------------------
+
+    async def _silence(self, rng: random.Random) -> None:
+        """Have one machine say nothing until its tasks are others', and then come back."""
+        name = rng.choice(MACHINES)
+        async with self._mine[name]:
+            await asyncio.sleep(SETTLE_S)
+            killed = rng.random() < 0.5  # noqa: PLR2004 - one way or the other
+            if killed:
+                await self._fleet.kill_sidecar(name)
+            else:
+                self._fleet.sidecars[name].send_signal(signal.SIGSTOP)
+            self._note(SILENT, name)
+            await asyncio.sleep(SILENCE_S)
+            if killed:
+                self._fleet.start(name)
+            else:
+                self._fleet.sidecars[name].send_signal(signal.SIGCONT)
+
+    async def _machines(self) -> None:
+        rng = self._rngs["box"]
+        while True:
+            await asyncio.sleep(rng.uniform(*SIDECAR_EVERY_S))
+            name = rng.choice(MACHINES)
+            async with self._mine[name]:
+                await asyncio.shield(asyncio.ensure_future(self._hurt(name, rng)))
+
+    async def _hurt(self, name: str, rng: random.Random) -> None:
+        kind = rng.choices((SIDECAR, MACHINE, PAUSED), (6, 1, 2))[0]
+        self._note(kind, name)
+        if kind == PAUSED:
+            self._fleet.sidecars[name].send_signal(signal.SIGSTOP)
+            await asyncio.sleep(rng.uniform(*PAUSE_S))
+            self._fleet.sidecars[name].send_signal(signal.SIGCONT)
+            return
+        await self._fleet.kill_sidecar(name)
+        if kind == MACHINE:
+            for record in self._fleet.attempts(name):
+                _kill((record.pid, record.start), (record.leader, record.leader_start))
+        await asyncio.sleep(rng.uniform(*DOWN_S))
+        self._fleet.start(name)
+
+    # Agents -------------------------------------------------------------------------------------
+
+    async def _agents(self) -> None:
+        rng = self._rngs["agent"]
+        while True:
+            await asyncio.sleep(rng.uniform(*AGENT_EVERY_S))
+            running = self._fleet.attempts(rng.choice(MACHINES))
+            if not running:
+                continue
+            record = rng.choice(running)
+            kind = rng.choices((AGENT, SUPERVISOR), (3, 2))[0]
+            agent = (record.leader, record.leader_start)
+            if _kill((record.pid, record.start) if kind == SUPERVISOR else agent):
+                self._note(kind, record.attempt)
+
+    def _note(self, kind: str, whom: str) -> None:
+        self.counts[kind] += 1
+        self.last_at = self._fleet.now()
+        self._diary.write(json.dumps({"at": self.last_at, "fault": kind, "whom": whom}) + "\n")
+
+
+def _kill(*victims: tuple[int | None, int]) -> int:
+    """SIGKILL exactly these processes; return how many there were."""
+    killed = 0
+    for pid, start in victims:
+        entry = processes.read_entry(pid) if pid else None
+        if entry is not None and entry.start == start:
+            killed += processes.kill(entry)
+    return killed
+
+
+def rows(counts: Counter[str]) -> Sequence[tuple[str, int]]:
+    """Return what was done, in a fixed order."""
+    kinds = (HUB, HUB_STARTING, SIDECAR, MACHINE, PAUSED, SILENT, AGENT, SUPERVISOR)
+    return [(kind, counts[kind]) for kind in kinds]

@@ -1,0 +1,192 @@
+"""One run: start a fleet, load it, break it, let it come to rest, and check what was promised."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from typing import Final
+
+from agentcom.testing.chaos import beliefs, checks
+from agentcom.testing.chaos.faults import SILENCE_EVERY, Faults, rows
+from agentcom.testing.chaos.fleet import MACHINES, Fleet, NotStarted, fleet_in
+from agentcom.testing.chaos.load import Load, connected
+
+REST_S: Final = 60.0
+"""After the last fault every task ends within this, and every report is acknowledged."""
+_LOOK_AGAIN_S: Final = 0.2
+STORE: Final = "hub.sqlite"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do."""
+
+    kills: int
+    seed: int
+    seconds_max: float
+    silence_every: int = SILENCE_EVERY
+    git_share: float = 0.06
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of it."""
+
+    seed: int
+    problems: list[str] = field(default_factory=list)
+    figures: list[tuple[str, object]] = field(default_factory=list)
+    checked: list[tuple[str, int]] = field(default_factory=list)
+    """Invariants and how often each was violated."""
+    hub_kills: int = 0
+
+    def check(self, invariant: str, problems: Sequence[str]) -> None:
+        """Count one invariant's violations."""
+        self.checked.append((invariant, len(problems)))
+        self.problems += problems
+
+
+async def run(folder: Path, plan: Plan, say: Say) -> Outcome:
+    """Run the whole suite once in `folder`; never raises for what it finds."""
+    outcome = Outcome(plan.seed)
+    with fleet_in(folder) as fleet:
+        try:
+            await _run(fleet, plan, outcome, say)
+        except* NotStarted as group:
+            problems = [str(error) for error in group.exceptions]
+            outcome.check("every process starts again", problems)
+    return outcome
+
+
+async def _run(fleet: Fleet, plan: Plan, outcome: Outcome, say: Say) -> None:
+    began = time.monotonic()
+    origin = await asyncio.to_thread(checks.make_origin, fleet.folder)
+    fleet.launch_hub()
+    await fleet.hub_ready()
+    load = Load(random.Random(f"{plan.seed}/load"), origin, git_share=plan.git_share)  # noqa: S311 - a seed repeats it
+    between: list[str] = []
+
+    async def inspect() -> None:
+        promised = tuple(load.acknowledged)
+        between.extend((await checks.inspect(fleet.folder / "hub" / STORE, promised)).problems)
+
+    faults = Faults(
+        fleet,
+        seed=plan.seed,
+        kills=plan.kills,
+        inspect=inspect,
+        say=say,
+        silence_every=plan.silence_every,
+    )
+    late = await _live(fleet, load, faults, plan.seconds_max)
+    rested_ms = fleet.now() - faults.last_at
+    outcome.check("every task ends within 60 s of the last fault", late)
+    outcome.check("no process ends by itself", fleet.dead())
+    outcome.check("the fleet stops in good order", await fleet.stop())
+    outcome.check("a repeated request has one effect", load.problems)
+    outcome.check("the store of a killed hub is whole", between)
+    found = await checks.inspect(fleet.folder / "hub" / STORE, load.acknowledged)
+    outcome.hub_kills = faults.hub_kills
+    outcome.figures = [*rows(faults.counts), ("hub start, mean ms", _mean(faults.starts_ms))]
+    _judge(fleet, load, origin, outcome, found)
+    outcome.figures += [
+        ("seconds from the last fault to rest", round(rested_ms / 1_000, 1)),
+        ("seconds in all", round(time.monotonic() - began)),
+    ]
+
+
+async def _live(fleet: Fleet, load: Load, faults: Faults, seconds_max: float) -> Sequence[str]:
+    """Load the fleet while it is broken, and return what has not come to rest afterwards."""
+    async with await connected(fleet.url, fleet.token) as client:
+        await fleet.enrol(client)
+        for name in MACHINES:
+            fleet.start(name)
+        async with asyncio.TaskGroup() as group:
+            follower = group.create_task(load.follow(client))
+            submitter = group.create_task(load.submit_forever(client))
+            await faults.run(seconds_max=seconds_max)
+            submitter.cancel()
+            faults.say(f"{faults.hub_kills} hub kills; {load.open} tasks open; coming to rest")
+            late = await _rest(fleet, load, faults)
+            follower.cancel()
+    return late
+
+
+async def _rest(fleet: Fleet, load: Load, faults: Faults) -> Sequence[str]:
+    """Wait until everything has ended and is acknowledged; return what has not in time."""
+    left_s = REST_S - (fleet.now() - faults.last_at) / 1_000
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(left_s):
+            await load.all_ended()
+            while any(_held(fleet)):  # noqa: ASYNC110 - other processes empty these folders
+                await asyncio.sleep(_LOOK_AGAIN_S)
+    open_tasks = [task for task in load.acknowledged if task not in load.ended]
+    return [f"no end of task {task} was heard in time" for task in open_tasks]
+
+
+def _held(fleet: Fleet) -> Sequence[Path]:
+    return [path for name in MACHINES for path in fleet.home(name).outbox.glob("held/*.json")]
+
+
+def _judge(
+    fleet: Fleet, load: Load, origin: Path, outcome: Outcome, found: checks.Findings
+) -> None:
+    believed: list[beliefs.Belief] = []
+    finished: list[beliefs.Finished] = []
+    for name in MACHINES:
+        mine, done = beliefs.read(name, fleet.lease_log(name), fleet.died)
+        believed += mine
+        finished += done
+    lost = [problem for problem in found.problems if "acknowledged" in problem]
+    outcome.check("no acknowledged task is lost", lost)
+    outcome.check("every task has ended", checks.all_ended(found))
+    outcome.check("never two holders of one task", beliefs.overlaps(believed))
+    dropped = checks.nothing_dropped(fleet, found, finished)
+    outcome.check("no finished result is dropped", dropped)
+    outcome.check("no result of an attempt that was never issued", checks.never_issued(found))
+    outcome.check("completed work is in the base exactly once", _merged(load, origin, found))
+    other = [problem for problem in found.problems if problem not in lost]
+    outcome.check("the store verifies, and its rows agree", other)
+    left = [f"process {entry.pid} was left alive" for entry in fleet.leftovers()]
+    outcome.check("no agent process is left alive", left)
+    outcome.figures += _figures(fleet, load, found, finished)
+
+
+def _merged(load: Load, origin: Path, found: checks.Findings) -> Sequence[str]:
+    return checks.merged_once(origin, found, load.merging)
+
+
+def _figures(
+    fleet: Fleet, load: Load, found: checks.Findings, finished: Sequence[beliefs.Finished]
+) -> list[tuple[str, object]]:
+    states = Counter(task.state.value for task in found.tasks.values())
+    reasons = Counter(str(t.failure) for t in found.tasks.values() if t.failure is not None)
+    offline = [one for one in finished if any(a <= one.at <= b for a, b in fleet.hub_down)]
+    stale = [row for row in found.results if not row.applied]
+    attempts = checks.fences(found)
+    return [
+        ("tasks acknowledged", len(load.acknowledged)),
+        ("tasks by end", _listed(states)),
+        ("failures by class", _listed(reasons)),
+        ("requests asked again", load.retried),
+        ("attempts", attempts),
+        ("issued again", attempts - sum(task.attempt > 0 for task in found.tasks.values())),
+        ("leases lost", sum(task.leases_lost for task in found.tasks.values())),
+        ("results finished", len(finished)),
+        ("of them while the hub was down", len(offline)),
+        ("stale results kept", len(stale)),
+    ]
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
+
+
+def _mean(values: Sequence[int]) -> int:
+    return round(mean(values)) if values else 0
