@@ -152,6 +152,8 @@ class Parts:
     def watch(self, owner: Any, name: str, label: str) -> None:
         """Measure a function from now on."""
         function: Callable[..., Any] = getattr(owner, name)
+        if hasattr(function, "measured"):
+            return
         self.seconds[label] = 0.0
         seconds, clock = self.seconds, time.perf_counter
 
@@ -162,6 +164,7 @@ class Parts:
             finally:
                 seconds[label] += clock() - began
 
+        timed.measured = True  # type: ignore[attr-defined]  # a mark of our own
         setattr(owner, name, timed)
 
     def watch_all(self, site: HubSite) -> None:

@@ -22,7 +22,7 @@ END_S: Final = 8.0
 """A hub that drains ends sooner."""
 AGENTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "ann": ("python",),
+        "ann": ("python", "area=tokens"),
         "bob": ("python", "area=parser"),
         "cy": ("docs", "area=parser"),
     }

@@ -213,7 +213,7 @@ def make_origin(folder: Path) -> Path:
 def tasks(origin: Path, go: Path) -> list[TaskSpec]:
     """Return the graph; the victim's script waits in the middle until `go` exists."""
     return [
-        _task(origin, "t1", "Split text into tokens", needs=("python",), tests="tokens", steps=[
+        _task(origin, "t1", "Split text into tokens", needs=("area=tokens",), tests="tokens", steps=[
             Write("calc/tokens.py", _TOKENS),
         ]),
         _task(origin, "t2", "Show the use in the readme", needs=("docs",),

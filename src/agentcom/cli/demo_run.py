@@ -138,10 +138,8 @@ class _Driver:
         ref = self._refs[event.task]
         who = event.agent or self._names.get(event.machine or "", "hub")
         match event.kind:
-            case EventKind.ASSIGNED if (event.attempt or 0) > 1:
-                self._say(who, ref, f"attempt {event.attempt}, from {self._victim}'s checkpoint")
             case EventKind.ASSIGNED:
-                self._say(who, ref, "starts")
+                self._say(who, ref, self._beginning(ref, event.attempt or 1))
             case EventKind.COMPLETED:
                 self._ended[ref] = event
                 self._say(who, ref, f"merged as {(event.commit or '')[:10]}")
@@ -151,6 +149,12 @@ class _Driver:
                 pass
         if ref == demo_project.VICTIM:
             await self._act(client, event)
+
+    def _beginning(self, ref: str, attempt: int) -> str:
+        if attempt == 1:
+            return "starts"
+        handed = ref == demo_project.VICTIM and self._victim is not None
+        return f"attempt {attempt}" + (f", from {self._victim}'s checkpoint" if handed else "")
 
     async def _act(self, client: HubClient, event: TaskEvent) -> None:
         """Kill, and bring back, the machine that works on the victim's task."""

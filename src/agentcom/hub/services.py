@@ -42,7 +42,7 @@ from agentcom.model.ids import DEFAULT_POOL, encode_base32
 from agentcom.model.rates import Rate
 from agentcom.model.replies import Reply
 from agentcom.store.base import Store
-from agentcom.telemetry.metrics import INBOX_FACTS, Metrics
+from agentcom.telemetry.metrics import INBOX_FACTS, LEASES, Metrics
 
 ASK_MS: Final = 25_000  # below the usual 30 s of clients and proxies, so that they see our answer
 STOP_MS: Final = 1_500  # for each part but the port, so that all end within 10 s
@@ -134,8 +134,9 @@ class Services:
             agents=self.fleet.agent_counts,
             connections=lambda: {"ws": self.switchboard.connection_count},
         )
-        inbox = "Facts that wait for a decision"
+        inbox, running = "Facts that wait for a decision", "Leases of connected machines"
         measured.watch_number(INBOX_FACTS, inbox, lambda: engine.backlog)
+        measured.watch_number(LEASES, running, lambda: self.fleet.machine_counts()[1])
 
     async def _submit_fact(self, body: Body, identity: Identity) -> Reply | msgspec.Raw:
         return await ask(self.engine, Fact(body=body, actor=identity, cause=self.causes.new()))

@@ -31,7 +31,8 @@ class TaskAsked(
 
     def spec(self) -> TaskSpec:
         """Return the same as the core knows it."""
-        return TaskSpec(**msgspec.structs.asdict(self))
+        depends_on = tuple(Dependency(edge.task, edge.condition) for edge in self.depends_on)
+        return TaskSpec(**{**msgspec.structs.asdict(self), "depends_on": depends_on})
 
 
 class TasksAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

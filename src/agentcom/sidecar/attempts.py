@@ -112,14 +112,17 @@ class Attempts:
     async def checkpoint(
         self, record: Record, worktree: Worktree, session: str | None
     ) -> str | None:
-        """Bring the work so far to origin, and tell `Saved`; a failure is logged, no more."""
+        """Bring the work so far to origin and return the commit that is there now.
+
+        What is new is told as `Saved`; a failure is logged, no more.
+        """
         try:
             saved = await workspace.checkpoint(worktree)
         except (errors.AgentComError, OSError) as error:
             log.warning("checkpoint.failed", task=record.key.task, reason=str(error))
             return None
         if saved is None:
-            return None
+            return await workspace.saved(worktree)
         for finding in saved.findings:
             log.warning("checkpoint.left_out", task=record.key.task, finding=str(finding))
         await self._tell(values.Saved(record.key, saved.commit, session))

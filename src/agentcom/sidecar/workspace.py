@@ -128,6 +128,11 @@ async def checkpoint(worktree: Worktree) -> Saved | None:
     return Saved(commit=commit, findings=safe.findings)
 
 
+async def saved(worktree: Worktree) -> str | None:
+    """Return the newest checkpoint of this attempt that is at origin."""
+    return (await _last(worktree)).commit or None
+
+
 async def finish(worktree: Worktree, message: str) -> Saved:
     """Commit what is left and return the commit that holds the attempt's whole work.
 

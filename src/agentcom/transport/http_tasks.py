@@ -82,12 +82,13 @@ async def _results(call: Call) -> ResultList:
 
 async def _events(call: Call) -> object:
     asked = call.asked(EventsAsked)
-    if "text/event-stream" not in call.request.headers.get("accept", ""):
+    request = call.request
+    if request.method == "HEAD" or "text/event-stream" not in request.headers.get("accept", ""):
         return await call.hall.queries.events(
             call.who, call.named(), after=asked.after, limit=asked.limit
         )
     task = await call.hall.queries.find(call.who, call.named())
-    after = _last_event(call.request.headers.get("last-event-id"), asked.after)
+    after = _last_event(request.headers.get("last-event-id"), asked.after)
     return http_events.stream(call, task.id, after=after, progress=asked.progress)
 
 

@@ -32,7 +32,7 @@ class Findings:
     problems: list[str] = field(default_factory=list)
     tasks: dict[TaskId, Task] = field(default_factory=dict)
     results: list[KeptResult] = field(default_factory=list)
-    completions: Counter[str] = field(default_factory=Counter)
+    events: Counter[EventKind] = field(default_factory=Counter)
 
 
 async def inspect(path: Path, acknowledged: Collection[TaskId]) -> Findings:
@@ -57,19 +57,21 @@ async def inspect(path: Path, acknowledged: Collection[TaskId]) -> Findings:
             invariants.check(view, keyed)
         except AssertionError as error:
             found.problems.append(f"invariant: {error}")
-        await _count_ends(store, found)
+        await _count_events(store, found)
     finally:
         await store.close()
     return found
 
 
-async def _count_ends(store: Store, found: Findings) -> None:
+async def _count_events(store: Store, found: Findings) -> None:
     after = 0
+    completions: Counter[str] = Counter()
     while records := await store.read(None, after, _PAGE):
         after = records[-1].seq
+        found.events.update(r.record.kind for r in records)
         ends = (r.record.task for r in records if r.record.kind is EventKind.COMPLETED)
-        found.completions.update(ends)
-    twice = [task for task, count in found.completions.items() if count > 1]
+        completions.update(ends)
+    twice = [task for task, count in completions.items() if count > 1]
     found.problems += [f"task {task} was completed twice" for task in twice]
 
 

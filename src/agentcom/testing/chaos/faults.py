@@ -16,7 +16,7 @@ from agentcom.model.ids import Instant
 from agentcom.sidecar import processes
 from agentcom.testing.chaos.fleet import LEASE_MS, MACHINES, Fleet
 
-UP_S: Final = (0.1, 1.6)
+UP_S: Final = (0.1, 2.2)
 """How long a hub may work between two kills."""
 START_KILLED: Final = 0.12
 """Share of hubs that are killed while they start."""
@@ -27,7 +27,7 @@ DOWN_S: Final = (0.0, 1.5)
 PAUSE_S: Final = (0.2, 2.5)
 INSPECT_EVERY: Final = 10
 """Hub kills between two looks into the store that the killed hub left."""
-SILENCE_EVERY: Final = 25
+SILENCE_EVERY: Final = 10
 """Hub kills between two machines that are silent for longer than their lease."""
 SILENCE_S: Final = LEASE_MS * 1.25 / 1_000 + 1.5
 """Lease, margin, and time for the hub to give the tasks to others."""
@@ -125,9 +125,9 @@ class Faults:
 
     async def _silence(self, rng: random.Random) -> None:
         """Have one machine say nothing until its tasks are others', and then come back."""
-        name = rng.choice(MACHINES)
+        await asyncio.sleep(SETTLE_S)
+        name = max(MACHINES, key=lambda machine: len(self._fleet.attempts(machine)))
         async with self._mine[name]:
-            await asyncio.sleep(SETTLE_S)
             killed = rng.random() < 0.5  # noqa: PLR2004 - one way or the other
             if killed:
                 await self._fleet.kill_sidecar(name)

@@ -19,7 +19,7 @@ from agentcom.protocol import frames
 
 ASK_AGAIN_S: Final = 6.0
 """Time for one answer; then the same is asked again with the same key."""
-OUTSTANDING_MAX: Final = 18
+OUTSTANDING_MAX: Final = 30
 """Tasks that have not ended: enough to keep every slot busy, and a queue."""
 _REPEATED: Final = 0.1
 """Share of submits that are sent once more though they were answered: nothing may happen twice."""

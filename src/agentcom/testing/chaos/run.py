@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Final
 
+from agentcom.model.event import EventKind
 from agentcom.testing.chaos import beliefs, checks
 from agentcom.testing.chaos.faults import SILENCE_EVERY, Faults, rows
 from agentcom.testing.chaos.fleet import MACHINES, Fleet, NotStarted, fleet_in
@@ -167,7 +168,8 @@ def _figures(
 ) -> list[tuple[str, object]]:
     states = Counter(task.state.value for task in found.tasks.values())
     reasons = Counter(str(t.failure) for t in found.tasks.values() if t.failure is not None)
-    offline = [one for one in finished if any(a <= one.at <= b for a, b in fleet.hub_down)]
+    first = {(one.task, one.fence): one.at for one in reversed(finished)}
+    offline = [at for at in first.values() if any(a <= at <= b for a, b in fleet.hub_down)]
     stale = [row for row in found.results if not row.applied]
     attempts = checks.fences(found)
     return [
@@ -177,8 +179,9 @@ def _figures(
         ("requests asked again", load.retried),
         ("attempts", attempts),
         ("issued again", attempts - sum(task.attempt > 0 for task in found.tasks.values())),
-        ("leases lost", sum(task.leases_lost for task in found.tasks.values())),
-        ("results finished", len(finished)),
+        ("given back by a silent or empty machine", found.events[EventKind.RETURNED]),
+        ("taken up again by their old holder", found.events[EventKind.RESUMED]),
+        ("results finished", len(first)),
         ("of them while the hub was down", len(offline)),
         ("stale results kept", len(stale)),
     ]

@@ -1,0 +1,205 @@
+"""Facts in, a plan out: what one batch is, and what a start finds."""
+
+import msgspec
+import pytest
+
+from agentcom.core import facts, pool
+from agentcom.core.effects import Answer, Continue, Refuse
+from agentcom.core.facts import Fact
+from agentcom.model.errors import InvalidInput, KeyReused
+from agentcom.model.ids import Fence, MachineId, TaskId
+from agentcom.model.limits import REQUEST_KEY_CHARS, REQUEST_KEY_KEEP_MS
+from agentcom.model.replies import Submitted
+from agentcom.model.snapshot import Snapshot
+from agentcom.model.task import Dependency, Phase, TaskSpec, TaskState
+from agentcom.model.todo import Todo, TodoKind
+from agentcom.testing.world import machine, person
+from tests.core.acts import KEY, Pool, done
+
+ONE = facts.Submit((TaskSpec(title="one", prompt="p"),))
+TWO = facts.Submit((TaskSpec(title="two", prompt="p"),))
+
+
+def request(body: facts.Body, ticket: int, *, key: str = "k", by: str = "ann") -> Fact:
+    return Fact(body=body, actor=person(by), reply_to=ticket, key=key, payload=repr(body))
+
+
+def test_a_repeated_request_gets_its_first_answer_and_makes_nothing_new() -> None:
+    world = Pool()
+
+    assert world.submit("t", key="k") == world.submit("t", key="k")
+
+    assert len(world.view.tasks) == 1
+
+
+def test_a_repeated_request_is_known_after_a_restart() -> None:
+    world = Pool()
+    first = world.submit("t", key="k")
+    world.restart()
+
+    assert world.submit("t", key="k") == first
+    with pytest.raises(KeyReused):
+        world.submit("other", key="k")
+
+
+def test_a_request_that_is_repeated_in_one_batch_is_answered_twice_and_done_once() -> None:
+    world = Pool()
+
+    world.decide([request(ONE, 1), request(ONE, 2), request(TWO, 3)])
+
+    assert world.replies[1] == world.replies[2]
+    assert isinstance(world.replies[1], msgspec.Raw)
+    assert isinstance(world.replies[3], KeyReused)
+    assert len(world.view.tasks) == 1
+
+
+def test_two_submitters_may_use_one_key() -> None:
+    world = Pool()
+
+    assert world.submit("t", by="ann", key="k") != world.submit("t", by="bob", key="k")
+
+
+def test_a_refused_request_does_not_use_up_its_key() -> None:
+    world = Pool()
+    with pytest.raises(InvalidInput):
+        world.submit("", key="k")
+
+    assert world.submit("t", key="k")
+
+
+def test_a_request_key_is_kept_for_a_while_even_if_nobody_waits() -> None:
+    world = Pool()
+
+    world.decide([Fact(body=ONE, actor=person("ann"), key="k")])
+
+    (record,) = [row for (table, _), row in world.rows.items() if table == "request"]
+    assert record.expires_at == world.now.wall + REQUEST_KEY_KEEP_MS  # type: ignore[union-attr]  # a request
+
+
+@pytest.mark.parametrize("key", ["k" * (REQUEST_KEY_CHARS + 1), "a\0b"])
+def test_a_request_key_is_bounded(key: str) -> None:
+    with pytest.raises(InvalidInput, match="key"):
+        Pool().submit("t", key=key)
+
+
+def test_the_answer_comes_before_the_push_that_follows_from_it() -> None:
+    world = Pool()
+    world.machine("m1")
+
+    effects = world.decide([Fact(body=ONE, actor=person("ann"), reply_to=5)])
+
+    names = [type(effect).__name__ for effect in effects]
+    assert names.index("Answer") < names.index("Push")
+
+
+def test_one_refused_fact_leaves_the_others_of_its_batch_alone() -> None:
+    world = Pool()
+    bad = facts.Cancel(TaskId("none"))
+    facts_ = [
+        Fact(body=ONE, actor=person("ann"), reply_to=1),
+        Fact(body=bad, actor=person("ann"), reply_to=2),
+        Fact(body=bad, actor=person("ann")),
+        Fact(body=TWO, actor=person("ann"), reply_to=3),
+    ]
+
+    effects = world.decide(facts_)
+
+    answered = [e.ticket for e in effects if isinstance(e, Answer)]
+    assert (answered, [e.ticket for e in effects if isinstance(e, Refuse)]) == ([1, 3], [2])
+    assert len(world.view.tasks) == 2
+
+
+def test_a_batch_that_found_no_room_leaves_the_view_as_it_was() -> None:
+    world = Pool()
+    task = world.running()
+    before = world.task(task)
+    report = facts.Finished(task, before.fence, done())
+
+    world.decide([Fact(body=report, actor=machine("m1")), Fact(body=ONE)], commit=False)
+    world.decide([Fact(body=report, actor=machine("m1")), Fact(body=ONE)])
+
+    assert world.task(task).state is TaskState.COMPLETED
+
+
+def test_a_fact_about_a_task_that_ended_in_its_batch_waits_for_the_next() -> None:
+    world = Pool()
+    task = world.running()
+    report = Fact(body=facts.Finished(task, world.task(task).fence, done()), actor=machine("m1"))
+    why = Fact(body=facts.Explain(task), actor=person("ann"), reply_to=1)
+
+    plan = pool.decide(world.view, [report, why], now=world.now, ids=world.ids, rng=world.rng)
+
+    assert list(plan.deferred) == [why]
+
+
+def test_timers_and_cascades_are_rebuilt_from_the_rows() -> None:
+    world = Pool()
+    todo = Todo(kind=TodoKind.RELEASE_DEPENDANTS, task=TaskId("t"))
+
+    view, effects = pool.load(Snapshot(todos=[todo]), incarnation=8, term=3, now=world.now)
+
+    assert effects == [Continue(facts.TodoDue(TaskId("t"), TodoKind.RELEASE_DEPENDANTS))]
+    assert (view.incarnation, view.term, view.todos) == (8, 3, {TaskId("t"): todo})
+
+
+def test_everything_live_survives_a_restart() -> None:
+    world = Pool()
+    world.machine("m1")
+    landing = [world.landing() for _ in range(3)]
+    running = world.running(unique_key="u")
+    world.submit(
+        TaskSpec(title="q", prompt="p", emergency=True),
+        TaskSpec(title="d", prompt="p", depends_on=(Dependency(running),)),
+    )
+    old = world.view
+
+    world.restart()
+
+    new = world.view
+    for name in ("tasks", "edges", "holds", "landing", "agents", "unique", "seq", "held_by"):
+        assert getattr(new, name) == getattr(old, name), name
+    assert {a: n for a, n in old.slots_used.items() if n} == new.slots_used
+    assert new.dependants == {k: v for k, v in old.dependants.items() if v}
+    assert new.landing == {KEY: tuple(landing)}
+    assert all(world.task(task).phase is Phase.LANDING for task in landing)
+
+
+def test_tasks_that_never_stood_in_the_queue_do_not_move_virtual_time_at_a_start() -> None:
+    world = Pool()
+    world.submit(
+        TaskSpec(title="later", prompt="p", priority=-10, not_before=world.now.wall + 9_000),
+        TaskSpec(title="urgent", prompt="p", priority=-10, emergency=True),
+        "next",
+    )
+
+    world.restart()
+
+    assert world.view.fairness.virtual_time == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "tables"),
+    [
+        (facts.Cancel(TaskId("x")), ["task"]),
+        (facts.Retry(TaskId("x")), ["task", "body"]),
+        (facts.Adopt(TaskId("x"), Fence(7, 1), MachineId("m1")), ["task", "body", "result"]),
+        (facts.Finished(TaskId("x"), Fence(7, 1), done()), ["result", "task"]),
+        (facts.LeaseChecked(MachineId("m1")), []),
+        (ONE, []),
+    ],
+)
+def test_a_fact_names_the_rows_that_it_needs(body: facts.Body, tables: list[str]) -> None:
+    world = Pool()
+
+    keys = pool.wanted(world.view, Fact(body=body, actor=machine("m1")))
+
+    assert [table for table, _ in keys] == tables
+
+
+def test_submits_of_one_batch_are_told_apart() -> None:
+    world = Pool()
+
+    world.decide([request(ONE, 1, key="a"), request(TWO, 2, key="b")])
+
+    replies = [msgspec.json.decode(bytes(world.replies[n]), type=Submitted) for n in (1, 2)]  # type: ignore[arg-type]  # raw
+    assert replies[0].tasks != replies[1].tasks
