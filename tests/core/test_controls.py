@@ -230,8 +230,8 @@ def test_removing_a_machine_revokes_what_it_holds() -> None:
     assert world.task(task).stop_reason is StopReason.REVOKED
     closed = [(e.connection, e.code) for e in world.effects if isinstance(e, CloseConnection)]
     assert closed == [(1, CLOSE_REVOKED)]
-    world.machine("m2")
     world.vanish("m1")
+    world.machine("m2")
     assert world.task(task).machine == "m2"
 
 

@@ -357,9 +357,7 @@ def test_a_machine_learns_its_lease(asked: int, given: int) -> None:
 
     reply = world.ask(connected(agent("m1"), ttl_ms=asked), machine("m1"))
 
-    assert reply == Welcomed(
-        session=2, ttl_ms=given, heartbeat_ms=given // 4, margin_ms=given // 4
-    )
+    assert reply == Welcomed(session=2, ttl_ms=given, heartbeat_ms=given // 4, margin_ms=given // 4)
 
 
 def test_a_newer_connection_takes_over() -> None:

@@ -7,7 +7,7 @@ from agentcom.core import facts, pool
 from agentcom.core.effects import Answer, Continue, Refuse
 from agentcom.core.facts import Fact
 from agentcom.model.errors import InvalidInput, KeyReused
-from agentcom.model.ids import Fence, MachineId, TaskId
+from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.limits import REQUEST_KEY_CHARS, REQUEST_KEY_KEEP_MS
 from agentcom.model.replies import Submitted
 from agentcom.model.snapshot import Snapshot
@@ -174,7 +174,7 @@ def test_tasks_that_never_stood_in_the_queue_do_not_move_virtual_time_at_a_start
 
     world.restart()
 
-    assert world.view.fairness.virtual_time == 0
+    assert world.view.fairness.virtual_time == 1.0  # the start tag of what waits first
 
 
 @pytest.mark.parametrize(
@@ -203,3 +203,17 @@ def test_submits_of_one_batch_are_told_apart() -> None:
 
     replies = [msgspec.json.decode(bytes(world.replies[n]), type=Submitted) for n in (1, 2)]  # type: ignore[arg-type]  # raw
     assert replies[0].tasks != replies[1].tasks
+
+
+def test_every_kind_of_fact_is_taken_up() -> None:
+    world = Pool()
+    task = world.running()
+    fence = world.task(task).fence
+
+    world.ask(facts.Explain(task))
+    world.tell(facts.Checkpointed(task, fence, "k" * 40), machine("m1"))
+    world.ask(facts.PauseAgent(AgentId("m1"), paused=True))
+    world.tell(facts.DeadlineReached(task, fence))
+    world.beat("m1", [world.holding(task)])
+
+    assert world.task(task).stop_reason is not None

@@ -9,11 +9,12 @@ import pytest
 from agentcom.core import facts
 from agentcom.core.effects import Push, Stop
 from agentcom.model.agent import Held, HeldStage
+from agentcom.model.batch import Table
 from agentcom.model.errors import AgentComError
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
-from agentcom.model.result import Landing, LandStatus, Result, ResultStatus
-from agentcom.model.task import Condition, Dependency, LandPolicy, TaskSpec, TaskState
+from agentcom.model.result import KeptResult, Landing, LandStatus, Result, ResultStatus
+from agentcom.model.task import Condition, Dependency, LandPolicy, Task, TaskSpec, TaskState
 from agentcom.model.verification import CheckResult, Report
 from agentcom.testing import invariants
 from agentcom.testing.world import World, agent, machine, person
@@ -32,6 +33,9 @@ class History:
         self.known: list[TaskId] = []
         self.seen = 0
         self.accepted: dict[TaskId, Fence] = {}
+        self.newest: dict[TaskId, Fence] = {}
+        self.completed: dict[TaskId, Task] = {}
+        self.applied: set[str] = set()
 
     def run(self, steps: int) -> None:
         acts = [
@@ -50,6 +54,10 @@ class History:
             self.restart,
             self.refuse,
             self.pause,
+            self.overtaken,
+            self.together,
+            self.operate,
+            self.full,
         ]
         for _ in range(steps):
             act = self.rng.choice(acts)
@@ -57,6 +65,77 @@ class History:
                 act()
             self.read_effects()
             invariants.check(self.world.view, self.world.rows)
+            self.check_promises()
+
+    def check_promises(self) -> None:
+        """What no picture of one moment shows: what was before counts too."""
+        world = self.world
+        for name, held in world.view.held_by.items():
+            assert not held or f"lease/{name}" in world.timers, f"nobody watches {name}"
+        for task in world.view.tasks.values():
+            timer = f"deadline/{task.id}"
+            assert not task.state.held or task.stop_reason or timer in world.timers, task
+            timed = task.state is TaskState.WAITING and task.until and task.wait != "dependencies"
+            assert not timed or f"wait/{task.id}" in world.timers, task
+        for task_id in self.known:
+            row, known = world.task(task_id), self.newest.get(task_id, Fence(0, 0))
+            assert row.fence >= known, "a fence went back"
+            self.newest[task_id] = row.fence
+            if task_id in self.completed:
+                assert row == self.completed[task_id], "what is completed changed"
+            elif row.state is TaskState.COMPLETED:
+                self.completed[task_id] = row
+        for key, kept in world.rows.items():
+            if isinstance(kept, KeptResult) and kept.applied:
+                self.applied.add(key[1])
+        lost = [key for key in self.applied if (Table.RESULT, key) not in world.rows]
+        assert not lost, "an applied result is gone"
+
+    def overtaken(self) -> None:
+        """A holder whose task was issued again gets nothing applied any more."""
+        for name, mine in self.held.items():
+            for task, fence in mine:
+                row = self.world.task(task)
+                if row.fence > fence:
+                    kept = len(self.world.results(task))
+                    self.world.tell(facts.Finished(task, fence, self.result()), machine(name))
+                    assert self.world.task(task) == row, "an overtaken holder changed its task"
+                    assert len(self.world.results(task)) >= kept
+                    return
+
+    def together(self) -> None:
+        """Several reports of one attempt, and a cancel, in one batch."""
+        held = [(m, t, f) for m, mine in self.held.items() for t, f in mine]
+        if held:
+            name, task, fence = self.rng.choice(held)
+            who = machine(name)
+            body = facts.Finished(task, fence, self.result())
+            batch = [
+                facts.Fact(body=body, actor=who),
+                facts.Fact(body=facts.Cancel(task), actor=person("ann")),
+                facts.Fact(body=facts.Landed(task, fence, Landing(status=LandStatus.LANDED)),
+                           actor=who),
+                facts.Fact(body=body, actor=who),
+                facts.Fact(body=facts.Stopped(task, fence, self.result()), actor=who),
+                facts.Fact(body=facts.Retry(task), actor=person("ann")),
+            ]  # fmt: skip
+            self.world.decide(self.rng.sample(batch, self.rng.randint(1, len(batch))))
+
+    def operate(self) -> None:
+        """Someone drains, resumes or removes a machine; a removed one is enrolled anew."""
+        name = MachineId(self.rng.choice(["m1", "m2", "m3"]))
+        self.world.ask(facts.DrainMachine(name, self.rng.random() < 0.3))
+
+    def full(self) -> None:
+        """Reports whose batch found no room come again."""
+        name = self.rng.choice(["m1", "m2", "m3"])
+        session = self.world.view.sessions.get(MachineId(name))
+        if session is not None:
+            beat = facts.Heartbeat(session.number, tuple(self.report(name)))
+            check = facts.LeaseChecked(MachineId(name))
+            batch = [facts.Fact(body=beat, actor=machine(name)), facts.Fact(body=check)]
+            self.world.decide(batch, commit=False)
+            self.world.decide(batch)
 
     def read_effects(self) -> None:
         for effect in self.world.effects[self.seen :]:

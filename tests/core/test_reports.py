@@ -155,8 +155,8 @@ def test_what_no_store_could_take_as_a_key_is_refused(task: str, land_key: str) 
 @pytest.mark.parametrize("lost", [True, False], ids=["lost", "held"])
 def test_a_repeated_completion_gets_the_same_answer_and_has_no_second_effect(
     result: Result,
-    together: bool,  # noqa: FBT001
-    lost: bool,  # noqa: FBT001
+    together: bool,
+    lost: bool,
 ) -> None:
     world = Pool()
     task = world.running()
@@ -187,9 +187,7 @@ def test_a_repeated_completion_gets_the_same_answer_and_has_no_second_effect(
 def test_a_repeated_landing_report_gets_the_same_answer(status: LandStatus) -> None:
     world = Pool()
     task = world.landing()
-    fact = Fact(
-        body=facts.Landed(task, world.task(task).fence, Landing(status=status)), actor=M1
-    )
+    fact = Fact(body=facts.Landed(task, world.task(task).fence, Landing(status=status)), actor=M1)
 
     world.decide([fact, fact])
     after = world.task(task)
@@ -238,7 +236,7 @@ def test_a_completion_of_a_task_that_was_cancelled_in_the_queue_is_kept() -> Non
 
 @pytest.mark.parametrize("cancelled", [True, False])
 def test_work_that_comes_with_a_confirmed_stop_is_kept(
-    cancelled: bool,  # noqa: FBT001
+    cancelled: bool,
 ) -> None:
     world = Pool()
     task = world.running()
@@ -431,7 +429,7 @@ def test_declining_what_is_no_longer_held_changes_nothing() -> None:
 )
 def test_work_is_completed_and_says_whether_it_is_verified(
     result: Result,
-    verified: bool,  # noqa: FBT001
+    verified: bool,
 ) -> None:
     world = Pool()
 

@@ -187,9 +187,7 @@ def test_failures_count_up_to_the_tasks_own_bound() -> None:
     task = a_task(TaskState.RUNNING, failures_max=2)
 
     first = tasks.decide(task, SAMPLES[moves.Failed], NOW)
-    second = tasks.decide(
-        tasks.replace(task, failures=first.failures), SAMPLES[moves.Failed], NOW
-    )
+    second = tasks.decide(tasks.replace(task, failures=first.failures), SAMPLES[moves.Failed], NOW)
 
     assert (first.state, first.wait, first.until) == (TaskState.WAITING, Wait.RETRY, LATER)
     assert (second.state, second.failures, second.until) == (TaskState.FAILED, 2, None)

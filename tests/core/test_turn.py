@@ -82,9 +82,7 @@ def test_a_completion_frees_the_agent_and_assigns_its_next_task_at_once() -> Non
     first = world.running()
     (second,) = world.submit("second")
 
-    effects = world.tell(
-        facts.Finished(first, world.task(first).fence, done()), machine("m1")
-    )
+    effects = world.tell(facts.Finished(first, world.task(first).fence, done()), machine("m1"))
 
     assert [e.assignment.task for e in effects if isinstance(e, Push)] == [second]
 
@@ -212,7 +210,7 @@ def test_a_task_that_ended_while_it_was_new_in_the_same_fact_is_not_matched() ->
     world.machine("m1")
     turn = a_turn(world)
     (task,) = world.submit("t")
-    turn._queued[TaskId("gone")] = None  # noqa: SLF001 - no fact makes and ends a task
+    turn._queued[TaskId("gone")] = None
 
     turn.match()
 

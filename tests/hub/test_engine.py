@@ -398,9 +398,7 @@ async def test_a_conflict_while_a_machine_takes_over_still_closes_its_old_socket
 
 @pytest.mark.parametrize("fault", [Fault.UNKNOWN_APPLIED, Fault.UNKNOWN_LOST])
 @pytest.mark.parametrize("key", [None, "k1"])
-async def test_a_commit_of_unknown_fate_happens_exactly_once(
-    fault: Fault, key: str | None
-) -> None:
+async def test_a_commit_of_unknown_fate_happens_exactly_once(fault: Fault, key: str | None) -> None:
     async with simulated(fault) as (hub, _):
         task = await hub.submit(key=key)
 
@@ -458,9 +456,7 @@ async def test_repeated_reports_in_one_batch_have_one_effect_and_one_answer() ->
     async with running(store) as hub:
         await hub.connect()
         task = await hub.submit()
-        report = Fact(
-            body=facts.Finished(task, hub.engine.view.tasks[task].fence, DONE), actor=M1
-        )
+        report = Fact(body=facts.Finished(task, hub.engine.view.tasks[task].fence, DONE), actor=M1)
         for _ in range(3):
             hub.engine.put(report)
         await hub.engine.drained()

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from agentcom.cli import context
 from agentcom.cli.errors import CommandFailed
@@ -93,7 +93,7 @@ def launch(
 ) -> tuple[subprocess.Popen[bytes], int]:
     """Start a process of its own session; return it and the pipe on which it says it is ready."""
     reading, writing = os.pipe()
-    with log.open("ab") as out:
+    with _private_log(log) as out:
         child = subprocess.Popen(  # noqa: S603 - this program itself
             program(*words, "--ready-fd", str(writing)),
             stdin=subprocess.DEVNULL,
@@ -204,6 +204,11 @@ def _set_aside(log: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size > LOG_BYTES_MAX:
             log.replace(log.with_suffix(".log.1"))
+
+
+def _private_log(path: Path) -> BinaryIO:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    return os.fdopen(handle, "ab")
 
 
 def _start_by_ps(pid: int) -> str:

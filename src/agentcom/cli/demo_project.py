@@ -269,7 +269,7 @@ def _task(
     check = [sys.executable, "-m", "unittest", "-q", *wanted]
     script = [
         Say(f"I work on: {title}."),
-        *steps,
+        *(each for step in steps for each in _fresh(step)),
         Shell(tuple(check)),
         Commit(title),
         Say(f"Done: {title}."),
@@ -284,3 +284,8 @@ def _task(
         base=BRANCH,
         verify=(shlex.join(check),) if tests else (),
     )
+
+
+def _fresh(step: Step) -> Sequence[Step]:
+    """Return a step that every agent can do: some overwrite only files that they have read."""
+    return (Shell(("rm", "-f", step.path)), step) if isinstance(step, Write) else (step,)

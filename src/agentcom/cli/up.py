@@ -73,11 +73,14 @@ def _machine(hub: api.Hub, wanted: tuple[str, ...]) -> list[str]:
     if not Home(home).exists():
         _enrol(hub, home, name, agents)
     else:
-        _refresh(home, hub, agents, changed=bool(wanted))
+        agents = _refresh(home, hub, agents, changed=bool(wanted))
     if background.running("sidecar") is None:
         background.start("sidecar", ["sidecar", "run", "--home", str(home)])
     lines = enrol.lines(checks)
-    lines += [f"{agent.name:<8}  {agent.runtime}" for agent in agents] if wanted else []
+    told = {check.runtime for check in checks}
+    lines += [
+        f"{agent.name:<8}  {agent.runtime}" for agent in agents if agent.runtime not in told
+    ]
     if not agents:
         output.talk("note: no agent CLI is ready: tasks wait until one is")
     return lines
@@ -91,7 +94,9 @@ def _enrol(hub: api.Hub, home: Path, name: str, agents: tuple[Any, ...]) -> None
     enrol.store_machine(home, admitted, url=hub.url, fingerprint=hub.fingerprint, agents=agents)
 
 
-def _refresh(home: Path, hub: api.Hub, agents: tuple[Any, ...], *, changed: bool) -> None:
+def _refresh(
+    home: Path, hub: api.Hub, agents: tuple[Any, ...], *, changed: bool
+) -> tuple[Any, ...]:
     """Bring address and agents up to date; agents that a person named are not replaced."""
     import msgspec
 
@@ -102,6 +107,8 @@ def _refresh(home: Path, hub: api.Hub, agents: tuple[Any, ...], *, changed: bool
     renewed = msgspec.structs.replace(stored, hub=hub.url, fingerprint=hub.fingerprint, agents=kept)
     if renewed != stored:
         Home(home).save(renewed)
+        background.stop("sidecar")  # it reads its agents when it starts
+    return tuple(kept)
 
 
 def _listening(listen: str | None) -> list[str]:

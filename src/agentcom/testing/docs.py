@@ -38,7 +38,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
     }
 )
 _BLOCK: Final = re.compile(
-    r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL
+    r"(<!-- generated: (?P<name>[a-z-]+) -->\n)(?:(?!<!-- ).)*(<!-- end -->)", re.DOTALL
 )
 
 
@@ -50,7 +50,7 @@ def pages(root: Path) -> Iterator[Path]:
 
 def render(text: str) -> str:
     """Return a page with all its generated blocks as they should be now."""
-    return _BLOCK.sub(lambda match: match[1] + BLOCKS[match["name"]]() + match[3], text)
+    return _BLOCK.sub(lambda match: match[1] + BLOCKS[match["name"]]() + "\n" + match[3], text)
 
 
 def names(text: str) -> list[str]:

@@ -1,7 +1,7 @@
 """A machine's session: its reports become facts one for one, its heartbeats are answered."""
 
 from functools import partial
-from typing import assert_never
+from typing import Final, assert_never
 
 import msgspec
 
@@ -23,6 +23,14 @@ Report = (
     | frames.Finish
     | frames.StoppedFrame
     | frames.LandedFrame
+)
+_REPORTS: Final = (
+    frames.Accept,
+    frames.Finish,
+    frames.Checkpoint,
+    frames.StoppedFrame,
+    frames.LandedFrame,
+    frames.Decline,
 )
 
 
@@ -52,6 +60,9 @@ class MachineSide:
             self._turned_away(error)
 
     def take(self, frame: frames.FromPeer) -> None:
+        if isinstance(frame, _REPORTS):  # nearly every frame
+            self._session.put(reported(frame))
+            return
         match frame:
             case frames.HeartbeatFrame():
                 self._heartbeat(frame)
@@ -68,7 +79,7 @@ class MachineSide:
             ):
                 raise NotAllowed("this is a machine's session; ask as a user")
             case _:
-                self._session.put(reported(frame))
+                assert_never(frame)
 
     def gone(self) -> None:
         self._session.put(facts.MachineDisconnected(self._machine, self._session.number))

@@ -1,0 +1,185 @@
+"""Why a task is where it is, in words."""
+
+import pytest
+
+from agentcom.core import facts
+from agentcom.model.errors import NotFound
+from agentcom.model.failure import FailureClass
+from agentcom.model.ids import AgentId, MachineId, TaskId
+from agentcom.model.replies import Explanation
+from agentcom.model.task import Dependency, TaskSpec, Wait
+from agentcom.testing.world import TTL_MS, agent
+from tests.core.acts import Pool, done, failed, merging
+
+
+def why(world: Pool, task: TaskId) -> Explanation:
+    reply = world.ask(facts.Explain(task))
+    assert isinstance(reply, Explanation)
+    return reply
+
+
+def rules(world: Pool, task: TaskId) -> dict[str, str]:
+    return {rule.agent: rule.rule for rule in why(world, task).agents}
+
+
+def test_without_agents_it_says_how_to_add_one() -> None:
+    world = Pool()
+    (task,) = world.submit("t")
+
+    assert "agentcom up" in why(world, task).next_action
+
+
+def test_it_names_the_needs_that_nobody_meets() -> None:
+    world = Pool()
+    world.machine("m1", agent("ada", "python"))
+    (task,) = world.submit(TaskSpec(title="t", prompt="p", needs=("python", "gpu")))
+
+    answer = why(world, task)
+
+    assert answer.missing == ("gpu",)
+    assert [(r.agent, r.rule) for r in answer.agents] == [("ada", "needs")]
+    assert "it lacks gpu" in answer.agents[0].detail
+
+
+def test_it_names_for_each_agent_the_rule_that_keeps_it_away() -> None:
+    world = Pool()
+    for name in ("busy", "paused", "draining", "offline", "removed", "suspect"):
+        world.machine(name)
+        world.now_ms += 1
+    world.ask(facts.PauseAgent(AgentId("paused"), paused=True))
+    world.ask(facts.DrainMachine(MachineId("draining"), draining=True))
+    world.tell(facts.MachineDisconnected(MachineId("offline"), 4))
+    world.ask(facts.RemoveMachine(MachineId("removed")))
+    world.view.sessions[MachineId("suspect")].suspect = True
+    world.view.refresh(AgentId("suspect"))
+    world.submit("runs")
+    (task,) = world.submit("waits")
+
+    assert rules(world, task) == {
+        name: name for name in ("busy", "paused", "draining", "offline", "removed", "suspect")
+    }
+    assert why(world, task).summary == "6 agents could run it, none is free"
+    assert why(world, task).position == 1
+
+
+def test_a_store_that_is_older_than_the_fleet_gives_out_nothing() -> None:
+    world = Pool()
+    world.machine("m1")
+    world.view.issuing = False
+    (task,) = world.submit("t")
+
+    assert "older than the fleet" in why(world, task).summary
+    assert rules(world, task) == {"m1": "order"}
+
+
+def test_it_names_the_dependencies_that_have_not_ended() -> None:
+    world = Pool()
+    first, second = world.running(), world.running(on="m2")
+    depends = (Dependency(first), Dependency(second))
+    (third,) = world.submit(TaskSpec(title="t", prompt="p", depends_on=depends))
+    world.finish(first)
+
+    assert why(world, third).blocked_by == (second,)
+
+
+@pytest.mark.parametrize(
+    ("wait", "words"),
+    [
+        (Wait.RETRY, "attempt 1 ended: it broke"),
+        (Wait.QUOTA, "quota is used up"),
+        (Wait.APPROVAL, "a person must look at it: tests deleted"),
+    ],
+)
+def test_it_says_what_an_ended_attempt_waits_for(wait: Wait, words: str) -> None:
+    world = Pool()
+    results = {
+        Wait.RETRY: failed(),
+        Wait.QUOTA: failed(failure=FailureClass.QUOTA),
+        Wait.APPROVAL: done(needs_person=("tests deleted",)),
+    }
+    task = world.running()
+    world.finish(task, results[wait])
+
+    answer = why(world, task)
+
+    assert words in answer.summary
+    assert answer.next_at == world.task(task).until
+
+
+def test_it_says_when_a_task_starts() -> None:
+    world = Pool()
+    start = world.now.wall + 5_000
+    (task,) = world.submit(TaskSpec(title="t", prompt="p", not_before=start))
+
+    assert why(world, task).next_at == start
+
+
+@pytest.mark.parametrize("wait", [Wait.ANSWER, None])
+def test_it_has_words_for_every_wait(wait: Wait | None) -> None:
+    world = Pool()
+    task = world.running()
+    row = world.finish(task, done(needs_person=("which one?",)))
+    other = facts.msgspec.structs.replace(row, wait=wait)
+    world.view.tasks[task] = world.rows["task", task] = other  # type: ignore[index]  # a table's name is its text
+
+    turn = facts.Fact(body=facts.Explain(task), reply_to=1)
+    world.view.confirm()
+    super(Pool, world).decide([turn])
+
+    answer = world.replies[1]
+    assert isinstance(answer, Explanation)
+    assert answer.summary == ("it waits" if wait is None else "it asks: which one?")
+
+
+def test_it_says_when_an_attempt_would_be_stopped() -> None:
+    world = Pool()
+    task = world.running()
+
+    answer = why(world, task)
+
+    assert answer.summary == "attempt 1 is preparing on m1"
+    assert answer.next_at == world.task(task).deadline_at
+
+
+def test_it_says_when_a_silent_machine_loses_its_attempt() -> None:
+    world = Pool()
+    task = world.running()
+    world.ask(facts.Cancel(task))
+    world.advance(TTL_MS // 2)
+
+    answer = why(world, task)
+
+    assert "asked to stop (cancelled); its machine is silent" in answer.summary
+    assert answer.next_at == world.now.wall + 3 * TTL_MS // 4
+
+
+def test_it_says_how_many_land_before() -> None:
+    world = Pool()
+    first, second = world.landing(), world.landing()
+
+    assert why(world, first).summary.endswith("its base is its own")
+    assert why(world, second).summary.endswith("1 landings before it")
+
+
+def test_it_says_how_a_task_ended() -> None:
+    world = Pool()
+    plain, checked = world.running(), None
+    world.finish(plain)
+    checked = world.running()
+    world.finish(checked, merging())
+    world.land(checked)
+    broken = world.running(failures_max=1)
+    world.finish(broken, failed())
+    (cancelled,) = world.submit(TaskSpec(title="t", prompt="p", needs=("gpu",)))
+    world.ask(facts.Cancel(cancelled))
+
+    assert "unverified" in why(world, plain).summary
+    assert why(world, checked).summary == "it is completed (verified)"
+    assert why(world, broken).summary == "it is failed (agent): it broke"
+    assert why(world, cancelled).summary == "it is cancelled"
+    assert why(world, cancelled).next_action == f"agentcom task retry {cancelled}"
+
+
+def test_what_does_not_exist_cannot_be_explained() -> None:
+    with pytest.raises(NotFound):
+        why(Pool(), TaskId("none"))

@@ -1,0 +1,79 @@
+"""What an attempt takes, and gives back."""
+
+from agentcom.core import facts
+from agentcom.core.effects import GrantLanding
+from agentcom.model.ids import AgentId, MachineId
+from agentcom.model.task import Hold
+from agentcom.testing.world import machine
+from tests.core.acts import KEY, Pool
+
+
+def test_an_attempt_holds_a_slot_of_its_agent() -> None:
+    world = Pool()
+
+    task = world.running()
+
+    assert world.view.holds[task] == {"slot:m1": Hold(task=task, attempt=1, key="slot:m1")}
+    assert world.view.slots_used == {AgentId("m1"): 1}
+    assert list(world.view.held_by[MachineId("m1")]) == [task]
+
+
+def test_landing_needs_the_base_and_no_agent() -> None:
+    world = Pool()
+
+    task = world.landing()
+
+    assert world.view.holds[task] == {f"land:{KEY}": Hold(task=task, attempt=1, key=f"land:{KEY}")}
+    assert world.view.slots_used == {AgentId("m1"): 0}
+
+
+def test_who_waits_for_a_base_holds_nothing() -> None:
+    world = Pool()
+    world.landing()
+
+    second = world.landing()
+
+    assert second not in world.view.holds
+
+
+def test_who_leaves_the_middle_of_the_queue_changes_nothing_for_the_others() -> None:
+    world = Pool()
+    first, second, third = world.landing(), world.landing(), world.landing()
+    grants = sum(isinstance(effect, GrantLanding) for effect in world.effects)
+    world.ask(facts.Cancel(second))
+
+    world.tell(facts.Stopped(second, world.task(second).fence), machine("m1"))
+
+    assert world.view.landing == {KEY: (first, third)}
+    assert sum(isinstance(effect, GrantLanding) for effect in world.effects) == grants
+
+
+def test_a_base_passes_to_the_next_when_its_holders_machine_is_lost() -> None:
+    world = Pool()
+    first = world.landing(on="m1")
+    world.ask(facts.PauseAgent(AgentId("m1"), paused=True))
+    second = world.landing(on="m2")
+    world.advance(15_000)
+    world.beat("m2", [world.holding(second)])
+
+    world.advance(10_000)
+
+    assert world.view.landing == {KEY: (second,)}
+    assert f"land:{KEY}" in world.view.holds[second]
+    assert world.task(first).landing_only
+
+
+def test_one_task_may_hold_several_things() -> None:
+    world = Pool()
+    task = world.running()
+    holding = __import__("agentcom.core.holding", fromlist=["holding"])
+    ledger = __import__("agentcom.core.ledger", fromlist=["ledger"]).Ledger(
+        world.view, now=world.now, ids=world.ids, rng=world.rng
+    )
+
+    holding.take_hold(ledger, Hold(task=task, attempt=1, key="scope:src"))
+    assert set(world.view.holds[task]) == {"slot:m1", "scope:src"}
+    holding.drop_hold(ledger, task, "scope:src")
+
+    assert set(world.view.holds[task]) == {"slot:m1"}
+    assert ledger.batch().empty

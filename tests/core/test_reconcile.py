@@ -1,0 +1,136 @@
+"""What a machine must be told, from rows and its report."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from agentcom.core.reconcile import Orders, phase_of, reconcile
+from agentcom.model.agent import Held, HeldStage
+from agentcom.model.ids import AgentId, Fence, MachineId, ProjectId, TaskId, UserId, WallTime
+from agentcom.model.task import Phase, StopReason, Task, TaskState
+
+T, M1, M2 = TaskId("t"), MachineId("m1"), MachineId("m2")
+MINE, OLD, NEW = Fence(7, 2), Fence(7, 1), Fence(7, 3)
+NOTHING = Orders([], [], [], [], [], [])
+
+
+def row(state: TaskState, **fields: object) -> Task:
+    base = Task(
+        id=T,
+        project=ProjectId("p"),
+        submitter=UserId("u"),
+        title="t",
+        state=state,
+        changed_at=WallTime(100),
+        incarnation=7,
+        attempt=2,
+        agent=AgentId("a"),
+        machine=M1,
+    )
+    values = {name: getattr(base, name) for name in Task.__struct_fields__}
+    return Task(**(values | fields))
+
+
+def orders(
+    task: Task | None, report: Sequence[Held], *, granted: bool = False, before: int = 1_000
+) -> Orders:
+    tasks = {} if task is None else {T: task}
+    rows = [task] if task is not None and task.state.held and task.machine == M1 else []
+    return reconcile(
+        M1,
+        tasks=tasks,
+        rows=rows,
+        granted=frozenset([T] if granted else []),
+        report=report,
+        pushed_before=WallTime(before),
+    )
+
+
+def held(fence: Fence = MINE, stage: HeldStage = HeldStage.RUNNING) -> Held:
+    return Held(T, fence, stage)
+
+
+@pytest.mark.parametrize("state", [TaskState.ASSIGNED, TaskState.RUNNING])
+@pytest.mark.parametrize("stage", list(HeldStage))
+def test_when_both_agree_there_is_nothing_to_say(state: TaskState, stage: HeldStage) -> None:
+    assert orders(row(state), [held(stage=stage)]) == NOTHING
+
+
+def test_an_assignment_that_got_lost_is_pushed_again() -> None:
+    task = row(TaskState.ASSIGNED)
+
+    assert orders(task, []) == NOTHING._replace(push=[task])
+
+
+def test_an_assignment_that_may_be_on_its_way_is_left_alone() -> None:
+    assert orders(row(TaskState.ASSIGNED), [], before=99) == NOTHING
+
+
+def test_an_assignment_that_shall_stop_is_not_pushed_but_stopped() -> None:
+    task = row(TaskState.ASSIGNED, stop_reason=StopReason.CANCELLED)
+
+    assert orders(task, []) == NOTHING._replace(stop=[(T, MINE, task)])
+
+
+def test_a_running_attempt_that_its_machine_does_not_have_is_gone() -> None:
+    task = row(TaskState.RUNNING)
+
+    assert orders(task, []) == NOTHING._replace(gone=[task])
+
+
+def test_an_attempt_that_shall_stop_is_told_again() -> None:
+    task = row(TaskState.RUNNING, stop_reason=StopReason.TIMED_OUT)
+
+    assert orders(task, [held()], granted=True) == NOTHING._replace(stop=[(T, MINE, task)])
+
+
+@pytest.mark.parametrize("stage", list(HeldStage))
+def test_a_grant_is_repeated_to_who_waits_for_it_and_not_to_who_lands(stage: HeldStage) -> None:
+    task = row(TaskState.RUNNING, phase=Phase.LANDING)
+    expected = [task] if stage is HeldStage.FINISHED else []
+
+    assert orders(task, [held(stage=stage)], granted=True) == NOTHING._replace(land=expected)
+
+
+def test_the_newest_holder_of_a_lost_attempt_resumes() -> None:
+    task = row(TaskState.QUEUED, lost=True)
+
+    assert orders(task, [held()]) == NOTHING._replace(resume=[(task, held())])
+
+
+@pytest.mark.parametrize(
+    ("task", "fence"),
+    [
+        (None, MINE),
+        (row(TaskState.QUEUED), MINE),
+        (row(TaskState.WAITING), MINE),
+        (row(TaskState.QUEUED, lost=True), OLD),
+        (row(TaskState.RUNNING, machine=M2), MINE),
+        (row(TaskState.RUNNING, machine=M2), OLD),
+    ],
+)
+@pytest.mark.parametrize("stage", list(HeldStage))
+def test_a_stale_attempt_is_stopped_unless_it_is_about_to_report(
+    task: Task | None, fence: Fence, stage: HeldStage
+) -> None:
+    expected = [] if stage is HeldStage.FINISHED else [(T, fence, None)]
+
+    assert orders(task, [held(fence, stage)]) == NOTHING._replace(stop=expected)
+
+
+def test_a_fence_beyond_the_row_says_that_the_store_is_old() -> None:
+    assert orders(row(TaskState.QUEUED), [held(NEW)]) == NOTHING._replace(beyond=[held(NEW)])
+
+
+@pytest.mark.parametrize(
+    ("item", "phase"),
+    [
+        (Held(T, MINE, HeldStage.RUNNING, Phase.VERIFYING), Phase.VERIFYING),
+        (Held(T, MINE, HeldStage.FINISHED), Phase.VERIFYING),
+        (Held(T, MINE, HeldStage.STORED), Phase.WORKING),
+    ],
+)
+def test_a_returning_attempt_is_in_the_phase_that_its_machine_names(
+    item: Held, phase: Phase
+) -> None:
+    assert phase_of(item) is phase
