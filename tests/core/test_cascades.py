@@ -6,17 +6,18 @@ from agentcom.core import facts
 from agentcom.core.facts import Fact
 from agentcom.model.errors import InvalidInput
 from agentcom.model.failure import FailureClass
-from agentcom.model.ids import TaskId
+from agentcom.model.ids import TaskId, WallTime
 from agentcom.model.limits import CASCADE_BATCH, CASCADE_INLINE
 from agentcom.model.task import Condition, Dependency, TaskSpec, TaskState, Wait
 from agentcom.testing.world import machine, person
 from tests.core.acts import Pool, done, failed
 
 
-def after(*tasks: TaskId, on: Condition = Condition.SUCCESS, **fields: object) -> TaskSpec:
+def after(
+    *tasks: TaskId, on: Condition = Condition.SUCCESS, not_before: WallTime | None = None
+) -> TaskSpec:
     depends = tuple(Dependency(task, on) for task in tasks)
-    spec = TaskSpec(title="d", prompt="p", depends_on=depends)
-    return facts.msgspec.structs.replace(spec, **fields)
+    return TaskSpec(title="d", prompt="p", depends_on=depends, not_before=not_before)
 
 
 def fail(world: Pool, task: TaskId) -> None:
@@ -76,7 +77,7 @@ def test_whoever_waits_for_any_end_starts_after_a_failure() -> None:
 def test_a_start_time_still_ahead_is_waited_for_after_the_dependencies() -> None:
     world = Pool()
     first = world.running()
-    (second,) = world.submit(after(first, not_before=world.now.wall + 5_000))
+    (second,) = world.submit(after(first, not_before=WallTime(world.now.wall + 5_000)))
 
     world.finish(first)
     assert world.task(second).wait is Wait.START_TIME
@@ -88,7 +89,7 @@ def test_a_start_time_still_ahead_is_waited_for_after_the_dependencies() -> None
 def test_a_start_time_that_has_passed_is_not_waited_for_again() -> None:
     world = Pool()
     first = world.running()
-    (second,) = world.submit(after(first, not_before=world.now.wall + 50))
+    (second,) = world.submit(after(first, not_before=WallTime(world.now.wall + 50)))
     world.advance(100)
 
     world.finish(first)

@@ -1,11 +1,12 @@
 """Why a task is where it is, in words."""
 
+import msgspec
 import pytest
 
 from agentcom.core import facts
 from agentcom.model.errors import NotFound
 from agentcom.model.failure import FailureClass
-from agentcom.model.ids import AgentId, MachineId, TaskId
+from agentcom.model.ids import AgentId, MachineId, TaskId, WallTime
 from agentcom.model.replies import Explanation
 from agentcom.model.task import Dependency, TaskSpec, Wait
 from agentcom.testing.world import TTL_MS, agent
@@ -108,7 +109,7 @@ def test_it_says_what_an_ended_attempt_waits_for(wait: Wait, words: str) -> None
 
 def test_it_says_when_a_task_starts() -> None:
     world = Pool()
-    start = world.now.wall + 5_000
+    start = WallTime(world.now.wall + 5_000)
     (task,) = world.submit(TaskSpec(title="t", prompt="p", not_before=start))
 
     assert why(world, task).next_at == start
@@ -119,7 +120,7 @@ def test_it_has_words_for_every_wait(wait: Wait | None) -> None:
     world = Pool()
     task = world.running()
     row = world.finish(task, done(needs_person=("which one?",)))
-    other = facts.msgspec.structs.replace(row, wait=wait)
+    other = msgspec.structs.replace(row, wait=wait)
     world.view.tasks[task] = world.rows["task", task] = other  # type: ignore[index]  # a table's name is its text
 
     turn = facts.Fact(body=facts.Explain(task), reply_to=1)

@@ -1,7 +1,8 @@
 """What an attempt takes, and gives back."""
 
-from agentcom.core import facts
+from agentcom.core import facts, holding
 from agentcom.core.effects import GrantLanding
+from agentcom.core.ledger import Ledger
 from agentcom.model.ids import AgentId, MachineId
 from agentcom.model.task import Hold
 from agentcom.testing.world import machine
@@ -66,10 +67,7 @@ def test_a_base_passes_to_the_next_when_its_holders_machine_is_lost() -> None:
 def test_one_task_may_hold_several_things() -> None:
     world = Pool()
     task = world.running()
-    holding = __import__("agentcom.core.holding", fromlist=["holding"])
-    ledger = __import__("agentcom.core.ledger", fromlist=["ledger"]).Ledger(
-        world.view, now=world.now, ids=world.ids, rng=world.rng
-    )
+    ledger = Ledger(world.view, now=world.now, ids=world.ids, rng=world.rng)
 
     holding.take_hold(ledger, Hold(task=task, attempt=1, key="scope:src"))
     assert set(world.view.holds[task]) == {"slot:m1", "scope:src"}

@@ -1,25 +1,25 @@
 """How tasks come in."""
 
+import msgspec
 import pytest
 
 from agentcom.core import facts, intake
 from agentcom.model import limits
-from agentcom.model.errors import Conflict, InvalidInput, NotFound
+from agentcom.model.errors import AgentComError, Conflict, InvalidInput, NotFound
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import ProjectId, TaskId, UserId, WallTime
-from agentcom.model.refs import UnsafeRef
 from agentcom.model.replies import Submitted
 from agentcom.model.task import Condition, Dependency, TaskSpec, TaskState
 from agentcom.testing.world import person
 from tests.core.acts import Pool, failed
 
-replace = facts.msgspec.structs.replace
+replace = msgspec.structs.replace
 PLAIN = TaskSpec(title="t", prompt="p")
 STRANGER = Identity(
     role=Role.SUBMITTER, user=UserId("eve"), credential="e", project=ProjectId("other")
 )
 
-GOOD = {
+GOOD: dict[str, list[object]] = {
     "title": ["x" * limits.TITLE_CHARS, "größe"],
     "prompt": ["x" * limits.PROMPT_BYTES, "two\nlines"],
     "command": [("x",) * limits.COMMAND_ARGS, ("x" * limits.COMMAND_BYTES,)],
@@ -35,7 +35,7 @@ GOOD = {
     "repo": ["https://example.com/a.git"],
     "base": ["main"],
 }
-BAD = {
+BAD: dict[str, list[object]] = {
     "title": ["", "  ", "x" * (limits.TITLE_CHARS + 1), "a\nb", "a\0b"],
     "prompt": ["", "x" * (limits.PROMPT_BYTES + 1), "ü" * (limits.PROMPT_BYTES // 2 + 1), "a\0b"],
     "command": [
@@ -75,7 +75,7 @@ def test_a_field_may_be_as_large_as_its_bound(field: str, value: object) -> None
 def test_a_field_over_its_bound_is_refused_and_named(field: str, value: object) -> None:
     world = Pool()
 
-    error = UnsafeRef if field in UNSAFE else InvalidInput
+    error = AgentComError if field in UNSAFE else InvalidInput
     with pytest.raises(error, match=None if field in UNSAFE else f"^{field}"):
         world.submit(PLAIN, replace(PLAIN, **{field: value}))
 

@@ -7,8 +7,8 @@ from agentcom.core.effects import CloseConnection, GrantLanding, Push, SetTimer,
 from agentcom.core.facts import Fact
 from agentcom.core.leases import CLOSE_LEASE_LOST, CLOSE_SUPERSEDED
 from agentcom.model import limits
-from agentcom.model.agent import AgentSpec, HeldStage
-from agentcom.model.errors import InvalidInput, NotAllowed
+from agentcom.model.agent import AgentSpec, Held, HeldStage
+from agentcom.model.errors import InvalidInput, NotAllowed, Superseded
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
@@ -97,7 +97,7 @@ def test_a_heartbeat_without_a_session_is_refused(name: str) -> None:
     world = Pool()
     world.machine("m1")
 
-    with pytest.raises(leases.Superseded):
+    with pytest.raises(Superseded):
         world.ask(facts.Heartbeat(99, ()), machine(name))
 
 
@@ -464,7 +464,7 @@ def test_a_grant_that_got_lost_is_given_again() -> None:
 def test_a_fence_beyond_the_row_stops_the_issuing() -> None:
     world = Pool()
     task = world.running()
-    future = facts.Held(task, Fence(9, 1), HeldStage.RUNNING)
+    future = Held(task, Fence(9, 1), HeldStage.RUNNING)
 
     world.beat("m1", [world.holding(task), future])
     (other,) = world.submit("other")
@@ -663,3 +663,15 @@ def test_a_cascade_goes_on_in_bounded_steps_until_it_is_done() -> None:
 
     assert {world.task(task).failure for task in waiting} == {FailureClass.DEPENDENCY}
     assert world.view.todos == {}
+
+
+def test_what_a_machine_without_a_session_takes_up_again_is_given_back() -> None:
+    world = Pool()
+    task = world.running()
+    world.vanish("m1")
+    world.restart()
+
+    world.tell(facts.Checkpointed(task, world.task(task).fence, "k" * 40), machine("m1"))
+
+    row = world.task(task)
+    assert (row.state, row.checkpoint, row.leases_lost) == (TaskState.QUEUED, "k" * 40, 1)

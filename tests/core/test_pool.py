@@ -7,7 +7,7 @@ from agentcom.core import facts, pool
 from agentcom.core.effects import Answer, Continue, Refuse
 from agentcom.core.facts import Fact
 from agentcom.model.errors import InvalidInput, KeyReused
-from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
+from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
 from agentcom.model.limits import REQUEST_KEY_CHARS, REQUEST_KEY_KEEP_MS
 from agentcom.model.replies import Submitted
 from agentcom.model.snapshot import Snapshot
@@ -167,7 +167,9 @@ def test_everything_live_survives_a_restart() -> None:
 def test_tasks_that_never_stood_in_the_queue_do_not_move_virtual_time_at_a_start() -> None:
     world = Pool()
     world.submit(
-        TaskSpec(title="later", prompt="p", priority=-10, not_before=world.now.wall + 9_000),
+        TaskSpec(
+            title="later", prompt="p", priority=-10, not_before=WallTime(world.now.wall + 9_000)
+        ),
         TaskSpec(title="urgent", prompt="p", priority=-10, emergency=True),
         "next",
     )

@@ -650,3 +650,28 @@ def test_work_that_needs_a_person_lands_after_the_approval() -> None:
     assert world.pushed(task)[-1].landing_only
     assert world.accept(task).phase is Phase.LANDING
     assert world.land(task).state is TaskState.COMPLETED
+
+
+def test_a_landing_that_is_stopped_keeps_the_result_that_is_stored() -> None:
+    world = Pool()
+    task = world.landing()
+    world.ask(facts.Cancel(task))
+
+    world.tell(facts.Stopped(task, world.task(task).fence, done()), M1)
+
+    assert world.task(task).state is TaskState.CANCELLED
+    assert [kept.applied for kept in world.results(task)] == [True]
+
+
+def test_a_stop_that_is_confirmed_after_a_lost_lease_ends_the_right_to_come_back() -> None:
+    world = Pool()
+    task = world.running()
+    fence = world.task(task).fence
+    world.vanish("m1")
+
+    world.tell(facts.Stopped(task, fence, done()), M1)
+
+    assert (world.task(task).state, world.task(task).lost) == (TaskState.QUEUED, False)
+    assert [kept.applied for kept in world.results(task)] == [False]
+    world.tell(facts.Finished(task, fence, done()), M1)
+    assert world.task(task).state is TaskState.QUEUED

@@ -88,13 +88,6 @@ async def ended(client: HubClient, task: TaskId) -> Task:
     return await shown_task(client, task)
 
 
-async def until(holds: Callable[[], Any]) -> None:
-    """Wait for something that tells nobody when it changes, such as a file of another process."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not holds():  # noqa: ASYNC110 - as said
-            await asyncio.sleep(0.02)
-
-
 def command(*argv: str, **fields: Any) -> TaskSpec:
     return TaskSpec(title="A command", command=argv, needs=("run",), **fields)
 

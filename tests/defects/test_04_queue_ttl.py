@@ -10,6 +10,7 @@ from agentcom.hub.clock import SystemClock
 from agentcom.hub.config import HubConfig
 from agentcom.model.ids import Instant, Now, UserId, WallTime
 from agentcom.model.task import Dependency, TaskState
+from agentcom.store.sqlite import SMALL, SqliteStore
 from agentcom.testing.hub import running_hub
 from tests.defects.house import done, ended, finish, raw_machine, raw_task, shown_task
 
@@ -26,7 +27,7 @@ class Later(SystemClock):
 
 async def test_a_backlog_with_its_dependants_outlives_a_month(tmp_path: Path) -> None:
     async with (
-        running_hub(store="sqlite", home=tmp_path) as hub,
+        running_hub(_store(tmp_path), home=tmp_path) as hub,
         await HubClient.connect(hub.url, hub.admin_token) as client,
     ):
         specs = [raw_task(ref="first"), raw_task(depends_on=(Dependency("first"),))]
@@ -36,7 +37,9 @@ async def test_a_backlog_with_its_dependants_outlives_a_month(tmp_path: Path) ->
     ready: asyncio.Future[HubInfo] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
     running = asyncio.create_task(
-        app.run_hub(config, ready=ready.set_result, stop=stop, clock=Later())
+        app.run_hub(
+            config, ready=ready.set_result, stop=stop, store=_store(tmp_path), clock=Later()
+        )
     )
     async with asyncio.timeout(20):
         url = (await ready).url
@@ -54,3 +57,7 @@ async def test_a_backlog_with_its_dependants_outlives_a_month(tmp_path: Path) ->
 
     assert states == [TaskState.QUEUED, TaskState.WAITING]
     assert ends == [TaskState.COMPLETED, TaskState.COMPLETED]
+
+
+def _store(root: Path) -> SqliteStore:
+    return SqliteStore(root / "hub.sqlite", options=SMALL)

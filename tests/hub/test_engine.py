@@ -5,6 +5,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import msgspec
 import pytest
@@ -12,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentcom.core import facts
-from agentcom.core.effects import Acknowledge, Continue, Effect, Push, SetTimer
+from agentcom.core.effects import Acknowledge, CloseConnection, Continue, Effect, Push, SetTimer
 from agentcom.core.facts import Fact
 from agentcom.hub.engine import Engine
 from agentcom.model import limits
 from agentcom.model.agent import AgentSpec
 from agentcom.model.batch import Append, Batch, Row, Table
 from agentcom.model.errors import NotFound, RateLimited, StorageFull, Unavailable
+from agentcom.model.identity import Identity
 from agentcom.model.ids import DEFAULT_POOL, AgentId, Fence, MachineId, TaskId, UserId
 from agentcom.model.replies import Reply, Submitted
 from agentcom.model.result import Result, ResultStatus
@@ -101,15 +103,13 @@ class Hub:
         self.outlet.put = self.engine.put
         self.connections = 0
 
-    async def ask(
-        self, body: facts.Body, actor: facts.Identity = M1, key: str | None = None
-    ) -> Reply:
+    async def ask(self, body: facts.Body, actor: Identity = M1, key: str | None = None) -> Reply:
         answer = await self.engine.ask(
             Fact(body=body, actor=actor, key=key, payload=repr(body) if key else None)
         )
         return _REPLY.decode(bytes(answer)) if isinstance(answer, msgspec.Raw) else answer
 
-    async def tell(self, body: facts.Body, actor: facts.Identity = M1) -> None:
+    async def tell(self, body: facts.Body, actor: Identity = M1) -> None:
         self.engine.put(Fact(body=body, actor=actor))
         await self.engine.drained()
 
@@ -191,8 +191,8 @@ async def test_facts_that_come_during_a_commit_are_the_next_batch() -> None:
         first = asyncio.ensure_future(hub.submit("first"))
         await store.asked.wait()
         others = [asyncio.ensure_future(hub.submit(f"t{n}")) for n in range(5)]
-        while hub.engine.backlog < len(others):
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # each of them comes to its question
+        assert hub.engine.backlog == len(others)
         count = len(store.batches)
         store.gate.set()
 
@@ -392,8 +392,8 @@ async def test_a_conflict_while_a_machine_takes_over_still_closes_its_old_socket
     async with simulated(Fault.CONFLICT) as (hub, _):
         await hub.connect()
 
-        closed = [e for e in hub.outlet.effects if type(e).__name__ == "CloseConnection"]
-        assert [effect.connection for effect in closed] == [1]  # type: ignore[attr-defined]  # by name
+        closed = [e for e in hub.outlet.effects if isinstance(e, CloseConnection)]
+        assert [effect.connection for effect in closed] == [1]
 
 
 @pytest.mark.parametrize("fault", [Fault.UNKNOWN_APPLIED, Fault.UNKNOWN_LOST])
@@ -591,15 +591,15 @@ def test_no_acknowledged_task_is_lost_and_nothing_happens_twice(seed: int, acts:
         for n, act in enumerate(acts):
             match act:
                 case "s":
-                    await storm.attempt(lambda n=n: storm.submit(n, keyed=False))
+                    await storm.attempt(partial(storm.submit, n, keyed=False))
                 case "k":
                     number = n - n % 3
-                    await storm.attempt(lambda k=number: storm.submit(k, keyed=True))
+                    await storm.attempt(partial(storm.submit, number, keyed=True))
                 case "f":
                     await storm.attempt(storm.finish)
                 case "c":
                     name = storm.rng.choice(["m1", "m2"])
-                    await storm.attempt(lambda name=name: storm.hub.connect(name, slots=2))
+                    await storm.attempt(partial(storm.hub.connect, name, slots=2))
                 case _:
                     storm.loop.cancel()
                     await asyncio.wait([storm.loop])

@@ -101,7 +101,7 @@ def test_git_agrees_with_every_branch_that_is_allowed(name: str) -> None:
         "git@example.com:team/api.git",
         "host:/srv/git/api.git",
         "/srv/git/api.git",
-        "/home/me/my code/api",
+        "/srv/code/my code/api",
         "file:///srv/git/api.git",
     ],
 )

@@ -17,6 +17,7 @@ from agentcom.sidecar.config import Config
 from agentcom.sidecar.machine_values import Key, Record
 from agentcom.sidecar.outbox import DiskRefused, Outbox
 from agentcom.sidecar.shell import EXIT_DONE, EXIT_NOT_ALLOWED, Sidecar
+from agentcom.testing.waiting import until
 from tests.client.fake_hub import FakeHub
 from tests.sidecar.git_origin import Origin, git
 from tests.sidecar.sidecar_world import (
@@ -165,7 +166,7 @@ async def test_a_result_of_an_absent_hub_arrives_when_it_is_back(
         await hub.expect(frames.Progress, lambda frame: frame.phase is Phase.WORKING)
         await hub.stop()
         go.touch()
-        await _until(lambda: b'"finished"' in _held(machine))
+        await until(lambda: b'"finished"' in _held(machine))
 
         await hub.start()
 
@@ -273,7 +274,7 @@ async def test_an_agent_that_ended_without_its_sidecar_is_reported_by_the_next(
     await first.stop()
     go.touch()
     folder = machine.home.attempt(Key(TASK, FIRST).text)
-    await _until(lambda: process.ended(folder) is not None)
+    await until(lambda: process.ended(folder) is not None)
 
     async with running(machine):
         finish = await hub.expect(frames.Finish)
@@ -450,10 +451,3 @@ def _environment(path: Path) -> bytes:
         return (path / "environ").read_bytes()
     except OSError:
         return b""
-
-
-async def _until(true: "object") -> None:
-    assert callable(true)
-    async with asyncio.timeout(20):
-        while not true():  # noqa: ASYNC110 - another process or the disk changes it
-            await asyncio.sleep(0.02)

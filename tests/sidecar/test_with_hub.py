@@ -18,6 +18,7 @@ from agentcom.sidecar import processes
 from agentcom.sidecar.config import Config
 from agentcom.sidecar.shell import EXIT_DONE, Sidecar
 from agentcom.testing.hub_site import HubSite, hub_site
+from agentcom.testing.waiting import until
 from tests.sidecar.git_origin import Origin, git
 from tests.sidecar.sidecar_world import RUNTIMES, WRITE, config, prompt
 
@@ -72,10 +73,11 @@ class Fleet:
         return row
 
     async def reaches(self, task: TaskId, true: Callable[[Task], bool]) -> Task:
-        async with asyncio.timeout(40):
-            while not true(row := await self.task(task)):  # noqa: ASYNC110 - the hub changes it
-                await asyncio.sleep(0.02)  # the view has no event to wait for
-        return row
+        async def reached() -> bool:
+            return true(await self.task(task))
+
+        await until(reached, patience_s=40)
+        return await self.task(task)
 
     def spec(self, *steps: object, **fields: object) -> TaskSpec:
         made = TaskSpec(title="A task", prompt=prompt(*steps), repo=self.origin.url)  # type: ignore[arg-type] # as the scenario has them

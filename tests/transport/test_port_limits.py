@@ -10,6 +10,7 @@ import pytest
 import websockets
 
 from agentcom.hub.certificate import ensure_certificate, server_context
+from agentcom.testing.waiting import until
 from agentcom.transport.guard import Receive, Rules, Scope, Send
 from agentcom.transport.socket import PortLimits
 from tests.transport.wire import (
@@ -78,13 +79,8 @@ async def test_dripping_does_not_extend_the_deadline(serve: Serve, prefix: bytes
 
     await wire.send(prefix)
 
-    async def drip() -> None:
-        while True:
-            await wire.send(drop)
-            await asyncio.sleep(0.01)
-
     with pytest.raises((ConnectionError, RuntimeError)):  # uvloop's own word for a closed one
-        await asyncio.wait_for(drip(), 2)
+        await until(lambda: False, patience_s=5, each=lambda: wire.send(drop))
 
 
 async def test_a_body_that_stops_is_408(serve: Serve) -> None:
@@ -235,10 +231,10 @@ async def test_a_slow_reader_under_tls_is_dropped(
     await wire.upgrade()
     listener = site.listeners[0]
 
-    async with asyncio.timeout(5):
-        while not listener.codes:
-            listener.live.send_text(b"x" * 60_000)
-            await asyncio.sleep(0)
+    async def send() -> None:
+        listener.live.send_text(b"x" * 60_000)
+
+    await until(lambda: listener.codes, each=send)
 
     assert listener.codes == [4408]
 

@@ -1,6 +1,7 @@
 """Checks of an installed agent CLI: real runs against the scripted model, in a scratch folder."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 import time
@@ -10,16 +11,18 @@ from typing import Any, Final
 
 import msgspec
 
-from agentcom.cli import enrol
+from agentcom.cli import background, enrol
 from agentcom.cli.demo_project import git
 from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.model.failure import FailureClass
-from agentcom.sidecar import process
+from agentcom.sidecar import process, survivors
 from agentcom.sidecar.runtime import base
 from agentcom.testing.mock_llm import server
 
 RUN_S: Final = 60.0
 """One scenario of a real program on a busy machine."""
+GONE_S: Final = 5.0
+"""A supervisor that has written down the end is gone in some milliseconds."""
 CLI_FOLDER: Final = ".agent-clis"
 _KEPT: Final = ("PATH", "LANG")
 
@@ -138,7 +141,7 @@ class _Bench:
             verdict = await self._judge(running, scenario)
         finally:
             await running.stop(base.Stop.CANCELLED)
-            left = await asyncio.to_thread(process.kill_survivors, tag, attempt)
+            left = await asyncio.to_thread(_left_over, tag, attempt)
         if left:
             return "", f"{left} processes were left"
         if scenario.expected is None and not (tree / "hello.txt").exists():
@@ -159,8 +162,6 @@ class _Bench:
         return parser.finish(await running.wait())
 
     def _job(self, scenario: Scenario, tree: Path) -> base.Job:
-        import os
-
         home = tree.parent / "home"
         home.mkdir(parents=True)
         task_file = tree.parent / "task.md"
@@ -183,3 +184,11 @@ def _make_tree(tree: Path) -> None:
     identity: Sequence[str] = ("-c", "user.name=Doctor", "-c", "user.email=doctor@agentcom.invalid")
     git(tree, "init", "-q")
     git(tree, *identity, "commit", "-q", "--allow-empty", "-m", "Start")
+
+
+def _left_over(tag: str, attempt: Path) -> int:
+    """Return how many processes had to be killed after the supervisor had gone."""
+    record = survivors.read_record(attempt)
+    if record is not None:
+        background.wait_for(lambda: not survivors.supervisor_runs(record), timeout_s=GONE_S)
+    return survivors.kill_survivors(tag, attempt)

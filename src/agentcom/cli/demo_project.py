@@ -213,17 +213,16 @@ def make_origin(folder: Path) -> Path:
 def tasks(origin: Path, go: Path) -> list[TaskSpec]:
     """Return the graph; the victim's script waits in the middle until `go` exists."""
     return [
-        _task(origin, "t1", "Split text into tokens", needs=("area=tokens",), tests="tokens", steps=[
-            Write("calc/tokens.py", _TOKENS),
-        ]),
+        _task(origin, "t1", "Split text into tokens", needs=("area=tokens",),
+              tests="tokens", steps=[Write("calc/tokens.py", _TOKENS)]),
         _task(origin, "t2", "Show the use in the readme", needs=("docs",),
               tests="texts.Texts.test_readme_shows_use", steps=[Write("README.md", _README)]),
         _task(origin, VICTIM, "Write the parser", needs=("area=parser",), tests="parser", steps=[
             Shell((sys.executable, "-c", _BEGIN)),
-            Write("calc/parser.py", _PARSER_DRAFT),
+            Write(PARSER, _PARSER_DRAFT),
             Commit("Begin the parser"),
             WaitFor(str(go)),
-            Write("calc/parser.py", _PARSER),
+            Write(PARSER, _PARSER),
         ]),
         _task(origin, "t4", "Evaluate trees", needs=("python",), tests="evaluate", after=("t1",),
               steps=[Write("calc/evaluate.py", _EVALUATE)]),

@@ -14,10 +14,21 @@ FIELDS: Final = (
     *("id", "name", "owner", "connected", "suspect", "draining", "agents", "tasks"),
     *("last_seen", "lease_ttl_ms", "created_at"),
 )
+
+
+def state_of(row: output.Row) -> str:
+    """Return how a machine stands, in one word."""
+    if not row.get("connected"):
+        return "offline"
+    if row.get("suspect"):
+        return "suspect"
+    return "draining" if row.get("draining") else "ok"
+
+
 _MINUTE_MS: Final = 60_000
 _TABLE: Final = (
     Column("MACHINE", lambda row: row["name"]),
-    Column("STATE", lambda row: state_of(row)),
+    Column("STATE", state_of),
     Column("AGENTS", lambda row: row.get("agents")),
     Column("TASKS", lambda row: [output.short(str(one)) for one in row.get("tasks") or ()]),
     Column("SEEN", lambda row: output.age(row.get("last_seen"))),
@@ -121,12 +132,3 @@ def remove(name: str, yes: bool) -> None:
         click.confirm(f"Remove {found['name']}?", abort=True, err=True)
     hub.remove_machine(found["id"])
     click.echo(f"{found['name']}\tremoved")
-
-
-def state_of(row: output.Row) -> str:
-    """Return how a machine stands, in one word."""
-    if not row.get("connected"):
-        return "offline"
-    if row.get("suspect"):
-        return "suspect"
-    return "draining" if row.get("draining") else "ok"

@@ -7,6 +7,7 @@ import click
 
 from agentcom.cli import api, background, context, enrol, output
 from agentcom.cli.errors import CommandFailed, Exit
+from agentcom.model.errors import NotAuthenticated
 from agentcom.sidecar.config import Home
 
 NO_TOKEN: Final = "none"  # noqa: S105 - who enrols has none yet
@@ -18,8 +19,8 @@ def join(
     """Redeem a code, and become what it makes: a machine of the fleet, or one of its people.
 
     Raises:
-        CommandFailed: there is a machine here already, or an agent is not understood.
-        NotAuthenticated: the code was used up, or has expired.
+        CommandFailed: there is a machine here already, an agent is not understood, or the code was
+            used up or has expired.
     """
     if Home(home).exists():
         known = Home(home).load().machine
@@ -38,6 +39,13 @@ def join(
     hub = api.Hub(context.Context(url=url, token=NO_TOKEN, fingerprint=fingerprint))
     try:
         admitted = hub.enrol(secret, chosen)
+    except NotAuthenticated as error:
+        raise CommandFailed(
+            f"the hub does not accept this code: {error.message}",
+            hint="agentcom machine invite, at the hub, prints a new one",
+            exit_code=Exit.NOT_ALLOWED,
+            code=error.code,
+        ) from error
     finally:
         hub.close()
     if admitted.get("machine") is None:

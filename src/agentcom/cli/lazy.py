@@ -17,12 +17,10 @@ class LazyGroup(click.Group):
         super().__init__(*args, **kwargs)
         self._lazy = lazy
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own
         return list(self._lazy)
 
-    def get_command(  # noqa: ARG002 - click's signature
-        self, ctx: click.Context, cmd_name: str
-    ) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's own
         if cmd_name not in self._lazy:
             return None
         return click.Command(cmd_name, help=self._lazy[cmd_name][1])
@@ -40,7 +38,7 @@ class LazyGroup(click.Group):
 class Group(click.Group):
     """A group whose commands keep their order, and which suggests the nearest."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own
         return list(self.commands)
 
     def resolve_command(

@@ -15,6 +15,17 @@ STATUS_FIELDS: Final = (
     *("url", "version", "state", "store", "uptime_ms", "issuing", "tasks", "ended", "agents"),
     *("machines", "machines_connected", "backlog", "user", "role", "hub_pid", "sidecar_pid"),
 )
+
+
+def _here(row: output.Row) -> str:
+    parts = [
+        f"{name} (pid {row[f'{name}_pid']})"
+        for name in ("hub", "sidecar")
+        if row[f"{name}_pid"] is not None
+    ]
+    return ", ".join(parts)
+
+
 _READY_FD: Final = click.option("--ready-fd", type=int, hidden=True)
 _STATUS: Final = (
     Column("HUB", lambda row: f"{row['url']} ({row['state']}, {row['version']})"),
@@ -26,7 +37,7 @@ _STATUS: Final = (
     Column("TASKS", lambda row: row["tasks"]),
     Column("ENDED", lambda row: row["ended"]),
     Column("ISSUING", lambda row: None if row["issuing"] else "no: the store is too old"),
-    Column("HERE", lambda row: _here(row)),
+    Column("HERE", _here),
 )
 
 
@@ -135,12 +146,3 @@ def _down() -> bool:
             click.echo(f"{name}\tstopped")
             stopped = True
     return stopped
-
-
-def _here(row: output.Row) -> str:
-    parts = [
-        f"{name} (pid {row[f'{name}_pid']})"
-        for name in ("hub", "sidecar")
-        if row[f"{name}_pid"] is not None
-    ]
-    return ", ".join(parts)

@@ -24,11 +24,30 @@ WHY_FIELDS: Final = (
     *("summary", "next_action", "next_at", "agents", "blocked_by", "missing", "position"),
     *("activity", "task"),
 )
+
+
+def state_of(row: Mapping[str, Any]) -> str:
+    """Return a task's state with what qualifies it."""
+    state = str(row["state"])
+    detail = {
+        "waiting": row.get("wait"),
+        "running": row.get("phase"),
+        "failed": row.get("failure"),
+        "completed": None if row.get("verified") else "unverified",
+    }.get(state)
+    return f"{state} ({detail})" if detail else state
+
+
+def attempt_of(row: Mapping[str, Any]) -> int:
+    """Return the attempt that a result belongs to."""
+    return int(row["fence"][1])
+
+
 _LIMIT: Final = 50
 
 _TABLE: Final = (
     Column("ID", lambda row: output.short(row["id"])),
-    Column("STATE", lambda row: state_of(row)),
+    Column("STATE", state_of),
     Column("AGENT", lambda row: row.get("agent")),
     Column("TRY", lambda row: row.get("attempt") or ""),
     Column("CHANGED", lambda row: output.age(row.get("changed_at"))),
@@ -37,7 +56,7 @@ _TABLE: Final = (
 _DETAILS: Final = (
     Column("ID", lambda row: row["id"]),
     Column("TITLE", lambda row: row["title"]),
-    Column("STATE", lambda row: state_of(row)),
+    Column("STATE", state_of),
     Column("REASON", lambda row: row.get("reason")),
     Column("AGENT", lambda row: row.get("agent")),
     Column("ATTEMPT", lambda row: row.get("attempt") or ""),
@@ -51,7 +70,7 @@ _DETAILS: Final = (
     Column("BASE", lambda row: (row.get("spec") or {}).get("base")),
 )
 _RESULTS: Final = (
-    Column("ATTEMPT", lambda row: attempt_of(row)),
+    Column("ATTEMPT", attempt_of),
     Column("MACHINE", lambda row: output.short(row["machine"])),
     Column("AGENT", lambda row: row.get("agent")),
     Column("STATUS", lambda row: row["result"]["status"]),
@@ -191,7 +210,7 @@ def events(task_id: str, as_json: tuple[str, ...] | None) -> None:
     columns = (
         Column("AT", lambda row: output.age(row.get("at"))),
         Column("EVENT", lambda row: row["kind"]),
-        Column("WHAT", lambda row: watch.words(row)),
+        Column("WHAT", watch.words),
     )
     output.listing(rows, columns, as_json=as_json)
 
@@ -230,23 +249,6 @@ def retry(task_id: str) -> None:
 
     hub = api.connect()
     _changed(hub.act(hub.resolve(task_id), "retry", {}))
-
-
-def state_of(row: Mapping[str, Any]) -> str:
-    """Return a task's state with what qualifies it."""
-    state = str(row["state"])
-    detail = {
-        "waiting": row.get("wait"),
-        "running": row.get("phase"),
-        "failed": row.get("failure"),
-        "completed": None if row.get("verified") else "unverified",
-    }.get(state)
-    return f"{state} ({detail})" if detail else state
-
-
-def attempt_of(row: Mapping[str, Any]) -> int:
-    """Return the attempt that a result belongs to."""
-    return int(row["fence"][1])
 
 
 def _next(found: Mapping[str, Any]) -> str:

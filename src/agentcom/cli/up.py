@@ -2,22 +2,34 @@
 
 import getpass
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
+import msgspec
 
 from agentcom.cli import api, background, context, enrol, output, repository
 from agentcom.cli.errors import CommandFailed, Exit
-from agentcom.sidecar.config import Home
+from agentcom.sidecar.config import AgentConfig, Home
+from agentcom.sidecar.runtime import base
 
+Agents = tuple[AgentConfig, ...]
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - names that nobody can dial
 
 
 def start(
     *, listen: str | None, port: int | None, agents: tuple[str, ...], with_machine: bool
 ) -> None:
-    """Start what does not run yet, and print how things are."""
+    """Start what does not run yet, and print how things are.
+
+    A computer that joined another hub's fleet gets no hub of its own: only its agents start.
+    """
+    joined = Home(context.machine_home()).exists() and not context.hub_home().exists()
+    if joined and listen is None and with_machine:
+        for line in _joined(agents):
+            click.echo(line)
+        return
     hub = _hub(listen, port)
     if with_machine:
         for line in _machine(hub, agents):
@@ -72,21 +84,39 @@ def _machine(hub: api.Hub, wanted: tuple[str, ...]) -> list[str]:
     agents = tuple(map(enrol.parse_agent, wanted)) or enrol.agents_here(checks, name)
     if not Home(home).exists():
         _enrol(hub, home, name, agents)
+    elif Home(home).load().machine.machine in {row["id"] for row in hub.machines()}:
+        place = {"hub": hub.url, "fingerprint": hub.fingerprint}
+        agents = _refresh(home, place, agents, changed=bool(wanted))
     else:
-        agents = _refresh(home, hub, agents, changed=bool(wanted))
+        raise CommandFailed(
+            f"this computer is a machine of another fleet: {Home(home).load().machine.hub}",
+            hint=f"agentcom up --no-agents, or remove {home}",
+            exit_code=Exit.STALE,
+            code="conflict",
+        )
+    return _start(home, checks, agents)
+
+
+def _joined(wanted: tuple[str, ...]) -> list[str]:
+    home = context.machine_home()
+    checks = enrol.preflight()
+    name = Home(home).load().machine.machine[-6:]
+    agents = tuple(map(enrol.parse_agent, wanted)) or enrol.agents_here(checks, name)
+    return _start(home, checks, _refresh(home, {}, agents, changed=bool(wanted)))
+
+
+def _start(home: Path, checks: Sequence[base.Preflight], agents: Agents) -> list[str]:
     if background.running("sidecar") is None:
         background.start("sidecar", ["sidecar", "run", "--home", str(home)])
     lines = enrol.lines(checks)
     told = {check.runtime for check in checks}
-    lines += [
-        f"{agent.name:<8}  {agent.runtime}" for agent in agents if agent.runtime not in told
-    ]
+    lines += [f"{agent.name:<8}  {agent.runtime}" for agent in agents if agent.runtime not in told]
     if not agents:
         output.talk("note: no agent CLI is ready: tasks wait until one is")
     return lines
 
 
-def _enrol(hub: api.Hub, home: Path, name: str, agents: tuple[Any, ...]) -> None:
+def _enrol(hub: api.Hub, home: Path, name: str, agents: Agents) -> None:
     taken = {row["name"] for row in hub.machines()}
     chosen = f"{name}-{uuid.uuid4().hex[:4]}" if name in taken else name
     code = hub.invite_machine(uses=1)["code"]
@@ -94,17 +124,13 @@ def _enrol(hub: api.Hub, home: Path, name: str, agents: tuple[Any, ...]) -> None
     enrol.store_machine(home, admitted, url=hub.url, fingerprint=hub.fingerprint, agents=agents)
 
 
-def _refresh(
-    home: Path, hub: api.Hub, agents: tuple[Any, ...], *, changed: bool
-) -> tuple[Any, ...]:
+def _refresh(home: Path, place: dict[str, Any], agents: Agents, *, changed: bool) -> Agents:
     """Bring address and agents up to date; agents that a person named are not replaced."""
-    import msgspec
-
     stored = Home(home).load().machine
-    known = {agent.name for agent in stored.agents}
-    more = tuple(agent for agent in agents if agent.name not in known)
+    known = {agent.name for agent in stored.agents} | {agent.runtime for agent in stored.agents}
+    more = tuple(agent for agent in agents if known.isdisjoint({agent.name, agent.runtime}))
     kept = agents if changed else (*stored.agents, *more)
-    renewed = msgspec.structs.replace(stored, hub=hub.url, fingerprint=hub.fingerprint, agents=kept)
+    renewed = msgspec.structs.replace(stored, agents=kept, **place)
     if renewed != stored:
         Home(home).save(renewed)
         background.stop("sidecar")  # it reads its agents when it starts

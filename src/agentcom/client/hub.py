@@ -291,9 +291,11 @@ class HubClient:
         if isinstance(news, frames.Drain):
             self._backoff.hint(news.retry_after_ms)
             return
-        # An event names the log that was subscribed to, which may be all of them.
-        event = isinstance(news, frames.EventFrame)
-        for name in (news.log,) if event else (task_log(news.task), ALL):
+        if isinstance(news, frames.EventFrame):
+            names: tuple[str, ...] = (news.log,)  # the log that was subscribed to, maybe all
+        else:
+            names = (task_log(news.task), ALL)
+        for name in names:
             for follow in self._follows.get(name, ()):
                 follow.take(news)
 

@@ -291,6 +291,7 @@ def _check(turn: Turn, machine: MachineId) -> None:
     view = turn.view
     session = view.sessions.get(machine)
     if session is None:
+        _lose(turn, machine)
         return
     now = turn.now.instant
     if now < session.suspect_at:
@@ -303,12 +304,16 @@ def _check(turn: Turn, machine: MachineId) -> None:
     if now < session.expires_at:
         turn.effects.append(_timer(machine, session.expires_at))
         return
-    for task in view.held_tasks(machine):
-        turn.move(task, moves.LeaseLost(), EventKind.RETURNED, "its machine fell silent")
+    _lose(turn, machine)
     if session.connection is not None:
         reason = "nothing was heard for a whole lease"
         turn.effects.append(CloseConnection(session.connection, CLOSE_LEASE_LOST, reason))
         _unplug(view, session)
+
+
+def _lose(turn: Turn, machine: MachineId) -> None:
+    for task in turn.view.held_tasks(machine):
+        turn.move(task, moves.LeaseLost(), EventKind.RETURNED, "its machine fell silent")
 
 
 def _deadline(turn: Turn, body: facts.DeadlineReached) -> None:

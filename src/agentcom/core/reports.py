@@ -83,7 +83,7 @@ def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) 
     machine = _machine(fact)
     _check_names(body)
     task = turn.view.tasks.get(body.task)
-    back = isinstance(body, Finished | Landed)
+    back = not isinstance(body, Declined)
     if back and task is not None and _may_return(task, machine, body.fence):
         task = resume(turn, task, Phase.VERIFYING)
     if task is None or not _holds(task, machine, body.fence):
@@ -186,7 +186,7 @@ def _failure(
 
 
 def _stopped(turn: Turn, task: Task, result: Result | None) -> None:
-    if result is not None:
+    if result is not None and task.phase is not Phase.LANDING:  # else it is stored already
         reason = f"stopped: {task.stop_reason.value if task.stop_reason else 'by its machine'}"
         keep(turn, task.machine, task.id, task.fence, result, refused=reason)
     turn.move(task, moves.Stopped(turn.retry_at(task.failures)), _kind_of_stop(task))

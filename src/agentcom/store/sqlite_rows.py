@@ -46,11 +46,11 @@ def _statements(table: Table) -> _Statements:
     sets = ", ".join(f"{name} = ?" for name in names)
     # Only names from COLUMNS and Table are put into these texts.
     return _Statements(
-        insert=f"INSERT INTO {table} (key, {', '.join(names)}) VALUES ({marks})"  # noqa: S608
+        insert=f"INSERT INTO {table} (key, {', '.join(names)}) VALUES ({marks})"
         " ON CONFLICT DO NOTHING",
-        update=f"UPDATE {table} SET {sets} WHERE key = ? AND version = ?",  # noqa: S608
-        delete=f"DELETE FROM {table} WHERE key = ? AND version = ?",  # noqa: S608
-        get=f"SELECT doc FROM {table} WHERE key = ?",  # noqa: S608
+        update=f"UPDATE {table} SET {sets} WHERE key = ? AND version = ?",
+        delete=f"DELETE FROM {table} WHERE key = ? AND version = ?",
+        get=f"SELECT doc FROM {table} WHERE key = ?",
         columns=codec.columns_of(table),
     )
 
@@ -158,7 +158,7 @@ def query(db: apsw.Connection, asked: Query) -> Page:
     """Return one page of a listing."""
     rules.check_query(asked)
     condition, bindings = _condition(asked)
-    sql = f"SELECT key, doc FROM {asked.table}{condition} ORDER BY key DESC LIMIT ?"  # noqa: S608
+    sql = f"SELECT key, doc FROM {asked.table}{condition} ORDER BY key DESC LIMIT ?"
     found: list[Any] = db.execute(sql, (*bindings, asked.limit + 1)).fetchall()
     page = found[: asked.limit]
     rows = [codec.decode(asked.table, doc) for _, doc in page]
@@ -168,7 +168,7 @@ def query(db: apsw.Connection, asked: Query) -> Page:
 def read(db: apsw.Connection, log: str | None, after: int, limit: int) -> list[LogRecord]:
     """Return records after a sequence, in order."""
     where, bindings = ("", ()) if log is None else ("log = ? AND ", (log,))
-    sql = f"SELECT seq, log, doc FROM log WHERE {where}seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
+    sql = f"SELECT seq, log, doc FROM log WHERE {where}seq > ? ORDER BY seq LIMIT ?"
     found = db.execute(sql, (*bindings, after, limit))
     return [LogRecord(seq, name, codec.decode_record(doc)) for seq, name, doc in found]
 
@@ -193,7 +193,7 @@ def delete_expired(db: apsw.Connection, keys: Sequence[Binding], now: WallTime) 
 def live_is_wrong(db: apsw.Connection) -> list[str]:
     """Return tasks that are live but not listed as such, or the other way round."""
     terminal = ", ".join(f"'{state}'" for state in sorted(_TERMINAL))
-    open_tasks = f"SELECT key FROM task WHERE state NOT IN ({terminal})"  # noqa: S608
+    open_tasks = f"SELECT key FROM task WHERE state NOT IN ({terminal})"
     listed = "SELECT key FROM live"
     both = f"{open_tasks} EXCEPT {listed}", f"{listed} EXCEPT {open_tasks}"
     return [str(key) for sql in both for (key,) in db.execute(sql)]
@@ -201,7 +201,7 @@ def live_is_wrong(db: apsw.Connection) -> list[str]:
 
 def every(db: apsw.Connection, table: Table) -> Iterator[tuple[str, int, bytes]]:
     """Yield key, version and document of every row."""
-    yield from db.execute(f"SELECT key, version, doc FROM {table} ORDER BY key")  # noqa: S608
+    yield from db.execute(f"SELECT key, version, doc FROM {table} ORDER BY key")
 
 
 def _mark_live(db: apsw.Connection, changes: Sequence[Change]) -> None:
@@ -281,7 +281,7 @@ def _escape(fragment: str) -> str:
 def _all(db: apsw.Connection, table: Table, kind: type[_RowT], where: str = "") -> list[_RowT]:
     rows = [
         codec.decode(table, doc)
-        for (doc,) in db.execute(f"SELECT doc FROM {table}{where}")  # noqa: S608
+        for (doc,) in db.execute(f"SELECT doc FROM {table}{where}")
     ]
     assert not rows or isinstance(rows[0], kind)
     return rows  # type: ignore[return-value]  # the decoder of the table makes no other kind

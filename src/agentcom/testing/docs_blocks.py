@@ -13,6 +13,7 @@ from agentcom.core import controls, leases, tasks
 from agentcom.hub.config import ENVIRONMENT_PREFIX, Bounds, HubConfig
 from agentcom.model import limits as bounds
 from agentcom.model.errors import AgentComError
+from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
 from agentcom.model.identity import Role
 from agentcom.model.policy import Action, Reach, reach
@@ -23,6 +24,9 @@ from agentcom.testing import docs_code, docs_words
 from agentcom.transport import socket
 
 _ROLES: Final = (Role.VIEWER, Role.SUBMITTER, Role.OPERATOR, Role.ADMIN, Role.AGENT)
+_EVENTS: Final = "telemetry/events.py"
+_METRICS: Final = "telemetry/metrics.py"
+_COUNTED: Final = frozenset({metrics.TASKS, metrics.AGENTS, metrics.CONNECTIONS})
 _REACHES: Final = {Reach.NONE: "", Reach.OWN: "own", Reach.ANY: "yes"}
 
 
@@ -263,18 +267,23 @@ def _default(field: Any) -> str:
 
 
 def log_events() -> str:
-    """Return the names of log records."""
-    rows = [(code(name), "hub", docs_words.EVENTS.get(name, "")) for name in event_names()]
-    written = {name: part for part, name in docs_code.logged_names() if name not in event_names()}
-    rows += [
-        (code(name), written[name], docs_words.EVENTS.get(name, "")) for name in sorted(written)
+    """Return the names of log records; those that nothing writes yet are marked."""
+    fixed, feed = _constant_events(), [f"task.{kind.value}" for kind in EventKind]
+    rows = [
+        (code(name), "hub", _words(name, reserved=not docs_code.is_used(place, outside=_EVENTS)))
+        for name, place in fixed.items()
+        if name not in feed
     ]
+    rows += [(code(name), "hub", _words(name)) for name in feed]
+    known = fixed.keys() | set(feed)
+    rows += [(code(name), part, _words(name)) for part, name in _written() if name not in known]
     return table(["event", "part", "meaning"], rows)
 
 
 def event_names() -> list[str]:
-    """Return the names that are constants: those are API."""
-    return [one.value for one in docs_code.constants(events) if isinstance(one.value, str)]
+    """Return the names of all log records."""
+    feed = [f"task.{kind.value}" for kind in EventKind]
+    return sorted({*_constant_events(), *feed, *(name for _, name in _written())})
 
 
 def metric_names() -> list[str]:
@@ -284,16 +293,39 @@ def metric_names() -> list[str]:
 
 
 def metrics_table() -> str:
-    """Return every metric with its meaning."""
-    kinds = {}
-    for family in metrics.Metrics().registry.collect():
-        kinds[family.name] = (family.type, family.documentation)
+    """Return every metric with its meaning; those that nothing measures yet are marked."""
+    own = metrics.Metrics()
+    families = {family.name: family for family in own.registry.collect()}
+    measured = {vars(one).get("_name"): name for name, one in vars(own).items()}
     rows = []
-    for name in metric_names():
-        kind, words = kinds.get(name, ("gauge", ""))
+    for constant in docs_code.constants(metrics):
+        name = str(constant.value)
+        if not name.startswith("agentcom_"):
+            continue
+        family = families.get(name)
+        kind = family.type if family is not None else "gauge"
+        place = (
+            rf"\.{measured[name]}\.(labels|inc|observe)" if family else rf"[. ]{constant.name}\b"
+        )
+        words = docs_words.METRICS.get(name) or (family.documentation if family else "")
+        used = docs_code.is_used(place, outside="" if family else _METRICS) or name in _COUNTED
         shown = f"{name}_total" if kind == "counter" else name
-        rows.append((code(shown), kind, docs_words.METRICS.get(name) or words))
+        rows.append((code(shown), kind, words if used else f"{words} (reserved)"))
     return table(["metric", "kind", "meaning"], rows)
+
+
+def _constant_events() -> dict[str, str]:
+    found = [one for one in docs_code.constants(events) if isinstance(one.value, str)]
+    return {str(one.value): rf"events\.{one.name}\b" for one in found}
+
+
+def _written() -> list[tuple[str, str]]:
+    return sorted(docs_code.logged_names(), key=lambda row: (row[0], row[1]))
+
+
+def _words(name: str, *, reserved: bool = False) -> str:
+    words = docs_words.EVENTS.get(name, "")
+    return f"{words} (reserved)" if reserved else words
 
 
 def _number(value: object) -> str:

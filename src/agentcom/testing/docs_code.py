@@ -68,7 +68,21 @@ def subclasses(kind: type) -> Iterator[type]:
         one = waiting.pop(0)
         if one.__module__.startswith("agentcom.") and "testing" not in one.__module__:
             yield one
-        waiting += sorted(one.__subclasses__(), key=lambda below: below.__name__)
+        waiting += sorted(one.__subclasses__(), key=_model_first)
+
+
+def _model_first(kind: type) -> tuple[bool, str]:
+    return not kind.__module__.startswith("agentcom.model."), kind.__name__
+
+
+def is_used(pattern: str, *, outside: str) -> bool:
+    """Return whether the product's source has `pattern` in another file than `outside`."""
+    root = Path(agentcom.__path__[0])
+    return any(
+        re.search(pattern, path.read_text("utf-8"))
+        for path in root.rglob("*.py")
+        if path.relative_to(root).as_posix() != outside and "testing" not in path.parts
+    )
 
 
 def logged_names() -> Sequence[tuple[str, str]]:

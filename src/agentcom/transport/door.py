@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
+from http import HTTPStatus
 from typing import Final
 
 import httptools
@@ -181,7 +182,11 @@ class Door(HttpToolsProtocol):
         try:
             opening = self._admit(head, early)
         except AgentComError as error:
-            extra = [(b"sec-websocket-version", SOCKET_VERSION)] if error.status == 426 else []  # noqa: PLR2004
+            extra = (
+                [(b"sec-websocket-version", SOCKET_VERSION)]
+                if error.status == HTTPStatus.UPGRADE_REQUIRED
+                else []
+            )
             self._refuse(refusal(error, extra=extra))
             return
         if isinstance(opening, Refusal):

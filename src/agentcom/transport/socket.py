@@ -108,6 +108,10 @@ class Socket(Protocol):
         """Send one text message (valid UTF-8); nothing happens when the socket is closing."""
         ...
 
+    def send_texts(self, payloads: Sequence[bytes]) -> None:
+        """Send several text messages in one write: the system call costs more than all else."""
+        ...
+
     def close(self, code: int, reason: str = "") -> None:
         """Start the closing handshake; the connection ends within `close_ms` in any case."""
         ...

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import logging
 import socket as sockets
+from collections.abc import Sequence
 from typing import Final
 
 from websockets.frames import Frame, Opcode
@@ -102,6 +103,13 @@ class FallbackSocket(asyncio.Protocol):
         """Send one text message; nothing happens when the socket is closing."""
         if not self._closing:
             self._codec.send_text(payload)
+            self._flush()
+
+    def send_texts(self, payloads: Sequence[bytes]) -> None:
+        """Send several text messages in one write."""
+        if not self._closing:
+            for payload in payloads:
+                self._codec.send_text(payload)
             self._flush()
 
     def close(self, code: int, reason: str = "") -> None:

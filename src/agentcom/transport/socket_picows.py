@@ -8,6 +8,7 @@ public API: the versions are pinned and `tests/transport/test_port.py` is the co
 import asyncio
 import logging
 import socket as sockets
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from picows import (
 )
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # missing from picows' stubs
 
+from agentcom.transport.framing import text_frames
 from agentcom.transport.socket import (
     CLOSE_LOST,
     CLOSE_NORMAL,
@@ -162,6 +164,13 @@ class PicowsSocket(WSListener):
         # picows would queue a view of its header buffer, which the next send overwrites.
         framed = bytearray(FRAME_HEAD_BYTES) + payload
         transport.send_reuse_external_bytearray(_TEXT, framed, FRAME_HEAD_BYTES)
+
+    def send_texts(self, payloads: Sequence[bytes]) -> None:
+        """Send several text messages in one write."""
+        if len(payloads) == 1:
+            self.send_text(payloads[0])
+        elif self._transport is not None and not self._code and not self._raw.is_closing():
+            self._raw.write(text_frames(payloads))
 
     def close(self, code: int, reason: str = "") -> None:
         """Start the closing handshake and arm its deadline."""

@@ -29,7 +29,6 @@ from agentcom.model.identity import CredentialKind, Identity
 from agentcom.model.replies import Reply
 from agentcom.protocol import codec, frames
 from agentcom.telemetry import events
-from agentcom.transport.coalesce import send_texts
 from agentcom.transport.socket import (
     CLOSE_FAULT,
     CLOSE_NOT_AUTHENTICATED,
@@ -325,7 +324,7 @@ class Session:
         out, self._out, self._out_bytes = self._out, [], 0
         if self.closed or not out:
             return
-        send_texts(self._socket, out)
+        self._socket.send_texts(out)
 
 
 class _Keyed(msgspec.Struct):
