@@ -12,10 +12,10 @@ import pytest
 
 from agentcom.core import tasks
 from agentcom.model import limits, project_file
-from agentcom.testing import docs, docs_blocks, docs_code, docs_wire, docs_words
+from docs.tools import blocks, generate, source, wire, words
 
 ROOT = Path(__file__).parent.parent
-PAGES = list(docs.pages(ROOT))
+PAGES = list(generate.pages(ROOT))
 REFERENCE = ROOT / "docs" / "reference"
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
@@ -46,13 +46,13 @@ def missing(wanted: Iterator[str] | list[str] | set[str], text: str) -> list[str
 def test_generated_parts_are_as_the_code_says(path: Path) -> None:
     text = path.read_text("utf-8")
 
-    assert docs.render(text) == text, "run: python -m agentcom.testing.docs"
+    assert generate.render(text) == text, "run: python -m docs.tools.generate"
 
 
 def test_every_generated_part_has_a_place() -> None:
-    placed = [one for path in PAGES for one in docs.names(path.read_text("utf-8"))]
+    placed = [one for path in PAGES for one in generate.names(path.read_text("utf-8"))]
 
-    assert sorted(placed) == sorted(docs.BLOCKS)
+    assert sorted(placed) == sorted(generate.BLOCKS)
 
 
 def test_a_stale_page_is_written_anew(tmp_path: Path) -> None:
@@ -61,9 +61,9 @@ def test_a_stale_page_is_written_anew(tmp_path: Path) -> None:
     stale = tmp_path / "docs" / "exits.md"
     stale.write_text("before\n<!-- generated: exit-codes -->\nold\n<!-- end -->\nafter\n")
 
-    assert docs.main(["--root", str(tmp_path), "--check"]) == 1
-    assert docs.main(["--root", str(tmp_path)]) == 0
-    assert docs.main(["--root", str(tmp_path), "--check"]) == 0
+    assert generate.main(["--root", str(tmp_path), "--check"]) == 1
+    assert generate.main(["--root", str(tmp_path)]) == 0
+    assert generate.main(["--root", str(tmp_path), "--check"]) == 0
     assert "old" not in stale.read_text()
     assert stale.read_text().endswith("<!-- end -->\nafter\n")
 
@@ -72,38 +72,38 @@ def test_a_stale_page_is_written_anew(tmp_path: Path) -> None:
 
 
 def test_every_command_is_documented() -> None:
-    assert missing(docs_blocks.command_names(), page("cli")) == []
+    assert missing(blocks.command_names(), page("cli")) == []
 
 
 def test_every_error_code_is_documented_with_its_way_out() -> None:
-    assert missing(docs_blocks.error_codes(), page("errors")) == []
-    assert sorted(docs_blocks.error_codes() - docs_words.ADVICE.keys()) == []
+    assert missing(blocks.error_codes(), page("errors")) == []
+    assert sorted(blocks.error_codes() - words.ADVICE.keys()) == []
 
 
 def test_every_frame_is_documented() -> None:
-    assert missing(docs_wire.frame_names(), page("frames")) == []
+    assert missing(wire.frame_names(), page("frames")) == []
 
 
 def test_every_route_is_documented() -> None:
-    assert missing(docs_wire.route_paths(), page("http")) == []
-    assert docs_wire.openapi_is_made()
+    assert missing(wire.route_paths(), page("http")) == []
+    assert wire.openapi_is_made()
 
 
 def test_every_log_event_is_documented_with_its_meaning() -> None:
-    assert missing(docs_blocks.event_names(), page("events")) == []
-    assert sorted(set(docs_blocks.event_names()) - docs_words.EVENTS.keys()) == []
+    assert missing(blocks.event_names(), page("events")) == []
+    assert sorted(set(blocks.event_names()) - words.EVENTS.keys()) == []
 
 
 def test_every_metric_is_documented() -> None:
     text = page("events")
 
-    assert [one for one in docs_blocks.metric_names() if one not in text] == []
+    assert [one for one in blocks.metric_names() if one not in text] == []
 
 
 def test_every_setting_is_documented() -> None:
     text = page("configuration").replace("`limits.", "`")
 
-    assert missing(docs_blocks.setting_names(), text) == []
+    assert missing(blocks.setting_names(), text) == []
 
 
 def test_every_key_of_the_project_file_is_documented() -> None:
@@ -118,7 +118,7 @@ def test_every_key_of_the_project_file_is_documented() -> None:
 
 
 def test_every_limit_is_documented() -> None:
-    found = [one.name for one in docs_code.constants(limits)]
+    found = [one.name for one in source.constants(limits)]
 
     assert missing(found, page("limits")) == []
 
@@ -130,11 +130,11 @@ def test_every_event_of_a_task_is_documented() -> None:
 
 
 def test_an_event_that_nobody_logs_is_not_explained() -> None:
-    assert sorted(docs_words.EVENTS.keys() - set(docs_blocks.event_names())) == []
+    assert sorted(words.EVENTS.keys() - set(blocks.event_names())) == []
 
 
 def test_an_error_that_nobody_raises_is_not_explained() -> None:
-    assert sorted(docs_words.ADVICE.keys() - docs_blocks.error_codes()) == []
+    assert sorted(words.ADVICE.keys() - blocks.error_codes()) == []
 
 
 # Commands in text ---------------------------------------------------------------------------------
@@ -146,12 +146,12 @@ def written_commands() -> Iterator[tuple[str, str]]:
         if "decisions" in path.parts:
             continue
         text = path.read_text("utf-8")
-        for match in re.finditer(r"(?:^\$ |^|`)agentcom ((?:[a-z-]+ ?)+)", text, re.MULTILINE):
+        for match in re.finditer(r"(?:^\$ |^|`)agentcom ((?:[a-z][a-z-]* ?)+)", text, re.MULTILINE):
             yield name(path), f"agentcom {match[1].strip()}"
 
 
 def test_every_command_in_the_text_exists() -> None:
-    known = set(docs_blocks.command_names())
+    known = set(blocks.command_names())
     heads = {one.split()[1] for one in known}
     groups = {one.split()[1] for one in known if one.count(" ") == 2}
 
@@ -223,9 +223,9 @@ class Step:
 
     def check(self, folder: Path, environment: dict[str, str]) -> Path:
         """Run it, compare, and return the folder that one is in afterwards."""
-        words = shlex.split(self.command)
-        if words[0] == "cd":
-            return folder / words[1]
+        first, *rest = shlex.split(self.command)
+        if first == "cd":
+            return folder / rest[0]
         done = subprocess.run(
             ["sh", "-c", self.command],
             cwd=folder,

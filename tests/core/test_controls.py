@@ -12,7 +12,7 @@ from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import AgentId, Fence, MachineId, ProjectId, TaskId, UserId
 from agentcom.model.replies import Done, TaskChanged
 from agentcom.model.result import ResultStatus
-from agentcom.model.task import StopReason, TaskSpec, TaskState, Wait
+from agentcom.model.task import Dependency, StopReason, TaskSpec, TaskState, Wait
 from agentcom.testing.world import machine, person
 from tests.core.acts import Pool, done, failed, merging
 
@@ -271,3 +271,14 @@ def test_a_machines_name_is_its_own_until_it_is_removed() -> None:
     world.ask(facts.RemoveMachine(M1))
 
     assert world.ask(again, person("ann")) == Done("m1")
+
+
+def test_a_retried_task_waits_for_its_dependencies_again() -> None:
+    world = Pool()
+    (first,) = world.submit("a")
+    (second,) = world.submit(TaskSpec(title="b", prompt="p", depends_on=(Dependency(first),)))
+    world.ask(facts.Cancel(second))
+
+    world.ask(facts.Retry(second))
+
+    assert world.task(second).wait is Wait.DEPENDENCIES

@@ -75,3 +75,12 @@ def test_one_task_may_hold_several_things() -> None:
 
     assert set(world.view.holds[task]) == {"slot:m1"}
     assert ledger.batch().empty
+
+
+def test_the_last_who_lands_leaves_no_queue() -> None:
+    world = Pool()
+    task = world.landing()
+
+    world.land(task)
+
+    assert world.view.landing == {}

@@ -8,13 +8,14 @@ from agentcom.core.facts import Fact
 from agentcom.core.leases import CLOSE_LEASE_LOST, CLOSE_SUPERSEDED
 from agentcom.model import limits
 from agentcom.model.agent import AgentSpec, Held, HeldStage
+from agentcom.model.batch import Table
 from agentcom.model.errors import InvalidInput, NotAllowed, Superseded
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
 from agentcom.model.replies import Welcomed
 from agentcom.model.task import Dependency, Phase, StopReason, TaskSpec, TaskState, Wait
-from agentcom.model.todo import TodoKind
+from agentcom.model.todo import Todo, TodoKind
 from agentcom.testing.world import TTL_MS, agent, machine
 from tests.core.acts import LOST_MS, Pool, done
 
@@ -675,3 +676,14 @@ def test_what_a_machine_without_a_session_takes_up_again_is_given_back() -> None
 
     row = world.task(task)
     assert (row.state, row.checkpoint, row.leases_lost) == (TaskState.QUEUED, "k" * 40, 1)
+
+
+def test_a_todo_of_a_task_that_was_reopened_is_done() -> None:
+    world = Pool()
+    first = world.running()
+    todo = Todo(kind=TodoKind.RELEASE_DEPENDANTS, task=first)
+    world.rows[Table.TODO, first] = world.view.todos[first] = todo
+
+    world.tell(facts.TodoDue(first, todo.kind))
+
+    assert world.view.todos == {}

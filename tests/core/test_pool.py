@@ -6,12 +6,13 @@ import pytest
 from agentcom.core import facts, pool
 from agentcom.core.effects import Answer, Continue, Refuse
 from agentcom.core.facts import Fact
+from agentcom.model.batch import Table
 from agentcom.model.errors import InvalidInput, KeyReused
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
 from agentcom.model.limits import REQUEST_KEY_CHARS, REQUEST_KEY_KEEP_MS
 from agentcom.model.replies import Submitted
 from agentcom.model.snapshot import Snapshot
-from agentcom.model.task import Dependency, Phase, TaskSpec, TaskState
+from agentcom.model.task import Dependency, Hold, Phase, TaskSpec, TaskState
 from agentcom.model.todo import Todo, TodoKind
 from agentcom.testing.world import machine, person
 from tests.core.acts import KEY, Pool, done
@@ -219,3 +220,47 @@ def test_every_kind_of_fact_is_taken_up() -> None:
     world.beat("m1", [world.holding(task)])
 
     assert world.task(task).stop_reason is not None
+
+
+def test_a_start_takes_met_edges_and_other_holds_as_they_are() -> None:
+    world = Pool()
+    first = world.running()
+    world.finish(first)
+    (second,) = world.submit(
+        TaskSpec(title="d", prompt="p", depends_on=(Dependency(first),)),
+    )
+    scope = Hold(task=second, attempt=1, key="scope:src")
+    world.rows[Table.HOLD, "scope"] = scope
+
+    world.restart()
+
+    assert world.view.dependants == {}
+    assert world.view.holds[second]["scope:src"] == scope
+
+
+def test_a_refused_report_is_answered_so_that_its_machine_stops_sending_it() -> None:
+    world = Pool()
+    task = world.running()
+
+    world.land(task)
+
+    (ack,) = world.acks(task)
+    assert (ack.applied, ack.code) == (False, "stale")
+
+
+def test_a_retry_in_the_batch_that_ends_what_the_task_depends_on_sees_that_end() -> None:
+    world = Pool()
+    first = world.running()
+    spec = TaskSpec(title="d", prompt="p", depends_on=(Dependency(first),))
+    (second,) = world.submit(spec)
+    world.ask(facts.Cancel(second))
+    report = facts.Finished(first, world.task(first).fence, done())
+
+    world.decide(
+        [
+            Fact(body=report, actor=machine("m1")),
+            Fact(body=facts.Retry(second), actor=person("ann")),
+        ]
+    )
+
+    assert world.task(second).state is TaskState.ASSIGNED

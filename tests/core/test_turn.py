@@ -106,6 +106,8 @@ def test_inputs_of_an_assignment_are_the_commits_of_its_dependencies() -> None:
 
     (pushed,) = world.pushed(second)
     assert pushed.inputs == ("c" * 40,)
+    world.accept(second)
+    assert world.finish(second).state is TaskState.COMPLETED
 
 
 @pytest.mark.parametrize(
@@ -210,7 +212,8 @@ def test_a_task_that_ended_while_it_was_new_in_the_same_fact_is_not_matched() ->
     world.machine("m1")
     turn = a_turn(world)
     (task,) = world.submit("t")
-    turn._queued[TaskId("gone")] = None
+    for gone in ("gone", "too"):
+        turn._queued[TaskId(gone)] = None
 
     turn.match()
 

@@ -133,3 +133,13 @@ def test_a_lease_counts_from_the_receipt_of_a_heartbeat() -> None:
     session.renew(Instant(1_000))
 
     assert (session.suspect, session.suspect_at, session.expires_at) == (False, 11_000, 26_000)
+
+
+def test_the_shape_of_a_task_that_is_over_counts_no_more() -> None:
+    world = Pool()
+    (task,) = world.submit("t")
+    assert world.view.shapes.live_shapes == 1
+
+    world.ask(facts.Cancel(task))
+
+    assert (world.view.shapes.live_shapes, world.view.shape_of) == (0, {})

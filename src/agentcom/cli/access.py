@@ -1,6 +1,5 @@
 """`agentcom user` and `agentcom token`: who may use the hub."""
 
-import sys
 from typing import Final
 
 import click
@@ -132,5 +131,5 @@ def revoke(token_id: str) -> None:
 
 def _ends(at: int | None) -> str:
     if at is None:
-        return "never" if sys.stdout.isatty() else ""
+        return "never" if output.is_terminal() else ""
     return output.age(at)

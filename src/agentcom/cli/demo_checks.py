@@ -69,8 +69,8 @@ def _check_forward_only(origin: Path, landings: int) -> None:
 
 
 def _check_handover(origin: Path, story: Story) -> None:
-    task = next(task for task in story.tasks if task.id == story.victim)
-    if task.attempt < 2:  # noqa: PLR2004 - the second attempt is the point of the story
+    task = next((task for task in story.tasks if task.id == story.victim), None)
+    if task is None or task.attempt < 2:  # noqa: PLR2004 - the second attempt is the point of the story
         raise Wrong("the killed task had no second attempt")
     begun = read(origin, story.checkpoint, BEGUN)
     if not begun or read(origin, BRANCH, BEGUN) != begun:

@@ -84,7 +84,7 @@ def listing(
     """Print rows as JSON, as a table on a terminal, or with tabs and without a head in a pipe."""
     if as_json is not None:
         print_json([_pick(row, as_json) for row in rows])
-    elif sys.stdout.isatty():
+    elif is_terminal():
         _table(rows, columns)
     else:
         for row in rows:
@@ -101,7 +101,7 @@ def details(row: Row, columns: Sequence[Column], *, as_json: Sequence[str] | Non
     for head, cell in pairs:
         if not cell:
             continue
-        if sys.stdout.isatty():
+        if is_terminal():
             click.echo(f"{head:<{width}}  {paint(cell)}")
         else:
             click.echo(f"{head}\t{cell}")
@@ -112,7 +112,7 @@ def print_json(value: object) -> None:
     import msgspec
 
     data = msgspec.json.encode(value)
-    if sys.stdout.isatty():
+    if is_terminal():
         data = msgspec.json.format(data, indent=2)
     click.echo(data.decode())
 
@@ -150,16 +150,21 @@ def paint(text: str) -> str:
     return click.style(text, fg=colour) if colour and colours_wanted() else text
 
 
+def is_terminal() -> bool:
+    """Whether a person reads what we print."""
+    return sys.stdout.isatty()
+
+
 def colours_wanted() -> bool:
     """Whether stdout is a terminal whose owner has not asked for plain text."""
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return is_terminal() and "NO_COLOR" not in os.environ
 
 
 def age(wall_ms: int | None) -> str:
     """Return how long ago, or ahead, a wall time is; raw milliseconds in a pipe."""
     if wall_ms is None:
         return ""
-    if not sys.stdout.isatty():
+    if not is_terminal():
         return str(wall_ms)
     now_ms = int(time.time() * 1000)
     text = span(abs(now_ms - wall_ms))
@@ -179,7 +184,7 @@ def short(identifier: str | None) -> str:
     """Return what people see of an id; the whole id in a pipe."""
     if identifier is None:
         return ""
-    return identifier[-6:] if sys.stdout.isatty() else identifier
+    return identifier[-6:] if is_terminal() else identifier
 
 
 def _pick(row: Row, fields: Sequence[str]) -> dict[str, Any]:

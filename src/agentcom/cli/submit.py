@@ -77,7 +77,7 @@ def _tell(answer: dict[str, Any], titles: list[str], as_json: tuple[str, ...] | 
     if as_json is not None:
         output.print_json({field: answer.get(field) or [] for field in as_json})
         return
-    if not sys.stdout.isatty():
+    if not output.is_terminal():
         for row in rows:
             click.echo(row["id"])
     else:

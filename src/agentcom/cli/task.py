@@ -1,6 +1,5 @@
 """`agentcom task`: show tasks, follow them, explain them, and steer them."""
 
-import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -253,7 +252,7 @@ def retry(task_id: str) -> None:
 
 def _next(found: Mapping[str, Any]) -> str:
     action = found.get("next_action") or ""
-    at = output.age(found.get("next_at")) if sys.stdout.isatty() else found.get("next_at")
+    at = output.age(found.get("next_at")) if output.is_terminal() else found.get("next_at")
     return f"{action} ({at})" if action and at else action
 
 
@@ -270,7 +269,7 @@ def _adoptable(rows: list[dict[str, Any]]) -> int:
 
 
 def _changed(row: Mapping[str, Any]) -> None:
-    if sys.stdout.isatty():
+    if output.is_terminal():
         click.echo(f"{output.short(row['id'])}  {output.paint(state_of(row))}")
     else:
         click.echo(f"{row['id']}\t{row['state']}")

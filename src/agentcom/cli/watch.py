@@ -1,7 +1,6 @@
 """Following a task: live on a terminal, plain lines in a pipe; the exit code is the verdict."""
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -53,7 +52,7 @@ async def _follow(client: HubClient, task: str, timeout_s: float | None, *, logs
         async with asyncio.timeout(timeout_s):
             if logs:
                 return await _until_end(client, task, _print_log)
-            if sys.stdout.isatty():
+            if output.is_terminal():
                 return await _live(client, task)
             return await _until_end(client, task, _print_line)
     except TimeoutError:

@@ -13,7 +13,7 @@ from agentcom.model.replies import Reply
 from agentcom.model.task import StopReason, TaskBody
 
 
-class Push(msgspec.Struct, frozen=True):
+class Push(msgspec.Struct, frozen=True, gc=False):
     """Send an assignment to its machine; the shell adds the body if it is not here."""
 
     machine: MachineId
@@ -21,7 +21,7 @@ class Push(msgspec.Struct, frozen=True):
     body: TaskBody | None = None
 
 
-class Stop(msgspec.Struct, frozen=True):
+class Stop(msgspec.Struct, frozen=True, gc=False):
     """Tell a machine to end an attempt; `reason` None means that the fence is stale."""
 
     machine: MachineId
@@ -30,7 +30,7 @@ class Stop(msgspec.Struct, frozen=True):
     reason: StopReason | None = None
 
 
-class GrantLanding(msgspec.Struct, frozen=True):
+class GrantLanding(msgspec.Struct, frozen=True, gc=False):
     """Tell a machine that it may land now."""
 
     machine: MachineId
@@ -38,7 +38,7 @@ class GrantLanding(msgspec.Struct, frozen=True):
     fence: Fence
 
 
-class Acknowledge(msgspec.Struct, frozen=True):
+class Acknowledge(msgspec.Struct, frozen=True, gc=False):
     """Tell a machine that its report is stored; `applied` False means kept for a person."""
 
     machine: MachineId
@@ -48,21 +48,21 @@ class Acknowledge(msgspec.Struct, frozen=True):
     code: str | None = None
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """Resolve the ticket of a request."""
 
     ticket: int
     reply: Reply | msgspec.Raw
 
 
-class Refuse(msgspec.Struct, frozen=True):
+class Refuse(msgspec.Struct, frozen=True, gc=False):
     """Resolve the ticket of a request with an error."""
 
     ticket: int
     error: AgentComError
 
 
-class SetTimer(msgspec.Struct, frozen=True):
+class SetTimer(msgspec.Struct, frozen=True, gc=False):
     """Bring `body` as a fact at `at`; a timer of the same key is replaced."""
 
     key: str
@@ -70,19 +70,19 @@ class SetTimer(msgspec.Struct, frozen=True):
     body: Body
 
 
-class ClearTimer(msgspec.Struct, frozen=True):
+class ClearTimer(msgspec.Struct, frozen=True, gc=False):
     """Forget the timer of this key, if there is one."""
 
     key: str
 
 
-class Continue(msgspec.Struct, frozen=True):
+class Continue(msgspec.Struct, frozen=True, gc=False):
     """Bring `body` as a fact in the next turn."""
 
     body: Body
 
 
-class CloseConnection(msgspec.Struct, frozen=True):
+class CloseConnection(msgspec.Struct, frozen=True, gc=False):
     """Close a machine's socket."""
 
     connection: int

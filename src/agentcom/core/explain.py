@@ -28,6 +28,8 @@ def explain(turn: Turn, fact: Fact, body: facts.Explain) -> Explanation:
             return _held(turn, task)
         case TaskState.COMPLETED | TaskState.FAILED | TaskState.CANCELLED:
             return _over(task)
+        case _:
+            assert_never(task.state)
 
 
 def _queued(view: PoolView, task: Task) -> Explanation:

@@ -18,26 +18,26 @@ from agentcom.model.task import Phase, TaskSpec
 from agentcom.model.todo import TodoKind
 
 
-class Submit(msgspec.Struct, frozen=True):
+class Submit(msgspec.Struct, frozen=True, gc=False):
     """Someone asks for tasks; all of them, or none."""
 
     specs: tuple[TaskSpec, ...]
 
 
-class Cancel(msgspec.Struct, frozen=True):
+class Cancel(msgspec.Struct, frozen=True, gc=False):
     """Someone wants a task to end."""
 
     task: TaskId
     reason: str = ""
 
 
-class Retry(msgspec.Struct, frozen=True):
+class Retry(msgspec.Struct, frozen=True, gc=False):
     """Someone reopens a failed or cancelled task."""
 
     task: TaskId
 
 
-class Adopt(msgspec.Struct, frozen=True):
+class Adopt(msgspec.Struct, frozen=True, gc=False):
     """Someone accepts a kept result (also: approves one that waits for a person)."""
 
     task: TaskId
@@ -45,27 +45,27 @@ class Adopt(msgspec.Struct, frozen=True):
     machine: MachineId
 
 
-class PauseAgent(msgspec.Struct, frozen=True):
+class PauseAgent(msgspec.Struct, frozen=True, gc=False):
     """Someone stops (or resumes) new work for an agent; what runs goes on."""
 
     agent: AgentId
     paused: bool
 
 
-class DrainMachine(msgspec.Struct, frozen=True):
+class DrainMachine(msgspec.Struct, frozen=True, gc=False):
     """Someone stops (or resumes) new work for a machine; what runs goes on."""
 
     machine: MachineId
     draining: bool
 
 
-class RemoveMachine(msgspec.Struct, frozen=True):
+class RemoveMachine(msgspec.Struct, frozen=True, gc=False):
     """Someone takes a machine out of the fleet; its attempts are revoked."""
 
     machine: MachineId
 
 
-class Enrol(msgspec.Struct, frozen=True):
+class Enrol(msgspec.Struct, frozen=True, gc=False):
     """A machine redeemed a join code."""
 
     machine: MachineId
@@ -73,13 +73,13 @@ class Enrol(msgspec.Struct, frozen=True):
     owner: UserId
 
 
-class Explain(msgspec.Struct, frozen=True):
+class Explain(msgspec.Struct, frozen=True, gc=False):
     """Someone asks why a task is where it is; changes nothing."""
 
     task: TaskId
 
 
-class MachineConnected(msgspec.Struct, frozen=True, kw_only=True):
+class MachineConnected(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A machine's session begins; its report is the whole truth about what it holds."""
 
     agents: tuple[AgentSpec, ...]
@@ -88,28 +88,28 @@ class MachineConnected(msgspec.Struct, frozen=True, kw_only=True):
     connection: int
 
 
-class MachineDisconnected(msgspec.Struct, frozen=True):
+class MachineDisconnected(msgspec.Struct, frozen=True, gc=False):
     """A machine's socket closed. Its lease runs on."""
 
     machine: MachineId
     connection: int
 
 
-class Heartbeat(msgspec.Struct, frozen=True):
+class Heartbeat(msgspec.Struct, frozen=True, gc=False):
     """A machine renews its lease, and says what it holds."""
 
     session: int
     held: tuple[Held, ...]
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     """A machine stored an assignment and starts it."""
 
     task: TaskId
     fence: Fence
 
 
-class PhaseReached(msgspec.Struct, frozen=True):
+class PhaseReached(msgspec.Struct, frozen=True, gc=False):
     """An attempt came to its next phase."""
 
     task: TaskId
@@ -117,7 +117,7 @@ class PhaseReached(msgspec.Struct, frozen=True):
     phase: Phase
 
 
-class Checkpointed(msgspec.Struct, frozen=True):
+class Checkpointed(msgspec.Struct, frozen=True, gc=False):
     """An attempt's work so far is safe at the origin."""
 
     task: TaskId
@@ -126,7 +126,7 @@ class Checkpointed(msgspec.Struct, frozen=True):
     session: str | None = None
 
 
-class Finished(msgspec.Struct, frozen=True):
+class Finished(msgspec.Struct, frozen=True, gc=False):
     """An attempt ended by itself."""
 
     task: TaskId
@@ -134,7 +134,7 @@ class Finished(msgspec.Struct, frozen=True):
     result: Result
 
 
-class Stopped(msgspec.Struct, frozen=True):
+class Stopped(msgspec.Struct, frozen=True, gc=False):
     """A machine confirms that an attempt has ended, or never started."""
 
     task: TaskId
@@ -142,7 +142,7 @@ class Stopped(msgspec.Struct, frozen=True):
     result: Result | None = None
 
 
-class Declined(msgspec.Struct, frozen=True):
+class Declined(msgspec.Struct, frozen=True, gc=False):
     """A machine cannot start an attempt now."""
 
     task: TaskId
@@ -150,7 +150,7 @@ class Declined(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Landed(msgspec.Struct, frozen=True):
+class Landed(msgspec.Struct, frozen=True, gc=False):
     """A landing ended, one way or the other."""
 
     task: TaskId
@@ -158,26 +158,26 @@ class Landed(msgspec.Struct, frozen=True):
     landing: Landing
 
 
-class LeaseChecked(msgspec.Struct, frozen=True):
+class LeaseChecked(msgspec.Struct, frozen=True, gc=False):
     """The time has come to look whether a machine's lease still runs."""
 
     machine: MachineId
 
 
-class DeadlineReached(msgspec.Struct, frozen=True):
+class DeadlineReached(msgspec.Struct, frozen=True, gc=False):
     """An attempt has used up its time."""
 
     task: TaskId
     fence: Fence
 
 
-class WaitEnded(msgspec.Struct, frozen=True):
+class WaitEnded(msgspec.Struct, frozen=True, gc=False):
     """The time has come for a task that waited for a time."""
 
     task: TaskId
 
 
-class TodoDue(msgspec.Struct, frozen=True):
+class TodoDue(msgspec.Struct, frozen=True, gc=False):
     """A cascade has more to do."""
 
     task: TaskId
@@ -217,7 +217,7 @@ HUB: Final = Identity(role=Role.ADMIN, user=UserId("hub"), credential="hub")
 """The actor of timers and cascades."""
 
 
-class Fact(msgspec.Struct, frozen=True, kw_only=True):
+class Fact(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One input of a turn."""
 
     body: Body

@@ -7,7 +7,7 @@ from agentcom.model.ids import AgentId, Fence, MachineId, WallTime
 from agentcom.model.task import Phase, StopReason, Wait
 
 
-class Matched(msgspec.Struct, frozen=True):
+class Matched(msgspec.Struct, frozen=True, gc=False):
     """The matcher gave the task to an agent, under a new fence."""
 
     agent: AgentId
@@ -16,20 +16,20 @@ class Matched(msgspec.Struct, frozen=True):
     deadline_at: WallTime
 
 
-class Advanced(msgspec.Struct, frozen=True):
+class Advanced(msgspec.Struct, frozen=True, gc=False):
     """The holder accepted, or came to its next phase."""
 
     phase: Phase
 
 
-class Saved(msgspec.Struct, frozen=True):
+class Saved(msgspec.Struct, frozen=True, gc=False):
     """The holder's work so far is safe at the origin."""
 
     commit: str
     session: str | None
 
 
-class LandingBegun(msgspec.Struct, frozen=True):
+class LandingBegun(msgspec.Struct, frozen=True, gc=False):
     """The work is verified and waits for its turn at the base."""
 
     commit: str
@@ -38,7 +38,7 @@ class LandingBegun(msgspec.Struct, frozen=True):
     land_key: str
 
 
-class Completed(msgspec.Struct, frozen=True):
+class Completed(msgspec.Struct, frozen=True, gc=False):
     """The work is done: verified, or (`verified` False) nobody declared how to verify it."""
 
     commit: str | None
@@ -46,7 +46,7 @@ class Completed(msgspec.Struct, frozen=True):
     verified: bool
 
 
-class Failed(msgspec.Struct, frozen=True):
+class Failed(msgspec.Struct, frozen=True, gc=False):
     """The attempt (or what it depends on) failed; `retry_at` is when the next may start."""
 
     failure: FailureClass
@@ -54,30 +54,30 @@ class Failed(msgspec.Struct, frozen=True):
     retry_at: WallTime
 
 
-class LeaseLost(msgspec.Struct, frozen=True):
+class LeaseLost(msgspec.Struct, frozen=True, gc=False):
     """The holder's machine did not come back in time."""
 
 
-class Declined(msgspec.Struct, frozen=True):
+class Declined(msgspec.Struct, frozen=True, gc=False):
     """The holder could not even start."""
 
     reason: str
     retry_at: WallTime
 
 
-class StopAsked(msgspec.Struct, frozen=True):
+class StopAsked(msgspec.Struct, frozen=True, gc=False):
     """The attempt shall end; it keeps its holds until it has."""
 
     reason: StopReason
 
 
-class Stopped(msgspec.Struct, frozen=True):
+class Stopped(msgspec.Struct, frozen=True, gc=False):
     """The attempt that was asked to stop is over."""
 
     retry_at: WallTime
 
 
-class Parked(msgspec.Struct, frozen=True):
+class Parked(msgspec.Struct, frozen=True, gc=False):
     """The attempt ended without a verdict: it needs an answer, quota or a person."""
 
     wait: Wait
@@ -89,13 +89,13 @@ class Parked(msgspec.Struct, frozen=True):
     land_key: str | None = None
 
 
-class Released(msgspec.Struct, frozen=True):
+class Released(msgspec.Struct, frozen=True, gc=False):
     """What the task waited for is there; `until` is a start time still ahead."""
 
     until: WallTime | None = None
 
 
-class Resumed(msgspec.Struct, frozen=True):
+class Resumed(msgspec.Struct, frozen=True, gc=False):
     """The newest holder came back before anyone else had the task."""
 
     agent: AgentId
@@ -104,11 +104,11 @@ class Resumed(msgspec.Struct, frozen=True):
     deadline_at: WallTime
 
 
-class Cancelled(msgspec.Struct, frozen=True):
+class Cancelled(msgspec.Struct, frozen=True, gc=False):
     """Someone ended a task that nobody holds."""
 
 
-class Reopened(msgspec.Struct, frozen=True):
+class Reopened(msgspec.Struct, frozen=True, gc=False):
     """Someone wants another attempt, or the landing of `commit`."""
 
     commit: str | None = None

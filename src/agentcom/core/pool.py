@@ -100,6 +100,8 @@ def _about(body: facts.Body, over: Container[str]) -> bool:
     """Return whether a fact names a task that ended in this turn."""
     if isinstance(body, facts.Submit):
         return any(d.task in over for spec in body.specs for d in spec.depends_on)
+    if isinstance(body, facts.Retry | facts.Adopt):
+        return True  # what it depends on may have ended
     return getattr(body, "task", None) in over
 
 

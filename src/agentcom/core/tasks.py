@@ -6,7 +6,7 @@ not here: `core/turn.py` derives it from the old and the new row, on every path 
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, assert_never
+from typing import Any, Final, assert_never, cast, get_args
 
 import msgspec
 
@@ -40,6 +40,17 @@ replace: Final = msgspec.structs.replace
 
 _W, _Q, _A, _R = TaskState.WAITING, TaskState.QUEUED, TaskState.ASSIGNED, TaskState.RUNNING
 _DONE, _FAIL, _END = TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED
+_PREPARING, _LANDING = Phase.PREPARING, Phase.LANDING
+
+_CLEARED: Final[Mapping[str, Any]] = {
+    "lost": False,
+    "wait": None,
+    "until": None,
+    "phase": None,
+    "stop_reason": None,
+    "deadline_at": None,
+}
+_ENDS: Final = frozenset(get_args(End))
 
 TRANSITIONS: Final[Mapping[type[Event], Mapping[TaskState, tuple[TaskState, ...]]]] = {
     Released: {_W: (_Q, _W)},
@@ -76,7 +87,10 @@ def decide(task: Task, event: Event, now: WallTime) -> Task:
     allowed = TRANSITIONS[type(event)].get(task.state)
     if allowed is None:
         raise IllegalTransition(task.state.value, type(event).__name__)
-    after = _end(task, event, now) if isinstance(event, End) else _step(task, event, now)
+    if type(event) in _ENDS:
+        after = _end(task, cast("End", event), now)
+    else:
+        after = _step(task, cast("Step", event), now)
     assert after.state in allowed, (task.state, event, after.state)
     return after
 
@@ -87,7 +101,7 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
             held = {"agent": agent, "machine": machine, "deadline_at": at}
             numbers = {"incarnation": fence.incarnation, "attempt": fence.attempt}
             return _changed(
-                task, now, state=_A, phase=Phase.PREPARING, lost=False, **held, **numbers
+                task, now, state=_A, phase=_PREPARING, lost=False, **held, **numbers
             )
         case Advanced(phase=phase):
             return _changed(task, now, state=_R, phase=phase)
@@ -95,7 +109,7 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
             return _changed(task, now, checkpoint=commit, session=session or task.session)
         case LandingBegun():
             work = _work(event)
-            return _changed(task, now, state=_R, phase=Phase.LANDING, **work)
+            return _changed(task, now, state=_R, phase=_LANDING, **work)
         case StopAsked(reason=reason):
             return _changed(task, now, stop_reason=task.stop_reason or reason)
         case Resumed(phase=phase, deadline_at=at):
@@ -158,7 +172,7 @@ def _lost(task: Task, now: WallTime) -> Task:
     if task.stop_reason is StopReason.CANCELLED:
         return _ended(task, now, state=_END)
     lost = task.leases_lost + 1
-    landing = task.landing_only or task.phase is Phase.LANDING
+    landing = task.landing_only or task.phase is _LANDING
     # Who was told to stop does not come back: what it brings later is kept, not applied.
     returns = task.stop_reason is None
     if lost >= LEASES_LOST_MAX:
@@ -176,7 +190,7 @@ def _stopped(task: Task, event: Stopped, now: WallTime) -> Task:
             failed = Failed(FailureClass.DEADLINE, reason, event.retry_at)
             return _failed(task, failed, now)
         case StopReason.PAUSED | StopReason.PREEMPTED | StopReason.REVOKED | None:
-            landing = task.landing_only or task.phase is Phase.LANDING
+            landing = task.landing_only or task.phase is _LANDING
             return _ended(task, now, state=_Q, landing_only=landing)
         case _:
             assert_never(task.stop_reason)
@@ -215,12 +229,4 @@ def _ended(task: Task, now: WallTime, **fields: Any) -> Task:
 
     The holder stays named: its fence is the newest until another is issued, so it may come back.
     """
-    cleared: dict[str, Any] = {
-        "lost": False,
-        "wait": None,
-        "until": None,
-        "phase": None,
-        "stop_reason": None,
-        "deadline_at": None,
-    }
-    return replace(task, version=task.version + 1, changed_at=now, **(cleared | fields))
+    return replace(task, version=task.version + 1, changed_at=now, **{**_CLEARED, **fields})

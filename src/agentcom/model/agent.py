@@ -30,7 +30,7 @@ class AgentState(StrEnum):
     DRAINING = "draining"
 
 
-class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AgentSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """An agent as its machine describes it when it connects."""
 
     name: AgentId
@@ -43,7 +43,7 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: str = ""
 
 
-class Agent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Agent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """An identity that can run tasks."""
 
     id: AgentId
@@ -61,7 +61,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: int = 1
 
 
-class Machine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Machine(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """A computer of the fleet; `session` and `ttl_ms` belong to its newest connection."""
 
     id: MachineId
@@ -85,7 +85,7 @@ class HeldStage(StrEnum):
     LANDING = "landing"
 
 
-class Held(msgspec.Struct, frozen=True, omit_defaults=True):
+class Held(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One attempt that a machine says it has."""
 
     task: TaskId
@@ -94,7 +94,7 @@ class Held(msgspec.Struct, frozen=True, omit_defaults=True):
     phase: Phase | None = None
 
 
-class Assignment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Assignment(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What a machine needs to start an attempt. The specification travels beside it."""
 
     task: TaskId

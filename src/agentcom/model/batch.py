@@ -65,7 +65,7 @@ ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
 }
 
 
-class Insert(msgspec.Struct, frozen=True, tag="insert"):
+class Insert(msgspec.Struct, frozen=True, gc=False, tag="insert"):
     """A row that must not exist yet."""
 
     table: Table
@@ -73,7 +73,7 @@ class Insert(msgspec.Struct, frozen=True, tag="insert"):
     row: Row
 
 
-class Update(msgspec.Struct, frozen=True, tag="update"):
+class Update(msgspec.Struct, frozen=True, gc=False, tag="update"):
     """A row that replaces the one with version `expected`."""
 
     table: Table
@@ -82,7 +82,7 @@ class Update(msgspec.Struct, frozen=True, tag="update"):
     expected: int
 
 
-class Delete(msgspec.Struct, frozen=True, tag="delete"):
+class Delete(msgspec.Struct, frozen=True, gc=False, tag="delete"):
     """The end of the row with version `expected`."""
 
     table: Table
@@ -93,14 +93,14 @@ class Delete(msgspec.Struct, frozen=True, tag="delete"):
 Change = Insert | Update | Delete
 
 
-class Append(msgspec.Struct, frozen=True):
+class Append(msgspec.Struct, frozen=True, gc=False):
     """A record for a log; the store gives it the next sequence number."""
 
     log: str
     record: TaskEvent
 
 
-class Batch(msgspec.Struct, frozen=True, kw_only=True):
+class Batch(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Changes and records that become durable together or not at all."""
 
     id: BatchId

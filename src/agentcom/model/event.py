@@ -31,7 +31,9 @@ class EventKind(StrEnum):
     ADOPTED = "adopted"
 
 
-class TaskEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="task"):
+class TaskEvent(
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="task"
+):
     """One thing that happened to one task."""
 
     kind: EventKind

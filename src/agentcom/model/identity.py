@@ -26,7 +26,7 @@ class CredentialKind(StrEnum):
     ENROLMENT = "enr"
 
 
-class User(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class User(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """A person, or a program that acts for one."""
 
     id: UserId
@@ -37,7 +37,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: int = 1
 
 
-class Credential(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Credential(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """A token as the hub keeps it: never the secret, only its SHA-256."""
 
     id: str
@@ -59,7 +59,7 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: int = 1
 
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Identity(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """Who is behind a connection or a request; never read from a payload."""
 
     role: Role
@@ -74,7 +74,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.machine or self.user
 
 
-class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RequestRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """A mutation that was accepted under a key, and its answer, for a repeat to get the same."""
 
     key: str

@@ -7,6 +7,8 @@ shown by their last six characters. Names that people choose (agents, machines, 
 import re
 from typing import Final, NamedTuple, NewType, Protocol
 
+import msgspec
+
 from agentcom.model import errors
 
 TaskId = NewType("TaskId", str)
@@ -41,7 +43,7 @@ class Now(NamedTuple):
     wall: WallTime
 
 
-class Fence(NamedTuple):
+class Fence(msgspec.Struct, frozen=True, order=True, gc=False, array_like=True):
     """The right to act for one attempt; compared with the task's row on every report."""
 
     incarnation: int

@@ -45,7 +45,7 @@ class ProjectFileInvalid(errors.InvalidInput):
         super().__init__(f"{FILE_NAME}: {where}" if where else FILE_NAME, rule)
 
 
-class ProjectFile(msgspec.Struct, frozen=True, kw_only=True):
+class ProjectFile(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What the file says; without one, all defaults."""
 
     verify: tuple[Check, ...] = ()

@@ -6,7 +6,7 @@ from agentcom.model.ids import AgentId, TaskId, WallTime
 from agentcom.model.task import Task
 
 
-class Submitted(msgspec.Struct, frozen=True, tag="submitted", omit_defaults=True):
+class Submitted(msgspec.Struct, frozen=True, gc=False, tag="submitted", omit_defaults=True):
     """The tasks that now exist, in the order of the request."""
 
     tasks: tuple[TaskId, ...]
@@ -14,13 +14,13 @@ class Submitted(msgspec.Struct, frozen=True, tag="submitted", omit_defaults=True
     """Those that no agent known now could run; they wait."""
 
 
-class TaskChanged(msgspec.Struct, frozen=True, tag="task_changed", omit_defaults=True):
+class TaskChanged(msgspec.Struct, frozen=True, gc=False, tag="task_changed", omit_defaults=True):
     """A task after what was asked of it."""
 
     task: Task
 
 
-class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
+class Refusal(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One thing in a larger request that was not accepted."""
 
     name: str
@@ -28,7 +28,9 @@ class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str
 
 
-class Welcomed(msgspec.Struct, frozen=True, kw_only=True, tag="welcomed", omit_defaults=True):
+class Welcomed(
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, tag="welcomed", omit_defaults=True
+):
     """A machine's session."""
 
     session: int
@@ -38,13 +40,13 @@ class Welcomed(msgspec.Struct, frozen=True, kw_only=True, tag="welcomed", omit_d
     refused: tuple[Refusal, ...] = ()
 
 
-class Done(msgspec.Struct, frozen=True, tag="done", omit_defaults=True):
+class Done(msgspec.Struct, frozen=True, gc=False, tag="done", omit_defaults=True):
     """It was done; there is nothing more to say."""
 
     detail: str = ""
 
 
-class AgentRule(msgspec.Struct, frozen=True, omit_defaults=True):
+class AgentRule(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The rule that keeps a task from one agent."""
 
     agent: AgentId
@@ -52,7 +54,9 @@ class AgentRule(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str = ""
 
 
-class Explanation(msgspec.Struct, frozen=True, kw_only=True, tag="explanation", omit_defaults=True):
+class Explanation(
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, tag="explanation", omit_defaults=True
+):
     """Why a task is where it is, and what happens next."""
 
     task: Task

@@ -42,7 +42,7 @@ class Op(StrEnum):
     IN = "in"
 
 
-class Requirement(msgspec.Struct, frozen=True, order=True, cache_hash=True):
+class Requirement(msgspec.Struct, frozen=True, gc=False, order=True, cache_hash=True):
     """One condition on an agent's capabilities; `value` of `in` is a sorted list with commas."""
 
     name: str
@@ -60,7 +60,7 @@ class Requirement(msgspec.Struct, frozen=True, order=True, cache_hash=True):
                 return f"{self.name}{self.op.value}{self.value}"
 
 
-class Capability(msgspec.Struct, frozen=True, order=True, cache_hash=True):
+class Capability(msgspec.Struct, frozen=True, gc=False, order=True, cache_hash=True):
     """One thing an agent offers; a name may occur with several values."""
 
     name: str

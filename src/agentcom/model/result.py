@@ -18,7 +18,7 @@ class ResultStatus(StrEnum):
     PARKED = "parked"
 
 
-class TokenUsage(msgspec.Struct, frozen=True, omit_defaults=True):
+class TokenUsage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Tokens that an attempt spent."""
 
     input: int = 0
@@ -26,7 +26,7 @@ class TokenUsage(msgspec.Struct, frozen=True, omit_defaults=True):
     output: int = 0
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What an attempt produced. Success is the hub's judgement of these fields."""
 
     status: ResultStatus
@@ -49,7 +49,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: TokenUsage = TokenUsage()
 
 
-class KeptResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class KeptResult(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """A result as the hub stored it: applied, or kept for a person because it came too late."""
 
     task: TaskId
@@ -73,7 +73,7 @@ class LandStatus(StrEnum):
     ERROR = "error"
 
 
-class Landing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Landing(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """The sidecar's report of a landing."""
 
     status: LandStatus

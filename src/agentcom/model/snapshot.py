@@ -9,7 +9,7 @@ from agentcom.model.task import Edge, Hold, Task
 from agentcom.model.todo import Todo
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+class Snapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The live rows; a consistent picture of one moment."""
 
     tasks: Sequence[Task] = ()

@@ -24,19 +24,17 @@ class TaskState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
-    __hash__ = str.__hash__  # Enum's own is Python code, and this is looked up for every event
+    held: bool
+    """Whether an attempt is under way."""
+    terminal: bool
+    """Whether only `retry` or `adopt` leads on from here."""
 
-    @property
-    def terminal(self) -> bool:
-        """Whether only `retry` or `adopt` leads on from here."""
-        return (
-            self is TaskState.COMPLETED or self is TaskState.FAILED or self is TaskState.CANCELLED
-        )
+    # Read and looked up for every event: plain attributes, and no hash in Python code.
+    __hash__ = str.__hash__
 
-    @property
-    def held(self) -> bool:
-        """Whether an attempt is under way."""
-        return self is TaskState.ASSIGNED or self is TaskState.RUNNING
+    def __init__(self, text: str) -> None:
+        self.held = text in ("assigned", "running")
+        self.terminal = text in ("completed", "failed", "cancelled")
 
 
 class Wait(StrEnum):
@@ -83,14 +81,14 @@ class Condition(StrEnum):
     ANY_END = "any_end"
 
 
-class Dependency(msgspec.Struct, frozen=True, omit_defaults=True):
+class Dependency(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One edge of the graph; `task` is an id, or the `ref` of a task in the same submit."""
 
     task: str
     condition: Condition = Condition.SUCCESS
 
 
-class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TaskSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What a submitter asks for. Bounds are checked by `core/intake.py`."""
 
     title: str
@@ -112,7 +110,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     labels: dict[str, str] = {}
 
 
-class TaskBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TaskBody(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """The stored specification: written once at submit."""
 
     id: TaskId
@@ -123,7 +121,7 @@ class TaskBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: int = 1
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """The hot row: everything that decisions about one task read."""
 
     id: TaskId
@@ -173,7 +171,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return Fence(self.incarnation, self.attempt)
 
 
-class Edge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Edge(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """A dependency of a live task; `commit` is what the dependency produced."""
 
     task: TaskId
@@ -191,7 +189,7 @@ class HoldMode(StrEnum):
     SHARED = "shared"
 
 
-class Hold(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Hold(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What one attempt has taken, and gives back when it ends."""
 
     task: TaskId

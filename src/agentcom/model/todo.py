@@ -13,7 +13,7 @@ class TodoKind(StrEnum):
     RELEASE_DEPENDANTS = "release_dependants"
 
 
-class Todo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Todo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """A durable reminder; deleted by the batch that finishes it."""
 
     kind: TodoKind

@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Check(msgspec.Struct, frozen=True, omit_defaults=True):
+class Check(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One command that decides whether work is good; argv, never a shell."""
 
     name: str
@@ -11,7 +11,7 @@ class Check(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout_ms: int = 900_000
 
 
-class CheckResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class CheckResult(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What one check found; the tail of its output is bounded."""
 
     name: str
@@ -22,7 +22,7 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     output_tail: str = ""
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Report(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """All checks of one commit."""
 
     commit: str

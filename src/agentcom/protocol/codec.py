@@ -45,7 +45,8 @@ def _decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
         text = str(error)
         if "Invalid value" in text and text.endswith("$.type`"):
             raise errors.Unsupported("this hub does not know that type of frame") from None
-        field = text.rpartition("`")[0].rpartition("`")[2] or "$"
-        raise errors.InvalidInput(field, text.partition(" - ")[0]) from None
+        rule, _, place = text.partition(" - at `")
+        missing = rule.partition("field `")[2]
+        raise errors.InvalidInput((place or missing).rstrip("`") or "$", rule) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise errors.MalformedInput("a frame must be one JSON object in UTF-8") from None

@@ -22,14 +22,14 @@ VERSION_MIN: Final = 1
 """Both ways: the newest version that both sides know is spoken, N-1 at the oldest."""
 
 
-class Frame(msgspec.Struct, frozen=True, tag_field="type"):
+class Frame(msgspec.Struct, frozen=True, gc=False, tag_field="type"):
     """Any frame."""
 
 
 # From either kind of client ------------------------------------------------------------------
 
 
-class Hello(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="hello"):
+class Hello(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="hello"):
     """The first frame of every connection."""
 
     versions: tuple[int, ...] = (VERSION,)
@@ -39,7 +39,7 @@ class Hello(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="hello"):
 # From machines -------------------------------------------------------------------------------
 
 
-class MachineHello(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="machine"):
+class MachineHello(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="machine"):
     """A machine's session: its agents, and everything it holds. Answered by `welcome`."""
 
     agents: tuple[AgentSpec, ...]
@@ -50,7 +50,9 @@ class MachineHello(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="ma
     software: str = ""
 
 
-class HeartbeatFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="heartbeat"):
+class HeartbeatFrame(
+    Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="heartbeat"
+):
     """Renews the lease. Answered by `beat`."""
 
     session: int
@@ -58,14 +60,14 @@ class HeartbeatFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="
     held: tuple[Held, ...] = ()
 
 
-class Accept(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="accept"):
+class Accept(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="accept"):
     """The assignment is stored on the machine's disk and starts."""
 
     task: TaskId
     fence: Fence
 
 
-class Decline(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="decline"):
+class Decline(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="decline"):
     """The machine cannot start it now."""
 
     task: TaskId
@@ -73,7 +75,7 @@ class Decline(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="decline
     reason: str
 
 
-class Progress(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="progress"):
+class Progress(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="progress"):
     """What an attempt is doing; kept in memory, the newest wins."""
 
     task: TaskId
@@ -87,7 +89,7 @@ class Progress(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="progre
     """New lines of the log since the last `progress`."""
 
 
-class Checkpoint(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint"):
+class Checkpoint(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="checkpoint"):
     """The work so far is at the origin. Answered by `ack`."""
 
     task: TaskId
@@ -96,7 +98,7 @@ class Checkpoint(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="chec
     session: str | None = None
 
 
-class Finish(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="finish"):
+class Finish(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="finish"):
     """The attempt ended by itself. Repeated until `ack`."""
 
     task: TaskId
@@ -104,7 +106,7 @@ class Finish(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="finish")
     result: Result
 
 
-class StoppedFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="stopped"):
+class StoppedFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="stopped"):
     """The attempt is over, or never was, as asked. Repeated until `ack`."""
 
     task: TaskId
@@ -112,7 +114,7 @@ class StoppedFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="st
     result: Result | None = None
 
 
-class LandedFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="landed"):
+class LandedFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="landed"):
     """The landing ended. Repeated until `ack`."""
 
     task: TaskId
@@ -123,14 +125,14 @@ class LandedFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="lan
 # From people and programs --------------------------------------------------------------------
 
 
-class SubmitFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="submit"):
+class SubmitFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="submit"):
     """Asks for tasks: all or none. Answered by `reply` with `submitted`."""
 
     key: str
     tasks: tuple[TaskSpec, ...]
 
 
-class CancelFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="cancel"):
+class CancelFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="cancel"):
     """Wants a task to end."""
 
     key: str
@@ -138,7 +140,7 @@ class CancelFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="can
     reason: str = ""
 
 
-class Subscribe(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="subscribe"):
+class Subscribe(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="subscribe"):
     """Follows a log after a sequence; `log` is `task/<id>`, or `*` for all. Answered by `reply`."""
 
     key: str
@@ -150,7 +152,9 @@ class Subscribe(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="subsc
     """True: `activity` frames too."""
 
 
-class Unsubscribe(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="unsubscribe"):
+class Unsubscribe(
+    Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="unsubscribe"
+):
     """Ends a subscription."""
 
     key: str
@@ -160,7 +164,7 @@ class Unsubscribe(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="uns
 # From the hub --------------------------------------------------------------------------------
 
 
-class Ready(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="ready"):
+class Ready(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="ready"):
     """Answers `hello`."""
 
     version: int
@@ -169,7 +173,7 @@ class Ready(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="ready"):
     server_ms: int
 
 
-class Welcome(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="welcome"):
+class Welcome(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="welcome"):
     """Answers `machine`; the session and its lease begin."""
 
     version: int
@@ -179,20 +183,20 @@ class Welcome(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="welcome
     welcomed: Welcomed
 
 
-class Beat(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="beat"):
+class Beat(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="beat"):
     """Answers `heartbeat` number `n`: the lease runs from when that was sent."""
 
     n: int
 
 
-class Assign(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="assign"):
+class Assign(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="assign"):
     """Start this attempt. Answered by `accept` or `decline`."""
 
     assignment: Assignment
     body: TaskBody
 
 
-class StopFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="stop"):
+class StopFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="stop"):
     """End this attempt. `reason` None: the fence is stale. Answered by `stopped`."""
 
     task: TaskId
@@ -200,14 +204,14 @@ class StopFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="stop"
     reason: StopReason | None = None
 
 
-class LandFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="land"):
+class LandFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="land"):
     """Land now: the base is yours alone. Answered by `landed`."""
 
     task: TaskId
     fence: Fence
 
 
-class Ack(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="ack"):
+class Ack(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="ack"):
     """A report is stored. `applied` False: kept for a person; `code` says why."""
 
     task: TaskId
@@ -216,7 +220,7 @@ class Ack(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="ack"):
     code: str | None = None
 
 
-class ReplyFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="reply"):
+class ReplyFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="reply"):
     """Answers a request."""
 
     key: str
@@ -224,7 +228,7 @@ class ReplyFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="repl
     """A `model.replies.Reply`; raw, since a repeated request gets the stored bytes."""
 
 
-class ErrorFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="error"):
+class ErrorFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="error"):
     """Refuses a request (`key`), or a frame (no key)."""
 
     code: str
@@ -233,7 +237,7 @@ class ErrorFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="erro
     retry_after_ms: int | None = None
 
 
-class EventFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="event"):
+class EventFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="event"):
     """A record of a subscribed log."""
 
     seq: int
@@ -241,7 +245,7 @@ class EventFrame(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="even
     event: TaskEvent
 
 
-class Activity(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="activity"):
+class Activity(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="activity"):
     """Progress of a followed task; may be skipped."""
 
     task: TaskId
@@ -255,7 +259,7 @@ class Activity(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="activi
     log: str = ""
 
 
-class Drain(Frame, frozen=True, kw_only=True, omit_defaults=True, tag="drain"):
+class Drain(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="drain"):
     """The hub goes away for a moment: come back after `retry_after_ms`."""
 
     retry_after_ms: int

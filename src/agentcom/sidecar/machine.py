@@ -152,14 +152,27 @@ class _Turn(AttemptTurn):
         view.heartbeat_ms = welcomed.heartbeat_ms
         for refusal in welcomed.refused:
             self.note("agent.refused", f"{refusal.name}: {refusal.message}")
-        self._beat(0)
         self.order(values.Settle())
-        self.order(values.SetTimer("heartbeat", Instant(self.now + view.heartbeat_ms)))
+        self._begin_lease()
         for attempt in view.attempts.values():
             if attempt.stage in HELD and attempt.stage not in REPORTS:
                 self.accept(attempt)  # the first one may have been lost with its link
             self.send_checkpoint(attempt)
             self.report(attempt)
+
+    def _begin_lease(self) -> None:
+        """Take the lease that the welcome answers for, unless ours had run out meanwhile.
+
+        Then others may have what we held, and the hub's stops come behind the welcome: the lease
+        is that of a heartbeat sent now, whose answer comes behind them.
+        """
+        view = self.view
+        if lease_valid(view, self.now) or not held(view):
+            self._beat(0)
+            self.order(values.SetTimer("heartbeat", Instant(self.now + view.heartbeat_ms)))
+            return
+        view.sent.clear()
+        self._heartbeat()
 
     def _refused(self, frame: frames.ErrorFrame) -> None:
         self.note("hub.refused", f"{frame.code}: {frame.message}")

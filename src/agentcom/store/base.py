@@ -16,30 +16,30 @@ from agentcom.model.ids import BatchId, PoolId, WallTime
 from agentcom.model.snapshot import Snapshot
 
 
-class Committed(msgspec.Struct, frozen=True):
+class Committed(msgspec.Struct, frozen=True, gc=False):
     """The batch is durable; its records got consecutive sequence numbers from `first`."""
 
     first: int
 
 
-class TermLost(msgspec.Struct, frozen=True):
+class TermLost(msgspec.Struct, frozen=True, gc=False):
     """Another writer leads the pool now; nothing was written."""
 
 
-class Conflict(msgspec.Struct, frozen=True):
+class Conflict(msgspec.Struct, frozen=True, gc=False):
     """A row was not as expected; nothing was written. `images` are the rows as they are."""
 
     images: Sequence[tuple[Table, str, Row | None]]
 
 
-class Full(msgspec.Struct, frozen=True):
+class Full(msgspec.Struct, frozen=True, gc=False):
     """There is no room; nothing was written, and reading goes on."""
 
 
 Verdict = Committed | TermLost | Conflict | Full
 
 
-class LogRecord(msgspec.Struct, frozen=True):
+class LogRecord(msgspec.Struct, frozen=True, gc=False):
     """A record with its place; sequences grow within every log, with gaps."""
 
     seq: int
@@ -47,14 +47,14 @@ class LogRecord(msgspec.Struct, frozen=True):
     record: TaskEvent
 
 
-class Page(msgspec.Struct, frozen=True):
+class Page(msgspec.Struct, frozen=True, gc=False):
     """Rows of a query, newest first, and the key to go on after (None: no more)."""
 
     rows: Sequence[Row]
     next: str | None = None
 
 
-class Query(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """A listing: rows of one table, by key downwards, filtered by exact column values."""
 
     table: Table
@@ -67,7 +67,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     limit: int = 100
 
 
-class Problem(msgspec.Struct, frozen=True):
+class Problem(msgspec.Struct, frozen=True, gc=False):
     """Something `verify` found."""
 
     what: str

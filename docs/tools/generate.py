@@ -1,9 +1,9 @@
 """Keeps generated parts of the documentation the same as the code they describe.
 
 A page holds a block between `<!-- generated: NAME -->` and `<!-- end -->`. `python -m
-agentcom.testing.docs` writes all blocks anew, and says which pages changed; with `--check` it
-writes nothing and fails if a page would change. What a block holds is in `docs_blocks.py` and
-`docs_wire.py`; sentences that only people can write are in `docs_words.py`.
+docs.tools.generate` writes all blocks anew, and says which pages changed; with `--check` it
+writes nothing and fails if a page would change. What a block holds is in `blocks.py` and
+`wire.py`; sentences that only people can write are in `words.py`.
 """
 
 import argparse
@@ -14,27 +14,27 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from agentcom.testing import docs_blocks, docs_wire
+from docs.tools import blocks, wire
 
 BLOCKS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
     {
-        "cli": docs_blocks.commands,
-        "errors": docs_blocks.errors,
-        "close-codes": docs_blocks.close_codes,
-        "exit-codes": docs_blocks.exit_codes,
-        "limits": docs_blocks.limits,
-        "roles": docs_blocks.roles,
-        "failure-classes": docs_blocks.failure_classes,
-        "transitions": docs_blocks.transitions,
-        "transitions-diagram": docs_blocks.transitions_diagram,
-        "hub-settings": docs_blocks.hub_settings,
-        "machine-settings": docs_blocks.machine_settings,
-        "log-events": docs_blocks.log_events,
-        "metrics": docs_blocks.metrics_table,
-        "frames": docs_wire.frames_by_sender,
-        "values": docs_wire.values,
-        "routes": docs_wire.routes,
-        "task-fields": docs_wire.task_fields,
+        "cli": blocks.commands,
+        "errors": blocks.errors,
+        "close-codes": blocks.close_codes,
+        "exit-codes": blocks.exit_codes,
+        "limits": blocks.limits,
+        "roles": blocks.roles,
+        "failure-classes": blocks.failure_classes,
+        "transitions": blocks.transitions,
+        "transitions-diagram": blocks.transitions_diagram,
+        "hub-settings": blocks.hub_settings,
+        "machine-settings": blocks.machine_settings,
+        "log-events": blocks.log_events,
+        "metrics": blocks.metrics_table,
+        "frames": wire.frames_by_sender,
+        "values": wire.values,
+        "routes": wire.routes,
+        "task-fields": wire.task_fields,
     }
 )
 _BLOCK: Final = re.compile(
@@ -66,7 +66,7 @@ def stale(root: Path) -> dict[Path, str]:
 
 def main(words: list[str] | None = None) -> int:
     """Write what is stale, or with `--check` only name it."""
-    parser = argparse.ArgumentParser(prog="python -m agentcom.testing.docs", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m docs.tools.generate", description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(), help="the folder of README.md")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
     given = parser.parse_args(words)

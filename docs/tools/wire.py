@@ -7,11 +7,11 @@ import msgspec
 
 from agentcom.model.task import TaskSpec
 from agentcom.protocol import frames
-from agentcom.testing import docs_code, docs_words
-from agentcom.testing.docs_blocks import code, table
 from agentcom.transport.http import endpoints
 from agentcom.transport.http_call import Endpoint, Gate
 from agentcom.transport.openapi import document
+from docs.tools import source, words
+from docs.tools.blocks import code, table
 
 _REF: Final = "{name}"
 _SENDERS: Final = (
@@ -32,8 +32,8 @@ def frames_by_sender() -> str:
         parts.append(f"### {title}")
         for kind in kinds:
             name = kind.__struct_config__.tag
-            parts.append(f"**`{name}`**: {docs_code.first_line(kind)}")
-            rows = list(_fields(components[kind.__name__], docs_code.field_docs(kind)))
+            parts.append(f"**`{name}`**: {source.first_line(kind)}")
+            rows = list(_fields(components[kind.__name__], source.field_docs(kind)))
             if rows:
                 parts.append(table(["field", "type", "default", "meaning"], rows))
     return "\n\n".join(parts)
@@ -67,8 +67,8 @@ def task_fields() -> str:
     """Return what a task may say."""
     _, components = msgspec.json.schema_components([TaskSpec], ref_template=_REF)
     docs = {
-        name.partition(".")[2]: words
-        for name, words in docs_words.SETTINGS.items()
+        name.partition(".")[2]: said
+        for name, said in words.SETTINGS.items()
         if name.startswith("TaskSpec.")
     }
     rows = _fields(components["TaskSpec"], docs)

@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from agentcom.cli import errors as exits
+from agentcom.cli.output import JsonCommand
 from agentcom.cli.root import COMMANDS, root
 from agentcom.core import controls, leases, tasks
 from agentcom.hub.config import ENVIRONMENT_PREFIX, Bounds, HubConfig
@@ -20,8 +21,8 @@ from agentcom.model.policy import Action, Reach, reach
 from agentcom.model.task import TaskState
 from agentcom.sidecar.config import AgentConfig, MachineConfig, RepositorySettings, Settings
 from agentcom.telemetry import events, metrics
-from agentcom.testing import docs_code, docs_words
 from agentcom.transport import socket
+from docs.tools import source, words
 
 _ROLES: Final = (Role.VIEWER, Role.SUBMITTER, Role.OPERATOR, Role.ADMIN, Role.AGENT)
 _EVENTS: Final = "telemetry/events.py"
@@ -46,7 +47,7 @@ def code(value: object) -> str:
 
 def commands() -> str:
     """Return every command with its arguments and options."""
-    parts = []
+    parts: list[str] = []
     for name, (place, _) in COMMANDS.items():
         module, _, attribute = place.partition(":")
         command = getattr(importlib.import_module(module), attribute)
@@ -80,6 +81,8 @@ def _command(command: click.Command, path: str, parent: click.Context) -> Iterat
     shown = [row for row in rows if row is not None]
     if shown:
         yield table(["option", "meaning"], shown)
+    if isinstance(command, JsonCommand):
+        yield "Fields of `--json`: " + ", ".join(map(code, command.fields)) + "."
 
 
 def _help(command: click.Command) -> Iterator[str]:
@@ -101,7 +104,7 @@ def _option(option: click.Option, context: click.Context) -> tuple[str, str] | N
 
 def exit_codes() -> str:
     """Return what each exit code says."""
-    rows = [(int(one), one.name.lower(), docs_words.EXITS[one.name]) for one in exits.Exit]
+    rows = [(int(one), one.name.lower(), words.EXITS[one.name]) for one in exits.Exit]
     return table(["code", "name", "meaning"], rows)
 
 
@@ -111,12 +114,12 @@ def exit_codes() -> str:
 def errors() -> str:
     """Return every error code, once."""
     known: dict[str, tuple[object, ...]] = {}
-    for kind in docs_code.subclasses(AgentComError):
+    for kind in source.subclasses(AgentComError):
         refusal: Any = kind
         if refusal.code in known or refusal.code == AgentComError.code:
             continue
-        what = docs_code.first_line(kind)
-        advice = docs_words.ADVICE.get(refusal.code, "")
+        what = source.first_line(kind)
+        advice = words.ADVICE.get(refusal.code, "")
         retry = "yes" if refusal.retryable else ""
         known[refusal.code] = (code(refusal.code), refusal.status, retry, what, advice)
     rows = [known[name] for name in sorted(known)]
@@ -125,7 +128,7 @@ def errors() -> str:
 
 def error_codes() -> set[str]:
     """Return every stable code but the root's."""
-    kinds: list[Any] = list(docs_code.subclasses(AgentComError))
+    kinds: list[Any] = list(source.subclasses(AgentComError))
     return {kind.code for kind in kinds} - {AgentComError.code}
 
 
@@ -134,12 +137,10 @@ def close_codes() -> str:
     found: dict[int, dict[str, None]] = {}
     for module in (socket, controls, leases):
         for name, value in vars(module).items():
-            if name.startswith("CLOSE_") and value in docs_words.CLOSES:
-                words = name.removeprefix("CLOSE_").lower().replace("_", " ")
-                found.setdefault(value, {})[words] = None
-    rows = [
-        (number, ", ".join(found[number]), docs_words.CLOSES[number]) for number in sorted(found)
-    ]
+            if name.startswith("CLOSE_") and value in words.CLOSES:
+                said = name.removeprefix("CLOSE_").lower().replace("_", " ")
+                found.setdefault(value, {})[said] = None
+    rows = [(number, ", ".join(found[number]), words.CLOSES[number]) for number in sorted(found)]
     return table(["close code", "name", "what to do"], rows)
 
 
@@ -150,7 +151,7 @@ def limits() -> str:
     """Return every bound, by section."""
     parts, section = [], None
     rows: list[tuple[object, ...]] = []
-    for one in docs_code.constants(bounds):
+    for one in source.constants(bounds):
         if one.section != section and rows:
             parts.append(f"**{section}**\n\n{table(['name', 'value', 'reason'], rows)}")
             rows = []
@@ -172,7 +173,7 @@ def roles() -> str:
 def failure_classes() -> str:
     """Return why attempts fail, and whether another one can help."""
     rows = [
-        (code(one.value), "no" if one.final else "yes", docs_words.FAILURES[one.value])
+        (code(one.value), "no" if one.final else "yes", words.FAILURES[one.value])
         for one in FailureClass
     ]
     return table(["class", "tried again", "meaning"], rows)
@@ -181,7 +182,7 @@ def failure_classes() -> str:
 def transitions() -> str:
     """Return the transition table of a task."""
     rows = [
-        (f"**{event.__name__}**", docs_code.first_line(event), *_moves(moves))
+        (f"**{event.__name__}**", source.first_line(event), *_moves(moves))
         for event, moves in tasks.TRANSITIONS.items()
     ]
     return table(["event", "meaning", *(state.value for state in TaskState)], rows)
@@ -227,7 +228,7 @@ def machine_settings() -> str:
         ("Each entry of `settings.repositories`", RepositorySettings),
         ("Each entry of `agents`", AgentConfig),
     ):
-        rows = [(name, default, words) for name, default, _, words in _settings(kind)]
+        rows = [(name, default, said) for name, default, _, said in _settings(kind)]
         parts.append(f"**{title}**\n\n{table(['field', 'default', 'meaning'], rows)}")
     return "\n\n".join(parts)
 
@@ -235,19 +236,19 @@ def machine_settings() -> str:
 def setting_names() -> set[str]:
     """Return the names of all settings."""
     kinds: tuple[Any, ...] = (HubConfig, Bounds, MachineConfig, Settings, AgentConfig)
-    return {field.name for kind in kinds for field in msgspec.structs.fields(kind)}
+    return {field.name for kind in kinds for field in msgspec.structs.fields(kind)} - {"limits"}
 
 
 def _settings(kind: Any, *, prefix: str = "", skip: Sequence[str] = ()) -> Iterator[Sequence[str]]:
-    docs = docs_code.field_docs(kind)
+    docs = source.field_docs(kind)
     for field in msgspec.structs.fields(kind):
         if field.name in skip:
             continue
-        words = docs.get(field.name) or docs_words.SETTINGS.get(f"{kind.__name__}.{field.name}", "")
+        said = docs.get(field.name) or words.SETTINGS.get(f"{kind.__name__}.{field.name}", "")
         variable = f"{ENVIRONMENT_PREFIX}{field.name.upper()}" if not prefix else ""
         if field.name == "home":
             variable = "AGENTCOM_HOME"
-        yield code(prefix + field.name), _default(field), code(variable), words
+        yield code(prefix + field.name), _default(field), code(variable), said
 
 
 def _default(field: Any) -> str:
@@ -270,7 +271,7 @@ def log_events() -> str:
     """Return the names of log records; those that nothing writes yet are marked."""
     fixed, feed = _constant_events(), [f"task.{kind.value}" for kind in EventKind]
     rows = [
-        (code(name), "hub", _words(name, reserved=not docs_code.is_used(place, outside=_EVENTS)))
+        (code(name), "hub", _words(name, reserved=not source.is_used(place, outside=_EVENTS)))
         for name, place in fixed.items()
         if name not in feed
     ]
@@ -288,7 +289,7 @@ def event_names() -> list[str]:
 
 def metric_names() -> list[str]:
     """Return the names of all metrics."""
-    found = [one.value for one in docs_code.constants(metrics) if isinstance(one.value, str)]
+    found = [one.value for one in source.constants(metrics) if isinstance(one.value, str)]
     return [name for name in found if name.startswith("agentcom_")]
 
 
@@ -298,7 +299,7 @@ def metrics_table() -> str:
     families = {family.name: family for family in own.registry.collect()}
     measured = {vars(one).get("_name"): name for name, one in vars(own).items()}
     rows = []
-    for constant in docs_code.constants(metrics):
+    for constant in source.constants(metrics):
         name = str(constant.value)
         if not name.startswith("agentcom_"):
             continue
@@ -307,25 +308,25 @@ def metrics_table() -> str:
         place = (
             rf"\.{measured[name]}\.(labels|inc|observe)" if family else rf"[. ]{constant.name}\b"
         )
-        words = docs_words.METRICS.get(name) or (family.documentation if family else "")
-        used = docs_code.is_used(place, outside="" if family else _METRICS) or name in _COUNTED
+        said = words.METRICS.get(name) or (family.documentation if family else "")
+        used = source.is_used(place, outside="" if family else _METRICS) or name in _COUNTED
         shown = f"{name}_total" if kind == "counter" else name
-        rows.append((code(shown), kind, words if used else f"{words} (reserved)"))
+        rows.append((code(shown), kind, said if used else f"{said} (reserved)"))
     return table(["metric", "kind", "meaning"], rows)
 
 
 def _constant_events() -> dict[str, str]:
-    found = [one for one in docs_code.constants(events) if isinstance(one.value, str)]
+    found = [one for one in source.constants(events) if isinstance(one.value, str)]
     return {str(one.value): rf"events\.{one.name}\b" for one in found}
 
 
 def _written() -> list[tuple[str, str]]:
-    return sorted(docs_code.logged_names(), key=lambda row: (row[0], row[1]))
+    return sorted(source.logged_names(), key=lambda row: (row[0], row[1]))
 
 
 def _words(name: str, *, reserved: bool = False) -> str:
-    words = docs_words.EVENTS.get(name, "")
-    return f"{words} (reserved)" if reserved else words
+    said = words.EVENTS.get(name, "")
+    return f"{said} (reserved)" if reserved else said
 
 
 def _number(value: object) -> str:

@@ -1,0 +1,204 @@
+"""Figures as a table for the terminal, as Markdown for the docs, and as JSON for whoever compares.
+
+What is promised stands in `targets`, beside what was measured.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+Row = dict[str, Any]
+Found = dict[str, Any]
+
+KIB_EACH_MAX: Final = 24.0
+WORKERS: Final = 16
+PER_S_MIN: Final = 6_000.0
+P50_MS_MAX: Final = 2.0
+DEPTH_RATIO_MIN: Final = 0.9
+BYTES_EACH_MAX: Final = 250.0
+
+
+_FLOORS: Final = (
+    ("fdatasync_4k_p50_ms", "fdatasync 4 KiB, back to back, p50, ms", ".2f"),
+    ("fdatasync_4k_p99_ms", "fdatasync 4 KiB, back to back, p99, ms", ".2f"),
+    ("fdatasync_4k_after_idle_p50_ms", "fdatasync 4 KiB after 20 ms idle, p50, ms", ".2f"),
+    ("socketpair_p50_us", "socket pair round trip, busy, p50, us", ".0f"),
+    ("socketpair_after_idle_p50_us", "socket pair round trip after 20 ms idle, p50, us", ".0f"),
+    ("socketpair_after_idle_p99_us", "socket pair round trip after 20 ms idle, p99, us", ".0f"),
+    ("json_decode_us", "decoding 550 B of JSON, a yardstick of the CPU, us", ".2f"),
+)
+
+
+class Target(NamedTuple):
+    """One promise and what became of it."""
+
+    name: str
+    measured: str
+    wanted: str
+    met: bool
+
+
+def targets(found: Found) -> list[Target]:
+    """Return the promises that this run says something about."""
+    return [*_load_targets(found), *_size_targets(found)]
+
+
+def _load_targets(found: Found) -> Iterator[Target]:
+    for row in found.get("lifecycles", ()):
+        if row["workers"] == WORKERS:
+            rate = row["per_s"]
+            yield Target(
+                f"durable lifecycles/s, W={WORKERS}", f"{rate:,.0f}", ">= 6,000", rate >= PER_S_MIN
+            )
+    if "dispatch" in found:
+        p50 = found["dispatch"]["p50_ms"]
+        yield Target("dispatch p50", f"{p50:.2f} ms", "<= 2 ms", p50 <= P50_MS_MAX)
+
+
+def _size_targets(found: Found) -> Iterator[Target]:
+    for row in found.get("idle", ())[-1:]:
+        each = row["kib_each"]
+        name = f"memory per idle agent, {row['machines']:,} connected"
+        yield Target(name, f"{each:.1f} KiB", "<= 24 KiB", each <= KIB_EACH_MAX)
+    if "depth" in found:
+        rows, ratio = found["depth"]["rows"], found["depth"]["throughput_ratio"]
+        name = f"throughput, {rows[-1]['queued']:,} queued to {rows[0]['queued']:,}"
+        yield Target(name, f"{ratio:.0%}", ">= 90 %", ratio >= DEPTH_RATIO_MIN)
+        each = found["depth"]["bytes_each_marginal"]
+        yield Target("RAM per queued task", f"{each:.0f} B", "<= 250 B", each <= BYTES_EACH_MAX)
+
+
+def markdown(found: Found, plot: str | None) -> str:
+    """Return the page of one run."""
+    floors = found["floors"]
+    loads = f"{floors['load_average']:.1f} before, {found['load_average_after']:.1f} after"
+    lines = [
+        f"# Results of {found['date']}",
+        "",
+        f"{_machine(found['machine'])}. How: [method](method.md).",
+        "",
+        f"Load average {loads}. {_quietness(found)}",
+    ]
+    if plot is not None:
+        lines += ["", f"![Lifecycles a second, and what a queue costs]({plot})"]
+    for title, header, rows in tables(found):
+        lines += ["", f"## {title}", "", *_markdown_table(header, rows)]
+    return "\n".join(lines) + "\n"
+
+
+def terminal(found: Found) -> str:
+    """Return all tables as aligned text."""
+    parts = []
+    for title, header, rows in tables(found):
+        cells = [header, *rows]
+        widths = [max(len(row[n]) for row in cells) for n in range(len(header))]
+        text = [
+            "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            for row in cells
+        ]
+        parts.append("\n".join([title, *(line.rstrip() for line in text)]))
+    return "\n\n".join(parts)
+
+
+Table = tuple[str, list[str], list[list[str]]]
+
+
+def tables(found: Found) -> Iterator[Table]:
+    """Yield title, header and rows of each part that was measured."""
+    yield _targets_table(found)
+    yield _floors_table(found["floors"])
+    if "lifecycles" in found:
+        yield _lifecycles_table(found["lifecycles"])
+    if "dispatch" in found:
+        yield _dispatch_table(found["dispatch"])
+    if "idle" in found:
+        yield _idle_table(found["idle"])
+    if "depth" in found:
+        yield _depth_table(found["depth"])
+
+
+def _targets_table(found: Found) -> Table:
+    rows = [[t.name, t.measured, t.wanted, "yes" if t.met else "NO"] for t in targets(found)]
+    return "Targets", ["figure", "measured", "target", "met"], rows
+
+
+def _floors_table(floors: Row) -> Table:
+    rows = [[name, f"{floors[key]:{form}}"] for key, name, form in _FLOORS]
+    return "Floors of this machine", ["probe", "result"], rows
+
+
+def _lifecycles_table(found: list[Row]) -> Table:
+    header = ["workers", "lifecycles/s", "spread", "hub CPU each", "hub's cores"]
+    return "Durable lifecycles", header, [[str(row["workers"]), *_rate(row)] for row in found]
+
+
+def _rate(row: Row) -> list[str]:
+    return [
+        f"{row['per_s']:,.0f}",
+        f"{row['per_s_min']:,.0f} - {row['per_s_max']:,.0f}",
+        f"{row['cpu_us']:.0f} us",
+        f"{row['hub_cores']:.2f}",
+    ]
+
+
+def _dispatch_table(row: Row) -> Table:
+    title = f"Dispatch at {row['per_s']:.0f} tasks/s, W={row['workers']}, {row['count']} tasks"
+    values = [f"{row[name]:.2f} ms" for name in ("min_ms", "p50_ms", "p99_ms", "max_ms")]
+    return title, ["min", "p50", "p99", "max"], [values]
+
+
+def _idle_table(found: list[Row]) -> Table:
+    header = ["connected", "KiB each", "with enrolment", "idle CPU", "opened/s", "alive at the end"]
+    rows = [
+        [
+            f"{row['machines']:,}",
+            f"{row['kib_each']:.1f}",
+            f"{row['kib_each_with_enrolment']:.1f}",
+            f"{row['idle_cpu_percent']:.1f} %",
+            f"{row['opened_per_s']:,.0f}",
+            f"{row['alive_at_end']:,}",
+        ]
+        for row in found
+    ]
+    return "Idle machines with one agent each, default heartbeat", header, rows
+
+
+def _depth_table(found: Row) -> Table:
+    header = [
+        "queued",
+        "lifecycles/s",
+        "spread",
+        "hub CPU each",
+        "hub's cores",
+        "RAM each",
+        "filled/s",
+    ]
+    rows = [
+        [
+            f"{row['queued']:,}",
+            *_rate(row),
+            f"{row['bytes_each']:.0f} B",
+            f"{row['submits_per_s']:,.0f}",
+        ]
+        for row in found["rows"]
+    ]
+    return "With a queue of this length all the time, W=16", header, rows
+
+
+def _machine(machine: Row) -> str:
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
+        f"Linux {machine['kernel']}, {machine['filesystem']}, Python {machine['python']}, "
+        f"SQLite {machine['sqlite']}, commit {machine['commit']}"
+    )
+
+
+def _quietness(found: Found) -> str:
+    cores = found["machine"]["cores"]
+    if found["floors"]["load_average"] < cores / 4:
+        return "The machine was quiet."
+    return "Other programs ran: trust CPU per lifecycle and ratios, not the rates."
+
+
+def _markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [header, ["---"] * len(header), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]

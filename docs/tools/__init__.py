@@ -1,0 +1,1 @@
+"""Makes the generated parts of these pages from the code."""

@@ -1,0 +1,24 @@
+"""What tests of the command line share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.terminal import Here, Shell
+
+
+@pytest.fixture
+def agentcom(home: Path, capsys: pytest.CaptureFixture[str]) -> Here:
+    """Commands in this process, with an empty home."""
+    return Here(capsys)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A hub with one machine and one test agent, started by `up`."""
+    folder = tmp_path_factory.mktemp("fleet")
+    shell = Shell(folder / "home", folder)
+    shell("up", "--port", "0", "--agent", "tester=testagent")
+    yield shell
+    shell("down", ok=False)

@@ -1,0 +1,47 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from agentcom.cli import background
+from agentcom.cli.errors import CommandFailed
+
+
+def record(home: Path, **fields: object) -> None:
+    (home / "run").mkdir()
+    (home / "run" / "hub.json").write_text(json.dumps(fields))
+
+
+def test_a_recorded_process_is_known_by_its_start_time(home: Path) -> None:
+    record(home, pid=os.getpid(), start=background.start_time(os.getpid()), url="x")
+
+    found = background.running("hub")
+
+    assert found is not None
+    assert found[1]["url"] == "x"
+
+
+def test_a_pid_that_another_program_took_over_is_not_ours(home: Path) -> None:
+    record(home, pid=os.getpid(), start="12345")
+
+    assert background.running("hub") is None
+
+
+def test_stopping_what_does_not_run_signals_nobody(home: Path) -> None:
+    record(home, pid=os.getpid(), start="12345")
+
+    assert background.stop("hub") is False
+    assert not (home / "run" / "hub.json").exists()
+
+
+def test_a_process_that_cannot_start_tells_its_last_words(home: Path) -> None:
+    with pytest.raises(CommandFailed, match="cannot be used|host"):
+        background.start("hub", ["hub", "run", "--host", "not a host", "--port", "0"])
+
+
+def test_the_token_is_not_written_into_the_record(home: Path) -> None:
+    _, ready = background.start("hub", ["hub", "run", "--home", str(home), "--port", "0"])
+
+    assert ready["token"] not in (home / "run" / "hub.json").read_text()
+    assert background.stop("hub")

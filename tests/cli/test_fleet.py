@@ -1,0 +1,143 @@
+"""Commands against a real hub and a real sidecar, as a script in a pipe sees them."""
+
+import json
+
+import pytest
+
+from tests.cli.terminal import Shell
+
+pytestmark = pytest.mark.xdist_group("cli-fleet")
+EDIT = "<<mock:edit>> Write the file"
+FAIL = "<<mock:refuse>> Do what you must not"
+
+
+def submit(fleet: Shell, *words: str) -> str:
+    return fleet("submit", "--no-repo", *words).out.strip()
+
+
+def test_up_again_changes_nothing(fleet: Shell) -> None:
+    before = json.loads(fleet("status", "--json", "hub_pid,sidecar_pid").out)
+
+    again = fleet("up", "--port", "0")
+
+    assert "the hub runs" in again.err
+    assert json.loads(fleet("status", "--json", "hub_pid,sidecar_pid").out) == before
+
+
+def test_the_token_never_shows_in_logs(fleet: Shell) -> None:
+    token = (fleet.home / "context.token").read_text().strip()
+
+    logs = [path.read_text() for path in (fleet.home / "logs").iterdir()]
+
+    assert [log for log in logs if token in log] == []
+
+
+def test_watching_ends_with_the_verdict(fleet: Shell) -> None:
+    said = fleet("submit", "--no-repo", EDIT, "--watch")
+
+    kinds = [line.split()[1] for line in said.out.splitlines()[1:]]
+    assert kinds[0] == "submitted"
+    assert kinds[-1] == "completed"
+
+
+def test_a_failed_task_makes_watching_fail(fleet: Shell) -> None:
+    said = fleet("submit", "--no-repo", FAIL, "--watch", ok=False)
+
+    assert said.code == 1
+    assert "(refused)" in said.out
+
+
+def test_a_listing_in_a_pipe_has_tabs_and_no_head(fleet: Shell) -> None:
+    task = submit(fleet, EDIT, "--watch").splitlines()[0]
+
+    (row,) = [row for row in fleet("task", "ls").lines if row[0] == task]
+
+    assert [row[0], row[1], row[2], row[3], row[5]] == [
+        task, "completed (unverified)", "tester", "1", EDIT,
+    ]  # fmt: skip
+
+
+def test_a_fragment_and_last_name_the_same_task(fleet: Shell) -> None:
+    task = submit(fleet, EDIT)
+
+    shown = [fleet("task", "show", name, "--json", "id").out for name in ("@last", task[-8:], task)]
+
+    assert shown == [f'{{"id":"{task}"}}\n'] * 3
+
+
+def test_a_task_that_is_not_there_is_missing(fleet: Shell) -> None:
+    said = fleet("task", "show", "zzzzzz", ok=False)
+
+    assert said.code == 3
+    assert said.err.startswith("error: there is no such task")
+
+
+def test_what_nobody_can_run_is_explained(fleet: Shell) -> None:
+    said = fleet("submit", "--no-repo", "Train it", "--needs", "gpu")
+
+    assert "no agent can run it now" in said.err
+    assert "nobody has: gpu" in fleet("task", "why", "@last").out
+    assert fleet("task", "watch", "@last", "--timeout", "0.2", ok=False).code == 124
+    assert fleet("task", "cancel", "@last").out.endswith("\tcancelled\n")
+    assert fleet("task", "watch", "@last", ok=False).code == 1
+
+
+def test_a_repeat_with_the_same_key_is_the_same_task(fleet: Shell) -> None:
+    assert submit(fleet, EDIT, "--key", "once") == submit(fleet, EDIT, "--key", "once")
+
+
+def test_a_file_submits_a_graph(fleet: Shell) -> None:
+    path = fleet.folder / "tasks.json"
+    path.write_text(
+        json.dumps([
+            {"ref": "a", "title": "First", "prompt": EDIT},
+            {"title": "Second", "prompt": EDIT, "depends_on": ["a"]},
+        ])
+    )  # fmt: skip
+
+    said = fleet("submit", "--no-repo", "-f", str(path), "--watch")
+
+    assert said.out.splitlines()[-1].split()[1] == "completed"
+
+
+def test_logs_and_events_of_a_task_are_there(fleet: Shell) -> None:
+    submit(fleet, EDIT, "--watch")
+
+    assert "Done: hello.txt written." in fleet("task", "logs", "@last").out
+    assert fleet("task", "events", "@last").lines[-1][1] == "completed"
+
+
+def test_a_paused_agent_says_so(fleet: Shell) -> None:
+    fleet("agent", "pause", "tester")
+    paused = fleet("agent", "ls").lines[0][1]
+    fleet("agent", "resume", "tester")
+
+    assert (paused, fleet("agent", "ls").lines[0][1]) == ("paused", "idle")
+
+
+def test_a_wrong_token_is_not_allowed(fleet: Shell) -> None:
+    said = fleet("task", "ls", ok=False, AGENTCOM_TOKEN="acm_usr_wrong")
+
+    assert said.code == 4
+    assert "(not_authenticated)" in said.err
+
+
+def test_tokens_are_listed_without_secrets_and_can_be_revoked(fleet: Shell) -> None:
+    token = fleet("token", "create", "--role", "viewer", "--note", "robot").out.strip()
+    (row,) = [row for row in fleet("token", "ls").lines if row[-1] == "robot"]
+
+    refused = fleet("submit", "--no-repo", "x", ok=False, AGENTCOM_TOKEN=token)
+    fleet("token", "revoke", row[0])
+
+    assert token not in "".join(row)
+    assert refused.code == 4
+    assert fleet("task", "ls", ok=False, AGENTCOM_TOKEN=token).code == 4
+
+
+def test_a_rotated_token_is_used_from_then_on(fleet: Shell) -> None:
+    before = (fleet.home / "context.token").read_text()
+
+    fleet("token", "rotate")
+
+    assert (fleet.home / "context.token").read_text() != before
+    assert fleet("task", "ls").code == 0

@@ -1,0 +1,97 @@
+import json
+
+import click
+import pytest
+
+from agentcom.cli import errors, output
+from agentcom.cli.output import Column
+
+ROWS = [
+    {"id": "01abcdef", "state": "completed", "title": "Fix \x1b[31mit\nnow"},
+    {"id": "01ghijkl", "state": "failed", "title": "Other"},
+]
+COLUMNS = (
+    Column("ID", lambda row: output.short(row["id"])),
+    Column("STATE", lambda row: row["state"]),
+    Column("TITLE", lambda row: row["title"]),
+)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+@click.command(cls=output.JsonCommand, fields=("id", "state"))
+@click.argument("name")
+def shown(name: str, as_json: tuple[str, ...] | None) -> None:
+    click.echo(f"{name} {as_json}")
+
+
+def test_a_pipe_gets_tabs_whole_ids_and_no_head(capsys: pytest.CaptureFixture[str]) -> None:
+    output.listing(ROWS, COLUMNS, as_json=None)
+
+    assert capsys.readouterr().out == (
+        "01abcdef\tcompleted\tFix  [31mit now\n01ghijkl\tfailed\tOther\n"
+    )
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_terminal_gets_a_table_with_short_ids(capsys: pytest.CaptureFixture[str]) -> None:
+    output.listing(ROWS, COLUMNS, as_json=None)
+
+    assert capsys.readouterr().out == (
+        "ID      STATE      TITLE\nabcdef  completed  Fix  [31mit now\nghijkl  failed     Other\n"
+    )
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_long_last_column_is_cut_to_the_width(capsys: pytest.CaptureFixture[str]) -> None:
+    output.listing([{**ROWS[1], "title": "x" * 200}], COLUMNS, as_json=None)
+
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 60
+
+
+@pytest.mark.usefixtures("terminal")
+def test_no_colour_is_shown_to_who_wants_none(capsys: pytest.CaptureFixture[str]) -> None:
+    output.listing(ROWS, COLUMNS, as_json=None)
+
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_json_has_the_wanted_fields_and_null_for_what_is_missing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output.listing(ROWS, COLUMNS, as_json=("id", "agent"))
+
+    assert json.loads(capsys.readouterr().out) == [
+        {"id": "01abcdef", "agent": None},
+        {"id": "01ghijkl", "agent": None},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--json", "ann"], "ann ('id', 'state')"),
+        (["ann", "--json"], "ann ('id', 'state')"),
+        (["--json", "state,id", "ann"], "ann ('state', 'id')"),
+        (["ann", "--json=id"], "ann ('id',)"),
+        (["ann"], "ann None"),
+    ],
+    ids=["name after", "bare", "fields", "equals", "none"],
+)
+def test_json_takes_fields_but_no_argument(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert errors.run(shown, words) == 0
+    assert capsys.readouterr().out.strip() == expected
+
+
+def test_an_unknown_field_is_a_usage_error_that_lists_the_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert errors.run(shown, ["ann", "--json=colour"]) == 2
+    assert "known are id, state" in capsys.readouterr().err

@@ -1,0 +1,127 @@
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentcom.cli import repository, specs
+from agentcom.cli.errors import CommandFailed
+
+OPTIONS: dict[str, Any] = {
+    **dict.fromkeys(("title", "priority", "land", "not_before", "repo", "base")),
+    "needs": (),
+    "verify": (),
+    "depends_on": (),
+    "no_repo": True,
+    "command": False,
+}
+TOML = """
+[[tasks]]
+ref = "a"
+prompt = "First line\\nmore"
+verify = "pytest -q"
+
+[[tasks]]
+title = "Second"
+command = ["make", "docs"]
+depends_on = ["a"]
+"""
+
+
+def git(folder: Path, *words: str) -> None:
+    subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    git(tmp_path, "init", "-q", "--bare", "-b", "main", "origin.git")
+    git(tmp_path, "clone", "-q", str(tmp_path / "origin.git"), "work")
+    git(tmp_path / "work", "checkout", "-q", "-b", "main")
+    git(tmp_path / "work", "commit", "-q", "--allow-empty", "-m", "Start")
+    git(tmp_path / "work", "push", "-q", "origin", "main")
+    git(tmp_path / "work", "fetch", "-q")
+    return tmp_path / "work"
+
+
+def test_the_prompt_becomes_a_task_with_its_first_line_as_title() -> None:
+    spec = specs.from_options(["Fix it\nplease"], OPTIONS, resolve=str)
+
+    assert spec == {"title": "Fix it", "prompt": "Fix it\nplease"}
+
+
+def test_a_command_is_kept_as_words() -> None:
+    spec = specs.from_options(["echo", "a b"], {**OPTIONS, "command": True}, resolve=str)
+
+    assert spec == {"title": "echo a b", "command": ["echo", "a b"]}
+
+
+def test_a_dependency_may_ask_for_any_end() -> None:
+    given = {**OPTIONS, "depends_on": ("abc:any", "def")}
+
+    spec = specs.from_options(["x"], given, resolve=str.upper)
+
+    assert spec["depends_on"] == [{"task": "ABC", "condition": "any_end"}, {"task": "DEF"}]
+
+
+def test_without_words_there_is_nothing_to_submit() -> None:
+    with pytest.raises(CommandFailed, match="no prompt"):
+        specs.from_options([], OPTIONS, resolve=str)
+
+
+def test_a_file_gives_a_graph(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.toml"
+    path.write_text(TOML)
+
+    first, second = specs.from_file(path, OPTIONS)
+
+    assert first["title"] == "First line"
+    assert first["verify"] == ["pytest -q"]
+    assert second["depends_on"] == [{"task": "a"}]
+
+
+@pytest.mark.parametrize("text", ["[1]", "{}", "no json", '{"tasks": []}'])
+def test_a_file_without_tasks_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "tasks.json"
+    path.write_text(text)
+
+    with pytest.raises(CommandFailed):
+        specs.from_file(path, OPTIONS)
+
+
+def test_a_time_is_a_date_or_a_span() -> None:
+    assert specs.when("2027-01-31T08:00+00:00") == 1_801_382_400_000
+    assert specs.when("2h") - specs.when("1h") >= 3_599_000
+
+
+def test_the_folder_tells_repository_and_branch(clone: Path) -> None:
+    found = repository.infer(clone)
+
+    assert found is not None
+    assert (found.repo, found.base) == (str(clone.parent / "origin.git"), "main")
+    assert found.notes == ()
+
+
+def test_what_agents_will_not_see_is_said(clone: Path) -> None:
+    git(clone, "commit", "-q", "--allow-empty", "-m", "Not pushed")
+    (clone / "draft.txt").write_text("x")
+
+    found = repository.infer(clone)
+
+    assert found is not None
+    assert found.notes == (
+        "1 changed files are not committed: agents do not see them",
+        "1 commits are not pushed: agents start from origin's main",
+    )
+
+
+def test_a_branch_that_only_lives_here_starts_from_the_default(clone: Path) -> None:
+    git(clone, "checkout", "-q", "-b", "idea")
+
+    found = repository.infer(clone)
+
+    assert found is not None
+    assert found.base == "main"
+
+
+def test_a_plain_folder_has_no_repository(tmp_path: Path) -> None:
+    assert repository.infer(tmp_path) is None

@@ -1,0 +1,104 @@
+"""A second computer comes into the fleet over TLS, works, and leaves."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agentcom.cli import background
+from tests.cli.terminal import Shell
+
+TLS = {"AGENTCOM_HUB_TLS": "on"}
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path / "first", tmp_path)
+    shell("up", "--port", "0", "--no-agents", **TLS)
+    yield shell
+    shell("down", ok=False)
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path / "second", tmp_path)
+    yield shell
+    shell("down", ok=False)
+
+
+def invited(first: Shell, *words: str) -> str:
+    line = first("machine", "invite", *words).out.strip()
+    return line.removeprefix("agentcom join '").removesuffix("'")
+
+
+def test_a_second_machine_joins_with_one_line_and_works(first: Shell, second: Shell) -> None:
+    address = invited(first)
+
+    joined = second("join", address, "--name", "second", "--agent", "helper=testagent")
+
+    assert address.startswith("https://127.0.0.1:")
+    assert joined.out.splitlines()[-1] == "sidecar   connected"
+    watched = first("submit", "--no-repo", "<<mock:edit>> Work", "--watch")
+    assert "helper attempt 1" in watched.out
+    assert first("machine", "ls").lines[0][:2] == ["second", "ok"]
+    assert (second.home / "machine" / "token").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_code_works_once(first: Shell, second: Shell, tmp_path: Path) -> None:
+    address = invited(first)
+    agent = ("--agent", "helper=testagent", "--no-start")
+    second("join", address, "--name", "second", *agent)
+    third = Shell(tmp_path / "third", tmp_path)
+
+    refused = third("join", address, "--name", "third", *agent, ok=False)
+
+    assert refused.code == 4
+    assert "agentcom machine invite" in refused.err
+    assert not (third.home / "machine").exists()
+
+
+def test_the_code_is_not_sent_to_a_hub_with_another_certificate(
+    first: Shell, second: Shell
+) -> None:
+    address = invited(first)
+    secret, _, pin = address.partition("@sha256:")
+    agent = ("--name", "second", "--agent", "helper=testagent", "--no-start")
+
+    refused = second("join", f"{secret}@sha256:{'0' * len(pin)}", *agent, ok=False)
+
+    assert refused.code == 6
+    assert "not the one that the join code named" in refused.err
+    second("join", address, *agent)
+
+
+def test_a_removed_machine_is_shut_out(first: Shell, second: Shell) -> None:
+    second("join", invited(first), "--name", "second", "--agent", "helper=testagent")
+
+    first("machine", "rm", "second", "--yes")
+
+    assert json.loads(first("machine", "ls", "--json").out) == []
+    assert background.wait_for(
+        lambda: background.running("sidecar", home=second.home) is None, timeout_s=20
+    )
+    assert second("up", ok=False).code != 0
+
+
+def test_a_joined_machine_gets_no_hub_of_its_own(first: Shell, second: Shell) -> None:
+    agent = ("--name", "second", "--agent", "helper=testagent", "--no-start")
+    second("join", invited(first), *agent)
+
+    second("up")
+
+    assert not (second.home / "hub").exists()
+    assert first("machine", "ls").lines[0][:2] == ["second", "ok"]
+
+
+def test_a_person_joins_with_a_code_too(first: Shell, second: Shell) -> None:
+    line = first("user", "invite", "ada", "--role", "viewer").out.strip()
+
+    said = second("join", line.removeprefix("agentcom join '").removesuffix("'"))
+
+    assert said.out.startswith("you are ada (viewer) at https://")
+    assert second("task", "ls").code == 0
+    assert second("submit", "--no-repo", "x", ok=False).code == 4
