@@ -207,7 +207,9 @@ def test_every_page_can_be_reached_from_the_first_one() -> None:
                 reached.add(there)
                 waiting.append(there)
 
-    assert [name(path) for path in PAGES[1:] if path not in reached] == []
+    dated = ROOT / "docs" / "benchmarks"
+    wanted = [path for path in PAGES[1:] if dated not in path.parents]
+    assert [name(path) for path in wanted if path not in reached] == []
 
 
 # Commands that run --------------------------------------------------------------------------------

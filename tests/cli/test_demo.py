@@ -23,7 +23,7 @@ COMMAND = [sys.executable, "-P", "-m", "agentcom.cli.main", "demo"]
 def processes_of(folder: Path) -> list[int]:
     """The processes whose command line or working directory names the folder."""
     found = []
-    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+    for pid in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()):
         try:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
         except OSError:

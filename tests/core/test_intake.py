@@ -252,6 +252,7 @@ def test_rows_of_dependencies_are_wanted_only_if_they_are_not_at_hand() -> None:
         PLAIN, ref="r", depends_on=(Dependency(live), Dependency("r"), Dependency("old"))
     )
 
-    wants = intake.wanted(world.view, facts.Submit((spec,)))
+    body = facts.Submit((spec,))
+    wants = intake.wanted(world.view, facts.Fact(body=body), body)
 
     assert wants == [("task", TaskId("old"))]

@@ -1,9 +1,11 @@
 """Facts in, a plan out: what one batch is, and what a start finds."""
 
+from typing import get_args
+
 import msgspec
 import pytest
 
-from agentcom.core import facts, pool
+from agentcom.core import facts, loading, pool
 from agentcom.core.effects import Answer, Continue, Refuse
 from agentcom.core.facts import Fact
 from agentcom.model.batch import Table
@@ -137,7 +139,7 @@ def test_timers_and_cascades_are_rebuilt_from_the_rows() -> None:
     world = Pool()
     todo = Todo(kind=TodoKind.RELEASE_DEPENDANTS, task=TaskId("t"))
 
-    view, effects = pool.load(Snapshot(todos=[todo]), incarnation=8, term=3, now=world.now)
+    view, effects = loading.load(Snapshot(todos=[todo]), incarnation=8, term=3, now=world.now)
 
     assert effects == [Continue(facts.TodoDue(TaskId("t"), TodoKind.RELEASE_DEPENDANTS))]
     assert (view.incarnation, view.term, view.todos) == (8, 3, {TaskId("t"): todo})
@@ -264,3 +266,7 @@ def test_a_retry_in_the_batch_that_ends_what_the_task_depends_on_sees_that_end()
     )
 
     assert world.task(second).state is TaskState.ASSIGNED
+
+
+def test_every_kind_of_fact_has_its_handler() -> None:
+    assert set(pool._HANDLERS) == set(get_args(facts.Body))

@@ -9,13 +9,11 @@ import pytest
 from agentcom.cli import background
 from tests.cli.terminal import Shell
 
-TLS = {"AGENTCOM_HUB_TLS": "on"}
-
 
 @pytest.fixture
 def first(tmp_path: Path) -> Iterator[Shell]:
     shell = Shell(tmp_path / "first", tmp_path)
-    shell("up", "--port", "0", "--no-agents", **TLS)
+    shell("up", "--port", "0", "--no-agents", AGENTCOM_HUB_TLS="on")
     yield shell
     shell("down", ok=False)
 

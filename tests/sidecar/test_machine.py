@@ -303,6 +303,7 @@ def test_a_landing_waits_while_the_own_lease_has_run_out() -> None:
     made.after(TTL_MS).take(GRANT)
     waits = made.stage()
     made.connect(2)
+    made.take(frames.Beat(n=1))
 
     assert waits is Stage.READY
     assert made.stage() is Stage.LANDING
@@ -315,9 +316,23 @@ def test_a_landing_that_lost_its_lease_on_the_way_waits_for_the_next_one() -> No
     made.after(TTL_MS).take(values.LandEnded(key(), None))
     waits = made.stage()
     made.connect(2)
+    made.take(frames.Beat(n=1))
 
     assert waits is Stage.READY
     assert made.stage() is Stage.LANDING
+
+
+def test_a_machine_that_comes_back_late_has_no_lease_before_the_hub_has_sent_its_stops() -> None:
+    made = finished(LANDS)
+    made.take(ACK, GRANT)
+    made.after(TTL_MS).take(values.LandEnded(key(), None))
+
+    made.connect(2)
+    between = machine.lease_valid(made.view, made.now)
+    made.take(frames.StopFrame(task=T1, fence=F1), frames.Beat(n=1))
+
+    assert not between
+    assert not made.ordered(values.Land)
 
 
 def test_work_goes_on_when_the_lease_has_run_out() -> None:
@@ -523,7 +538,7 @@ def test_a_restart_after_the_acknowledgement_waits_for_its_grant_again() -> None
     made = Machine([record(stage=Stage.READY, result=LANDS)])
     made.connect()
 
-    made.take(GRANT)
+    made.take(GRANT, frames.Beat(n=1))
 
     assert made.ordered(values.Land)
 

@@ -72,6 +72,7 @@ def start(name: str, words: Sequence[str], *, home: Path | None = None) -> tuple
             code="not_started",
         )
     process = Process(child.pid, start_time(child.pid))
+    child.returncode = 0  # it outlives us on purpose: Python need not warn of it
     record = {"pid": process.pid, "start": process.start, **_public(answer)}
     context.write_private(_path(base, name), json.dumps(record) + "\n")
     return process, answer

@@ -30,18 +30,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     }
 )
 
-_EXAMPLES: Final = """\b
-Examples:
-  agentcom up
-  agentcom submit "Fix the failing test in tests/test_cart.py" --watch
-  agentcom task why @last
-"""
-
 
 @click.command(
     cls=LazyGroup,
     lazy=COMMANDS,
-    epilog=_EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="agentcom", message="%(prog)s %(version)s")
@@ -50,4 +42,10 @@ def root() -> None:
 
     Exit codes: 0 done, 1 failed, 2 usage, 3 missing, 4 not allowed, 5 stale or conflict,
     6 hub unreachable, 8 pending, 124 time-out, 130 interrupted.
-    """
+
+    \b
+    Examples:
+      agentcom up
+      agentcom submit "Fix the failing test in tests/test_cart.py" --watch
+      agentcom task why @last
+    """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from agentcom.cli import output, repository
 from agentcom.cli.errors import CommandFailed, Exit
-from agentcom.cli.submit import first_line
 
 _DURATION: Final = re.compile(r"(\d{1,7})(s|m|h|d)")
 _UNIT_MS: Final[Mapping[str, int]] = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_TITLE_CHARS: Final = 60
 _LISTS: Final = ("needs", "verify", "command")
 
 Spec = dict[str, Any]
@@ -78,6 +78,12 @@ def when(text: str) -> int:
         return int(datetime.fromisoformat(text).astimezone().timestamp() * 1000)
     except ValueError as error:
         raise _usage(f"{text!r} is no time", "--not-before 2h, or 2027-01-31T08:00") from error
+
+
+def first_line(text: str) -> str:
+    """Return a title made of a prompt."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return line if len(line) <= _TITLE_CHARS else line[: _TITLE_CHARS - 1] + "…"
 
 
 def _entry(entry: Mapping[str, Any], where: Spec) -> Spec:

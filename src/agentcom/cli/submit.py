@@ -11,17 +11,9 @@ from agentcom.cli import context, output
 from agentcom.cli.errors import Exit
 
 FIELDS: Final = ("tasks", "unschedulable")
-_TITLE_CHARS: Final = 60
-_EPILOG: Final = """\b
-Examples:
-  agentcom submit "Fix the failing test in tests/test_cart.py" --watch
-  agentcom submit "Port it to Rust" --needs lang=rust --verify "cargo test" --depends-on @last
-  agentcom submit --command -- make release
-  agentcom submit -f tasks.toml
-"""
 
 
-@click.command(cls=output.JsonCommand, fields=FIELDS, epilog=_EPILOG)
+@click.command(cls=output.JsonCommand, fields=FIELDS)
 @click.argument("words", nargs=-1, metavar="[PROMPT]")
 @click.option("-f", "--file", type=click.Path(path_type=Path), help="JSON or TOML list of tasks.")
 @click.option("--watch", is_flag=True, help="Follow it, and exit with its verdict.")
@@ -41,7 +33,14 @@ def submit(words: tuple[str, ...], as_json: tuple[str, ...] | None, **options: A
     """Give the fleet a task.
 
     The repository and the branch come from the folder you are in. Prints the task's id.
-    """
+
+    \b
+    Examples:
+      agentcom submit "Fix the failing test in tests/test_cart.py" --watch
+      agentcom submit "Port it to Rust" --needs lang=rust --verify "cargo test" --depends-on @last
+      agentcom submit --command -- make release
+      agentcom submit -f tasks.toml
+    """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
     from agentcom.cli import api, specs
 
     hub = api.connect()
@@ -60,12 +59,6 @@ def submit(words: tuple[str, ...], as_json: tuple[str, ...] | None, **options: A
     from agentcom.cli import watch
 
     return watch.follow(hub, ids[-1])
-
-
-def first_line(text: str) -> str:
-    """Return a title made of a prompt."""
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return line if len(line) <= _TITLE_CHARS else line[: _TITLE_CHARS - 1] + "…"
 
 
 def _tell(answer: dict[str, Any], titles: list[str], as_json: tuple[str, ...] | None) -> None:

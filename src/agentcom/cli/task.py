@@ -93,7 +93,7 @@ def task() -> None:
 @task.command("ls", cls=output.JsonCommand, fields=TASK_FIELDS)
 @click.option("--state", type=click.Choice(STATES), multiple=True, help="May be repeated.")
 @click.option("--mine", is_flag=True, help="Only what I submitted.")
-@click.option("-q", "--query", help="Words of the title, or a part of an id.")
+@click.option("-q", "--query", help="Words of the title.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=_LIMIT, show_default=True)
 def ls(as_json: tuple[str, ...] | None, **options: Any) -> None:
     """List tasks, the newest first.

@@ -31,7 +31,7 @@ PROMPT: Final = "prompt"
 """The capability of agents that follow prompts; a task without a command needs it."""
 
 
-def wanted(view: PoolView, body: facts.Submit) -> Sequence[tuple[Table, str]]:
+def wanted(view: PoolView, _fact: Fact, body: facts.Submit) -> Sequence[tuple[Table, str]]:
     """Return the rows of dependencies that are no longer live."""
     if not any(spec.depends_on for spec in body.specs):
         return ()

@@ -97,14 +97,23 @@ def decide(task: Task, event: Event, now: WallTime) -> Task:
 
 def _step(task: Task, event: Step, now: WallTime) -> Task:
     match event:
-        case Matched(agent=agent, machine=machine, fence=fence, deadline_at=at):
-            held = {"agent": agent, "machine": machine, "deadline_at": at}
-            numbers = {"incarnation": fence.incarnation, "attempt": fence.attempt}
-            return _changed(
-                task, now, state=_A, phase=_PREPARING, lost=False, **held, **numbers
+        case Matched():
+            return replace(
+                task,
+                version=task.version + 1,
+                changed_at=now,
+                state=_A,
+                phase=_PREPARING,
+                lost=False,
+                agent=event.agent,
+                machine=event.machine,
+                incarnation=event.fence.incarnation,
+                attempt=event.fence.attempt,
+                deadline_at=event.deadline_at,
             )
-        case Advanced(phase=phase):
-            return _changed(task, now, state=_R, phase=phase)
+        case Advanced():
+            version = task.version + 1
+            return replace(task, version=version, changed_at=now, state=_R, phase=event.phase)
         case Saved(commit=commit, session=session):
             return _changed(task, now, checkpoint=commit, session=session or task.session)
         case LandingBegun():

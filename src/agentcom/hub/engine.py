@@ -6,26 +6,25 @@ memory no longer agrees with the store, and then the store is right.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
 
-from agentcom.core import facts, leases, pool
+from agentcom.core import facts, leases, loading, pool
 from agentcom.core.effects import Answer, Effect, Push, Refuse, SetTimer
 from agentcom.core.facts import Fact
 from agentcom.core.view import PoolView
-from agentcom.model import limits
+from agentcom.hub.clock import Clock
+from agentcom.hub.inbox import Inbox
 from agentcom.model.batch import Append, Batch, Table
-from agentcom.model.errors import AgentComError, RateLimited, StorageFull, Unavailable
-from agentcom.model.ids import IdSource, Instant, Now, PoolId, Rng, TaskId
-from agentcom.model.replies import Reply
+from agentcom.model.errors import AgentComError, StorageFull, Unavailable
+from agentcom.model.ids import IdSource, Instant, PoolId, Rng, TaskId
 from agentcom.model.task import TaskBody
 from agentcom.store.base import Committed, Conflict, Full, Store, TermLost, Verdict
 from agentcom.store.failures import CommitUnknown
 
 replace: Final = msgspec.structs.replace
-_BUSY_RETRY_MS: Final = 250  # a full inbox is worked off in less
 _LATE_MS: Final = 1_000  # a loop that stood still for longer cannot blame its machines
 _BODIES_MAX: Final = 4_096  # specifications at hand for the push that mostly follows a submit
 _AGAIN_MS: Final = 1_000  # a timer that came while the store took nothing comes again
@@ -40,14 +39,6 @@ _OWN: Final = (
 _LOOKUPS_MAX: Final = 4  # rounds of `wanted`: what a fact needs, then what that needs
 
 
-class Clock(Protocol):
-    """Both clocks."""
-
-    def now(self) -> Now:
-        """Read them."""
-        ...
-
-
 class Outlet(Protocol):
     """Who carries out effects: connections, timers, feeds. Never fails for one peer's sake."""
 
@@ -60,8 +51,8 @@ class Outlet(Protocol):
         ...
 
 
-class Engine:
-    """One pool's only writer."""
+class Engine(Inbox):
+    """One pool's only writer, and the inbox of what it decides."""
 
     def __init__(
         self,
@@ -74,6 +65,7 @@ class Engine:
         ids: IdSource,
         rng: Rng,
     ) -> None:
+        super().__init__()
         self._store = store
         self._outlet = outlet
         self._pool = pool_id
@@ -83,11 +75,6 @@ class Engine:
         self._rng = rng
         self._incarnation = 0
         self._view: PoolView | None = None
-        self._inbox: list[Fact] = []
-        self._waker = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._tickets: dict[int, asyncio.Future[Reply | msgspec.Raw]] = {}
-        self._ticket = 0
         self._forgiven = Instant(0)
         self._bodies: dict[TaskId, TaskBody] = {}
         self.on_turn: Callable[[int, float], None] = lambda _facts, _seconds: None
@@ -99,35 +86,10 @@ class Engine:
             raise Unavailable("the hub is starting")
         return self._view
 
-    @property
-    def backlog(self) -> int:
-        """Facts that wait for a decision."""
-        return len(self._inbox)
-
     async def start(self, incarnation: int) -> None:
         """Take the lead and load what is live."""
         self._incarnation = incarnation
         await self._load()
-
-    def put(self, fact: Fact) -> None:
-        """Queue a fact.
-
-        Raises:
-            RateLimited: the inbox is full; only requests are told so, reports always fit.
-        """
-        if len(self._inbox) >= limits.INBOX_MAX and fact.reply_to is not None:
-            raise RateLimited("the hub has more requests than it can take", _BUSY_RETRY_MS)
-        self._inbox.append(fact)
-        self._idle.clear()
-        self._waker.set()
-
-    def ask(self, fact: Fact) -> Awaitable[Reply | msgspec.Raw]:
-        """Queue a fact and return its answer; raises what the core refused it with."""
-        self._ticket += 1
-        self.put(replace(fact, reply_to=self._ticket))
-        future: asyncio.Future[Reply | msgspec.Raw] = asyncio.get_running_loop().create_future()
-        self._tickets[self._ticket] = future
-        return future
 
     def timer(self, body: facts.Body, late_ms: int) -> None:
         """Queue what a timer brings; a late one means that this hub slept, not its machines."""
@@ -142,21 +104,9 @@ class Engine:
         """Decide until cancelled; then nobody waits for an answer any more."""
         try:
             while True:
-                if not self._inbox:
-                    self._idle.set()
-                    self._waker.clear()
-                    await self._waker.wait()
-                batch = self._inbox[: limits.TURN_FACTS_MAX]
-                del self._inbox[: limits.TURN_FACTS_MAX]
-                await self._turn(batch)
+                await self._turn(await self.take())
         finally:
-            stopped = Unavailable("the hub stops; ask again")
-            for ticket in list(self._tickets):
-                self._resolve(Refuse(ticket, stopped))
-
-    async def drained(self) -> None:
-        """Return when everything queued so far is decided and durable."""
-        await self._idle.wait()
+            self.refuse_all(Unavailable("the hub stops; ask again"))
 
     # Turns ----------------------------------------------------------------------------------------
 
@@ -169,7 +119,7 @@ class Engine:
         match verdict:
             case Committed(first=first):
                 view.confirm()
-                self._inbox[:0] = [_unread(fact) for fact in plan.deferred]
+                self.put_first([_unread(fact) for fact in plan.deferred])
                 await self._perform(plan.effects)
                 self._outlet.publish(first, plan.batch.appends)
             case Full():
@@ -244,7 +194,7 @@ class Engine:
                 elif task not in self._bodies:
                     missing.append((Table.BODY, task))
             elif isinstance(effect, Answer | Refuse):
-                self._resolve(effect)
+                self.resolve(effect)
         for row in await self._store.get(missing) if missing else ():
             if isinstance(row, TaskBody):
                 self._bodies[row.id] = row
@@ -255,15 +205,6 @@ class Engine:
     def _with_body(self, push: Push) -> Push:
         return push if push.body else replace(push, body=self._bodies.get(push.assignment.task))
 
-    def _resolve(self, effect: Answer | Refuse) -> None:
-        future = self._tickets.pop(effect.ticket, None)
-        if future is None or future.done():
-            return
-        if isinstance(effect, Refuse):
-            future.set_exception(effect.error)
-        else:
-            future.set_result(effect.reply)
-
     def _give_up(self, batch: Sequence[Fact], error: AgentComError) -> None:
         """Refuse requests; machines report again by themselves, and timers are set again."""
         at = Instant(self._clock.now().instant + _AGAIN_MS)
@@ -271,13 +212,13 @@ class Engine:
         self._outlet.perform([SetTimer(f"again/{body!r}", at, body) for body in own])
         for fact in batch:
             if fact.reply_to is not None:
-                self._resolve(Refuse(fact.reply_to, error))
+                self.resolve(Refuse(fact.reply_to, error))
 
     async def _load(self) -> None:
         term = await self._store.acquire(self._pool, self._holder)
         rows = await self._store.scan(self._pool)
         now, old = self._clock.now(), self._view
-        self._view, effects = pool.load(
+        self._view, effects = loading.load(
             rows, incarnation=self._incarnation, term=term, now=now, pool=self._pool
         )
         if old is not None:

@@ -153,18 +153,18 @@ class _Turn(AttemptTurn):
         for refusal in welcomed.refused:
             self.note("agent.refused", f"{refusal.name}: {refusal.message}")
         self.order(values.Settle())
-        self._begin_lease()
         for attempt in view.attempts.values():
             if attempt.stage in HELD and attempt.stage not in REPORTS:
                 self.accept(attempt)  # the first one may have been lost with its link
             self.send_checkpoint(attempt)
             self.report(attempt)
+        self._begin_lease()
 
     def _begin_lease(self) -> None:
         """Take the lease that the welcome answers for, unless ours had run out meanwhile.
 
-        Then others may have what we held, and the hub's stops come behind the welcome: the lease
-        is that of a heartbeat sent now, whose answer comes behind them.
+        Then others may have what we held, and the hub's stops come behind the welcome and our
+        words: the lease is that of a heartbeat sent now, whose answer comes behind them all.
         """
         view = self.view
         if lease_valid(view, self.now) or not held(view):

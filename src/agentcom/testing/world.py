@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from agentcom.core import facts, pool
+from agentcom.core import facts, loading, pool
 from agentcom.core.effects import (
     Acknowledge,
     Answer,
@@ -87,7 +87,7 @@ class World:
             todos=self._all(Todo),
         )
         self.timers = {}
-        self.view, effects = pool.load(snapshot, incarnation=self.incarnation, term=1, now=self.now)
+        self.view, effects = loading.load(snapshot, incarnation=self.incarnation, term=1, now=self.now)
         self._perform(effects)
 
     # Facts ------------------------------------------------------------------------------------

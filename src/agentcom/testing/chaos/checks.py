@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
 
-from agentcom.core import pool
+from agentcom.core import loading
 from agentcom.model.batch import Row, Table, result_key
 from agentcom.model.event import EventKind
 from agentcom.model.ids import DEFAULT_POOL, Fence, Instant, Now, TaskId, WallTime
@@ -47,7 +47,7 @@ async def inspect(path: Path, acknowledged: Collection[TaskId]) -> Findings:
         found.results = cast("list[KeptResult]", await _all(store, Table.RESULT))
         missing = [task for task in acknowledged if task not in found.tasks]
         found.problems += [f"acknowledged task {task} is lost" for task in missing]
-        view, _ = pool.load(
+        view, _ = loading.load(
             await store.scan(DEFAULT_POOL), incarnation=incarnation, term=None, now=_now()
         )
         keyed = cast("Mapping[tuple[Table, str], Row]", dict(enumerate(rows)))

@@ -1,0 +1,71 @@
+"""How a view is built from what is stored, when a hub starts or doubts its memory."""
+
+from collections.abc import Sequence
+
+from agentcom.core import facts, fairness, leases
+from agentcom.core.effects import Continue, Effect
+from agentcom.core.view import PoolView
+from agentcom.model.ids import DEFAULT_POOL, Now, PoolId
+from agentcom.model.snapshot import Snapshot
+from agentcom.model.task import Task, TaskState
+
+
+def load(
+    rows: Snapshot, *, incarnation: int, term: int | None, now: Now, pool: PoolId = DEFAULT_POOL
+) -> tuple[PoolView, Sequence[Effect]]:
+    """Return the view of stored rows, and the timers and cascades that were under way.
+
+    Holders of stored attempts get a grace to come back; nothing of theirs is given away before.
+    """
+    view = PoolView(pool, incarnation=incarnation, term=term)
+    for machine in rows.machines:
+        view.machines[machine.id] = machine
+    for agent in rows.agents:
+        view.learn_agent(agent)
+    for edge in rows.edges:
+        view.edges.setdefault(edge.task, {})[edge.on] = edge
+        if not edge.met:
+            view.dependants.setdefault(edge.on, {})[edge.task] = None
+    for hold in rows.holds:
+        view.holds.setdefault(hold.task, {})[hold.key] = hold
+    effects: list[Effect] = []
+    for task in sorted(rows.tasks, key=lambda task: task.seq):
+        _load_task(view, task)
+        effects += leases.timers_of(task, now)
+    view.fairness.restore(_share(task) for task in view.tasks.values() if task.seq)
+    effects += leases.grace(view, now)
+    for todo in rows.todos:
+        view.todos[todo.task] = todo
+        effects.append(Continue(facts.TodoDue(todo.task, todo.kind)))
+    view.confirm()
+    return view, effects
+
+
+def _load_task(view: PoolView, task: Task) -> None:
+    view.tasks[task.id] = task
+    view.learn_shape(task)
+    view.seq = max(view.seq, task.seq)
+    if task.unique_key is not None:
+        view.unique[task.unique_key] = task.id
+    if task.state is TaskState.QUEUED:
+        view.enqueue(task)
+    if task.state.held:
+        assert task.machine is not None
+        view.held_by.setdefault(task.machine, {})[task.id] = None
+    for key in view.holds.get(task.id, {}):
+        kind, _, name = key.partition(":")
+        if kind == "slot":
+            assert task.agent is not None
+            view.slots_used[task.agent] = view.slots_used.get(task.agent, 0) + 1
+        elif kind == "land":
+            view.landing[name] = (task.id, *view.landing.get(name, ()))
+    landing = task.state.held and task.land_key and f"land:{task.land_key}"
+    if landing and task.phase == "landing" and landing not in view.holds.get(task.id, {}):
+        queue = view.landing.get(task.land_key or "", ())
+        view.landing[task.land_key or ""] = (*queue, task.id)
+
+
+def _share(task: Task) -> fairness.Share:
+    tag = None if task.emergency else fairness.order_tag(task.start_tag, task.priority)
+    queued = task.state is TaskState.QUEUED
+    return fairness.Share(task.submitter, task.start_tag, 1.0, tag, dispatched=not queued)
