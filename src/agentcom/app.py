@@ -22,7 +22,7 @@ from agentcom.hub.certificate import server_context
 from agentcom.hub.clock import Clock, SystemClock
 from agentcom.hub.config import ConfigInvalid, HubConfig
 from agentcom.hub.enrolment import first_admin
-from agentcom.hub.process import as_process, os_user
+from agentcom.hub.process import as_process, os_user, spare_the_collector
 from agentcom.hub.services import STOP_MS, Services, until
 from agentcom.hub.supervisor import ChildSpec, Supervisor
 from agentcom.model.ids import UserId
@@ -85,8 +85,13 @@ async def run_hub(
         await _Hub(config, store, clock, stop).run(ready)
         return 0
     stop = asyncio.Event()
+
+    def loaded(info: HubInfo) -> None:
+        spare_the_collector()
+        ready(info)
+
     with as_process(config, stop):
-        await _Hub(config, store, clock, stop).run(ready)
+        await _Hub(config, store, clock, stop).run(loaded)
     return 0
 
 

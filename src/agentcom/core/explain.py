@@ -50,7 +50,7 @@ def _queued(view: PoolView, task: Task) -> Explanation:
         summary = f"{len(able)} agents could run it, none is free"
         action = "it starts as soon as one of them is free"
     missing_needs: tuple[str, ...] = ()
-    if not able:
+    if view.agents and not able:
         offers = [requirement.canonical_capabilities(a.capabilities) for a in view.agents.values()]
         needs = view.parse_needs(task.needs)
         missing_needs = tuple(
