@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agentcom.cli import demo_checks, demo_project
+from agentcom.cli import agent_doctor, demo_checks, demo_project
 from agentcom.cli.demo_checks import Story, Wrong
 from agentcom.cli.demo_project import git
 from agentcom.model.ids import TaskId
@@ -76,6 +76,24 @@ def test_a_demo_that_is_interrupted_ends_its_processes_and_keeps_its_folder(
     assert demo.returncode == 130
     assert f"kept: {folder}" in said
     assert processes_of(folder) == []
+
+
+@pytest.mark.cli
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("runtime", ["codex", "claude"])
+def test_the_demo_passes_with_a_real_program(tmp_path: Path, runtime: str) -> None:
+    if agent_doctor.program_of(runtime) is None:
+        pytest.skip(f"{runtime} IS NOT INSTALLED: run python tests/tools/install_clis.py")
+
+    done = subprocess.run(
+        [*COMMAND, "--runtime", runtime, "--folder", str(tmp_path / "demo")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, (done.stdout, done.stderr)
 
 
 def test_the_scripts_turn_a_red_project_green(tmp_path: Path) -> None:

@@ -2,20 +2,19 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
-import structlog
 
 from agentcom import app
 from agentcom.cli import background, context
 from agentcom.hub import config as hub_config
+from agentcom.sidecar import machine_values as values
+from agentcom.sidecar.config import Config, Home
+from agentcom.sidecar.shell import Sidecar
 from agentcom.telemetry import logs
-
-LINK_OPENED: Final = "link.opened"
-"""The sidecar's own record that the hub has let it in."""
 
 
 def run_hub(flags: Mapping[str, Any], ready_fd: int | None) -> int:
@@ -38,25 +37,27 @@ def run_hub(flags: Mapping[str, Any], ready_fd: int | None) -> int:
 
 def run_sidecar(home: Path, ready_fd: int | None) -> int:
     """Run a machine until a signal ends it."""
-    from agentcom.sidecar.config import Home
-    from agentcom.sidecar.shell import Sidecar
-
     config = Home(home).load()
-    waiting = [ready_fd] if ready_fd is not None else []
-
-    def announce(
-        _logger: Any, _method: str, event: MutableMapping[str, Any]
-    ) -> MutableMapping[str, Any]:
-        if event.get("event") == LINK_OPENED and waiting:
-            background.tell_ready(waiting.pop(), {"machine": config.machine.machine})
-        return event
-
     pipe = logs.configure(as_json=not sys.stderr.isatty(), secrets=[config.token])
     try:
-        structlog.configure(processors=[announce, *structlog.get_config()["processors"]])
-        return asyncio.run(Sidecar(config).run())
+        return asyncio.run(_Announced(config, ready_fd).run())
     finally:
         pipe.close()
+
+
+class _Announced(Sidecar):
+    """Tells whoever started it once the hub has welcomed it, for the first time."""
+
+    def __init__(self, config: Config, ready_fd: int | None) -> None:
+        super().__init__(config)
+        self._ready_fd = ready_fd
+        self._welcome = {"machine": config.machine.machine}
+
+    def _perform(self, order: values.Order) -> None:
+        super()._perform(order)
+        if isinstance(order, values.Settle):
+            background.tell_ready(self._ready_fd, self._welcome)
+            self._ready_fd = None
 
 
 def _greet(started: app.HubInfo) -> None:

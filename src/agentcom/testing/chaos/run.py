@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Final
 
+from agentcom.model.errors import AgentComError
 from agentcom.model.event import EventKind
 from agentcom.testing.chaos import beliefs, checks
 from agentcom.testing.chaos.faults import SILENCE_EVERY, Faults, rows
@@ -60,8 +61,10 @@ async def run(folder: Path, plan: Plan, say: Say) -> Outcome:
         try:
             await _run(fleet, plan, outcome, say)
         except* NotStarted as group:
-            problems = [str(error) for error in group.exceptions]
-            outcome.check("every process starts again", problems)
+            outcome.check("every process starts again", [str(e) for e in group.exceptions])
+        except* AgentComError as group:
+            refused = [f"an ordinary request was refused: {e}" for e in group.exceptions]
+            outcome.check("ordinary requests are answered", [*refused, *fleet.dead()])
     return outcome
 
 
