@@ -29,7 +29,7 @@ from agentcom.model.ids import UserId
 from agentcom.protocol.shown import HubStatus
 from agentcom.store.base import Store
 from agentcom.store.memory import MemoryStore
-from agentcom.store.sqlite import SqliteStore
+from agentcom.store.sqlite import SqliteOptions, SqliteStore
 from agentcom.telemetry import events
 from agentcom.transport.guard import Rules
 from agentcom.transport.http import http_app
@@ -104,7 +104,8 @@ def open_store(config: HubConfig) -> Store:
     if config.store == "memory":
         return MemoryStore()
     if config.store == "sqlite":
-        return SqliteStore(config.home / STORE_FILE)
+        options = SqliteOptions(accept_rollback=config.accept_rollback)
+        return SqliteStore(config.home / STORE_FILE, options=options)
     for entry in importlib.metadata.entry_points(group=STORES, name=config.store):
         return cast("Store", entry.load()(config.home))
     known = ", ".join(sorted(entry.name for entry in importlib.metadata.entry_points(group=STORES)))

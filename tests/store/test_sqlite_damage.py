@@ -63,7 +63,7 @@ async def path(tmp_path: Path) -> Path:
 async def test_a_file_cut_short_is_refused(path: Path) -> None:
     _halve(path)
 
-    await _refused(path, "damaged.*restore")
+    await _refused(path, "damaged.*sound copy")
 
 
 async def test_a_zeroed_first_page_is_refused(path: Path) -> None:
@@ -76,13 +76,13 @@ async def test_a_zeroed_first_page_is_refused(path: Path) -> None:
 async def test_a_zeroed_page_is_refused(path: Path, page: int) -> None:
     _overwrite(path, (page - 1) * PAGE, bytes(PAGE))
 
-    await _refused(path, "damaged.*restore")
+    await _refused(path, "damaged.*sound copy")
 
 
 async def test_flipped_payload_bytes_are_refused(path: Path) -> None:
     _overwrite(path, _places(path)[-1] + len(MARK) + PAGE, b"YYYYYYYY")
 
-    await _refused(path, "damaged.*restore")
+    await _refused(path, "damaged.*sound copy")
 
 
 async def test_flipped_bytes_are_found_when_they_are_read(

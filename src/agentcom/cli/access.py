@@ -66,15 +66,14 @@ def ls_users(as_json: tuple[str, ...] | None) -> None:
 
 @user.command("remove")
 @click.argument("name")
-@click.option("--to", "heir", help="Who gets their tasks; by default you.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def remove_user(name: str, heir: str | None, yes: bool) -> None:
-    """End a person's access; their tasks pass on, their machines drain."""
+def remove_user(name: str, yes: bool) -> None:
+    """End a person's access; their machines drain, and their tasks go on under their name."""
     from agentcom.cli import api
 
     if not yes:
         click.confirm(f"Remove {name}?", abort=True, err=True)
-    api.connect().remove_user(name, heir)
+    api.connect().remove_user(name)
     click.echo(f"{name}\tremoved")
 
 

@@ -177,9 +177,9 @@ class Hub:
         """Return a code by which a person joins."""
         return row_of(self._post("/users", {"name": name, "role": role}, shown.Invitation))
 
-    def remove_user(self, name: str, heir: str | None) -> None:
+    def remove_user(self, name: str) -> None:
         """End a person's access."""
-        self._send("DELETE", f"/users/{quote(name, safe='')}", params={"to": heir})
+        self._send("DELETE", f"/users/{quote(name, safe='')}")
 
     def tokens(self) -> list[dict[str, Any]]:
         """Return tokens, without their secrets."""

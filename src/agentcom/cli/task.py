@@ -225,7 +225,8 @@ def adopt(task_id: str, attempt: int | None, machine: str | None) -> None:
     hub = api.connect()
     found = hub.resolve(task_id)
     if attempt is None:
-        attempt = _adoptable(hub.results(found))
+        waits = hub.task(found).get("wait") == "approval"
+        attempt = _adoptable(hub.results(found), applied=waits)
     _changed(hub.adopt(found, attempt=attempt, machine=machine))
 
 
@@ -256,8 +257,9 @@ def _next(found: Mapping[str, Any]) -> str:
     return f"{action} ({at})" if action and at else action
 
 
-def _adoptable(rows: list[dict[str, Any]]) -> int:
-    kept = [row for row in rows if not row["applied"] and row["result"].get("commit")]
+def _adoptable(rows: list[dict[str, Any]], *, applied: bool) -> int:
+    """Return the newest attempt to adopt; `applied`: it waits for approval, and is in place."""
+    kept = [row for row in rows if row["applied"] == applied and row["result"].get("commit")]
     if not kept:
         raise CommandFailed(
             "no kept result of this task has a commit",

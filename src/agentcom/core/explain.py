@@ -39,7 +39,7 @@ def _queued(view: PoolView, task: Task) -> Explanation:
     position = view.matcher.position(task.id)
     if not view.issuing:
         summary = "the hub has stopped giving out work: its store is older than the fleet"
-        action = "restore the newest backup (agentcom backup restore)"
+        action = "stop the hub, put the newest copy of its store back, and start it again"
     elif not view.agents:
         summary, action = "there are no agents", "add one: agentcom up, or agentcom join"
     elif not view.shapes.compatible_classes(shape):

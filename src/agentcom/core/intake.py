@@ -9,7 +9,7 @@ from agentcom.core import facts
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
-from agentcom.model import limits, refs
+from agentcom.model import limits, project_file, refs
 from agentcom.model.batch import Table, edge_key
 from agentcom.model.errors import Conflict, InvalidInput, NotFound
 from agentcom.model.event import EventKind
@@ -78,6 +78,8 @@ def check_spec(spec: TaskSpec) -> None:
         raise InvalidInput("prompt", f"at most {limits.PROMPT_BYTES} bytes, and no NUL")
     _check_words("command", spec.command, limits.COMMAND_ARGS, limits.COMMAND_BYTES)
     _check_words("verify", spec.verify, limits.VERIFY_COMMANDS_MAX, limits.COMMAND_BYTES)
+    for command in spec.verify:
+        project_file.parse_command(command)
     _check_numbers(spec)
     if spec.unique_key is not None:
         _check_text("unique_key", spec.unique_key, limits.UNIQUE_KEY_CHARS)

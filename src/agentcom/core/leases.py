@@ -30,7 +30,7 @@ replace: Final = msgspec.structs.replace
 
 CLOSE_SUPERSEDED: Final = 4409
 """WebSocket close code: a newer connection of the same machine took over."""
-CLOSE_LEASE_LOST: Final = 4408
+CLOSE_LEASE_LOST: Final = 4410
 """WebSocket close code: nothing was heard on this connection for a whole lease."""
 
 
@@ -211,7 +211,7 @@ def _learn_agent(turn: Turn, machine: Machine, spec: AgentSpec) -> None:
             id=spec.name,
             machine=machine.id,
             runtime=spec.runtime,
-            capabilities=(*spec.capabilities, intake.PROMPT) if spec.prompts else spec.capabilities,
+            capabilities=_capabilities(spec),
             labels=spec.labels,
             slots=spec.slots,
             cli_version=spec.version,
@@ -219,6 +219,11 @@ def _learn_agent(turn: Turn, machine: Machine, spec: AgentSpec) -> None:
             version=known.version if known is not None else 1,
         ),
     )
+
+
+def _capabilities(spec: AgentSpec) -> tuple[str, ...]:
+    prompt = (intake.PROMPT,) if spec.prompts else ()
+    return tuple(dict.fromkeys((*spec.capabilities, *prompt)))
 
 
 def _write_agent(turn: Turn, agent: Agent) -> None:

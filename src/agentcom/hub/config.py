@@ -91,6 +91,8 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         int, msgspec.Meta(ge=limits.LEASE_TTL_MIN_MS, le=limits.LEASE_TTL_MAX_MS)
     ] = limits.LEASE_TTL_MS
     store: str = "sqlite"
+    accept_rollback: bool = False
+    """Start on a store that is older than what was acknowledged; the incarnation rises."""
     admin: UserId | None = None
     """Who becomes the first admin; by default the user of the operating system."""
     log_format: LogFormat = LogFormat.AUTO

@@ -6,12 +6,14 @@ from typing import Final, cast
 
 from agentcom.model.batch import Row, Table
 from agentcom.model.ids import TaskId
-from agentcom.model.task import Edge, Hold, Task
+from agentcom.model.task import Edge, Hold, Phase, Task
 from agentcom.store.base import Problem
 
 Rows = Callable[[Table], Iterable[tuple[str, Row]]]
 
-FIX: Final = "restore a backup (agentcom backup restore), or report this with `doctor --bundle`"
+FIX: Final = (
+    "put a sound copy of the store back, and report this with the output of `agentcom doctor`"
+)
 
 
 def problems(rows: Rows) -> list[Problem]:
@@ -19,6 +21,7 @@ def problems(rows: Rows) -> list[Problem]:
     found: list[Problem] = []
     live: set[TaskId] = set()
     held: set[TaskId] = set()
+    landing: set[TaskId] = set()  # it gave its slot back, and may wait for its turn at the base
     for key, row in _sound(rows, Table.TASK, found):
         task = cast("Task", row)
         if task.id != key:
@@ -27,7 +30,9 @@ def problems(rows: Rows) -> list[Problem]:
             live.add(task.id)
         if task.state.held:
             held.add(task.id)
-    _check_holds(_sound(rows, Table.HOLD, found), held, found)
+        if task.phase is Phase.LANDING:
+            landing.add(task.id)
+    _check_holds(_sound(rows, Table.HOLD, found), held, found, slotless=landing)
     for key, row in _sound(rows, Table.EDGE, found):
         if cast("Edge", row).task not in live:
             found.append(_problem(f"dependency {key} belongs to no live task"))
@@ -43,14 +48,20 @@ def _read_the_rest(rows: Rows, found: list[Problem]) -> None:
             deque(_sound(rows, table, found), maxlen=0)
 
 
-def _check_holds(rows: Iterable[tuple[str, Row]], held: set[TaskId], found: list[Problem]) -> None:
+def _check_holds(
+    rows: Iterable[tuple[str, Row]],
+    held: set[TaskId],
+    found: list[Problem],
+    *,
+    slotless: set[TaskId],
+) -> None:
     holding: set[TaskId] = set()
     for key, row in rows:
         hold = cast("Hold", row)
         holding.add(hold.task)
         if hold.task not in held:
             found.append(_problem(f"hold {key} belongs to no attempt under way"))
-    without = sorted(held - holding)
+    without = sorted(held - holding - slotless)
     found += [_problem(f"task {task} is under way but holds no slot") for task in without]
 
 

@@ -189,8 +189,7 @@ class SqliteStore:
                 raise StoreRefused(
                     f"{self._path} ends at commit {number}, but commit {last.number} was"
                     " acknowledged: it was rolled back by hand, or its -wal file is gone. Put the"
-                    " newer files back, restore a backup (agentcom backup restore), or accept the"
-                    " loss (--accept-rollback)"
+                    " newer files back, or accept the loss once (setting accept_rollback = true)"
                 )
             sqlite_rows.raise_incarnation(db, max(now_s, last.incarnation + 1))
         self._disk.note(LastCommit(number, sqlite_rows.incarnation(db)))

@@ -24,7 +24,7 @@ JOURNAL_BYTES_MAX: Final = 67_108_864
 _FIXED_IN: Final = (3, 51, 3)  # the WAL-reset bug: two connections could corrupt a database
 _BACKPORTS: Final = frozenset({(3, 44, 6), (3, 50, 7)})
 _WITHDRAWN: Final = frozenset({(3, 52, 0)})
-_DAMAGED: Final = "restore a backup: agentcom backup restore"
+_DAMAGED: Final = "put a sound copy of it back; a hub with an older copy raises its incarnation"
 _MAGIC: Final = b"SQLite format 3\0"
 _SETTINGS: Final = (
     f"PRAGMA busy_timeout={BUSY_MS}; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
@@ -188,7 +188,7 @@ def _check_ours(db: apsw.Connection, path: Path, *, newest: int) -> None:
     if version > newest:
         raise StoreRefused(
             f"{path} has format {version}, and this program knows {newest}:"
-            " upgrade it (agentcom upgrade)"
+            " install the newer version of agentcom"
         )
 
 

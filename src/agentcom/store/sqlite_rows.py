@@ -279,10 +279,7 @@ def _escape(fragment: str) -> str:
 
 
 def _all(db: apsw.Connection, table: Table, kind: type[_RowT], where: str = "") -> list[_RowT]:
-    rows = [
-        codec.decode(table, doc)
-        for (doc,) in db.execute(f"SELECT doc FROM {table}{where}")
-    ]
+    rows = [codec.decode(table, doc) for (doc,) in db.execute(f"SELECT doc FROM {table}{where}")]
     assert not rows or isinstance(rows[0], kind)
     return rows  # type: ignore[return-value]  # the decoder of the table makes no other kind
 
