@@ -38,9 +38,9 @@ QUICK: Final = Plan(
     rounds=3,
     round_s=1.0,
     dispatches=250,
-    machines=(200, 1_000),
+    machines=(500,),
     idle_s=5.0,
-    depths=(1_000, 10_000, 50_000),
+    depths=(5_000, 50_000),
     depth_rounds=3,
     depth_round_s=1.5,
 )

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ import httpx
 READY_S: Final = 30.0
 STOP_S: Final = 30.0
 CODE_USES: Final = 500  # of one join code; the hub allows more
+ENROLLING: Final = 16  # at a time
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -32,6 +33,12 @@ class Cost:
 
     cpu_s: float
     private_bytes: int
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU time that all threads of a process have used."""
+    stat = Path(f"/proc/{pid}/stat").read_text("ascii")
+    return sum(map(int, stat.rpartition(")")[2].split()[11:13])) / _TICKS_PER_S
 
 
 class HubProcess:
@@ -82,20 +89,15 @@ class HubProcess:
 
     def cost(self) -> Cost:
         """Return CPU time of all threads, and memory that no other process shares."""
-        stat = Path(f"/proc/{self.pid}/stat").read_text("ascii")
-        user, system = stat.rpartition(")")[2].split()[11:13]
         rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text("ascii")
         private_kib = sum(
             int(line.split()[1]) for line in rollup.splitlines() if "Private_" in line
         )
-        return Cost(
-            cpu_s=(int(user) + int(system)) / _TICKS_PER_S, private_bytes=private_kib * 1_024
-        )
+        return Cost(cpu_s=self.cpu_s(), private_bytes=private_kib * 1_024)
 
     def cpu_s(self) -> float:
         """Return CPU time of all threads; unlike `cost`, it does not walk the memory map."""
-        stat = Path(f"/proc/{self.pid}/stat").read_text("ascii")
-        return sum(map(int, stat.rpartition(")")[2].split()[11:13])) / _TICKS_PER_S
+        return cpu_s(self.pid)
 
     def user(self, name: str) -> str:
         """Let a submitter in and return the token."""
@@ -107,16 +109,14 @@ class HubProcess:
         code = self._post("/machines/invite", {"name": name})["code"]
         return str(self._post("/enrol", {"code": code})["token"])
 
-    def machines(self, count: int) -> Iterator[str]:
-        """Enrol many machines, with codes that many may use; yield their tokens."""
-        number = 0
-        while number < count:
-            uses = min(CODE_USES, count - number)
-            code = self._post("/machines/invite", {"uses": uses})["code"]
-            for _ in range(uses):
-                asked = {"code": code, "name": f"idle-{number}"}
-                yield str(self._post("/enrol", asked)["token"])
-                number += 1
+    def machines(self, count: int) -> list[str]:
+        """Enrol many machines, with codes that many may use; return their tokens."""
+        starts = range(0, count, CODE_USES)
+        codes = [self._post("/machines/invite", {"uses": CODE_USES})["code"] for _ in starts]
+        # Several at a time, so that the hub commits them together.
+        with ThreadPoolExecutor(ENROLLING) as threads:
+            asked = ({"code": codes[n // CODE_USES], "name": f"idle-{n}"} for n in range(count))
+            return list(threads.map(lambda body: str(self._post("/enrol", body)["token"]), asked))
 
     def status(self) -> dict[str, Any]:
         """Return how the hub says that it is."""

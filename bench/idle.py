@@ -35,7 +35,7 @@ def measure(counts: Sequence[int], *, seconds: float) -> list[dict[str, Any]]:
 def _measure(count: int, seconds: float) -> dict[str, Any]:
     with HubProcess() as hub:
         empty = hub.cost().private_bytes
-        tokens = list(hub.machines(count))
+        tokens = hub.machines(count)
         enrolled = hub.cost().private_bytes
         began = time.monotonic()
         with peer(fleet, hub.url, tokens) as far:
@@ -88,7 +88,7 @@ async def _open(url: str, token: str, number: int, gate: asyncio.Semaphore) -> "
     loop = asyncio.get_running_loop()
     async with gate:
         _, machine = await loop.create_connection(
-            lambda: Machine(token, number, loop), address.hostname, address.port
+            lambda: Machine(token, number, loop), address.hostname or "", address.port or 0
         )
         await machine.welcomed
     return machine

@@ -24,6 +24,7 @@ from agentcom.model.ids import AgentId
 from agentcom.model.result import Result, ResultStatus
 from agentcom.model.task import TaskSpec
 from agentcom.protocol import codec, frames
+from bench.hub_process import cpu_s
 
 Pipe = multiprocessing.connection.Connection
 
@@ -45,6 +46,11 @@ class Peer:
         self._process.start()
         theirs.close()
 
+    def cpu_s(self) -> float:
+        """Return the CPU time that it has used."""
+        assert self._process.pid is not None
+        return cpu_s(self._process.pid)
+
     def hear(self, timeout_s: float = READY_S) -> Any:
         """Return what it says next."""
         if not self._pipe.poll(timeout_s):
@@ -56,12 +62,12 @@ class Peer:
         self._pipe.send(said)
 
     def end(self) -> None:
-        """Wait for its end, or make it."""
+        """Let it end, or make it."""
+        self._pipe.close()  # whoever waits for a word sees that there will be none
         self._process.join(5)
         if self._process.is_alive():
             self._process.terminate()
             self._process.join()
-        self._pipe.close()
 
 
 @contextlib.contextmanager
@@ -89,26 +95,29 @@ async def told(pipe: Pipe) -> Any:
 # The machine ----------------------------------------------------------------------------------
 
 
-async def machine(pipe: Pipe, url: str, token: str, agents: int, note_times: bool) -> None:
-    """Be a machine with `agents` agents until told to stop; say when each task began."""
-    async with _connected(url, token, agents) as socket:
-        pipe.send("ready")
+async def machine(pipe: Pipe, url: str, token: str, agents: int) -> None:
+    """Be a machine with `agents` agents, each time from "work" until told something else.
+
+    Then it says when each task began, and is gone until the next "work".
+    """
+    while await told(pipe) == "work":
         began: dict[str, int] = {}
-        working = asyncio.create_task(_work(socket, began if note_times else None))
-        await told(pipe)
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
+        async with _connected(url, token, agents) as socket:
+            pipe.send("ready")
+            working = asyncio.create_task(_work(socket, began))
+            await told(pipe)
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
         pipe.send(began)
 
 
-async def _work(socket: ClientConnection, began: dict[str, int] | None) -> None:
+async def _work(socket: ClientConnection, began: dict[str, int]) -> None:
     while True:
         frame = codec.decode_from_hub(await socket.recv(decode=False))
         if not isinstance(frame, frames.Assign):
             continue
         task, fence = frame.assignment.task, frame.assignment.fence
-        if began is not None:
-            began[task] = time.monotonic_ns()
+        began[task] = time.monotonic_ns()
         await socket.send(codec.encode(frames.Accept(task=task, fence=fence)), text=True)
         finish = frames.Finish(task=task, fence=fence, result=RESULT)
         await socket.send(codec.encode(finish), text=True)
@@ -226,15 +235,20 @@ class Ends:
 # Many tasks at once ---------------------------------------------------------------------------
 
 
-async def fill(pipe: Pipe, url: str, tokens: list[str], count: int) -> None:
-    """Put `count` tasks into the queue by bulk submits of several people; say how long it took."""
+async def fill(pipe: Pipe, url: str, tokens: list[str], count: int, seconds: float) -> None:
+    """Put tasks into the queue by bulk submits of several people; say how many, in what time.
+
+    It stops at `count`, or after some seconds on a machine that is too slow for that.
+    """
     sizes = _sizes(count)
     async with contextlib.AsyncExitStack() as stack:
         hubs = [await stack.enter_async_context(await HubClient.connect(url, t)) for t in tokens]
         began = time.monotonic()
-        works = [_bulks(hub, sizes) for hub in hubs for _ in range(BULKS_IN_FLIGHT)]
-        await asyncio.gather(*works)
-        pipe.send(time.monotonic() - began)
+        works = [
+            _bulks(hub, sizes, began + seconds) for hub in hubs for _ in range(BULKS_IN_FLIGHT)
+        ]
+        filled = await asyncio.gather(*works)
+        pipe.send((sum(filled), time.monotonic() - began))
 
 
 def _sizes(count: int) -> Iterator[int]:
@@ -243,6 +257,11 @@ def _sizes(count: int) -> Iterator[int]:
         yield count % BULK
 
 
-async def _bulks(hub: HubClient, sizes: Iterator[int]) -> None:
+async def _bulks(hub: HubClient, sizes: Iterator[int], until: float) -> int:
+    filled = 0
     for size in sizes:
         await hub.submit([SPEC] * size, timeout_s=120)
+        filled += size
+        if time.monotonic() > until:
+            break
+    return filled

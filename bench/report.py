@@ -17,6 +17,7 @@ DEPTH_RATIO_MIN: Final = 0.9
 BYTES_EACH_MAX: Final = 250.0
 
 
+_RATE: Final = ("lifecycles/s", "spread", "hub CPU each", "hub's cores")
 _FLOORS: Final = (
     ("fdatasync_4k_p50_ms", "fdatasync 4 KiB, back to back, p50, ms", ".2f"),
     ("fdatasync_4k_p99_ms", "fdatasync 4 KiB, back to back, p99, ms", ".2f"),
@@ -127,8 +128,17 @@ def _floors_table(floors: Row) -> Table:
 
 
 def _lifecycles_table(found: list[Row]) -> Table:
-    header = ["workers", "lifecycles/s", "spread", "hub CPU each", "hub's cores"]
-    return "Durable lifecycles", header, [[str(row["workers"]), *_rate(row)] for row in found]
+    header = ["workers", *_RATE, "client CPU each", "machine CPU each"]
+    rows = [
+        [
+            str(row["workers"]),
+            *_rate(row),
+            f"{row['client_cpu_us']:.0f} us",
+            f"{row['machine_cpu_us']:.0f} us",
+        ]
+        for row in found
+    ]
+    return "Durable lifecycles", header, rows
 
 
 def _rate(row: Row) -> list[str]:
@@ -163,15 +173,7 @@ def _idle_table(found: list[Row]) -> Table:
 
 
 def _depth_table(found: Row) -> Table:
-    header = [
-        "queued",
-        "lifecycles/s",
-        "spread",
-        "hub CPU each",
-        "hub's cores",
-        "RAM each",
-        "filled/s",
-    ]
+    header = ["queued", *_RATE, "RAM each", "filled/s"]
     rows = [
         [
             f"{row['queued']:,}",

@@ -14,7 +14,11 @@ from bench.hub_process import HubProcess
 from bench.load import Peer, client, fill, machine, peer
 
 FILLERS: Final = 4  # people who fill the queue: each may submit 10,000 tasks a second
-FILL_S_MAX: Final = 600.0
+FILL_S_MAX: Final = 240.0  # a machine that is slower has a shorter queue, and the figures say so
+ROUND_S_MAX: Final = 180.0
+WARM: Final = 1_500  # lifecycles that are not counted
+_MEDIANS: Final = ("cpu_us", "client_cpu_us", "machine_cpu_us", "hub_cores")
+
 Row = dict[str, Any]
 Say = Callable[[str], None]
 
@@ -25,38 +29,41 @@ def lifecycles(workers: Sequence[int], *, rounds: int, seconds: float, say: Say)
     with HubProcess() as hub, contextlib.ExitStack() as stack:
         submitter = stack.enter_context(peer(client, hub.url, hub.user("ada")))
         submitter.hear()
-        tokens = {count: hub.machine(f"w{count}") for count in workers}
-        sizes = {}
-        for count in workers:  # a first round warms up and says how long the others shall be
-            warm = _round(hub, submitter, tokens[count], count, 300 if seconds < 1 else 1_500)
-            sizes[count] = max(200, int(warm["per_s"] * seconds))
-        for _ in range(rounds):
-            for count in workers:
-                row = _round(hub, submitter, tokens[count], count, sizes[count])
-                found[count].append(row)
-                say(f"W={count:<3} {row['per_s']:7.0f}/s  hub {row['cpu_us']:5.0f} us each")
+        machines = {
+            count: stack.enter_context(peer(machine, hub.url, hub.machine(f"w{count}"), count))
+            for count in workers
+        }
+        warm = WARM if seconds >= 1 else WARM // 20
+        sizes = dict.fromkeys(workers, warm)
+        for number, count in itertools.product(range(rounds + 1), workers):
+            row = _work(hub, submitter, machines[count], ("run", sizes[count]))
+            if not number:  # the first round warms up and says how long the others shall be
+                sizes[count] = max(64, int(row["per_s"] * seconds))
+                continue
+            found[count].append(row)
+            say(f"W={count:<3} {row['per_s']:7.0f}/s  hub {row['cpu_us']:5.0f} us each")
         submitter.tell(None)
     return [{"workers": count, **_summary(found[count])} for count in workers]
 
 
-def _round(hub: HubProcess, submitter: Peer, token: str, workers: int, size: int) -> Row:
-    with peer(machine, hub.url, token, workers, False) as far:
-        far.hear()
-        cpu_s = hub.cpu_s()
-        submitter.tell(("run", size))
-        count, took_s = submitter.hear()
-        cpu_s = hub.cpu_s() - cpu_s
-        far.tell("end")
-        far.hear()
-    return _figures(count, took_s, cpu_s)
-
-
-def _figures(count: int, took_s: float, cpu_s: float) -> Row:
+def _work(hub: HubProcess, submitter: Peer, far: Peer, asked: tuple[str, float]) -> Row:
+    """Let the machine work while the submitter does what it is asked."""
+    far.tell("work")
+    far.hear()
+    before = [process.cpu_s() for process in (hub, submitter, far)]
+    submitter.tell(asked)
+    count, took_s = submitter.hear(ROUND_S_MAX)
+    after = [process.cpu_s() for process in (hub, submitter, far)]
+    far.tell("stop")
+    far.hear()
+    cpu_us = [(b - a) / max(1, count) * 1e6 for a, b in zip(before, after, strict=True)]
     return {
         "count": count,
         "per_s": count / took_s,
-        "cpu_us": cpu_s / max(1, count) * 1e6,
-        "hub_cores": cpu_s / took_s,
+        "cpu_us": cpu_us[0],
+        "client_cpu_us": cpu_us[1],
+        "machine_cpu_us": cpu_us[2],
+        "hub_cores": cpu_us[0] * count / took_s / 1e6,
     }
 
 
@@ -66,8 +73,7 @@ def _summary(rows: Sequence[Row]) -> Row:
         "per_s": statistics.median(rates),
         "per_s_min": min(rates),
         "per_s_max": max(rates),
-        "cpu_us": statistics.median(row["cpu_us"] for row in rows),
-        "hub_cores": statistics.median(row["hub_cores"] for row in rows),
+        **{name: statistics.median(row[name] for row in rows) for name in _MEDIANS},
         "rounds": rates,
     }
 
@@ -77,15 +83,16 @@ def dispatch(*, workers: int, per_s: float, count: int) -> Row:
     with (
         HubProcess() as hub,
         peer(client, hub.url, hub.user("ada")) as submitter,
-        peer(machine, hub.url, hub.machine("w"), workers, True) as far,
+        peer(machine, hub.url, hub.machine("w"), workers) as far,
     ):
         submitter.hear()
+        far.tell("work")
         far.hear()
-        submitter.tell(("run", 200))  # warm
+        submitter.tell(("run", min(200, count)))  # warm
         submitter.hear()
         submitter.tell(("pace", per_s, count))
         called: dict[str, int] = submitter.hear(count / per_s + 60)
-        far.tell("end")
+        far.tell("stop")
         began: dict[str, int] = far.hear()
         submitter.tell(None)
     times_ms = sorted((began[task] - at) / 1e6 for task, at in called.items())
@@ -115,9 +122,12 @@ def depth(depths: Sequence[int], *, workers: int, rounds: int, seconds: float, s
             )
             submitters[size] = stack.enter_context(peer(client, hub.url, hub.user("ada")))
             submitters[size].hear()
-        tokens = {size: hub.machine("w") for size, hub in hubs.items()}
+        machines = {
+            size: stack.enter_context(peer(machine, hub.url, hub.machine("w"), workers))
+            for size, hub in hubs.items()
+        }
         for number, size in itertools.product(range(rounds + 1), depths):
-            row = _steady(hubs[size], submitters[size], tokens[size], workers, seconds)
+            row = _work(hubs[size], submitters[size], machines[size], ("hold", seconds))
             if number:  # the first one warms up
                 found[size].append(row)
                 say(f"{size:>9,} queued: {row['per_s']:7.0f}/s  hub {row['cpu_us']:5.0f} us each")
@@ -142,29 +152,17 @@ def _compared(rows: list[Row]) -> Row:
 def _fill(hub: HubProcess, size: int) -> Row:
     tokens = [hub.user(f"filler{number}") for number in range(FILLERS)]
     before = hub.cost()
-    with peer(fill, hub.url, tokens, size) as filler:
-        took_s = filler.hear(FILL_S_MAX)
+    with peer(fill, hub.url, tokens, size, FILL_S_MAX) as filler:
+        count, took_s = filler.hear(FILL_S_MAX + 150)
     after = hub.cost()
     grown = after.private_bytes - before.private_bytes
     return {
-        "queued": size,
-        "submits_per_s": size / took_s,
-        "submit_cpu_us": (after.cpu_s - before.cpu_s) / size * 1e6,
+        "queued": count,
+        "submits_per_s": count / took_s,
+        "submit_cpu_us": (after.cpu_s - before.cpu_s) / count * 1e6,
         "bytes": grown,
-        "bytes_each": grown / size,
+        "bytes_each": grown / count,
     }
-
-
-def _steady(hub: HubProcess, submitter: Peer, token: str, workers: int, seconds: float) -> Row:
-    with peer(machine, hub.url, token, workers, False) as far:
-        far.hear()
-        cpu_s = hub.cpu_s()
-        submitter.tell(("hold", seconds))
-        count, took_s = submitter.hear()
-        cpu_s = hub.cpu_s() - cpu_s
-        far.tell("end")
-        far.hear()
-    return _figures(count, took_s, cpu_s)
 
 
 def _queued(hub: HubProcess) -> int:

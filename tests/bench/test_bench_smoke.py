@@ -45,6 +45,7 @@ def test_a_queue_keeps_its_length_under_work() -> None:
 
 def test_a_run_is_shown_as_text_page_and_picture(tmp_path: Path) -> None:
     rate = {"per_s": 5.0, "per_s_min": 4.0, "per_s_max": 6.0, "cpu_us": 100.0, "hub_cores": 0.5}
+    rate |= {"client_cpu_us": 90.0, "machine_cpu_us": 80.0}
     queue = {"queued": 10, "bytes_each": 9.0, "submits_per_s": 7.0, **rate}
     found = {
         "date": "2026-11-22 10:00 UTC",

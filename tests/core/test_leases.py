@@ -245,7 +245,7 @@ def test_nothing_is_closed_when_the_socket_of_a_lost_lease_is_closed_already() -
 
 @pytest.mark.parametrize(
     ("ttl_ms", "grace_ms"),
-    [(20_000, 90_000), (600_000, 750_000), (2_000, 8_000)],
+    [(20_000, 90_000), (600_000, 750_000), (2_000, 5_000)],
 )
 def test_after_a_start_holders_get_time_to_come_back(ttl_ms: int, grace_ms: int) -> None:
     world = Pool()

@@ -14,7 +14,7 @@ from agentcom.model.errors import AgentComError
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.result import KeptResult, Landing, LandStatus, Result, ResultStatus
-from agentcom.model.task import Condition, Dependency, LandPolicy, Task, TaskSpec, TaskState
+from agentcom.model.task import Condition, Dependency, LandPolicy, Phase, Task, TaskSpec, TaskState
 from agentcom.model.verification import CheckResult, Report
 from agentcom.testing import invariants
 from agentcom.testing.world import World, agent, machine, person
@@ -73,8 +73,9 @@ class History:
         for name, held in world.view.held_by.items():
             assert not held or f"lease/{name}" in world.timers, f"nobody watches {name}"
         for task in world.view.tasks.values():
-            timer = f"deadline/{task.id}"
-            assert not task.state.held or task.stop_reason or timer in world.timers, task
+            waits = task.phase is Phase.LANDING and task.id not in world.view.first_landings()
+            timer = f"{'land' if task.phase is Phase.LANDING else 'deadline'}/{task.id}"
+            assert not task.state.held or waits or task.stop_reason or timer in world.timers, task
             timed = task.state is TaskState.WAITING and task.until and task.wait != "dependencies"
             assert not timed or f"wait/{task.id}" in world.timers, task
         for task_id in self.known:

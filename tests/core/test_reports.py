@@ -9,9 +9,15 @@ from agentcom.model.agent import HeldStage
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Fence, MachineId, TaskId, WallTime
-from agentcom.model.limits import DECLINE_RETRY_MS, QUOTA_RETRY_MS, REASON_CHARS
-from agentcom.model.result import Landing, LandStatus, Result, ResultStatus
-from agentcom.model.task import LandPolicy, Phase, TaskState, Wait
+from agentcom.model.limits import (
+    DECLINE_RETRY_MS,
+    LANDING_MS,
+    ORPHANS_MAX,
+    QUOTA_RETRY_MS,
+    REASON_CHARS,
+)
+from agentcom.model.result import KeptResult, Landing, LandStatus, Result, ResultStatus
+from agentcom.model.task import LandPolicy, Phase, StopReason, TaskState, Wait
 from agentcom.testing.world import machine, person, stale
 from tests.core.acts import KEY, Pool, done, failed, merging, report
 
@@ -675,3 +681,74 @@ def test_a_stop_that_is_confirmed_after_a_lost_lease_ends_the_right_to_come_back
     assert [kept.applied for kept in world.results(task)] == [False]
     world.tell(facts.Finished(task, fence, done()), M1)
     assert world.task(task).state is TaskState.QUEUED
+
+
+def test_verified_work_that_waits_for_its_base_does_not_time_out() -> None:
+    pool = Pool()
+    pool.landing(on="m1")
+    waiting = pool.landing(on="m1")
+
+    pool.tell(facts.DeadlineReached(waiting, pool.task(waiting).fence))
+    pool.tell(facts.LandingOverdue(waiting, pool.task(waiting).fence))
+
+    assert pool.task(waiting).stop_reason is None
+
+
+def test_a_landing_that_takes_too_long_is_stopped_and_tried_again_without_an_agent() -> None:
+    pool = Pool()
+    task = pool.landing()
+    fence = pool.task(task).fence
+
+    assert pool.timers[f"land/{task}"].at == pool.now_ms + LANDING_MS
+    pool.tell(facts.LandingOverdue(task, fence))
+    assert pool.task(task).stop_reason is StopReason.TIMED_OUT
+    pool.tell(facts.Stopped(task, fence), machine(pool.task(task).machine or ""))
+
+    row = pool.task(task)
+    assert (row.state, row.wait, row.landing_only) == (TaskState.WAITING, Wait.RETRY, True)
+
+
+def test_a_landing_that_met_an_error_needs_no_agent_to_try_again() -> None:
+    pool = Pool()
+
+    row = pool.land(pool.landing(), LandStatus.ERROR)
+
+    assert (row.state, row.wait, row.landing_only) == (TaskState.WAITING, Wait.RETRY, True)
+
+
+def test_a_machine_cannot_plant_a_result_under_an_attempt_that_it_never_had() -> None:
+    pool = Pool()
+    task = pool.running(on="m1")
+    first = pool.task(task).fence
+    pool.vanish("m1")
+    pool.machine("m2")
+    pool.machine("m9")
+
+    pool.tell(facts.Finished(task, first, merging()), machine("m9"))
+    assert pool.results(task) == []
+    pool.tell(facts.Finished(task, first, merging()), machine("m1"))
+
+    assert [kept.machine for kept in pool.results(task)] == ["m1"]
+
+
+def test_results_of_unknown_tasks_are_bounded_per_machine() -> None:
+    pool = Pool()
+    pool.machine("m1")
+    fence = Fence(1, 1)
+
+    for number in range(ORPHANS_MAX + 5):
+        pool.tell(facts.Finished(TaskId(f"t{number}"), fence, merging()), machine("m1"))
+
+    assert sum(isinstance(row, KeptResult) for row in pool.rows.values()) == ORPHANS_MAX
+
+
+def test_a_restored_hub_keeps_the_results_of_attempts_that_it_forgot() -> None:
+    pool = Pool()
+    task = pool.running(on="m1")
+    forgotten = Fence(pool.task(task).incarnation, 9)
+    pool.incarnation += 1
+    pool.restart()
+
+    pool.tell(facts.Finished(task, forgotten, merging()), machine("m1"))
+
+    assert [kept.fence for kept in pool.results(task)] == [forgotten]

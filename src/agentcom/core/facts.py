@@ -171,6 +171,13 @@ class DeadlineReached(msgspec.Struct, frozen=True, gc=False):
     fence: Fence
 
 
+class LandingOverdue(msgspec.Struct, frozen=True, gc=False):
+    """A landing has had its base for long enough."""
+
+    task: TaskId
+    fence: Fence
+
+
 class WaitEnded(msgspec.Struct, frozen=True, gc=False):
     """The time has come for a task that waited for a time."""
 
@@ -206,6 +213,7 @@ Body = (
     | Landed
     | LeaseChecked
     | DeadlineReached
+    | LandingOverdue
     | WaitEnded
     | TodoDue
 )

@@ -5,11 +5,13 @@ works on the attempt, and `land:<repo>#<branch>` while it brings its work into a
 wait for the second one stand in `view.landing`, in order.
 """
 
-from agentcom.core.effects import GrantLanding
+from agentcom.core.effects import GrantLanding, SetTimer
+from agentcom.core.facts import LandingOverdue
 from agentcom.core.ledger import Ledger
 from agentcom.core.view import holds_slot
 from agentcom.model.batch import Table, hold_key
-from agentcom.model.ids import AgentId, TaskId
+from agentcom.model.ids import AgentId, Instant, TaskId
+from agentcom.model.limits import LANDING_MS
 from agentcom.model.task import Hold, Phase, Task
 
 
@@ -81,6 +83,8 @@ def _grant_landing(ledger: Ledger, task: Task, key: str) -> None:
     assert task.machine is not None
     take_hold(ledger, Hold(task=task.id, attempt=task.attempt, key=f"land:{key}"))
     ledger.effects.append(GrantLanding(task.machine, task.id, task.fence))
+    at = Instant(ledger.now.instant + LANDING_MS)
+    ledger.effects.append(SetTimer(f"land/{task.id}", at, LandingOverdue(task.id, task.fence)))
 
 
 def take_hold(ledger: Ledger, hold: Hold) -> None:

@@ -24,7 +24,7 @@ from agentcom.model.event import EventKind
 from agentcom.model.ids import Instant, MachineId, Now, WallTime
 from agentcom.model.limits import LEASE_PARTS
 from agentcom.model.replies import Refusal, Welcomed
-from agentcom.model.task import StopReason, Task, TaskState, Wait
+from agentcom.model.task import Phase, StopReason, Task, TaskState, Wait
 
 replace: Final = msgspec.structs.replace
 
@@ -58,6 +58,7 @@ def changed(
     | facts.MachineDisconnected
     | facts.LeaseChecked
     | facts.DeadlineReached
+    | facts.LandingOverdue
     | facts.WaitEnded
     | facts.TodoDue,
 ) -> Welcomed | None:
@@ -69,7 +70,7 @@ def changed(
             _disconnected(turn, body)
         case facts.LeaseChecked():
             _check(turn, body.machine)
-        case facts.DeadlineReached():
+        case facts.DeadlineReached() | facts.LandingOverdue():
             _deadline(turn, body)
         case facts.WaitEnded():
             _wait_ended(turn, body)
@@ -107,7 +108,7 @@ def grace(view: PoolView, now: Now) -> Sequence[Effect]:
     grace_ms = max(limits.RESTART_GRACE_MS, longest + longest // LEASE_PARTS)
     if longest and longest < limits.LEASE_TTL_MS:
         # A fleet with shorter leases than the default wants to be quick here too.
-        grace_ms = max(4 * longest, longest + longest // LEASE_PARTS)
+        grace_ms = max(limits.RESTART_GRACE_SHORT_MS, longest + longest // LEASE_PARTS)
     effects: list[Effect] = []
     for machine_id, held in view.held_by.items():
         machine = view.machines.get(machine_id)
@@ -124,6 +125,9 @@ def grace(view: PoolView, now: Now) -> Sequence[Effect]:
 
 def timers_of(task: Task, now: Now) -> Sequence[Effect]:
     """Return the timers of a stored task."""
+    if task.state.held and task.phase is Phase.LANDING:
+        overdue = facts.LandingOverdue(task.id, task.fence)
+        return [SetTimer(f"land/{task.id}", Instant(now.instant + limits.LANDING_MS), overdue)]
     if task.state.held and task.deadline_at is not None:
         at = Instant(now.instant + max(0, task.deadline_at - now.wall))
         due = facts.DeadlineReached(task.id, task.fence)
@@ -264,7 +268,7 @@ def _apply(turn: Turn, machine: MachineId, report: Sequence[Held], *, heartbeat_
     rows = view.held_tasks(machine)
     if not rows and not report:
         return
-    granted = frozenset(queue[0] for queue in view.landing.values())
+    granted = view.first_landings()
     orders = reconcile(
         machine,
         tasks=view.tasks,
@@ -321,9 +325,15 @@ def _lose(turn: Turn, machine: MachineId) -> None:
         turn.move(task, moves.LeaseLost(), EventKind.RETURNED, "its machine fell silent")
 
 
-def _deadline(turn: Turn, body: facts.DeadlineReached) -> None:
+def _deadline(turn: Turn, body: facts.DeadlineReached | facts.LandingOverdue) -> None:
     task = turn.view.tasks.get(body.task)
     if task is None or not task.state.held or task.fence != body.fence:
+        return
+    if task.phase is Phase.LANDING:
+        # Work that is good does not time out while it waits for its base.
+        if isinstance(body, facts.DeadlineReached) or task.id not in turn.view.first_landings():
+            return
+    elif isinstance(body, facts.LandingOverdue):
         return
     if task.stop_reason is None:
         task = turn.move(task, moves.StopAsked(StopReason.TIMED_OUT), EventKind.STOP_ASKED)

@@ -136,6 +136,7 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     facts.MachineDisconnected: leases.changed,
     facts.LeaseChecked: leases.changed,
     facts.DeadlineReached: leases.changed,
+    facts.LandingOverdue: leases.changed,
     facts.WaitEnded: leases.changed,
     facts.TodoDue: leases.changed,
     facts.Explain: explain.explain,

@@ -28,7 +28,7 @@ from agentcom.model.errors import InvalidInput, NotAllowed, NotFound, Stale
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Fence, MachineId, TaskId, WallTime
-from agentcom.model.limits import DECLINE_RETRY_MS, QUOTA_RETRY_MS, REASON_CHARS
+from agentcom.model.limits import DECLINE_RETRY_MS, ORPHANS_MAX, QUOTA_RETRY_MS, REASON_CHARS
 from agentcom.model.result import KeptResult, Landing, LandStatus, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase, Task, TaskState, Wait
 
@@ -261,7 +261,7 @@ def _too_late(
         turn.effects.append(Acknowledge(machine, body.task, body.fence))
         return
     if isinstance(result, Result) and stored is None:
-        _check_foreign(task, machine, body.fence)
+        _check_foreign(turn, task, machine, body.fence)
         reason = "stale: the task went on without this attempt"
         keep(turn, machine, body.task, body.fence, result, refused=reason)
         if task is not None:
@@ -270,12 +270,32 @@ def _too_late(
     turn.effects.append(Acknowledge(machine, body.task, body.fence, applied=False, code=code))
 
 
-def _check_foreign(task: Task | None, machine: MachineId, fence: Fence) -> None:
-    """Refuse a machine that reports with a fence which was given to another machine."""
-    if task is not None and task.fence == fence and task.machine != machine:
-        raise NotAllowed("this attempt belongs to another machine")
-    if fence.attempt < 1 or (task is not None and fence > task.fence):
+def _check_foreign(turn: Turn, task: Task | None, machine: MachineId, fence: Fence) -> None:
+    """Refuse a result of an attempt that this machine never had.
+
+    Attempts of an earlier incarnation may be missing in a restored store: those are believed.
+    """
+    if fence.attempt < 1:
         raise NotAllowed("this attempt was never issued")
+    if task is None:
+        _count_orphan(turn, machine)
+        return
+    held = dict(task.holders)
+    if task.machine is not None:
+        held[task.fence] = task.machine
+    holder = held.get(fence)
+    if holder is not None and holder != machine:
+        raise NotAllowed("this attempt belongs to another machine")
+    if holder is None and fence.incarnation >= turn.view.incarnation:
+        raise NotAllowed("this attempt was never issued to this machine")
+
+
+def _count_orphan(turn: Turn, machine: MachineId) -> None:
+    orphans = turn.view.orphans
+    count = orphans.get(machine, 0) + 1
+    if count > ORPHANS_MAX:
+        raise NotAllowed("too many results of tasks that this hub does not know")
+    turn.view.put(orphans, machine, count)
 
 
 def _check_names(body: Finished | Stopped | Declined | Landed) -> None:

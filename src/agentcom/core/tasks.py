@@ -32,8 +32,8 @@ from agentcom.core.moves import (
 )
 from agentcom.model.errors import IllegalTransition
 from agentcom.model.failure import FailureClass
-from agentcom.model.ids import WallTime
-from agentcom.model.limits import LEASES_LOST_MAX
+from agentcom.model.ids import Fence, MachineId, WallTime
+from agentcom.model.limits import HOLDERS_MAX, LEASES_LOST_MAX
 from agentcom.model.task import Phase, StopReason, Task, TaskState, Wait
 
 replace: Final = msgspec.structs.replace
@@ -50,6 +50,8 @@ _CLEARED: Final[Mapping[str, Any]] = {
     "stop_reason": None,
     "deadline_at": None,
 }
+_LANDS_AGAIN: Final = (FailureClass.WORKSPACE, FailureClass.DEADLINE)
+"""What can go wrong with a landing though the work is good: no agent is needed to try again."""
 _ENDS: Final = frozenset(get_args(End))
 
 TRANSITIONS: Final[Mapping[type[Event], Mapping[TaskState, tuple[TaskState, ...]]]] = {
@@ -100,6 +102,7 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
         case Matched():
             return replace(
                 task,
+                holders=_holders(task),
                 version=task.version + 1,
                 changed_at=now,
                 state=_A,
@@ -158,6 +161,12 @@ def _end(task: Task, event: End, now: WallTime) -> Task:
             assert_never(event)
 
 
+def _holders(task: Task) -> tuple[tuple[Fence, MachineId], ...]:
+    if task.machine is None:
+        return ()
+    return (*task.holders, (task.fence, task.machine))[-HOLDERS_MAX:]
+
+
 def _failed(task: Task, event: Failed, now: WallTime) -> Task:
     if not task.state.held:
         return _ended(task, now, state=_FAIL, failure=event.failure, reason=event.reason)
@@ -172,7 +181,7 @@ def _failed(task: Task, event: Failed, now: WallTime) -> Task:
         failures=failures,
         failure=event.failure,
         reason=event.reason,
-        landing_only=False,
+        landing_only=task.phase is _LANDING and event.failure in _LANDS_AGAIN,
         checkpoint=task.commit or task.checkpoint,
     )
 

@@ -76,6 +76,8 @@ class PoolView:
         self.agents_of: dict[MachineId, dict[AgentId, None]] = {}
         self.held_by: dict[MachineId, dict[TaskId, None]] = {}
         self.sessions: dict[MachineId, Session] = {}
+        self.orphans: dict[MachineId, int] = {}
+        """Results of unknown tasks that machines brought since the hub's start."""
         self.todos: dict[TaskId, Todo] = {}
         self.unique: dict[str, TaskId] = {}
         self.requests: dict[str, tuple[str, bytes]] = {}
@@ -200,6 +202,10 @@ class PoolView:
         old = self.matcher.set_free(agent_id, self.class_of[agent_id], free)
         self.undo(self.matcher.restore_agent, agent_id, old)
         return free > 0
+
+    def first_landings(self) -> frozenset[TaskId]:
+        """Return the tasks that hold their base now."""
+        return frozenset(queue[0] for queue in self.landing.values())
 
     def agent_state(self, agent: Agent) -> AgentState:
         """Return what an agent is doing, for people."""

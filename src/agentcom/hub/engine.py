@@ -32,6 +32,7 @@ _FEED_MAX: Final = 1 << 20  # records of one feed that are looked through; there
 _OWN: Final = (
     facts.LeaseChecked
     | facts.DeadlineReached
+    | facts.LandingOverdue
     | facts.WaitEnded
     | facts.TodoDue
     | facts.MachineDisconnected

@@ -9,6 +9,7 @@ LEASE_TTL_MAX_MS: Final = 600_000  # external agents renew by their calls
 LEASE_PARTS: Final = 4  # heartbeat interval and safety margin are TTL / 4
 SUSPECT_MISSED: Final = 2  # heartbeats missed before no new work is sent
 RESTART_GRACE_MS: Final = 90_000  # holders of a stored attempt get this after a hub start
+RESTART_GRACE_SHORT_MS: Final = 5_000  # ... in a fleet whose leases are shorter than the default
 
 # Attempts.
 ATTEMPT_DEADLINE_MS: Final = 3_600_000  # an agent that works longer is stuck more often than not
@@ -17,6 +18,9 @@ ATTEMPT_DEADLINE_MAX_MS: Final = 7 * 86_400_000
 FAILURES_MAX: Final = 3  # attempts that ran and failed, before the task is a dead letter
 FAILURES_BOUND: Final = 100  # what `failures_max` may ask for
 LEASES_LOST_MAX: Final = 5  # attempts whose machine vanished: a task that kills its machine
+HOLDERS_MAX: Final = 16  # earlier holders of a task that are remembered, for late results
+ORPHANS_MAX: Final = 1_000  # results of unknown tasks that one machine may leave at a hub
+LANDING_MS: Final = 2_700_000  # a landing: a fetch, a verification of 15 min, some pushes
 RETRY_BASE_MS: Final = 5_000
 RETRY_MAX_MS: Final = 300_000
 QUOTA_RETRY_MS: Final = 300_000  # a quota without a stated reset is tried again after this

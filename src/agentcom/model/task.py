@@ -146,6 +146,8 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
     stop_reason: StopReason | None = None
     deadline_at: WallTime | None = None
     deadline_ms: int = limits.ATTEMPT_DEADLINE_MS
+    holders: tuple[tuple[Fence, MachineId], ...] = ()
+    """Who held the attempts before the newest one; a late result must come from one of them."""
     failures: int = 0
     failures_max: int = limits.FAILURES_MAX
     leases_lost: int = 0

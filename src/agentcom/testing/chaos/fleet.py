@@ -78,6 +78,7 @@ class Fleet:
         """
         assert self._reading is not None
         answer = await asyncio.to_thread(_heard, self._reading)
+        self._reading.close()
         if answer is None:
             raise NotStarted(f"the hub: {last_words(self.folder / 'hub.log')}")
         self.url = answer["url"]
@@ -186,6 +187,8 @@ class Fleet:
 
     def end(self) -> None:
         """Kill whatever is left of the fleet, in whatever state it is."""
+        if self._reading is not None:
+            self._reading.close()
         for process in [*self.sidecars.values(), *([self.hub] if self.hub else [])]:
             if process.poll() is None:
                 process.kill()
