@@ -8,7 +8,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 LOCK := requirements/run.txt requirements/build.txt
-SEEDS ?= 200
 ARGS ?=
 export N TEXT
 
@@ -18,7 +17,7 @@ DOCS_READY := $(VENV)/.docs-ready
 PACKAGE_READY := $(VENV)/.package-ready
 TESTS := $(BIN)/pytest -n 2 --dist loadgroup
 
-.PHONY: help setup run demo fix check test test-all chaos crash simulate bench docs change release lock clean clis
+.PHONY: help setup run demo fix check test test-all chaos bench docs change release lock clean clis
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
@@ -50,12 +49,6 @@ test-all: clis ## every test
 
 chaos: setup ## break a running fleet on purpose and count what was lost
 	$(BIN)/agentcom chaos $(ARGS)
-
-crash: setup ## the tests that kill processes and cut power
-	$(BIN)/pytest -k crash $(ARGS)
-
-simulate: setup ## SEEDS=200 simulated fleets, each repeatable by its seed
-	$(BIN)/agentcom simulate --seeds $(SEEDS) $(ARGS)
 
 bench: setup ## measure what this project claims, on this machine (ARGS=--quick: 90 s)
 	@$(BIN)/python -m bench $(ARGS)

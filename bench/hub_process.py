@@ -22,7 +22,7 @@ import httpx
 
 READY_S: Final = 30.0
 STOP_S: Final = 30.0
-CODE_USES: Final = 500  # of one join code; the hub allows more
+CODES: Final = 64  # join codes, each for a part of the machines
 ENROLLING: Final = 16  # at a time
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
@@ -52,30 +52,11 @@ class HubProcess:
 
     def __enter__(self) -> Self:
         """Start it and wait until it answers."""
-        folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="agentcom-bench-"))
-        self.home = Path(folder)
-        self.log = self.home / "hub.log"
-        reading, writing = os.pipe()
-        words = ["hub", "run", "--home", folder, "--port", "0", "--admin", "bench"]
-        with self.log.open("wb") as out:
-            self._child = subprocess.Popen(
-                [*self._launcher, *words, *self._flags, "--ready-fd", str(writing)],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                pass_fds=(writing,),
-                env={**os.environ, "AGENTCOM_HOME": folder},
-            )
-        os.close(writing)
-        self._cleanup.callback(self._end)
-        with os.fdopen(reading, "rb") as pipe:
-            answer = self._hear(pipe.fileno())
-        self.pid = self._child.pid
-        self.url = str(answer["url"])
-        headers = {"Authorization": f"Bearer {answer['token']}"}
-        self._http = self._cleanup.enter_context(
-            httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=30)
-        )
+        try:
+            self._start()
+        except BaseException:
+            self._cleanup.close()
+            raise
         return self
 
     def __exit__(
@@ -102,26 +83,56 @@ class HubProcess:
     def user(self, name: str) -> str:
         """Let a submitter in and return the token."""
         code = self._post("/users", {"name": name, "role": "submitter"})["code"]
-        return str(self._post("/enrol", {"code": code})["token"])
+        return self._enrol({"code": code})
 
     def machine(self, name: str) -> str:
         """Enrol a machine and return its token."""
         code = self._post("/machines/invite", {"name": name})["code"]
-        return str(self._post("/enrol", {"code": code})["token"])
+        return self._enrol({"code": code})
 
     def machines(self, count: int) -> list[str]:
         """Enrol many machines, with codes that many may use; return their tokens."""
-        starts = range(0, count, CODE_USES)
-        codes = [self._post("/machines/invite", {"uses": CODE_USES})["code"] for _ in starts]
-        # Several at a time, so that the hub commits them together.
+        uses = -(-count // CODES)
+        codes = [self._post("/machines/invite", {"uses": uses})["code"] for _ in range(CODES)]
+        # Several at a time, so that the hub commits them together; each by another code, since
+        # uses of one code are counted one after the other.
         with ThreadPoolExecutor(ENROLLING) as threads:
-            asked = ({"code": codes[n // CODE_USES], "name": f"idle-{n}"} for n in range(count))
-            return list(threads.map(lambda body: str(self._post("/enrol", body)["token"]), asked))
+            asked = ({"code": codes[n % CODES], "name": f"idle-{n}"} for n in range(count))
+            return list(threads.map(self._enrol, asked))
 
     def status(self) -> dict[str, Any]:
         """Return how the hub says that it is."""
         found: dict[str, Any] = self._http.get("/api/v1/status").raise_for_status().json()
         return found
+
+    def _start(self) -> None:
+        folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="agentcom-bench-"))
+        self.home = Path(folder)
+        self.log = self.home / "hub.log"
+        reading, writing = os.pipe()
+        words = ["hub", "run", "--home", folder, "--port", "0", "--admin", "bench"]
+        with self.log.open("wb") as out:
+            self._child = subprocess.Popen(
+                [*self._launcher, *words, *self._flags, "--ready-fd", str(writing)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                pass_fds=(writing,),
+                env={**os.environ, "AGENTCOM_HOME": folder},
+            )
+        os.close(writing)
+        self._cleanup.callback(self._end)
+        with os.fdopen(reading, "rb") as pipe:
+            answer = self._hear(pipe.fileno())
+        self.pid = self._child.pid
+        self.url = str(answer["url"])
+        headers = {"Authorization": f"Bearer {answer['token']}"}
+        self._http = self._cleanup.enter_context(
+            httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=30)
+        )
+
+    def _enrol(self, asked: dict[str, Any]) -> str:
+        return str(self._post("/enrol", asked)["token"])
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         response = self._http.post(f"/api/v1{path}", json=body)

@@ -11,8 +11,10 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from agentcom.model.errors import NotAuthenticated
 from agentcom.model.replies import Welcomed
 from agentcom.protocol import codec, frames
+from agentcom.transport.problem import problem_bytes
 
 TOKEN = "acm_mch_test"
 F = TypeVar("F", bound=frames.Frame)
@@ -29,6 +31,7 @@ class FakeHub:
         self.refuse: tuple[int, dict[str, str]] | None = None
         self.got: list[frames.Frame] = []
         self.connections = 0
+        self.refused = asyncio.Event()
         self.port = 0
         self._tls = tls
         self._sessions = 0
@@ -104,10 +107,13 @@ class FakeHub:
 
     async def _admit(self, _: ServerConnection, request: Request) -> Response | None:
         self.connections += 1
-        status, headers = self.refuse or (401, {})
-        if self.refuse is None and request.headers.get("Authorization") == f"Bearer {TOKEN}":
+        stranger = request.headers.get("Authorization") != f"Bearer {TOKEN}"
+        if self.refuse is None and not stranger:
             return None
-        response = _.respond(http.HTTPStatus(status), "no")
+        self.refused.set()
+        status, headers = self.refuse or (401, {})
+        body = "no" if self.refuse else problem_bytes(NotAuthenticated("who are you?")).decode()
+        response = _.respond(http.HTTPStatus(status), body)
         for name, value in headers.items():
             response.headers[name] = value
         return response

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agentcom.client.connection import Connection, ConnectionLost, Dial, Shown
-from agentcom.client.link import NotReached
+from agentcom.client.connection import Connection, ConnectionLost, Shown
+from agentcom.client.dialling import Dial, NotReached
 from agentcom.hub import certificate, tokens
 from agentcom.model import errors
 from agentcom.model.identity import CredentialKind, Role

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from agentcom.client import follow as follow_module
-from agentcom.client.connection import ConnectionLost, Dial
+from agentcom.client.connection import ConnectionLost
+from agentcom.client.dialling import Dial, NotReached
 from agentcom.client.http import HttpCalls
 from agentcom.client.hub import HubClient
-from agentcom.client.link import NotReached
 from agentcom.core.facts import Cancel, Fact, Submit
 from agentcom.hub import certificate
 from agentcom.hub.limits_guard import Budgets, Traffic
@@ -141,6 +141,30 @@ async def test_following_goes_on_after_the_hub_was_away(hub: HubSite, client: Hu
 
         assert await kinds(events, 1) == await kinds(everything, 1) == ["cancelled"]
         assert events.cursor == everything.cursor == 2
+
+
+async def test_a_reader_ahead_of_a_restored_hub_starts_over(client: HubClient) -> None:
+    (task,) = (await client.submit([SPEC])).tasks
+
+    async with client.following(task, after=1_000) as events:
+        assert await kinds(events, 1) == ["submitted"]
+
+
+async def test_a_live_reader_of_a_restored_hub_starts_over_live(
+    hub: HubSite, client: HubClient
+) -> None:
+    async with client.following(live_only=True) as events:
+        await client.submit([SPEC])
+        await kinds(events, 1)
+        events.cursor = 1_000  # what it has seen was lost
+
+        hub.switchboard.drain(AtOnce())
+        await hub.until(lambda: hub.feeds.follower_count == 0)
+        await hub.until(lambda: hub.feeds.follower_count == 1)
+        (task,) = (await client.submit([SPEC])).tasks
+
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await anext(events)).event.task == task  # type: ignore[union-attr]
 
 
 async def test_a_drained_client_comes_back(hub: HubSite, client: HubClient) -> None:

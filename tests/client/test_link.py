@@ -12,10 +12,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from agentcom.client import dialling
 from agentcom.client import link as links
 from agentcom.client.link import Backoff, Link, LinkEvent, Lost, Opened, Received
 from agentcom.model import errors
 from agentcom.protocol import frames
+from agentcom.transport.problem import problem_bytes
 from tests.client.fake_hub import TOKEN, FakeHub
 
 HELLO = frames.MachineHello(agents=())
@@ -206,17 +208,56 @@ async def test_a_busy_hub_is_asked_again_when_it_said() -> None:
     async with FakeHub() as hub:
         hub.refuse = (503, {"Retry-After": "7"})
         link = Link(hub.url, TOKEN, rng=Chance())
-        with pytest.raises(links.NotReached) as refused:
+        with pytest.raises(dialling.NotReached) as refused:
             await link._dial()
 
     assert refused.value.retry_after_ms == 7_000
+
+
+@pytest.mark.parametrize("status", [401, 403, 407])
+async def test_a_refusal_of_something_before_the_hub_is_not_the_hubs_word(status: int) -> None:
+    async with FakeHub() as hub, linked(hub) as events:
+        hub.refuse = (status, {})
+        async with asyncio.timeout(10):
+            await hub.refused.wait()
+
+        hub.refuse = None
+
+        assert await events.next() == Opened()
+
+
+@pytest.mark.parametrize(
+    ("body", "final"),
+    [
+        (b"", False),
+        (b'{"message":"Forbidden"}', False),
+        (b'{"code":"AccessDenied","status":403}', False),
+        (problem_bytes(errors.NotAllowed("no")), True),
+        (problem_bytes(errors.NotAuthenticated("no")), True),
+        (problem_bytes(errors.Unavailable("later")), False),
+    ],
+    ids=["empty", "gateway", "foreign-code", "not-allowed", "not-authenticated", "unavailable"],
+)
+def test_only_a_problem_document_of_the_hub_is_final(body: bytes, final: bool) -> None:
+    refused = dialling.refusal("wss://hub.example/ws", 403, body)
+
+    assert isinstance(refused, dialling.NotReached) is not final
+
+
+async def test_a_client_without_a_proxy_dials_directly() -> None:
+    async with FakeHub() as hub:
+        asked = dialling.Dial(url=hub.url, token=TOKEN, proxy=False)
+
+        connection = await dialling.dial(asked)
+
+        await connection.close()
 
 
 async def test_a_redirect_is_not_followed_with_the_token() -> None:
     async with FakeHub() as elsewhere, FakeHub() as hub:
         hub.refuse = (302, {"Location": f"ws://127.0.0.1:{elsewhere.port}/ws"})
         link = Link(hub.url, TOKEN, rng=Chance())
-        with pytest.raises(links.NotReached):
+        with pytest.raises(dialling.NotReached):
             await link._dial()
 
         assert elsewhere.connections == 0
@@ -259,7 +300,7 @@ def test_a_hint_of_the_hub_is_a_lower_bound_once() -> None:
     ],
 )
 def test_addresses_are_completed(given: str, address: str) -> None:
-    assert links.check_url(given) == address
+    assert dialling.check_url(given) == address
 
 
 @pytest.mark.parametrize(
@@ -268,17 +309,17 @@ def test_addresses_are_completed(given: str, address: str) -> None:
 )
 def test_an_address_that_would_leak_the_token_is_refused(url: str) -> None:
     with pytest.raises(errors.InvalidInput):
-        links.check_url(url)
+        dialling.check_url(url)
 
 
 def test_clear_text_off_this_computer_needs_a_word() -> None:
-    assert links.check_url("http://10.0.0.5:7420", insecure=True) == "ws://10.0.0.5:7420/ws"
+    assert dialling.check_url("http://10.0.0.5:7420", insecure=True) == "ws://10.0.0.5:7420/ws"
 
 
 @pytest.mark.parametrize("text", ["", "sha256:", "zz", "ab" * 31, "ab" * 33])
 def test_a_fingerprint_must_be_whole(text: str) -> None:
     with pytest.raises(errors.InvalidInput):
-        links.parse_fingerprint(text)
+        dialling.parse_fingerprint(text)
 
 
 class Certificate:
@@ -324,7 +365,7 @@ async def test_another_certificate_gets_no_token(tmp_path: Path) -> None:
     pin = hashlib.sha256(b"another").hexdigest()
     async with FakeHub(tls=certificate.context) as hub:
         link = Link(hub.url, TOKEN, rng=Chance(), fingerprint=pin)
-        with pytest.raises(links.NotReached, match="join code"):
+        with pytest.raises(dialling.NotReached, match="join code"):
             await link._dial()
 
         assert hub.connections == 0
@@ -334,7 +375,7 @@ async def test_a_certificate_without_a_pin_needs_an_authority(tmp_path: Path) ->
     certificate = Certificate(tmp_path)
     async with FakeHub(tls=certificate.context) as hub:
         link = Link(hub.url, TOKEN, rng=Chance())
-        with pytest.raises(links.NotReached, match="certificate"):
+        with pytest.raises(dialling.NotReached, match="certificate"):
             await link._dial()
 
         assert hub.connections == 0

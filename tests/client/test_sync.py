@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agentcom.client.link import NotReached
+from agentcom.client.dialling import NotReached
 from agentcom.client.sync import SyncHubClient
 from agentcom.model import errors
 from agentcom.model.task import TaskSpec, TaskState

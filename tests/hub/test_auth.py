@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from agentcom.hub.auth import BEARERS, USED_EVERY_MS, Authenticator
+from agentcom.hub.auth import BEARERS, MACHINE_TTL_MS, USED_EVERY_MS, Authenticator
 from agentcom.hub.credentials import Credentials, Grant
 from agentcom.hub.limits_guard import FAILURES_PER_ADDRESS, FAILURES_PER_KEY
 from agentcom.model import token_text
@@ -197,6 +197,144 @@ async def test_an_expired_token_in_use_is_told_to_the_listeners(house: House) ->
     assert heard == [credential.id]
 
 
+async def test_a_rotated_token_ends_open_connections_after_its_grace(house: House) -> None:
+    old, text = await house.credentials.mint(PERSON)
+    await house.auth.authenticate(text)
+    heard: list[str] = []
+    house.auth.on_revoked(heard.append)
+
+    await house.credentials.rotate(old.id, grace_ms=1_000)
+    house.clock.advance(999)
+    house.auth.sweep()
+    assert heard == []
+    house.clock.advance(1)
+    house.auth.sweep()
+
+    assert heard == [old.id]
+
+
+async def test_a_rotation_without_grace_ends_open_connections_at_once(house: House) -> None:
+    old, text = await house.credentials.mint(PERSON)
+    await house.auth.authenticate(text)
+    heard: list[str] = []
+    house.auth.on_revoked(heard.append)
+
+    await house.credentials.rotate(old.id, grace_ms=0)
+
+    assert heard == [old.id]
+
+
+async def test_the_service_wakes_for_a_grace_that_ends_before_it_meant_to_look(
+    house: House,
+) -> None:
+    old, text = await house.credentials.mint(PERSON)
+    await house.auth.authenticate(text)
+    await house.auth.flush()
+    heard = asyncio.Event()
+    house.auth.on_revoked(lambda _: heard.set())
+    running = asyncio.create_task(house.auth.run())
+    await asyncio.sleep(0)  # it waits now
+
+    await house.credentials.rotate(old.id, grace_ms=1)
+    house.clock.advance(1)
+
+    async with asyncio.timeout(10):
+        await heard.wait()
+    running.cancel()
+
+
+async def test_a_machine_that_works_is_welcome_for_ever(house: House) -> None:
+    _, text = await house.credentials.mint(MACHINE)
+    heard: list[str] = []
+    house.auth.on_revoked(heard.append)
+
+    for _ in range(200):
+        house.clock.advance(86_400_000)
+        house.auth.sweep()
+        await house.auth.authenticate(text)
+        await house.auth.flush()
+
+    assert heard == []
+
+
+async def test_a_machine_that_never_lets_go_of_its_connection_is_in_use(house: House) -> None:
+    credential, text = await house.credentials.mint(MACHINE)
+    await house.auth.authenticate(text)
+    house.auth.hold(lambda: [credential.id])
+    heard: list[str] = []
+    house.auth.on_revoked(heard.append)
+
+    for _ in range(200):
+        house.clock.advance(86_400_000)
+        house.auth.sweep()
+        await house.auth.flush()
+
+    assert heard == []
+    await house.auth.authenticate(text)
+
+
+async def test_the_end_of_a_machines_token_is_written_once_a_day(house: House) -> None:
+    credential, text = await house.credentials.mint(MACHINE)
+    await house.auth.authenticate(text)
+    await house.auth.flush()
+    house.auth.hold(lambda: [credential.id])
+    house.store.writes = 0
+
+    for _ in range(48):
+        house.clock.advance(3_600_000)
+        await house.auth.flush()
+
+    assert house.store.writes == 2
+
+
+async def test_a_silent_machine_is_forgotten(house: House) -> None:
+    _, text = await house.credentials.mint(MACHINE)
+    await house.auth.authenticate(text)
+    await house.auth.flush()
+
+    house.clock.advance(MACHINE_TTL_MS)
+
+    with pytest.raises(NotAuthenticated):
+        await house.auth.authenticate(text)
+
+
+async def test_use_does_not_keep_a_rotated_token_of_a_machine(house: House) -> None:
+    old, text = await house.credentials.mint(MACHINE)
+    house.clock.advance(2 * 86_400_000)
+    await house.credentials.rotate(old.id, grace_ms=1_000)
+
+    await house.auth.authenticate(text)
+    await house.auth.flush()
+    house.clock.advance(1_000)
+
+    with pytest.raises(NotAuthenticated):
+        await house.auth.authenticate(text)
+
+
+async def test_a_token_that_ended_while_nobody_knew_it_ends_its_connections(house: House) -> None:
+    credential, _ = await house.credentials.mint(
+        Grant(owner=ADA, role=Role.VIEWER, kind=CredentialKind.USER, ttl_ms=1_000)
+    )
+    house.auth.hold(lambda: [credential.id])
+    heard: list[str] = []
+    house.auth.on_revoked(heard.append)
+    house.clock.advance(1_000)
+
+    await house.auth.flush()
+
+    assert heard == [credential.id]
+
+
+async def test_a_revocation_beside_the_write_of_a_held_token_stays(house: House) -> None:
+    credential, text = await house.credentials.mint(MACHINE)
+    house.auth.hold(lambda: [credential.id])
+
+    await asyncio.gather(house.auth.flush(), house.credentials.revoke(credential.id))
+
+    with pytest.raises(NotAuthenticated):
+        await house.auth.authenticate(text)
+
+
 async def test_a_use_is_written_later_and_at_most_once_a_minute(house: House) -> None:
     credential, text = await house.credentials.mint(PERSON)
     house.store.writes = 0
@@ -269,20 +407,21 @@ async def test_a_forgotten_machine_does_not_lock_out_its_neighbours(house: House
 async def test_the_service_wakes_for_a_use_when_their_time_has_come(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, text = await house.credentials.mint(PERSON)
-    waits: list[float] = []
-
-    async def at_once(seconds: float) -> None:
-        if seconds:
-            waits.append(seconds)
-
+    credential, text = await house.credentials.mint(PERSON)
+    monkeypatch.setattr("agentcom.hub.auth.USED_EVERY_MS", 1)
     flushed = asyncio.Event()
-    monkeypatch.setattr(house.auth, "sweep", flushed.set)
-    service = asyncio.create_task(house.auth.run())
-    with monkeypatch.context() as patch:
-        patch.setattr("agentcom.hub.auth.asyncio.sleep", at_once)
-        await house.auth.authenticate(text)
-        await asyncio.wait_for(flushed.wait(), 5)
-    service.cancel()
+    sweep = house.auth.sweep
 
-    assert waits == [USED_EVERY_MS / 1_000]
+    def swept() -> None:
+        sweep()
+        flushed.set()
+
+    monkeypatch.setattr(house.auth, "sweep", swept)
+    service = asyncio.create_task(house.auth.run())
+    await asyncio.sleep(0)  # it waits now
+    await house.auth.authenticate(text)
+    await asyncio.wait_for(flushed.wait(), 5)
+    async with asyncio.timeout(5):
+        while (await house.credentials.get(credential.id)).last_used is None:  # noqa: ASYNC110  # a row has no event
+            await asyncio.sleep(0)
+    service.cancel()

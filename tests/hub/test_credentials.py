@@ -3,8 +3,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from agentcom.hub.auth import Authenticator
-from agentcom.hub.credentials import MACHINE_TTL_MS, ROTATION_GRACE_MS, Credentials, Grant
+from agentcom.hub.auth import MACHINE_TTL_MS, Authenticator
+from agentcom.hub.credentials import ROTATION_GRACE_MS, Credentials, Grant
 from agentcom.model.batch import Batch
 from agentcom.model.errors import (
     Conflict,

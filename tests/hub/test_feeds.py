@@ -335,7 +335,7 @@ async def test_progress_is_forgotten_when_the_attempt_ends_but_its_log_stays(hub
     await hub.happen(task, state=TaskState.FAILED)
 
     assert hub.feeds.activities.describe(task) == ""
-    assert hub.feeds.activities.tail(task) == "one\ntwo\n"
+    assert hub.feeds.activities.tail(task) == (1, "one\ntwo\n")
 
 
 async def test_the_tail_of_a_log_is_bounded_and_is_of_the_newest_attempt(hub: Hub) -> None:
@@ -345,8 +345,10 @@ async def test_the_tail_of_a_log_is_bounded_and_is_of_the_newest_attempt(hub: Hu
         activities.note(LAPTOP, None, report(task, log="x" * (LOG_TAIL_BYTES // 3)))
     activities.note(LAPTOP, None, report(task, log="end"))
 
-    assert len(activities.tail(task)) == LOG_TAIL_BYTES
-    assert activities.tail(task).endswith("xend")
+    tail = activities.tail(task)
+    assert tail is not None
+    assert len(tail[1]) == LOG_TAIL_BYTES
+    assert tail[1].endswith("xend")
 
     activities.note(LAPTOP, None, frames.Progress(task=task, fence=Fence(1, 2), log="new"))
-    assert activities.tail(task) == "new"
+    assert activities.tail(task) == (2, "new")

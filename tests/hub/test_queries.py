@@ -5,7 +5,7 @@ import pytest
 from agentcom.core.view import PoolView
 from agentcom.hub.activities import Activities
 from agentcom.hub.cursors import Cursors
-from agentcom.hub.queries import Ambiguous, Queries, TaskFilter
+from agentcom.hub.queries import Ambiguous, Queries, TaskFilter, reporter
 from agentcom.hub.queries_fleet import Fleet
 from agentcom.hub.queries_people import People
 from agentcom.model.agent import Agent, AgentState, Machine
@@ -26,6 +26,7 @@ from agentcom.model.ids import (
 )
 from agentcom.model.result import KeptResult, Result, ResultStatus
 from agentcom.model.task import Task, TaskBody, TaskSpec, TaskState
+from agentcom.protocol.frames import Progress
 from agentcom.store.base import Committed
 from agentcom.store.memory import MemoryStore
 
@@ -164,9 +165,37 @@ async def test_a_task_is_shown_with_its_specification_and_newest_result() -> Non
     shown = await reads.task(ANN, "a1")
     assert shown.body == body
     assert shown.result == results[1]
-    assert await reads.kept(TaskId("a1"), 1, None) == (Fence(1, 1), BOX)
+    assert await reads.kept(TaskId("a1"), 1) == {BOX: Fence(1, 1)}
     with pytest.raises(NotFound):
-        await reads.kept(TaskId("a1"), 1, MachineId("other"))
+        await reads.kept(TaskId("a1"), 3)
+
+
+def test_a_result_that_several_machines_reported_is_adopted_by_machine() -> None:
+    named = {MachineId("m1"): "attic", MachineId("m2"): "cellar"}
+
+    with pytest.raises(Ambiguous, match="attic, cellar"):
+        reporter(named, 1, None)
+    assert reporter(named, 1, "cellar") == "m2"
+    assert reporter(named, 1, "m1") == "m1"
+    assert reporter({MachineId("m1"): "attic"}, 1, None) == "m1"
+    with pytest.raises(NotFound):
+        reporter(named, 1, "roof")
+
+
+def test_machines_with_one_name_are_told_apart_by_their_ids() -> None:
+    with pytest.raises(Ambiguous, match="m1, m2"):
+        reporter({MachineId("m1"): "attic", MachineId("m2"): "attic"}, 1, "attic")
+
+
+async def test_a_log_is_told_with_the_attempt_that_wrote_it() -> None:
+    activities = Activities()
+    report = Progress(task=TaskId("a1"), fence=Fence(1, 1), log="of attempt 1")
+    activities.note(ANN, None, report)
+    reads = Queries(await stored(a_task("a1", attempt=2)), activities, Cursors())
+
+    tail = await reads.logs(ANN, "a1")
+
+    assert (tail.attempt, tail.text) == (1, "of attempt 1")
 
 
 def kept(task: str, attempt: int) -> KeptResult:

@@ -10,6 +10,7 @@ from agentcom.model.ids import AgentId, Fence, TaskId, UserId, WallTime
 from agentcom.model.result import Result
 from agentcom.model.task import TaskBody, TaskSpec
 from agentcom.sidecar import machine_values as values
+from agentcom.sidecar import process, processes, supervise
 from agentcom.sidecar.attempts import Attempts
 from agentcom.sidecar.config import AgentConfig, Config, Home, MachineConfig, Settings
 from agentcom.sidecar.machine_values import Key, Record, Stage
@@ -36,6 +37,19 @@ def config(root: Path, hub: str = "http://127.0.0.1:9", settings: Settings = QUI
     machine = MachineConfig(hub=hub, machine="m1", agents=agents, settings=settings)  # type: ignore[arg-type] # a NewType of str
     home.save(machine, TOKEN)
     return home.load()
+
+
+def end_all(home: Home) -> None:
+    """End what a test left running in `home`, and in no other."""
+    folders = home.root / "attempts"
+    for folder in folders.iterdir() if folders.is_dir() else ():
+        process.kill_survivors(home.tag(folder.name), folder)
+
+
+def left_behind(home: Home, attempt: int = 1) -> bool:
+    """Tell whether any process of an attempt lives."""
+    tag = f"{supervise.ATTEMPT_VARIABLE}={home.tag(attempt_key(attempt).text)}".encode()
+    return any(tag in processes.read_environment(pid) for pid in processes.read_table())
 
 
 def prompt(*steps: Mapping[str, object]) -> str:

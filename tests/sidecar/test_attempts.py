@@ -9,7 +9,7 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.ids import TaskId
 from agentcom.model.result import Landing, LandStatus, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase, TaskSpec
-from agentcom.sidecar import land, process, processes, survivors
+from agentcom.sidecar import land, processes, survivors
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.config import Config, RepositorySettings
 from agentcom.sidecar.machine_values import Record
@@ -24,6 +24,8 @@ from tests.sidecar.sidecar_world import (
     attempt_key,
     attempts,
     config,
+    end_all,
+    left_behind,
     prompt,
     record,
 )
@@ -47,10 +49,7 @@ def origin(tmp_path: Path, template: Origin) -> Origin:
 def machine(tmp_path: Path) -> Iterator[Config]:
     made = config(tmp_path)
     yield made
-    for number in range(1, 4):
-        process.kill_survivors(
-            attempt_key(number).text, made.home.attempt(attempt_key(number).text)
-        )
+    end_all(made.home)
 
 
 def spec(origin: Origin | None, *steps: Mapping[str, object], **fields: object) -> TaskSpec:
@@ -315,7 +314,7 @@ async def test_winding_down_kills_the_tree_and_keeps_the_work(
 
     await runner.wind_down(made, stale=False)
 
-    assert not _left_behind()
+    assert not left_behind(machine.home)
     assert told.stopped.result is None
     assert git(origin.path, "show", "refs/agentcom/checkpoint/t1/7.1:hello.txt") == "hello"
 
@@ -489,18 +488,6 @@ def _kill_supervisor(machine: Config) -> None:
     assert entry is not None
     processes.kill(entry)
     processes.wait_gone([entry], timeout_ms=5_000)
-
-
-def _left_behind() -> bool:
-    tag = f"AGENTCOM_ATTEMPT={attempt_key().text}".encode()
-    return any(tag in _environment(path) for path in Path("/proc").glob("[0-9]*"))
-
-
-def _environment(path: Path) -> bytes:
-    try:
-        return (path / "environ").read_bytes()
-    except OSError:
-        return b""
 
 
 async def _said(told: Told, text: str) -> None:

@@ -192,3 +192,66 @@ async def test_the_lock_of_a_git_that_was_killed_does_not_block_for_ever(tmp_pat
     await git.run(["update-ref", "refs/heads/main", commit], tmp_path)
 
     assert (await git.run(["rev-parse", "refs/heads/main"], tmp_path)).text == commit
+
+
+def old_lock(place: Path) -> Path:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.touch()
+    os.utime(place, (0, 0))
+    return place
+
+
+@pytest.mark.parametrize("remote", [True, False])
+@pytest.mark.parametrize("prefix", ["", "remote: ", "fatal: x\nremote: "])
+async def test_no_message_makes_us_delete_a_file_of_somebody_else(
+    tmp_path: Path, prefix: str, *, remote: bool
+) -> None:
+    precious = old_lock(tmp_path / "project/poetry.lock")
+    (tmp_path / "repo").mkdir()
+    text = prefix.replace("\n", "\\n")
+    env = alias(
+        tmp_path,
+        f"echo x >> {tmp_path}/runs\n"
+        f"printf \"{text}Unable to create '{precious}': File exists\\n\" >&2; exit 1",
+    )
+
+    done = await git.run(("x",), tmp_path / "repo", env=env, check=False, remote=remote)
+
+    assert precious.exists()
+    assert done.returncode == 1
+    assert (tmp_path / "runs").read_text() == "x\n"
+
+
+@pytest.mark.parametrize("path", ["refs/heads/main.lock", "../repo/index.lock"])
+async def test_what_a_remote_says_unlocks_nothing_of_ours(tmp_path: Path, path: str) -> None:
+    (tmp_path / "repo").mkdir()
+    lock = old_lock(tmp_path / "repo" / path)
+    env = alias(tmp_path, f"echo \"Unable to create '{lock}': File exists\" >&2; exit 1")
+
+    await git.run(("x",), tmp_path / "repo", env=env, check=False, remote=True)
+
+    assert lock.exists()
+
+
+async def test_a_path_that_leads_out_of_the_repository_is_not_unlocked(tmp_path: Path) -> None:
+    precious = old_lock(tmp_path / "project/poetry.lock")
+    (tmp_path / "repo").mkdir()
+    (tmp_path / "repo/link").symlink_to(tmp_path / "project")
+    for way in ("../project", "link"):
+        lock = tmp_path / "repo" / way / "poetry.lock"
+        env = alias(tmp_path, f"echo \"Unable to create '{lock}': File exists\" >&2; exit 1")
+        await git.run(("x",), tmp_path / "repo", env=env, check=False)
+
+    assert precious.exists()
+
+
+async def test_the_lock_of_a_sidecars_own_index_is_ours(tmp_path: Path) -> None:
+    lock = old_lock(tmp_path / "state/index.lock")
+    (tmp_path / "repo").mkdir()
+    env = alias(
+        tmp_path,
+        f"test ! -e {lock} && exit 0; echo \"Unable to create '{lock}': File exists\" >&2; exit 1",
+    )
+    env |= {"GIT_DIR": str(tmp_path / "repo"), "GIT_INDEX_FILE": str(tmp_path / "state/index")}
+
+    assert (await git.run(("x",), tmp_path, env=env, check=False)).returncode == 0

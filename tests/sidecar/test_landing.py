@@ -2,7 +2,9 @@
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +31,11 @@ def origin(tmp_path: Path, template: Origin) -> Origin:
 
 def names(folder: Path) -> list[str]:
     return sorted(place.name for place in folder.iterdir())
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repositories, "RETRY_S", 0.0)
 
 
 @pytest.fixture
@@ -69,7 +76,7 @@ async def test_work_is_rebased_and_verified_again_when_the_base_moved(
     moved = origin.push({"meanwhile": "x"})
     seen: list[list[str]] = []
 
-    async def verify(where: Path) -> bool:
+    async def verify(where: Path, base: str) -> bool:
         seen.append(names(where))
         return True
 
@@ -83,7 +90,7 @@ async def test_work_is_rebased_and_verified_again_when_the_base_moved(
 
 
 async def test_checks_are_not_run_again_on_the_same_base(ada: Machine) -> None:
-    async def never(where: Path) -> bool:
+    async def never(where: Path, base: str) -> bool:
         raise AssertionError(where)
 
     landed = await ada.land(FIRST, await ada.work(FIRST, {"a": "a"}), never)
@@ -95,7 +102,7 @@ async def test_work_that_fails_on_the_new_base_does_not_land(ada: Machine, origi
     commit = await ada.work(FIRST, {"a": "a"})
     moved = origin.push({"meanwhile": "x"})
 
-    async def verify(_: Path) -> bool:
+    async def verify(_: Path, base: str) -> bool:
         return False
 
     with pytest.raises(landing.VerifyFailed):
@@ -118,7 +125,7 @@ async def test_a_base_that_moves_while_checks_run_is_followed(ada: Machine, orig
     origin.push({"m0": "x"})
     count = itertools.count(1)
 
-    async def verify(_: Path) -> bool:
+    async def verify(_: Path, base: str) -> bool:
         if (turn := next(count)) <= 3:
             origin.push({f"m{turn}": "x"})
         return True
@@ -134,7 +141,7 @@ async def test_a_base_that_never_stands_still_is_given_up(ada: Machine, origin: 
     origin.push({"start": "x"})
     count = itertools.count()
 
-    async def verify(_: Path) -> bool:
+    async def verify(_: Path, base: str) -> bool:
         origin.push({f"m{next(count)}": "x"})
         return True
 
@@ -350,51 +357,95 @@ async def test_many_tasks_land_on_one_branch_at_once(origin: Origin, tmp_path: P
     assert sorted(origin.log())[1:] == ["work 0", "work 1", "work 2"]
 
 
-# -- what needs a person
+# -- the line and the lease
 
 
-async def test_changes_that_need_a_person_are_named(ada: Machine, origin: Origin) -> None:
-    base = origin.push(
-        {".agentcom.toml": "x = 1\n", "src/a.spec.ts": "1\n" * 9, "tests/test_b.py": "2\n" * 9}
-    )
-    worktree = await ada.prepare(FIRST)
-    (worktree.path / ".agentcom.toml").write_text("x = 2\n")
-    (worktree.path / "src/a.spec.ts").unlink()
-    (worktree.path / "tests/test_b.py").rename(worktree.path / "b.txt")
-    (worktree.path / "tests/test_a.py").rename(worktree.path / "tests/test_c.py")
-    saved = await workspace.finish(worktree, "x")
+async def test_a_line_that_breaks_for_a_moment_is_tried_again_without_new_checks(
+    ada: Machine, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = await ada.work(FIRST, {"a": "a"})
     origin.push({"meanwhile": "x"})
+    broken = ["fetch", "fetch", "push", "push"]
+    checked: list[str] = []
+    real = git.run
 
-    reasons = await landing.protected_changes(worktree.cache, base, saved.commit)
+    async def run(args: Sequence[str], cwd: Path, **more: Any) -> git.GitResult:
+        if args[0] in broken:
+            broken.remove(args[0])
+            raise git.GitFailed(args[0], 128, "could not read from remote")
+        return await real(args, cwd, **more)
 
-    assert reasons == [
-        "changes .agentcom.toml",
-        "moves the test tests/test_b.py to b.txt",
-        "deletes the test src/a.spec.ts",
-    ]
+    async def verify(_: Path, base: str) -> bool:
+        checked.append(base)
+        return True
 
+    monkeypatch.setattr(git, "run", run)
+    landed = await ada.land(FIRST, commit, verify)
 
-async def test_ordinary_changes_need_nobody(ada: Machine, origin: Origin) -> None:
-    base = origin.tip()
-    commit = await ada.work(FIRST, {"README": "x", "tests/test_a.py": "changed\n"})
-
-    assert await landing.protected_changes(await ada.cache(), base, commit) == []
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "tests/x.txt",
-        "test_a.py",
-        "a/b_test.go",
-        "a.spec.ts",
-        "x/__tests__/a.js",
-        "src/FooTest.java",
-    ],
-)
-def test_tests_are_known_by_their_names(path: str) -> None:
-    assert landing.is_test(path)
+    assert (broken, checked) == ([], [landed.base_before])
+    assert origin.tip() == landed.commit
 
 
-def test_other_files_are_no_tests() -> None:
-    assert not any(map(landing.is_test, ["src/latest.py", "contest.py", "attest/a.py", "README"]))
+async def test_a_command_that_hung_is_not_given_its_time_again(monkeypatch: Any) -> None:
+    asked: list[None] = []
+
+    async def ask() -> None:
+        asked.append(None)
+        raise git.GitFailed("fetch", None, "stopped after 1800 s")
+
+    with pytest.raises(git.GitFailed):
+        await repositories.patiently(ask)
+    assert len(asked) == 1
+
+
+async def test_the_lease_is_asked_after_the_checks_right_before_the_push(
+    ada: Machine, origin: Origin
+) -> None:
+    commit = await ada.work(FIRST, {"a": "a"})
+    moved = origin.push({"meanwhile": "x"})
+    mine = [True]
+
+    async def verify(where: Path, base: str) -> bool:
+        mine[0] = False
+        return True
+
+    with pytest.raises(landing.Suspended):
+        await landing.land(
+            await ada.cache(),
+            task=TASK,
+            fence=FIRST,
+            commit=commit,
+            base_branch="main",
+            verify=verify,
+            still_mine=lambda: mine[0],
+        )
+    assert origin.tip() == moved
+
+
+async def test_work_that_took_a_newer_base_by_itself_is_checked_on_it(
+    ada: Machine, origin: Origin
+) -> None:
+    worktree = await ada.prepare(FIRST)
+    moved = origin.push({"meanwhile": "x"})
+    git_origin.agent(worktree, "fetch", "-q", origin.url, "main")
+    git_origin.agent(worktree, "reset", "-q", "--hard", "FETCH_HEAD")
+    (worktree.path / "a").write_text("a")
+    saved = await workspace.finish(worktree, "x")
+    checked: list[str] = []
+
+    async def verify(_: Path, base: str) -> bool:
+        checked.append(base)
+        return True
+
+    landed = await landing.land(
+        worktree.cache,
+        task=TASK,
+        fence=FIRST,
+        commit=saved.commit,
+        base_branch="main",
+        verify=verify,
+        checked_on=worktree.base,
+    )
+
+    assert not landed.rebased
+    assert checked == [moved]

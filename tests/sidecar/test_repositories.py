@@ -199,3 +199,18 @@ async def test_base_files_come_from_the_base_alone(fleet: Repositories, origin: 
     assert await landing.read_base_file(cache, base, ".agentcom.toml") == "verify = 'pytest'\n"
     for path in ("nothing", "tests", "link", "-x", "../x", "*"):
         assert await landing.read_base_file(cache, linked, path) is None
+
+
+async def test_a_lock_that_a_killed_fetch_left_does_not_stop_the_next_one(
+    fleet: Repositories, origin: Origin
+) -> None:
+    cache = await fleet.fetch(origin.url)
+    lock = cache.path / f"{refs.origin_ref('main')}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    os.utime(lock, (0, 0))
+    moved = origin.push({"meanwhile": "x"})
+
+    await repositories.fetch(cache, f"+refs/heads/main:{refs.origin_ref('main')}")
+
+    assert await repositories.resolve(cache, refs.origin_ref("main")) == moved

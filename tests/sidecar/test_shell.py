@@ -28,6 +28,8 @@ from tests.sidecar.sidecar_world import (
     TASK,
     WRITE,
     config,
+    end_all,
+    left_behind,
     prompt,
     record,
 )
@@ -62,9 +64,7 @@ def origin(tmp_path: Path, template: Origin) -> Origin:
 def machine(tmp_path: Path, hub: FakeHub) -> Iterator[Config]:
     made = config(tmp_path, hub.url)
     yield made
-    folders = made.home.root / "attempts"
-    for folder in folders.iterdir() if folders.is_dir() else ():
-        process.kill_survivors(folder.name, folder)
+    end_all(made.home)
 
 
 class Running:
@@ -220,7 +220,7 @@ async def test_a_cancelled_task_is_dead_before_it_is_reported(
 
         await hub.expect(frames.StoppedFrame)
 
-        assert not _left_behind()
+        assert not left_behind(machine.home)
     assert hub.all(frames.Finish) == []
     assert git(origin.path, "show", "refs/agentcom/checkpoint/t1/7.1:hello.txt") == "hello"
 
@@ -330,7 +330,7 @@ async def test_a_revoked_machine_ends_its_agents_and_itself(
     await hub.close(4401)
 
     assert await made.end() == EXIT_NOT_ALLOWED
-    assert not _left_behind()
+    assert not left_behind(machine.home)
 
 
 async def test_a_hub_that_falls_silent_is_dialled_again(machine: Config, hub: FakeHub) -> None:
@@ -399,7 +399,7 @@ async def test_an_attempt_that_became_stale_in_the_meantime_leaves_its_work(
 
     assert stopped.result is not None
     assert stopped.result.commit == origin.tip("agent/ada/t1-a-task-7.1")
-    assert not _left_behind()
+    assert not left_behind(machine.home)
 
 
 async def test_a_full_disk_declines_new_work_and_running_work_is_reported(
@@ -439,15 +439,3 @@ async def test_a_machine_that_was_removed_ends(machine: Config, hub: FakeHub) ->
 
 def _held(machine: Config) -> bytes:
     return b"".join(path.read_bytes() for path in (machine.home.outbox / "held").glob("*.json"))
-
-
-def _left_behind() -> bool:
-    tag = f"AGENTCOM_ATTEMPT={Key(TASK, FIRST).text}".encode()
-    return any(tag in _environment(path) for path in Path("/proc").glob("[0-9]*"))
-
-
-def _environment(path: Path) -> bytes:
-    try:
-        return (path / "environ").read_bytes()
-    except OSError:
-        return b""

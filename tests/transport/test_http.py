@@ -321,6 +321,28 @@ async def test_a_stream_resumes_after_the_last_event(hub: RunningHub) -> None:
         assert await events_of(response.aiter_lines(), 1) == [(second["seq"], "cancelled")]
 
 
+@pytest.mark.parametrize("digits", [20, 50, 5_000])
+async def test_a_last_event_id_that_is_no_sequence_is_refused(hub: RunningHub, digits: int) -> None:
+    task = await submit(hub.http)
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": "0" * (digits - 1) + "9"}
+
+    response = await hub.http.get(f"{TASKS}/{task}/events", headers=headers)
+
+    assert_problem(response, 422, "invalid_input")
+
+
+async def test_a_reader_ahead_of_a_restored_hub_is_told_to_start_over(hub: RunningHub) -> None:
+    task = await submit(hub.http)
+    stream = {"Accept": "text/event-stream", "Last-Event-ID": "1000"}
+
+    streamed = await hub.http.get(f"{TASKS}/{task}/events", headers=stream)
+    listed = await hub.http.get(f"{TASKS}/{task}/events", params={"after": 1_000})
+
+    assert_problem(streamed, 409, "conflict")
+    assert_problem(listed, 409, "conflict")
+    assert "start over" in listed.json()["detail"]
+
+
 async def test_a_stream_ends_with_its_token(hub: RunningHub) -> None:
     task = await submit(hub.http)
     made = (await hub.http.post("/api/v1/tokens", json={"role": "viewer"})).json()

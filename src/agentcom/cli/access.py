@@ -111,10 +111,11 @@ def rotate(token_id: str | None) -> None:
     hub = api.connect()
     own = token_id is None
     answer = hub.rotate_token(token_id or hub.whoami()["credential"])
-    if not own:
+    kept = context.find(hub.url)
+    if not own or kept is None or kept.token != hub.token:
         click.echo(answer["token"])
         return
-    context.save(context.Context(url=hub.url, token=answer["token"], fingerprint=hub.fingerprint))
+    context.renew(kept, answer["token"])
     output.talk("the new token is in use here")
 
 

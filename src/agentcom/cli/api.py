@@ -9,7 +9,7 @@ import click
 
 from agentcom.cli import context
 from agentcom.cli.output import Row, row_of
-from agentcom.client.connection import Dial
+from agentcom.client.dialling import Dial
 from agentcom.client.http import HttpCalls
 from agentcom.client.hub import HubClient
 from agentcom.model import replies
@@ -114,9 +114,9 @@ class Hub:
                 break
         return rows
 
-    def logs(self, task_id: str) -> str:
-        """Return the end of the log of a task's agent."""
-        return self._get(f"/tasks/{task_id}/logs", shown.LogTail).text
+    def logs(self, task_id: str) -> shown.LogTail:
+        """Return the end of the newest log of a task's agent, and the attempt that wrote it."""
+        return self._get(f"/tasks/{task_id}/logs", shown.LogTail)
 
     def act(self, task_id: str, verb: str, body: Row) -> dict[str, Any]:
         """Cancel, retry or adopt; return the task after it."""

@@ -5,6 +5,7 @@ is never signalled.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import select
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from agentcom.cli import context
-from agentcom.cli.errors import CommandFailed
+from agentcom.cli.errors import CommandFailed, Exit
 
 READY_S: Final = 30.0
 """A cold start on a busy small machine takes some seconds."""
@@ -51,6 +52,19 @@ def program(*words: str) -> list[str]:
     return [sys.executable, "-P", "-m", "agentcom.cli.main", *words]
 
 
+def sidecar_name(home: Path) -> str:
+    """Return the name under which the sidecar of a machine's home is recorded."""
+    if home.absolute() == context.machine_home():
+        return "sidecar"
+    return f"sidecar-{hashlib.sha256(os.fsencode(home.absolute())).hexdigest()[:8]}"
+
+
+def recorded() -> list[str]:
+    """Return the names of everything that was started here, sidecars first."""
+    names = {path.stem for path in (context.home() / "run").glob("*.json")}
+    return sorted(names, key=lambda name: (name == "hub", name))
+
+
 def start(name: str, words: Sequence[str], *, home: Path | None = None) -> tuple[Process, Ready]:
     """Start `agentcom WORDS --ready-fd N` and return when it says that it is ready.
 
@@ -58,6 +72,14 @@ def start(name: str, words: Sequence[str], *, home: Path | None = None) -> tuple
         CommandFailed: it ended, or was not ready in time; the message has its last words.
     """
     base = home or context.home()
+    found = running(name, home=home)
+    if found is not None:
+        raise CommandFailed(
+            f"the {name} runs already (pid {found[0].pid})",
+            hint="agentcom down",
+            exit_code=Exit.STALE,
+            code="conflict",
+        )
     log = base / "logs" / f"{name}.log"
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _set_aside(log)

@@ -1,20 +1,21 @@
-"""Where this person's AgentCom lives, which hub it talks to, and the token it shows there.
+"""Where this person's AgentCom lives, which hubs it knows, and the token it shows to each.
 
-`AGENTCOM_HOME`, else the system's place for a program's data. `AGENTCOM_HUB` and `AGENTCOM_TOKEN`
-come before the file. Tokens are in files of their own, readable for the owner alone.
+`AGENTCOM_HOME`, else the system's place for a program's data. One file, readable for its owner
+alone, keeps a token for each hub; the first one is current. `AGENTCOM_HUB` and `AGENTCOM_TOKEN`
+come before it. A token goes to the hub that it is kept for, and to no other.
 """
 
 import json
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from agentcom.cli.errors import CommandFailed, Exit
 
 _CONTEXT: Final = "context.json"
-_TOKEN: Final = "context.token"  # noqa: S105 - the name of a file
+_TOKEN: Final = "context.token"  # noqa: S105 - the name of a file that versions before had
 _LAST: Final = "last-task"
 
 
@@ -25,6 +26,9 @@ class Context:
     url: str
     token: str
     fingerprint: str | None = None
+    user: str | None = None
+    home: str | None = None
+    """The folder of a hub of this computer, whose address may change from start to start."""
 
 
 def home() -> Path:
@@ -53,13 +57,14 @@ def load() -> Context:
     Raises:
         CommandFailed: none is known, or others may read the token.
     """
-    known = _read(home() / _CONTEXT)
-    url = os.environ.get("AGENTCOM_HUB") or known.get("url")
-    token = os.environ.get("AGENTCOM_TOKEN") or _read_token(home() / _TOKEN)
+    url, token = os.environ.get("AGENTCOM_HUB"), os.environ.get("AGENTCOM_TOKEN")
+    found = find(url) if url else next(iter(known()), None)
+    url = url or (found.url if found is not None else None)
     if not url:
         raise CommandFailed(
             "no hub is known here", hint="agentcom up", exit_code=Exit.UNREACHABLE, code="no_hub"
         )
+    token = token or (found.token if found is not None else None)
     if not token:
         raise CommandFailed(
             f"there is no token for {url}",
@@ -67,23 +72,71 @@ def load() -> Context:
             exit_code=Exit.NOT_ALLOWED,
             code="not_authenticated",
         )
-    same = url == known.get("url")
-    return Context(url=url, token=token, fingerprint=known.get("fingerprint") if same else None)
+    return Context(url=url, token=token, fingerprint=found.fingerprint if found else None)
 
 
-def save(context: Context) -> None:
-    """Remember a hub and our token there."""
-    text = {"url": context.url, "fingerprint": context.fingerprint}
-    write_private(home() / _CONTEXT, json.dumps(text, indent=2) + "\n")
-    write_private(home() / _TOKEN, context.token + "\n")
+def known() -> list[Context]:
+    """Return every hub that is known here, the current one first.
+
+    Raises:
+        CommandFailed: the file is damaged, or others may read it.
+    """
+    path = home() / _CONTEXT
+    data = _read(path)
+    if "hubs" not in data:
+        return _before(data)
+    try:
+        return [Context(**entry) for entry in data["hubs"]]
+    except TypeError as error:
+        raise _damaged(path) from error
 
 
-def load_stored() -> Context | None:
-    """Return what the file remembers, whatever the environment says; None if it is not whole."""
-    known, token = _read(home() / _CONTEXT), _read_token(home() / _TOKEN)
-    if not known.get("url") or not token:
-        return None
-    return Context(url=known["url"], token=token, fingerprint=known.get("fingerprint"))
+def find(url: str) -> Context | None:
+    """Return what is known of the hub at an address."""
+    return next((it for it in known() if it.url.rstrip("/") == url.rstrip("/")), None)
+
+
+def of_hub(folder: Path) -> Context | None:
+    """Return what is known of the hub of this computer that lives in `folder`."""
+    return next((it for it in known() if it.home == str(folder)), None)
+
+
+def save(context: Context, *, current: bool = True) -> None:
+    """Remember a hub and our token there; it takes the place of what was known of the same hub."""
+    before = known()
+    places = [at for at, it in enumerate(before) if _same(it, context)]
+    rest = [it for it in before if not _same(it, context)]
+    place = 0 if current or not rest else min([*places, 1])
+    _write([*rest[:place], context, *rest[place:]])
+
+
+def renew(known_as: Context, token: str) -> None:
+    """Put another token in the place of one that is kept."""
+    hubs = known()
+    hubs[hubs.index(known_as)] = replace(known_as, token=token)
+    _write(hubs)
+
+
+def use(url: str) -> Context:
+    """Make a known hub the current one.
+
+    Raises:
+        CommandFailed: it is not known.
+    """
+    found = _found(url)
+    _write([found, *(it for it in known() if it != found)])
+    return found
+
+
+def forget(url: str) -> Context:
+    """Drop what is known of a hub, our token there included.
+
+    Raises:
+        CommandFailed: it is not known.
+    """
+    found = _found(url)
+    _write([it for it in known() if it != found])
+    return found
 
 
 def remember_task(task: str) -> None:
@@ -120,19 +173,58 @@ def write_private(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def _read(path: Path) -> dict[str, str]:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
+def _found(url: str) -> Context:
+    found = find(url)
+    if found is None:
         raise CommandFailed(
-            f"{path} is damaged", hint=f"rm {path}, then agentcom up", exit_code=Exit.USAGE
-        ) from error
+            f"the hub {url} is not known here",
+            hint="agentcom context ls",
+            exit_code=Exit.MISSING,
+            code="not_found",
+        )
+    return found
+
+
+def _same(one: Context, other: Context) -> bool:
+    if one.token == other.token:
+        return True
+    return one.home == other.home and (one.home is not None or one.url == other.url)
+
+
+def _write(hubs: list[Context]) -> None:
+    entries = [
+        {name: value for name, value in asdict(it).items() if value is not None} for it in hubs
+    ]
+    write_private(home() / _CONTEXT, json.dumps({"hubs": entries}, indent=2) + "\n")
+    (home() / _TOKEN).unlink(missing_ok=True)
+
+
+def _before(data: dict[str, Any]) -> list[Context]:
+    """Return the one hub that a version before this remembered."""
+    token = _private(home() / _TOKEN)
+    if not data.get("url") or not token:
+        return []
+    return [Context(url=data["url"], token=token, fingerprint=data.get("fingerprint"))]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    text = _private(path)
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError as error:
+        raise _damaged(path) from error
     return found if isinstance(found, dict) else {}
 
 
-def _read_token(path: Path) -> str:
+def _damaged(path: Path) -> CommandFailed:
+    return CommandFailed(
+        f"{path} is damaged",
+        hint=f"mv {path} {path}.damaged, then agentcom up",
+        exit_code=Exit.USAGE,
+    )
+
+
+def _private(path: Path) -> str:
     try:
         if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise CommandFailed(

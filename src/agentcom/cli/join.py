@@ -44,6 +44,7 @@ _NAME: Final = click.argument("name")
 @click.option("--agent", "agents", multiple=True, metavar="NAME=RUNTIME[:SETTINGS]")
 @click.option("--home", type=click.Path(path_type=Path), help="By default AGENTCOM_HOME/machine.")
 @click.option("--no-start", is_flag=True, help="Only enrol.")
+@click.option("--replace", is_flag=True, help="As a person: instead of who you are at that hub.")
 def join(address: str, **options: Any) -> None:
     """Bring this computer, or yourself, into a fleet with a one-time code.
 
@@ -69,6 +70,7 @@ def join(address: str, **options: Any) -> None:
         agents=options["agents"],
         home=options["home"] or context.machine_home(),
         start=not options["no_start"],
+        replace=options["replace"],
     )
 
 

@@ -10,11 +10,19 @@ from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.model.errors import NotAuthenticated
 from agentcom.sidecar.config import Home
 
+NOT_REACHED: Final = "hub not reached, trying"
 NO_TOKEN: Final = "none"  # noqa: S105 - who enrols has none yet
 
 
 def join(
-    url: str, code: str, *, name: str | None, agents: tuple[str, ...], home: Path, start: bool
+    url: str,
+    code: str,
+    *,
+    name: str | None,
+    agents: tuple[str, ...],
+    home: Path,
+    start: bool,
+    replace: bool,
 ) -> None:
     """Redeem a code, and become what it makes: a machine of the fleet, or one of its people.
 
@@ -49,7 +57,7 @@ def join(
     finally:
         hub.close()
     if admitted.get("machine") is None:
-        _person(url, fingerprint, admitted)
+        _person(url, fingerprint, admitted, replace=replace)
         return
     enrol.store_machine(home, admitted, url=url, fingerprint=fingerprint, agents=wanted)
     click.echo(f"{'machine':<8}  {admitted['name']} at {url}")
@@ -58,10 +66,25 @@ def join(
     if not wanted:
         output.talk("note: no agent CLI is ready here; fix one of the above, then: agentcom up")
     if start:
-        background.start("sidecar", ["sidecar", "run", "--home", str(home)])
-        click.echo(f"{'sidecar':<8}  connected")
+        name = background.sidecar_name(home)
+        _, ready = background.start(name, ["sidecar", "run", "--home", str(home)])
+        click.echo(f"{'sidecar':<8}  {'connected' if ready['connected'] else NOT_REACHED}")
 
 
-def _person(url: str, fingerprint: str | None, admitted: dict[str, Any]) -> None:
-    context.save(context.Context(url=url, token=admitted["token"], fingerprint=fingerprint))
+def _person(url: str, fingerprint: str | None, admitted: dict[str, Any], *, replace: bool) -> None:
+    before, token = context.find(url), admitted["token"]
     click.echo(f"you are {admitted['user']} ({admitted['role']}) at {url}")
+    if before is None or replace:
+        context.save(
+            context.Context(url=url, token=token, fingerprint=fingerprint, user=admitted["user"])
+        )
+        return
+    output.talk("the token, which nobody can see again:")
+    click.echo(token)
+    raise CommandFailed(
+        f"{before.user or 'someone else'} uses {url} here already, and still does; "
+        "the token above was not stored",
+        hint=f"agentcom context add {url} --replace, which asks for the token",
+        exit_code=Exit.STALE,
+        code="conflict",
+    )

@@ -3,18 +3,21 @@
 import asyncio
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from agentcom import app
 from agentcom.cli import background, context
 from agentcom.hub import config as hub_config
-from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.config import Config, Home
 from agentcom.sidecar.shell import Sidecar
 from agentcom.telemetry import logs
+
+CONNECT_S: Final = 8.0
+"""A start reports after this, though the hub was not reached: it is tried on and on."""
 
 
 def run_hub(flags: Mapping[str, Any], ready_fd: int | None) -> int:
@@ -25,6 +28,7 @@ def run_hub(flags: Mapping[str, Any], ready_fd: int | None) -> int:
         answer = {
             "url": started.url,
             "token": started.admin_token,
+            "admin": started.admin,
             "fingerprint": started.fingerprint,
             "listen": config.host,
         }
@@ -40,33 +44,53 @@ def run_sidecar(home: Path, ready_fd: int | None) -> int:
     config = Home(home).load()
     pipe = logs.configure(as_json=not sys.stderr.isatty(), secrets=[config.token])
     try:
-        return asyncio.run(_Announced(config, ready_fd).run())
+        return asyncio.run(_announced(config, ready_fd))
     finally:
         pipe.close()
 
 
-class _Announced(Sidecar):
-    """Tells whoever started it once the hub has welcomed it, for the first time."""
+async def _announced(config: Config, ready_fd: int | None) -> int:
+    """Run a machine; tell whoever started it when the hub has welcomed it, or that it is awaited.
 
-    def __init__(self, config: Config, ready_fd: int | None) -> None:
-        super().__init__(config)
-        self._ready_fd = ready_fd
-        self._welcome = {"machine": config.machine.machine}
+    A machine that holds its lock looks after its agents, hub or no hub.
+    """
+    told = asyncio.Event()
 
-    def _perform(self, order: values.Order) -> None:
-        super()._perform(order)
-        if isinstance(order, values.Settle):
-            background.tell_ready(self._ready_fd, self._welcome)
-            self._ready_fd = None
+    def tell(connected: bool) -> None:
+        if not told.is_set():
+            told.set()
+            answer = {"machine": config.machine.machine, "connected": connected}
+            background.tell_ready(ready_fd, answer)
+
+    asyncio.get_running_loop().call_later(CONNECT_S, tell, False)
+    return await Sidecar(config, on_welcome=lambda: tell(True)).run()
 
 
 def _greet(started: app.HubInfo) -> None:
     """Tell a person who started the hub by hand; the first admin's token is kept for them."""
     click.echo(f"hub       {started.url}", err=True)
-    if started.admin_token is not None and context.load_stored() is None:
-        context.save(
-            context.Context(
-                url=started.url, token=started.admin_token, fingerprint=started.fingerprint
-            )
-        )
-        click.echo(f"admin     {started.admin}, whose token is kept here", err=True)
+    home = str(started.home)
+    before = context.of_hub(started.home)
+    current = next(iter(context.known()), None)
+    # An address has one hub at a time: who was known there before is not.
+    first = current is None or current == before or current.url == started.url
+    if started.admin_token is None:
+        if before is not None:
+            place = {"url": started.url, "fingerprint": started.fingerprint}
+            context.save(replace(before, **place), current=first)
+        return
+    made = context.Context(
+        url=started.url,
+        token=started.admin_token,
+        fingerprint=started.fingerprint,
+        user=started.admin,
+        home=home,
+    )
+    try:
+        context.save(made, current=first)
+    except OSError as error:
+        click.echo(f"the token of {started.admin} cannot be kept here: {error}", err=True)
+        click.echo(started.admin_token)
+        return
+    more = "" if first else f": agentcom context use {started.url}"
+    click.echo(f"admin     {started.admin}, whose token is kept here{more}", err=True)

@@ -96,7 +96,7 @@ def status(as_json: tuple[str, ...] | None) -> None:
 
 @click.group(cls=Group)
 def hub() -> None:
-    """Run a hub in the foreground."""
+    """Run a hub in the foreground, or help one that is stopped."""
 
 
 @hub.command("run")
@@ -108,6 +108,12 @@ def hub() -> None:
 @click.option("--lease-ttl-ms", type=int, help="How long a silent machine keeps its tasks.")
 @click.option("--store", help="sqlite, or memory for experiments.")
 @click.option("--admin", help="Who becomes the first admin.")
+@click.option(
+    "--accept-rollback",
+    is_flag=True,
+    default=None,
+    help="Start on a store that is older than what was acknowledged.",
+)
 @click.option("--insecure", is_flag=True, default=None, help="No TLS off loopback. Do not.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @_READY_FD
@@ -120,6 +126,22 @@ def hub_run(ready_fd: int | None, **flags: Any) -> int:
 
     flags["hosts"] = list(flags["hosts"]) or None
     return processes.run_hub(flags, ready_fd)
+
+
+@hub.command("admin-token")
+@click.option("--home", type=click.Path(path_type=Path), help="By default that of `up`.")
+@click.option("--user", help="An admin; by default the first one.")
+def admin_token(home: Path | None, user: str | None) -> None:
+    """Print a new token for an admin whose token is lost. The hub must be stopped.
+
+    Whoever may write the hub's folder may do this.
+    """
+    from agentcom.cli import recovery
+
+    folder = home or (context.hub_home() if context.hub_home().exists() else context.home())
+    owner, token = recovery.admin_token(folder.absolute(), user)
+    output.talk(f"a new token of {owner}:")
+    click.echo(token)
 
 
 @click.group(cls=Group)
@@ -141,7 +163,7 @@ def _down() -> bool:
     from agentcom.cli import background
 
     stopped = False
-    for name in ("sidecar", "hub"):
+    for name in background.recorded():
         if background.stop(name):
             click.echo(f"{name}\tstopped")
             stopped = True

@@ -151,7 +151,10 @@ def logs(task_id: str, follow: bool) -> int:
 
     hub = api.connect()
     found = hub.resolve(task_id)
-    click.echo(hub.logs(found), nl=False)
+    tail = hub.logs(found)
+    if tail.text and tail.attempt != hub.task(found)["attempt"]:
+        output.talk(f"note: of attempt {tail.attempt}; the newest has logged nothing yet")
+    click.echo(tail.text, nl=False)
     if not follow:
         return Exit.DONE
     from agentcom.cli import watch as watching
@@ -217,7 +220,7 @@ def events(task_id: str, as_json: tuple[str, ...] | None) -> None:
 @task.command()
 @_ID
 @click.option("--attempt", type=click.IntRange(1), help="By default the newest with a commit.")
-@click.option("--machine", help="If two machines reported that attempt.")
+@click.option("--machine", metavar="NAME", help="If several machines reported that attempt.")
 def adopt(task_id: str, attempt: int | None, machine: str | None) -> None:
     """Take a kept result as the task's own: it is verified and landed again."""
     from agentcom.cli import api

@@ -3,6 +3,7 @@
 import getpass
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import msgspec
 
 from agentcom.cli import api, background, context, enrol, output, repository
 from agentcom.cli.errors import CommandFailed, Exit
+from agentcom.cli.joining import NOT_REACHED
 from agentcom.sidecar.config import AgentConfig, Home
 from agentcom.sidecar.runtime import base
 
@@ -52,29 +54,53 @@ def _hub(listen: str | None, port: int | None) -> api.Hub:
                 code="conflict",
             )
         output.talk(f"the hub runs: {found[1].get('url')} (pid {found[0].pid})")
-        return api.connect()
+        return api.Hub(_known_as(found[1]))
     words = ["hub", "run", "--home", str(context.hub_home()), "--admin", _user()]
     words += _listening(listen)
     words += ["--port", str(port)] if port is not None else []
     _, ready = background.start("hub", words)
-    _remember(ready)
-    return api.connect()
+    return api.Hub(_remember(ready))
 
 
-def _remember(ready: dict[str, Any]) -> None:
+def _remember(ready: dict[str, Any]) -> context.Context:
+    """Make the hub that was started the current one, with the admin's token."""
+    current = next(iter(context.known()), None)
     token = ready.get("token")
     if token:
-        known = context.Context(url=ready["url"], token=token, fingerprint=ready.get("fingerprint"))
-        context.save(known)
-        return
-    before = context.load_stored()
-    if before is None:
-        output.talk("note: this hub has an admin already, whose token is not here")
-        return
-    renewed = context.Context(
-        url=ready["url"], token=before.token, fingerprint=ready.get("fingerprint")
-    )
-    context.save(renewed)
+        mine = context.Context(
+            url=ready["url"],
+            token=token,
+            fingerprint=ready.get("fingerprint"),
+            user=ready.get("admin"),
+            home=str(context.hub_home()),
+        )
+    else:
+        mine = _known_as(ready)
+    context.save(mine)
+    if current is not None and current.home != mine.home and current.url != mine.url:
+        output.talk(f"note: commands talk to {mine.url} now; agentcom context use {current.url}")
+    return mine
+
+
+def _known_as(ready: dict[str, Any]) -> context.Context:
+    """Return the hub of this computer as who we are there; never another hub's token.
+
+    Raises:
+        CommandFailed: the token of its admin is not here.
+    """
+    home = context.hub_home()
+    known = context.of_hub(home)
+    if known is None and (there := context.find(ready["url"])) is not None and not there.home:
+        known = there
+    if known is None:
+        raise CommandFailed(
+            f"the hub runs at {ready['url']}, and the token of its admin is not here",
+            hint=f"agentcom down, then agentcom hub admin-token --home {home}",
+            exit_code=Exit.NOT_ALLOWED,
+            code="not_authenticated",
+        )
+    place = {"url": ready["url"], "fingerprint": ready.get("fingerprint"), "home": str(home)}
+    return replace(known, **place)
 
 
 def _machine(hub: api.Hub, wanted: tuple[str, ...]) -> list[str]:
@@ -106,9 +132,10 @@ def _joined(wanted: tuple[str, ...]) -> list[str]:
 
 
 def _start(home: Path, checks: Sequence[base.Preflight], agents: Agents) -> list[str]:
-    if background.running("sidecar") is None:
-        background.start("sidecar", ["sidecar", "run", "--home", str(home)])
     lines = enrol.lines(checks)
+    if background.running("sidecar") is None:
+        _, ready = background.start("sidecar", ["sidecar", "run", "--home", str(home)])
+        lines += [] if ready["connected"] else [f"{'sidecar':<8}  {NOT_REACHED}"]
     told = {check.runtime for check in checks}
     lines += [f"{agent.name:<8}  {agent.runtime}" for agent in agents if agent.runtime not in told]
     if not agents:

@@ -1,24 +1,22 @@
 """One WebSocket of a client to its hub: requests and their replies, by key.
 
-It ends for good when the socket does; `hub.py` opens the next one and asks again. Dialling,
-pinning and refusals are those of `link.py`.
+It ends for good when the socket does; `hub.py` opens the next one and asks again.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Any, Final, TypeVar, assert_never, cast
+from typing import Final, TypeVar, assert_never
 
 import msgspec
 import structlog
-from websockets import Subprotocol
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed
 
-from agentcom.client import link
-from agentcom.client.link import CLOSE_TIMEOUT_S, OPEN_TIMEOUT_S, NotReached
-from agentcom.client.problems import error_of, error_of_response
-from agentcom.model import errors, limits
+from agentcom.client import dialling
+from agentcom.client.dialling import Dial
+from agentcom.client.problems import error_of
+from agentcom.model import errors
 from agentcom.model.errors import AgentComError
 from agentcom.model.replies import Reply
 from agentcom.protocol import codec, frames
@@ -46,17 +44,6 @@ class ConnectionLost(errors.Unavailable):
     """The connection to the hub broke; the outcome of what was asked is unknown."""
 
 
-class Dial(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the hub is, and how to get in."""
-
-    url: str
-    token: str
-    fingerprint: str | None = None
-    insecure: bool = False
-    proxy: str | bool = True
-    software: str = "agentcom"
-
-
 class Connection:
     """An open connection, from `ready` to its end."""
 
@@ -71,7 +58,7 @@ class Connection:
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
-    async def open(cls, dial: Dial, show: Callable[[Shown], None]) -> "Connection":
+    async def open(cls, asked: Dial, show: Callable[[Shown], None]) -> "Connection":
         """Connect, say hello, and return when the hub is ready.
 
         Raises:
@@ -80,9 +67,9 @@ class Connection:
             NotAllowed: the hub does not let this token in.
             InvalidInput: the address is none, or would send the token in clear.
         """
-        connection = cls(await _dial(dial), show)
+        connection = cls(await dialling.dial(asked), show)
         try:
-            await connection._hello(dial.software)
+            await connection._hello(asked.software)
         except (ConnectionClosed, TimeoutError) as error:
             await connection.close()
             raise _verdict(error) from None
@@ -223,36 +210,6 @@ def _fail(future: "asyncio.Future[Reply]", error: AgentComError) -> None:
     if not future.done():
         future.set_exception(error)
         future.exception()  # whoever asked may have given up meanwhile
-
-
-async def _dial(dial: Dial) -> ClientConnection:
-    url = link.check_url(dial.url, insecure=dial.insecure)
-    try:
-        return await link._Connect(  # noqa: SLF001  # one way to dial, shared with the machine's link
-            url,
-            ssl=link._context(url, dial.fingerprint),  # noqa: SLF001  # likewise
-            proxy=cast("Any", dial.proxy or None),  # None: no proxy; True: as the environment says
-            subprotocols=[Subprotocol(frames.SUBPROTOCOL)],
-            additional_headers={"Authorization": f"Bearer {dial.token}"},
-            user_agent_header=dial.software,
-            compression=None,
-            max_size=limits.FRAME_BYTES,
-            max_queue=128,
-            ping_interval=None,
-            open_timeout=OPEN_TIMEOUT_S,
-            close_timeout=CLOSE_TIMEOUT_S,
-        )
-    except InvalidStatus as error:
-        response = error.response
-        refusal = error_of_response(response.status_code, bytes(response.body or b""))
-        if isinstance(refusal, errors.NotAuthenticated | errors.NotAllowed):
-            raise refusal from None
-        after_ms = refusal.retry_after_ms if isinstance(refusal, errors.RateLimited) else None
-        message = f"the hub at {url} answered {response.status_code}: {refusal.message}"
-        raise NotReached(message, after_ms) from None
-    except (OSError, TimeoutError, WebSocketException, EOFError) as error:
-        reason = str(error) or type(error).__name__
-        raise NotReached(f"cannot reach the hub at {url}: {reason}") from error
 
 
 def _verdict(error: ConnectionClosed | TimeoutError) -> AgentComError:

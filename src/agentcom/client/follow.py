@@ -24,6 +24,7 @@ class Follow:
         """The sequence of the newest event taken."""
         self.progress = progress
         self.live_only = live_only
+        self._was_live_only = live_only
         self._again = again
         self._news: asyncio.Queue[News | None] = asyncio.Queue(EVENTS_MAX + 1)
         self._deaf = True  # until the hub has begun to send from our cursor on
@@ -49,6 +50,12 @@ class Follow:
         """Take what comes from now on, if the hub sends from `after` on."""
         if after <= self.cursor:
             self._deaf = self._missed = False
+
+    def restart(self) -> None:
+        """Start over as at first: the hub's sequences are others than those seen before."""
+        self.cursor = 0
+        self.live_only = self._was_live_only
+        self._deaf = True
 
     def fail(self, error: AgentComError) -> None:
         """End the iteration with an error, after what has come."""

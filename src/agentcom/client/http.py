@@ -7,9 +7,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from agentcom.client import link
-from agentcom.client.connection import Dial
-from agentcom.client.link import NotReached
+from agentcom.client.dialling import Dial, NotReached, check_url, tls_context
 from agentcom.client.problems import error_of_response
 from agentcom.model import errors
 
@@ -28,11 +26,11 @@ class HttpCalls:
 
     def __init__(self, dial: Dial) -> None:
         """Raises `InvalidInput` if the address would send the token in clear."""
-        address = link.check_url(dial.url, insecure=dial.insecure)
+        address = check_url(dial.url, insecure=dial.insecure)
         secure = address.startswith("wss:")
         self._base = f"{'https' if secure else 'http'}://{urlsplit(address).netloc}"
         self._dial = dial
-        context = link._context(address, dial.fingerprint)  # noqa: SLF001  # one pin for all doors
+        context = tls_context(address, dial.fingerprint)
         proxy = dial.proxy
         self._client = httpx.AsyncClient(
             base_url=self._base,

@@ -14,10 +14,11 @@ from typing import Any, Final, Self, TypeVar
 
 import structlog
 
-from agentcom.client.connection import Connection, ConnectionLost, Dial, Request, Shown
+from agentcom.client.connection import Connection, ConnectionLost, Request, Shown
+from agentcom.client.dialling import Dial, NotReached
 from agentcom.client.follow import Follow, News
 from agentcom.client.http import HttpCalls, Params
-from agentcom.client.link import Backoff, NotReached
+from agentcom.client.link import Backoff
 from agentcom.model import errors
 from agentcom.model.errors import AgentComError
 from agentcom.model.event import TaskEvent, task_log
@@ -152,6 +153,8 @@ class HubClient:
         self, task: str = ALL, after: int = 0, *, progress: bool = False, live_only: bool = False
     ) -> AsyncIterator[News]:
         """Yield the events of a task, or of all tasks (`*`), after a sequence; and progress.
+
+        On a hub that was restored to a state before that sequence it starts over.
 
         Raises:
             NotFound: there is no such task.
@@ -314,7 +317,15 @@ class HubClient:
             for follow in follows:
                 follow.hear(after)
 
-        await self._request(frame, Done, REQUEST_TIMEOUT_S, heard)
+        try:
+            await self._request(frame, Done, REQUEST_TIMEOUT_S, heard)
+        except errors.Conflict as error:
+            if after == 0:
+                raise
+            log.warning("follow.restarted", log=name, after=after, reason=error.message)
+            for follow in follows:
+                follow.restart()
+            await self._subscribe(name)
 
     def _again(self, name: str) -> None:
         """Subscribe once more: after a reconnect, or for a reader that missed something."""

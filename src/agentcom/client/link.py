@@ -6,29 +6,21 @@ heartbeats, who calls `drop`; the keepalive of WebSocket itself is off, so an id
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
-import ipaddress
-import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Any, ClassVar, Final, Literal
-from urllib.parse import urlsplit
+from typing import Any, Final
 
 import msgspec
 import structlog
-from websockets import Subprotocol
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
-from agentcom.model import errors, limits
+from agentcom.client import dialling
+from agentcom.client.dialling import CLOSE_TIMEOUT_S, Dial, NotReached, check_url, tls_context
+from agentcom.model import errors
 from agentcom.model.ids import Rng
 from agentcom.protocol import codec, frames
 
-OPEN_TIMEOUT_S: Final = 10.0
-"""TCP, TLS and upgrade together; beyond it the next attempt has better odds."""
-CLOSE_TIMEOUT_S: Final = 2.0
-"""How long the hub may take to answer our goodbye."""
 BACKOFF_BASE_MS: Final = 500
 BACKOFF_MAX_MS: Final = 30_000
 """A hub that comes back is found within this; 5,000 machines spread their dials over it."""
@@ -38,10 +30,14 @@ TAKEOVERS_MAX: Final = 3
 TAKEOVER_WINDOW_S: Final = 60.0
 """Two processes with one identity push each other out; more than this is no accident."""
 
-_NOT_AUTHENTICATED: Final = frozenset({401, 4401})
-_NOT_ALLOWED: Final = frozenset({403, 4403})
+_NOT_AUTHENTICATED: Final = 4401
+_NOT_ALLOWED: Final = 4403
 _SUPERSEDED: Final = 4409
-_TRY_LATER: Final = frozenset({429, 503})
+
+_UNKNOWN: Final = (
+    "the hub does not accept this machine's token: it was revoked, or is for another hub; "
+    "get a join code with `agentcom machine invite` and run `agentcom join` again"
+)
 
 log = structlog.get_logger(__name__)
 
@@ -64,18 +60,6 @@ class Lost(msgspec.Struct, frozen=True):
 
 
 LinkEvent = Opened | Received | Lost
-
-
-class NotReached(errors.AgentComError):
-    """The hub did not take the connection; it is tried again."""
-
-    code: ClassVar[str] = "unavailable"
-    status: ClassVar[int] = 503
-    retryable: ClassVar[bool] = True
-
-    def __init__(self, message: str, retry_after_ms: int | None = None) -> None:
-        super().__init__(message)
-        self.retry_after_ms = retry_after_ms
 
 
 class Backoff:
@@ -120,13 +104,14 @@ class Link:
         Raises:
             InvalidInput: the address is no WebSocket address, or would send the token in clear.
         """
-        self._url = check_url(url, insecure=insecure)
-        self._token = token
-        self._ssl = _context(self._url, fingerprint)
-        self._software = software
-        # A proxy elsewhere cannot reach this computer's loopback.
-        self._proxy: Literal[True] | None = (
-            None if _loopback(urlsplit(self._url).hostname) else True
+        address = check_url(url, insecure=insecure)
+        tls_context(address, fingerprint)  # a pin that is none is told now, not at the first dial
+        self._asked = Dial(
+            url=address,
+            token=token,
+            fingerprint=fingerprint,
+            insecure=insecure,
+            software=software,
         )
         self._backoff = Backoff(rng)
         self._connection: ClientConnection | None = None
@@ -189,24 +174,11 @@ class Link:
 
     async def _dial(self) -> ClientConnection:
         try:
-            return await _Connect(
-                self._url,
-                ssl=self._ssl,
-                proxy=self._proxy,
-                subprotocols=[Subprotocol(frames.SUBPROTOCOL)],
-                additional_headers={"Authorization": f"Bearer {self._token}"},
-                user_agent_header=self._software,
-                compression=None,
-                max_size=limits.FRAME_BYTES,
-                ping_interval=None,
-                open_timeout=OPEN_TIMEOUT_S,
-                close_timeout=CLOSE_TIMEOUT_S,
-            )
-        except InvalidStatus as error:
-            raise _refusal(error) from None
-        except (OSError, TimeoutError, WebSocketException, EOFError) as error:
-            reason = str(error) or type(error).__name__
-            raise NotReached(f"cannot reach {self._url}: {reason}") from error
+            return await dialling.dial(self._asked)
+        except errors.NotAuthenticated:
+            raise errors.NotAuthenticated(_UNKNOWN) from None
+        except errors.NotAllowed as error:
+            raise errors.NotAllowed(_shut_out(error.message)) from None
 
     async def _serve(self, connection: ClientConnection) -> AsyncIterator[LinkEvent]:
         self._out = asyncio.Queue(SEND_QUEUE_MAX)
@@ -233,10 +205,10 @@ class Link:
         self._judge(lost)
 
     def _judge(self, lost: Lost) -> None:
-        if lost.code in _NOT_AUTHENTICATED:
+        if lost.code == _NOT_AUTHENTICATED:
             raise errors.NotAuthenticated(_UNKNOWN)
-        if lost.code in _NOT_ALLOWED:
-            raise errors.NotAllowed(f"the hub does not let this machine in: {lost.reason}")
+        if lost.code == _NOT_ALLOWED:
+            raise errors.NotAllowed(_shut_out(lost.reason))
         if lost.code != _SUPERSEDED:
             return
         now = asyncio.get_running_loop().time()
@@ -255,94 +227,8 @@ class Link:
                 await self._closed.wait()
 
 
-_UNKNOWN: Final = (
-    "the hub does not accept this machine's token: it was revoked, or is for another hub; "
-    "get a join code with `agentcom machine invite` and run `agentcom join` again"
-)
-
-
-class _Connect(connect):
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        # A redirect would carry the token to wherever it points.
-        return exc
-
-
-class _PinnedObject(ssl.SSLObject):
-    """Compares the peer's certificate at the end of the handshake, before a byte is sent."""
-
-    fingerprint: ClassVar[bytes]
-
-    def do_handshake(self) -> None:
-        super().do_handshake()
-        certificate = self.getpeercert(binary_form=True) or b""
-        if not hmac.compare_digest(hashlib.sha256(certificate).digest(), self.fingerprint):
-            raise ssl.SSLCertVerificationError(
-                "the hub's certificate is not the one that the join code named"
-            )
-
-
-def check_url(url: str, *, insecure: bool = False) -> str:
-    """Return `url` as a WebSocket address with the path of the hub's door.
-
-    Raises:
-        InvalidInput: another scheme, no host, credentials, or clear text off this computer.
-    """
-    parts = urlsplit(url)
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    if scheme not in ("ws", "wss") or not parts.hostname or "@" in parts.netloc:
-        raise errors.InvalidInput("hub", "use https://HOST[:PORT] or http://127.0.0.1[:PORT]")
-    if scheme == "ws" and not insecure and not _loopback(parts.hostname):
-        raise errors.InvalidInput("hub", "off this computer the token needs https")
-    path = parts.path if parts.path not in ("", "/") else "/ws"
-    return f"{scheme}://{parts.netloc}{path}"
-
-
-def parse_fingerprint(text: str) -> bytes:
-    """Return the 32 bytes of a SHA-256 in hexadecimal, with or without colons and `sha256:`.
-
-    Raises:
-        InvalidInput: it is no SHA-256.
-    """
-    try:
-        digest = bytes.fromhex(text.removeprefix("sha256:").replace(":", ""))
-    except ValueError:
-        digest = b""
-    if len(digest) != hashlib.sha256().digest_size:
-        raise errors.InvalidInput("fingerprint", "it must be a SHA-256 in hexadecimal")
-    return digest
-
-
-def _loopback(host: str | None) -> bool:
-    try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _context(url: str, fingerprint: str | None) -> ssl.SSLContext | None:
-    if not url.startswith("wss:"):
-        return None
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if fingerprint is None:
-        return context
-    # The pin is stricter than any name or authority, so neither is asked.
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    digest = parse_fingerprint(fingerprint)
-    context.sslobject_class = type("PinnedObject", (_PinnedObject,), {"fingerprint": digest})
-    return context
-
-
-def _refusal(error: InvalidStatus) -> errors.AgentComError:
-    status = error.response.status_code
-    if status in _NOT_AUTHENTICATED:
-        return errors.NotAuthenticated(_UNKNOWN)
-    if status in _NOT_ALLOWED:
-        return errors.NotAllowed("the hub does not let this machine in")
-    after = error.response.headers.get("Retry-After", "") if status in _TRY_LATER else ""
-    hint = int(after) * 1000 if after.isascii() and after.isdigit() and len(after) < 6 else None  # noqa: PLR2004 - a day in seconds
-    return NotReached(f"the hub answered {status}", hint)
+def _shut_out(reason: str) -> str:
+    return f"the hub does not let this machine in: {reason}"
 
 
 def _lost(error: ConnectionClosed) -> Lost:

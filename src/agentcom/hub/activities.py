@@ -81,10 +81,10 @@ class Activities:
         """Return the newest report of a running attempt."""
         return self._newest.get(task)
 
-    def tail(self, task: TaskId) -> str:
-        """Return the end of the newest attempt's log, as far as it is still here."""
+    def tail(self, task: TaskId) -> tuple[int, str] | None:
+        """Return the newest attempt that logged, and the end of its log; None if it is not here."""
         tail = self._tails.get(task)
-        return "".join(tail.chunks) if tail is not None else ""
+        return (tail.attempt, "".join(tail.chunks)) if tail is not None else None
 
     def describe(self, task: TaskId) -> str:
         """Return what a running attempt is doing, in one line for `task why`."""

@@ -2,13 +2,13 @@
 
 What was used lately lives in a bounded cache, so that thousands of machines that come back at
 once cost a digest each. Whoever keeps a connection open learns by `on_revoked` when its token
-ends.
+ends, and says by `hold` which tokens are in use; those of machines live on while they are.
 """
 
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -22,7 +22,7 @@ from agentcom.model import token_text
 from agentcom.model.batch import Table, Update
 from agentcom.model.errors import AgentComError, NotAuthenticated, RateLimited, StorageFull
 from agentcom.model.identity import Credential, CredentialKind, Identity
-from agentcom.model.ids import IdSource, Now, WallTime
+from agentcom.model.ids import IdSource, Instant, Now, WallTime
 from agentcom.model.token_text import TokenText
 from agentcom.store.base import Store
 from agentcom.telemetry import events
@@ -31,6 +31,9 @@ CACHE_MAX: Final = 16_384  # credentials: three times the largest fleet we promi
 ENDED_MAX: Final = 4_096  # ended credentials that a connection just being opened is checked against
 USED_EVERY_MS: Final = 60_000  # `last_used` is as coarse as this; else each request were a write
 USED_BATCH: Final = 256  # rows of one batch
+MACHINE_TTL_MS: Final = 90 * 86_400_000  # a forgotten machine does not stay welcome for ever
+SLIDE_MS: Final = 86_400_000  # the end of a machine's token moves at most this often
+LOOK_MS: Final = 3_600_000  # tokens of connections that stay open are looked at this often
 
 BEARERS: Final = frozenset({CredentialKind.USER, CredentialKind.MACHINE, CredentialKind.AGENT})
 
@@ -55,8 +58,11 @@ class Authenticator:
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._epoch = 0
         self._listeners: list[Callable[[str], None]] = []
+        self._holders: list[Callable[[], Iterable[str]]] = []
         self._used: dict[str, WallTime] = {}
-        self._dirty = asyncio.Event()
+        self._flush_at: Instant | None = None
+        self._awake_at = WallTime(0)
+        self._news = asyncio.Event()
         self._log = structlog.get_logger()
 
     async def authenticate(
@@ -114,6 +120,22 @@ class Authenticator:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
+    def hold(self, holder: Callable[[], Iterable[str]]) -> None:
+        """Ask `holder` from time to time for the credentials of its open connections."""
+        self._holders.append(holder)
+
+    def changed(self, credential: Credential) -> None:
+        """Take note of a row that was just written; it may have ended, or end sooner."""
+        self._epoch += 1
+        if credential.id in self._ended:
+            return  # a revocation came after this write
+        if is_over(credential, self._clock.now().wall):
+            self.end(credential.id)
+            return
+        self._cache[credential.id] = _Known(credential, _identity(credential))
+        self._trim()
+        self._news.set()
+
     def forget(self, credential_id: str) -> None:
         """Read the row of a credential anew when it is used next: it has changed."""
         self._epoch += 1
@@ -131,30 +153,35 @@ class Authenticator:
     async def run(self) -> None:
         """Write down uses, and end connections whose token expires; a supervisor's child."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._until_expiry_s()):
-                    await self._dirty.wait()
-                    await asyncio.sleep(USED_EVERY_MS / 1_000)
+            await self._pause()
             self.sweep()
             await self.flush()
 
     async def flush(self) -> None:
-        """Write when each token was last used; one that changes meanwhile is left for later."""
-        self._dirty.clear()
+        """Write when each token was last used; one that changes meanwhile is left for later.
+
+        The end of a machine's token moves on with its use: a machine that works never loses it,
+        a silent one does after 90 days.
+        """
+        self._flush_at = None
         used, self._used = self._used, {}
-        keys = list(used)
+        keys = list(used | self._held_and_due())
+        wall = self._clock.now().wall
         for at in range(0, len(keys), USED_BATCH):
             chunk = keys[at : at + USED_BATCH]
+            epoch = self._epoch
             rows = await self._store.get([(Table.CREDENTIAL, key) for key in chunk])
-            pairs = [
-                (row, msgspec.structs.replace(row, last_used=used[row.id], version=row.version + 1))
-                for row in rows
-                if isinstance(row, Credential)
+            olds = [row for row in rows if isinstance(row, Credential)]
+            self._end_late([row.id for row in olds if is_over(row, wall)])
+            live = [row for row in olds if not is_over(row, wall)]
+            news = [_used(row, used.get(row.id, wall)) for row in live]
+            changes = [
+                Update(Table.CREDENTIAL, old.id, new, old.version)
+                for old, new in zip(live, news, strict=True)
             ]
-            changes = [Update(Table.CREDENTIAL, old.id, new, old.version) for old, new in pairs]
             with contextlib.suppress(StorageFull):  # it is only a date
                 if changes and await write(self._store, self._ids, *changes):
-                    self._refresh([new for _, new in pairs])
+                    self._refresh(news, certain=epoch == self._epoch)
 
     def sweep(self) -> None:
         """End the tokens in use that have expired."""
@@ -163,6 +190,12 @@ class Authenticator:
         for credential_id in over:
             self._log.info(events.CREDENTIAL_EXPIRED, credential=credential_id)
             self.end(credential_id)
+
+    def _end_late(self, credential_ids: Iterable[str]) -> None:
+        """End tokens that were over before we looked; most were ended then."""
+        for credential_id in credential_ids:
+            if credential_id not in self._ended:
+                self.end(credential_id)
 
     async def _look_up(self, parsed: TokenText, now: Now, address: str) -> Credential:
         self._guard.check_address(address, now)
@@ -186,28 +219,59 @@ class Authenticator:
         credential = known.credential
         self._cache[credential.id] = known
         self._cache.move_to_end(credential.id)
-        if len(self._cache) > CACHE_MAX:
-            self._cache.popitem(last=False)
+        self._trim()
         last = credential.last_used
         if last is None or wall - last >= USED_EVERY_MS:
             self._used[credential.id] = wall
-            self._dirty.set()
+            if self._flush_at is None:
+                self._flush_at = Instant(self._clock.now().instant + USED_EVERY_MS)
+                self._news.set()
+        if credential.expires_at is not None and credential.expires_at < self._awake_at:
+            self._news.set()
 
-    def _refresh(self, rows: list[Credential]) -> None:
+    def _trim(self) -> None:
+        if len(self._cache) > CACHE_MAX:
+            self._cache.popitem(last=False)
+
+    def _held_and_due(self) -> dict[str, WallTime]:
+        """Return the tokens of open connections that move on now, or that are not known here."""
+        wall = self._clock.now().wall
+        due: dict[str, WallTime] = {}
+        for holder in self._holders:
+            for credential_id in holder():
+                known = self._cache.get(credential_id)
+                if known is None or _slides(known.credential, wall):
+                    due[credential_id] = wall
+        return due
+
+    def _refresh(self, rows: list[Credential], *, certain: bool) -> None:
+        """Keep rows as they were written; `certain`: no row has changed since they were read."""
         for row in rows:
             known = self._cache.get(row.id)
-            # One that was looked up meanwhile may be newer, but never older than its revocation.
-            if known is not None and known.credential.version + 1 == row.version:
-                self._cache[row.id] = _Known(row, known.identity)
+            if certain or (known is not None and known.credential.version + 1 == row.version):
+                self._cache[row.id] = _Known(row, _identity(row))
+            else:
+                self._cache.pop(row.id, None)  # it is read anew
+        while len(self._cache) > CACHE_MAX:
+            self._trim()
 
-    def _until_expiry_s(self) -> float | None:
-        wall = self._clock.now().wall
-        ends = [
-            known.credential.expires_at
-            for known in self._cache.values()
-            if known.credential.expires_at is not None
-        ]
-        return max(0, min(ends) - wall) / 1_000 if ends else None
+    async def _pause(self) -> None:
+        """Wait until a token expires, uses are to be written, or it is time to look."""
+        while True:
+            self._news.clear()
+            try:
+                async with asyncio.timeout(self._pause_ms() / 1_000):
+                    await self._news.wait()
+            except TimeoutError:
+                return
+
+    def _pause_ms(self) -> int:
+        now = self._clock.now()
+        known = [known.credential.expires_at for known in self._cache.values()]
+        ends = min((end for end in known if end is not None), default=WallTime(now.wall + LOOK_MS))
+        self._awake_at = ends
+        flush_ms = LOOK_MS if self._flush_at is None else self._flush_at - now.instant
+        return max(0, min(LOOK_MS, ends - now.wall, flush_ms))
 
     def _stranger(self, now: Now, address: str, key: str | None = None) -> AgentComError:
         """Count an attempt that knew no secret; return what to say, which never tells why."""
@@ -240,6 +304,27 @@ def is_over(credential: Credential, wall: WallTime) -> bool:
     if credential.revoked_at is not None:
         return True
     return credential.expires_at is not None and credential.expires_at <= wall
+
+
+def _slides(credential: Credential, wall: WallTime) -> bool:
+    """Return whether the end of a machine's token moves on if it is used now."""
+    if credential.kind is not CredentialKind.MACHINE or credential.replaced_by is not None:
+        return False
+    ends = credential.expires_at
+    # One that was made to last shorter ends when it says.
+    if ends is None or ends - credential.created_at < MACHINE_TTL_MS:
+        return False
+    return not is_over(credential, wall) and ends - wall <= MACHINE_TTL_MS - SLIDE_MS
+
+
+def _used(credential: Credential, wall: WallTime) -> Credential:
+    moves = _slides(credential, wall)
+    return msgspec.structs.replace(
+        credential,
+        last_used=wall,
+        expires_at=WallTime(wall + MACHINE_TTL_MS) if moves else credential.expires_at,
+        version=credential.version + 1,
+    )
 
 
 def _identity(credential: Credential) -> Identity:

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from agentcom.hub import tokens
-from agentcom.hub.auth import Authenticator, is_over
+from agentcom.hub.auth import MACHINE_TTL_MS, Authenticator, is_over
 from agentcom.hub.clock import Clock
 from agentcom.hub.rows import write
 from agentcom.model.batch import Change, Insert, Table, Update
@@ -29,7 +29,6 @@ from agentcom.model.ids import (
 from agentcom.store.base import Query, Store
 from agentcom.telemetry import events
 
-MACHINE_TTL_MS: Final = 90 * 86_400_000  # a forgotten machine does not stay welcome for ever
 ROTATION_GRACE_MS: Final = 86_400_000  # both tokens work while the new one is put in its place
 WRITE_TRIES: Final = 64  # of a write that met another; each loss is another's progress
 NOTE_CHARS: Final = 200
@@ -116,8 +115,9 @@ class Credentials:
                 raise NotFound(f"there is no live token {credential_id}")
             new, text = self.draft(_same_again(old))
             ends = WallTime(min(wall + grace_ms, old.expires_at or wall + grace_ms))
-            if await self.write(update(old, replace(old, expires_at=ends)), insert(new)):
-                self._auth.forget(old.id)
+            after = replace(old, expires_at=ends, replaced_by=new.id)
+            if await self.write(update(old, after), insert(new)):
+                self._auth.changed(replace(after, version=old.version + 1))
                 self._say(events.CREDENTIAL_ROTATED, old, successor=new.id)
                 return new, text
         raise busy()
@@ -191,6 +191,27 @@ class Credentials:
         self._log.info(events.USER_CREATED, user=name, role=Role.ADMIN.value)
         return text
 
+    async def recover_admin(self, name: UserId | None) -> tuple[UserId, str]:
+        """Store a new token of an admin (None: the first of them); return whose, and the token.
+
+        Raises:
+            NotFound: there is no such admin.
+        """
+        admins = [user for user in await self._admins() if name in (None, user.id)]
+        if not admins:
+            raise NotFound("there is no such admin")
+        owner = min(admins, key=lambda user: user.created_at)
+        _, text = await self.mint(
+            Grant(
+                owner=owner.id,
+                role=Role.ADMIN,
+                kind=CredentialKind.USER,
+                project=owner.project,
+                note="recovered",
+            )
+        )
+        return owner.id, text
+
     async def write(self, *changes: Change) -> bool:
         """Commit rows that are no pool's; False: one was not as expected."""
         return await write(self._store, self._ids, *changes)
@@ -214,9 +235,12 @@ class Credentials:
         return len(live)
 
     async def _has_admin(self) -> bool:
+        return bool(await self._admins())
+
+    async def _admins(self) -> Sequence[User]:
         where: dict[str, Sequence[str]] = {"role": [Role.ADMIN.value]}
         rows = await self._all(Query(table=Table.USER, where=where, limit=_PAGE))
-        return any(isinstance(row, User) and not row.removed for row in rows)
+        return [row for row in rows if isinstance(row, User) and not row.removed]
 
     async def _all(self, query: Query) -> Sequence[object]:
         found: list[object] = []
@@ -255,7 +279,8 @@ def busy() -> Unavailable:
 
 
 def _same_again(old: Credential) -> Grant:
-    lasted = None if old.expires_at is None else old.expires_at - old.created_at
+    moves = old.kind is CredentialKind.MACHINE  # its end moved on with its use
+    lasted = None if old.expires_at is None or moves else old.expires_at - old.created_at
     return Grant(
         owner=old.owner,
         role=old.role,

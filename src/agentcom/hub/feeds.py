@@ -14,7 +14,7 @@ import structlog
 
 from agentcom.hub.activities import Activities
 from agentcom.model.batch import Append, Table
-from agentcom.model.errors import InvalidInput, NotFound
+from agentcom.model.errors import Conflict, InvalidInput, NotFound
 from agentcom.model.event import task_log
 from agentcom.model.identity import Identity
 from agentcom.model.ids import ProjectId, TaskId
@@ -92,13 +92,16 @@ class Feeds:
         """How many subscriptions there are."""
         return sum(map(len, self._by_log.values()))
 
-    async def check(self, identity: Identity, log: str) -> None:
-        """Return if there is such a log for this identity.
+    async def check(self, identity: Identity, log: str, *, after: int = 0) -> None:
+        """Return if there is such a log for this identity, and it can be followed from there.
 
         Raises:
             InvalidInput: it is no name of a log.
             NotFound: there is no such task, or not in this project.
+            Conflict: no record has that sequence yet: the hub was restored to an earlier state.
         """
+        if after > 0 and not await self._store.read(None, after - 1, 1):
+            raise Conflict(f"this hub has no event {after} yet, so it was restored: start over")
         if log == ALL:
             return
         kind, _, name = log.partition("/")

@@ -4,7 +4,8 @@ Rows come from the store, so an answer never shows what is not durable. A task o
 is not there. The rest of what can be read is in `queries_fleet.py` and `queries_people.py`.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -109,14 +110,19 @@ class Queries:
         task = await self.find(identity, text)
         return ResultList(await self._results(task.id, limit=RESULTS_KEPT))
 
-    async def kept(
-        self, task: TaskId, attempt: int, machine: MachineId | None
-    ) -> tuple[Fence, MachineId]:
-        """Return fence and machine of the newest result of an attempt; raises `NotFound`."""
+    async def kept(self, task: TaskId, attempt: int) -> dict[MachineId, Fence]:
+        """Return who reported an attempt, and the fence of each one's newest result.
+
+        Raises:
+            NotFound: nobody did, or what was reported is not kept any more.
+        """
+        found: dict[MachineId, Fence] = {}
         for row in await self._results(task, limit=RESULTS_KEPT):
-            if row.fence.attempt == attempt and machine in (None, row.machine):
-                return row.fence, row.machine
-        raise NotFound(f"there is no kept result of attempt {attempt}")
+            if row.fence.attempt == attempt:
+                found.setdefault(row.machine, row.fence)
+        if not found:
+            raise NotFound(f"there is no kept result of attempt {attempt}")
+        return found
 
     async def events(self, identity: Identity, text: str, *, after: int, limit: int) -> EventPage:
         """Return what happened to a task after a sequence."""
@@ -128,9 +134,10 @@ class Queries:
         return EventPage(shown, last, more=len(records) > limit)
 
     async def logs(self, identity: Identity, text: str) -> LogTail:
-        """Return the end of the newest attempt's log, as far as it is here."""
+        """Return the end of the newest log that is here, with the attempt that wrote it."""
         task = await self.find(identity, text)
-        return LogTail(task.id, task.attempt, self._activities.tail(task.id))
+        tail = self._activities.tail(task.id)
+        return LogTail(task.id, *(tail or (task.attempt, "")))
 
     async def find(self, identity: Identity, text: str) -> Task:
         """Return the task of an id, an unambiguous part of one, or `@last` (the caller's newest).
@@ -186,6 +193,24 @@ class Queries:
             if place is None:
                 break
         return found, place
+
+
+def reporter(named: Mapping[MachineId, str], attempt: int, wanted: str | None) -> MachineId:
+    """Return the machine (by id or name; None: the only one) whose result of an attempt is meant.
+
+    Raises:
+        NotFound: that machine reported none.
+        Ambiguous: several did, and none was named.
+    """
+    found = [machine for machine, name in named.items() if wanted in (None, machine, name)]
+    if not found:
+        raise NotFound(f"there is no kept result of attempt {attempt} of machine {wanted}")
+    if len(found) > 1:
+        times = Counter(named.values())
+        names = [named[it] if times[named[it]] == 1 else it for it in found]
+        shown = ", ".join(sorted(names))
+        raise Ambiguous(f"several machines reported attempt {attempt}, so name one: {shown}")
+    return found[0]
 
 
 def page_limit(limit: int) -> int:

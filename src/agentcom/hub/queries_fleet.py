@@ -64,6 +64,11 @@ class Fleet:
             return row
         return _pick("machine", text, self._present(), name=lambda row: row.name)
 
+    def machine_name(self, machine: MachineId) -> str:
+        """Return the name of a machine, removed ones too; its id if it has none."""
+        row = self._view().machines.get(machine)
+        return row.name if row is not None and row.name else machine
+
     def machines_of(self, owner: UserId) -> Sequence[Machine]:
         """Return the machines of a person."""
         return [row for row in self._present() if row.owner == owner]

@@ -102,6 +102,10 @@ class Switchboard:
         """The machines that are connected."""
         return self._machines.keys()
 
+    def credentials(self) -> Iterable[str]:
+        """Return the credentials of all open connections."""
+        return {connection.identity.credential for connection in self._connections.values()}
+
     def register(self, connection: Connection) -> int:
         """Take note of a connection, and return its number."""
         number = next(self._numbers)

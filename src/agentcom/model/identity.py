@@ -56,6 +56,8 @@ class Credential(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defau
     """For enrolment codes: the role of what it makes; `agent` makes a machine."""
     last_used: WallTime | None = None
     revoked_at: WallTime | None = None
+    replaced_by: str | None = None
+    """The credential that took its place by rotation; it ends at `expires_at`, used or not."""
     version: int = 1
 
 

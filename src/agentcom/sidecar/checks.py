@@ -5,9 +5,9 @@ Everything is read from the base commit, never from the agent's branch.
 
 import msgspec
 
-from agentcom.model import project_file
+from agentcom.model import errors, project_file
 from agentcom.model.task import LandPolicy, TaskSpec
-from agentcom.model.verification import Check
+from agentcom.model.verification import Check, Report
 from agentcom.sidecar import landing
 from agentcom.sidecar.config import Settings
 from agentcom.sidecar.repositories import Cache
@@ -42,3 +42,36 @@ async def plan(
         setup=says.setup,
         land=says.land if spec.land is None else spec.land,
     )
+
+
+async def plan_again(
+    spec: TaskSpec,
+    settings: Settings,
+    cache: Cache,
+    *,
+    checked_on: str | None,
+    base: str,
+    first: Report | None,
+) -> CheckPlan:
+    """Return the checks of work that was checked before, now that its base moved to `base`.
+
+    They are those of today's base and those that made the work good (`first`, where it is known).
+
+    Raises:
+        Conflict: this machine does not have those checks, so it can tell nothing about the work.
+        ProjectFileInvalid: a command or the base's file is not understood.
+        GitFailed: the base's file could not be read.
+    """
+    now = await plan(spec, settings, cache, base)
+    before = now if checked_on in {None, base} else await plan(spec, settings, cache, checked_on)
+    known = {check.argv for check in now.checks}
+    wanted = (*now.checks, *(check for check in before.checks if check.argv not in known))
+    ran = {check.name for check in first.checks} if first is not None else set()
+    missing = ran - {check.name for check in (*wanted, *now.setup, *before.setup)}
+    if missing or not wanted:
+        lacks = ", ".join(sorted(missing)) or "any check of this repository"
+        raise errors.Conflict(
+            f"the base moved and this machine does not have {lacks}: not landed unverified; "
+            f"confirm the checks here, name them in {project_file.FILE_NAME}, or merge by hand"
+        )
+    return CheckPlan(checks=wanted, setup=now.setup, land=now.land)

@@ -5,6 +5,7 @@ One folder and one lock per machine identity; several may live on one computer.
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ FIRST_EVENT_MS: Final = 60_000
 BETWEEN_EVENTS_MS: Final = 120_000
 """Long thoughts end before; a tool that runs stops this clock."""
 STOP_GRACE_MS: Final = 5_000
+KEEP_MS: Final = 20_000
+"""A slow line takes seconds for a checkpoint; whoever cancelled waits for no more than this."""
 
 _MACHINE: Final = "machine.json"
 _TOKEN: Final = "token"  # noqa: S105 - the name of a file
@@ -73,6 +76,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     first_event_ms: int = FIRST_EVENT_MS
     between_events_ms: int = BETWEEN_EVENTS_MS
     stop_grace_ms: int = STOP_GRACE_MS
+    keep_ms: int = KEEP_MS
+    """How long the work of a stopped attempt may take on its way to origin, per push."""
     drain_ms: int = 0
     """How long a stop waits for running attempts; what still runs then is adopted later."""
     repositories: dict[str, RepositorySettings] = {}
@@ -110,9 +115,21 @@ class Home(msgspec.Struct, frozen=True):
         """The supervisor's folder of one attempt."""
         return self.root / "attempts" / key
 
+    def tag(self, key: str) -> str:
+        """What every process of one attempt carries; each home has its own, so none ends another's.
+
+        A copy of a restored hub may issue the same fences to another home on this computer.
+        """
+        return f"{key}@{hashlib.sha256(os.fsencode(self.root)).hexdigest()[:8]}"
+
     def agent(self, name: AgentId) -> Path:
         """The private HOME of one agent."""
         return self.root / "agents" / name
+
+    @property
+    def incarnation(self) -> Path:
+        """The hub's incarnation as this machine last saw it."""
+        return self.root / "incarnation"
 
     def scratch(self, task: str) -> Path:
         """Where a task without a repository works."""

@@ -90,7 +90,9 @@ _ENVIRONMENT: Final = {
 _KEPT: Final = ("GIT_SSH", "GIT_SSL_", "GIT_ASKPASS", "GIT_PROXY_")
 _DROPPED: Final = ("GIT_", "AGENTCOM_")
 _RACE: Final = re.compile(r"stale info|lock ref|failed to (?:lock|update)|incorrect old value")
-_LOCKED: Final = re.compile(r"Unable to create '(/[^']+\.lock)': File exists")
+_LOCKED: Final = re.compile(
+    r"^(?!remote:)[^\n]*Unable to create '(/[^'\n]+\.lock)': File exists", re.MULTILINE
+)
 _CREDENTIALS: Final = re.compile(r"(\w+://)[^/@\s]+@")
 
 
@@ -173,10 +175,11 @@ async def run(
     """
     result = await _run_once(args, cwd, env=env, input=input, timeout_s=timeout_s, remote=remote)
     for _ in range(LOCK_TRIES):
-        locked = _LOCKED.search(result.err) if result.returncode else None
-        if locked is None:
+        # What a remote says must never name a file of this machine.
+        lock = None if remote or result.returncode == 0 else _own_lock(result.err, cwd, env or {})
+        if lock is None:
             break
-        _drop_old_lock(Path(locked[1]))
+        drop_old_lock(lock)
         await asyncio.sleep(LOCK_WAIT_S)
         result = await _run_once(
             args, cwd, env=env, input=input, timeout_s=timeout_s, remote=remote
@@ -186,7 +189,22 @@ async def run(
     return result
 
 
-def _drop_old_lock(lock: Path) -> None:
+def _own_lock(message: str, cwd: Path, env: Mapping[str, str]) -> Path | None:
+    """Return the lock file in the way, if it lies in the repository that the command used."""
+    found = _LOCKED.search(message)
+    if found is None:
+        return None
+    lock = Path(found[1])
+    lock = lock.parent.resolve() / lock.name
+    index = env.get("GIT_INDEX_FILE")
+    if index is not None and lock == Path(f"{Path(index).resolve()}.lock"):
+        return lock
+    inside = cwd / ".git"
+    git_dir = Path(env.get("GIT_DIR") or (inside if inside.is_dir() else cwd)).resolve()
+    return lock if lock.is_relative_to(git_dir) else None
+
+
+def drop_old_lock(lock: Path) -> None:
     """Remove the lock file of a git that is gone."""
     with contextlib.suppress(FileNotFoundError):
         if time.time() - lock.stat().st_mtime > LOCK_AGE_S:

@@ -1,34 +1,27 @@
 """Performing a granted landing: the pure git work is in `landing.py`, the decision at the hub."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from agentcom.model import errors, limits
 from agentcom.model.result import Landing, LandStatus
-from agentcom.model.verification import Check, Report
-from agentcom.sidecar import checks, git, landing
+from agentcom.model.verification import Report
+from agentcom.sidecar import checks, git, landing, repositories
 from agentcom.sidecar import verify as verification
 from agentcom.sidecar.config import Settings
+from agentcom.sidecar.landing import StillMine
 from agentcom.sidecar.machine_values import Record
-from agentcom.sidecar.repositories import Repositories
-
-StillMine = Callable[[], bool]
-"""Whether the machine's own lease runs; asked before each step that cannot be undone."""
-
-
-class _Suspended(Exception):
-    """The lease ran out on the way."""
+from agentcom.sidecar.repositories import Cache, Repositories
 
 
 async def land(
-    record: Record, repositories: Repositories, settings: Settings, still_mine: StillMine
+    record: Record, caches: Repositories, settings: Settings, still_mine: StillMine
 ) -> Landing | None:
     """Bring the attempt's commit into its base; None if the lease ran out before the push."""
     try:
-        return await _land(record, repositories, settings, still_mine)
-    except _Suspended:
+        return await _land(record, caches, settings, still_mine)
+    except landing.Suspended:
         return None
     except errors.Stale as error:
         return _refused(LandStatus.STALE, error)
@@ -39,19 +32,21 @@ async def land(
 
 
 async def _land(
-    record: Record, repositories: Repositories, settings: Settings, still_mine: StillMine
+    record: Record, caches: Repositories, settings: Settings, still_mine: StillMine
 ) -> Landing:
     spec, result, assignment = record.body.spec, record.result, record.assignment
     commit = result.commit if result is not None else assignment.commit
     if spec.repo is None or not commit:
         raise errors.InvalidInput("commit", "there is nothing to land")
-    branch = _branch(record) or await repositories.default_branch(spec.repo)
-    cache = await repositories.fetch(spec.repo)
-    base_commit = result.base_commit if result is not None else assignment.base_commit
-    plan = await checks.plan(spec, settings, cache, base_commit)
-    verify = _Verify(record, plan, still_mine)
+    repo = spec.repo
+    branch = _branch(record)
+    if branch is None:
+        branch = await repositories.patiently(lambda: caches.default_branch(repo))
+    cache = await repositories.patiently(lambda: caches.fetch(repo))
+    checked_on = result.base_commit if result is not None else assignment.base_commit
+    verify = _Verify(record, settings, cache, still_mine, checked_on=checked_on)
     if not still_mine():
-        raise _Suspended
+        raise landing.Suspended
     try:
         landed = await landing.land(
             cache,
@@ -60,6 +55,8 @@ async def _land(
             commit=commit,
             base_branch=branch,
             verify=verify,
+            checked_on=checked_on,
+            still_mine=still_mine,
         )
     except landing.VerifyFailed as error:
         report = verify.report
@@ -71,23 +68,43 @@ async def _land(
 
 
 class _Verify:
-    """Runs the base's checks on the rebased commit, and minds the lease."""
+    """Runs the checks of the moved base on the commit that is to land, and minds the lease."""
 
-    def __init__(self, record: Record, plan: checks.CheckPlan, still_mine: StillMine) -> None:
+    def __init__(
+        self,
+        record: Record,
+        settings: Settings,
+        cache: Cache,
+        still_mine: StillMine,
+        *,
+        checked_on: str | None,
+    ) -> None:
         self.report: Report | None = None
         self._record = record
-        self._plan = plan
+        self._settings = settings
+        self._cache = cache
         self._still_mine = still_mine
+        self._checked_on = checked_on
 
-    async def __call__(self, where: Path) -> bool:
-        wanted: tuple[Check, ...] = self._plan.checks
-        if wanted:
-            self.report = await verification.verify(
-                where, wanted, commit="", setup=self._plan.setup, attempt=self._record.key.text
-            )
+    async def __call__(self, where: Path, base: str) -> bool:
+        plan = await self._plan(base)
         if not self._still_mine():
-            raise _Suspended
-        return self.report is None or self.report.verified
+            raise landing.Suspended
+        self.report = await verification.verify(
+            where, plan.checks, commit="", setup=plan.setup, attempt=self._record.key.text
+        )
+        return self.report.verified
+
+    async def _plan(self, base: str) -> checks.CheckPlan:
+        result = self._record.result
+        return await checks.plan_again(
+            self._record.body.spec,
+            self._settings,
+            self._cache,
+            checked_on=self._checked_on,
+            base=base,
+            first=result.report if result is not None else None,
+        )
 
 
 def _branch(record: Record) -> str | None:

@@ -4,14 +4,14 @@ One atomic push moves the base branch and the task's fence, each only if origin 
 saw. Whoever was overtaken loses that push; whoever repeats a landing finds it done.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from agentcom.model import errors, refs
 from agentcom.model.ids import Fence, TaskId
-from agentcom.sidecar import fences, git, repositories, trees
+from agentcom.sidecar import fences, git, joining, repositories, trees
 from agentcom.sidecar.fences import Seen
 from agentcom.sidecar.repositories import Cache, Move
 
@@ -21,6 +21,8 @@ BASE_FILE_BYTES_MAX: Final = 262_144
 """A configuration file; more is a mistake."""
 
 _PROTECTED: Final = ".agentcom.toml"
+_EMPTY_BLOB: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+"""The hash of a file without content (git's own constant for SHA-1 repositories)."""
 _TEST_FOLDERS: Final = frozenset({"test", "tests", "spec", "specs", "__tests__", "testing"})
 _TEST_NAMES: Final = (
     "test_*.*",
@@ -35,8 +37,10 @@ _TEST_NAMES: Final = (
     "conftest.py",
 )
 
-Verify = Callable[[Path], Awaitable[bool]]
-"""Checks a clean checkout; true if the commit may land."""
+Verify = Callable[[Path, str], Awaitable[bool]]
+"""Checks a clean checkout that stands on a base commit; true if it may land there."""
+StillMine = Callable[[], bool]
+"""Whether this machine may still act for the task; asked before what cannot be undone."""
 
 
 class VerifyFailed(errors.AgentComError):
@@ -44,6 +48,10 @@ class VerifyFailed(errors.AgentComError):
 
     code = "verify_failed"
     status = 409
+
+
+class Suspended(Exception):
+    """The lease ran out, or the landing was called off, before anything was pushed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +63,19 @@ class Landed:
     rebased: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    commit: str
+    checked_on: str | None
+    verify: Verify | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    commit: str
+    base: str
+
+
 async def land(  # noqa: D417 - the rest says itself
     cache: Cache,
     *,
@@ -63,68 +84,98 @@ async def land(  # noqa: D417 - the rest says itself
     commit: str,
     base_branch: str,
     verify: Verify | None = None,
+    checked_on: str | None = None,
+    still_mine: StillMine = lambda: True,
 ) -> Landed:
-    """Bring `commit` into the base branch, rebased if that moved; again and again is once.
+    """Bring `commit` into the base branch, on top of it if that moved; again and again is once.
 
     Args:
-        verify: runs on the rebased commit, for the checks were made on another base.
+        verify: runs if the base is not the one that the checks were made on.
+        checked_on: that base; without it, a commit that holds the base needs no new check.
 
     Raises:
         Stale: a newer attempt has the task.
         MergeConflict: the base changed the same places.
         VerifyFailed: the checks fail on the new base.
+        Suspended: `still_mine` says no, right before the push.
         PushRejected: origin does not allow it, or the race was lost too often.
+        GitFailed: origin did not answer, several times.
     """
-    await repositories.ensure(cache, [commit])
+    work = _Work(commit=commit, checked_on=checked_on, verify=verify)
+    await repositories.patiently(lambda: repositories.ensure(cache, [commit]))
     lost: git.GitFailed | None = None
-    before, raced = None, False
+    before: Seen | None = None
+    candidate: _Candidate | None = None
     for tries in range(LAND_ATTEMPTS_MAX + 1):
-        seen = await fences.look(cache, task, base_branch)
+        seen = await repositories.patiently(lambda: fences.look(cache, task, base_branch))
         done = await _done(cache, seen, fence, commit)
         if done is not None:
             return done
-        if lost is not None and (tries == LAND_ATTEMPTS_MAX or not (raced or before != seen)):
+        if lost is not None and not _again(lost, tries, moved=before != seen):
             raise lost
-        candidate = await _onto(cache, seen.base, commit)
-        rebased = candidate != commit
-        if rebased and verify is not None:
-            await _check(cache, candidate, verify)
+        if candidate is None or candidate.base != seen.base:
+            candidate = await _prepared(cache, seen.base, work)
+        if not still_mine():
+            raise Suspended
         try:
-            await _push(cache, task, base_branch, seen, candidate)
+            await _push(cache, task, base_branch, seen, candidate.commit)
         except git.GitFailed as failure:
             # It may have arrived all the same: look again before anything else.
             lost, before = failure, seen
-            raced = isinstance(failure, git.PushRejected) and failure.raced
+            if repositories.may_pass(failure):
+                await repositories.pause(tries)
         else:
-            return Landed(commit=candidate, base_before=seen.base, rebased=rebased)
+            rebased = candidate.commit != commit
+            return Landed(commit=candidate.commit, base_before=seen.base, rebased=rebased)
     raise AssertionError("the loop returns or raises")
 
 
 async def protected_changes(cache: Cache, base: str, commit: str) -> list[str]:
     """Return why a person must look at `base...commit` before it lands; empty if nobody need."""
-    args = ("diff-tree", "-r", "-z", "-M", "--name-status", "--merge-base")
+    args = ("diff-tree", "-r", "-z", "-M", "--raw", "--no-abbrev", "--merge-base")
     fields = (await cache.run(*args, refs.check_commit(base), refs.check_commit(commit))).fields
     reasons = []
     at = 0
     while at < len(fields):
-        status, path = fields[at], fields[at + 1]
+        _, _, _, new, status = fields[at].split(" ")
         moved = status.startswith(("R", "C"))
-        target = fields[at + 2] if moved else path
+        path, target = fields[at + 1], fields[at + 2 if moved else at + 1]
         at += 3 if moved else 2
         if _PROTECTED in {path.lower(), target.lower()}:
             reasons.append(f"changes {_PROTECTED}")
-        if status == "D" and is_test(path):
-            reasons.append(f"deletes the test {path}")
-        if status.startswith("R") and is_test(path) and not is_test(target):
-            reasons.append(f"moves the test {path} to {target}")
+        if is_test(path):
+            reasons += _lost_test(path, target, status=status, new=new)
     return reasons
+
+
+def _lost_test(path: str, target: str, *, status: str, new: str) -> list[str]:
+    if status == "D":
+        return [f"deletes the test {path}"]
+    if status == "T":
+        return [f"replaces the test {path} by something that is no file"]
+    if status == "M" and new == _EMPTY_BLOB:
+        return [f"empties the test {path}"]
+    if status.startswith("R") and not _still_runs(path, target):
+        return [f"moves the test {path} to {target}"]
+    return []
 
 
 def is_test(path: str) -> bool:
     """Tell whether a path looks like a test, in the layouts of common languages."""
+    folders = {part.lower() for part in PurePosixPath(path).parts[:-1]}
+    return bool(folders & _TEST_FOLDERS) or _has_test_name(path)
+
+
+def _has_test_name(path: str) -> bool:
     place = PurePosixPath(path)
-    folders = {part.lower() for part in place.parts[:-1]}
-    return bool(folders & _TEST_FOLDERS) or any(place.match(name) for name in _TEST_NAMES)
+    return any(place.match(name) for name in _TEST_NAMES)
+
+
+def _still_runs(path: str, target: str) -> bool:
+    """Tell whether runners find a moved test: they go by names, some by the folder as well."""
+    same_kind = PurePosixPath(path).suffix == PurePosixPath(target).suffix
+    named = _has_test_name(target) or not _has_test_name(path)
+    return is_test(target) and same_kind and named
 
 
 async def read_base_file(cache: Cache, base_commit: str, path: str) -> str | None:
@@ -167,38 +218,29 @@ async def _done(cache: Cache, seen: Seen, fence: Fence, commit: str) -> Landed |
     return None
 
 
-async def _onto(cache: Cache, base: str, commit: str) -> str:
-    """Return `commit` if it is ahead of `base`, else its changes put on top of it.
+def _again(lost: git.GitFailed, tries: int, *, moved: bool) -> bool:
+    """Tell whether a push that failed is worth another try."""
+    if tries == LAND_ATTEMPTS_MAX:
+        return False
+    if moved or (isinstance(lost, git.PushRejected) and lost.raced):
+        return True
+    return repositories.may_pass(lost) and tries < repositories.REMOTE_TRIES_MAX
+
+
+async def _prepared(cache: Cache, base: str, work: _Work) -> _Candidate:
+    """Return what may be pushed on top of `base`.
 
     Raises:
         MergeConflict: both changed the same places.
+        VerifyFailed: the checks fail there.
     """
-    if await repositories.contains(cache, commit, base):
-        return commit
-    async with trees.checkout(cache, commit) as where:
-        args = ("rebase", "--quiet", "--no-autosquash", "--no-stat", "--no-verify", base)
-        done = await git.run(args, where, check=False)
-        if done.returncode != 0:
-            raise await _conflict(where, done)
-        head = (await git.run(("rev-parse", "--verify", "HEAD"), where)).text
-        # From a repository that only we wrote: its new objects move into the cache.
-        args = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", str(where / ".git"))
-        await cache.run(*args, head)
-    return head
-
-
-async def _conflict(where: Path, done: git.GitResult) -> errors.AgentComError:
-    args: Sequence[str] = ("diff", "--name-only", "--diff-filter=U", "-z")
-    files = (await git.run(args, where, check=False)).fields
-    if not files:
-        return git.GitFailed("rebase", done.returncode, done.err)
-    return git.MergeConflict("the base branch", files)
-
-
-async def _check(cache: Cache, commit: str, verify: Verify) -> None:
-    async with trees.checkout(cache, commit) as where:
-        if not await verify(where):
-            raise VerifyFailed("the checks fail on top of the moved base: see the results")
+    commit = await joining.onto(cache, base, work.commit)
+    moved = commit != work.commit or work.checked_on not in {None, base}
+    if moved and work.verify is not None:
+        async with trees.checkout(cache, commit) as where:
+            if not await work.verify(where, base):
+                raise VerifyFailed("the checks fail on top of the moved base: see the results")
+    return _Candidate(commit=commit, base=base)
 
 
 async def _push(cache: Cache, task: TaskId, base_branch: str, seen: Seen, commit: str) -> None:

@@ -41,9 +41,12 @@ def load(
     *,
     ttl_ms: int = 0,
     software: str = "",
+    incarnation: int = 0,
 ) -> tuple[View, tuple[Order, ...]]:
     """Return the view after a start, and what must go on: runs to adopt, overtaken ones to end."""
-    view = View(agents=tuple(agents), ttl_wanted_ms=ttl_ms, software=software)
+    view = View(
+        agents=tuple(agents), ttl_wanted_ms=ttl_ms, software=software, incarnation=incarnation
+    )
     for record in records:
         stage = Stage.READY if record.stage is Stage.LANDING else record.stage
         view.attempts[record.key] = Attempt(record=record, stage=stage, adopt=True)
@@ -87,6 +90,8 @@ class _Turn(AttemptTurn):
                 self._timer(fact.key)
             case values.DrainAsked():
                 self.view.draining = True
+            case values.Kept():
+                self._offer(fact.records)
             case (
                 frames.Welcome()
                 | frames.Beat()
@@ -140,6 +145,7 @@ class _Turn(AttemptTurn):
         self.view.connected = False
         self.view.session = None
         self.view.sent.clear()
+        self.view.restored = self.view.offered_at = None
         for attempt in self.view.attempts.values():
             attempt.due.clear()
 
@@ -158,7 +164,32 @@ class _Turn(AttemptTurn):
                 self.accept(attempt)  # the first one may have been lost with its link
             self.send_checkpoint(attempt)
             self.report(attempt)
+        if frame.incarnation > view.incarnation:
+            self._met(frame.incarnation)
         self._begin_lease()
+
+    def _met(self, incarnation: int) -> None:
+        """Take note of a hub that may lack what it had acknowledged, or of the first one."""
+        if self.view.incarnation == 0:
+            self._remember(incarnation)
+            return
+        self.view.restored = incarnation
+        self.order(values.Offer())
+
+    def _offer(self, records: Iterable[Record]) -> None:
+        view = self.view
+        if view.restored is None:
+            return
+        for record in records:
+            if record.result is not None and record.key not in view.attempts:
+                key = record.key
+                self.send(frames.Finish(task=key.task, fence=key.fence, result=record.result))
+        view.offered_at = view.beats
+
+    def _remember(self, incarnation: int) -> None:
+        self.view.incarnation = incarnation
+        self.view.restored = self.view.offered_at = None
+        self.order(values.Remember(incarnation))
 
     def _begin_lease(self) -> None:
         """Take the lease that the welcome answers for, unless ours had run out meanwhile.
@@ -189,6 +220,8 @@ class _Turn(AttemptTurn):
             return
         view.sent = {number: at for number, at in view.sent.items() if number > n}
         view.lease_until = max(view.lease_until, Instant(sent_at + view.ttl_ms))
+        if view.restored is not None and view.offered_at is not None and n > view.offered_at:
+            self._remember(view.restored)
         for attempt in view.attempts.values():
             self.land(attempt)
 

@@ -142,6 +142,12 @@ class DrainAsked(msgspec.Struct, frozen=True):
     """The operator wants this sidecar to take no new work."""
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """Acknowledged results that are still on disk, oldest first."""
+
+    records: tuple[Record, ...]
+
+
 FromHub = (
     frames.Welcome
     | frames.Beat
@@ -153,7 +159,7 @@ FromHub = (
     | frames.Drain
 )
 OwnWork = Stored | NotStored | PhaseReached | Noted | Saved | Ended | Stopped | LandEnded
-Fact = Connected | Disconnected | TimerFired | DrainAsked | FromHub | OwnWork
+Fact = Connected | Disconnected | TimerFired | DrainAsked | Kept | FromHub | OwnWork
 
 
 # Orders --------------------------------------------------------------------------------------
@@ -198,6 +204,16 @@ class Forget(msgspec.Struct, frozen=True):
     keep: bool = True
 
 
+class Offer(msgspec.Struct, frozen=True):
+    """Look up the results that the hub acknowledged before it was restored: `Kept` answers."""
+
+
+class Remember(msgspec.Struct, frozen=True):
+    """Store the hub's incarnation, all that it may lack having been offered."""
+
+    incarnation: int
+
+
 class SetTimer(msgspec.Struct, frozen=True):
     """Bring `TimerFired(key)` at `at`; a timer of the same key is replaced."""
 
@@ -230,7 +246,21 @@ class Report(msgspec.Struct, frozen=True):
     key: Key | None = None
 
 
-Order = Send | Store | Start | Stop | Land | Forget | SetTimer | Settle | Reconnect | Quit | Report
+Order = (
+    Send
+    | Store
+    | Start
+    | Stop
+    | Land
+    | Forget
+    | Offer
+    | Remember
+    | SetTimer
+    | Settle
+    | Reconnect
+    | Quit
+    | Report
+)
 
 
 # State ---------------------------------------------------------------------------------------
@@ -281,6 +311,12 @@ class View:
     beats: int = 0
     lease_until: Instant = Instant(0)
     draining: bool = False
+    incarnation: int = 0
+    """The hub's, as it was when nothing was left to offer; 0 before the first welcome."""
+    restored: int | None = None
+    """The incarnation of a hub that was restored, until the kept results were offered to it."""
+    offered_at: int | None = None
+    """The last heartbeat before the offer: the answer to a later one tells that it arrived."""
 
     def of_task(self, task: TaskId) -> Iterable[Attempt]:
         """Return the attempts of one task, oldest first."""

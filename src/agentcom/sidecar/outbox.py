@@ -1,13 +1,13 @@
 """The sidecar's memory on disk: one fsynced file per attempt, replaced whole at each step.
 
 `held/` has what the hub may still ask for: attempts, and reports without an acknowledgement.
-`kept/` has acknowledged results for 7 days, for a restored hub that asks. `damaged/` has what could
-not be read; one bad file never hides another.
+`kept/` has acknowledged results for 7 days, to be offered to a restored hub. `damaged/` has what
+could not be read; one bad file never hides another.
 """
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -20,6 +20,8 @@ from agentcom.sidecar.machine_values import Key, Record
 
 KEEP_MS: Final = 7 * 86_400_000
 """A hub is restored from a backup within this time, or a person decides."""
+KEPT_OFFERED_MAX: Final = 256
+"""Results offered to a restored hub: a link's queue holds four times as many."""
 _SUFFIX: Final = ".json"
 
 log = structlog.get_logger(__name__)
@@ -47,7 +49,7 @@ class Outbox:
         """Return every held record; a file that cannot be read is put aside, loudly."""
         for leftover in self._held.glob(".*"):
             leftover.unlink()
-        return tuple(self._readable(self._held))
+        return tuple(self._readable(sorted(self._held.glob(f"*{_SUFFIX}"))))
 
     def store(self, record: Record) -> None:
         """Make `record` durable in place of the attempt's former one.
@@ -85,8 +87,9 @@ class Outbox:
             raise DiskRefused(f"cannot put a record away: {error.strerror}") from error
 
     def kept(self) -> tuple[Record, ...]:
-        """Return acknowledged results that are still here, for a hub that asks again."""
-        return tuple(self._readable(self._kept))
+        """Return the newest acknowledged results that are still here, oldest first."""
+        dated = sorted((path.stat().st_mtime_ns, path) for path in self._kept.glob(f"*{_SUFFIX}"))
+        return tuple(self._readable(path for _, path in dated[-KEPT_OFFERED_MAX:]))
 
     def prune(self, now: WallTime) -> int:
         """Delete kept results that are older than `KEEP_MS`; return how many."""
@@ -99,8 +102,8 @@ class Outbox:
             path.unlink(missing_ok=True)
         return len(old)
 
-    def _readable(self, folder: Path) -> Iterator[Record]:
-        for path in sorted(folder.glob(f"*{_SUFFIX}")):
+    def _readable(self, paths: Iterable[Path]) -> Iterator[Record]:
+        for path in paths:
             record = self._read(path)
             if record is not None:
                 yield record

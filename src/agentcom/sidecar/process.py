@@ -141,7 +141,10 @@ class AgentProcess:
                 pass
             finally:
                 await _close(writer)
-        for chunk in _read_from(self.attempt_dir / attempt_files.STDOUT, offset):
+        path = self.attempt_dir / attempt_files.STDOUT
+        # From a thread: a long log must not keep heartbeats waiting.
+        while chunk := await asyncio.to_thread(_read_at, path, offset):
+            offset += len(chunk)
             yield chunk
 
     def _settle(self) -> base.Exit:
@@ -349,11 +352,11 @@ async def _close(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-def _read_from(path: Path, offset: int) -> Iterator[bytes]:
+def _read_at(path: Path, offset: int) -> bytes:
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         file.seek(offset)
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk
+        return file.read(_CHUNK_BYTES)
+    return b""
 
 
 def _read_end(folder: Path) -> _Ended | None:

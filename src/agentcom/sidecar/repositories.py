@@ -10,10 +10,12 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
+
+import structlog
 
 from agentcom.model import errors, refs
 from agentcom.sidecar import git
@@ -26,6 +28,10 @@ _LOCK_POLL_S: Final = 0.02
 """Only while another process holds the lock."""
 _STALE_LOCK_S: Final = 3_600.0
 """No git command of ours runs this long: its lock file is left from a crash."""
+REMOTE_TRIES_MAX: Final = 4
+"""Questions to an origin that does not answer, 1, 2 and 4 s apart."""
+RETRY_S: Final = 1.0
+"""The first pause; each further one is twice as long."""
 
 _CONFIG: Final = """[core]
 \trepositoryformatversion = 0
@@ -46,6 +52,11 @@ EXCLUDES: Final = """# What agents' programs leave behind; never part of a resul
 .openhands/
 .vibe/
 """
+
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +164,41 @@ async def fetch(cache: Cache, *refspecs: str) -> None:
         GitFailed: origin did not answer, refused, or lacks a ref that is named without a star.
     """
     flags = ("--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
+    args = ("fetch", *flags, "--end-of-options", cache.url, *refspecs)
     async with locked(cache.path.parent / "lock"):
-        await cache.run("fetch", *flags, "--end-of-options", cache.url, *refspecs, remote=True)
+        try:
+            await cache.run(*args, remote=True)
+        except git.GitFailed:
+            if not await _unlocked(cache.path):
+                raise
+            await cache.run(*args, remote=True)
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Return what `ask` gives; while only the way to origin is broken, ask again a few times.
+
+    Raises:
+        GitFailed: origin refused, or did not answer in time or in any of the tries.
+    """
+    for tries in range(REMOTE_TRIES_MAX - 1):
+        try:
+            return await ask()
+        except git.GitFailed as failure:
+            if not may_pass(failure):
+                raise
+            log.warning("origin.failed", reason=failure.message)
+            await pause(tries)
+    return await ask()
+
+
+def may_pass(failure: git.GitFailed) -> bool:
+    """Tell whether the same command may succeed soon; one that hung was given its time."""
+    return failure.retryable and failure.returncode is not None
+
+
+async def pause(tries: int) -> None:
+    """Wait before the next try, twice as long as before the last one."""
+    await asyncio.sleep(RETRY_S * (1 << tries))
 
 
 async def tidy(cache: Cache) -> None:
@@ -278,7 +322,26 @@ async def _fetch_branches(cache: Cache) -> None:
 def _drop_stale_locks(path: Path) -> None:
     # After a power failure git's lock files stay, and each refuses all work from then on.
     oldest = time.time() - _STALE_LOCK_S
-    for lock in (*path.glob("*.lock"), *(path / "refs").rglob("*.lock")):
+    for lock in _locks(path):
         with contextlib.suppress(FileNotFoundError):
             if lock.stat().st_mtime < oldest:
                 lock.unlink()
+
+
+async def _unlocked(path: Path) -> bool:
+    """Tell whether lock files may have been the cause of a failure, and are gone by now.
+
+    A command that talks to origin prints what origin says, so its message is no witness.
+    """
+    locks = await asyncio.to_thread(_locks, path)
+    for _ in range(git.LOCK_TRIES if locks else 0):
+        for lock in locks:
+            git.drop_old_lock(lock)
+        if not any(lock.exists() for lock in locks):
+            return True
+        await asyncio.sleep(git.LOCK_WAIT_S)
+    return False
+
+
+def _locks(path: Path) -> list[Path]:
+    return [*path.glob("*.lock"), *(path / "refs").rglob("*.lock")]

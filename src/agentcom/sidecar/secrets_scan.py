@@ -5,43 +5,57 @@ Findings name the file, the line and the kind, never the secret.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-SCAN_BYTES_MAX: Final = 2 * 1024 * 1024
-"""Larger files are data; a credential file is small."""
+WINDOW_BYTES: Final = 1024 * 1024
+"""Searched at a time: between two windows other threads get their turn, and the clock is read."""
+SECRET_BYTES_MAX: Final = 8 * 1024
+"""What a secret is looked for in: longer than any of these kinds, so that no run of letters is
+read again and again."""
 FINDINGS_MAX: Final = 100
 """Enough to see what happened."""
+UNREAD: Final = "too large to scan"
+"""The kind of what the time was too short for."""
 
-_KINDS: Final[Sequence[tuple[str, bytes]]] = (
+_KINDS: Final[Sequence[tuple[str, Sequence[bytes], bytes]]] = (
     (
         "private key",
-        rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s*[A-Za-z0-9+/=\r\n:]",
+        (b"-----BEGIN ",),
+        rb"-----BEGIN (?:[A-Z0-9]{1,20} ){0,8}PRIVATE KEY(?: BLOCK)?-----\s*[A-Za-z0-9+/=\r\n:]",
     ),
-    ("AgentCom token", rb"\bacm_[a-z]{3}_[A-Za-z0-9]{8}_[A-Za-z0-9]{49}\b"),
-    ("GitHub token", rb"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,})"),
-    ("GitLab token", rb"\bglpat-[A-Za-z0-9_-]{20,}"),
-    ("AWS key", rb"\b(?:AKIA|ASIA)[A-Z2-7]{16}\b"),
-    ("Slack token", rb"\bxox[abeoprs]-[A-Za-z0-9-]{20,}"),
-    ("Anthropic key", rb"\bsk-ant-[A-Za-z0-9_-]{30,}"),
-    ("OpenAI key", rb"\bsk-(?:proj-|svcacct-|admin-)?[A-Za-z0-9_-]{40,}"),
-    ("Google key", rb"\bAIza[A-Za-z0-9_-]{35}\b"),
-    ("Stripe key", rb"\b[rs]k_live_[A-Za-z0-9]{20,}"),
-    ("npm token", rb"\bnpm_[A-Za-z0-9]{36}\b"),
-    ("PyPI token", rb"\bpypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,}"),
-    ("JSON web token", rb"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,}"),
+    ("AgentCom token", (b"acm_",), rb"\bacm_[a-z]{3}_[A-Za-z0-9]{8}_[A-Za-z0-9]{49}\b"),
+    (
+        "GitHub token",
+        (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_"),
+        rb"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,})",
+    ),
+    ("GitLab token", (b"glpat-",), rb"\bglpat-[A-Za-z0-9_-]{20,}"),
+    ("AWS key", (b"AKIA", b"ASIA"), rb"\b(?:AKIA|ASIA)[A-Z2-7]{16}\b"),
+    ("Slack token", (b"xox",), rb"\bxox[abeoprs]-[A-Za-z0-9-]{20,}"),
+    ("Anthropic key", (b"sk-ant-",), rb"\bsk-ant-[A-Za-z0-9_-]{30,}"),
+    ("OpenAI key", (b"sk-",), rb"\bsk-(?:proj-|svcacct-|admin-)?[A-Za-z0-9_-]{40,}"),
+    ("Google key", (b"AIza",), rb"\bAIza[A-Za-z0-9_-]{35}\b"),
+    ("Stripe key", (b"sk_live_", b"rk_live_"), rb"\b[rs]k_live_[A-Za-z0-9]{20,}"),
+    ("npm token", (b"npm_",), rb"\bnpm_[A-Za-z0-9]{36}\b"),
+    ("PyPI token", (b"pypi-Ag",), rb"\bpypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,}"),
+    (
+        "JSON web token",
+        (b"eyJ",),
+        rb"\beyJ[A-Za-z0-9_-]{10,2000}+\.eyJ[A-Za-z0-9_-]{10,5000}+\.[A-Za-z0-9_-]{20,}",
+    ),
     (
         "address with password",
-        rb"\b[a-z][a-z0-9+]{1,15}://[^/\s:@'\"<>{}$]+:[^/\s@'\"<>{}$]{8,}@\w",
+        (b"://",),
+        rb"(?<=[a-z0-9+]{2})://[^/\s:@'\"<>{}$]{1,500}+:[^/\s@'\"<>{}$]{8,2000}+@\w",
     ),
 )
-_NAMES: Final = tuple(name for name, _ in _KINDS)
-_ANY: Final = re.compile(b"|".join(b"(" + pattern + b")" for _, pattern in _KINDS))
-# One cheap look for a part that each kind must have, before the slower search.
-_HINT: Final = re.compile(
-    rb"PRIVATE KEY|acm_|gh[pousr]_|github_pat_|glpat-|A[KS]IA|xox|sk-|AIza|k_live_|npm_"
-    rb"|pypi-Ag|eyJ|://"
+# Each kind, the earlier ones first, with the literal that shows where one may begin.
+_SIGNS: Final = tuple(
+    (order, sign, re.compile(pattern))
+    for order, (_, signs, pattern) in enumerate(_KINDS)
+    for sign in signs
 )
 
 
@@ -57,15 +71,32 @@ class Finding:
         return f"{self.path}:{self.line}: {self.kind}"
 
 
-def scan(path: str, content: bytes) -> list[Finding]:
-    """Return the secrets in one file's content."""
-    if len(content) > SCAN_BYTES_MAX or _HINT.search(content) is None:
-        return []
-    found = []
-    for match in _ANY.finditer(content):
-        assert match.lastindex is not None
-        line = content.count(b"\n", 0, match.start()) + 1
-        found.append(Finding(path=path, line=line, kind=_NAMES[match.lastindex - 1]))
-        if len(found) == FINDINGS_MAX:
-            break
+def scan(path: str, content: bytes, *, late: Callable[[], bool] = lambda: False) -> list[Finding]:
+    """Return the secrets in one file's content, whatever its size; `late` ends the search."""
+    found: list[Finding] = []
+    line, counted, free = 1, 0, 0
+    for begin in range(0, len(content), WINDOW_BYTES):
+        if late():
+            return [*found, Finding(path=path, line=0, kind=UNREAD)]
+        for start, order, end in sorted(_matches(content, begin)):
+            if start < free:
+                continue  # a part of the one before
+            free = end
+            line += content.count(b"\n", counted, start)
+            counted = start
+            found.append(Finding(path=path, line=line, kind=_KINDS[order][0]))
+            if len(found) == FINDINGS_MAX:
+                return found
     return found
+
+
+def _matches(content: bytes, begin: int) -> Iterator[tuple[int, int, int]]:
+    """Yield start, kind and end of what begins in one window; it may end in the next."""
+    for order, sign, pattern in _SIGNS:
+        limit = begin + WINDOW_BYTES + len(sign) - 1
+        at = content.find(sign, begin, limit)
+        while at >= 0:
+            match = pattern.match(content, at, at + SECRET_BYTES_MAX)
+            if match is not None:
+                yield at, order, match.end()
+            at = content.find(sign, at + len(sign) if match is None else match.end(), limit)

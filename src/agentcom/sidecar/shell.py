@@ -22,13 +22,13 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Instant, Rng
 from agentcom.model.result import Landing, LandStatus
 from agentcom.protocol import frames
-from agentcom.sidecar import housekeeping, land, lease_log, machine, results
+from agentcom.sidecar import land, lease_log, machine, results
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.attempts import Attempts
 from agentcom.sidecar.clock import Clock, SystemClock
 from agentcom.sidecar.config import AgentConfig, Config
+from agentcom.sidecar.disk import Disk
 from agentcom.sidecar.machine_values import Key, Record, Stage, View
-from agentcom.sidecar.outbox import DiskRefused, Outbox
 from agentcom.sidecar.runtime import base
 
 FACTS_MAX: Final = 1_024
@@ -71,20 +71,23 @@ class Sidecar:
         clock: Clock | None = None,
         rng: Rng | None = None,
         software: str = "agentcom",
+        on_welcome: Callable[[], None] | None = None,
     ) -> None:
+        """`on_welcome` is called once, when the hub first takes this machine in."""
         self._config = config
         self._clock = clock or SystemClock()
         self._software = software
         self._facts: asyncio.Queue[values.Fact] = asyncio.Queue(FACTS_MAX)
-        # Bounded by the attempts that the machine holds: a few records each.
-        self._disk: asyncio.Queue[values.Store | values.Forget] = asyncio.Queue()
+        self._on_welcome = on_welcome
         self._stop = asyncio.Event()
         self._refusal: errors.AgentComError | None = None
         self._view = View(agents=())
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._runs: dict[Key, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._outbox = Outbox(config.home.outbox)
+        self._disk = Disk(
+            config.home, clock=self._clock, tell=self._tell, forgotten=self._forgotten
+        )
         self._found = installed_runtimes() if runtimes is None else runtimes
         self._attempts = Attempts(config, runtimes=self._found, tell=self._tell)
         self._lease_log = lease_log.from_environment()
@@ -118,9 +121,10 @@ class Sidecar:
             link = asyncio.create_task(self._follow_link())
             service = [
                 asyncio.create_task(self._decide_forever(orders)),
-                asyncio.create_task(self._write_forever()),
+                asyncio.create_task(self._disk.run()),
                 link,
             ]
+            self._spawn(self._disk.keep_house(lambda: self._view.attempts))
             stopping = asyncio.create_task(self._stop.wait())
             try:
                 await asyncio.wait([*service, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -133,17 +137,14 @@ class Sidecar:
     # The loop -----------------------------------------------------------------------------------
 
     async def _load(self) -> tuple[values.Order, ...]:
-        records = await asyncio.to_thread(self._outbox.scan)
-        now = self._clock.now().wall
-        await asyncio.to_thread(self._outbox.prune, now)
-        held = {record.key.text for record in records}
-        await asyncio.to_thread(housekeeping.prune_folders, self._config.home, held, now)
+        records, incarnation = await self._disk.load()
         specs = [self._spec(agent) for agent in self._config.machine.agents]
         self._view, orders = machine.load(
             specs,
             records,
             ttl_ms=self._config.machine.settings.ttl_ms,
             software=self._software,
+            incarnation=incarnation,
         )
         log.info("sidecar.started", machine=self._config.machine.machine, held=len(records))
         return orders
@@ -177,33 +178,9 @@ class Sidecar:
                 case _:
                     assert_never(event)
 
-    async def _write_forever(self) -> None:
-        while True:
-            order = await self._disk.get()
-            match order:
-                case values.Store(record):
-                    await self._store(record)
-                case values.Forget(record, keep):
-                    await self._forget(record, keep=keep)
-                case _:
-                    assert_never(order)
-            self._disk.task_done()
-
-    async def _store(self, record: Record) -> None:
-        try:
-            await asyncio.to_thread(self._outbox.store, record)
-        except DiskRefused as error:
-            await self._tell(values.NotStored(record.key, record.stage, error.message))
-        else:
-            await self._tell(values.Stored(record.key, record.stage))
-
-    async def _forget(self, record: Record, *, keep: bool) -> None:
-        try:
-            await asyncio.to_thread(self._outbox.forget, record.key, keep=keep)
-        except DiskRefused as error:
-            log.error("record.not_forgotten", task=record.key.task, reason=error.message)  # noqa: TRY400 - the cause is in the message
+    def _forgotten(self, record: Record) -> None:
         self._log("attempt.closed", record, stage=record.stage.value)
-        self._spawn(housekeeping.after(self._config.home, record, self._clock.now().wall))
+        self._spawn(self._disk.after(record))
 
     # Orders -------------------------------------------------------------------------------------
 
@@ -211,8 +188,8 @@ class Sidecar:
         match order:
             case values.Send(frame):
                 self._send(frame)
-            case values.Store() | values.Forget():
-                self._disk.put_nowait(order)
+            case values.Store() | values.Forget() | values.Offer() | values.Remember():
+                self._disk.put(order)
             case values.Start(record, adopt):
                 self._log("attempt.started", record, adopt=adopt)
                 self._run(record, self._attempts.run(record, adopt=adopt))
@@ -224,7 +201,7 @@ class Sidecar:
             case values.SetTimer(key, at):
                 self._set_timer(key, at)
             case values.Settle():
-                self._link.settle()
+                self._welcomed()
             case values.Reconnect(reason, after_ms):
                 log.info("link.dropped", reason=reason, after_ms=after_ms)
                 self._link.drop(after_ms)
@@ -236,6 +213,12 @@ class Sidecar:
                 log.warning(event, detail=detail, task=task)
             case _:
                 assert_never(order)
+
+    def _welcomed(self) -> None:
+        self._link.settle()
+        tell, self._on_welcome = self._on_welcome, None
+        if tell is not None:
+            tell()
 
     def _send(self, frame: frames.FromMachine) -> None:
         if isinstance(frame, frames.Finish | frames.StoppedFrame | frames.LandedFrame):
@@ -280,9 +263,11 @@ class Sidecar:
         self, record: Record, running: asyncio.Task[None] | None, *, stale: bool
     ) -> None:
         if running is not None:
+            running.cancel()
+        await self._attempts.stop(record)  # the agent first: nobody wants what it does now
+        if running is not None:
             await _cancel([running])
-        work = self._attempts.wind_down(record, stale=stale)
-        self._run(record, work)
+        self._run(record, self._attempts.wind_down(record, stale=stale))
 
     async def _land(self, record: Record) -> None:
         def still_mine() -> bool:
@@ -338,11 +323,18 @@ class Sidecar:
 
     async def _stop_everything(self) -> None:
         """End all agents: nobody may use their work until this machine is let in again."""
-        for key, running in list(self._runs.items()):
+        ending = [self._end_one(key, running) for key, running in self._runs.items()]
+        await asyncio.gather(*ending)
+
+    async def _end_one(self, key: Key, running: asyncio.Task[None]) -> None:
+        attempt = self._view.attempts.get(key)
+        if attempt is None or attempt.stage is Stage.LANDING:
             await _cancel([running])
-            attempt = self._view.attempts.get(key)
-            if attempt is not None and attempt.stage is not Stage.LANDING:
-                await self._attempts.wind_down(attempt.record, stale=False)
+            return
+        running.cancel()
+        await self._attempts.stop(attempt.record)
+        await _cancel([running])
+        await self._attempts.wind_down(attempt.record, stale=False)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

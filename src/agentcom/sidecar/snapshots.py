@@ -10,19 +10,16 @@ import contextlib
 import shutil
 import stat
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from agentcom.model import refs
-from agentcom.sidecar import git, repositories, secrets_scan
+from agentcom.sidecar import repositories, searching
 from agentcom.sidecar.repositories import Cache
 from agentcom.sidecar.secrets_scan import Finding
 from agentcom.sidecar.trees import Worktree
-
-SCAN_TOTAL_BYTES_MAX: Final = 64 * 1024 * 1024
-"""What one search reads at a time."""
 
 _ABSENT: Final = "0" * 40
 
@@ -85,13 +82,15 @@ async def safe(worktree: Worktree, shot: Snapshot, *, file_bytes_max: int) -> Sa
     A file that is left out appears as it was at the start of the attempt.
     """
     cache = worktree.cache
+    budget = searching.Budget()
     changes = await _changes(cache, shot.index, worktree.start)
     new = {change.new: change.path for change in changes if change.new != _ABSENT}
-    bad = await _search(cache, new, file_bytes_max=file_bytes_max)
+    bad = await searching.search(cache, new, file_bytes_max=file_bytes_max, budget=budget)
     parent, findings = shot.head, [finding for found in bad.values() for finding in found]
     if shot.head != worktree.start:
-        past = await _committed(cache, worktree.start, shot.head)
-        hidden = await _search(cache, past, file_bytes_max=file_bytes_max)
+        past = await searching.published(cache, worktree.start, shot.head)
+        past = {oid: path for oid, path in past.items() if oid not in new or oid in bad}
+        hidden = await searching.search(cache, past, file_bytes_max=file_bytes_max, budget=budget)
         if hidden:
             parent = worktree.start
             findings += [one for oid, found in hidden.items() if oid not in bad for one in found]
@@ -99,13 +98,6 @@ async def safe(worktree: Worktree, shot: Snapshot, *, file_bytes_max: int) -> Sa
     if bad:
         tree = await _without(cache, shot.index, [one for one in changes if one.new in bad])
     return Safe(parent=parent, tree=tree, findings=tuple(findings))
-
-
-async def search_commits(cache: Cache, base: str, commit: str) -> list[Finding]:
-    """Return the secrets in every file version that `base..commit` would publish."""
-    past = await _committed(cache, refs.check_commit(base), refs.check_commit(commit))
-    found = await _search(cache, past, file_bytes_max=git.OUTPUT_BYTES_MAX)
-    return [finding for one in found.values() for finding in one]
 
 
 async def commit_tree(cache: Cache, tree: str, message: str, *parents: str) -> str:
@@ -183,62 +175,6 @@ async def _changes(cache: Cache, index: Path, start: str) -> list[_Change]:
         if new_mode != "160000":  # a nested repository is a pointer: nothing to search
             changes.append(_Change(path=path, old_mode=old_mode, old=old, new=new))
     return changes
-
-
-async def _committed(cache: Cache, start: str, head: str) -> dict[str, str]:
-    """Return every object that is new in the history of `head`, with a path that it has."""
-    args = ("rev-list", "--objects", head, f"^{start}", "--not", "--remotes=origin")
-    found = await cache.run(*args)
-    rows = (line.partition(" ") for line in found.text.splitlines())
-    return {oid: path for oid, _, path in rows if path}
-
-
-async def _search(
-    cache: Cache, objects: Mapping[str, str], *, file_bytes_max: int
-) -> dict[str, list[Finding]]:
-    """Return what is wrong with each of `objects` (hash to path); trees are skipped."""
-    if not objects:
-        return {}
-    names = "".join(f"{oid}\n" for oid in objects).encode()
-    kinds = (await cache.run("cat-file", "--batch-check", data=names)).text
-    bad: dict[str, list[Finding]] = {}
-    batch: list[str] = []
-    total = 0
-    for oid, kind, size in (line.split(" ") for line in kinds.splitlines()):
-        if kind != "blob":
-            continue
-        if int(size) > file_bytes_max:
-            bad[oid] = [Finding(path=objects[oid], line=0, kind="too large")]
-        elif int(size) <= secrets_scan.SCAN_BYTES_MAX:
-            batch.append(oid)
-            total += int(size)
-        if total > SCAN_TOTAL_BYTES_MAX:
-            bad |= await _read_and_scan(cache, batch, objects)
-            batch, total = [], 0
-    return bad | await _read_and_scan(cache, batch, objects)
-
-
-async def _read_and_scan(
-    cache: Cache, batch: list[str], objects: Mapping[str, str]
-) -> dict[str, list[Finding]]:
-    if not batch:
-        return {}
-    names = "".join(f"{oid}\n" for oid in batch).encode()
-    out = (await cache.run("cat-file", "--batch", data=names)).out
-    return await asyncio.to_thread(_scan, out, objects)
-
-
-def _scan(out: bytes, objects: Mapping[str, str]) -> dict[str, list[Finding]]:
-    bad: dict[str, list[Finding]] = {}
-    at = 0
-    while at < len(out):
-        end = out.index(b"\n", at)
-        oid, _, size = out[at:end].decode().split(" ")
-        at = end + 1 + int(size) + 1
-        found = secrets_scan.scan(objects[oid], out[end + 1 : at - 1])
-        if found:
-            bad[oid] = found
-    return bad
 
 
 async def _without(cache: Cache, index: Path, changes: list[_Change]) -> str:

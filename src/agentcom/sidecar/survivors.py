@@ -54,8 +54,8 @@ def supervisor_runs(record: Record) -> bool:
 def kill_survivors(attempt: str, attempt_dir: Path | None = None) -> int:
     """Kill what an attempt left behind after its supervisor was lost; return how many.
 
-    Finds processes by `AGENTCOM_ATTEMPT` in their environment and, given the folder, by the
-    recorded supervisor and the agent's own session. Blocks (briefly) until they are gone.
+    Finds processes by `AGENTCOM_ATTEMPT` in their environment and, given the folder, by what was
+    recorded: its tag, the supervisor, the agent's session. Blocks (briefly) until they are gone.
     """
     record = read_record(attempt_dir) if attempt_dir else None
     killed: set[tuple[int, int]] = set()
@@ -72,8 +72,9 @@ def kill_survivors(attempt: str, attempt_dir: Path | None = None) -> int:
 
 def _find(attempt: str, record: Record | None) -> list[processes.Entry]:
     table = {pid: entry for pid, entry in processes.read_table().items() if not entry.zombie}
-    tag = f"{supervise.ATTEMPT_VARIABLE}={attempt}".encode()
-    roots = {pid for pid in table if tag in processes.read_environment(pid)}
+    names = {attempt} if record is None else {attempt, record.attempt}
+    tags = {f"{supervise.ATTEMPT_VARIABLE}={name}".encode() for name in names}
+    roots = {pid for pid in table if not tags.isdisjoint(processes.read_environment(pid))}
     if record is not None and record.boot == processes.boot_id():
         roots |= _recorded(table, record)
     found = {entry.pid: entry for entry in processes.descendants(table, roots)}

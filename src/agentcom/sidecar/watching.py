@@ -15,6 +15,7 @@ from agentcom.sidecar.config import Settings
 from agentcom.sidecar.machine_values import Key, Noted
 from agentcom.sidecar.process import AgentProcess
 from agentcom.sidecar.runtime import base
+from agentcom.sidecar.session_usage import SinceBefore, Stated
 
 LOG_BYTES_MAX: Final = 16_384
 """New log in one frame; of more only the end is sent, the whole stays on this machine."""
@@ -27,11 +28,23 @@ Tell = Callable[[Noted], Awaitable[None]]
 class Watch:
     """One run of an agent, as its lines come in."""
 
-    def __init__(self, key: Key, runtime: base.Runtime, settings: Settings, *, tell: Tell) -> None:
+    def __init__(
+        self,
+        key: Key,
+        runtime: base.Runtime,
+        settings: Settings,
+        *,
+        tell: Tell,
+        before: Stated | None = None,
+    ) -> None:
+        """`before` is what the session had cost when the attempt began."""
         self.session: str | None = None
         self.turn_ended = asyncio.Event()
         self._key = key
         self._parser = runtime.parser()
+        self._spanning: SinceBefore | None = None
+        if runtime.usage_spans_session:
+            self._parser = self._spanning = SinceBefore(self._parser, before or Stated())
         self._bounded = runtime.reports_progress
         self._settings = settings
         self._tell = tell
@@ -41,6 +54,11 @@ class Watch:
         self._log = bytearray()
         self._usage = base.Usage()
         self._timeout: asyncio.Timeout | None = None
+
+    @property
+    def stated(self) -> Stated | None:
+        """What the session has cost by now, if the agent states that."""
+        return self._spanning.stated if self._spanning is not None else None
 
     async def follow(self, running: AgentProcess) -> base.Verdict:
         """Read to the end and judge; an agent that makes no progress is stopped."""

@@ -13,7 +13,7 @@ import msgspec
 
 from agentcom.model import errors, refs
 from agentcom.model.ids import AgentId, Fence, TaskId, WallTime
-from agentcom.sidecar import fences, git, repositories, snapshots, trees
+from agentcom.sidecar import fences, git, joining, repositories, searching, snapshots, trees
 from agentcom.sidecar.repositories import Cache, Move
 from agentcom.sidecar.secrets_scan import Finding
 from agentcom.sidecar.trees import Worktree
@@ -175,7 +175,7 @@ async def push_branch(
         PushRejected: origin has other commits there, or does not allow it.
     """
     if not allow_secrets:
-        findings = await snapshots.search_commits(worktree.cache, worktree.base, commit)
+        findings = await searching.search_commits(worktree.cache, worktree.base, commit)
         if findings:
             raise SecretFound(findings)
     move = Move(ref=f"refs/heads/{refs.check_branch(branch)}", new=commit, old=None)
@@ -237,7 +237,7 @@ async def _join(cache: Cache, base: str, commits: Sequence[str]) -> str:
     await repositories.ensure(cache, commits)
     joined = base
     for commit in commits:
-        joined = await _merge(cache, joined, commit, what=f"dependency {commit[:12]}")
+        joined = await joining.merge(cache, joined, commit, what=f"dependency {commit[:12]}")
     return joined
 
 
@@ -247,7 +247,7 @@ async def _resume(cache: Cache, joined: str, saved: str | None) -> tuple[str, bo
         return joined, False
     try:
         await repositories.ensure(cache, [saved])
-        return await _merge(cache, saved, joined, what="the checkpoint"), True
+        return await joining.merge(cache, saved, joined, what="the checkpoint"), True
     except git.MergeConflict:
         return joined, False
     except git.GitFailed as failure:
@@ -255,22 +255,6 @@ async def _resume(cache: Cache, joined: str, saved: str | None) -> tuple[str, bo
         if "not our ref" not in failure.detail:
             raise
         return joined, False
-
-
-async def _merge(cache: Cache, ours: str, theirs: str, *, what: str) -> str:
-    """Join two commits without any folder."""
-    if await repositories.contains(cache, ours, theirs):
-        return ours
-    if await repositories.contains(cache, theirs, ours):
-        return theirs
-    args = ("merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", ours, theirs)
-    done = await cache.run(*args, check=False)
-    if done.returncode not in {0, 1}:
-        raise git.GitFailed("merge-tree", done.returncode, done.err)
-    tree, *files = done.fields
-    if done.returncode == 1:
-        raise git.MergeConflict(what, sorted(set(files)))
-    return await snapshots.commit_tree(cache, tree, f"Join {what}", ours, theirs)
 
 
 async def _take_over(worktree: Worktree, previous: Worktree | None) -> None:

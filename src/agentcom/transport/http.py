@@ -71,6 +71,7 @@ def http_app(hall: Hall) -> App:
     by_path: dict[str, dict[str, Endpoint]] = {}
     for endpoint in endpoints():
         by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
+    hall.auth.hold(lambda: tuple(hall.streams))
     routes = [Route(path, _At(hall, methods)) for path, methods in by_path.items()]
     return Router(routes, redirect_slashes=False, default=_At(hall, {}))
 

@@ -7,9 +7,10 @@ from starlette.responses import Response
 
 from agentcom.core import facts
 from agentcom.hub.limits_guard import Traffic
-from agentcom.hub.queries import TaskFilter
+from agentcom.hub.queries import TaskFilter, reporter
 from agentcom.model import limits
 from agentcom.model.errors import InvalidInput
+from agentcom.model.event import task_log
 from agentcom.model.policy import Action
 from agentcom.model.replies import Explanation, Submitted, TaskChanged
 from agentcom.protocol.asked import AdoptAsked, CancelAsked, Nothing, TaskAsked, TasksAsked
@@ -82,13 +83,15 @@ async def _results(call: Call) -> ResultList:
 
 async def _events(call: Call) -> object:
     asked = call.asked(EventsAsked)
-    request = call.request
-    if request.method == "HEAD" or "text/event-stream" not in request.headers.get("accept", ""):
-        return await call.hall.queries.events(
-            call.who, call.named(), after=asked.after, limit=asked.limit
-        )
+    request, feeds = call.request, call.hall.feeds
     task = await call.hall.queries.find(call.who, call.named())
+    if request.method == "HEAD" or "text/event-stream" not in request.headers.get("accept", ""):
+        await feeds.check(call.who, task_log(task.id), after=asked.after)
+        return await call.hall.queries.events(
+            call.who, task.id, after=asked.after, limit=asked.limit
+        )
     after = _last_event(request.headers.get("last-event-id"), asked.after)
+    await feeds.check(call.who, task_log(task.id), after=after)
     return http_events.stream(call, task.id, after=after, progress=asked.progress)
 
 
@@ -110,14 +113,17 @@ async def _adopt(call: Call) -> object:
     asked = call.given(AdoptAsked)
     queries = call.hall.queries
     task = await queries.find(call.who, call.named())
-    fence, machine = await queries.kept(task.id, asked.attempt, asked.machine)
-    return await call.ask(facts.Adopt(task.id, fence, machine))
+    kept = await queries.kept(task.id, asked.attempt)
+    named = {machine: call.hall.fleet.machine_name(machine) for machine in kept}
+    machine = reporter(named, asked.attempt, asked.machine)
+    return await call.ask(facts.Adopt(task.id, kept[machine], machine))
 
 
 def _last_event(text: str | None, after: int) -> int:
     if not text:
         return after
-    if not (text.isascii() and text.isdigit() and int(text[:20]) <= SEQUENCE_MAX):
+    plain = text.isascii() and text.isdigit() and len(text) <= len(str(SEQUENCE_MAX))
+    if not plain or int(text) > SEQUENCE_MAX:
         raise InvalidInput("Last-Event-ID", "it is the id of an event of this stream")
     return int(text)
 

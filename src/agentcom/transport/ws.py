@@ -18,6 +18,7 @@ class WebSocketDoor:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         desk.auth.on_revoked(desk.switchboard.revoke)
+        desk.auth.hold(desk.switchboard.credentials)
 
     def route(self, head: Head) -> Session:
         """Let an upgrade in that brings a well-formed token; the session looks it up.

@@ -92,7 +92,7 @@ class ClientSide:
         session = self._session
         feeds = session.desk.feeds
         try:
-            await feeds.check(session.identity, frame.log)
+            await feeds.check(session.identity, frame.log, after=frame.after)
         except AgentComError as error:
             session.error(error, key=frame.key)
             return

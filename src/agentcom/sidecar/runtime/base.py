@@ -195,6 +195,8 @@ class Runtime(Protocol):
     name: str
     reports_progress: bool
     """False: no event stream, so only the deadline bounds it."""
+    usage_spans_session: bool
+    """True: in a resumed session, what it states as usage includes the earlier runs."""
 
     def takes_prompts(self, settings: Mapping[str, str]) -> bool:
         """Say whether an agent with these settings can follow a prompt."""

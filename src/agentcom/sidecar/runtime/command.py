@@ -22,6 +22,7 @@ class PlainCommand:
 
     name: str = "command"
     reports_progress: bool = False
+    usage_spans_session: bool = False
 
     def takes_prompts(self, settings: Mapping[str, str]) -> bool:
         """Only a configured binary can: it finds the prompt in the task file."""

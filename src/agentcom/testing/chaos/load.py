@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from agentcom.client.hub import HubClient
-from agentcom.client.link import NotReached
+from agentcom.client.dialling import NotReached
 from agentcom.model import errors
 from agentcom.model.ids import TaskId
 from agentcom.model.task import Dependency, LandPolicy, TaskSpec, TaskState

@@ -1,0 +1,145 @@
+"""From the end of a run to its result: commit, check, push.
+
+What was committed is in every result from there on: nothing that fails later loses the work.
+"""
+
+import asyncio
+from typing import Final
+
+import msgspec
+import structlog
+
+from agentcom.model import errors
+from agentcom.model.failure import FailureClass
+from agentcom.model.result import Result
+from agentcom.sidecar import checks, git, jobs, landing, results, snapshots, trees, workspace
+from agentcom.sidecar import verify as verification
+from agentcom.sidecar.config import Home, Settings
+from agentcom.sidecar.machine_values import Record
+from agentcom.sidecar.repositories import Cache
+from agentcom.sidecar.trees import Worktree
+
+PUSH_TRIES_MAX: Final = 4
+"""Pushes of a result to an origin that does not answer, 1, 2 and 4 s apart."""
+LEFT_OUT_MAX: Final = 10
+"""Files that a message names; a person looks at the folder anyway."""
+
+log = structlog.get_logger(__name__)
+replace = msgspec.structs.replace
+
+
+class Conclusion:
+    """Makes results of what agents left in their folders."""
+
+    def __init__(self, home: Home, settings: Settings) -> None:
+        self._home = home
+        self._settings = settings
+
+    async def plan(self, record: Record, worktree: Worktree | None) -> checks.CheckPlan:
+        """Return what will be checked.
+
+        Raises:
+            ProjectFileInvalid: a command or the base's file is not understood.
+        """
+        cache, base = (worktree.cache, worktree.base) if worktree is not None else (None, None)
+        return await checks.plan(record.body.spec, self._settings, cache, base)
+
+    async def conclude(self, record: Record, worktree: Worktree, result: Result) -> Result:
+        """Commit, check and push the work of a run that ended well.
+
+        Raises:
+            Stale: the folder belongs to a later attempt.
+            AgentComError: the work could not be committed.
+        """
+        saved = await workspace.finish(worktree, jobs.message(record))
+        left_out = tuple(f"left out: {finding}" for finding in saved.findings)
+        said = "; ".join(left_out[:LEFT_OUT_MAX])
+        made = replace(_with_commit(result, worktree, saved), message=said or result.message)
+        made = replace(made, needs_person=results.some(left_out))
+        try:
+            if not await _is_new(worktree, saved.commit):
+                message = said or "the agent ended without changing anything"
+                return results.failed_with(result, FailureClass.NO_CHANGE, message)
+            reasons = await landing.protected_changes(worktree.cache, worktree.base, saved.commit)
+            made = replace(made, needs_person=results.some((*left_out, *reasons)))
+            made = await self.verified(record, worktree.cache, made)
+        except (errors.AgentComError, OSError) as error:
+            made = results.failed_with(made, results.class_of(error), str(error))
+        return await self._pushed(record, worktree, made)
+
+    async def conclude_scratch(self, record: Record, result: Result) -> Result:
+        """Check what a run without a repository made."""
+        plan = await self.plan(record, None)
+        if result.failure is not None or not plan.checks:
+            return result
+        # Without a commit there is nothing to check out: the folder itself is what was made.
+        where, tag = self._home.scratch(record.key.task), self._home.tag(record.key.text)
+        report = await verification.verify(where, plan.checks, commit="", attempt=tag)
+        return results.with_report(replace(result, commit="", verify_expected=True), report)
+
+    async def verified(self, record: Record, cache: Cache, result: Result) -> Result:
+        """Return `result` with what the base's checks find in its commit."""
+        try:
+            return await self._verified(record, cache, result)
+        except (errors.AgentComError, OSError) as error:
+            return results.failed_with(result, results.class_of(error), str(error))
+
+    async def _verified(self, record: Record, cache: Cache, result: Result) -> Result:
+        commit = result.commit
+        assert commit is not None
+        plan = await checks.plan(record.body.spec, self._settings, cache, result.base_commit)
+        result = replace(result, land=plan.land, verify_expected=bool(plan.checks))
+        if not plan.checks:
+            return result
+        tag = self._home.tag(record.key.text)
+        async with trees.checkout(cache, commit) as where:
+            report = await verification.verify(
+                where, plan.checks, commit=commit, setup=plan.setup, attempt=tag
+            )
+        return results.with_report(result, report)
+
+    async def salvage(self, record: Record, worktree: Worktree, result: Result) -> Result:
+        """Return a failed result with what the attempt had made, at origin under its branch."""
+        try:
+            saved = await workspace.finish(worktree, jobs.message(record))
+            if not await _is_new(worktree, saved.commit):
+                return result
+        except (errors.AgentComError, OSError) as error:
+            log.warning("rescue.failed", task=record.key.task, reason=str(error))
+            return result
+        kept = _with_commit(result, worktree, saved)
+        pushed = await self._pushed(record, worktree, kept)
+        return replace(kept, branch=pushed.branch) if pushed.branch else result
+
+    async def _pushed(self, record: Record, worktree: Worktree, result: Result) -> Result:
+        assert result.commit is not None
+        branch = jobs.branch(record)
+        for tries in range(PUSH_TRIES_MAX):
+            try:
+                await workspace.push_branch(worktree, branch, result.commit)
+            except workspace.SecretFound as found:
+                return results.failed_with(result, FailureClass.AGENT, found.message)
+            except (errors.AgentComError, OSError) as error:
+                passing = isinstance(error, git.GitFailed) and error.retryable
+                if not passing or tries == PUSH_TRIES_MAX - 1:
+                    return results.failed_with(result, FailureClass.WORKSPACE, str(error))
+                log.warning("push.failed", task=record.key.task, reason=str(error))
+                await asyncio.sleep(1 << tries)
+            else:
+                return replace(result, branch=branch)
+        raise AssertionError("the loop returns")
+
+
+async def _is_new(worktree: Worktree, commit: str) -> bool:
+    """Tell whether `commit` has anything that base and dependencies do not give."""
+    cache = worktree.cache
+    return await snapshots.tree_of(cache, commit) != await snapshots.tree_of(cache, worktree.joined)
+
+
+def _with_commit(result: Result, worktree: Worktree, saved: workspace.Saved) -> Result:
+    return replace(
+        result,
+        commit=saved.commit,
+        base_commit=worktree.base,
+        land_key=f"{worktree.url}#{worktree.base_branch}",
+    )

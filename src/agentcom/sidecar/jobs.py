@@ -1,0 +1,73 @@
+"""What one attempt asks of its agent's runtime: the job, its task file, and the names it leaves."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agentcom.model import refs
+from agentcom.sidecar.config import AgentConfig, Home
+from agentcom.sidecar.machine_values import Record
+from agentcom.sidecar.runtime import base
+
+_KEPT_VARIABLES: Final = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_OURS: Final = "AGENTCOM_"
+"""Our own variables may hold a token; no agent gets them, whatever its configuration names."""
+
+
+def make(
+    home: Home, record: Record, agent: AgentConfig, *, where: Path, resume: str | None
+) -> base.Job:
+    """Return the job of `record` for `agent` in the folder `where`, and write its task file."""
+    spec, folder = record.body.spec, home.attempt(record.key.text)
+    own = home.agent(agent.name)
+    own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    names = [*_KEPT_VARIABLES, *agent.environment]
+    names = [name for name in names if name in os.environ and not name.startswith(_OURS)]
+    job = base.Job(
+        task=record.key.task,
+        attempt=home.tag(record.key.text),
+        prompt=spec.prompt,
+        task_file=str(folder / "task.json"),
+        worktree=str(where),
+        home=str(own),
+        command=spec.command,
+        resume=resume,
+        settings=agent.settings,
+        environment={name: os.environ[name] for name in names},
+    )
+    _write_task_file(job, record)
+    return job
+
+
+def branch(record: Record) -> str:
+    """Return the branch that the attempt pushes."""
+    assignment = record.assignment
+    return refs.branch_name(
+        agent=assignment.agent,
+        task=assignment.task,
+        title=record.body.spec.title,
+        fence=assignment.fence,
+    )
+
+
+def message(record: Record) -> str:
+    """Return what the commit of an attempt's work says."""
+    return f"{record.body.spec.title}\n\nTask: {record.key.task}\n"
+
+
+def _write_task_file(job: base.Job, record: Record) -> None:
+    """Write what the agent is to do; it may read it, and nobody else."""
+    task = {
+        "task": job.task,
+        "attempt": record.key.text,
+        "title": record.body.spec.title,
+        "prompt": job.prompt,
+        "command": list(job.command),
+        "worktree": job.worktree,
+    }
+    handle = os.open(job.task_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(msgspec.json.encode(task))
