@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +36,17 @@ def run_hub(flags: Mapping[str, Any], ready_fd: int | None) -> int:
             _greet(started)
         background.tell_ready(ready_fd, answer)
 
-    return asyncio.run(app.run_hub(config, ready=ready))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(app.run_hub(config, ready=ready))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return the quicker event loop, where the extra `uvloop` is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def run_sidecar(home: Path, ready_fd: int | None) -> int:
@@ -76,8 +86,8 @@ def _greet(started: app.HubInfo) -> None:
     first = current is None or current == before or current.url == started.url
     if started.admin_token is None:
         if before is not None:
-            place = {"url": started.url, "fingerprint": started.fingerprint}
-            context.save(replace(before, **place), current=first)
+            moved = replace(before, url=started.url, fingerprint=started.fingerprint)
+            context.save(moved, current=first)
         return
     made = context.Context(
         url=started.url,

@@ -28,6 +28,7 @@ from agentcom.model.task import (
 )
 
 PROMPT: Final = "prompt"
+_ONLY_PROMPT: Final = (PROMPT,)  # shared: most tasks need just this
 """The capability of agents that follow prompts; a task without a command needs it."""
 
 
@@ -153,7 +154,7 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
 
 def _needs(spec: TaskSpec) -> tuple[str, ...]:
     if not spec.needs:
-        return () if spec.command else (PROMPT,)
+        return () if spec.command else _ONLY_PROMPT
     needs = spec.needs if spec.command else (*spec.needs, PROMPT)
     return tuple(str(need) for need in canonical(needs))
 

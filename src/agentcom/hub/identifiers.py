@@ -12,6 +12,23 @@ _VARIANT: Final = 0b10
 _COUNTER_BITS: Final = 12  # rand_a of RFC 9562
 _SEED_BITS: Final = 11  # a new millisecond starts in the lower half: room for 2,048 more at least
 _RANDOM_BITS: Final = 62  # rand_b
+_FETCH_BYTES: Final = 4_096
+
+
+class _RandomBits:
+    """Bits of the operating system, fetched many at a time: each fetch is a system call."""
+
+    def __init__(self) -> None:
+        self._bytes = b""
+        self._used = 0
+
+    def take(self, bits: int) -> int:
+        """Return `bits` random bits, at most 64."""
+        if self._used >= len(self._bytes):
+            self._bytes, self._used = secrets.token_bytes(_FETCH_BYTES), 0
+        start = self._used
+        self._used += 8
+        return int.from_bytes(self._bytes[start : start + 8]) >> (64 - bits)
 
 
 class UuidIds:
@@ -23,6 +40,7 @@ class UuidIds:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._random = _RandomBits()
         self._ms = 0
         self._counter = 0
 
@@ -36,12 +54,12 @@ class UuidIds:
         else:
             self._counter += 1
         head = (self._ms << 4 | _VERSION) << _COUNTER_BITS | self._counter
-        value = (head << 2 | _VARIANT) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+        value = (head << 2 | _VARIANT) << _RANDOM_BITS | self._random.take(_RANDOM_BITS)
         return encode_base32(value, length=ID_CHARS)
 
     def _begin(self, ms: int) -> None:
         self._ms = ms
-        self._counter = secrets.randbits(_SEED_BITS)
+        self._counter = self._random.take(_SEED_BITS)
 
 
 class SystemRng:

@@ -63,11 +63,12 @@ class JournalLog:
         if not appends or not log.is_enabled_for(logging.INFO):
             return
         now = self._clock.now().instant
-        for append in appends:
+        for number, append in enumerate(appends):
             event = append.record
             if self._lines.take("", now):
-                self._omitted[event.kind.value] += 1
-                continue
+                # The same moment has no more lines for the rest either.
+                self._omitted.update(later.record.kind.value for later in appends[number:])
+                return
             if self._omitted:
                 log.info(OMITTED, **self._omitted)
                 self._omitted.clear()

@@ -34,6 +34,7 @@ NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"
 _NAME: Final = re.compile(NAME_PATTERN)
 _RESERVED: Final = frozenset({"admin", "agentcom", "all", "hub", "system", "operator", "root"})
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 
 
 class Now(NamedTuple):
@@ -68,11 +69,10 @@ class Rng(Protocol):
 
 def encode_base32(value: int, *, length: int) -> str:
     """Return `value` as exactly `length` Crockford base 32 digits."""
-    digits = []
-    for _ in range(length):
-        value, digit = divmod(value, 32)
-        digits.append(_ALPHABET[digit])
-    return "".join(reversed(digits))
+    pairs = [_PAIRS[value >> shift & 1_023] for shift in range(10 * (length // 2) - 10, -10, -10)]
+    if length % 2:
+        pairs.insert(0, _ALPHABET[value >> 5 * (length - 1) & 31])
+    return "".join(pairs)
 
 
 def check_name(name: str) -> str:

@@ -21,6 +21,7 @@ from agentcom.model.errors import StoreRefused
 from agentcom.model.ids import BatchId, PoolId, WallTime
 from agentcom.model.snapshot import Snapshot
 from agentcom.store import codec, invariants, rules, sqlite_open, sqlite_rows
+from agentcom.store.absent import Absent
 from agentcom.store.base import LogRecord, Page, Problem, Query, Verdict
 from agentcom.store.failures import StoreFailed
 from agentcom.store.sqlite_disk import Disk, LastCommit
@@ -75,6 +76,10 @@ class SqliteStore:
         self._by_key: apsw.Connection | None = None
         self._listing: apsw.Connection | None = None
         self._reader: ThreadPoolExecutor | None = None
+        self._requests = Absent()
+        """Request keys that came since the start; those of before: learned when first needed."""
+        self._requests_before: Absent | None = None
+        self._learning = False
 
     async def open(self) -> int:
         assert self._writer is None, "a store is opened once"
@@ -101,6 +106,8 @@ class SqliteStore:
         return await self._read(lambda db: sqlite_rows.scan(db, pool))
 
     async def get(self, keys: Sequence[tuple[Table, str]]) -> list[Row | None]:
+        if self._surely_absent(keys):
+            return [None] * len(keys)
         if len(keys) > INLINE_KEYS:
             return await self._read(lambda db: sqlite_rows.get_all(db, keys))
         assert self._by_key is not None, "the store is not open"
@@ -114,6 +121,9 @@ class SqliteStore:
 
     async def commit(self, batch: Batch) -> Verdict:
         rules.check_batch(batch)
+        for change in batch.changes:
+            if change.table is Table.REQUEST:
+                self._requests.add(change.key)
         future = self._future()
         self._thread.put(Commit(future, batch))
         return cast("Verdict", await future)
@@ -148,6 +158,28 @@ class SqliteStore:
         """Make every fence of before this moment stale: for a store that was restored."""
         least = int(self._wall_s())
         return await self._work(lambda db: sqlite_rows.raise_incarnation(db, least))
+
+    def _surely_absent(self, keys: Sequence[tuple[Table, str]]) -> bool:
+        """Return whether all `keys` are of requests that nobody has made yet."""
+        before = self._requests_before
+        if before is None:
+            if not self._learning and keys and keys[0][0] is Table.REQUEST:
+                self._learning = True
+                assert self._reader is not None, "the store is not open"
+                self._reader.submit(self._learn_requests)
+            return False
+        since = self._requests
+        return all(
+            table is Table.REQUEST and since.lacks(key) and before.lacks(key) for table, key in keys
+        )
+
+    def _learn_requests(self) -> None:
+        """Read which keys are stored, once, in the reader's thread."""
+        assert self._listing is not None, "the store is not open"
+        absent = Absent()
+        for key in sqlite_rows.keys(self._listing, Table.REQUEST):
+            absent.add(key)
+        self._requests_before = absent
 
     @property
     def _thread(self) -> Writer:

@@ -137,6 +137,12 @@ def get_all(db: apsw.Connection, keys: Sequence[tuple[Table, str]]) -> list[Row 
     return _consistent(db, lambda: [get(db, table, key) for table, key in keys])
 
 
+def keys(db: apsw.Connection, table: Table) -> Iterator[str]:
+    """Yield every key of a table."""
+    for (key,) in db.execute(f"SELECT key FROM {table}"):
+        yield str(key)
+
+
 def scan(db: apsw.Connection, pool: PoolId) -> Snapshot:
     """Return everything live in `pool`, as it is at one moment."""
 
