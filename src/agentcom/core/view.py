@@ -84,7 +84,8 @@ class PoolView:
         self.shapes = Shapes()
         self.matcher = Matcher(self.shapes)
         self.fairness = fairness.Fairness()
-        self._journal: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._journal: list[tuple[Any, ...]] = []
+        """Inverses: `(function, *arguments)`."""
         self._needs: dict[tuple[str, ...], tuple[requirement.Requirement, ...]] = {}
 
     # The journal ------------------------------------------------------------------------------
@@ -97,7 +98,7 @@ class PoolView:
         """Undo every change since `mark`, newest first."""
         journal = self._journal
         while len(journal) > mark[0]:
-            undo, args = journal.pop()
+            undo, *args = journal.pop()
             undo(*args)
         self.fairness.rollback(mark[1])
 
@@ -115,19 +116,19 @@ class PoolView:
 
     def undo(self, inverse: Callable[..., object], *args: Any) -> None:
         """Note what takes back a change that was just made elsewhere."""
-        self._journal.append((inverse, args))
+        self._journal.append((inverse, *args))
 
     def put(self, mapping: MutableMapping[K, V], key: K, value: V) -> None:
         """Set `mapping[key]`, undoably."""
         old = mapping.get(key, _MISSING)
-        self._journal.append((_restore, (mapping, key, old)))
+        self._journal.append((_restore, mapping, key, old))
         mapping[key] = value
 
     def drop(self, mapping: MutableMapping[K, V], key: K) -> None:
         """Delete `mapping[key]` if it is there, undoably. Order of the rest is kept."""
         old = mapping.pop(key, _MISSING)
         if old is not _MISSING:
-            self._journal.append((_restore, (mapping, key, old)))
+            self._journal.append((_restore, mapping, key, old))
 
     # The queue --------------------------------------------------------------------------------
 
