@@ -38,6 +38,10 @@ class LastCommit(NamedTuple):
     incarnation: int
 
 
+ROOM_BYTES: Final = 1 << 20
+"""Less room than this explains a write that failed."""
+
+
 class Disk:
     """Owns the lock and the small files of one store, from `lock` to `close`."""
 
@@ -55,6 +59,11 @@ class Disk:
     def last_commit(self) -> Path:
         """The file that a database rolled back by hand disagrees with."""
         return self.path.with_name(self.path.name + LAST_COMMIT_SUFFIX)
+
+    def is_full(self) -> bool:
+        """Return whether the disk has no room for one more batch."""
+        room = os.statvfs(self.path.parent)
+        return room.f_bavail * room.f_frsize < ROOM_BYTES
 
     def lock(self) -> Self:
         """Take the folder for this process.

@@ -23,6 +23,15 @@ from agentcom.store.sqlite_disk import Disk, LastCommit
 GROUP_MAX: Final = 64  # commits in one transaction: bounds how long the first one waits
 IDLE_S: Final = 2.0  # then the log is emptied, so that the next start is quick
 
+_ROOM_ERRORS: Final = frozenset(
+    {
+        apsw.SQLITE_IOERR_WRITE,
+        apsw.SQLITE_IOERR_SHMSIZE,
+        apsw.SQLITE_IOERR_SHMMAP,
+        apsw.SQLITE_IOERR_TRUNCATE,
+    }
+)
+
 Answer = tuple["Job", object]
 Deliver = Callable[[Sequence[Answer]], None]
 
@@ -104,6 +113,9 @@ class Writer:
             self._db.wal_checkpoint(mode=mode)
         except (apsw.BusyError, apsw.LockedError, apsw.FullError):
             return  # a reader is at work, or there is no room: the log keeps everything
+        except apsw.IOError as error:
+            if not self._no_room(error):
+                raise
         finally:
             self._pages = 0
 
@@ -174,6 +186,10 @@ class Writer:
             return self._transaction(group)
         except apsw.FullError:
             self._roll_back()
+        except apsw.IOError as error:
+            if not self._no_room(error):
+                raise
+            self._roll_back()
         if len(group) > 1:
             return [verdict for job in group for verdict in self._try([job])]
         if not _brings_tasks(group[0].batch) and self._free_room():
@@ -213,6 +229,13 @@ class Writer:
         else:
             self._db.execute("ROLLBACK TO batch; RELEASE batch")
         return Conflict(sqlite_rows.images(self._db, batch))
+
+    def _no_room(self, error: apsw.Error) -> bool:
+        """Return whether a failed write is only a full disk; a failed sync never is.
+
+        SQLite says so itself (FULL), except where it grows its shared memory or cuts a file.
+        """
+        return getattr(error, "extendedresult", 0) in _ROOM_ERRORS and self._disk.is_full()
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:
