@@ -35,6 +35,20 @@ def test_stopping_what_does_not_run_signals_nobody(home: Path) -> None:
     assert not (home / "run" / "hub.json").exists()
 
 
+def test_each_machine_of_this_computer_has_a_record_of_its_own(home: Path) -> None:
+    names = {background.sidecar_name(home / name) for name in ("machine", "one", "two")}
+
+    assert len(names) == 3
+    assert "sidecar" in names
+
+
+def test_a_process_that_runs_is_not_started_twice(home: Path) -> None:
+    record(home, pid=os.getpid(), start=background.start_time(os.getpid()))
+
+    with pytest.raises(CommandFailed, match="runs already"):
+        background.start("hub", ["hub", "run"])
+
+
 def test_a_process_that_cannot_start_tells_its_last_words(home: Path) -> None:
     with pytest.raises(CommandFailed, match="did not start"):
         background.start("hub", ["hub", "run", "--host", "not a host", "--port", "0"])

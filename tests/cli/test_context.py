@@ -1,3 +1,5 @@
+import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ from agentcom.cli.context import Context
 from agentcom.cli.errors import CommandFailed, Exit
 from tests.cli.terminal import Here
 
+OTHER = Context(url="https://other.example", token="acm_usr_o", user="bob")
 KNOWN = Context(url="https://hub.example:7420", token="acm_usr_x", fingerprint="ab" * 32)
 
 
@@ -24,7 +27,7 @@ def test_the_token_is_readable_for_its_owner_alone(home: Path) -> None:
 
 def test_a_token_that_others_may_read_is_refused(home: Path) -> None:
     context.save(KNOWN)
-    (home / "context.token").chmod(0o644)
+    (home / "context.json").chmod(0o644)
 
     with pytest.raises(CommandFailed, match="others may read"):
         context.load()
@@ -36,6 +39,88 @@ def test_the_environment_comes_before_the_file(home: Path, monkeypatch: pytest.M
     monkeypatch.setenv("AGENTCOM_TOKEN", "other")
 
     assert context.load() == Context(url="http://127.0.0.1:1", token="other")
+
+
+def test_each_hub_keeps_its_own_token(home: Path) -> None:
+    context.save(KNOWN)
+    context.save(OTHER)
+
+    assert context.load() == OTHER
+    assert context.find(KNOWN.url + "/") == KNOWN
+    assert context.use(KNOWN.url) == KNOWN
+    assert context.load() == KNOWN
+
+
+def test_a_token_goes_to_no_other_hub(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context.save(KNOWN)
+    monkeypatch.setenv("AGENTCOM_HUB", OTHER.url)
+
+    with pytest.raises(CommandFailed, match="there is no token for"):
+        context.load()
+
+
+def test_a_hub_of_this_computer_is_known_at_its_new_address(home: Path) -> None:
+    mine = Context(url="http://127.0.0.1:1", token="acm_usr_m", home="/h/hub")
+    context.save(mine)
+    context.save(OTHER)
+
+    moved = replace(mine, url="http://127.0.0.1:2")
+    context.save(moved, current=False)
+
+    assert context.known() == [OTHER, moved]
+
+
+def test_another_hub_at_an_address_does_not_drop_what_was_known_there(home: Path) -> None:
+    mine = Context(url="http://127.0.0.1:1", token="acm_usr_m", home="/h/hub")
+    new = Context(url="http://127.0.0.1:1", token="acm_usr_n", home="/h/other")
+    context.save(mine)
+    context.save(new)
+
+    assert context.load() == new
+    assert context.of_hub(Path("/h/hub")) == mine
+
+
+def test_what_a_version_before_kept_is_found(home: Path) -> None:
+    context.write_private(home / "context.json", '{"url": "http://127.0.0.1:1"}')
+    context.write_private(home / "context.token", "acm_usr_old\n")
+
+    assert context.load() == Context(url="http://127.0.0.1:1", token="acm_usr_old")
+    context.save(OTHER)
+    assert [it.token for it in context.known()] == [OTHER.token, "acm_usr_old"]
+    assert not (home / "context.token").exists()
+
+
+def test_hubs_are_listed_without_their_tokens(agentcom: Here) -> None:
+    context.save(KNOWN)
+    context.save(OTHER)
+
+    said = agentcom("context", "ls")
+
+    assert [line[0] for line in said.lines] == [OTHER.url, KNOWN.url]
+    assert OTHER.token not in said.out
+
+
+def test_the_current_hub_is_changed_and_forgotten(agentcom: Here) -> None:
+    context.save(KNOWN)
+    context.save(OTHER)
+
+    assert agentcom("context", "use", KNOWN.url).code == 0
+    assert context.load() == KNOWN
+    assert agentcom("context", "rm", KNOWN.url, "--yes").code == 0
+    assert context.known() == [OTHER]
+    assert agentcom("context", "use", KNOWN.url).code == Exit.MISSING
+
+
+def test_a_token_that_is_kept_is_only_replaced_on_purpose(
+    agentcom: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context.save(KNOWN)
+    monkeypatch.setattr("sys.stdin", io.StringIO("acm_usr_new\n"))
+
+    assert agentcom("context", "add", KNOWN.url).code == Exit.STALE
+    assert context.load() == KNOWN
+    assert agentcom("context", "add", KNOWN.url, "--replace").code == 0
+    assert context.load() == replace(KNOWN, token="acm_usr_new")
 
 
 def test_without_a_hub_the_answer_is_up(agentcom: Here) -> None:

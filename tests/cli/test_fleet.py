@@ -25,7 +25,8 @@ def test_up_again_changes_nothing(fleet: Shell) -> None:
 
 
 def test_the_token_never_shows_in_logs(fleet: Shell) -> None:
-    token = (fleet.home / "context.token").read_text().strip()
+    (known,) = json.loads((fleet.home / "context.json").read_text())["hubs"]
+    token = known["token"]
 
     logs = [path.read_text() for path in (fleet.home / "logs").iterdir()]
 
@@ -122,6 +123,16 @@ def test_a_wrong_token_is_not_allowed(fleet: Shell) -> None:
     assert "(not_authenticated)" in said.err
 
 
+def test_rotating_a_token_of_the_environment_leaves_the_kept_one_alone(fleet: Shell) -> None:
+    before = (fleet.home / "context.json").read_text()
+    token = fleet("token", "create", "--role", "admin").out.strip()
+
+    new = fleet("token", "rotate", AGENTCOM_TOKEN=token).out.strip()
+
+    assert (fleet.home / "context.json").read_text() == before
+    assert fleet("task", "ls", AGENTCOM_TOKEN=new).code == 0
+
+
 def test_tokens_are_listed_without_secrets_and_can_be_revoked(fleet: Shell) -> None:
     token = fleet("token", "create", "--role", "viewer", "--note", "robot").out.strip()
     (row,) = [row for row in fleet("token", "ls").lines if row[-1] == "robot"]
@@ -135,9 +146,9 @@ def test_tokens_are_listed_without_secrets_and_can_be_revoked(fleet: Shell) -> N
 
 
 def test_a_rotated_token_is_used_from_then_on(fleet: Shell) -> None:
-    before = (fleet.home / "context.token").read_text()
+    before = (fleet.home / "context.json").read_text()
 
     fleet("token", "rotate")
 
-    assert (fleet.home / "context.token").read_text() != before
+    assert (fleet.home / "context.json").read_text() != before
     assert fleet("task", "ls").code == 0

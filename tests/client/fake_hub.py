@@ -25,6 +25,7 @@ class FakeHub:
 
     def __init__(self, *, ttl_ms: int = 4_000, tls: ssl.SSLContext | None = None) -> None:
         self.ttl_ms = ttl_ms
+        self.incarnation = 7
         self.acks = True
         self.beats = True
         self.welcomes = True
@@ -160,5 +161,11 @@ class FakeHub:
             margin_ms=self.ttl_ms // 4,
         )
         await self.send(
-            frames.Welcome(version=1, hub="fake", incarnation=7, server_ms=0, welcomed=welcomed)
+            frames.Welcome(
+                version=1,
+                hub="fake",
+                incarnation=self.incarnation,
+                server_ms=0,
+                welcomed=welcomed,
+            )
         )

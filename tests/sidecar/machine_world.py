@@ -66,18 +66,22 @@ def assign(
     return frames.Assign(assignment=made.assignment, body=made.body)
 
 
-def welcome(session: int = 1) -> frames.Welcome:
+def welcome(session: int = 1, incarnation: int = 7) -> frames.Welcome:
     welcomed = Welcomed(session=session, ttl_ms=TTL_MS, heartbeat_ms=5_000, margin_ms=5_000)
-    return frames.Welcome(version=1, hub="h", incarnation=7, server_ms=0, welcomed=welcomed)
+    return frames.Welcome(
+        version=1, hub="h", incarnation=incarnation, server_ms=0, welcomed=welcomed
+    )
 
 
 class Machine:
     """A machine under test whose disk works at once."""
 
-    def __init__(self, records: Iterable[Record] = (), *, disk: bool = True) -> None:
+    def __init__(
+        self, records: Iterable[Record] = (), *, disk: bool = True, incarnation: int = 7
+    ) -> None:
         self.now = Instant(1_000)
         self.disk = disk
-        self.view, orders = machine.load(SPECS, records)
+        self.view, orders = machine.load(SPECS, records, incarnation=incarnation)
         self.last: list[Order] = list(orders)
 
     def take(self, *facts: values.Fact) -> list[Order]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +28,10 @@ from agentcom.testing.mock_llm.answers import Entry
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-RUN_TIMEOUT_S = 45
-"""Bounds every wait; a run takes some seconds on a busy machine."""
+RUN_TIMEOUT_S = 120
+"""Bounds every wait; a run takes a second, and half a minute on a machine that does much else."""
+TEST_TIMEOUT_S = 300
+"""Bounds a test of several runs."""
 
 
 def installed(name: str) -> str:
@@ -72,13 +75,16 @@ class Run:
 
     def kill_tree(self) -> list[psutil.Process]:
         """Kill the agent and all it has started; return what still lives."""
-        leader = psutil.Process(self.process.pid)
-        tree = [leader, *leader.children(recursive=True)]
+        tree = _frozen(psutil.Process(self.process.pid))
         for process in tree:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        _, alive = psutil.wait_procs(tree[1:], timeout=RUN_TIMEOUT_S)
-        return list(alive)
+        deadline = time.monotonic() + RUN_TIMEOUT_S
+        alive = tree[1:]
+        while alive and time.monotonic() < deadline:
+            psutil.wait_procs(alive, timeout=0.05)
+            alive = [process for process in alive if _lives(process)]
+        return alive
 
 
 @dataclass
@@ -155,6 +161,29 @@ class Bench:
     def git(self, *arguments: str) -> str:
         """Return what git says in the worktree."""
         return git(self.worktree, *arguments)
+
+
+def _frozen(leader: psutil.Process) -> list[psutil.Process]:
+    """Stop a process and all below it, so that none is started while they are killed."""
+    tree: list[psutil.Process] = []
+    found = [leader]
+    while found:
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+        tree += found
+        found = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found = [one for one in leader.children(recursive=True) if one not in tree]
+    return tree
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Tell whether a process does anything any more; one that waits for its burial does not."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextlib.asynccontextmanager

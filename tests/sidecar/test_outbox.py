@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from agentcom.model.ids import WallTime
+from agentcom.sidecar import outbox as outbox_module
 from agentcom.sidecar.machine_values import Stage
 from agentcom.sidecar.outbox import KEEP_MS, DiskRefused, Outbox
 from tests.sidecar.machine_world import DONE, T2, key, record
@@ -135,3 +136,16 @@ def test_a_record_is_synced_before_it_is_renamed_and_its_folder_after(
     outbox.store(FINISHED)
 
     assert seen == [False, True]
+
+
+def test_the_newest_kept_results_come_oldest_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "KEPT_OFFERED_MAX", 2)
+    outbox = Outbox(tmp_path)
+    for attempt, second in ((1, 30), (2, 10), (3, 20)):
+        outbox.store(record(attempt=attempt, stage=Stage.FINISHED, result=DONE))
+        outbox.forget(key(attempt=attempt), keep=True)
+        os.utime(tmp_path / f"kept/t1.7.{attempt}.json", (second, second))
+
+    assert [kept.key.fence.attempt for kept in outbox.kept()] == [3, 1]

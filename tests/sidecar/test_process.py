@@ -12,6 +12,7 @@ import pytest
 from agentcom.model import errors
 from agentcom.model.failure import FailureClass
 from agentcom.sidecar import attempt_files, process, processes, supervise, survivors
+from agentcom.sidecar.config import Home
 from agentcom.sidecar.runtime import base
 
 ORPHAN = """
@@ -488,3 +489,33 @@ def test_configuration_files_stay_below_the_home(tmp_path: Path, path: str) -> N
         process.run_files(home, [base.File(path, "text")])
 
     assert not (tmp_path / "x").exists()
+
+
+async def test_a_long_log_of_an_ended_agent_keeps_nobody_waiting(attempt_dir: Path) -> None:
+    write_record(attempt_dir, pid=1, start=0)
+    line = b"x" * 999 + b"\n"
+    (attempt_dir / attempt_files.STDOUT).write_bytes(line * 5_000)
+    (attempt_dir / attempt_files.EXIT).write_text('{"code": 0}')
+    record = survivors.read_record(attempt_dir)
+    assert record is not None
+    read = asyncio.create_task(all_lines(process.AgentProcess(attempt_dir, record)))
+    turns = 0
+    while not read.done():
+        await asyncio.sleep(0)
+        turns += 1
+
+    assert len(await read) == 5_000
+    assert turns > 5_000_000 // 65_536  # the loop went round at least once for each piece
+
+
+async def test_the_tag_of_an_attempt_finds_no_process_of_another_home(
+    attempt_dir: Path, tmp_path: Path
+) -> None:
+    here, there = Home(tmp_path / "here"), Home(tmp_path / "there")
+    running = await process.start(
+        attempt_dir, shell("echo up; sleep 600", cwd=tmp_path), attempt=here.tag("t1.7.1")
+    )
+    await first_line(running)
+
+    assert process.kill_survivors(there.tag("t1.7.1")) == 0
+    assert process.kill_survivors("any name", attempt_dir) > 0

@@ -27,6 +27,7 @@ from agentcom.sidecar.runtime.claude import Claude
 from agentcom.testing import scenario
 from tests.sidecar.real_cli import (
     RUN_TIMEOUT_S,
+    TEST_TIMEOUT_S,
     Bench,
     bench,
     installed,
@@ -34,6 +35,8 @@ from tests.sidecar.real_cli import (
     recorded,
     replay,
 )
+
+pytestmark = pytest.mark.timeout(TEST_TIMEOUT_S)
 
 DONE = Exit(code=0)
 JOB = Job(

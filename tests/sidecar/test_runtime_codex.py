@@ -27,7 +27,17 @@ from agentcom.sidecar.runtime.base import (
 )
 from agentcom.sidecar.runtime.codex import CONFIG, Codex, config
 from agentcom.testing import scenario
-from tests.sidecar.real_cli import RUN_TIMEOUT_S, Bench, bench, installed, long_command, replay
+from tests.sidecar.real_cli import (
+    RUN_TIMEOUT_S,
+    TEST_TIMEOUT_S,
+    Bench,
+    bench,
+    installed,
+    long_command,
+    replay,
+)
+
+pytestmark = pytest.mark.timeout(TEST_TIMEOUT_S)
 
 DONE = Exit(code=0)
 JOB = Job(

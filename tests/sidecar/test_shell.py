@@ -439,3 +439,42 @@ async def test_a_machine_that_was_removed_ends(machine: Config, hub: FakeHub) ->
 
 def _held(machine: Config) -> bytes:
     return b"".join(path.read_bytes() for path in (machine.home.outbox / "held").glob("*.json"))
+
+
+async def test_a_restored_hub_gets_once_what_it_had_acknowledged(
+    hub: FakeHub, machine: Config
+) -> None:
+    task = record(spec(None, command=("true",)), agent=BOB)
+    async with running(machine):
+        await hub.connected()
+        await hub.send(assign(task))
+        finish = await hub.expect(frames.Finish)
+        await until(lambda: list((machine.home.outbox / "kept").iterdir()))
+    hub.incarnation, hub.ttl_ms = 8, 400
+
+    async with running(machine):
+        again = await hub.expect(frames.Finish, count=2)
+        await until(lambda: machine.home.incarnation.read_text() == "8")
+    async with running(machine):
+        await hub.connected(3)
+        await hub.expect(frames.HeartbeatFrame, lambda frame: frame.session == 3)
+
+    assert again == finish
+    assert len(hub.all(frames.Finish)) == 2
+
+
+async def test_the_first_welcome_is_announced_once(hub: FakeHub, machine: Config) -> None:
+    welcomes: list[int] = []
+    sidecar = Sidecar(
+        machine, runtimes=RUNTIMES, rng=Quick(), on_welcome=lambda: welcomes.append(1)
+    )
+    ended = asyncio.create_task(sidecar.run(handle_signals=False))
+    await until(lambda: welcomes)
+
+    hub.cut()
+    await hub.connected(2)
+    await hub.expect(frames.HeartbeatFrame, lambda frame: frame.session == 2)
+
+    sidecar.stop()
+    await ended
+    assert welcomes == [1]

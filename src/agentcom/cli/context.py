@@ -72,7 +72,9 @@ def load() -> Context:
             exit_code=Exit.NOT_ALLOWED,
             code="not_authenticated",
         )
-    return Context(url=url, token=token, fingerprint=found.fingerprint if found else None)
+    if found is None or found.token != token:
+        return Context(url=url, token=token, fingerprint=found.fingerprint if found else None)
+    return found
 
 
 def known() -> list[Context]:

@@ -43,21 +43,10 @@ def join(
     checks = [] if agents else enrol.preflight()
     chosen = name or enrol.machine_name()
     wanted = tuple(map(enrol.parse_agent, agents)) or enrol.agents_here(checks, chosen)
-    # The certificate is compared at the end of the handshake, before a byte of ours is sent.
-    hub = api.Hub(context.Context(url=url, token=NO_TOKEN, fingerprint=fingerprint))
-    try:
-        admitted = hub.enrol(secret, chosen)
-    except NotAuthenticated as error:
-        raise CommandFailed(
-            f"the hub does not accept this code: {error.message}",
-            hint="agentcom machine invite, at the hub, prints a new one",
-            exit_code=Exit.NOT_ALLOWED,
-            code=error.code,
-        ) from error
-    finally:
-        hub.close()
+    before = context.find(url)  # a file that cannot be read is told before the code is used up
+    admitted = _redeem(url, fingerprint, secret, chosen)
     if admitted.get("machine") is None:
-        _person(url, fingerprint, admitted, replace=replace)
+        _person(url, fingerprint, admitted, before=None if replace else before)
         return
     enrol.store_machine(home, admitted, url=url, fingerprint=fingerprint, agents=wanted)
     click.echo(f"{'machine':<8}  {admitted['name']} at {url}")
@@ -71,10 +60,28 @@ def join(
         click.echo(f"{'sidecar':<8}  {'connected' if ready['connected'] else NOT_REACHED}")
 
 
-def _person(url: str, fingerprint: str | None, admitted: dict[str, Any], *, replace: bool) -> None:
-    before, token = context.find(url), admitted["token"]
+def _redeem(url: str, fingerprint: str | None, secret: str, name: str) -> dict[str, Any]:
+    # The certificate is compared at the end of the handshake, before a byte of ours is sent.
+    hub = api.Hub(context.Context(url=url, token=NO_TOKEN, fingerprint=fingerprint))
+    try:
+        return hub.enrol(secret, name)
+    except NotAuthenticated as error:
+        raise CommandFailed(
+            f"the hub does not accept this code: {error.message}",
+            hint="agentcom machine invite, at the hub, prints a new one",
+            exit_code=Exit.NOT_ALLOWED,
+            code=error.code,
+        ) from error
+    finally:
+        hub.close()
+
+
+def _person(
+    url: str, fingerprint: str | None, admitted: dict[str, Any], *, before: context.Context | None
+) -> None:
+    token = admitted["token"]
     click.echo(f"you are {admitted['user']} ({admitted['role']}) at {url}")
-    if before is None or replace:
+    if before is None:
         context.save(
             context.Context(url=url, token=token, fingerprint=fingerprint, user=admitted["user"])
         )

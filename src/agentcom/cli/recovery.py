@@ -1,6 +1,7 @@
 """What helps when the last admin's token is lost: a new one, written into a stopped hub."""
 
 import asyncio
+import sys
 from pathlib import Path
 
 from agentcom import app
@@ -13,6 +14,7 @@ from agentcom.hub.config import HubConfig
 from agentcom.hub.credentials import Credentials
 from agentcom.hub.identifiers import UuidIds
 from agentcom.model.ids import UserId
+from agentcom.telemetry import logs
 
 
 def admin_token(home: Path, user: str | None) -> tuple[str, str]:
@@ -30,15 +32,25 @@ def admin_token(home: Path, user: str | None) -> tuple[str, str]:
             exit_code=Exit.MISSING,
             code="not_found",
         )
-    owner, token = asyncio.run(_mint(hub_config.load(flags={"home": home}), user))
+    config = hub_config.load(flags={"home": home})
+    pipe = logs.configure(as_json=not sys.stderr.isatty())
+    try:
+        owner, token = asyncio.run(_mint(config, user))
+    finally:
+        pipe.close()
     known = context.of_hub(home)
     if known is not None:
         context.renew(known, token)
+    elif home == context.hub_home():
+        # The next `up` finds it by its folder, and puts the hub's address in.
+        url = f"http://127.0.0.1:{config.port}"
+        context.save(context.Context(url=url, token=token, user=owner, home=str(home)))
     return owner, token
 
 
 async def _mint(config: HubConfig, user: str | None) -> tuple[UserId, str]:
-    store, clock, ids = app.open_store(config), SystemClock(), UuidIds()
+    store, clock = app.open_store(config), SystemClock()
+    ids = UuidIds(clock)
     await store.open()
     try:
         credentials = Credentials(Authenticator(store, clock, ids), store, clock, ids)

@@ -108,15 +108,14 @@ class Attempts:
 
     async def _keep(self, record: Record, worktree: Worktree, *, stale: bool) -> Result | None:
         saved: str | None = None
-        result: Result | None = None
+        result = results.failed(FailureClass.LEASE_LOST, "another attempt took over")
         async with self._briefly(record, "checkpoint"):
             saved = await saving.checkpoint(record, worktree, None, self._tell)
         if not stale:
             return None
-        lost = results.failed(FailureClass.LEASE_LOST, "another attempt took over")
         async with self._briefly(record, "branch"):
-            result = await self._conclusion.salvage(record, worktree, lost)
-        return replace(result, checkpoint=saved) if result is not None and result.commit else None
+            result = await self._conclusion.salvage(record, worktree, result)
+        return replace(result, checkpoint=saved) if result.commit else None
 
     @contextlib.asynccontextmanager
     async def _briefly(self, record: Record, what: str) -> AsyncIterator[None]:

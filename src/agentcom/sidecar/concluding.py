@@ -54,12 +54,12 @@ class Conclusion:
         saved = await workspace.finish(worktree, jobs.message(record))
         left_out = tuple(f"left out: {finding}" for finding in saved.findings)
         said = "; ".join(left_out[:LEFT_OUT_MAX])
-        made = replace(_with_commit(result, worktree, saved), message=said or result.message)
-        made = replace(made, needs_person=results.some(left_out))
+        told = replace(result, message=said or result.message, needs_person=results.some(left_out))
+        made = _with_commit(told, worktree, saved)
         try:
             if not await _is_new(worktree, saved.commit):
                 message = said or "the agent ended without changing anything"
-                return results.failed_with(result, FailureClass.NO_CHANGE, message)
+                return results.failed_with(told, FailureClass.NO_CHANGE, message)
             reasons = await landing.protected_changes(worktree.cache, worktree.base, saved.commit)
             made = replace(made, needs_person=results.some((*left_out, *reasons)))
             made = await self.verified(record, worktree.cache, made)

@@ -9,7 +9,7 @@ from agentcom.model.result import Landing, LandStatus
 from agentcom.model.verification import Report
 from agentcom.sidecar import checks, git, landing, repositories
 from agentcom.sidecar import verify as verification
-from agentcom.sidecar.config import Settings
+from agentcom.sidecar.config import Home, Settings
 from agentcom.sidecar.landing import StillMine
 from agentcom.sidecar.machine_values import Record
 from agentcom.sidecar.repositories import Cache, Repositories
@@ -90,8 +90,10 @@ class _Verify:
         plan = await self._plan(base)
         if not self._still_mine():
             raise landing.Suspended
+        # The caches lie in the machine's home, by whose tag a clean-up finds what a crash left.
+        tag = Home(self._cache.root.parent).tag(self._record.key.text)
         self.report = await verification.verify(
-            where, plan.checks, commit="", setup=plan.setup, attempt=self._record.key.text
+            where, plan.checks, commit="", setup=plan.setup, attempt=tag
         )
         return self.report.verified
 

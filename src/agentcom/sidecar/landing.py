@@ -76,7 +76,7 @@ class _Candidate:
     base: str
 
 
-async def land(  # noqa: D417 - the rest says itself
+async def land(
     cache: Cache,
     *,
     task: TaskId,
@@ -89,9 +89,8 @@ async def land(  # noqa: D417 - the rest says itself
 ) -> Landed:
     """Bring `commit` into the base branch, on top of it if that moved; again and again is once.
 
-    Args:
-        verify: runs if the base is not the one that the checks were made on.
-        checked_on: that base; without it, a commit that holds the base needs no new check.
+    `verify` runs if the base is not `checked_on`, the one that the checks were made on; where that
+    is not known, if the commit does not hold the base.
 
     Raises:
         Stale: a newer attempt has the task.
@@ -117,16 +116,13 @@ async def land(  # noqa: D417 - the rest says itself
             candidate = await _prepared(cache, seen.base, work)
         if not still_mine():
             raise Suspended
-        try:
-            await _push(cache, task, base_branch, seen, candidate.commit)
-        except git.GitFailed as failure:
-            # It may have arrived all the same: look again before anything else.
-            lost, before = failure, seen
-            if repositories.may_pass(failure):
-                await repositories.pause(tries)
-        else:
+        lost, before = await _push(cache, task, base_branch, seen, candidate.commit), seen
+        if lost is None:
             rebased = candidate.commit != commit
             return Landed(commit=candidate.commit, base_before=seen.base, rebased=rebased)
+        # It may have arrived all the same: look again before anything else.
+        if repositories.may_pass(lost):
+            await repositories.pause(tries)
     raise AssertionError("the loop returns or raises")
 
 
@@ -243,10 +239,16 @@ async def _prepared(cache: Cache, base: str, work: _Work) -> _Candidate:
     return _Candidate(commit=commit, base=base)
 
 
-async def _push(cache: Cache, task: TaskId, base_branch: str, seen: Seen, commit: str) -> None:
+async def _push(
+    cache: Cache, task: TaskId, base_branch: str, seen: Seen, commit: str
+) -> git.GitFailed | None:
     # Both refs really move: a lease on a ref that stays as it is would not be sent.
-    await repositories.push(
-        cache,
+    moves = (
         Move(ref=f"refs/heads/{base_branch}", new=commit, old=seen.base),
         Move(ref=refs.fence_ref(task), new=commit, old=seen.commit),
     )
+    try:
+        await repositories.push(cache, *moves)
+    except git.GitFailed as failure:
+        return failure
+    return None

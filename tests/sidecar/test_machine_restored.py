@@ -1,0 +1,108 @@
+"""A hub that was restored may lack what it had acknowledged: it is offered once more."""
+
+from agentcom.protocol import frames
+from agentcom.sidecar import machine_values as values
+from agentcom.sidecar.machine_values import Stage
+from tests.sidecar.machine_world import (
+    DONE,
+    LANDED,
+    T2,
+    Machine,
+    assign,
+    connected,
+    key,
+    record,
+    welcome,
+)
+
+KEPT = values.Kept(
+    (
+        record(T2, stage=Stage.FINISHED, result=DONE),
+        record(attempt=2, stage=Stage.LANDED, result=DONE),
+    )
+)
+
+
+def restored() -> Machine:
+    """Return a machine whose hub comes back with a higher incarnation."""
+    made = Machine(incarnation=7)
+    made.take(values.Connected(), welcome(1, incarnation=8))
+    return made
+
+
+def test_the_first_hub_is_remembered_and_offered_nothing() -> None:
+    made = Machine(incarnation=0)
+
+    made.take(values.Connected(), welcome(1, incarnation=7))
+
+    assert made.ordered(values.Offer) == []
+    assert made.ordered(values.Remember) == [values.Remember(7)]
+
+
+def test_a_hub_that_only_restarted_is_offered_nothing() -> None:
+    made = connected()
+
+    assert made.ordered(values.Offer) == made.ordered(values.Remember) == []
+
+
+def test_a_restored_hub_is_offered_what_was_kept_in_order() -> None:
+    made = restored()
+    assert made.ordered(values.Offer) == [values.Offer()]
+
+    made.take(KEPT)
+
+    assert made.sent() == [
+        frames.Finish(task=T2, fence=key(T2).fence, result=DONE),
+        frames.Finish(task=key().task, fence=key(attempt=2).fence, result=DONE),
+    ]
+
+
+def test_what_has_no_result_or_is_reported_anyway_is_not_offered() -> None:
+    made = restored()
+    made.take(assign())
+    landed = record(T2, stage=Stage.LANDED)
+    bare = values.Record(
+        assignment=landed.assignment, body=landed.body, stage=Stage.LANDED, landing=LANDED
+    )
+
+    made.take(values.Kept((record(result=DONE), bare)))
+
+    assert made.sent() == []
+
+
+def test_the_offer_is_over_when_a_later_heartbeat_is_answered() -> None:
+    made = restored()
+    made.take(KEPT)
+
+    made.take(values.TimerFired("heartbeat"), frames.Beat(n=1))
+
+    assert made.ordered(values.Remember) == [values.Remember(8)]
+    made.take(values.Disconnected(), values.Connected(), welcome(2, incarnation=8))
+    assert made.ordered(values.Offer) == []
+
+
+def test_an_offer_that_was_cut_off_is_made_again() -> None:
+    made = restored()
+    made.take(KEPT, values.Disconnected())
+
+    made.take(values.Connected(), welcome(2, incarnation=8))
+
+    assert made.ordered(values.Offer) == [values.Offer()]
+
+
+def test_results_that_are_read_after_the_link_was_lost_wait_for_the_next() -> None:
+    made = restored()
+    made.take(values.Disconnected())
+
+    made.take(KEPT)
+
+    assert made.sent() == []
+
+
+def test_the_answers_to_an_offer_change_nothing() -> None:
+    made = restored()
+    made.take(KEPT)
+
+    made.take(frames.Ack(task=T2, fence=key(T2).fence, applied=False, code="stale"))
+
+    assert made.last == []
