@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agentcom.client.hub import HubClient
+from agentcom.model.errors import AgentComError
 from agentcom.model.task import TaskState
 from agentcom.sidecar import processes
 from agentcom.testing.hub import running_hub
@@ -38,7 +39,10 @@ async def test_title_prompt_command_and_checks_are_never_executed_as_text(
         home = machine_config(tmp_path, hub=hub.url, admitted=await hub.machine("m1"))
         async with sidecar_on(home), await HubClient.connect(hub.url, hub.admin_token) as client:
             plain = command("printf", "%s", bait, prompt=bait)
-            checks = (f"test -e hello.txt ; touch {trap}",)
+            refused = edit(origin.url, WRITE, verify=(f"test -e hello.txt ; touch {trap}",))
+            with pytest.raises(AgentComError, match="no shell runs it"):
+                await client.submit([refused])
+            checks = (f"test -e hello.txt '; touch {trap}'",)
             work = edit(origin.url, WRITE, title=bait[:200], verify=checks, failures_max=1)
             (work_id,) = (await client.submit([work])).tasks
             (plain_id,) = (await client.submit([plain])).tasks
