@@ -206,7 +206,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "connection.opened": "a socket is open",
         "connection.closed": "a socket closed",
         "connection.failed": "a socket failed",
-        "follow.restarted": "the hub was restored to an earlier state; a client reads its events anew",
+        "follow.restarted": "the hub was restored; a client reads its events anew",
         "connection.lost": "a client's link broke; it connects again",
         "request.refused": "an HTTP request got a problem document",
         "request.failed": "a defect of the hub; with its trace",
