@@ -7,12 +7,15 @@ from typing import Final
 import msgspec
 
 from agentcom.core.effects import Answer, Refuse
-from agentcom.core.facts import Fact
+from agentcom.core.facts import Accepted, Fact, PhaseReached
 from agentcom.model import limits
 from agentcom.model.errors import AgentComError, RateLimited
 from agentcom.model.replies import Reply
 
 _BUSY_RETRY_MS: Final = 250  # a full inbox is worked off in less
+_LAZY: Final = frozenset({Accepted, PhaseReached})
+"""What nobody waits for: it rides with the next fact that needs a commit, or comes alone."""
+_LAZY_S: Final = 0.025
 
 
 class Inbox:
@@ -23,6 +26,7 @@ class Inbox:
         self._tickets: dict[int, asyncio.Future[Reply | msgspec.Raw]] = {}
         self._ticket = 0
         self._waker = asyncio.Event()
+        self._soon: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
 
     @property
@@ -40,7 +44,10 @@ class Inbox:
             raise RateLimited("the hub has more requests than it can take", _BUSY_RETRY_MS)
         self._facts.append(fact)
         self._idle.clear()
-        self._waker.set()
+        if type(fact.body) not in _LAZY:
+            self._waker.set()
+        elif self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(_LAZY_S, self._waker.set)
 
     def ask(self, fact: Fact) -> Awaitable[Reply | msgspec.Raw]:
         """Queue a request and return its answer; raises what it was refused with."""
@@ -53,15 +60,21 @@ class Inbox:
     def put_first(self, facts: Sequence[Fact]) -> None:
         """Queue facts that come before all others."""
         self._facts[:0] = facts
+        if facts:
+            self._waker.set()
 
     async def take(self) -> Sequence[Fact]:
         """Return the next batch; waits while there is none."""
         if not self._facts:
             self._idle.set()
-            self._waker.clear()
-            await self._waker.wait()
+        await self._waker.wait()
         batch = self._facts[: limits.TURN_FACTS_MAX]
         del self._facts[: limits.TURN_FACTS_MAX]
+        if not self._facts:
+            self._waker.clear()
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         return batch
 
     async def drained(self) -> None:

@@ -15,6 +15,7 @@ import apsw
 
 from agentcom.model.batch import Batch, Insert, Table
 from agentcom.model.errors import StorageFull
+from agentcom.model.ids import PoolId
 from agentcom.store import sqlite_rows
 from agentcom.store.base import Committed, Conflict, Full, TermLost, Verdict
 from agentcom.store.failures import StoreFailed
@@ -72,6 +73,7 @@ class Writer:
         self._seq = sqlite_rows.next_seq(db)
         self._incarnation = sqlite_rows.incarnation(db)
         self._pages_free = -1
+        self._terms: dict[PoolId, int] = {}
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         db.set_wal_hook(self._note_pages)
 
@@ -175,6 +177,7 @@ class Writer:
         return verdicts
 
     def _do(self, job: Work) -> Sequence[object]:
+        self._terms.clear()  # the work may raise one
         try:
             return [job.run(self._db)]
         except apsw.FullError:
@@ -215,7 +218,7 @@ class Writer:
         return verdicts
 
     def _write(self, batch: Batch, number: int, seq: int, *, alone: bool) -> Verdict:
-        if batch.term is not None and batch.term != sqlite_rows.term(self._db, batch.pool):
+        if batch.term is not None and batch.term != self._term(batch.pool):
             return TermLost()
         if not alone:
             self._db.execute("SAVEPOINT batch")
@@ -229,6 +232,12 @@ class Writer:
         else:
             self._db.execute("ROLLBACK TO batch; RELEASE batch")
         return Conflict(sqlite_rows.images(self._db, batch))
+
+    def _term(self, pool: PoolId) -> int:
+        """Return a pool's term; nobody else writes this file, so it is read once."""
+        if pool not in self._terms:
+            self._terms[pool] = sqlite_rows.term(self._db, pool)
+        return self._terms[pool]
 
     def _no_room(self, error: apsw.Error) -> bool:
         """Return whether a failed write is only a full disk; a failed sync never is.
