@@ -233,6 +233,7 @@ class _Hub:
             clock=services.clock,
             causes=services.causes,
             hub=socket.gethostname(),
+            lease_ttl_ms=self._config.lease_ttl_ms,
         )
         door = WebSocketDoor(desk)
         limits = PortLimits(

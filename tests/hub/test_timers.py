@@ -58,11 +58,13 @@ class Bench:
         self.loop = FakeLoop()
         self.clock = ManualClock(instant=0)
         self.fired: list[str] = []
+        self.late_ms = 0
         self.timers = Timers(self.clock, self._fire)
 
-    def _fire(self, body: Body) -> None:
+    def _fire(self, body: Body, late_ms: int) -> None:
         assert isinstance(body, LeaseChecked)
         self.fired.append(body.machine)
+        self.late_ms = late_ms
 
     def set(self, key: str, at: int, name: str | None = None) -> None:
         self.timers.set(key, Instant(at), LeaseChecked(MachineId(name or key)))
@@ -175,7 +177,7 @@ def test_a_look_at_the_clock_fires_what_is_due_at_once(bench: Bench) -> None:
 
 
 def test_a_timer_may_set_another_when_it_fires(bench: Bench) -> None:
-    def again(body: Body) -> None:
+    def again(body: Body, _late_ms: int) -> None:
         bench.fired.append("again")
         if len(bench.fired) < 3:
             timers.set("a", Instant(bench.clock.instant + 100), body)
@@ -191,7 +193,7 @@ def test_a_timer_may_set_another_when_it_fires(bench: Bench) -> None:
 
 
 def test_a_failure_while_firing_loses_no_other_timer(bench: Bench) -> None:
-    def fail_once(body: Body) -> None:
+    def fail_once(_body: Body, _late_ms: int) -> None:
         bench.fired.append("x")
         if len(bench.fired) == 1:
             raise RuntimeError
@@ -252,3 +254,12 @@ def test_each_live_timer_fires_exactly_once(acts: list[tuple[str, int, bool]]) -
 
     assert sorted(bench.fired) == sorted(expected)
     assert [expected[key] for key in bench.fired] == sorted(expected.values())
+
+
+def test_a_timer_tells_how_late_it_is(bench: Bench) -> None:
+    bench.set("a", 100)
+
+    bench.clock.advance(5_100)
+    bench.timers.check()
+
+    assert bench.late_ms == 5_000

@@ -503,7 +503,7 @@ async def test_an_answer_that_does_not_come_is_a_timeout_to_be_repeated(
     async def late(*_: object, **__: object) -> None:
         raise TimeoutError
 
-    monkeypatch.setattr("agentcom.hub.wiring.HubEngine.ask", late)
+    monkeypatch.setattr("agentcom.hub.engine.Engine.ask", late)
 
     response = await hub.http.post(TASKS, json={"title": "t", "prompt": "p"})
     assert_problem(response, 504, "timeout")

@@ -35,7 +35,8 @@ from agentcom.hub.queries_people import People
 from agentcom.hub.requests import Causes
 from agentcom.hub.supervisor import ChildSpec
 from agentcom.hub.switchboard import Switchboard
-from agentcom.hub.wiring import DueTimers, HubEngine, timed
+from agentcom.hub.timed_store import timed
+from agentcom.hub.timers import Timers
 from agentcom.model.errors import Timeout
 from agentcom.model.identity import Identity
 from agentcom.model.ids import DEFAULT_POOL, encode_base32
@@ -66,11 +67,11 @@ class Services:
         self.enrolment = Enrolment(
             self.auth, self.credentials, self.store, clock, ids, self._submit_fact
         )
-        self.timers = DueTimers(clock)
+        self.timers = Timers(clock, self._fire)
         self.feeds = Feeds(self.store, Activities())
         self.journal = JournalLog(self.feeds, self.metrics, clock)
         self.switchboard = Switchboard(self.timers, self.journal)
-        self.engine = HubEngine(
+        self.engine = Engine(
             self.store,
             self.switchboard,
             pool_id=DEFAULT_POOL,
@@ -79,7 +80,6 @@ class Services:
             ids=ids,
             rng=self.rng,
         )
-        self.engine.lease_ttl_ms = config.lease_ttl_ms
         cursors = Cursors()
         self.queries = Queries(self.store, self.feeds.activities, cursors)
         self.fleet = Fleet(lambda: self.engine.view, cursors, lambda: clock.now().instant)
@@ -117,11 +117,13 @@ class Services:
             ChildSpec(name="pulse", run=pulse.run, shutdown_ms=STOP_MS),
         ]
 
+    def _fire(self, body: Body, late_ms: int) -> None:
+        self.engine.timer(body, late_ms)
+
     def _attach(self) -> None:
         """Close the circles: some parts need each other to exist."""
         engine, measured = self.engine, self.metrics
         self.switchboard.attach(engine)
-        self.timers.attach(engine.timer)
         self.feeds.attach(lambda task: engine.view.tasks.get(task))  # noqa: PLW0108  # each view anew
 
         def on_turn(count: int, seconds: float) -> None:

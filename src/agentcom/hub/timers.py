@@ -22,9 +22,12 @@ _Entry = tuple[Instant, int, str, Body]
 
 
 class Timers:
-    """Calls `fire` with a timer's body when its instant has come; a key has one timer."""
+    """Calls `fire` with a timer's body when its instant has come; a key has one timer.
 
-    def __init__(self, clock: Clock, fire: Callable[[Body], None]) -> None:
+    `fire` also hears by how many milliseconds it is late: a hub that slept must not blame others.
+    """
+
+    def __init__(self, clock: Clock, fire: Callable[[Body, int], None]) -> None:
         self._clock = clock
         self._fire = fire
         self._count = count()
@@ -68,7 +71,7 @@ class Timers:
                 entry = self._heap.heap[0]
                 del self._live[entry[2]]
                 self._heap.dropped(entry)
-                self._fire(entry[3])
+                self._fire(entry[3], now - entry[0])
         finally:
             self._arm()
 

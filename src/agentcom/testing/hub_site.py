@@ -58,7 +58,7 @@ class HubSite:
         self.clock = clock or SystemClock()
         self.ids = UuidIds(self.clock)
         self.feeds = Feeds(store, Activities())
-        self.timers = Timers(self.clock, lambda body: self.engine.timer(body, 0))
+        self.timers = Timers(self.clock, self._fire)
         self.switchboard = Switchboard(self.timers, self.feeds)
         self.engine = Engine(
             store,
@@ -89,6 +89,9 @@ class HubSite:
         self._port: Port | None = None
         self._tls: ssl.SSLContext | None = None
         self._running: asyncio.Task[None] | None = None
+
+    def _fire(self, body: facts.Body, late_ms: int) -> None:
+        self.engine.timer(body, late_ms)
 
     @property
     def url(self) -> str:

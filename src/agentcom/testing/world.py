@@ -87,7 +87,9 @@ class World:
             todos=self._all(Todo),
         )
         self.timers = {}
-        self.view, effects = loading.load(snapshot, incarnation=self.incarnation, term=1, now=self.now)
+        self.view, effects = loading.load(
+            snapshot, incarnation=self.incarnation, term=1, now=self.now
+        )
         self._perform(effects)
 
     # Facts ------------------------------------------------------------------------------------

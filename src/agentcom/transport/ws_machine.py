@@ -52,7 +52,10 @@ class MachineSide:
         session.hold()
         self._before = session.desk.switchboard.bind(self._machine, session.number)
         body = facts.MachineConnected(
-            agents=frame.agents, held=frame.held, ttl_ms=frame.ttl_ms, connection=session.number
+            agents=frame.agents,
+            held=frame.held,
+            ttl_ms=frame.ttl_ms or session.desk.lease_ttl_ms,
+            connection=session.number,
         )
         try:
             session.ask(body, self._welcome, self._turned_away)

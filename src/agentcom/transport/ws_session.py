@@ -67,6 +67,8 @@ class Desk:
     hub: str
     """The hub's name, as `ready` and `welcome` tell it."""
     hello_ms: int = HELLO_MS
+    lease_ttl_ms: int = limits.LEASE_TTL_MS
+    """The lease of machines that ask for none of their own."""
 
 
 class Side(Protocol):

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from agentcom.client.hub import HubClient
 from agentcom.client.dialling import NotReached
+from agentcom.client.hub import HubClient
 from agentcom.model import errors
 from agentcom.model.ids import TaskId
 from agentcom.model.task import Dependency, LandPolicy, TaskSpec, TaskState
