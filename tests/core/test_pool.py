@@ -14,7 +14,7 @@ from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
 from agentcom.model.limits import REQUEST_KEY_CHARS, REQUEST_KEY_KEEP_MS
 from agentcom.model.replies import Submitted
 from agentcom.model.snapshot import Snapshot
-from agentcom.model.task import Dependency, Hold, Phase, TaskSpec, TaskState
+from agentcom.model.task import Dependency, Hold, Phase, Task, TaskSpec, TaskState
 from agentcom.model.todo import Todo, TodoKind
 from agentcom.testing.world import machine, person
 from tests.core.acts import KEY, Pool, done
@@ -270,3 +270,19 @@ def test_a_retry_in_the_batch_that_ends_what_the_task_depends_on_sees_that_end()
 
 def test_every_kind_of_fact_has_its_handler() -> None:
     assert set(pool._HANDLERS) == set(get_args(facts.Body))
+
+
+def test_a_long_answer_is_repeated_from_the_store_and_within_one_batch() -> None:
+    world = Pool()
+    specs = tuple(TaskSpec(title=f"t{n}", prompt="p") for n in range(50))
+    body = facts.Submit(specs)
+    first, second, third = [
+        Fact(body=body, actor=person("ann"), key="k", payload="h", reply_to=n) for n in (1, 2, 3)
+    ]
+
+    world.decide([first, second])
+    world.decide([third])
+
+    assert len(world.view.requests) == 0
+    assert bytes(world.replies[1]) == bytes(world.replies[2]) == bytes(world.replies[3])
+    assert sum(isinstance(row, Task) for row in world.rows.values()) == len(specs)

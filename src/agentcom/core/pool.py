@@ -19,7 +19,7 @@ from agentcom.model.batch import Batch, Table, request_key
 from agentcom.model.errors import AgentComError, InvalidInput, KeyReused
 from agentcom.model.identity import RequestRecord
 from agentcom.model.ids import IdSource, Now, Rng, WallTime
-from agentcom.model.limits import REQUEST_KEY_CHARS, REQUEST_KEY_KEEP_MS
+from agentcom.model.limits import RECENT_REPLY_BYTES, REQUEST_KEY_CHARS, REQUEST_KEY_KEEP_MS
 from agentcom.model.replies import Reply
 
 Keys = Sequence[tuple[Table, str]]
@@ -95,7 +95,8 @@ def _once(turn: Turn, fact: Fact) -> None:
         payload = fact.payload or ""
         record = RequestRecord(key=name, payload=payload, reply=msgspec.Raw(raw), expires_at=until)
         turn.write(Table.REQUEST, name, record, old=None)
-        turn.view.put(turn.view.requests, name, (payload, raw))
+        if len(raw) <= RECENT_REPLY_BYTES:  # a longer one is read again where it is stored
+            turn.view.put(turn.view.requests, name, (payload, raw))
     elif known[0] != (fact.payload or ""):
         raise KeyReused("this request key came with another request before; use a new one")
     else:
@@ -108,7 +109,7 @@ def _known(turn: Turn, fact: Fact, name: str) -> tuple[str, bytes] | None:
     recent = turn.view.requests.get(name)
     if recent is not None:
         return recent
-    row = fact.found.get((Table.REQUEST, name))
+    row = turn.row(Table.REQUEST, name, fact.found)
     return (row.payload, bytes(row.reply)) if isinstance(row, RequestRecord) else None
 
 

@@ -33,6 +33,7 @@ TURN_FACTS_MAX: Final = 512  # facts decided in one batch: bounds latency and th
 INBOX_MAX: Final = 8_192  # facts waiting for a decision; then submitters are not read any more
 CASCADE_INLINE: Final = 32  # dependants released in the batch that ended their dependency
 CASCADE_BATCH: Final = 256  # the rest, per turn
+RECENT_REPLY_BYTES: Final = 256  # an answer of more is not kept in memory beside its key
 RECENT_KEYS: Final = 65_536  # request keys remembered in memory, beside those in the store
 
 # Text and lists (reference: OWASP API4, unrestricted resource consumption).
