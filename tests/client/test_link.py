@@ -1,20 +1,15 @@
 import asyncio
-import datetime as dt
 import hashlib
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from agentcom.client import dialling
 from agentcom.client import link as links
 from agentcom.client.link import Backoff, Link, LinkEvent, Lost, Opened, Received
+from agentcom.hub.certificate import ensure_certificate, server_context
 from agentcom.model import errors
 from agentcom.protocol import frames
 from agentcom.transport.problem import problem_bytes
@@ -326,31 +321,9 @@ class Certificate:
     """A self-signed certificate, as a hub makes its own."""
 
     def __init__(self, folder: Path) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hub")])
-        start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
-        made = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(1)
-            .not_valid_before(start)
-            .not_valid_after(start + dt.timedelta(days=36_500))
-            .sign(key, hashes.SHA256())
-        )
-        self.fingerprint = made.fingerprint(hashes.SHA256()).hex()
-        path = folder / "hub.pem"
-        path.write_bytes(
-            made.public_bytes(serialization.Encoding.PEM)
-            + key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(path)
+        made = ensure_certificate(folder / "tls", ["hub"])
+        self.fingerprint = made.fingerprint
+        self.context = server_context(made)
 
 
 async def test_a_pinned_certificate_needs_no_authority(tmp_path: Path) -> None:
