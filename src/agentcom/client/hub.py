@@ -7,6 +7,7 @@ it happens once; what is followed goes on after the last sequence.
 import asyncio
 import random
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -349,5 +350,5 @@ class HubClient:
 
 
 def new_key() -> str:
-    """Return a request key that nobody has used."""
-    return secrets.token_hex(_KEY_BYTES)
+    """Return a request key that nobody has used; keys sort by time, which spares the hub's store."""
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(_KEY_BYTES)}"
