@@ -350,5 +350,5 @@ class HubClient:
 
 
 def new_key() -> str:
-    """Return a request key that nobody has used; keys sort by time, which spares the hub's store."""
+    """Return a request key that nobody has used; it sorts by time, which spares the store."""
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(_KEY_BYTES)}"

@@ -7,7 +7,7 @@ memory no longer agrees with the store, and then the store is right.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import msgspec
 
@@ -17,7 +17,7 @@ from agentcom.core.facts import Fact
 from agentcom.core.view import PoolView
 from agentcom.hub.clock import Clock
 from agentcom.hub.inbox import Inbox
-from agentcom.model.batch import Append, Batch, Table
+from agentcom.model.batch import Append, Batch, Insert, Table
 from agentcom.model.errors import AgentComError, StorageFull, Unavailable
 from agentcom.model.ids import IdSource, Instant, PoolId, Rng, TaskId
 from agentcom.model.task import TaskBody
@@ -120,6 +120,7 @@ class Engine(Inbox):
         match verdict:
             case Committed(first=first):
                 view.confirm()
+                self._remember_bodies(plan.batch)
                 self.put_first([_unread(fact) for fact in plan.deferred])
                 await self._perform(plan.effects)
                 self._outlet.publish(first, plan.batch.appends)
@@ -185,14 +186,18 @@ class Engine(Inbox):
             ]
         return batch
 
+    def _remember_bodies(self, batch: Batch) -> None:
+        """Keep the specifications of new tasks at hand: most are pushed soon."""
+        for change in batch.changes:
+            if change.table is Table.BODY and isinstance(change, Insert):
+                self._bodies[TaskId(change.key)] = cast("TaskBody", change.row)
+
     async def _perform(self, effects: Sequence[Effect]) -> None:
         missing = []
         for effect in effects:
             if isinstance(effect, Push):
                 task = effect.assignment.task
-                if effect.body is not None:
-                    self._bodies[task] = effect.body
-                elif task not in self._bodies:
+                if effect.body is None and task not in self._bodies:
                     missing.append((Table.BODY, task))
             elif isinstance(effect, Answer | Refuse):
                 self.resolve(effect)

@@ -23,8 +23,10 @@ from agentcom.model.task import TaskState
 from agentcom.telemetry.metrics import Metrics
 
 QUEUED_MAX: Final = 65_536  # tasks whose time in the queue is measured; of more, the newest
-LINES: Final = Rate(200, 1_000, 1_000)
-"""Lines of the log: some 50 us each, so one in a hundred of a core at most."""
+LINES: Final = Rate(50, 1_000, 500)
+"""Lines of the log: some 150 us each, so one in a hundred of a core at most."""
+SUMMARY_LINES: Final = 50
+"""Room for this many lines is waited for before lines are written again: a sum, then a picture."""
 OMITTED: Final = "task.events_omitted"
 _ENDS: Final = frozenset(
     {EventKind.COMPLETED, EventKind.FAILED, EventKind.CANCELLED, EventKind.ADOPTED}
@@ -63,6 +65,9 @@ class JournalLog:
         if not appends or not log.is_enabled_for(logging.INFO):
             return
         now = self._clock.now().instant
+        if self._omitted and self._lines.wait_ms("", now, SUMMARY_LINES):
+            self._omitted.update(append.record.kind.value for append in appends)
+            return
         for number, append in enumerate(appends):
             event = append.record
             if self._lines.take("", now):
