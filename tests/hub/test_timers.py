@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcom.core.facts import Body, LeaseChecked
-from agentcom.core.lazyheap import STALE_SLACK
-from agentcom.hub.timers import LOOK_MS, Timers
+from agentcom.hub.timers import LOOK_MS, STALE_SLACK, Timers
 from agentcom.model.ids import Instant, MachineId
 from tests.hub.doubles import ManualClock
 
@@ -223,7 +222,7 @@ def test_renewed_timers_leave_at_most_half_of_the_heap_stale(bench: Bench) -> No
     for number in range(5_000):
         bench.set(f"lease/{number % 50}", 20_000 + number)
 
-    entries = len(bench.timers._heap.heap)
+    entries = len(bench.timers._heap)
 
     assert len(bench.timers) == 50
     assert entries <= 2 * (50 + STALE_SLACK) + 2
