@@ -45,10 +45,12 @@ class Limiter:
 
     def take(self, key: str, now: Instant, cost: int = 1) -> int:
         """Take `cost` units and return 0, or take nothing and return the wait in milliseconds."""
-        wait_ms = self.wait_ms(key, now, cost)
-        if not wait_ms:
-            self._put(key, self._after(key, now, cost))
-        return wait_ms
+        until = self._after(key, now, cost)
+        over_ns = until - now * _NS_PER_MS - self._room_ns
+        if over_ns > 0:
+            return -(-over_ns // _NS_PER_MS)
+        self._put(key, until)
+        return 0
 
     def charge(self, key: str, now: Instant, cost: int = 1) -> None:
         """Take `cost` units also from an empty bucket: who goes on waits longer, up to the debt."""

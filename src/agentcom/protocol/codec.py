@@ -1,22 +1,19 @@
 """Bytes to frames and back (msgspec JSON). The only place that decodes what a peer sent."""
 
-from typing import Final, TypeVar
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
 from agentcom.model import errors, limits
 from agentcom.protocol.frames import Frame, FromHub, FromPeer
 
-T = TypeVar("T")
-
 _FROM_PEER: Final[msgspec.json.Decoder[FromPeer]] = msgspec.json.Decoder(FromPeer)
 _FROM_HUB: Final[msgspec.json.Decoder[FromHub]] = msgspec.json.Decoder(FromHub)
-_ENCODER: Final = msgspec.json.Encoder()
+_FAULTS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-
-def encode(frame: Frame) -> bytes:
-    """Return `frame` as the bytes of one text message."""
-    return _ENCODER.encode(frame)
+encode: Final[Callable[[Frame], bytes]] = msgspec.json.Encoder().encode
+"""Returns a frame as the bytes of one text message."""
 
 
 def decode_from_peer(data: bytes) -> FromPeer:
@@ -28,25 +25,35 @@ def decode_from_peer(data: bytes) -> FromPeer:
         Unsupported: a type this version does not know.
         InvalidInput: a field is missing or has a value that is not allowed.
     """
-    return _decode(_FROM_PEER, data)
+    if len(data) > limits.FRAME_BYTES:
+        raise _too_large()
+    try:
+        return _FROM_PEER.decode(data)
+    except _FAULTS as error:
+        raise _fault(error) from None
 
 
 def decode_from_hub(data: bytes) -> FromHub:
     """Return the frame that the hub sent; raises like `decode_from_peer`."""
-    return _decode(_FROM_HUB, data)
-
-
-def _decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
     if len(data) > limits.FRAME_BYTES:
-        raise errors.TooLarge(f"a frame may have {limits.FRAME_BYTES} bytes")
+        raise _too_large()
     try:
-        return decoder.decode(data)
-    except msgspec.ValidationError as error:
-        text = str(error)
-        if "Invalid value" in text and text.endswith("$.type`"):
-            raise errors.Unsupported("this hub does not know that type of frame") from None
-        rule, _, place = text.partition(" - at `")
-        missing = rule.partition("field `")[2]
-        raise errors.InvalidInput((place or missing).rstrip("`") or "$", rule) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise errors.MalformedInput("a frame must be one JSON object in UTF-8") from None
+        return _FROM_HUB.decode(data)
+    except _FAULTS as error:
+        raise _fault(error) from None
+
+
+def _too_large() -> errors.AgentComError:
+    return errors.TooLarge(f"a frame may have {limits.FRAME_BYTES} bytes")
+
+
+def _fault(error: Exception) -> errors.AgentComError:
+    """Return what is wrong with a frame that cannot be decoded."""
+    if not isinstance(error, msgspec.ValidationError):
+        return errors.MalformedInput("a frame must be one JSON object in UTF-8")
+    text = str(error)
+    if "Invalid value" in text and text.endswith("$.type`"):
+        return errors.Unsupported("this hub does not know that type of frame")
+    rule, _, place = text.partition(" - at `")
+    missing = rule.partition("field `")[2]
+    return errors.InvalidInput((place or missing).rstrip("`") or "$", rule)

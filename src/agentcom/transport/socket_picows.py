@@ -30,14 +30,15 @@ from agentcom.transport.socket import (
     CLOSE_NORMAL,
     CLOSE_PROTOCOL,
     CLOSE_SLOW,
+    CLOSE_TOO_BIG,
     SOCKET_RECEIVE_BYTES,
     Head,
     Message,
     Opening,
+    PortLimits,
     Socket,
     SocketListener,
     address,
-    checked_text,
     reason_bytes,
 )
 
@@ -119,6 +120,7 @@ class PicowsSocket(WSListener):
     """One socket: picows' listener on one side, our `Socket` on the other."""
 
     __slots__ = (
+        "_bytes_max",
         "_code",
         "_deadline",
         "_head",
@@ -137,6 +139,7 @@ class PicowsSocket(WSListener):
         self._listener: SocketListener = opening.listener
         self._registry = opening.registry
         self._trusted = opening.trusted
+        self._bytes_max = _bytes_max(opening.limits, trusted=opening.trusted)
         self._message: Message | None = None
         self._transport: WSTransport | None = None
         self._code = 0
@@ -204,6 +207,7 @@ class PicowsSocket(WSListener):
         """Lift the limits for strangers."""
         if not self._trusted:
             self._trusted = True
+            self._bytes_max = _bytes_max(self._limits, trusted=True)
             self._registry.trusted(self)
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -221,10 +225,17 @@ class PicowsSocket(WSListener):
             return
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self.close(CLOSE_PROTOCOL, "reserved bits are set")
+            return
+        payload = frame.get_payload_as_bytes()
+        if kind is _TEXT and frame.fin and self._message is None and payload.isascii():
+            if len(payload) <= self._bytes_max:  # nearly every frame
+                self._listener.on_text(payload)
+            else:
+                self.close(CLOSE_TOO_BIG)
         elif kind is _CLOSE:
-            self._closed_by_peer(transport, frame.get_payload_as_bytes())
+            self._closed_by_peer(transport, payload)
         elif kind is not _PONG:
-            self._content(kind, frame)
+            self._content(kind, payload, fin=bool(frame.fin))
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Say goodbye to the listener."""
@@ -242,16 +253,10 @@ class PicowsSocket(WSListener):
     def resume_writing(self) -> None:
         """Nothing to do: who paused is gone."""
 
-    def _content(self, kind: Any, frame: WSFrame) -> None:
-        limits = self._limits
-        maximum = limits.message_bytes_max if self._trusted else limits.message_bytes_max_untrusted
-        payload, fin = frame.get_payload_as_bytes(), bool(frame.fin)
-        if kind is _TEXT and fin and self._message is None and len(payload) <= maximum:
-            whole: bytes | int | None = checked_text(payload)  # nearly every frame
-        else:
-            message = self._message or Message()
-            whole = message.add(int(kind), payload, fin=fin, bytes_max=maximum)
-            self._message = message if whole is None else None
+    def _content(self, kind: Any, payload: bytes, *, fin: bool) -> None:
+        message = self._message or Message()
+        whole = message.add(int(kind), payload, fin=fin, bytes_max=self._bytes_max)
+        self._message = message if whole is None else None
         if isinstance(whole, bytes):
             self._listener.on_text(whole)
         elif whole is not None:
@@ -275,6 +280,10 @@ class PicowsSocket(WSListener):
     def _raw(self) -> asyncio.Transport:
         assert self._transport is not None, "used before on_open"
         return self._transport.underlying_transport
+
+
+def _bytes_max(limits: PortLimits, *, trusted: bool) -> int:
+    return limits.message_bytes_max if trusted else limits.message_bytes_max_untrusted
 
 
 def _code(code: int) -> WSCloseCode:
