@@ -52,6 +52,10 @@ class Activities:
         self._tails: OrderedDict[TaskId, _Tail] = OrderedDict()
         self._tails_size = 0
 
+    def __len__(self) -> int:
+        """Return how many reports are kept."""
+        return len(self._newest)
+
     def note(self, identity: Identity, agent: AgentId | None, report: Progress) -> Activity:
         """Keep a report of a task's holder; return it as those who follow the task see it."""
         activity = Activity(

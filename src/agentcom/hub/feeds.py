@@ -6,6 +6,7 @@ back with the sequence it has, so nothing is missed and nothing comes twice.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol
@@ -81,7 +82,7 @@ class Feeds:
         self.activities = activities
         self._live_task: Callable[[TaskId], Task | None] = lambda _task: None
         self._by_log: dict[str, dict[Subscription, None]] = {}
-        self._projects: dict[TaskId, ProjectId] = {}
+        self._projects: OrderedDict[TaskId, ProjectId] = OrderedDict()
 
     def attach(self, live_task: Callable[[TaskId], Task | None]) -> None:
         """Name who knows the live tasks."""
@@ -141,24 +142,26 @@ class Feeds:
 
     def publish(self, first: int, appends: Sequence[Append]) -> None:
         """Bring committed records to those who are up to date; the others find them stored."""
-        everyone = self._by_log.get(ALL)
+        if len(self.activities):
+            self._end_activities(appends)
+        if not self._by_log:
+            return
+        everyone = tuple(self._by_log.get(ALL, ()))
         for seq, append in enumerate(appends, first):
             event = append.record
-            if not event.state.held:
-                self.activities.ended(event.task)
+            if everyone:
+                payload = codec.encode(EventFrame(seq=seq, log=ALL, event=event))
+                project = self._projects.get(event.task) or self._known_project(event.task)
+                for subscription in everyone:
+                    self._bring(subscription, seq, append, payload, project)
             followers = self._by_log.get(append.log)
-            if followers is None and everyone is None:
-                continue
-            record = LogRecord(seq, append.log, event)
-            if everyone is not None:
-                payload = _encode(record, ALL)
-                project = self._known_project(event.task)
-                for subscription in tuple(everyone):
-                    self._bring(subscription, record, payload, project)
             if followers is not None:
-                payload = _encode(record, append.log)
+                payload = codec.encode(EventFrame(seq=seq, log=append.log, event=event))
                 for subscription in tuple(followers):
-                    self._bring(subscription, record, payload, subscription.project)
+                    self._bring(subscription, seq, append, payload, subscription.project)
+                    _let_go_if_slow(subscription)
+        for subscription in everyone:
+            _let_go_if_slow(subscription)
 
     def progress(self, identity: Identity, report: Progress) -> bool:
         """Keep and show what an attempt's holder reports; False if it does not hold it."""
@@ -176,23 +179,26 @@ class Feeds:
                     sink.activity(payload)
         return True
 
+    def _end_activities(self, appends: Sequence[Append]) -> None:
+        for append in appends:
+            if not append.record.state.held:
+                self.activities.ended(append.record.task)
+
     def _bring(
-        self, to: Subscription, record: LogRecord, payload: bytes, project: ProjectId | None
+        self, to: Subscription, seq: int, append: Append, payload: bytes, project: ProjectId | None
     ) -> None:
         if not to.live:
             if len(to.wait) < WAITING_MAX:
-                to.wait.append(record)
+                to.wait.append(LogRecord(seq, append.log, append.record))
             else:
                 to.overflow = True
         elif project is None:
-            to.cursor = max(to.cursor, record.seq - 1)  # all before this one came live
+            to.cursor = max(to.cursor, seq - 1)  # all before this one came live
             self._read(to)  # the store knows whose task it is
-        elif record.seq > to.cursor:
-            to.cursor = record.seq
+        elif seq > to.cursor:
+            to.cursor = seq
             if project == to.project:
-                to.sink.record(record.seq, payload)
-                if to.sink.buffered_bytes > SLOW_BYTES:
-                    to.sink.too_slow()
+                to.sink.record(seq, payload)
 
     # Reading what is stored ---------------------------------------------------------------------
 
@@ -240,7 +246,7 @@ class Feeds:
     # Whose task it is ---------------------------------------------------------------------------
 
     async def _project_of(self, task: TaskId) -> ProjectId | None:
-        project = self._known_project(task)
+        project = self._projects.get(task) or self._known_project(task)
         if project is None:
             (row,) = await self._store.get([(Table.TASK, task)])
             if isinstance(row, Task):
@@ -249,9 +255,6 @@ class Feeds:
         return project
 
     def _known_project(self, task: TaskId) -> ProjectId | None:
-        known = self._projects.get(task)
-        if known is not None:
-            return known
         row = self._live_task(task)
         if row is None:
             return None
@@ -261,12 +264,18 @@ class Feeds:
     def _remember(self, task: TaskId, project: ProjectId) -> None:
         self._projects[task] = project
         if len(self._projects) > _PROJECTS_MAX:
-            del self._projects[next(iter(self._projects))]
+            self._projects.popitem(last=False)
 
 
 def _encode(record: LogRecord, log: str) -> bytes:
     # The log that was subscribed to, so that a client tells two subscriptions apart.
     return codec.encode(EventFrame(seq=record.seq, log=log, event=record.record))
+
+
+def _let_go_if_slow(subscription: Subscription) -> None:
+    # One that reads what is stored is waited for there.
+    if subscription.live and subscription.sink.buffered_bytes > SLOW_BYTES:
+        subscription.sink.too_slow()
 
 
 def _check_pump(subscription: Subscription, pump: "asyncio.Task[None]") -> None:

@@ -7,10 +7,12 @@ work, some are left out of the log and counted there; the feeds have them all.
 
 import logging
 from collections import Counter as Count
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from agentcom.hub.clock import Clock
 from agentcom.hub.switchboard import Publisher
@@ -31,6 +33,9 @@ OMITTED: Final = "task.events_omitted"
 _ENDS: Final = frozenset(
     {EventKind.COMPLETED, EventKind.FAILED, EventKind.CANCELLED, EventKind.ADOPTED}
 )
+_QUEUED: Final = TaskState.QUEUED
+_ASSIGNED: Final = EventKind.ASSIGNED
+_RETURNED: Final = EventKind.RETURNED
 _NAMES: Final = {kind: f"task.{kind.value}" for kind in EventKind}
 
 
@@ -44,8 +49,11 @@ class JournalLog:
         self._lines = Limiter(LINES)
         self._omitted: Count[str] = Count()
         self._ended: Count[str] = Count()
-        self._queued: dict[TaskId, WallTime] = {}
-        self._log = structlog.get_logger()
+        self._queued: OrderedDict[TaskId, WallTime] = OrderedDict()
+        self._log: FilteringBoundLogger | None = None
+        self._count = {
+            state: metrics.ended.labels(state.value).inc for state in TaskState if state.terminal
+        }
 
     @property
     def ended(self) -> dict[str, int]:
@@ -55,45 +63,52 @@ class JournalLog:
 
     def publish(self, first: int, appends: Sequence[Append]) -> None:
         """Take committed records, numbered from `first`."""
-        self._log_all(appends)
-        for append in appends:
-            self._measure(append.record)
+        if appends:
+            self._log_all(appends)
+            for append in appends:
+                self._measure(append.record)
         self._feeds.publish(first, appends)
 
     def _log_all(self, appends: Sequence[Append]) -> None:
-        log = self._log.bind()
-        if not appends or not log.is_enabled_for(logging.INFO):
+        # Bound late, since logs are configured by then, and once: that costs as much as a record.
+        log = self._log = self._log or structlog.get_logger().bind()
+        if not log.is_enabled_for(logging.INFO):
             return
         now = self._clock.now().instant
         if self._omitted and self._lines.wait_ms("", now, SUMMARY_LINES):
-            self._omitted.update(append.record.kind.value for append in appends)
+            self._omit(appends)
             return
         for number, append in enumerate(appends):
             event = append.record
             if self._lines.take("", now):
                 # The same moment has no more lines for the rest either.
-                self._omitted.update(later.record.kind.value for later in appends[number:])
+                self._omit(appends[number:])
                 return
             if self._omitted:
                 log.info(OMITTED, **self._omitted)
                 self._omitted.clear()
             log.info(_NAMES[event.kind], **_fields(event))
 
+    def _omit(self, appends: Sequence[Append]) -> None:
+        self._omitted.update([append.record.kind.value for append in appends])
+
     def _measure(self, event: TaskEvent) -> None:
-        if event.state is TaskState.QUEUED:
+        if event.state is _QUEUED:
             self._queued.setdefault(event.task, event.at)
             if len(self._queued) > QUEUED_MAX:
-                del self._queued[next(iter(self._queued))]
+                self._queued.popitem(last=False)
             return
         since = self._queued.pop(event.task, None)
-        if event.kind is EventKind.ASSIGNED:
+        kind = event.kind
+        if kind is _ASSIGNED:
             waited_ms = 0 if since is None else max(0, event.at - since)
             self._metrics.dispatch.observe(waited_ms / 1_000)
-        if event.kind in _ENDS and event.state.terminal:
+        elif kind is _RETURNED:
+            if event.failure is FailureClass.LEASE_LOST:
+                self._metrics.leases_lost.inc()
+        elif event.state.terminal and kind in _ENDS:
             self._ended[event.state.value] += 1
-            self._metrics.ended.labels(event.state.value).inc()
-        if event.kind is EventKind.RETURNED and event.failure is FailureClass.LEASE_LOST:
-            self._metrics.leases_lost.inc()
+            self._count[event.state]()
 
 
 def _fields(event: TaskEvent) -> dict[str, str | int]:

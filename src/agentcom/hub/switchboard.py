@@ -173,7 +173,7 @@ class Switchboard:
                 if connection is not None:
                     connection.close(code, reason)
             case effects.Answer() | effects.Refuse():
-                return  # the engine has resolved it
+                return  # the engine hands them out
             case _:
                 self._tell(effect)
 
