@@ -240,15 +240,43 @@ async def test_a_push_of_a_task_from_before_the_start_carries_its_specification(
 
 
 async def test_few_specifications_are_kept_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentcom.hub.engine._BODIES_MAX", 2)
+    monkeypatch.setattr("agentcom.hub.bodies.BODIES_MAX", 2)
     async with running(MemoryStore()) as hub:
-        await hub.connect(slots=5)
-
         for n in range(5):
             await hub.submit(f"t{n}")
-
         assert len(hub.engine._bodies) == 2
-        assert all(push.body is not None for push in hub.outlet.pushes())
+
+        await hub.connect(slots=5)
+
+        assert [push.body is not None for push in hub.outlet.pushes()] == [True] * 5
+        assert len(hub.engine._bodies) == 0
+
+
+async def test_reports_that_nobody_waits_for_ride_with_the_next_fact() -> None:
+    store = GatedStore()
+    async with running(store) as hub:
+        await hub.connect()
+        turns: list[int] = []
+        hub.engine.on_turn = lambda count, _seconds: turns.append(count)
+
+        for _ in range(3):
+            hub.engine.put(Fact(body=facts.Heartbeat(1, ()), actor=M1))
+            await asyncio.sleep(0)
+        await hub.submit()
+
+        assert turns == [4]
+
+
+async def test_a_report_comes_alone_when_nothing_else_does() -> None:
+    async with running(MemoryStore()) as hub:
+        await hub.connect()
+        turn = asyncio.Event()
+        hub.engine.on_turn = lambda _count, _seconds: turn.set()
+
+        hub.engine.put(Fact(body=facts.Heartbeat(1, ()), actor=M1))
+
+        async with asyncio.timeout(5):
+            await turn.wait()
 
 
 async def test_a_full_inbox_refuses_requests_and_takes_reports(

@@ -7,26 +7,25 @@ memory no longer agrees with the store, and then the store is right.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 import msgspec
 
 from agentcom.core import facts, leases, loading, pool
-from agentcom.core.effects import Answer, Effect, Push, Refuse, SetTimer
+from agentcom.core.effects import Answer, Effect, Refuse, SetTimer
 from agentcom.core.facts import Fact
 from agentcom.core.view import PoolView
+from agentcom.hub.bodies import Bodies
 from agentcom.hub.clock import Clock
 from agentcom.hub.inbox import Inbox
-from agentcom.model.batch import Append, Batch, Insert, Table
+from agentcom.model.batch import Append, Batch
 from agentcom.model.errors import AgentComError, StorageFull, Unavailable
-from agentcom.model.ids import IdSource, Instant, PoolId, Rng, TaskId
-from agentcom.model.task import TaskBody
+from agentcom.model.ids import IdSource, Instant, PoolId, Rng
 from agentcom.store.base import Committed, Conflict, Full, Store, TermLost, Verdict
 from agentcom.store.failures import CommitUnknown
 
 replace: Final = msgspec.structs.replace
 _LATE_MS: Final = 1_000  # a loop that stood still for longer cannot blame its machines
-_BODIES_MAX: Final = 4_096  # specifications at hand for the push that mostly follows a submit
 _AGAIN_MS: Final = 1_000  # a timer that came while the store took nothing comes again
 _FEED_MAX: Final = 1 << 20  # records of one feed that are looked through; there are never so many
 _OWN: Final = (
@@ -38,6 +37,7 @@ _OWN: Final = (
     | facts.MachineDisconnected
 )
 _LOOKUPS_MAX: Final = 4  # rounds of `wanted`: what a fact needs, then what that needs
+_REPLIES: Final = (Answer, Refuse)
 
 
 class Outlet(Protocol):
@@ -77,7 +77,7 @@ class Engine(Inbox):
         self._incarnation = 0
         self._view: PoolView | None = None
         self._forgiven = Instant(0)
-        self._bodies: dict[TaskId, TaskBody] = {}
+        self._bodies = Bodies(store)
         self.on_turn: Callable[[int, float], None] = lambda _facts, _seconds: None
 
     @property
@@ -112,18 +112,22 @@ class Engine(Inbox):
     # Turns ----------------------------------------------------------------------------------------
 
     async def _turn(self, batch: Sequence[Fact], *, again: bool = False) -> None:
-        started = asyncio.get_running_loop().time()
+        time = asyncio.get_running_loop().time
+        started = time()
         view = self.view
-        batch = await self._fetch(batch)
+        batch = await self._fetch(view, batch)
         plan = pool.decide(view, batch, now=self._clock.now(), ids=self._ids, rng=self._rng)
         verdict = Committed(0) if plan.batch.empty else await self._commit(plan.batch)
         match verdict:
             case Committed(first=first):
                 view.confirm()
-                self._remember_bodies(plan.batch)
+                self._bodies.remember(plan.batch.changes)
                 self.put_first([_unread(fact) for fact in plan.deferred])
-                await self._perform(plan.effects)
+                self._outlet.perform(await self._bodies.attach(plan.effects))
                 self._outlet.publish(first, plan.batch.appends)
+                for effect in plan.effects:
+                    if isinstance(effect, _REPLIES):
+                        self.resolve(effect)
             case Full():
                 view.discard()
                 await self._without_submits(batch, again=again)
@@ -131,7 +135,7 @@ class Engine(Inbox):
                 raise Unavailable("another hub leads this pool now")
             case _:
                 await self._start_over(batch, again=again)
-        self.on_turn(len(batch), asyncio.get_running_loop().time() - started)
+        self.on_turn(len(batch), time() - started)
 
     async def _commit(self, batch: Batch) -> Verdict:
         try:
@@ -172,44 +176,22 @@ class Engine(Inbox):
         self._give_up([fact for fact in batch if isinstance(fact.body, facts.Submit)], full)
         await self._turn(reports, again=True)
 
-    async def _fetch(self, batch: Sequence[Fact]) -> Sequence[Fact]:
+    async def _fetch(self, view: PoolView, batch: Sequence[Fact]) -> Sequence[Fact]:
         """Attach the stored rows that decisions need beside the live view."""
+        wants = {at: keys for at, fact in enumerate(batch) if (keys := pool.wanted(view, fact))}
+        if not wants:
+            return batch
+        batch = list(batch)
         for _ in range(_LOOKUPS_MAX):
-            wants = [pool.wanted(self.view, fact) for fact in batch]
-            keys = list(dict.fromkeys(key for want in wants for key in want))
-            if not keys:
-                break
+            keys = list(dict.fromkeys(key for want in wants.values() for key in want))
             rows = dict(zip(keys, await self._store.get(keys), strict=True))
-            batch = [
-                replace(f, found={**f.found, **{key: rows[key] for key in w}}) if w else f
-                for f, w in zip(batch, wants, strict=True)
-            ]
+            for at, want in wants.items():
+                fact = batch[at]
+                batch[at] = replace(fact, found={**fact.found, **{key: rows[key] for key in want}})
+            wants = {at: more for at in wants if (more := pool.wanted(view, batch[at]))}
+            if not wants:
+                break
         return batch
-
-    def _remember_bodies(self, batch: Batch) -> None:
-        """Keep the specifications of new tasks at hand: most are pushed soon."""
-        for change in batch.changes:
-            if change.table is Table.BODY and isinstance(change, Insert):
-                self._bodies[TaskId(change.key)] = cast("TaskBody", change.row)
-
-    async def _perform(self, effects: Sequence[Effect]) -> None:
-        missing = []
-        for effect in effects:
-            if isinstance(effect, Push):
-                task = effect.assignment.task
-                if effect.body is None and task not in self._bodies:
-                    missing.append((Table.BODY, task))
-            elif isinstance(effect, Answer | Refuse):
-                self.resolve(effect)
-        for row in await self._store.get(missing) if missing else ():
-            if isinstance(row, TaskBody):
-                self._bodies[row.id] = row
-        self._outlet.perform([self._with_body(e) if isinstance(e, Push) else e for e in effects])
-        while len(self._bodies) > _BODIES_MAX:
-            del self._bodies[next(iter(self._bodies))]
-
-    def _with_body(self, push: Push) -> Push:
-        return push if push.body else replace(push, body=self._bodies.get(push.assignment.task))
 
     def _give_up(self, batch: Sequence[Fact], error: AgentComError) -> None:
         """Refuse requests; machines report again by themselves, and timers are set again."""

@@ -1,21 +1,25 @@
 """What waits for a decision, and who waits for its answer."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from agentcom.core.effects import Answer, Refuse
-from agentcom.core.facts import Accepted, Fact, PhaseReached
+from agentcom.core.facts import Accepted, Fact, Heartbeat, PhaseReached
 from agentcom.model import limits
 from agentcom.model.errors import AgentComError, RateLimited
 from agentcom.model.replies import Reply
 
 _BUSY_RETRY_MS: Final = 250  # a full inbox is worked off in less
-_LAZY: Final = frozenset({Accepted, PhaseReached})
-"""What nobody waits for: it rides with the next fact that needs a commit, or comes alone."""
+_LAZY: Final = frozenset({Accepted, PhaseReached, Heartbeat})
+"""What can wait: it rides with the next fact, or comes alone. A lease counts from its turn."""
 _LAZY_S: Final = 0.025
+
+Answered = Callable[[Answer | Refuse], None]
+"""Who is told what became of a request."""
 
 
 class Inbox:
@@ -23,10 +27,12 @@ class Inbox:
 
     def __init__(self) -> None:
         self._facts: list[Fact] = []
-        self._tickets: dict[int, asyncio.Future[Reply | msgspec.Raw]] = {}
+        self._tickets: dict[int, Answered] = {}
         self._ticket = 0
-        self._waker = asyncio.Event()
-        self._soon: asyncio.TimerHandle | None = None
+        self._due = False
+        """Whether facts wait that want a turn now."""
+        self._waker: asyncio.Future[None] | None = None
+        self._looks = False
         self._idle = asyncio.Event()
 
     @property
@@ -40,58 +46,84 @@ class Inbox:
         Raises:
             RateLimited: it is full; only requests are told so, reports always fit.
         """
-        if len(self._facts) >= limits.INBOX_MAX and fact.reply_to is not None:
+        if fact.reply_to is not None and len(self._facts) >= limits.INBOX_MAX:
+            del self._tickets[fact.reply_to]
             raise RateLimited("the hub has more requests than it can take", _BUSY_RETRY_MS)
         self._facts.append(fact)
-        self._idle.clear()
+        if self._due:
+            return
         if type(fact.body) not in _LAZY:
-            self._waker.set()
-        elif self._soon is None:
-            self._soon = asyncio.get_running_loop().call_later(_LAZY_S, self._waker.set)
+            self._wake()
+        elif not self._looks:
+            self._looks = True
+            asyncio.get_running_loop().call_later(_LAZY_S, self._look)
+
+    def ticket(self, answered: Answered) -> int:
+        """Return what a request bears as `reply_to`; its answer goes to `answered`, once."""
+        self._ticket += 1
+        self._tickets[self._ticket] = answered
+        return self._ticket
 
     def ask(self, fact: Fact) -> Awaitable[Reply | msgspec.Raw]:
         """Queue a request and return its answer; raises what it was refused with."""
-        self._ticket += 1
-        self.put(msgspec.structs.replace(fact, reply_to=self._ticket))
         future: asyncio.Future[Reply | msgspec.Raw] = asyncio.get_running_loop().create_future()
-        self._tickets[self._ticket] = future
+        ticket = self.ticket(partial(_settle, future))
+        self.put(msgspec.structs.replace(fact, reply_to=ticket))
         return future
 
     def put_first(self, facts: Sequence[Fact]) -> None:
         """Queue facts that come before all others."""
         self._facts[:0] = facts
         if facts:
-            self._waker.set()
+            self._wake()
 
     async def take(self) -> Sequence[Fact]:
         """Return the next batch; waits while there is none."""
-        if not self._facts:
-            self._idle.set()
-        await self._waker.wait()
+        while not self._due:
+            if not self._facts:
+                self._idle.set()
+            self._waker = asyncio.get_running_loop().create_future()
+            await self._waker
+        self._idle.clear()
         batch = self._facts[: limits.TURN_FACTS_MAX]
         del self._facts[: limits.TURN_FACTS_MAX]
-        if not self._facts:
-            self._waker.clear()
-        if self._soon is not None:
-            self._soon.cancel()
-            self._soon = None
+        self._due = bool(self._facts)
         return batch
 
     async def drained(self) -> None:
         """Return when everything queued so far is decided and durable."""
+        if self._facts:
+            self._idle.clear()
+            self._wake()
         await self._idle.wait()
 
     def resolve(self, effect: Answer | Refuse) -> None:
         """Hand an answer to who waits for it, if anyone still does."""
-        future = self._tickets.pop(effect.ticket, None)
-        if future is None or future.done():
-            return
-        if isinstance(effect, Refuse):
-            future.set_exception(effect.error)
-        else:
-            future.set_result(effect.reply)
+        answered = self._tickets.pop(effect.ticket, None)
+        if answered is not None:
+            answered(effect)
 
     def refuse_all(self, error: AgentComError) -> None:
         """Answer everybody who waits with `error`; for the end."""
         for ticket in list(self._tickets):
             self.resolve(Refuse(ticket, error))
+
+    def _look(self) -> None:
+        """See to what nobody brought along."""
+        self._looks = False
+        if self._facts:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._due = True
+        if self._waker is not None and not self._waker.done():
+            self._waker.set_result(None)
+
+
+def _settle(future: "asyncio.Future[Reply | msgspec.Raw]", effect: Answer | Refuse) -> None:
+    if future.done():
+        return  # whoever asked has gone
+    if isinstance(effect, Refuse):
+        future.set_exception(effect.error)
+    else:
+        future.set_result(effect.reply)

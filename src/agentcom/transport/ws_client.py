@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from agentcom.core import facts
+from agentcom.core.effects import Answer, Refuse
 from agentcom.hub.feeds import Subscription
 from agentcom.hub.limits_guard import Traffic
 from agentcom.hub.requests import check_key
@@ -73,8 +74,7 @@ class ClientSide:
         policy.authorize(identity, action, owner=identity.user)
         traffic = Traffic.SUBMIT if action is Action.TASK_SUBMIT else Traffic.QUERY
         desk.budgets.spend(identity, traffic, desk.clock.now(), cost)
-        refused = partial(self._session.error, key=key)
-        self._session.ask(body, partial(self._reply, key), refused, key=key)
+        self._session.ask(body, partial(self._answer, key), key=key)
 
     def _subscribe(self, frame: frames.Subscribe) -> None:
         desk, identity = self._session.desk, self._session.identity
@@ -114,6 +114,12 @@ class ClientSide:
             live_only=frame.live_only,
             progress=frame.progress,
         )
+
+    def _answer(self, key: str, effect: Answer | Refuse) -> None:
+        if isinstance(effect, Refuse):
+            self._session.error(effect.error, key=key)
+        else:
+            self._reply(key, effect.reply)
 
     def _reply(self, key: str, reply: Reply | msgspec.Raw) -> None:
         raw = reply if isinstance(reply, msgspec.Raw) else msgspec.Raw(_ENCODER.encode(reply))

@@ -3,15 +3,14 @@
 from functools import partial
 from typing import Final, assert_never
 
-import msgspec
-
 from agentcom.core import facts
+from agentcom.core.effects import Answer, Refuse
 from agentcom.hub.limits_guard import Traffic
 from agentcom.model import limits, policy
 from agentcom.model.errors import AgentComError, MalformedInput, NotAllowed, Superseded
 from agentcom.model.ids import Instant, MachineId
 from agentcom.model.policy import Action
-from agentcom.model.replies import Reply, Welcomed
+from agentcom.model.replies import Welcomed
 from agentcom.protocol import codec, frames
 from agentcom.transport.socket import CLOSE_NOT_ALLOWED, CLOSE_RESTART
 from agentcom.transport.ws_session import Session
@@ -58,7 +57,7 @@ class MachineSide:
             connection=session.number,
         )
         try:
-            session.ask(body, self._welcome, self._turned_away)
+            session.ask(body, self._welcome)
         except AgentComError as error:
             self._turned_away(error)
 
@@ -89,15 +88,18 @@ class MachineSide:
 
     # The session ----------------------------------------------------------------------------------
 
-    def _welcome(self, reply: Reply | msgspec.Raw) -> None:
-        assert isinstance(reply, Welcomed)
+    def _welcome(self, effect: Answer | Refuse) -> None:
+        if isinstance(effect, Refuse):
+            self._turned_away(effect.error)
+            return
+        assert isinstance(effect.reply, Welcomed)
         desk = self._session.desk
         welcome = frames.Welcome(
             version=self._version,
             hub=desk.hub,
             incarnation=desk.engine.view.incarnation,
             server_ms=desk.clock.now().wall,
-            welcomed=reply,
+            welcomed=effect.reply,
         )
         self._session.release(welcome)
 

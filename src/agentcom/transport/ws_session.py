@@ -15,18 +15,19 @@ import msgspec
 import structlog
 
 from agentcom.core import facts
+from agentcom.core.effects import Answer, Refuse
 from agentcom.core.facts import Fact
 from agentcom.hub.auth import Authenticator
 from agentcom.hub.clock import Clock
 from agentcom.hub.engine import Engine
 from agentcom.hub.feeds import Feeds
+from agentcom.hub.inbox import Answered
 from agentcom.hub.limits_guard import Budgets
 from agentcom.hub.requests import Causes, payload_hash
 from agentcom.hub.switchboard import Switchboard
 from agentcom.model import limits
 from agentcom.model.errors import AgentComError, InvalidInput, MalformedInput, RateLimited
 from agentcom.model.identity import CredentialKind, Identity
-from agentcom.model.replies import Reply
 from agentcom.protocol import codec, frames
 from agentcom.telemetry import events
 from agentcom.transport.socket import (
@@ -46,9 +47,6 @@ BACKLOG_HIGH: Final = limits.INBOX_MAX // 2  # facts that wait; above it those w
 EARLY_MAX: Final = 32  # frames that came before the token was looked up
 CLOSE_POLICY: Final = 1008
 CLOSE_TRY_LATER: Final = 1013
-
-Answered = Callable[[Reply | msgspec.Raw], None]
-Refused = Callable[[AgentComError], None]
 
 log = structlog.get_logger(__name__)
 
@@ -220,39 +218,28 @@ class Session:
         if desk.engine.backlog > limits.INBOX_MAX:
             self._pause()
 
-    def ask(
-        self, body: facts.Body, then: Answered, refused: Refused, *, key: str | None = None
-    ) -> None:
+    def ask(self, body: facts.Body, answered: Answered, *, key: str | None = None) -> None:
         """Queue what the peer asks for, and call back with the answer; raises `RateLimited`."""
         desk = self.desk
+        engine = desk.engine
         fact = Fact(
             body=body,
             actor=self.identity,
             cause=desk.causes.new(),
+            reply_to=engine.ticket(partial(self._answered, answered)),
             key=key,
             payload=None if key is None else payload_hash(body),
         )
-        future = asyncio.ensure_future(desk.engine.ask(fact))
+        engine.put(fact)
         self._in_flight += 1
-        if self._in_flight >= IN_FLIGHT_MAX or desk.engine.backlog > BACKLOG_HIGH:
+        if self._in_flight >= IN_FLIGHT_MAX or engine.backlog > BACKLOG_HIGH:
             self._pause()
-        future.add_done_callback(partial(self._answered, then, refused))
 
-    def _answered(
-        self, then: Answered, refused: Refused, future: "asyncio.Future[Reply | msgspec.Raw]"
-    ) -> None:
+    def _answered(self, answered: Answered, effect: Answer | Refuse) -> None:
         self._in_flight -= 1
         if self._paused:
             self._relieve()
-        if future.cancelled():
-            return
-        error = future.exception()
-        if error is None:
-            then(future.result())
-        elif isinstance(error, AgentComError):
-            refused(error)
-        else:
-            raise error
+        answered(effect)
 
     def _pause(self) -> None:
         if not self._paused and not self.closed:
