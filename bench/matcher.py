@@ -79,7 +79,7 @@ class Scene:
         """Let one agent become ready and take its next task."""
         agent_id, class_id = self.agents[at % len(self.agents)]
         self.matcher.set_free(agent_id, class_id, 1)
-        task_id = self.matcher.pick_task(agent_id)
+        task_id = self.matcher.pick_task(class_id)
         if task_id is None:
             return False
         self.matcher.withdraw(task_id)

@@ -43,6 +43,19 @@ class Fleet:
     def ready(self, agent_id: AgentId, *offers: str, slots: int = 1) -> None:
         self.matcher.set_free(agent_id, self.klass(*offers), slots)
 
+    def pick(
+        self, agent_id: AgentId, allowed: Callable[[TaskId], bool] | None = None
+    ) -> TaskId | None:
+        return pick(self.matcher, agent_id, allowed)
+
+
+def pick(
+    matcher: Matcher, agent_id: AgentId, allowed: Callable[[TaskId], bool] | None = None
+) -> TaskId | None:
+    """Return the task that an agent gets next, if it has a free slot."""
+    agent = matcher.agent(agent_id)
+    return None if agent is None or not agent[3] else matcher.pick_task(agent[2], allowed)
+
 
 @pytest.fixture
 def fleet() -> Fleet:
@@ -52,18 +65,28 @@ def fleet() -> Fleet:
 def test_an_empty_matcher_picks_nothing(fleet: Fleet) -> None:
     fleet.ready(ADA)
 
-    assert fleet.matcher.pick_task(ADA) is None
-    assert fleet.matcher.pick_task(BOB) is None
+    assert fleet.pick(ADA) is None
+    assert fleet.pick(BOB) is None
     assert fleet.matcher.pick_agent(fleet.shape("gpu")) is None
 
 
-def test_an_agent_without_a_free_slot_gets_nothing(fleet: Fleet) -> None:
+def test_an_agent_without_a_free_slot_is_not_picked(fleet: Fleet) -> None:
     fleet.submit("t")
     fleet.ready(ADA, slots=0)
 
-    assert fleet.matcher.pick_task(ADA) is None
     assert fleet.matcher.pick_agent(fleet.shape()) is None
     assert fleet.matcher.idle_bits == 0
+
+
+def test_an_agent_that_was_used_goes_behind_the_others_though_its_slots_are_the_same(
+    fleet: Fleet,
+) -> None:
+    fleet.ready(ADA, slots=2)
+    fleet.ready(BOB, slots=2)
+
+    fleet.matcher.set_free(ADA, fleet.klass(), 2, used=True)
+
+    assert fleet.matcher.pick_agent(fleet.shape()) == BOB
 
 
 def test_an_emergency_goes_first_and_then_the_lowest_tag(fleet: Fleet) -> None:
@@ -73,7 +96,7 @@ def test_an_emergency_goes_first_and_then_the_lowest_tag(fleet: Fleet) -> None:
     fleet.ready(ADA, "gpu")
 
     order = []
-    while (task_id := fleet.matcher.pick_task(ADA)) is not None:
+    while (task_id := fleet.pick(ADA)) is not None:
         fleet.matcher.withdraw(task_id)
         order.append(task_id)
 
@@ -84,7 +107,7 @@ def test_picking_changes_nothing(fleet: Fleet) -> None:
     task_id = fleet.submit("t")
     fleet.ready(ADA)
 
-    assert fleet.matcher.pick_task(ADA) == fleet.matcher.pick_task(ADA) == task_id
+    assert fleet.pick(ADA) == fleet.pick(ADA) == task_id
     assert fleet.matcher.pick_agent(fleet.shape()) == ADA
 
 
@@ -104,9 +127,9 @@ def test_a_veto_passes_over_tasks_without_losing_them(fleet: Fleet) -> None:
     tasks = [fleet.submit(f"t{n}", *(["gpu"] if n % 2 else []), tag=float(n)) for n in range(9)]
     fleet.ready(ADA, "gpu")
 
-    picked = fleet.matcher.pick_task(ADA, lambda task_id: task_id == tasks[7])
+    picked = fleet.pick(ADA, lambda task_id: task_id == tasks[7])
     order = []
-    while (task_id := fleet.matcher.pick_task(ADA)) is not None:
+    while (task_id := fleet.pick(ADA)) is not None:
         fleet.matcher.withdraw(task_id)
         order.append(task_id)
 
@@ -119,9 +142,9 @@ def test_the_look_ahead_is_bounded_for_each_shape(fleet: Fleet) -> None:
     other = fleet.submit("other", "gpu", tag=1e6)
     fleet.ready(ADA, "gpu")
 
-    assert fleet.matcher.pick_task(ADA, lambda t: t == tasks[LOOK_AHEAD - 1]) is not None
-    assert fleet.matcher.pick_task(ADA, lambda t: t == tasks[LOOK_AHEAD]) is None
-    assert fleet.matcher.pick_task(ADA, lambda t: t == other) == other
+    assert fleet.pick(ADA, lambda t: t == tasks[LOOK_AHEAD - 1]) is not None
+    assert fleet.pick(ADA, lambda t: t == tasks[LOOK_AHEAD]) is None
+    assert fleet.pick(ADA, lambda t: t == other) == other
     assert fleet.matcher.depth() == LOOK_AHEAD + 2
 
 
@@ -345,7 +368,7 @@ class Matching(RuleBasedStateMachine):
     @rule()
     def the_fleet_is_filled(self) -> None:
         for agent_id in AGENTS:
-            while (task_id := self.matcher.pick_task(agent_id)) is not None:
+            while (task_id := pick(self.matcher, agent_id)) is not None:
                 _, offer, slots = self.oracle.agents[agent_id]
                 assert task_id == self.oracle.task_for(agent_id, lambda _: True)
                 self.matcher.withdraw(task_id)
@@ -359,7 +382,7 @@ class Matching(RuleBasedStateMachine):
     @rule(vetoed=st.sets(st.sampled_from(TASKS)), barred=st.sets(st.sampled_from(AGENTS)))
     def vetoes_are_respected(self, vetoed: set[TaskId], barred: set[AgentId]) -> None:
         for agent_id in AGENTS:
-            picked = self.matcher.pick_task(agent_id, lambda t: t not in vetoed)
+            picked = pick(self.matcher, agent_id, lambda t: t not in vetoed)
             assert picked == self.oracle.task_for(agent_id, lambda t: t not in vetoed)
         for need, shape in enumerate(self.shapes):
             chosen = self.matcher.pick_agent(shape, lambda a: a not in barred)
@@ -370,7 +393,7 @@ class Matching(RuleBasedStateMachine):
         assert self.matcher.depth() == len(self.oracle.tasks)
         for agent_id in AGENTS:
             expected = self.oracle.task_for(agent_id, lambda _: True)
-            assert self.matcher.pick_task(agent_id) == expected
+            assert pick(self.matcher, agent_id) == expected
         for need, shape in enumerate(self.shapes):
             expected_agent = self.oracle.agent_for(need, lambda _: True)
             assert self.matcher.pick_agent(shape) == expected_agent

@@ -213,7 +213,7 @@ def test_a_task_that_ended_while_it_was_new_in_the_same_fact_is_not_matched() ->
     turn = a_turn(world)
     (task,) = world.submit("t")
     for gone in ("gone", "too"):
-        turn._queued[TaskId(gone)] = None
+        turn.queued[TaskId(gone)] = None
 
     turn.match()
 

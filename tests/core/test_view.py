@@ -71,7 +71,11 @@ def test_few_parsed_needs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_an_agent_that_nobody_knows_cannot_take_work() -> None:
-    assert not a_view().refresh(ADA)
+    view = a_view()
+
+    view.refresh(ADA)
+
+    assert view.matcher.agent(ADA) is None
 
 
 def test_an_agent_without_a_session_has_no_free_slot() -> None:

@@ -1,16 +1,16 @@
 """Holds follow the task: what an attempt takes, and gives back on every path alike.
 
-A hold is `(attempt, key, mode, amount)`. Two kinds of keys exist: `slot:<agent>` while an agent
-works on the attempt, and `land:<repo>#<branch>` while it brings its work into a base; those who
-wait for the second one stand in `view.landing`, in order.
+A hold is `(attempt, key, mode, amount)`. The slot of its agent is the hold that every attempt
+has, until it lands: the task's own row tells it (state, agent, phase), so it is counted here and
+not stored a second time. `land:<repo>#<branch>` is a row: an attempt holds it while it brings its
+work into a base; those who wait for it stand in `view.landing`, in order.
 """
 
 from agentcom.core.effects import GrantLanding, SetTimer
 from agentcom.core.facts import LandingOverdue
 from agentcom.core.ledger import Ledger
-from agentcom.core.view import holds_slot
 from agentcom.model.batch import Table, hold_key
-from agentcom.model.ids import AgentId, Instant, TaskId
+from agentcom.model.ids import AgentId, Instant, MachineId, TaskId
 from agentcom.model.limits import LANDING_MS
 from agentcom.model.task import Hold, Phase, Task
 
@@ -24,58 +24,54 @@ def goes_on(before: Task, after: Task) -> bool:
 
 def follow(ledger: Ledger, before: Task | None, after: Task) -> None:
     """Give and take holds, so that they are exactly those of the attempt under way."""
-    had = before is not None and holds_slot(before)
-    has = holds_slot(after)
-    if before is not None and had and not has:
-        assert before.agent is not None
-        _release_slot(ledger, before, before.agent)
-    if has and not had:
-        assert after.agent is not None
-        _take_slot(ledger, after, after.agent)
-    landed = before is not None and before.phase is Phase.LANDING and before.state.held
-    lands = after.phase is Phase.LANDING and after.state.held
-    if before is not None and landed and not lands:
-        assert before.land_key is not None
-        _leave_landing(ledger, before.id, before.land_key)
-    if lands and not landed:
-        assert after.land_key is not None
-        _join_landing(ledger, after, after.land_key)
-    _note_holder(ledger, before, after)
+    was = before if before is not None and before.state.held else None
+    now = after if after.state.held else None
+    landed = was is not None and was.phase is Phase.LANDING
+    lands = now is not None and now.phase is Phase.LANDING
+    if was is not None and not landed and (now is None or lands):
+        _count_slot(ledger, was.agent, -1)
+    if now is not None and not lands and (was is None or landed):
+        _count_slot(ledger, now.agent, 1)
+    if was is not None and landed and not lands:
+        _leave_landing(ledger, was)
+    if now is not None and lands and not landed:
+        _join_landing(ledger, now)
+    _note_holder(
+        ledger,
+        after.id,
+        None if was is None else was.machine,
+        None if now is None else now.machine,
+    )
 
 
-def _take_slot(ledger: Ledger, task: Task, agent: AgentId) -> None:
-    view = ledger.view
-    take_hold(ledger, Hold(task=task.id, attempt=task.attempt, key=f"slot:{agent}"))
-    view.put(view.slots_used, agent, view.slots_used.get(agent, 0) + 1)
+def _count_slot(ledger: Ledger, agent: AgentId | None, change: int) -> None:
+    assert agent is not None
+    used = ledger.view.slots_used
+    ledger.view.put(used, agent, used.get(agent, 0) + change)
     ledger.ready(agent)
 
 
-def _release_slot(ledger: Ledger, task: Task, agent: AgentId) -> None:
-    view = ledger.view
-    drop_hold(ledger, task.id, f"slot:{agent}")
-    view.put(view.slots_used, agent, view.slots_used[agent] - 1)
-    ledger.ready(agent)
-
-
-def _join_landing(ledger: Ledger, task: Task, key: str) -> None:
-    view = ledger.view
+def _join_landing(ledger: Ledger, task: Task) -> None:
+    view, key = ledger.view, task.land_key
+    assert key is not None
     queue = view.landing.get(key, ())
     view.put(view.landing, key, (*queue, task.id))
     if not queue:
         _grant_landing(ledger, task, key)
 
 
-def _leave_landing(ledger: Ledger, task: TaskId, key: str) -> None:
-    view = ledger.view
+def _leave_landing(ledger: Ledger, task: Task) -> None:
+    view, key = ledger.view, task.land_key
+    assert key is not None
     queue = view.landing[key]
-    rest = tuple(waiting for waiting in queue if waiting != task)
-    if queue[0] == task:
-        drop_hold(ledger, task, f"land:{key}")
+    rest = tuple(waiting for waiting in queue if waiting != task.id)
+    if queue[0] == task.id:
+        drop_hold(ledger, task.id, f"land:{key}")
     if not rest:
         view.drop(view.landing, key)
         return
     view.put(view.landing, key, rest)
-    if queue[0] == task:
+    if queue[0] == task.id:
         _grant_landing(ledger, view.tasks[rest[0]], key)
 
 
@@ -107,13 +103,13 @@ def drop_hold(ledger: Ledger, task: TaskId, key: str) -> None:
         view.drop(view.holds, task)
 
 
-def _note_holder(ledger: Ledger, before: Task | None, after: Task) -> None:
-    view = ledger.view
-    was = before.machine if before is not None and before.state.held else None
-    now = after.machine if after.state.held else None
+def _note_holder(
+    ledger: Ledger, task: TaskId, was: MachineId | None, now: MachineId | None
+) -> None:
     if was == now:
         return
+    view = ledger.view
     if was is not None:
-        view.drop(view.held_by[was], after.id)
+        view.drop(view.held_by[was], task)
     if now is not None:
-        view.put(view.held_by.setdefault(now, {}), after.id, None)
+        view.put(view.held_by.setdefault(now, {}), task, None)

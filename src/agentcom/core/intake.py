@@ -77,18 +77,24 @@ def check_spec(spec: TaskSpec) -> None:
         raise InvalidInput("prompt", "a task needs a prompt or a command")
     if len(spec.prompt.encode()) > limits.PROMPT_BYTES or "\0" in spec.prompt:
         raise InvalidInput("prompt", f"at most {limits.PROMPT_BYTES} bytes, and no NUL")
-    _check_words("command", spec.command, limits.COMMAND_ARGS, limits.COMMAND_BYTES)
-    _check_words("verify", spec.verify, limits.VERIFY_COMMANDS_MAX, limits.COMMAND_BYTES)
-    for command in spec.verify:
-        project_file.parse_command(command)
+    if spec.command or spec.verify:
+        _check_commands(spec)
     _check_numbers(spec)
     if spec.unique_key is not None:
         _check_text("unique_key", spec.unique_key, limits.UNIQUE_KEY_CHARS)
-    _check_labels(spec.labels)
+    if spec.labels:
+        _check_labels(spec.labels)
     if spec.repo is not None:
         refs.check_repository(spec.repo)
     if spec.base is not None:
         refs.check_branch(spec.base)
+
+
+def _check_commands(spec: TaskSpec) -> None:
+    _check_words("command", spec.command, limits.COMMAND_ARGS, limits.COMMAND_BYTES)
+    _check_words("verify", spec.verify, limits.VERIFY_COMMANDS_MAX, limits.COMMAND_BYTES)
+    for command in spec.verify:
+        project_file.parse_command(command)
 
 
 def _check_numbers(spec: TaskSpec) -> None:
@@ -112,8 +118,10 @@ def _create(
         if spec.unique_key in view.unique:
             raise Conflict(f"task {view.unique[spec.unique_key]} has this unique key and is live")
         view.put(view.unique, spec.unique_key, task_id)
-    edges = [learn_edge(turn, edge) for edge in _edges(turn, fact, task_id, spec, names)]
-    if edges:
+    blocked = False
+    if spec.depends_on:
+        edges = [learn_edge(turn, edge) for edge in _edges(turn, fact, task_id, spec, names)]
+        blocked = not all(edge.met for edge in edges)
         view.put(view.edges, task_id, {edge.on: edge for edge in edges})
         depends = tuple(Dependency(edge.on, edge.condition) for edge in edges)
         spec = msgspec.structs.replace(spec, depends_on=depends, ref=None)
@@ -125,7 +133,7 @@ def _create(
             id=task_id, submitter=fact.actor.user, created_at=turn.now.wall, cause=cause, spec=spec
         )
     )
-    task = _task(turn, fact, task_id, spec, blocked=not all(edge.met for edge in edges))
+    task = _task(turn, fact, task_id, spec, blocked=blocked)
     return turn.place(None, task, EventKind.SUBMITTED)
 
 
@@ -242,8 +250,6 @@ def _check_text(field: str, text: str, chars: int) -> None:
 
 
 def _check_words(field: str, words: Sequence[str], count: int, size: int) -> None:
-    if not words:
-        return
     if len(words) > count or sum(len(word.encode()) for word in words) > size:
         raise InvalidInput(field, f"at most {count} items and {size} bytes")
     if any("\0" in word for word in words):
@@ -251,9 +257,7 @@ def _check_words(field: str, words: Sequence[str], count: int, size: int) -> Non
 
 
 def _check_labels(labels: Mapping[str, str]) -> None:
-    if not labels:
-        return
-    size = max((len(k.encode()) + len(v.encode()) for k, v in labels.items()), default=0)
+    size = max(len(k.encode()) + len(v.encode()) for k, v in labels.items())
     if len(labels) > limits.LABELS_MAX or size > limits.LABEL_BYTES:
         rule = f"at most {limits.LABELS_MAX} of {limits.LABEL_BYTES} bytes each"
         raise InvalidInput("labels", rule)

@@ -11,6 +11,9 @@ from agentcom.model.batch import Append, Batch, Change, Delete, Insert, Row, Tab
 from agentcom.model.ids import AgentId, BatchId, IdSource, Now, Rng, TaskId
 
 R = TypeVar("R", bound=Row)
+Place = tuple[Table, str]
+Written = tuple[int | None, Row | None]
+"""The version that is stored now (None: no row), and the new content (None: no row)."""
 Mark = tuple[tuple[int, int], int, int]
 _NO_FACT: Final = Fact(body=WaitEnded(TaskId("")))
 
@@ -28,11 +31,14 @@ class Ledger:
         self.fact = _NO_FACT
         self.looks: dict[AgentId, None] = {}
         """Agents that may be able to take work now."""
-        self._writes: dict[tuple[Table, str], tuple[int | None, Row | None]] = {}
+        self._writes: dict[Place, Written] = {}
+        self._before: list[tuple[Place, Written | None]] = []
+        """What this fact wrote over."""
 
     def begin(self, fact: Fact) -> Mark:
         """Start one fact; return the mark for `abandon`."""
         self.fact = fact
+        self._before.clear()
         return self.view.mark(), len(self.effects), len(self.appends)
 
     def abandon(self, mark: Mark) -> None:
@@ -40,14 +46,20 @@ class Ledger:
         self.view.rollback(mark[0])
         del self.effects[mark[1] :]
         del self.appends[mark[2] :]
+        while self._before:
+            place, known = self._before.pop()
+            if known is None:
+                del self._writes[place]
+            else:
+                self._writes[place] = known
         self.looks.clear()
 
     def write(self, table: Table, key: str, row: Row | None, *, old: int | None) -> None:
         """Note a row's new content (None: no row); `old` is the version that is stored now."""
         place = (table, key)
         known = self._writes.get(place)
-        base = old if known is None else known[0]
-        self.view.put(self._writes, place, (base, row))
+        self._before.append((place, known))
+        self._writes[place] = (old if known is None else known[0], row)
 
     def row(self, table: Table, key: str, found: Found) -> Row | None:
         """Return a stored row as this turn leaves it; `found` is how it was before."""

@@ -7,7 +7,7 @@ from agentcom.core.effects import Continue, Effect
 from agentcom.core.view import PoolView
 from agentcom.model.ids import DEFAULT_POOL, Now, PoolId
 from agentcom.model.snapshot import Snapshot
-from agentcom.model.task import Task, TaskState
+from agentcom.model.task import Phase, Task, TaskState
 
 
 def load(
@@ -52,12 +52,12 @@ def _load_task(view: PoolView, task: Task) -> None:
     if task.state.held:
         assert task.machine is not None
         view.held_by.setdefault(task.machine, {})[task.id] = None
-    for key in view.holds.get(task.id, {}):
-        kind, _, name = key.partition(":")
-        if kind == "slot":
+        if task.phase is not Phase.LANDING:
             assert task.agent is not None
             view.slots_used[task.agent] = view.slots_used.get(task.agent, 0) + 1
-        elif kind == "land":
+    for key in view.holds.get(task.id, {}):
+        kind, _, name = key.partition(":")
+        if kind == "land":
             view.landing[name] = (task.id, *view.landing.get(name, ()))
     landing = task.state.held and task.land_key and f"land:{task.land_key}"
     if landing and task.phase == "landing" and landing not in view.holds.get(task.id, {}):

@@ -87,14 +87,16 @@ class Matcher:
         """Put back what `withdraw` returned."""
         self.enqueue(entry[3], entry[4], entry[:3])
 
-    def set_free(self, agent_id: AgentId, class_id: ClassId, slots: int) -> Free | None:
+    def set_free(
+        self, agent_id: AgentId, class_id: ClassId, slots: int, *, used: bool = False
+    ) -> Free | None:
         """Note an agent's free slots (0: not ready); `restore_agent` of the answer undoes it.
 
-        A change counts as use: the agent goes to the end of its class.
+        A change counts as use, and so does `used`: the agent goes to the end of its class.
         """
         assert slots >= 0, f"agent {agent_id} cannot have {slots} free slots"
         old = self._agents.get(agent_id)
-        if old is None or old[3] != slots or old[2] != class_id:
+        if old is None or old[3] != slots or old[2] != class_id or (used and slots):
             self._stamp += 1
             self._replace(agent_id, old, (self._stamp, agent_id, class_id, slots))
         return old
@@ -137,17 +139,14 @@ class Matcher:
         return max(candidates, key=score or _equally, default=None)
 
     def pick_task(
-        self, agent_id: AgentId, allowed: Callable[[TaskId], bool] | None = None
+        self, class_id: ClassId, allowed: Callable[[TaskId], bool] | None = None
     ) -> TaskId | None:
-        """Return the first task in rank order that the agent can run, if it has a free slot.
+        """Return the first task in rank order that an agent of the class can run.
 
         `allowed` may veto single tasks; of each shape at most 32 are offered to it. It must not
         change the matcher.
         """
-        agent = self._agents.get(agent_id)
-        if agent is None or not agent[3]:
-            return None
-        shapes = self._shapes.compatible_shapes(agent[2])
+        shapes = self._shapes.compatible_shapes(class_id)
         first = min(map(self._heads.__getitem__, shapes), default=_NO_TASK)
         if first is _NO_TASK:
             return None

@@ -44,7 +44,7 @@ def wanted(view: PoolView, fact: Fact) -> Keys:
         name = request_key(fact.actor.user, fact.key)
         if name not in view.requests:
             keys = [*keys, (Table.REQUEST, name)]
-    return [key for key in keys if key not in fact.found]
+    return [key for key in keys if key not in fact.found] if keys else keys
 
 
 def decide(view: PoolView, batch: Sequence[Fact], *, now: Now, ids: IdSource, rng: Rng) -> Plan:
@@ -52,22 +52,26 @@ def decide(view: PoolView, batch: Sequence[Fact], *, now: Now, ids: IdSource, rn
     turn = Turn(view, now=now, ids=ids, rng=rng)
     deferred = []
     for fact in batch:
-        if turn.over and _about(fact.body, turn.over) and wanted(view, fact):
+        if turn.over and _reads(fact.body, turn.over) and wanted(view, fact):
             deferred.append(fact)
             continue
         mark = turn.begin(fact)
         try:
             _once(turn, fact)
-            cascades.settle(turn)
-            turn.match()
+            if turn.ended:
+                cascades.settle(turn)
+            if turn.looks or turn.queued:
+                turn.match()
         except AgentComError as error:
             turn.abandon(mark)
             _refuse(turn, fact, error)
     return Plan(turn.batch(), turn.effects, deferred)
 
 
-def _about(body: facts.Body, over: Container[str]) -> bool:
-    """Return whether a fact names a task that ended in this turn."""
+def _reads(body: facts.Body, over: Container[str]) -> bool:
+    """Return whether a fact may need the rows of a task that ended in this turn."""
+    if type(body) not in _WANTED:
+        return False
     if isinstance(body, facts.Submit):
         return any(d.task in over for spec in body.specs for d in spec.depends_on)
     if isinstance(body, facts.Retry | facts.Adopt):

@@ -50,6 +50,7 @@ _CLEARED: Final[Mapping[str, Any]] = {
     "stop_reason": None,
     "deadline_at": None,
 }
+"""What belongs to one attempt, or to one wait."""
 _LANDS_AGAIN: Final = (FailureClass.WORKSPACE, FailureClass.DEADLINE)
 """What can go wrong with a landing though the work is good: no agent is needed to try again."""
 _ENDS: Final = frozenset(get_args(End))

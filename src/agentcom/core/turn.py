@@ -4,7 +4,6 @@
 in one place, so no path can forget it: queue, holds, timers, dependants, the feed, the store.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -18,7 +17,7 @@ from agentcom.core.effects import (
 from agentcom.core.facts import DeadlineReached, WaitEnded
 from agentcom.core.ledger import Ledger, Mark
 from agentcom.core.view import PoolView
-from agentcom.model.agent import Assignment
+from agentcom.model.agent import Agent, Assignment
 from agentcom.model.batch import (
     Append,
     Table,
@@ -51,12 +50,13 @@ class Turn(Ledger):
         self.over: dict[TaskId, None] = {}
         """Tasks that ended, or whose attempt ended, in this turn."""
         self._bodies: dict[TaskId, TaskBody] = {}
-        self._queued: dict[TaskId, None] = {}
+        self.queued: dict[TaskId, None] = {}
+        """Tasks that joined the queue in this fact."""
 
     def abandon(self, mark: Mark) -> None:
         super().abandon(mark)
         self.ended.clear()
-        self._queued.clear()
+        self.queued.clear()
 
     def insert_body(self, body: TaskBody) -> None:
         """Store a specification, and have it at hand for an assignment in this turn."""
@@ -81,11 +81,9 @@ class Turn(Ledger):
             after = self._tagged(after)
         if before is None or before.id not in view.tasks:
             view.learn_shape(after)
-        self.write(Table.TASK, after.id, after, old=before.version if before else None)
+        self.write(Table.TASK, after.id, after, old=None if before is None else before.version)
         if before is None or not holding.goes_on(before, after):
-            self._requeue(before, after)
-            holding.follow(self, before, after)
-            self._retime(before, after)
+            self._follow(before, after)
         if after.state.terminal:
             self._end(after)
         else:
@@ -96,29 +94,26 @@ class Turn(Ledger):
     def record(self, task: Task, kind: EventKind, detail: str = "") -> None:
         """Append one line to a task's feed."""
         fact = self.fact
-        self.appends.append(
-            Append(
-                task_log(task.id),
-                TaskEvent(
-                    kind=kind,
-                    task=task.id,
-                    state=task.state,
-                    at=self.now.wall,
-                    cause=fact.cause or task.cause,
-                    actor=fact.actor.name,
-                    attempt=task.attempt or None,
-                    agent=task.agent,
-                    machine=task.machine,
-                    phase=task.phase,
-                    wait=task.wait,
-                    until=task.until,
-                    stop_reason=task.stop_reason,
-                    failure=task.failure,
-                    commit=task.commit,
-                    detail=detail or task.reason,
-                ),
-            )
+        actor = fact.actor
+        event = TaskEvent(
+            kind=kind,
+            task=task.id,
+            state=task.state,
+            at=self.now.wall,
+            cause=fact.cause or task.cause,
+            actor=actor.machine or actor.user,
+            attempt=task.attempt or None,
+            agent=task.agent,
+            machine=task.machine,
+            phase=task.phase,
+            wait=task.wait,
+            until=task.until,
+            stop_reason=task.stop_reason,
+            failure=task.failure,
+            commit=task.commit,
+            detail=detail or task.reason,
         )
+        self.appends.append(Append(task_log(task.id), event))
 
     def retry_at(self, failures: int) -> WallTime:
         """Return when the next attempt may start: exponential, with full jitter (AWS, 2015)."""
@@ -133,29 +128,41 @@ class Turn(Ledger):
 
     def match(self) -> None:
         """Assign until no runnable task stands beside a compatible idle agent."""
-        view, matcher = self.view, self.view.matcher
-        if not view.issuing or not (self.looks or self._queued):
-            return
-        for agent_id in self.looks:
-            while view.refresh(agent_id):
-                task_id = matcher.pick_task(agent_id)
-                if task_id is None:
-                    break
-                self._assign(view.tasks[task_id], agent_id)
-        self.looks.clear()
-        for task_id in self._in_order():
-            task = view.tasks.get(task_id)
-            if task is None or task.state is not TaskState.QUEUED:
-                continue
-            agent = matcher.pick_agent(view.shape_of[task_id])
-            if agent is not None:
-                self._assign(task, agent)
-                view.refresh(agent)
-        self._queued.clear()
+        view = self.view
+        if view.issuing:
+            for agent_id in self.looks:
+                self._fill(agent_id)
+            if view.matcher.idle_bits:
+                for task_id in sorted(self.queued, key=self._rank):
+                    self._find_agent(task_id)
+        self.queued.clear()
         self.looks.clear()
 
-    def _in_order(self) -> Sequence[TaskId]:
-        return sorted(self._queued, key=self._rank) if len(self._queued) > 1 else [*self._queued]
+    def _fill(self, agent_id: AgentId) -> None:
+        """Give an agent the first tasks that it can run, as long as it has free slots."""
+        view = self.view
+        agent = view.agents.get(agent_id)
+        if agent is None:
+            return
+        free = before = view.free_slots(agent)
+        while free:
+            task_id = view.matcher.pick_task(view.class_of[agent_id])
+            if task_id is None:
+                break
+            self._assign(view.tasks[task_id], agent)
+            free -= 1
+        view.note_free(agent_id, free, used=free != before)
+
+    def _find_agent(self, task_id: TaskId) -> None:
+        """Give a task that joined the queue to an idle agent, if there is one."""
+        view = self.view
+        task = view.tasks.get(task_id)
+        if task is None or task.state is not TaskState.QUEUED:
+            return
+        agent_id = view.matcher.pick_agent(view.shape_of[task_id])
+        if agent_id is not None:
+            self._assign(task, view.agents[agent_id])
+            view.refresh(agent_id)
 
     def _rank(self, task_id: TaskId) -> fairness.Rank:
         task = self.view.tasks.get(task_id)
@@ -163,12 +170,11 @@ class Turn(Ledger):
             return (2, 0.0, 0)
         return fairness.rank(task.start_tag, task.priority, task.seq, emergency=task.emergency)
 
-    def _assign(self, task: Task, agent_id: AgentId) -> None:
+    def _assign(self, task: Task, agent: Agent) -> None:
         view = self.view
-        agent = view.agents[agent_id]
         fence = Fence(view.incarnation, task.attempt + 1)
         deadline = WallTime(self.now.wall + task.deadline_ms)
-        event = moves.Matched(agent_id, agent.machine, fence, deadline)
+        event = moves.Matched(agent.id, agent.machine, fence, deadline)
         if not task.emergency:
             view.fairness.dispatched(fairness.order_tag(task.start_tag, task.priority))
         after = self.move(task, event, EventKind.ASSIGNED)
@@ -179,7 +185,7 @@ class Turn(Ledger):
         assert task.agent is not None
         assert task.machine is not None
         assert task.deadline_at is not None
-        edges = self.view.edges.get(task.id, {}).values()
+        edges = self.view.edges.get(task.id)
         assignment = Assignment(
             task=task.id,
             fence=task.fence,
@@ -187,7 +193,7 @@ class Turn(Ledger):
             deadline_at=task.deadline_at,
             checkpoint=task.checkpoint,
             session=task.session,
-            inputs=tuple(edge.commit for edge in edges if edge.commit),
+            inputs=tuple(e.commit for e in edges.values() if e.commit) if edges else (),
             landing_only=task.landing_only,
             commit=task.commit,
             branch=task.branch,
@@ -205,26 +211,32 @@ class Turn(Ledger):
         tag = view.fairness.start_tag(task.submitter)
         return replace(task, start_tag=tag, seq=view.seq)
 
-    def _requeue(self, before: Task | None, after: Task) -> None:
-        was = before is not None and before.state is TaskState.QUEUED
-        now = after.state is TaskState.QUEUED
-        if was and not now:
+    def _follow(self, before: Task | None, after: Task) -> None:
+        """Bring queue, holds and timers to where `after` wants them."""
+        was, state = None if before is None else before.state, after.state
+        if was is TaskState.QUEUED and state is not TaskState.QUEUED:
             self.view.withdraw(after.id)
-        if now and not was:
+        elif state is TaskState.QUEUED and was is not TaskState.QUEUED:
             self.view.enqueue(after)
-            self._queued[after.id] = None
+            self.queued[after.id] = None
+        if state.held or (was is not None and was.held):
+            holding.follow(self, before, after)
+            self._retime_held(before, after)
+        if state is TaskState.WAITING and after.wait is not Wait.DEPENDENCIES:
+            self._retime_wait(after)
 
-    def _retime(self, before: Task | None, after: Task) -> None:
+    def _retime_held(self, before: Task | None, after: Task) -> None:
         was = before.deadline_at if before is not None and before.state.held else None
-        if after.state.held and after.deadline_at != was and after.deadline_at is not None:
-            due = DeadlineReached(after.id, after.fence)
-            at = self.instant_of(after.deadline_at)
-            self.effects.append(SetTimer(f"deadline/{after.id}", at, due))
-        if was is not None and not after.state.held:
+        if not after.state.held:
             self.over[after.id] = None
             self.effects.append(ClearTimer(f"deadline/{after.id}"))
-        timed = after.state is TaskState.WAITING and after.wait is not Wait.DEPENDENCIES
-        if timed and after.until is not None:
+        elif after.deadline_at != was and after.deadline_at is not None:
+            at = self.instant_of(after.deadline_at)
+            due = DeadlineReached(after.id, after.fence)
+            self.effects.append(SetTimer(f"deadline/{after.id}", at, due))
+
+    def _retime_wait(self, after: Task) -> None:
+        if after.until is not None:
             at = self.instant_of(after.until)
             self.effects.append(SetTimer(f"wait/{after.id}", at, WaitEnded(after.id)))
 
@@ -235,12 +247,17 @@ class Turn(Ledger):
         view.forget_shape(task.id)
         if task.unique_key is not None and view.unique.get(task.unique_key) == task.id:
             view.drop(view.unique, task.unique_key)
-        for on, edge in view.edges.get(task.id, {}).items():
-            self.write(Table.EDGE, edge_key(task.id, on), None, old=edge.version)
-            if on in view.dependants and task.id in view.dependants[on]:
-                view.drop(view.dependants[on], task.id)
-        view.drop(view.edges, task.id)
+        if task.id in view.edges:
+            self._drop_edges(task)
         if view.dependants.get(task.id):
             self.ended[task.id] = task
         else:
             view.drop(view.dependants, task.id)
+
+    def _drop_edges(self, task: Task) -> None:
+        view = self.view
+        for on, edge in view.edges[task.id].items():
+            self.write(Table.EDGE, edge_key(task.id, on), None, old=edge.version)
+            if on in view.dependants and task.id in view.dependants[on]:
+                view.drop(view.dependants[on], task.id)
+        view.drop(view.edges, task.id)

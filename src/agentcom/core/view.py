@@ -15,7 +15,7 @@ from agentcom.model import requirement
 from agentcom.model.agent import Agent, AgentState, Machine
 from agentcom.model.ids import AgentId, Instant, MachineId, PoolId, TaskId
 from agentcom.model.limits import RECENT_KEYS
-from agentcom.model.task import Edge, Hold, Phase, Task, TaskState
+from agentcom.model.task import Edge, Hold, Task, TaskState
 from agentcom.model.todo import Todo
 
 K = TypeVar("K")
@@ -145,22 +145,27 @@ class PoolView:
     def learn_shape(self, task: Task) -> None:
         """Count a live task's shape; raises `TooManyShapes`."""
         shape = self.shapes.shape_of(self.parse_needs(task.needs))
-        self.shapes.retain(shape)
-        self.undo(self.shapes.release, shape)
-        self.put(self.shape_of, task.id, shape)
+        self._keep_shape(task.id, shape)
+        self._journal.append((self._drop_shape, task.id))
 
     def forget_shape(self, task: TaskId) -> None:
         """Stop counting the shape of a task that is no longer live."""
-        shape = self.shape_of[task]
+        self._journal.append((self._keep_shape, task, self._drop_shape(task)))
+
+    def _keep_shape(self, task: TaskId, shape: ShapeId) -> None:
+        self.shapes.retain(shape)
+        self.shape_of[task] = shape
+
+    def _drop_shape(self, task: TaskId) -> ShapeId:
+        shape = self.shape_of.pop(task)
         self.shapes.release(shape)
-        self.undo(self.shapes.retain, shape)
-        self.drop(self.shape_of, task)
+        return shape
 
     def enqueue(self, task: Task) -> None:
         """Put a task into the matcher's queue."""
         rank = fairness.rank(task.start_tag, task.priority, task.seq, emergency=task.emergency)
         self.matcher.enqueue(task.id, self.shape_of[task.id], rank)
-        self.undo(self.matcher.withdraw, task.id)
+        self._journal.append((self.matcher.withdraw, task.id))
 
     def withdraw(self, task: TaskId) -> None:
         """Take a task out of the matcher's queue."""
@@ -194,15 +199,18 @@ class PoolView:
             return 0
         return max(0, agent.slots - self.slots_used.get(agent.id, 0))
 
-    def refresh(self, agent_id: AgentId) -> bool:
-        """Tell the matcher how free an agent is; return whether it can take work."""
+    def refresh(self, agent_id: AgentId) -> None:
+        """Tell the matcher how free an agent is."""
         agent = self.agents.get(agent_id)
-        if agent is None:
-            return False
-        free = self.free_slots(agent) if self.issuing else 0
-        old = self.matcher.set_free(agent_id, self.class_of[agent_id], free)
-        self.undo(self.matcher.restore_agent, agent_id, old)
-        return free > 0
+        if agent is not None:
+            self.note_free(agent_id, self.free_slots(agent) if self.issuing else 0)
+
+    def note_free(self, agent_id: AgentId, free: int, *, used: bool = False) -> None:
+        """Tell the matcher an agent's free slots; one that was `used` goes behind the others."""
+        matcher = self.matcher
+        old = matcher.set_free(agent_id, self.class_of[agent_id], free, used=used)
+        if matcher.agent(agent_id) is not old:
+            self._journal.append((matcher.restore_agent, agent_id, old))
 
     def first_landings(self) -> frozenset[TaskId]:
         """Return the tasks that hold their base now."""
@@ -224,11 +232,6 @@ class PoolView:
     def held_tasks(self, machine: MachineId) -> Sequence[Task]:
         """Return the tasks whose attempts a machine holds."""
         return [self.tasks[task] for task in self.held_by.get(machine, ())]
-
-
-def holds_slot(task: Task) -> bool:
-    """Return whether a task's attempt takes a slot of its agent: landing needs no agent."""
-    return task.state.held and task.phase is not Phase.LANDING
 
 
 def _restore(mapping: MutableMapping[Any, Any], key: object, old: object) -> None:

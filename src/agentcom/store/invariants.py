@@ -6,7 +6,7 @@ from typing import Final, cast
 
 from agentcom.model.batch import Row, Table
 from agentcom.model.ids import TaskId
-from agentcom.model.task import Edge, Hold, Phase, Task
+from agentcom.model.task import Edge, Hold, Task
 from agentcom.store.base import Problem
 
 Rows = Callable[[Table], Iterable[tuple[str, Row]]]
@@ -21,7 +21,6 @@ def problems(rows: Rows) -> list[Problem]:
     found: list[Problem] = []
     live: set[TaskId] = set()
     held: set[TaskId] = set()
-    landing: set[TaskId] = set()  # it gave its slot back, and may wait for its turn at the base
     for key, row in _sound(rows, Table.TASK, found):
         task = cast("Task", row)
         if task.id != key:
@@ -30,9 +29,11 @@ def problems(rows: Rows) -> list[Problem]:
             live.add(task.id)
         if task.state.held:
             held.add(task.id)
-        if task.phase is Phase.LANDING:
-            landing.add(task.id)
-    _check_holds(_sound(rows, Table.HOLD, found), held, found, slotless=landing)
+            if task.agent is None or task.machine is None or not task.attempt:
+                found.append(_problem(f"task {key} is under way, but nobody holds it"))
+    for key, row in _sound(rows, Table.HOLD, found):
+        if cast("Hold", row).task not in held:
+            found.append(_problem(f"hold {key} belongs to no attempt under way"))
     for key, row in _sound(rows, Table.EDGE, found):
         if cast("Edge", row).task not in live:
             found.append(_problem(f"dependency {key} belongs to no live task"))
@@ -46,23 +47,6 @@ def _read_the_rest(rows: Rows, found: list[Problem]) -> None:
     for table in Table:
         if table not in (Table.TASK, Table.HOLD, Table.EDGE, Table.BODY):
             deque(_sound(rows, table, found), maxlen=0)
-
-
-def _check_holds(
-    rows: Iterable[tuple[str, Row]],
-    held: set[TaskId],
-    found: list[Problem],
-    *,
-    slotless: set[TaskId],
-) -> None:
-    holding: set[TaskId] = set()
-    for key, row in rows:
-        hold = cast("Hold", row)
-        holding.add(hold.task)
-        if hold.task not in held:
-            found.append(_problem(f"hold {key} belongs to no attempt under way"))
-    without = sorted(held - holding - slotless)
-    found += [_problem(f"task {task} is under way but holds no slot") for task in without]
 
 
 def _sound(rows: Rows, table: Table, found: list[Problem]) -> Iterator[tuple[str, Row]]:

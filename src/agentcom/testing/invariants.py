@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from agentcom.core.view import PoolView, holds_slot
+from agentcom.core.view import PoolView
 from agentcom.model.batch import Row, Table
 from agentcom.model.task import Edge, Hold, Phase, Task, TaskState, Wait
 
@@ -42,11 +42,12 @@ def _check_holds(view: PoolView, rows: Rows) -> None:
         assert task is not None, f"{hold} outlived its task"
         assert task.state.held, f"{hold} outlived its attempt"
         assert task.attempt == hold.attempt, f"{hold} belongs to an older attempt"
-    slots = Counter(h.key for h in holds if h.key.startswith("slot:"))
-    for task in view.tasks.values():
-        assert (f"slot:{task.agent}" in view.holds.get(task.id, {})) == holds_slot(task), task
+    slots = Counter(
+        t.agent for t in view.tasks.values() if t.state.held and t.phase is not Phase.LANDING
+    )
     for agent, used in view.slots_used.items():
-        assert used == slots[f"slot:{agent}"], f"{agent} has {used} slots in use"
+        assert used == slots.pop(agent, 0), f"{agent} has {used} slots in use"
+    assert not slots, f"slots in use that are not counted: {slots}"
     _check_landing(view, holds)
 
 
@@ -73,7 +74,7 @@ def _check_queue(view: PoolView) -> None:
         return
     for agent_id, agent in view.agents.items():
         if view.free_slots(agent) > 0:
-            runnable = view.matcher.pick_task(agent_id)
+            runnable = view.matcher.pick_task(view.class_of[agent_id])
             assert runnable is None, f"{runnable} is runnable, {agent_id} is free"
 
 

@@ -17,7 +17,9 @@ from agentcom.model.identity import RequestRecord
 from agentcom.model.ids import (
     DEFAULT_POOL,
     DEFAULT_PROJECT,
+    AgentId,
     BatchId,
+    MachineId,
     PoolId,
     TaskId,
     UserId,
@@ -28,7 +30,7 @@ from agentcom.store.base import Committed, Store
 
 
 def task(name: str, state: TaskState = TaskState.QUEUED, *, version: int = 1) -> Task:
-    """Return a task's row."""
+    """Return a task's row; one that is under way has a holder."""
     return Task(
         id=TaskId(name),
         project=DEFAULT_PROJECT,
@@ -37,6 +39,9 @@ def task(name: str, state: TaskState = TaskState.QUEUED, *, version: int = 1) ->
         state=state,
         changed_at=WallTime(1),
         version=version,
+        agent=AgentId("bob") if state.held else None,
+        machine=MachineId("m") if state.held else None,
+        attempt=int(state.held),
     )
 
 

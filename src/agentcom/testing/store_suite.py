@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from msgspec.structs import replace
 
 from agentcom.model.agent import Agent, Machine
 from agentcom.model.batch import (
@@ -324,7 +325,8 @@ class StoreSuite(ListingSuite):
             store,
             batch(
                 "b1",
-                *new_task("t1", TaskState.RUNNING),
+                Insert(Table.TASK, "t1", replace(task("t1", TaskState.RUNNING), agent=None)),
+                Insert(Table.BODY, "t1", body("t1")),
                 Insert(Table.TASK, "t2", task("t2", version=0)),
                 Insert(Table.HOLD, "t9/slot", hold),
                 Insert(Table.EDGE, "t9/t1", Edge(task=TaskId("t9"), on=TaskId("t1"))),
@@ -334,9 +336,9 @@ class StoreSuite(ListingSuite):
         found = [problem.what for problem in await store.verify()]
 
         assert found == [
+            "task t1 is under way, but nobody holds it",
             "task t2 has version 0",
             "hold t9/slot belongs to no attempt under way",
-            "task t1 is under way but holds no slot",
             "dependency t9/t1 belongs to no live task",
             "task t2 has no specification",
         ]
