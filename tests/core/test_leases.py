@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentcom.core import facts, leases, pool
+from agentcom.core import facts, leases
 from agentcom.core.effects import CloseConnection, GrantLanding, Push, SetTimer, Stop
 from agentcom.core.facts import Fact
 from agentcom.core.leases import CLOSE_LEASE_LOST, CLOSE_SUPERSEDED
@@ -12,12 +12,12 @@ from agentcom.model.batch import Table
 from agentcom.model.errors import InvalidInput, NotAllowed, Superseded
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
-from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
+from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.replies import Welcomed
-from agentcom.model.task import Dependency, Phase, StopReason, TaskSpec, TaskState, Wait
+from agentcom.model.task import Dependency, Phase, StopReason, TaskSpec, TaskState
 from agentcom.model.todo import Todo, TodoKind
 from agentcom.testing.world import TTL_MS, agent, machine
-from tests.core.acts import LOST_MS, Pool, done
+from tests.core.acts import LOST_MS, Pool
 
 M1 = MachineId("m1")
 
@@ -308,21 +308,6 @@ def test_a_machine_that_holds_nothing_any_more_needs_no_timer() -> None:
     assert leases.grace(world.view, world.now) == []
 
 
-def test_timers_are_rebuilt_from_the_rows() -> None:
-    world = Pool()
-    held = world.running()
-    parked, _ = world.submit(
-        TaskSpec(title="t", prompt="p", not_before=WallTime(world.now.wall + 70_000)),
-        "queued",
-    )
-    before = {key: timer for key, timer in world.timers.items() if "lease" not in key}
-
-    world.restart()
-
-    assert {key: t for key, t in world.timers.items() if "lease" not in key} == before
-    assert set(before) == {f"deadline/{held}", f"wait/{parked}"}
-
-
 def test_sessions_outlive_a_view_that_was_thrown_away() -> None:
     world = Pool()
     world.machine("m1")
@@ -530,99 +515,6 @@ def test_a_lease_check_whose_batch_found_no_room_can_come_again() -> None:
 # Times ------------------------------------------------------------------------------------------
 
 
-def test_an_expired_deadline_stops_the_attempt_once_and_counts_as_a_failure() -> None:
-    world = Pool()
-    task = world.running(deadline_ms=10_000, failures_max=2)
-    fence = world.task(task).fence
-    world.advance(9_000)
-    world.beat("m1", [world.holding(task)])
-    world.advance(1_000)
-    assert world.task(task).stop_reason is StopReason.TIMED_OUT
-
-    world.tell(facts.Stopped(task, fence), machine("m1"))
-
-    row = world.task(task)
-    assert (row.failures, row.failure, row.wait) == (1, FailureClass.DEADLINE, Wait.RETRY)
-    stops = [e for e in world.effects if isinstance(e, Stop)]
-    assert stops == [Stop(M1, task, fence, StopReason.TIMED_OUT)]
-
-
-def test_a_task_that_always_times_out_does_not_loop() -> None:
-    world = Pool()
-    (task,) = world.submit(TaskSpec(title="t", prompt="p", deadline_ms=1_000))
-    for _ in range(20):
-        world.machine("m1", held=[world.holding(task)] if world.task(task).state.held else [])
-        if world.task(task).state is TaskState.ASSIGNED:
-            world.accept(task)
-        world.advance(1_000)
-        if world.task(task).stop_reason is not None:
-            world.tell(facts.Stopped(task, world.task(task).fence), machine("m1"))
-        world.advance(9_000)
-
-    row = world.task(task)
-    assert (row.state, row.failure) == (TaskState.FAILED, FailureClass.DEADLINE)
-    assert row.attempt == limits.FAILURES_MAX
-
-
-def test_a_deadline_reminds_an_attempt_that_was_told_to_stop_before() -> None:
-    world = Pool()
-    task = world.running(deadline_ms=5_000)
-    world.ask(facts.Cancel(task))
-
-    world.advance(5_000)
-
-    assert world.task(task).stop_reason is StopReason.CANCELLED
-    assert world.effects[-1] == Stop(M1, task, world.task(task).fence, StopReason.CANCELLED)
-
-
-def test_the_deadline_of_an_older_attempt_says_nothing() -> None:
-    world = Pool()
-    task = world.running()
-    before = world.task(task)
-
-    world.tell(facts.DeadlineReached(task, Fence(7, 0)))
-    world.tell(facts.DeadlineReached(TaskId("over"), Fence(7, 1)))
-
-    assert world.task(task) == before
-
-
-def test_a_task_with_a_start_time_waits_for_it() -> None:
-    world = Pool()
-    world.machine("m1")
-    start = WallTime(world.now.wall + 5_000)
-    (task,) = world.submit(TaskSpec(title="t", prompt="p", not_before=start))
-
-    world.advance(4_999)
-    assert (world.task(task).state, world.task(task).wait) == (TaskState.WAITING, Wait.START_TIME)
-    world.advance(1)
-
-    assert world.task(task).state is TaskState.ASSIGNED
-
-
-def test_a_timer_that_comes_too_early_is_set_again() -> None:
-    world = Pool()
-    start = WallTime(world.now.wall + 5_000)
-    (task,) = world.submit(TaskSpec(title="t", prompt="p", not_before=start))
-
-    world.tell(facts.WaitEnded(task))
-
-    assert world.task(task).state is TaskState.WAITING
-    assert world.timers[f"wait/{task}"].at == world.now_ms + 5_000
-
-
-def test_a_timer_releases_nothing_that_waits_for_something_else() -> None:
-    world = Pool()
-    first = world.running()
-    (second,) = world.submit(TaskSpec(title="b", prompt="p", depends_on=(Dependency(first),)))
-    person_needed = world.finish(first, done(needs_person=("look",)))
-
-    for task in (first, second, TaskId("over")):
-        world.tell(facts.WaitEnded(task))
-
-    assert world.task(first) == person_needed
-    assert world.task(second).wait is Wait.DEPENDENCIES
-
-
 def test_a_todo_that_is_done_already_does_nothing() -> None:
     world = Pool()
 
@@ -637,19 +529,6 @@ def test_an_assignment_on_its_way_is_not_sent_twice_by_a_heartbeat() -> None:
     assert not [e for e in world.beat("m1", []) if isinstance(e, Push)]
     world.now_ms += TTL_MS // limits.LEASE_PARTS
     assert [e.assignment.task for e in world.beat("m1", []) if isinstance(e, Push)] == [task]
-
-
-def test_a_deadline_in_the_past_is_due_at_once_after_a_start() -> None:
-    world = Pool()
-    task = world.running()
-    row = world.task(task)
-    world.now_ms += row.deadline_ms + 1
-
-    (timer,) = leases.timers_of(row, world.now)
-
-    assert isinstance(timer, SetTimer)
-    assert timer.at == world.now_ms
-    assert not pool.wanted(world.view, Fact(body=timer.body))
 
 
 def test_a_cascade_goes_on_in_bounded_steps_until_it_is_done() -> None:

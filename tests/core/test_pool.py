@@ -212,13 +212,13 @@ def test_submits_of_one_batch_are_told_apart() -> None:
 
 def test_every_kind_of_fact_is_taken_up() -> None:
     world = Pool()
-    task = world.running()
+    task = world.running(deadline_ms=1_000)
     fence = world.task(task).fence
 
     world.ask(facts.Explain(task))
     world.tell(facts.Checkpointed(task, fence, "k" * 40), machine("m1"))
     world.ask(facts.PauseAgent(AgentId("m1"), paused=True))
-    world.tell(facts.DeadlineReached(task, fence))
+    world.advance(1_000)
     world.beat("m1", [world.holding(task)])
 
     assert world.task(task).stop_reason is not None

@@ -8,6 +8,7 @@ import pytest
 
 from agentcom.core import facts
 from agentcom.core.effects import Push, Stop
+from agentcom.core.turn import DEADLINES
 from agentcom.model.agent import Held, HeldStage
 from agentcom.model.batch import Table
 from agentcom.model.errors import AgentComError
@@ -74,8 +75,12 @@ class History:
             assert not held or f"lease/{name}" in world.timers, f"nobody watches {name}"
         for task in world.view.tasks.values():
             waits = task.phase is Phase.LANDING and task.id not in world.view.first_landings()
-            timer = f"{'land' if task.phase is Phase.LANDING else 'deadline'}/{task.id}"
-            assert not task.state.held or waits or task.stop_reason or timer in world.timers, task
+            name = f"land/{task.id}" if task.phase is Phase.LANDING else DEADLINES
+            timer = world.timers.get(name)
+            assert not task.state.held or waits or task.stop_reason or timer, task
+            if timer and name == DEADLINES and task.deadline_at and not task.stop_reason:
+                in_time = timer.at - world.now_ms <= max(0, task.deadline_at - world.now.wall)
+                assert in_time, f"the timer comes after the deadline of {task}"
             timed = task.state is TaskState.WAITING and task.until and task.wait != "dependencies"
             assert not timed or f"wait/{task.id}" in world.timers, task
         for task_id in self.known:

@@ -10,6 +10,7 @@ from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Fence, MachineId, TaskId, WallTime
 from agentcom.model.limits import (
+    ATTEMPT_DEADLINE_MS,
     DECLINE_RETRY_MS,
     LANDING_MS,
     ORPHANS_MAX,
@@ -688,7 +689,7 @@ def test_verified_work_that_waits_for_its_base_does_not_time_out() -> None:
     pool.landing(on="m1")
     waiting = pool.landing(on="m1")
 
-    pool.tell(facts.DeadlineReached(waiting, pool.task(waiting).fence))
+    pool.advance(ATTEMPT_DEADLINE_MS)
     pool.tell(facts.LandingOverdue(waiting, pool.task(waiting).fence))
 
     assert pool.task(waiting).stop_reason is None

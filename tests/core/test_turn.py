@@ -3,7 +3,7 @@
 import pytest
 
 from agentcom.core import facts, moves
-from agentcom.core.effects import ClearTimer, Push, SetTimer
+from agentcom.core.effects import Push, SetTimer
 from agentcom.core.turn import Turn
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
@@ -124,18 +124,6 @@ def test_the_pause_before_a_retry_is_drawn_from_the_whole_of_a_doubling_interval
 
     assert shortest == 0
     assert ceiling - 2 <= longest < ceiling
-
-
-def test_a_deadline_is_a_timer_that_goes_with_the_attempt() -> None:
-    world = Pool()
-    task = world.running(deadline_ms=60_000)
-    timer = world.timers[f"deadline/{task}"]
-
-    world.finish(task)
-
-    assert timer.at == world.now_ms + 60_000
-    assert timer.body == facts.DeadlineReached(task, world.task(task).fence)
-    assert ClearTimer(f"deadline/{task}") in world.effects
 
 
 def test_a_pause_is_a_timer() -> None:

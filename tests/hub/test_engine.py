@@ -371,9 +371,9 @@ async def test_a_request_that_is_no_submit_is_refused_when_there_is_no_room() ->
 async def test_a_timer_that_came_while_there_was_no_room_comes_again() -> None:
     async with simulated() as (hub, script):
         task = await hub.submit()
+        hub.clock.advance(hub.engine.view.tasks[task].deadline_ms)
         script._faults.append(Fault.FULL)
-        fence = hub.engine.view.tasks[task].fence
-        due = facts.DeadlineReached(task, fence)
+        due = facts.DeadlineReached()
 
         await hub.tell(due, facts.HUB)
 

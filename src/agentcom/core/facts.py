@@ -165,10 +165,7 @@ class LeaseChecked(msgspec.Struct, frozen=True, gc=False):
 
 
 class DeadlineReached(msgspec.Struct, frozen=True, gc=False):
-    """An attempt has used up its time."""
-
-    task: TaskId
-    fence: Fence
+    """Some attempt may have used up its time: the earliest deadline has come."""
 
 
 class LandingOverdue(msgspec.Struct, frozen=True, gc=False):

@@ -24,7 +24,6 @@ from agentcom.model.event import EventKind
 from agentcom.model.ids import Instant, MachineId, Now, WallTime
 from agentcom.model.limits import LEASE_PARTS
 from agentcom.model.replies import Refusal, Welcomed
-from agentcom.model.task import Phase, StopReason, Task, TaskState, Wait
 
 replace: Final = msgspec.structs.replace
 
@@ -54,13 +53,7 @@ def renewed(turn: Turn, fact: Fact, body: facts.Heartbeat) -> None:
 def changed(
     turn: Turn,
     fact: Fact,
-    body: facts.MachineConnected
-    | facts.MachineDisconnected
-    | facts.LeaseChecked
-    | facts.DeadlineReached
-    | facts.LandingOverdue
-    | facts.WaitEnded
-    | facts.TodoDue,
+    body: facts.MachineConnected | facts.MachineDisconnected | facts.LeaseChecked | facts.TodoDue,
 ) -> Welcomed | None:
     """Take up a session that begins or breaks, or a time that has come."""
     match body:
@@ -70,10 +63,6 @@ def changed(
             _disconnected(turn, body)
         case facts.LeaseChecked():
             _check(turn, body.machine)
-        case facts.DeadlineReached() | facts.LandingOverdue():
-            _deadline(turn, body)
-        case facts.WaitEnded():
-            _wait_ended(turn, body)
         case facts.TodoDue():
             _todo(turn, body)
         case _:
@@ -121,22 +110,6 @@ def grace(view: PoolView, now: Now) -> Sequence[Effect]:
         if held:
             effects.append(_timer(machine_id, session.expires_at))
     return effects
-
-
-def timers_of(task: Task, now: Now) -> Sequence[Effect]:
-    """Return the timers of a stored task."""
-    if task.state.held and task.phase is Phase.LANDING:
-        overdue = facts.LandingOverdue(task.id, task.fence)
-        return [SetTimer(f"land/{task.id}", Instant(now.instant + limits.LANDING_MS), overdue)]
-    if task.state.held and task.deadline_at is not None:
-        at = Instant(now.instant + max(0, task.deadline_at - now.wall))
-        due = facts.DeadlineReached(task.id, task.fence)
-        return [SetTimer(f"deadline/{task.id}", at, due)]
-    timed = task.state is TaskState.WAITING and task.wait is not Wait.DEPENDENCIES
-    if timed and task.until is not None:
-        at = Instant(now.instant + max(0, task.until - now.wall))
-        return [SetTimer(f"wait/{task.id}", at, facts.WaitEnded(task.id))]
-    return []
 
 
 # Connecting ---------------------------------------------------------------------------------------
@@ -323,35 +296,6 @@ def _check(turn: Turn, machine: MachineId) -> None:
 def _lose(turn: Turn, machine: MachineId) -> None:
     for task in turn.view.held_tasks(machine):
         turn.move(task, moves.LeaseLost(), EventKind.RETURNED, "its machine fell silent")
-
-
-def _deadline(turn: Turn, body: facts.DeadlineReached | facts.LandingOverdue) -> None:
-    task = turn.view.tasks.get(body.task)
-    if task is None or not task.state.held or task.fence != body.fence:
-        return
-    if task.phase is Phase.LANDING:
-        # Work that is good does not time out while it waits for its base.
-        if isinstance(body, facts.DeadlineReached) or task.id not in turn.view.first_landings():
-            return
-    elif isinstance(body, facts.LandingOverdue):
-        return
-    if task.stop_reason is None:
-        task = turn.move(task, moves.StopAsked(StopReason.TIMED_OUT), EventKind.STOP_ASKED)
-    assert task.machine is not None
-    turn.effects.append(Stop(task.machine, task.id, task.fence, task.stop_reason))
-
-
-def _wait_ended(turn: Turn, body: facts.WaitEnded) -> None:
-    task = turn.view.tasks.get(body.task)
-    timed = task is not None and task.state is TaskState.WAITING and task.until is not None
-    if task is None or not timed or task.wait is Wait.DEPENDENCIES:
-        return
-    assert task.until is not None
-    if task.until > turn.now.wall:
-        at = turn.instant_of(task.until)
-        turn.effects.append(SetTimer(f"wait/{task.id}", at, body))
-        return
-    turn.move(task, moves.Released(), EventKind.UNBLOCKED)
 
 
 def _todo(turn: Turn, body: facts.TodoDue) -> None:

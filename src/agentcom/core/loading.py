@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from agentcom.core import facts, fairness, leases
+from agentcom.core import deadlines, facts, fairness, leases
 from agentcom.core.effects import Continue, Effect
 from agentcom.core.view import PoolView
 from agentcom.model.ids import DEFAULT_POOL, Now, PoolId
@@ -28,10 +28,9 @@ def load(
             view.dependants.setdefault(edge.on, {})[edge.task] = None
     for hold in rows.holds:
         view.holds.setdefault(hold.task, {})[hold.key] = hold
-    effects: list[Effect] = []
     for task in sorted(rows.tasks, key=lambda task: task.seq):
         _load_task(view, task)
-        effects += leases.timers_of(task, now)
+    effects = [*deadlines.timers(view, now)]
     view.fairness.restore(_share(task) for task in view.tasks.values() if task.seq)
     effects += leases.grace(view, now)
     for todo in rows.todos:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from agentcom.core import cascades, controls, explain, facts, intake, leases, reports
+from agentcom.core import cascades, controls, deadlines, explain, facts, intake, leases, reports
 from agentcom.core.effects import Acknowledge, Answer, Effect, Refuse
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
@@ -140,9 +140,9 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     facts.MachineConnected: leases.changed,
     facts.MachineDisconnected: leases.changed,
     facts.LeaseChecked: leases.changed,
-    facts.DeadlineReached: leases.changed,
-    facts.LandingOverdue: leases.changed,
-    facts.WaitEnded: leases.changed,
+    facts.DeadlineReached: deadlines.due,
+    facts.LandingOverdue: deadlines.due,
+    facts.WaitEnded: deadlines.due,
     facts.TodoDue: leases.changed,
     facts.Explain: explain.explain,
     facts.Cancel: controls.control,

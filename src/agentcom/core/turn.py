@@ -9,11 +9,7 @@ from typing import Final
 import msgspec
 
 from agentcom.core import fairness, holding, moves, tasks
-from agentcom.core.effects import (
-    ClearTimer,
-    Push,
-    SetTimer,
-)
+from agentcom.core.effects import Push, SetTimer
 from agentcom.core.facts import DeadlineReached, WaitEnded
 from agentcom.core.ledger import Ledger, Mark
 from agentcom.core.view import PoolView
@@ -38,6 +34,9 @@ from agentcom.model.limits import RETRY_BASE_MS, RETRY_MAX_MS
 from agentcom.model.task import Task, TaskBody, TaskState, Wait
 
 replace: Final = msgspec.structs.replace
+
+DEADLINES: Final = "deadlines"
+"""The one timer for the deadlines of all attempts: most end long before theirs."""
 
 
 class Turn(Ledger):
@@ -221,24 +220,19 @@ class Turn(Ledger):
             self.queued[after.id] = None
         if state.held or (was is not None and was.held):
             holding.follow(self, before, after)
-            self._retime_held(before, after)
-        if state is TaskState.WAITING and after.wait is not Wait.DEPENDENCIES:
-            self._retime_wait(after)
-
-    def _retime_held(self, before: Task | None, after: Task) -> None:
-        was = before.deadline_at if before is not None and before.state.held else None
-        if not after.state.held:
+        if after.deadline_at is not None:
+            self.watch_deadline(after.deadline_at)
+        elif was is not None and was.held:
             self.over[after.id] = None
-            self.effects.append(ClearTimer(f"deadline/{after.id}"))
-        elif after.deadline_at != was and after.deadline_at is not None:
-            at = self.instant_of(after.deadline_at)
-            due = DeadlineReached(after.id, after.fence)
-            self.effects.append(SetTimer(f"deadline/{after.id}", at, due))
-
-    def _retime_wait(self, after: Task) -> None:
-        if after.until is not None:
+        if state is TaskState.WAITING and after.wait is not Wait.DEPENDENCIES and after.until:
             at = self.instant_of(after.until)
             self.effects.append(SetTimer(f"wait/{after.id}", at, WaitEnded(after.id)))
+
+    def watch_deadline(self, at: WallTime) -> None:
+        """Look at the deadlines of all attempts at `at`, or earlier."""
+        if at < self.view.deadline_at:
+            self.view.set_deadline(at)
+            self.effects.append(SetTimer(DEADLINES, self.instant_of(at), DeadlineReached()))
 
     def _end(self, task: Task) -> None:
         view = self.view

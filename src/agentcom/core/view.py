@@ -13,13 +13,14 @@ from agentcom.core.matcher import Matcher
 from agentcom.core.shapes import ClassId, ShapeId, Shapes
 from agentcom.model import requirement
 from agentcom.model.agent import Agent, AgentState, Machine
-from agentcom.model.ids import AgentId, Instant, MachineId, PoolId, TaskId
+from agentcom.model.ids import AgentId, Instant, MachineId, PoolId, TaskId, WallTime
 from agentcom.model.limits import RECENT_KEYS
 from agentcom.model.task import Edge, Hold, Task, TaskState
 from agentcom.model.todo import Todo
 
 K = TypeVar("K")
 V = TypeVar("V")
+NEVER: Final = WallTime(1 << 62)
 _MISSING: Final = object()
 _FEW: Final = 4_096  # parsed requirement lists that are remembered
 
@@ -55,6 +56,9 @@ class Session:
 
 class PoolView:
     """The live rows of a pool and the indexes over them."""
+
+    deadline_at = NEVER
+    """When the one timer for the deadlines of all attempts fires: not after the earliest."""
 
     def __init__(self, pool: PoolId, *, incarnation: int, term: int | None) -> None:
         self.pool = pool
@@ -172,6 +176,11 @@ class PoolView:
         entry = self.matcher.withdraw(task)
         if entry is not None:
             self.undo(self.matcher.requeue, entry)
+
+    def set_deadline(self, at: WallTime) -> None:
+        """Note when the timer for deadlines fires."""
+        self._journal.append((setattr, self, "deadline_at", self.deadline_at))
+        self.deadline_at = at
 
     # Agents -----------------------------------------------------------------------------------
 

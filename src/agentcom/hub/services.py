@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agentcom.core import leases
+from agentcom.core import deadlines
 from agentcom.core.facts import Body, Fact
 from agentcom.hub import maintenance
 from agentcom.hub.activities import Activities
@@ -145,9 +145,8 @@ class Services:
 
     def _reset_timers(self) -> None:
         """The wall clock was set: what waits for a time of day is mapped anew."""
-        now = self.clock.now()
-        for task in list(self.engine.view.tasks.values()):
-            self.switchboard.perform(leases.timers_of(task, now))
+        view = self.engine.view
+        self.switchboard.perform(deadlines.timers(view, self.clock.now()))
 
 
 async def ask(engine: Engine, fact: Fact, *, ask_ms: int = ASK_MS) -> Reply | msgspec.Raw:

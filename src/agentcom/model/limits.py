@@ -14,6 +14,7 @@ RESTART_GRACE_SHORT_MS: Final = 5_000  # ... in a fleet whose leases are shorter
 # Attempts.
 ATTEMPT_DEADLINE_MS: Final = 3_600_000  # an agent that works longer is stuck more often than not
 ATTEMPT_DEADLINE_MIN_MS: Final = 1_000
+DEADLINE_LOOK_MS: Final = 100  # each look goes through all attempts: some milliseconds for 10,000
 ATTEMPT_DEADLINE_MAX_MS: Final = 7 * 86_400_000
 FAILURES_MAX: Final = 3  # attempts that ran and failed, before the task is a dead letter
 FAILURES_BOUND: Final = 100  # what `failures_max` may ask for
