@@ -46,7 +46,7 @@ class Scene:
         self.chance = random.Random(SEED)
         self.shapes = Shapes()
         self.matcher = Matcher(self.shapes)
-        self.fairness = Fairness()
+        self.fairness = Fairness([])
         distinct: set[tuple[Requirement, ...]] = set()
         while len(distinct) < SHAPES:
             distinct.add(needs_of(self.chance))

@@ -2,6 +2,7 @@
 
 from heapq import heappop, heappush
 from math import ceil
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,7 @@ ANN, BOB, CY = UserId("ann"), UserId("bob"), UserId("cy")
 
 
 def test_a_submitter_with_a_backlog_does_not_delay_a_newcomer() -> None:
-    fairness = Fairness()
+    fairness = Fairness([])
     tags = [fairness.start_tag(ANN) for _ in range(100)]
 
     fairness.dispatched(tags[0])
@@ -32,7 +33,7 @@ def test_a_submitter_with_a_backlog_does_not_delay_a_newcomer() -> None:
 
 
 def test_an_idle_submitter_saves_up_nothing() -> None:
-    fairness = Fairness()
+    fairness = Fairness([])
     fairness.start_tag(BOB)
     fairness.dispatched(500.0)
 
@@ -40,7 +41,7 @@ def test_an_idle_submitter_saves_up_nothing() -> None:
 
 
 def test_virtual_time_never_goes_back() -> None:
-    fairness = Fairness()
+    fairness = Fairness([])
     fairness.dispatched(5.0)
 
     fairness.dispatched(3.0)
@@ -49,7 +50,7 @@ def test_virtual_time_never_goes_back() -> None:
 
 
 def test_shares_follow_the_weights() -> None:
-    fairness = Fairness()
+    fairness = Fairness([])
     queue = [(fairness.start_tag(ANN, 3.0), n, ANN) for n in range(300)]
     queue += [(fairness.start_tag(BOB, 1.0), n, BOB) for n in range(300)]
 
@@ -77,7 +78,7 @@ def test_one_step_of_priority_is_worth_eight_tasks() -> None:
 def test_later_tasks_overtake_at_most_as_often_as_stated(
     before: int, own: int, flood: int, weight: float, cost: float, ahead: int
 ) -> None:
-    fairness = Fairness()
+    fairness = Fairness([])
     queue: list[tuple[Rank, str]] = []
     for seq in range(before):
         heappush(queue, (rank(fairness.start_tag(BOB, weight, cost), flood, seq), "early"))
@@ -128,15 +129,17 @@ def test_a_rollback_leaves_no_trace(
     pending: list[tuple[str, UserId | float]],
     undone: list[tuple[str, UserId | float]],
 ) -> None:
-    fairness, twin = Fairness(), Fairness()
+    journal: list[tuple[Any, ...]] = []
+    fairness, twin = Fairness(journal), Fairness([])
     for one in (fairness, twin):
         run(one, kept)
         one.settle()
         run(one, pending)
 
-    mark = fairness.mark()
+    journal.clear()
     run(fairness, undone)
-    fairness.rollback(mark)
+    for undo, *arguments in reversed(journal):
+        undo(*arguments)
 
     assert fairness.virtual_time == twin.virtual_time
     assert [fairness.start_tag(who) for who in (ANN, BOB, CY)] == [
@@ -145,7 +148,7 @@ def test_a_rollback_leaves_no_trace(
 
 
 def test_a_withdrawn_task_is_not_charged() -> None:
-    fairness = Fairness()
+    fairness = Fairness([])
     for _ in range(100):
         fairness.start_tag(ANN)
 
@@ -156,7 +159,7 @@ def test_a_withdrawn_task_is_not_charged() -> None:
 
 
 def test_a_refund_never_reaches_behind_virtual_time() -> None:
-    fairness = Fairness()
+    fairness = Fairness([])
     fairness.start_tag(ANN, 1.0, 10.0)
     fairness.dispatched(8.0)
 
@@ -166,7 +169,7 @@ def test_a_refund_never_reaches_behind_virtual_time() -> None:
 
 
 def test_memory_is_bounded_by_the_submitters_with_a_backlog() -> None:
-    fairness = Fairness()
+    fairness = Fairness([])
     for number in range(5_000):
         fairness.dispatched(fairness.start_tag(UserId(f"u{number}")) + 1)
         fairness.settle()
@@ -175,7 +178,7 @@ def test_memory_is_bounded_by_the_submitters_with_a_backlog() -> None:
 
 
 def test_a_restart_keeps_order_and_shares() -> None:
-    fairness = Fairness()
+    fairness = Fairness([])
     rows = [
         Share(ANN, start_tag=4.0, span=1.0, order_tag=4.0, dispatched=True),
         Share(ANN, start_tag=6.0, span=1.0, order_tag=6.0, dispatched=False),
@@ -193,7 +196,7 @@ def test_a_restart_keeps_order_and_shares() -> None:
 
 
 def test_a_restart_without_tasks_starts_at_zero() -> None:
-    fairness = Fairness()
+    fairness = Fairness([])
     fairness.dispatched(3.0)
 
     fairness.restore([])

@@ -75,10 +75,10 @@ class History:
             assert not held or f"lease/{name}" in world.timers, f"nobody watches {name}"
         for task in world.view.tasks.values():
             waits = task.phase is Phase.LANDING and task.id not in world.view.first_landings()
-            name = f"land/{task.id}" if task.phase is Phase.LANDING else DEADLINES
-            timer = world.timers.get(name)
+            watch = f"land/{task.id}" if task.phase is Phase.LANDING else DEADLINES
+            timer = world.timers.get(watch)
             assert not task.state.held or waits or task.stop_reason or timer, task
-            if timer and name == DEADLINES and task.deadline_at and not task.stop_reason:
+            if timer and watch == DEADLINES and task.deadline_at and not task.stop_reason:
                 in_time = timer.at - world.now_ms <= max(0, task.deadline_at - world.now.wall)
                 assert in_time, f"the timer comes after the deadline of {task}"
             timed = task.state is TaskState.WAITING and task.until and task.wait != "dependencies"

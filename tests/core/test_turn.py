@@ -195,6 +195,19 @@ def test_a_submitter_with_one_task_does_not_wait_for_anothers_backlog() -> None:
     assert world.task(single).state is TaskState.ASSIGNED
 
 
+def test_who_cancels_queued_tasks_is_not_charged_for_them() -> None:
+    world = Pool()
+    for task in world.submit(*["x"] * 10, by="ann"):
+        world.ask(facts.Cancel(task))
+    (bobs,) = world.submit("y", by="bob")
+    (anns,) = world.submit("z", by="ann")
+
+    world.machine("m1", agent("ada", slots=2))
+
+    assert world.task(bobs).start_tag == world.task(anns).start_tag
+    assert world.task(anns).state is TaskState.ASSIGNED
+
+
 def test_a_task_that_ended_while_it_was_new_in_the_same_fact_is_not_matched() -> None:
     world = Pool()
     world.machine("m1")

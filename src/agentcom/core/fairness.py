@@ -11,7 +11,7 @@ at equal priority, if T's submitter had no backlog. Emergencies are outside this
 """
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from agentcom.model.ids import UserId
 
@@ -50,17 +50,17 @@ def rank(start_tag: float, priority: int, seq: int, *, emergency: bool = False) 
 
 
 class Fairness:
-    """Hands out start tags; a batch of changes is settled or rolled back as a whole.
+    """Hands out start tags; each change leaves its inverse `(function, *arguments)` in `journal`.
 
     Memory: after `settle`, at most twice the submitters whose tag lies ahead of V, plus a slack.
     """
 
     __slots__ = ("_active", "_ends", "_journal", "_virtual")
 
-    def __init__(self) -> None:
+    def __init__(self, journal: list[tuple[Any, ...]]) -> None:
         self._virtual = 0.0
         self._ends: dict[UserId, float] = {}
-        self._journal: list[float | tuple[UserId, float | None]] = []
+        self._journal = journal
         self._active = 0
 
     @property
@@ -78,7 +78,7 @@ class Fairness:
         assert cost > 0, "a cost is positive"
         end = self._ends.get(submitter)
         start = self._virtual if end is None or end < self._virtual else end
-        self._journal.append((submitter, end))
+        self._journal.append((self._put, submitter, end))
         self._ends[submitter] = start + cost / weight
         return start
 
@@ -87,7 +87,7 @@ class Fairness:
         end = self._ends.get(submitter)
         if end is None:
             return
-        self._journal.append((submitter, end))
+        self._journal.append((self._put, submitter, end))
         self._ends[submitter] = end - cost / weight
 
     def dispatched(self, tag: float) -> None:
@@ -97,25 +97,11 @@ class Fairness:
         past its own waiting tasks, or newcomers would queue behind all of them.
         """
         if tag > self._virtual:
-            self._journal.append(self._virtual)
+            self._journal.append((self._return, self._virtual))
             self._virtual = tag
 
-    def mark(self) -> int:
-        """Return the point to which `rollback` returns; valid until `settle`."""
-        return len(self._journal)
-
-    def rollback(self, mark: int = 0) -> None:
-        """Undo everything since `mark`; by default since the last `settle`."""
-        while len(self._journal) > mark:
-            old = self._journal.pop()
-            if isinstance(old, tuple):
-                self._put(*old)
-            else:
-                self._virtual = old
-
     def settle(self) -> None:
-        """Keep everything since the last `settle`, and forget submitters without a backlog."""
-        self._journal.clear()
+        """Forget submitters without a backlog; nothing before can be undone then."""
         if len(self._ends) > 2 * self._active + PRUNE_SLACK:
             self._ends = {who: end for who, end in self._ends.items() if end > self._virtual}
             self._active = len(self._ends)
@@ -134,10 +120,12 @@ class Fairness:
         self._virtual = max(0.0, max(started, default=0.0), min(waiting, default=0.0))
         self._ends = {who: end for who, end in ends.items() if end > self._virtual}
         self._active = len(self._ends)
-        self._journal.clear()
 
     def _put(self, submitter: UserId, end: float | None) -> None:
         if end is None:
             del self._ends[submitter]
         else:
             self._ends[submitter] = end
+
+    def _return(self, virtual: float) -> None:
+        self._virtual = virtual

@@ -14,7 +14,7 @@ R = TypeVar("R", bound=Row)
 Place = tuple[Table, str]
 Written = tuple[int | None, Row | None]
 """The version that is stored now (None: no row), and the new content (None: no row)."""
-Mark = tuple[tuple[int, int], int, int]
+Mark = tuple[int, int, int]
 _NO_FACT: Final = Fact(body=WaitEnded(TaskId("")))
 
 

@@ -309,12 +309,16 @@ def _check_names(body: Finished | Stopped | Declined | Landed) -> None:
 
 
 def _holds(task: Task, machine: MachineId, fence: Fence) -> bool:
-    return task.state.held and task.fence == fence and task.machine == machine
+    return task.state.held and _newest(task, machine, fence)
 
 
 def _may_return(task: Task, machine: MachineId, fence: Fence) -> bool:
-    queued = task.state is TaskState.QUEUED and task.lost
-    return queued and task.fence == fence and task.machine == machine
+    return task.lost and task.state is TaskState.QUEUED and _newest(task, machine, fence)
+
+
+def _newest(task: Task, machine: MachineId, fence: Fence) -> bool:
+    same = task.attempt == fence.attempt and task.incarnation == fence.incarnation
+    return same and task.machine == machine
 
 
 def _machine(fact: Fact) -> MachineId:

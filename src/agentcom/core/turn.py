@@ -215,6 +215,8 @@ class Turn(Ledger):
         was, state = None if before is None else before.state, after.state
         if was is TaskState.QUEUED and state is not TaskState.QUEUED:
             self.view.withdraw(after.id)
+            if not after.attempt:  # it ended before it ever ran: its submitter is not charged
+                self.view.fairness.refund(after.submitter)
         elif state is TaskState.QUEUED and was is not TaskState.QUEUED:
             self.view.enqueue(after)
             self.queued[after.id] = None

@@ -87,24 +87,23 @@ class PoolView:
         self.requests: dict[str, tuple[str, bytes]] = {}
         self.shapes = Shapes()
         self.matcher = Matcher(self.shapes)
-        self.fairness = fairness.Fairness()
         self._journal: list[tuple[Any, ...]] = []
         """Inverses: `(function, *arguments)`."""
+        self.fairness = fairness.Fairness(self._journal)
         self._needs: dict[tuple[str, ...], tuple[requirement.Requirement, ...]] = {}
 
     # The journal ------------------------------------------------------------------------------
 
-    def mark(self) -> tuple[int, int]:
+    def mark(self) -> int:
         """Return the point to which `rollback` returns."""
-        return len(self._journal), self.fairness.mark()
+        return len(self._journal)
 
-    def rollback(self, mark: tuple[int, int]) -> None:
+    def rollback(self, mark: int) -> None:
         """Undo every change since `mark`, newest first."""
         journal = self._journal
-        while len(journal) > mark[0]:
+        while len(journal) > mark:
             undo, *args = journal.pop()
             undo(*args)
-        self.fairness.rollback(mark[1])
 
     def confirm(self) -> None:
         """Keep everything: the batch is durable."""
@@ -116,7 +115,7 @@ class PoolView:
 
     def discard(self) -> None:
         """Undo everything: the batch was not written."""
-        self.rollback((0, 0))
+        self.rollback(0)
 
     def undo(self, inverse: Callable[..., object], *args: Any) -> None:
         """Note what takes back a change that was just made elsewhere."""
