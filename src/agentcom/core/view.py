@@ -5,6 +5,7 @@ journal: a refused fact is rolled back to its mark, a batch that did not fit is 
 What leads to what is in `core/turn.py`; this file only keeps the indexes together.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -84,7 +85,7 @@ class PoolView:
         """Results of unknown tasks that machines brought since the hub's start."""
         self.todos: dict[TaskId, Todo] = {}
         self.unique: dict[str, TaskId] = {}
-        self.requests: dict[str, tuple[str, bytes]] = {}
+        self.requests: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
         self.shapes = Shapes()
         self.matcher = Matcher(self.shapes)
         self._journal: list[tuple[Any, ...]] = []
@@ -111,7 +112,7 @@ class PoolView:
         self.fairness.settle()
         self.shapes.sweep()
         while len(self.requests) > RECENT_KEYS:
-            del self.requests[next(iter(self.requests))]
+            self.requests.popitem(last=False)
 
     def discard(self) -> None:
         """Undo everything: the batch was not written."""
