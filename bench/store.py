@@ -1,6 +1,10 @@
-"""What a SQLite store costs: CPU per life cycle, rows per second, and the scan at start.
+"""What a SQLite store costs: CPU per life cycle and per commit, and the scan at start.
 
-python bench/store.py [--lifecycles 20000] [--tasks 100000] [--batch 64]
+A turn of the hub commits what many tasks need at once: some are submitted, some assigned, some
+accepted and finished. `--batch N` puts N of each into every commit; the difference between two
+sizes tells the cost of a commit from that of a life cycle.
+
+python bench/store.py [--commits 2000] [--tasks 100000] [--batch 1 8 64]
 """
 
 import argparse
@@ -8,6 +12,7 @@ import asyncio
 import gc
 import itertools
 import resource
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -19,11 +24,9 @@ from agentcom.model.batch import (
     Append,
     Batch,
     Change,
-    Delete,
     Insert,
     Table,
     Update,
-    hold_key,
     request_key,
     result_key,
 )
@@ -43,7 +46,6 @@ from agentcom.model.ids import (
 )
 from agentcom.model.result import KeptResult, Result, ResultStatus
 from agentcom.model.task import (
-    Hold,
     Phase,
     Task,
     TaskBody,
@@ -56,6 +58,7 @@ from agentcom.store.sqlite import SqliteStore
 ADA, BOB, MACHINE = UserId("ada"), AgentId("bob"), MachineId("machine-1")
 FENCE = Fence(1_790_000_000, 1)
 NOW = WallTime(1_790_000_000_000)
+ROUNDS = 10  # the median of so many parts of a run is what counts
 Parts = tuple[list[Change], list[Append]]
 
 
@@ -98,32 +101,28 @@ def event(name: TaskId, kind: EventKind, state: TaskState) -> Append:
 
 
 def submitted(name: TaskId) -> Parts:
-    """Return what a submit that is assigned at once writes."""
+    """Return what a submit writes."""
     spec = TaskSpec(title="Fix the flaky test of the parser", prompt="p" * 500, needs=("python",))
     body = TaskBody(id=name, submitter=ADA, created_at=NOW, cause=name, spec=spec)
-    hold = Hold(task=name, attempt=1, key="slot:bob")
     key = request_key(ADA, name)  # clients make keys that sort by time, too
     reply = msgspec.Raw(b'{"type":"submitted","tasks":["%s"]}' % name.encode())
     record = RequestRecord(key=key, payload="0" * 64, reply=reply, expires_at=NOW)
     changes: list[Change] = [
+        Insert(Table.TASK, name, hot(name, TaskState.QUEUED, 1)),
         Insert(Table.BODY, name, body),
-        Insert(Table.TASK, name, hot(name, TaskState.ASSIGNED, 1)),
-        Insert(Table.HOLD, hold_key(name, hold.key), hold),
         Insert(Table.REQUEST, key, record),
     ]
-    return changes, [
-        event(name, EventKind.SUBMITTED, TaskState.QUEUED),
-        event(name, EventKind.ASSIGNED, TaskState.ASSIGNED),
-    ]
+    return changes, [event(name, EventKind.SUBMITTED, TaskState.QUEUED)]
 
 
-def accepted(name: TaskId) -> Parts:
-    """Return what an accept writes."""
-    return [Update(Table.TASK, name, hot(name, TaskState.RUNNING, 2), expected=1)], []
+def assigned(name: TaskId) -> Parts:
+    """Return what an assignment writes."""
+    change = Update(Table.TASK, name, hot(name, TaskState.ASSIGNED, 2), expected=1)
+    return [change], [event(name, EventKind.ASSIGNED, TaskState.ASSIGNED)]
 
 
 def finished(name: TaskId) -> Parts:
-    """Return what a completion writes."""
+    """Return what a completion writes, and the accept that rides with it."""
     result = Result(status=ResultStatus.DONE, summary="s" * 200, commit="c" * 40)
     kept = KeptResult(
         task=name,
@@ -137,10 +136,9 @@ def finished(name: TaskId) -> Parts:
     changes: list[Change] = [
         Update(Table.TASK, name, hot(name, TaskState.COMPLETED, 3), expected=2),
         Insert(Table.RESULT, result_key(name, FENCE, MACHINE), kept),
-        Delete(Table.HOLD, hold_key(name, "slot:bob"), expected=1),
     ]
     return changes, [
-        event(name, EventKind.PHASE, TaskState.RUNNING),
+        event(name, EventKind.ACCEPTED, TaskState.RUNNING),
         event(name, EventKind.COMPLETED, TaskState.COMPLETED),
     ]
 
@@ -156,30 +154,50 @@ def gather(name: str, term: int, parts: Sequence[Parts]) -> Batch:
     )
 
 
-async def life_cycles(store: SqliteStore, count: int, size: int) -> None:
-    """Print what a life cycle costs: three batches per group of `size` tasks."""
-    term = await store.acquire(DEFAULT_POOL, "bench")
+def turns(term: int, commits: int, size: int) -> list[Batch]:
+    """Return what a hub under load commits: `size` tasks at each of three steps in every batch."""
     names = ids()
-    batches: list[Batch] = []
-    for group in range(count // size):
-        tasks = [next(names) for _ in range(size)]
-        for step in (submitted, accepted, finished):
-            parts = [step(name) for name in tasks]
-            batches.append(gather(f"b{group}-{step.__name__}", term, parts))
+    queued = [next(names) for _ in range(size)]
+    held = [next(names) for _ in range(size)]
+    first = [submitted(name) for name in (*queued, *held)] + [assigned(name) for name in held]
+    batches = [gather("start", term, first)]
+    for turn in range(commits):
+        new = [next(names) for _ in range(size)]
+        parts = [submitted(name) for name in new]
+        parts += [assigned(name) for name in queued]
+        parts += [finished(name) for name in held]
+        batches.append(gather(encode_base32(turn, length=26), term, parts))
+        queued, held = new, queued
+    return batches
+
+
+async def life_cycles(store: SqliteStore, commits: int, size: int) -> float:
+    """Print what a commit with `size` life cycles costs; return its CPU in microseconds."""
+    first, *batches = turns(await store.acquire(DEFAULT_POOL, "bench"), commits, size)
+    assert isinstance(await store.commit(first), Committed)
     gc.collect()
     gc.freeze()
+    length = max(1, commits // ROUNDS)
+    rounds = [
+        await measure(store, batches[start : start + length])
+        for start in range(0, commits - length + 1, length)
+    ]
+    cpu, wall = (statistics.median(each) for each in zip(*rounds, strict=True))
+    print(
+        f"batches of {size:4}: {cpu:7.1f} us CPU per commit, {cpu / size:6.1f} per life cycle"
+        f" (wall {wall:.0f} and {wall / size:.1f}); {size / wall * 1e6:,.0f} life cycles/s"
+    )
+    return cpu
+
+
+async def measure(store: SqliteStore, batches: Sequence[Batch]) -> tuple[float, float]:
+    """Commit `batches`; return microseconds of CPU and of wall time for each."""
     wall, cpu = time.perf_counter(), time.process_time()
     for each in batches:
         verdict = await store.commit(each)
         assert isinstance(verdict, Committed), verdict
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    done = count // size * size
-    rows = sum(len(each.changes) + len(each.appends) for each in batches)
-    print(
-        f"batches of {size:4}: {cpu / done * 1e6:6.1f} us CPU per life cycle"
-        f" ({wall / done * 1e6:.1f} us wall), {rows / wall:,.0f} rows/s,"
-        f" {len(batches) / wall:,.0f} commits/s"
-    )
+    return cpu / len(batches) * 1e6, wall / len(batches) * 1e6
 
 
 async def scan(store: SqliteStore, count: int) -> None:
@@ -203,15 +221,20 @@ async def scan(store: SqliteStore, count: int) -> None:
 
 async def run(arguments: argparse.Namespace) -> None:
     """Measure, each on a file of its own."""
+    costs: dict[int, float] = {}
     for size in arguments.batch:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             store = SqliteStore(Path(folder) / "store.db")
             await store.open()
-            count = min(arguments.lifecycles, size * 400)
-            await life_cycles(store, count, size)
+            costs[size] = await life_cycles(store, arguments.commits, size)
             await store.close()
+    if len(costs) > 1:
+        small, large = min(costs), max(costs)
+        each = (costs[large] - costs[small]) / (large - small)
+        fixed = costs[small] - small * each
+        print(f"so a commit costs {fixed:.0f} us, and {each:.1f} us for every life cycle in it")
     if arguments.tasks:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             store = SqliteStore(Path(folder) / "store.db")
             await store.open()
             await scan(store, arguments.tasks)
@@ -220,7 +243,8 @@ async def run(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lifecycles", type=int, default=20_000)
+    parser.add_argument("--commits", type=int, default=2_000)
     parser.add_argument("--tasks", type=int, default=100_000)
-    parser.add_argument("--batch", type=int, nargs="*", default=[1, 16, 64, 256])
+    parser.add_argument("--batch", type=int, nargs="*", default=[1, 8, 64])
+    parser.add_argument("--folder", help="where the files are, when not in the usual place")
     asyncio.run(run(parser.parse_args()))

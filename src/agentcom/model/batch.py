@@ -93,7 +93,7 @@ class Delete(msgspec.Struct, frozen=True, gc=False, tag="delete"):
 Change = Insert | Update | Delete
 
 
-class Append(msgspec.Struct, frozen=True, gc=False):
+class Append(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A record for a log; the store gives it the next sequence number."""
 
     log: str

@@ -3,7 +3,7 @@
 The document of a row is the whole row. Columns are copies beside it, for SQL to see.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final, cast
 
@@ -20,22 +20,21 @@ from agentcom.model.batch import (
     Table,
     Update,
 )
-from agentcom.model.event import TaskEvent
 from agentcom.model.ids import BatchId, PoolId
 from agentcom.store.schema import COLUMNS
 
 Columns = Callable[[Row], tuple[Any, ...]]
 
 _ENCODER: Final = msgspec.json.Encoder(order="deterministic")
-_EVENTS: Final = msgspec.json.Decoder(TaskEvent)
+_RECORDS: Final = msgspec.json.Decoder(tuple[Append, ...])
 _ROWS: Final[Mapping[Table, msgspec.json.Decoder[Any]]] = {
     table: msgspec.json.Decoder(kind) for table, kind in ROW_TYPES.items()
 }
 
 
-def encode(value: Row | TaskEvent) -> bytes:
-    """Return the document of a row or record."""
-    return _ENCODER.encode(value)
+def encode(row: Row) -> bytes:
+    """Return the document of a row."""
+    return _ENCODER.encode(row)
 
 
 def decode(table: Table, doc: bytes) -> Row:
@@ -47,9 +46,18 @@ def decode(table: Table, doc: bytes) -> Row:
     return cast("Row", _ROWS[table].decode(doc))
 
 
-def decode_record(doc: bytes) -> TaskEvent:
-    """Return the record of a document."""
-    return _EVENTS.decode(doc)
+def encode_records(appends: Sequence[Append]) -> bytes:
+    """Return the document of a batch's records."""
+    return _ENCODER.encode(appends)
+
+
+def decode_records(doc: bytes) -> Sequence[Append]:
+    """Return the records of a document.
+
+    Raises:
+        msgspec.DecodeError: it does not hold records.
+    """
+    return _RECORDS.decode(doc)
 
 
 def columns_of(table: Table) -> Columns:
@@ -69,17 +77,12 @@ class _ChangeDoc(msgspec.Struct, frozen=True, array_like=True):
     row: msgspec.Raw
 
 
-class _AppendDoc(msgspec.Struct, frozen=True, array_like=True):
-    log: str
-    record: TaskEvent
-
-
 class _BatchDoc(msgspec.Struct, frozen=True, kw_only=True):
     id: BatchId
     pool: PoolId
     term: int | None
     changes: tuple[_ChangeDoc, ...]
-    appends: tuple[_AppendDoc, ...]
+    appends: tuple[Append, ...]
 
 
 _BATCHES: Final = msgspec.json.Decoder(_BatchDoc)
@@ -92,7 +95,7 @@ def encode_batch(batch: Batch) -> bytes:
         pool=batch.pool,
         term=batch.term,
         changes=tuple(_change_doc(change) for change in batch.changes),
-        appends=tuple(_AppendDoc(append.log, append.record) for append in batch.appends),
+        appends=batch.appends,
     )
     return _ENCODER.encode(doc)
 
@@ -109,7 +112,7 @@ def decode_batch(data: bytes) -> Batch:
         pool=doc.pool,
         term=doc.term,
         changes=tuple(_change(change) for change in doc.changes),
-        appends=tuple(Append(append.log, append.record) for append in doc.appends),
+        appends=doc.appends,
     )
 
 

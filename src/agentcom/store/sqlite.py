@@ -1,8 +1,9 @@
 """The store in one SQLite file: the asynchronous face.
 
-One thread writes (`sqlite_writer.py`), one reads listings, and rows asked for by key are read
-at once in the event loop's thread. Which SQL that is stands in `sqlite_rows.py`; what is refused
-at the start in `sqlite_open.py`; the files around the database in `sqlite_disk.py`.
+One connection writes (`sqlite_writer.py`): in a thread of its own, or at once in the event loop's
+while the disk is quick. Another thread reads listings; rows asked for by key are read at once.
+Which SQL that is stands in `sqlite_rows.py` and `sqlite_log.py`; what is refused at the start in
+`sqlite_open.py`; the files around the database in `sqlite_disk.py`.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from agentcom.model.batch import Batch, Row, Table
 from agentcom.model.errors import StoreRefused
 from agentcom.model.ids import BatchId, PoolId, WallTime
 from agentcom.model.snapshot import Snapshot
-from agentcom.store import codec, invariants, rules, sqlite_open, sqlite_rows
+from agentcom.store import codec, invariants, rules, sqlite_log, sqlite_open, sqlite_rows
 from agentcom.store.absent import Absent
 from agentcom.store.base import LogRecord, Page, Problem, Query, Verdict
 from agentcom.store.failures import StoreFailed
@@ -63,11 +64,13 @@ class SqliteStore:
         *,
         options: SqliteOptions = DEFAULT,
         wall_s: Callable[[], float] = time.time,
+        clock_s: Callable[[], float] = time.perf_counter,
         migrations: Sequence[Migration] | None = None,
     ) -> None:
         self._path = path
         self._options = options
         self._wall_s = wall_s
+        self._clock_s = clock_s
         self._migrations = migrations
         self._loop: asyncio.AbstractEventLoop | None = None
         self._disk = Disk(path)
@@ -80,6 +83,8 @@ class SqliteStore:
         """Request keys that came since the start; those of before: learned when first needed."""
         self._requests_before: Absent | None = None
         self._learning = False
+        self._awaited = 0
+        """Jobs of the writer's thread whose answer has not come back."""
 
     async def open(self) -> int:
         assert self._writer is None, "a store is opened once"
@@ -124,16 +129,21 @@ class SqliteStore:
         for change in batch.changes:
             if change.table is Table.REQUEST:
                 self._requests.add(change.key)
+        if not self._awaited:
+            verdict = self._thread.at_once(batch)
+            if verdict is not None:
+                await asyncio.sleep(0)  # others get their turn after every commit, waited or not
+                return verdict
         future = self._future()
-        self._thread.put(Commit(future, batch))
+        self._put(Commit(future, batch))
         return cast("Verdict", await future)
 
     async def outcome(self, batch: BatchId) -> bool:
         # In the writer's turn: what was handed over before is decided by then.
-        return await self._work(lambda db: sqlite_rows.was_committed(db, batch))
+        return await self._work(lambda db: sqlite_log.was_committed(db, batch))
 
     async def read(self, log: str | None, after: int, limit: int) -> Sequence[LogRecord]:
-        return await self._read(lambda db: sqlite_rows.read(db, log, after, limit))
+        return await self._read(lambda db: sqlite_log.read(db, log, after, limit))
 
     async def prune(self, now: WallTime) -> int:
         keys = await self._read(lambda db: sqlite_rows.expired(db, now))
@@ -209,13 +219,15 @@ class SqliteStore:
         self._by_key = sqlite_open.connect(self._path, read_only=True)
         self._listing = sqlite_open.connect(self._path, read_only=True)
         pages = self._options.checkpoint_pages
-        writer = Writer(db, self._disk, self._deliver, checkpoint_pages=pages)
+        writer = Writer(
+            db, self._disk, self._deliver, checkpoint_pages=pages, clock_s=self._clock_s
+        )
         self._set_room(writer)
         return writer
 
     def _check_last(self, db: apsw.Connection, now_s: int) -> None:
         last = self._disk.read_last()
-        number = sqlite_rows.last_number(db)
+        number = sqlite_log.last_number(db)
         if last is not None and last.number > number:
             if not self._options.accept_rollback:
                 raise StoreRefused(
@@ -259,8 +271,12 @@ class SqliteStore:
 
     async def _work(self, run: Callable[[apsw.Connection], _T]) -> _T:
         future = self._future()
-        self._thread.put(Work(future, run))
+        self._put(Work(future, run))
         return cast("_T", await future)
+
+    def _put(self, job: Commit | Work) -> None:
+        self._thread.put(job)
+        self._awaited += 1
 
     async def _read(self, run: Callable[[apsw.Connection], _T]) -> _T:
         assert self._loop is not None, "the store is not open"
@@ -280,21 +296,22 @@ class SqliteStore:
     def _deliver(self, answers: Sequence[Answer]) -> None:
         assert self._loop is not None
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_resolve, answers)
+            self._loop.call_soon_threadsafe(self._resolve, answers)
 
-
-def _resolve(answers: Sequence[Answer]) -> None:
-    for job, answer in answers:
-        future = cast("asyncio.Future[object]", job.token)
-        if future.done():
-            continue
-        if isinstance(answer, BaseException):
-            future.set_exception(answer)
-        else:
-            future.set_result(answer)
+    def _resolve(self, answers: Sequence[Answer]) -> None:
+        self._awaited -= len(answers)
+        for job, answer in answers:
+            future = cast("asyncio.Future[object]", job.token)
+            if future.done():
+                continue
+            if isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
 
 
 def _verify(db: apsw.Connection) -> list[Problem]:
+    db.execute("BEGIN")  # one moment for all tables, while writing goes on
     damage = [what for (what,) in db.execute("PRAGMA integrity_check(16)") if what != "ok"]
     found = [Problem(f"the database is damaged: {what}", invariants.FIX) for what in damage]
     if found:
@@ -315,4 +332,5 @@ def _verify(db: apsw.Connection) -> list[Problem]:
         Problem(f"task {key} is live, or listed as live, alone", invariants.FIX)
         for key in sqlite_rows.live_is_wrong(db)
     ]
+    found += [Problem(what, invariants.FIX) for what in sqlite_log.wrong(db)]
     return [*invariants.problems(rows), *found]

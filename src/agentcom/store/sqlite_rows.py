@@ -1,22 +1,23 @@
-"""Rows and logs as SQL: how a batch is written, and how rows are read back.
+"""Rows as SQL: how changes are written, and how rows are read back. The log: `sqlite_log.py`.
 
 Statements are narrow and go through `executemany`; what they changed is counted, and a count
 that is off is a conflict. No transaction begins or ends here, but for a consistent read.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 import apsw
 
 from agentcom.model.agent import Agent, Machine
-from agentcom.model.batch import Append, Batch, Change, Delete, Insert, Row, Table, Update
-from agentcom.model.ids import BatchId, PoolId, WallTime
+from agentcom.model.batch import Batch, Change, Delete, Insert, Row, Table, Update
+from agentcom.model.ids import PoolId, WallTime
 from agentcom.model.snapshot import Snapshot
 from agentcom.model.task import Edge, Hold, Task, TaskState
 from agentcom.model.todo import Todo
 from agentcom.store import codec, rules
-from agentcom.store.base import LogRecord, Page, Query
+from agentcom.store.base import Page, Query
 from agentcom.store.codec import Columns
 from agentcom.store.schema import COLUMNS
 
@@ -25,8 +26,7 @@ PRUNE_ROWS: Final = 1_000  # per transaction, so that commits wait for milliseco
 _TERMINAL: Final = frozenset(state for state in TaskState if state.terminal)
 _LIVE_STATES: Final = frozenset(TaskState) - _TERMINAL
 _LIVE: Final = "key IN (SELECT key FROM live)"
-_APPEND: Final = "INSERT INTO log (seq, log, doc) VALUES (?, ?, ?)"
-_REMEMBER: Final = "INSERT OR REPLACE INTO batch (slot, number, id) VALUES (?, ?, ?)"
+_PLACE: Final = attrgetter("table", "key")
 _RowT = TypeVar("_RowT")
 
 Binding = tuple[Any, ...]
@@ -58,37 +58,15 @@ def _statements(table: Table) -> _Statements:
 _SQL: Final[Mapping[Table, _Statements]] = {table: _statements(table) for table in Table}
 
 
-def write(db: apsw.Connection, batch: Batch, *, first: int) -> bool:
-    """Write the batch into the open transaction; return False if a row is not as expected."""
-    for statement, bindings in _groups(batch.changes):
+def write(db: apsw.Connection, changes: Sequence[Change]) -> bool:
+    """Write changes into the open transaction; return False if a row is not as expected."""
+    for statement, bindings in _groups(changes):
         before = db.total_changes()
         db.executemany(statement, bindings)
         if db.total_changes() - before != len(bindings):
             return False
-    _mark_live(db, batch.changes)
-    if batch.appends:
-        db.executemany(_APPEND, _records(batch.appends, first))
+    _mark_live(db, changes)
     return True
-
-
-def remember(db: apsw.Connection, batch: BatchId, number: int) -> None:
-    """Note in the open transaction that a batch is part of it."""
-    db.execute(_REMEMBER, (number % rules.RECENT_BATCHES, number, batch))
-
-
-def was_committed(db: apsw.Connection, batch: BatchId) -> bool:
-    """Return whether a recent batch is committed."""
-    return db.execute("SELECT 1 FROM batch WHERE id = ?", (batch,)).get is not None
-
-
-def last_number(db: apsw.Connection) -> int:
-    """Return the number of the newest batch."""
-    return int(db.execute("SELECT coalesce(max(number), 0) FROM batch").get)
-
-
-def next_seq(db: apsw.Connection) -> int:
-    """Return the sequence that the next record gets."""
-    return int(db.execute("SELECT coalesce(max(seq), 0) + 1 FROM log").get)
 
 
 def term(db: apsw.Connection, pool: PoolId) -> int:
@@ -171,14 +149,6 @@ def query(db: apsw.Connection, asked: Query) -> Page:
     return Page(rows, page[-1][0] if len(found) > len(page) else None)
 
 
-def read(db: apsw.Connection, log: str | None, after: int, limit: int) -> list[LogRecord]:
-    """Return records after a sequence, in order."""
-    where, bindings = ("", ()) if log is None else ("log = ? AND ", (log,))
-    sql = f"SELECT seq, log, doc FROM log WHERE {where}seq > ? ORDER BY seq LIMIT ?"
-    found = db.execute(sql, (*bindings, after, limit))
-    return [LogRecord(seq, name, codec.decode_record(doc)) for seq, name, doc in found]
-
-
 def expired(db: apsw.Connection, now: WallTime) -> list[Binding]:
     """Return the keys of requests that nobody may repeat any more.
 
@@ -224,7 +194,7 @@ def _mark_live(db: apsw.Connection, changes: Sequence[Change]) -> None:
 
 
 def _groups(changes: Sequence[Change]) -> list[tuple[str, list[Binding]]]:
-    if len({(change.table, change.key) for change in changes}) != len(changes):
+    if len(set(map(_PLACE, changes))) != len(changes):
         # A row that changes twice: keep the order of the batch.
         return [(sql, [binding]) for sql, binding in map(_bind, changes)]
     groups: dict[str, list[Binding]] = {}
@@ -243,21 +213,13 @@ def _bind(change: Change) -> tuple[str, Binding]:
     match change:
         case Insert():
             row = change.row
-            columns = sql.columns(row)
-            return sql.insert, (change.key, row.version, *columns, codec.encode(row))
+            return sql.insert, (change.key, row.version, *sql.columns(row), codec.encode(row))
         case Update():
             row = change.row
-            columns = sql.columns(row)
-            doc = codec.encode(row)
-            return sql.update, (row.version, *columns, doc, change.key, change.expected)
+            bound = row.version, *sql.columns(row), codec.encode(row), change.key, change.expected
+            return sql.update, bound
         case Delete():
             return sql.delete, (change.key, change.expected)
-
-
-def _records(appends: Sequence[Append], first: int) -> list[Binding]:
-    return [
-        (seq, append.log, codec.encode(append.record)) for seq, append in enumerate(appends, first)
-    ]
 
 
 def _condition(asked: Query) -> tuple[str, list[str]]:

@@ -1,28 +1,34 @@
-"""The one thread that writes: it groups commits, and checkpoints between them.
+"""The one connection that writes, and its thread: it groups commits, and checkpoints between them.
 
 Jobs come through a queue and are done in order; whatever commits wait there become one
-transaction. A failure that is no verdict ends all writing for good.
+transaction. While the disk is quick, a commit may be made `at_once` in the caller's thread
+instead, which saves two hand-overs between threads. A failure that is no verdict ends all writing
+for good.
 """
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import apsw
 
 from agentcom.model.batch import Batch, Insert, Table
 from agentcom.model.errors import StorageFull
 from agentcom.model.ids import PoolId
-from agentcom.store import sqlite_rows
+from agentcom.store import sqlite_log, sqlite_rows
 from agentcom.store.base import Committed, Conflict, Full, TermLost, Verdict
 from agentcom.store.failures import StoreFailed
 from agentcom.store.sqlite_disk import Disk, LastCommit
 
 GROUP_MAX: Final = 64  # commits in one transaction: bounds how long the first one waits
 IDLE_S: Final = 2.0  # then the log is emptied, so that the next start is quick
+QUICK_S: Final = 0.002  # what the disk may take: for so long a commit at once stops its caller
+QUICK_COMMITS: Final = 8  # in a row, before the disk is called quick
+AT_ONCE_MAX: Final = 512  # changes and records; a larger batch takes milliseconds of CPU
 
 _ROOM_ERRORS: Final = frozenset(
     {
@@ -33,7 +39,9 @@ _ROOM_ERRORS: Final = frozenset(
     }
 )
 
-Answer = tuple["Job", object]
+_T = TypeVar("_T")
+
+Answer = tuple["Commit | Work", object]
 Deliver = Callable[[Sequence[Answer]], None]
 
 
@@ -44,6 +52,10 @@ class Commit(NamedTuple):
     batch: Batch
 
 
+class Look(NamedTuple):
+    """Something was written at once: see whether the log is long, or wait until it is idle."""
+
+
 class Work(NamedTuple):
     """Something else to do with the writer's connection; the answer is what it returns."""
 
@@ -51,26 +63,36 @@ class Work(NamedTuple):
     run: Callable[[apsw.Connection], Any]
 
 
-Job = Commit | Work
+Job = Commit | Work | Look
 
 
 class Writer:
     """Owns the writing connection; `deliver` is called in the thread, with answers or errors."""
 
     def __init__(
-        self, db: apsw.Connection, disk: Disk, deliver: Deliver, *, checkpoint_pages: int
+        self,
+        db: apsw.Connection,
+        disk: Disk,
+        deliver: Deliver,
+        *,
+        checkpoint_pages: int,
+        clock_s: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._db = db
         self._disk = disk
         self._deliver = deliver
         self._checkpoint_pages = checkpoint_pages
+        self._clock_s = clock_s
+        self._lock = threading.Lock()  # who holds it may use the connection
+        self._quick = 0  # quick commits since the last slow one
         self._pages = 0
+        self._idle_at = 0
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._next: Job | None = None
         self._stopping = False
         self._failed: StoreFailed | None = None
-        self._number = sqlite_rows.last_number(db)
-        self._seq = sqlite_rows.next_seq(db)
+        self._number = sqlite_log.last_number(db)
+        self._seq = sqlite_log.next_seq(db)
         self._incarnation = sqlite_rows.incarnation(db)
         self._pages_free = -1
         self._terms: dict[PoolId, int] = {}
@@ -86,9 +108,33 @@ class Writer:
         """Whether writing has ended for good."""
         return self._failed is not None
 
-    def put(self, job: Job) -> None:
+    def put(self, job: Commit | Work) -> None:
         """Queue a job; every job gets one answer."""
         self._jobs.put(job)
+
+    def at_once(self, batch: Batch) -> Verdict | None:
+        """Commit in the caller's thread; None: nothing was done, and the batch has to be queued.
+
+        Only while no answer is awaited: it would overtake what is queued.
+
+        Raises:
+            StoreFailed: writing has ended for good.
+        """
+        if (
+            self._quick < QUICK_COMMITS
+            or self._pages >= self._checkpoint_pages
+            or len(batch.changes) + len(batch.appends) > AT_ONCE_MAX
+            or not self._lock.acquire(blocking=False)
+        ):
+            return None
+        pages = self._pages
+        try:
+            (verdict,) = self._attempt(partial(self._try, [Commit(None, batch)]))
+        finally:
+            self._lock.release()
+        if not pages or self._pages >= self._checkpoint_pages:
+            self._jobs.put(Look())
+        return verdict
 
     def stop(self) -> None:
         """Finish what is queued, and end the thread; blocks."""
@@ -124,13 +170,15 @@ class Writer:
     def _run(self) -> None:
         while not self._stopping:
             job = self._take(IDLE_S if self._pages else None)
-            if job is None and not self._stopping:
-                self._guard([], self._tidy)
-            elif isinstance(job, Commit):
+            if isinstance(job, Commit):
                 group = self._gather(job)
                 self._guard(group, partial(self._commit, group))
             elif isinstance(job, Work):
                 self._guard([job], partial(self._do, job))
+            elif isinstance(job, Look):
+                self._guard([], self._empty_long_log)
+            elif not self._stopping:
+                self._guard([], self._tidy)
 
     def _take(self, timeout_s: float | None) -> Job | None:
         if self._next is not None:
@@ -156,25 +204,36 @@ class Writer:
             group.append(job)
         return group
 
-    def _guard(self, jobs: Sequence[Job], work: Callable[[], Sequence[object]]) -> None:
-        if self._failed is None:
-            try:
-                answers = work()
-            except Exception as error:  # noqa: BLE001  # the top of the thread; it is fatal
-                self._failed = StoreFailed(f"the store failed: {error}")
-                self._failed.__cause__ = error
-                self._pages = 0
-            else:
-                self._deliver(list(zip(jobs, answers, strict=True)))
-                return
-        self._deliver([(job, self._failed) for job in jobs])
+    def _guard(self, jobs: Sequence[Commit | Work], work: Callable[[], Sequence[object]]) -> None:
+        try:
+            with self._lock:
+                answers = self._attempt(work)
+        except StoreFailed as error:
+            answers = [error] * len(jobs)
+        if jobs:
+            self._deliver(list(zip(jobs, answers, strict=True)))
+
+    def _attempt(self, work: Callable[[], Sequence[_T]]) -> Sequence[_T]:
+        if self._failed is not None:
+            raise self._failed
+        try:
+            return work()
+        except Exception as error:  # the top of all writing; it is fatal
+            self._failed = StoreFailed(f"the store failed: {error}")
+            self._pages = 0
+            raise self._failed from error
 
     def _commit(self, group: Sequence[Commit]) -> Sequence[Verdict]:
         verdicts = self._try(group)
-        if self._pages >= self._checkpoint_pages:
-            # After the verdict would be nicer to the client, but then the next group waits.
-            self.checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+        self._idle_at = self._number
+        # After the verdict would be nicer to the client, but then the next group waits.
+        self._empty_long_log()
         return verdicts
+
+    def _empty_long_log(self) -> Sequence[object]:
+        if self._pages >= self._checkpoint_pages:
+            self.checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+        return ()
 
     def _do(self, job: Work) -> Sequence[object]:
         self._terms.clear()  # the work may raise one
@@ -212,7 +271,9 @@ class Writer:
         if number == self._number:
             self._db.execute("ROLLBACK")
             return verdicts
+        begun = self._clock_s()
         self._db.execute("COMMIT")
+        self._quick = self._quick + 1 if self._clock_s() - begun < QUICK_S else 0
         self._number, self._seq = number, seq
         self._disk.note(LastCommit(number, self._incarnation))
         return verdicts
@@ -222,8 +283,8 @@ class Writer:
             return TermLost()
         if not alone:
             self._db.execute("SAVEPOINT batch")
-        if sqlite_rows.write(self._db, batch, first=seq):
-            sqlite_rows.remember(self._db, batch.id, number)
+        if sqlite_rows.write(self._db, batch.changes):
+            sqlite_log.append(self._db, batch, number=number, first=seq)
             if not alone:
                 self._db.execute("RELEASE batch")
             return Committed(seq)
@@ -259,7 +320,9 @@ class Writer:
         return freed
 
     def _tidy(self) -> Sequence[object]:
-        self.checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
+        if self._idle_at == self._number:
+            self.checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
+        self._idle_at = self._number  # else commits were made at once: wait for as long again
         return ()
 
     def _note_pages(self, _db: apsw.Connection, _name: str, pages: int) -> int:

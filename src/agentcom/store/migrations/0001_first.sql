@@ -12,19 +12,29 @@ CREATE TABLE term (
   holder TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- The newest batches, to tell what became of one; a ring by slot.
+-- A batch's records are one document, keyed by the sequence of the first; the batch's id stands
+-- here, too, to tell what became of it.
+CREATE TABLE log (
+  first INTEGER PRIMARY KEY,
+  records INTEGER NOT NULL,
+  number INTEGER NOT NULL,
+  batch TEXT NOT NULL,
+  doc BLOB NOT NULL
+) STRICT;
+
+-- Which documents of `log` hold records of a feed.
+CREATE TABLE feed (
+  log TEXT NOT NULL,
+  first INTEGER NOT NULL,
+  PRIMARY KEY (log, first)
+) STRICT, WITHOUT ROWID;
+
+-- The newest batches without records; a ring by slot.
 CREATE TABLE batch (
   slot INTEGER PRIMARY KEY,
   number INTEGER NOT NULL,
   id TEXT NOT NULL
 ) STRICT;
-
-CREATE TABLE log (
-  seq INTEGER PRIMARY KEY,
-  log TEXT NOT NULL,
-  doc BLOB NOT NULL
-) STRICT;
-CREATE INDEX log_by_name ON log (log, seq);
 
 CREATE TABLE task (
   key TEXT PRIMARY KEY NOT NULL,

@@ -1,0 +1,101 @@
+"""The log as SQL: one document of records per batch, and an index of the feeds in it.
+
+A document is keyed by the sequence of its first record, and carries its batch's id. A batch
+without records leaves its id in a ring. No transaction begins or ends here.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import apsw
+import msgspec
+
+from agentcom.model.batch import Batch
+from agentcom.model.ids import BatchId
+from agentcom.store import codec, rules
+from agentcom.store.base import LogRecord
+
+_APPEND: Final = "INSERT INTO log (first, records, number, batch, doc) VALUES (?, ?, ?, ?, ?)"
+_INDEX: Final = "INSERT INTO feed (log, first) VALUES (?, ?)"
+_REMEMBER: Final = "INSERT OR REPLACE INTO batch (slot, number, id) VALUES (?, ?, ?)"
+
+_ALL: Final = """
+    SELECT first, doc FROM log
+    WHERE first >= (SELECT coalesce(max(first), 0) FROM log WHERE first <= ?)
+    ORDER BY first"""
+_ONE: Final = """
+    SELECT log.first, doc FROM feed JOIN log USING (first)
+    WHERE feed.log = ?1 AND first >=
+      (SELECT coalesce(max(first), 0) FROM feed WHERE log = ?1 AND first <= ?2)
+    ORDER BY first"""
+
+
+def append(db: apsw.Connection, batch: Batch, *, number: int, first: int) -> None:
+    """Write the records of a batch, and that it is the `number`th, into the open transaction."""
+    appends = batch.appends
+    if not appends:
+        db.execute(_REMEMBER, (number % rules.RECENT_BATCHES, number, batch.id))
+        return
+    doc = codec.encode_records(appends)
+    db.execute(_APPEND, (first, len(appends), number, batch.id, doc))
+    db.executemany(_INDEX, [(log, first) for log in {append.log for append in appends}])
+
+
+def read(db: apsw.Connection, log: str | None, after: int, limit: int) -> list[LogRecord]:
+    """Return records after a sequence, in order."""
+    rows = db.execute(_ALL, (after + 1,)) if log is None else db.execute(_ONE, (log, after + 1))
+    found: list[LogRecord] = []
+    for first, doc in rows:
+        for seq, each in enumerate(codec.decode_records(doc), first):
+            if seq > after and (log is None or each.log == log):
+                found.append(LogRecord(seq, each.log, each.record))
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
+def was_committed(db: apsw.Connection, batch: BatchId) -> bool:
+    """Return whether a recent batch is committed."""
+    newest = f"SELECT batch FROM log ORDER BY first DESC LIMIT {rules.RECENT_BATCHES}"
+    sql = f"SELECT 1 FROM batch WHERE id = ?1 UNION ALL SELECT 1 FROM ({newest}) WHERE batch = ?1"
+    return db.execute(sql, (batch,)).get is not None
+
+
+def last_number(db: apsw.Connection) -> int:
+    """Return the number of the newest batch."""
+    of_log = db.execute("SELECT number FROM log ORDER BY first DESC LIMIT 1").get
+    of_ring = db.execute("SELECT max(number) FROM batch").get
+    return max(of_log or 0, of_ring or 0)
+
+
+def next_seq(db: apsw.Connection) -> int:
+    """Return the sequence that the next record gets."""
+    return db.execute("SELECT first + records FROM log ORDER BY first DESC LIMIT 1").get or 1
+
+
+def wrong(db: apsw.Connection) -> Iterator[str]:
+    """Yield what is wrong with the documents and their index."""
+    expected = 0
+    after = 1
+    for first, records, doc in db.execute("SELECT first, records, doc FROM log ORDER BY first"):
+        try:
+            appends = codec.decode_records(doc)
+        except msgspec.DecodeError as error:
+            yield f"the records from {first} on cannot be read: {error}"
+            continue
+        if len(appends) != records or first < after:
+            yield f"the records from {first} on are not {records}"
+        after = first + records
+        logs = {append.log for append in appends}
+        expected += len(logs)
+        yield from _not_listed(db, logs, first)
+    listed = db.execute("SELECT count(*) FROM feed").get
+    if listed > expected:
+        yield f"the index of the feeds lists {listed} places, and there are {expected}"
+
+
+def _not_listed(db: apsw.Connection, logs: set[str], first: int) -> Iterator[str]:
+    for log in sorted(logs):
+        sql = "SELECT 1 FROM feed WHERE log = ? AND first = ?"
+        if db.execute(sql, (log, first)).get is None:
+            yield f"the records of {log} from {first} on are missing in the index of the feeds"
