@@ -233,13 +233,8 @@ def test_an_ended_task_leaves_no_trace_in_the_view() -> None:
     world.finish(first)
 
     view = world.view
-    assert (view.tasks, view.edges, view.dependants, view.unique, view.shape_of) == (
-        {},
-        {},
-        {},
-        {},
-        {},
-    )
+    assert (view.tasks, view.edges, view.dependants, view.unique) == ({}, {}, {}, {})
+    assert view.shapes.live_shapes == 0
 
 
 def test_the_end_of_an_old_task_keeps_the_unique_key_of_its_successor() -> None:

@@ -34,7 +34,7 @@ def explain(turn: Turn, fact: Fact, body: facts.Explain) -> Explanation:
 
 def _queued(view: PoolView, task: Task) -> Explanation:
     rules = tuple(_rule(view, task, agent) for agent in list(view.agents.values())[:PAGE_MAX])
-    shape = view.shape_of[task.id]
+    shape = view.shape_of(task)
     able = [rule for rule in rules if rule.rule != "needs"]
     position = view.matcher.position(task.id)
     if not view.issuing:
@@ -70,7 +70,7 @@ def _queued(view: PoolView, task: Task) -> Explanation:
 
 def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
     lacking = view.shapes.missing(
-        view.shape_of[task.id], requirement.canonical_capabilities(agent.capabilities)
+        view.shape_of(task), requirement.canonical_capabilities(agent.capabilities)
     )
     machine = view.machines.get(agent.machine)
     session = view.sessions.get(agent.machine)

@@ -41,7 +41,7 @@ class Share(NamedTuple):
 def order_tag(start_tag: float, priority: int) -> float:
     """Return where a task stands among those that are no emergency."""
     assert PRIORITY_MIN <= priority <= PRIORITY_MAX, f"priority {priority} is out of range"
-    return start_tag - priority * PRIORITY_STEP
+    return start_tag - priority * PRIORITY_STEP if priority else start_tag  # one object less
 
 
 def rank(start_tag: float, priority: int, seq: int, *, emergency: bool = False) -> Rank:

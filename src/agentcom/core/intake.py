@@ -63,7 +63,7 @@ def submit(turn: Turn, fact: Fact, body: facts.Submit) -> Submitted:
     for task_id, spec in zip(ids, body.specs, strict=True):
         check_spec(spec)
         task = _create(turn, fact, task_id, spec, names)
-        if not turn.view.shapes.compatible_classes(turn.view.shape_of[task.id]):
+        if not turn.view.shapes.compatible_classes(turn.view.shape_of(task)):
             unschedulable.append(task_id)
     return Submitted(tuple(ids), tuple(unschedulable))
 

@@ -158,7 +158,7 @@ class Turn(Ledger):
         task = view.tasks.get(task_id)
         if task is None or task.state is not TaskState.QUEUED:
             return
-        agent_id = view.matcher.pick_agent(view.shape_of[task_id])
+        agent_id = view.matcher.pick_agent(view.shape_of(task))
         if agent_id is not None:
             self._assign(task, view.agents[agent_id])
             view.refresh(agent_id)
@@ -240,7 +240,7 @@ class Turn(Ledger):
         view = self.view
         self.over[task.id] = None
         view.drop(view.tasks, task.id)
-        view.forget_shape(task.id)
+        view.forget_shape(task)
         if task.unique_key is not None and view.unique.get(task.unique_key) == task.id:
             view.drop(view.unique, task.unique_key)
         if task.id in view.edges:

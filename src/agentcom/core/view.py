@@ -68,7 +68,6 @@ class PoolView:
         self.issuing = True
         self.seq = 0
         self.tasks: dict[TaskId, Task] = {}
-        self.shape_of: dict[TaskId, ShapeId] = {}
         self.edges: dict[TaskId, dict[TaskId, Edge]] = {}
         self.dependants: dict[TaskId, dict[TaskId, None]] = {}
         self.holds: dict[TaskId, dict[str, Hold]] = {}
@@ -146,29 +145,26 @@ class PoolView:
             self._needs[needs] = parsed
         return parsed
 
+    def shape_of(self, task: Task) -> ShapeId:
+        """Return the shape of a task; raises `TooManyShapes` if it is not live yet."""
+        return self.shapes.shape_of(self.parse_needs(task.needs))
+
     def learn_shape(self, task: Task) -> None:
         """Count a live task's shape; raises `TooManyShapes`."""
-        shape = self.shapes.shape_of(self.parse_needs(task.needs))
-        self._keep_shape(task.id, shape)
-        self._journal.append((self._drop_shape, task.id))
-
-    def forget_shape(self, task: TaskId) -> None:
-        """Stop counting the shape of a task that is no longer live."""
-        self._journal.append((self._keep_shape, task, self._drop_shape(task)))
-
-    def _keep_shape(self, task: TaskId, shape: ShapeId) -> None:
+        shape = self.shape_of(task)
         self.shapes.retain(shape)
-        self.shape_of[task] = shape
+        self._journal.append((self.shapes.release, shape))
 
-    def _drop_shape(self, task: TaskId) -> ShapeId:
-        shape = self.shape_of.pop(task)
+    def forget_shape(self, task: Task) -> None:
+        """Stop counting the shape of a task that is no longer live."""
+        shape = self.shape_of(task)
         self.shapes.release(shape)
-        return shape
+        self._journal.append((self.shapes.retain, shape))
 
     def enqueue(self, task: Task) -> None:
         """Put a task into the matcher's queue."""
         rank = fairness.rank(task.start_tag, task.priority, task.seq, emergency=task.emergency)
-        self.matcher.enqueue(task.id, self.shape_of[task.id], rank)
+        self.matcher.enqueue(task.id, self.shape_of(task), rank)
         self._journal.append((self.matcher.withdraw, task.id))
 
     def withdraw(self, task: TaskId) -> None:
