@@ -29,6 +29,7 @@ class Ledger:
         self.effects: list[Effect] = []
         self.appends: list[Append] = []
         self.fact = _NO_FACT
+        self.actor: str = _NO_FACT.actor.name
         self.looks: dict[AgentId, None] = {}
         """Agents that may be able to take work now."""
         self._writes: dict[Place, Written] = {}
@@ -38,6 +39,7 @@ class Ledger:
     def begin(self, fact: Fact) -> Mark:
         """Start one fact; return the mark for `abandon`."""
         self.fact = fact
+        self.actor = fact.actor.machine or fact.actor.user
         self._before.clear()
         return self.view.mark(), len(self.effects), len(self.appends)
 

@@ -92,15 +92,13 @@ class Turn(Ledger):
 
     def record(self, task: Task, kind: EventKind, detail: str = "") -> None:
         """Append one line to a task's feed."""
-        fact = self.fact
-        actor = fact.actor
         event = TaskEvent(
             kind=kind,
             task=task.id,
             state=task.state,
             at=self.now.wall,
-            cause=fact.cause or task.cause,
-            actor=actor.machine or actor.user,
+            cause=self.fact.cause or task.cause,
+            actor=self.actor,
             attempt=task.attempt or None,
             agent=task.agent,
             machine=task.machine,

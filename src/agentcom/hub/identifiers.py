@@ -7,6 +7,7 @@ from agentcom.hub.clock import Clock
 from agentcom.model.ids import encode_base32
 
 ID_CHARS: Final = 26  # 128 bits in base 32
+_TIME_CHARS: Final = 10  # the 48 bits of the time, which many ids share
 _VERSION: Final = 0x7
 _VARIANT: Final = 0b10
 _COUNTER_BITS: Final = 12  # rand_a of RFC 9562
@@ -42,6 +43,7 @@ class UuidIds:
         self._clock = clock
         self._random = _RandomBits()
         self._ms = 0
+        self._time = ""
         self._counter = 0
 
     def new(self) -> str:
@@ -53,12 +55,13 @@ class UuidIds:
             self._begin(self._ms + 1)
         else:
             self._counter += 1
-        head = (self._ms << 4 | _VERSION) << _COUNTER_BITS | self._counter
-        value = (head << 2 | _VARIANT) << _RANDOM_BITS | self._random.take(_RANDOM_BITS)
-        return encode_base32(value, length=ID_CHARS)
+        middle = (_VERSION << _COUNTER_BITS | self._counter) << 2 | _VARIANT
+        tail = middle << _RANDOM_BITS | self._random.take(_RANDOM_BITS)
+        return self._time + encode_base32(tail, length=ID_CHARS - _TIME_CHARS)
 
     def _begin(self, ms: int) -> None:
         self._ms = ms
+        self._time = encode_base32(ms, length=_TIME_CHARS)
         self._counter = self._random.take(_SEED_BITS)
 
 
