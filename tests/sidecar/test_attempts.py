@@ -9,7 +9,8 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.ids import TaskId
 from agentcom.model.result import Landing, LandStatus, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase, TaskSpec
-from agentcom.sidecar import land, processes, survivors
+from agentcom.sidecar import git as product_git
+from agentcom.sidecar import land, processes, repositories, survivors
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.config import Config, RepositorySettings
 from agentcom.sidecar.machine_values import Record
@@ -239,6 +240,27 @@ async def test_a_repository_that_is_not_there_is_a_failure_of_the_workspace(
     result = (await run(machine, record(missing))).result
 
     assert result.failure is FailureClass.WORKSPACE
+
+
+async def test_an_attempt_waits_for_an_origin_that_is_away_and_says_so(
+    origin: Origin, machine: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repositories, "RETRY_S", 0.0)
+    real, left = repositories.Repositories.fetch, [2 * repositories.REMOTE_TRIES_MAX]
+
+    async def flaky(self: repositories.Repositories, url: str) -> repositories.Cache:
+        if left[0]:
+            left[0] -= 1
+            raise product_git.GitFailed("fetch", 128, "fatal: Could not resolve host: forge")
+        return await real(self, url)
+
+    monkeypatch.setattr(repositories.Repositories, "fetch", flaky)
+
+    told = await run(machine, record(spec(origin, WRITE)))
+
+    assert told.result.status is ResultStatus.DONE
+    said = [fact.progress.text for fact in told.facts if isinstance(fact, values.Noted)]
+    assert any("Could not resolve host" in text for text in said)
 
 
 async def test_an_agent_that_is_not_here_is_a_failure_of_its_own(machine: Config) -> None:

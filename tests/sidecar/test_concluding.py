@@ -10,7 +10,7 @@ from agentcom.model import errors
 from agentcom.model.failure import FailureClass
 from agentcom.model.result import Result, ResultStatus
 from agentcom.model.task import LandPolicy, TaskSpec
-from agentcom.sidecar import checks, machine, processes, trees, workspace
+from agentcom.sidecar import checks, machine, processes, repositories, trees, workspace
 from agentcom.sidecar.config import Config
 from agentcom.sidecar.machine_values import Record
 from tests.sidecar.git_origin import Origin
@@ -145,3 +145,50 @@ async def test_what_cannot_be_committed_is_checkpointed_and_counted(
     assert result.checkpoint == origin.ref("refs/agentcom/checkpoint/t1/7.1") != ""
     assert result.usage.output > 0
     assert result.session
+
+
+async def test_good_work_waits_for_an_origin_that_is_away(
+    origin: Origin, home: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repositories, "RETRY_S", 0.0)
+    away = after_the_agent(home, origin, monkeypatch, tries=3 * repositories.REMOTE_TRIES_MAX)
+
+    result = await run(home, spec(origin, WRITE))
+
+    assert (result.status, result.failure) == (ResultStatus.DONE, None)
+    assert result.commit == origin.tip(BRANCH) != ""
+    assert away == [0]
+
+
+async def test_failed_work_does_not_wait_for_an_origin_that_is_away(
+    origin: Origin, home: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repositories, "RETRY_S", 0.0)
+    tries = 3 * repositories.REMOTE_TRIES_MAX
+    away = after_the_agent(home, origin, monkeypatch, tries=tries)
+
+    result = await run(home, spec(origin, WRITE, verify=("false",)))
+
+    assert result.status is ResultStatus.FAILED
+    assert away == [tries - repositories.REMOTE_TRIES_MAX]
+
+
+def after_the_agent(
+    home: Config, origin: Origin, monkeypatch: pytest.MonkeyPatch, *, tries: int
+) -> list[int]:
+    """Have origin vanish when the work is committed, for that many pushes."""
+    left, real = [tries], repositories.push
+
+    async def push(cache: repositories.Cache, *moves: repositories.Move) -> None:
+        if not any(move.ref.endswith(BRANCH) for move in moves) or left[0] == 0:
+            return await real(cache, *moves)
+        left[0] -= 1
+        elsewhere = origin.path.with_name("away")
+        origin.path.rename(elsewhere)
+        try:
+            await real(cache, *moves)
+        finally:
+            elsewhere.rename(origin.path)
+
+    monkeypatch.setattr(repositories, "push", push)
+    return left

@@ -255,3 +255,33 @@ async def test_the_lock_of_a_sidecars_own_index_is_ours(tmp_path: Path) -> None:
     env |= {"GIT_DIR": str(tmp_path / "repo"), "GIT_INDEX_FILE": str(tmp_path / "state/index")}
 
     assert (await git.run(("x",), tmp_path, env=env, check=False)).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("detail", "away", "denied"),
+    [
+        ("fatal: unable to access 'https://forge/x/': Could not resolve host: forge", True, False),
+        ("ssh: connect to host forge port 22: Connection refused", True, False),
+        (
+            "fatal: unable to access 'https://forge/x/': The requested URL returned error: 503",
+            True,
+            False,
+        ),
+        ("fatal: the remote end hung up unexpectedly", True, False),
+        ("git@forge: Permission denied (publickey).\nthe remote end hung up", False, True),
+        (
+            "fatal: unable to access 'https://forge/x/': The requested URL returned error: 403",
+            False,
+            True,
+        ),
+        ("remote: Repository not found.", False, True),
+        ("fatal: '/mnt/x.git' does not appear to be a git repository", False, False),
+        ("fatal: couldn't find remote ref nope", False, False),
+    ],
+)
+def test_an_origin_that_is_away_is_told_from_one_that_refuses(
+    detail: str, away: bool, denied: bool
+) -> None:
+    failure = git.GitFailed("fetch", 128, detail)
+
+    assert (failure.away, failure.denied) == (away, denied)

@@ -198,7 +198,7 @@ async def test_an_origin_that_stays_away_is_an_error(
 
     assert done.status is LandStatus.ERROR
     assert "could not resolve host" in done.message
-    assert len(calls) == repositories.REMOTE_TRIES_MAX
+    assert len(calls) == repositories.AWAY_TRIES_MAX
 
 
 async def test_without_any_check_a_moved_base_cannot_be_planned(

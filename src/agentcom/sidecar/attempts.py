@@ -13,10 +13,11 @@ from typing import Final
 import msgspec
 import structlog
 
-from agentcom.model import errors, refs
+from agentcom.model import errors, limits, refs
 from agentcom.model.failure import FailureClass
 from agentcom.model.result import Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase
+from agentcom.protocol import frames
 from agentcom.sidecar import (
     fences,
     jobs,
@@ -153,7 +154,8 @@ class Attempts:
         """Return the result of a run, which keeps what the run spent, whatever fails now."""
         try:
             if result.failure is None:
-                return await self._conclusion.conclude(record, worktree, result)
+                say = self._waits(record)
+                return await self._conclusion.conclude(record, worktree, result, say=say)
         except errors.Stale:
             raise
         except (errors.AgentComError, OSError) as error:
@@ -166,7 +168,9 @@ class Attempts:
         self, record: Record, agent: AgentConfig, folder: Path
     ) -> tuple[Worktree | None, process.AgentProcess]:
         before = self._worktree(record, any_attempt=True)
-        worktree = await self._prepare(record)
+        worktree = await repositories.patiently(
+            lambda: self._prepare(record), say=self._waits(record)
+        )
         await self._conclusion.plan(record, worktree)  # no hour of work for a bad command
         where = worktree.path if worktree is not None else self._scratch(record)
         same_place = before is not None and before.agent == agent.name
@@ -213,6 +217,14 @@ class Attempts:
                 land_key=f"{spec.repo}#{branch}",
             )
             raise _Over(await self._conclusion.verified(record, cache, done)) from landed
+
+    def _waits(self, record: Record) -> repositories.Say:
+        async def say(reason: str) -> None:
+            text = f"origin does not answer and is asked again: {reason}"[: limits.REASON_CHARS]
+            told = frames.Progress(task=record.key.task, fence=record.key.fence, text=text)
+            await self._tell(values.Noted(record.key, told))
+
+        return say
 
     async def _watched(
         self,

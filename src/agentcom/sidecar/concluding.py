@@ -3,7 +3,7 @@
 What was committed is in every result from there on: nothing that fails later loses the work.
 """
 
-import asyncio
+import functools
 from typing import Final
 
 import msgspec
@@ -12,15 +12,22 @@ import structlog
 from agentcom.model import errors
 from agentcom.model.failure import FailureClass
 from agentcom.model.result import Result
-from agentcom.sidecar import checks, git, jobs, landing, results, snapshots, trees, workspace
+from agentcom.sidecar import (
+    checks,
+    jobs,
+    landing,
+    repositories,
+    results,
+    snapshots,
+    trees,
+    workspace,
+)
 from agentcom.sidecar import verify as verification
 from agentcom.sidecar.config import Home, Settings
 from agentcom.sidecar.machine_values import Record
-from agentcom.sidecar.repositories import Cache
+from agentcom.sidecar.repositories import Cache, Say
 from agentcom.sidecar.trees import Worktree
 
-PUSH_TRIES_MAX: Final = 4
-"""Pushes of a result to an origin that does not answer, 1, 2 and 4 s apart."""
 LEFT_OUT_MAX: Final = 10
 """Files that a message names; a person looks at the folder anyway."""
 
@@ -44,8 +51,12 @@ class Conclusion:
         cache, base = (worktree.cache, worktree.base) if worktree is not None else (None, None)
         return await checks.plan(record.body.spec, self._settings, cache, base)
 
-    async def conclude(self, record: Record, worktree: Worktree, result: Result) -> Result:
+    async def conclude(
+        self, record: Record, worktree: Worktree, result: Result, *, say: Say
+    ) -> Result:
         """Commit, check and push the work of a run that ended well.
+
+        An origin that is away is waited for; `say` is told so.
 
         Raises:
             Stale: the folder belongs to a later attempt.
@@ -65,7 +76,7 @@ class Conclusion:
             made = await self.verified(record, worktree.cache, made)
         except (errors.AgentComError, OSError) as error:
             made = results.failed_with(made, results.class_of(error), str(error))
-        return await self._pushed(record, worktree, made)
+        return await self._pushed(record, worktree, made, say=say)
 
     async def conclude_scratch(self, record: Record, result: Result) -> Result:
         """Check what a run without a repository made."""
@@ -111,23 +122,21 @@ class Conclusion:
         pushed = await self._pushed(record, worktree, kept)
         return replace(kept, branch=pushed.branch) if pushed.branch else result
 
-    async def _pushed(self, record: Record, worktree: Worktree, result: Result) -> Result:
-        assert result.commit is not None
-        branch = jobs.branch(record)
-        for tries in range(PUSH_TRIES_MAX):
-            try:
-                await workspace.push_branch(worktree, branch, result.commit)
-            except workspace.SecretFound as found:
-                return results.failed_with(result, FailureClass.AGENT, found.message)
-            except (errors.AgentComError, OSError) as error:
-                passing = isinstance(error, git.GitFailed) and error.retryable
-                if not passing or tries == PUSH_TRIES_MAX - 1:
-                    return results.failed_with(result, FailureClass.WORKSPACE, str(error))
-                log.warning("push.failed", task=record.key.task, reason=str(error))
-                await asyncio.sleep(1 << tries)
-            else:
-                return replace(result, branch=branch)
-        raise AssertionError("the loop returns")
+    async def _pushed(
+        self, record: Record, worktree: Worktree, result: Result, *, say: Say | None = None
+    ) -> Result:
+        commit, branch = result.commit, jobs.branch(record)
+        assert commit is not None
+        # Origin gave the base, so it is there. Good work waits for it; what failed does not.
+        good = say is not None and result.failure is None
+        push = functools.partial(workspace.push_branch, worktree, branch, commit)
+        try:
+            await repositories.patiently(push, known=good, hurried=not good, say=say)
+        except workspace.SecretFound as found:
+            return results.failed_with(result, FailureClass.AGENT, found.message)
+        except (errors.AgentComError, OSError) as error:
+            return results.failed_with(result, FailureClass.WORKSPACE, str(error))
+        return replace(result, branch=branch)
 
 
 async def _is_new(worktree: Worktree, commit: str) -> bool:

@@ -94,6 +94,17 @@ _LOCKED: Final = re.compile(
     r"^(?!remote:)[^\n]*Unable to create '(/[^'\n]+\.lock)': File exists", re.MULTILINE
 )
 _CREDENTIALS: Final = re.compile(r"(\w+://)[^/@\s]+@")
+_AWAY: Final = re.compile(
+    r"could not resolve|name resolution|connection (?:refused|reset|closed|timed out)|timed out"
+    r"|could ?n[o']t connect|network is (?:unreachable|down)|no route to host|hung up|early eof"
+    r"|returned error: (?:429|5\d\d)|rpc failed|(?:ssl|tls|gnutls)[^\n]*error",
+    re.IGNORECASE,
+)
+_DENIED: Final = re.compile(
+    r"permission denied|authentication failed|could not read (?:username|password)|access denied"
+    r"|returned error: 4(?!29)\d\d|repository[^\n]* not found|host key verification failed",
+    re.IGNORECASE,
+)
 
 
 class GitFailed(errors.AgentComError):
@@ -109,6 +120,16 @@ class GitFailed(errors.AgentComError):
         self.command = command
         self.returncode = returncode
         self.detail = detail
+
+    @property
+    def away(self) -> bool:
+        """Whether origin could not be reached, or said itself that it is out of order."""
+        return _AWAY.search(self.detail) is not None and not self.denied
+
+    @property
+    def denied(self) -> bool:
+        """Whether origin answered, and does not let us in."""
+        return _DENIED.search(self.detail) is not None
 
 
 class PushRejected(GitFailed):

@@ -29,9 +29,13 @@ _LOCK_POLL_S: Final = 0.02
 _STALE_LOCK_S: Final = 3_600.0
 """No git command of ours runs this long: its lock file is left from a crash."""
 REMOTE_TRIES_MAX: Final = 4
-"""Questions to an origin that does not answer, 1, 2 and 4 s apart."""
+"""Questions to an origin whose answer may be another soon, 1, 2 and 4 s apart."""
+AWAY_TRIES_MAX: Final = 24
+"""Questions to an origin that cannot be reached: some ten minutes, then a person is told."""
 RETRY_S: Final = 1.0
 """The first pause; each further one is twice as long."""
+RETRY_FACTOR_MAX: Final = 32
+"""No pause is longer than this many first ones."""
 
 _CONFIG: Final = """[core]
 \trepositoryformatversion = 0
@@ -55,6 +59,8 @@ EXCLUDES: Final = """# What agents' programs leave behind; never part of a resul
 
 
 T = TypeVar("T")
+Say = Callable[[str], Awaitable[None]]
+"""Tells a person what git said."""
 
 log = structlog.get_logger(__name__)
 
@@ -174,21 +180,36 @@ async def fetch(cache: Cache, *refspecs: str) -> None:
             await cache.run(*args, remote=True)
 
 
-async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """Return what `ask` gives; while only the way to origin is broken, ask again a few times.
+async def patiently(
+    ask: Callable[[], Awaitable[T]],
+    *,
+    known: bool = False,
+    hurried: bool = False,
+    say: Say | None = None,
+) -> T:
+    """Return what `ask` gives; while only the way to origin is broken, ask again and again.
+
+    What cannot be reached is given ten minutes: an outage shall not cost an agent's work. `known`
+    says that origin answered before, so whatever is wrong there passes, unless it lets us in no
+    more; `hurried`, that nothing is worth waiting for. `say` is told of each try that failed.
 
     Raises:
         GitFailed: origin refused, or did not answer in time or in any of the tries.
     """
-    for tries in range(REMOTE_TRIES_MAX - 1):
+    tries = 0
+    while True:
         try:
             return await ask()
         except git.GitFailed as failure:
-            if not may_pass(failure):
+            outage = failure.away or (known and not failure.denied)
+            tries_max = AWAY_TRIES_MAX if outage and not hurried else REMOTE_TRIES_MAX
+            tries += 1
+            if not may_pass(failure) or tries >= tries_max:
                 raise
             log.warning("origin.failed", reason=failure.message)
-            await pause(tries)
-    return await ask()
+            if say is not None:
+                await say(failure.message)
+        await pause(tries - 1)
 
 
 def may_pass(failure: git.GitFailed) -> bool:
@@ -197,8 +218,8 @@ def may_pass(failure: git.GitFailed) -> bool:
 
 
 async def pause(tries: int) -> None:
-    """Wait before the next try, twice as long as before the last one."""
-    await asyncio.sleep(RETRY_S * (1 << tries))
+    """Wait before the next try, twice as long as before the last one, up to half a minute."""
+    await asyncio.sleep(RETRY_S * min(1 << tries, RETRY_FACTOR_MAX))
 
 
 async def tidy(cache: Cache) -> None:
