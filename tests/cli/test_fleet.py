@@ -108,6 +108,30 @@ def test_logs_and_events_of_a_task_are_there(fleet: Shell) -> None:
     assert fleet("task", "events", "@last").lines[-1][1] == "completed"
 
 
+def test_the_log_of_a_hostile_agent_does_not_steer_the_terminal(fleet: Shell) -> None:
+    echo = ("printf", r"\033]0;stolen\007\033[2Jplain\n")
+    fleet("submit", "--command", "--no-repo", "--watch", "--", *echo)
+
+    assert fleet("task", "logs", "@last").out == "plain\n"
+
+
+def test_a_failure_is_told_once_and_not_with_what_comes_after_it(fleet: Shell) -> None:
+    twice = ("sh", "-c", "test -e done || { touch done; echo broken; exit 3; }")
+    fleet("submit", "--command", "--no-repo", "--", *twice)
+    fleet("task", "watch", "@last")
+
+    rows = fleet("task", "events", "@last").lines
+    assert rows[-1][1] == "completed"
+    assert [row[1] for row in rows if "broken" in row[2]] == ["failed"]
+
+
+def test_a_task_without_a_result_is_not_called_unverified(fleet: Shell) -> None:
+    fleet("submit", "--command", "--no-repo", "--needs", "nobody-has-it", "--", "true")
+
+    assert "verified" not in fleet("task", "show", "@last").out
+    fleet("task", "cancel", "@last")
+
+
 def test_a_paused_agent_says_so(fleet: Shell) -> None:
     fleet("agent", "pause", "tester")
     paused = fleet("agent", "ls").lines[0][1]

@@ -95,3 +95,28 @@ def test_an_unknown_field_is_a_usage_error_that_lists_the_known(
 ) -> None:
     assert errors.run(shown, ["ann", "--json=colour"]) == 2
     assert "known are id, state" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--json", "colour"], ["--json", "id,colour"]])
+def test_a_word_that_can_only_be_a_field_is_refused_as_one(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    @click.command(cls=output.JsonCommand, fields=("id", "state"))
+    def listed(as_json: tuple[str, ...] | None) -> None:
+        raise AssertionError(as_json)
+
+    assert errors.run(listed, words) == 2
+    assert "unknown field colour; known are id, state" in capsys.readouterr().err
+
+
+def test_of_several_fields_the_unknown_one_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert errors.run(shown, ["ann", "--json", "id,colour"]) == 2
+    assert "unknown field colour" in capsys.readouterr().err
+
+
+def test_nothing_that_an_agent_says_steers_the_terminal() -> None:
+    orders = "a\x1b]0;title\x07b\x1b]52;c;cHduZWQ=\x1b\\c\x1b[2J\x1b[31mred\x1b[0m\u202e\x9b1A"
+    said = f"{orders}\r\nnext\ttab\rover\n"
+
+    assert output.lines(said) == "abcred1A\nnext\ttab\nover\n"
+    assert output.plain("x\u202ey\u200bz") == "x y z"

@@ -17,7 +17,14 @@ import click
 ALL: Final = "*"
 AGE_FROM_MS: Final = 1_000_000_000_000
 """A larger number is a wall time; ages are shown of nothing else."""
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_UNSEEN: Final = r"\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+"""Characters that steer a terminal, turn the direction of text, or have no width."""
+_CONTROL: Final = re.compile(rf"[\x00-\x1f{_UNSEEN}]+")
+_SEQUENCE: Final = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])"
+)
+"""One order to a terminal: colours, the cursor, or a text for title and clipboard."""
+_STEERING: Final = re.compile(rf"[\x00-\x08\x0b-\x1f{_UNSEEN}]+")
 _WIDTH_MIN: Final = 20
 _SECOND_MS: Final = 1_000
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -39,7 +46,10 @@ class Column(NamedTuple):
 
 
 class JsonCommand(click.Command):
-    """A command with `--json [FIELDS]`; a word after it that is no field stays an argument."""
+    """A command with `--json [FIELDS]`; a word after it that is no field stays an argument.
+
+    Where the command takes no argument, it can only be a field, and is refused as one.
+    """
 
     def __init__(self, *args: Any, fields: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -63,7 +73,13 @@ class JsonCommand(click.Command):
             return args
         at = args.index("--json")
         after = args[at + 1] if at + 1 < end else ""
-        named = bool(after) and set(after.split(",")) <= set(self.fields)
+        words = set(after.split(","))
+        alone = not any(isinstance(param, click.Argument) for param in self.params)
+        named = bool(after) and (
+            words <= set(self.fields)
+            or (alone and not after.startswith("-"))
+            or ("," in after and not words.isdisjoint(self.fields))
+        )
         wanted = after if named else ALL
         return [*args[:at], f"--json={wanted}", *args[at + 1 + named :]]
 
@@ -142,6 +158,12 @@ def plain(value: object) -> str:
             return ", ".join(f"{key}={plain(item)}" for key, item in value.items())
         case _:
             return _CONTROL.sub(" ", str(value))
+
+
+def lines(text: str) -> str:
+    """Return text of many lines, such as a log, without anything that steers a terminal."""
+    ended = _SEQUENCE.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    return _STEERING.sub("", ended)
 
 
 def paint(text: str) -> str:

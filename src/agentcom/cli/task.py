@@ -62,7 +62,7 @@ _DETAILS: Final = (
     Column("NEEDS", lambda row: row.get("needs")),
     Column("BRANCH", lambda row: row.get("branch")),
     Column("COMMIT", lambda row: row.get("commit")),
-    Column("VERIFIED", lambda row: row.get("verified", False)),
+    Column("VERIFIED", lambda row: row.get("verified") if row["state"] == "completed" else None),
     Column("SUBMITTER", lambda row: row.get("submitter")),
     Column("CHANGED", lambda row: output.age(row.get("changed_at"))),
     Column("REPO", lambda row: (row.get("spec") or {}).get("repo")),
@@ -154,7 +154,7 @@ def logs(task_id: str, follow: bool) -> int:
     tail = hub.logs(found)
     if tail.text and tail.attempt != hub.task(found)["attempt"]:
         output.talk(f"note: of attempt {tail.attempt}; the newest has logged nothing yet")
-    click.echo(tail.text, nl=False)
+    click.echo(output.lines(tail.text), nl=False)
     if not follow:
         return Exit.DONE
     from agentcom.cli import watch as watching

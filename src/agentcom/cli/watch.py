@@ -16,6 +16,10 @@ from agentcom.model.task import TaskState, Wait
 from agentcom.protocol import frames
 
 LINES_SHOWN: Final = 12
+_ON_THE_WAY: Final = frozenset(
+    {"unblocked", "assigned", "accepted", "phase", "checkpoint", "landing", "resumed"}
+)
+"""Events that carry the failure of an attempt before, which was told when it happened."""
 _PERSON: Final = frozenset({Wait.ANSWER, Wait.APPROVAL})
 _VERDICTS: Final[Mapping[TaskState, Exit]] = {
     TaskState.COMPLETED: Exit.DONE,
@@ -36,13 +40,14 @@ def follow(hub: api.Hub, task: str, *, timeout_s: float | None = None, logs: boo
 
 def words(row: Mapping[str, Any]) -> str:
     """Return what an event says, without its time."""
+    told = row["kind"] not in _ON_THE_WAY
     parts = [
         str(row["agent"]) if row.get("agent") else "",
         f"attempt {row['attempt']}" if row.get("attempt") else "",
         str(row.get("phase") or row.get("wait") or row.get("stop_reason") or ""),
-        f"({row['failure']})" if row.get("failure") else "",
+        f"({row['failure']})" if told and row.get("failure") else "",
         (row.get("commit") or "")[:12],
-        str(row.get("detail") or ""),
+        str(row.get("detail") or "") if told else "",
     ]
     return " ".join(part for part in parts if part)
 
@@ -118,7 +123,7 @@ def _print_line(news: News) -> None:
 
 def _print_log(news: News) -> None:
     if isinstance(news, frames.Activity) and news.log:
-        click.echo(news.log, nl=False)
+        click.echo(output.lines(news.log), nl=False)
 
 
 def _line(event: TaskEvent) -> str:
