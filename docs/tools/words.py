@@ -241,7 +241,6 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "attempt.stale": "another attempt has the task: this one ends",
         "checkpoint.failed": "unfinished work could not be pushed now",
         "checkpoint.left_out": "a file stayed out of a checkpoint: a secret, or too large",
-        "push.failed": "origin did not answer; tried again",
         "rescue.failed": "what a failed attempt left could not be pushed",
         "worktree.not_removed": "an old folder could not be removed",
         "record.damaged": "a record of the outbox could not be read; it is put aside",

@@ -1,6 +1,8 @@
 """Commands against a real hub and a real sidecar, as a script in a pipe sees them."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +101,37 @@ def test_a_file_submits_a_graph(fleet: Shell) -> None:
     said = fleet("submit", "--no-repo", "-f", str(path), "--watch")
 
     assert said.out.splitlines()[-1].split()[1] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("-f", "missing.toml"), 2, "missing.toml"),
+        (("--verify", "make && true", "x"), 2, "error: verify: no shell runs it"),
+        (("--verify", "", "x"), 2, "error: verify: an empty command"),
+    ],
+)
+def test_a_submit_that_cannot_be_meant_is_refused(
+    fleet: Shell, words: tuple[str, ...], code: int, said: str
+) -> None:
+    refused = fleet("submit", "--no-repo", *words, ok=False)
+
+    assert refused.code == code
+    assert said in refused.err
+
+
+def test_a_submitted_task_is_told_although_it_cannot_be_remembered(
+    fleet: Shell, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(fleet.home / "context.json", home)
+    (home / ".last-task.new").mkdir()
+
+    said = Shell(home, tmp_path)("submit", "--command", "--no-repo", "--", "true")
+
+    assert len(said.out.strip()) == 26
+    assert "@last does not name it" in said.err
 
 
 def test_logs_and_events_of_a_task_are_there(fleet: Shell) -> None:

@@ -88,6 +88,26 @@ def test_a_file_without_tasks_is_refused(tmp_path: Path, text: str) -> None:
         specs.from_file(path, OPTIONS)
 
 
+def test_a_field_that_no_task_has_is_named_with_the_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.toml"
+    path.write_text('[[tasks]]\ntitel = "A"\nprompt = "x"\n')
+
+    with pytest.raises(CommandFailed, match=r"tasks\[0\] has no field titel") as refused:
+        specs.from_file(path, OPTIONS)
+    assert refused.value.hint == "did you mean title?"
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "named"),
+    [(("a prompt",), {}, "a prompt"), ((), {"depends_on": ("x",)}, "--depends-on")],
+)
+def test_what_a_file_would_make_us_ignore_is_refused(
+    words: tuple[str, ...], given: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(CommandFailed, match=f"{named} does not go together with --file"):
+        specs.check_alone(words, OPTIONS | given)
+
+
 def test_a_time_is_a_date_or_a_span() -> None:
     assert specs.when("2027-01-31T08:00+00:00") == 1_801_382_400_000
     assert specs.when("2h") - specs.when("1h") >= 3_599_000

@@ -45,6 +45,9 @@ _HINTS: Final[Mapping[str, str]] = MappingProxyType(
         "not_allowed": "agentcom status, which names your role",
         "not_found": "agentcom task ls, agentcom agent ls or agentcom machine ls",
         "unreachable": "agentcom status, then agentcom up",
+        "unavailable": "agentcom up, or agentcom context ls if you mean another hub",
+        "illegal_transition": "agentcom task show ID: it moved on",
+        "name_taken": "--name with another name",
     }
 )
 

@@ -1,5 +1,6 @@
 """From options, folders and files to the specifications that the hub takes."""
 
+import difflib
 import json
 import re
 import time
@@ -11,11 +12,16 @@ from typing import Any, Final
 
 from agentcom.cli import output, repository
 from agentcom.cli.errors import CommandFailed, Exit
+from agentcom.model.task import TaskSpec
 
 _DURATION: Final = re.compile(r"(\d{1,7})(s|m|h|d)")
 _UNIT_MS: Final[Mapping[str, int]] = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _TITLE_CHARS: Final = 60
 _LISTS: Final = ("needs", "verify", "command")
+_IN_THE_FILE: Final = (
+    *("title", "command", "needs", "verify", "depends_on", "not_before", "priority", "land"),
+)
+"""What a file says of each task itself."""
 
 Spec = dict[str, Any]
 
@@ -45,6 +51,22 @@ def from_options(
     return spec | _place(options, spec)
 
 
+def check_alone(words: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Refuse what would be ignored beside a file.
+
+    Raises:
+        CommandFailed: there is a prompt too, or an option that each task of the file has itself.
+    """
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in _IN_THE_FILE
+        if options[name] not in (None, (), False)
+    ]
+    if words or given:
+        what = given[0] if given else "a prompt"
+        raise _usage(f"{what} does not go together with --file", "say it in the file, per task")
+
+
 def from_file(path: Path, options: Mapping[str, Any]) -> list[Spec]:
     """Return the tasks of a JSON or TOML file: a list, or a table `tasks`.
 
@@ -62,7 +84,7 @@ def from_file(path: Path, options: Mapping[str, Any]) -> list[Spec]:
     where: Spec = {}
     if any("repo" not in entry for entry in listed):
         where = _place(options, {"verify": "said in the file"})
-    return [_entry(entry, where) for entry in listed]
+    return [_entry(entry, number, where) for number, entry in enumerate(listed)]
 
 
 def when(text: str) -> int:
@@ -86,7 +108,13 @@ def first_line(text: str) -> str:
     return line if len(line) <= _TITLE_CHARS else line[: _TITLE_CHARS - 1] + "…"
 
 
-def _entry(entry: Mapping[str, Any], where: Spec) -> Spec:
+def _entry(entry: Mapping[str, Any], number: int, where: Spec) -> Spec:
+    strange = next((key for key in entry if key not in TaskSpec.__struct_fields__), None)
+    if strange is not None:
+        known = TaskSpec.__struct_fields__
+        close = difflib.get_close_matches(strange, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(known)}"
+        raise _usage(f"tasks[{number}] has no field {strange}", hint)
     spec: Spec = {**where, **entry} if "repo" not in entry else dict(entry)
     if not spec.get("repo"):
         spec = {name: value for name, value in spec.items() if name not in ("repo", "base")}

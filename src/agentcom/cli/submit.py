@@ -15,7 +15,12 @@ FIELDS: Final = ("tasks", "unschedulable")
 
 @click.command(cls=output.JsonCommand, fields=FIELDS)
 @click.argument("words", nargs=-1, metavar="[PROMPT]")
-@click.option("-f", "--file", type=click.Path(path_type=Path), help="JSON or TOML list of tasks.")
+@click.option(
+    *("-f", "--file"),
+    metavar="PATH",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="JSON or TOML list of tasks.",
+)
 @click.option("--watch", is_flag=True, help="Follow it, and exit with its verdict.")
 @click.option("--command", is_flag=True, help="Run what follows `--` instead of a prompt.")
 @click.option("--title", help="By default the prompt's first line.")
@@ -45,6 +50,7 @@ def submit(words: tuple[str, ...], as_json: tuple[str, ...] | None, **options: A
 
     hub = api.connect()
     if options["file"] is not None:
+        specs.check_alone(words, options)
         wanted = specs.from_file(options["file"], options)
     else:
         if words == ("-",):
@@ -52,8 +58,11 @@ def submit(words: tuple[str, ...], as_json: tuple[str, ...] | None, **options: A
         wanted = [specs.from_options(words, options, resolve=hub.resolve)]
     answer = hub.submit(wanted, key=options["key"] or uuid.uuid4().hex)
     ids = answer["tasks"]
-    context.remember_task(ids[-1])
     _tell(answer, [spec["title"] for spec in wanted], as_json)
+    try:
+        context.remember_task(ids[-1])
+    except OSError as error:  # the task is submitted all the same
+        output.talk(f"note: @last does not name it: {error.strerror}")
     if not options["watch"]:
         return Exit.DONE
     from agentcom.cli import watch

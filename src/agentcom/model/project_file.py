@@ -74,13 +74,16 @@ def parse_project_file(text: str) -> ProjectFile:
     )
 
 
-def parse_command(text: str, *, where: str = "verify") -> Check:
-    """Return the check that a command line means; its name is the command itself.
+def parse_command(text: str) -> Check:
+    """Return the check that a task's own command line means; its name is the command itself.
 
     Raises:
-        ProjectFileInvalid: it is empty, has an open quote, or needs a shell.
+        InvalidInput: it is empty, has an open quote, or needs a shell.
     """
-    return Check(text.strip()[:_NAME_CHARACTERS], _argv(where, text))
+    try:
+        return _plain("verify", text)
+    except ProjectFileInvalid as error:
+        raise errors.InvalidInput("verify", error.rule) from None
 
 
 def _commands(where: str, value: object) -> tuple[Check, ...]:
@@ -92,9 +95,13 @@ def _commands(where: str, value: object) -> tuple[Check, ...]:
     return tuple(_command(f"{where}[{number}]", entry) for number, entry in enumerate(listed))
 
 
+def _plain(where: str, text: str) -> Check:
+    return Check(text.strip()[:_NAME_CHARACTERS], _argv(where, text))
+
+
 def _command(where: str, value: object) -> Check:
     if isinstance(value, str):
-        return parse_command(value, where=where)
+        return _plain(where, value)
     if not isinstance(value, dict):
         raise ProjectFileInvalid(where, 'a command, or a table like { run = "pytest" }')
     _check_keys(where, value, _COMMAND_KEYS)

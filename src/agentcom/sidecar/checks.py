@@ -27,7 +27,7 @@ async def plan(
     """Return the checks of the task, else of the base's file, else those that a person confirmed.
 
     Raises:
-        ProjectFileInvalid: a command or the base's file is not understood.
+        InvalidInput: a command or the base's file is not understood.
         GitFailed: the base's file could not be read.
     """
     wanted = tuple(project_file.parse_command(command) for command in spec.verify)
