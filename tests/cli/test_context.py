@@ -145,3 +145,13 @@ def test_last_names_nothing_before_the_first_submit(agentcom: Here) -> None:
     context.save(KNOWN)
 
     assert agentcom("task", "why", "@last").code == Exit.MISSING
+
+
+def test_every_folder_that_is_made_is_for_its_owner_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTCOM_HOME", str(tmp_path / "a" / "b"))
+
+    context.remember_task("01")
+
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b")] == [0o700, 0o700]

@@ -1,3 +1,4 @@
+import io
 import json
 
 import click
@@ -120,3 +121,16 @@ def test_nothing_that_an_agent_says_steers_the_terminal() -> None:
 
     assert output.lines(said) == "abcred1A\nnext\ttab\nover\n"
     assert output.plain("x\u202ey\u200bz") == "x y z"
+
+
+def test_where_nobody_can_be_asked_the_flag_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+
+    @click.command()
+    def removing() -> None:
+        output.confirm("Remove it?")
+
+    assert errors.run(removing, []) == 2
+    assert "try: --yes" in capsys.readouterr().err

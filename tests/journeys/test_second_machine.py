@@ -100,3 +100,57 @@ def test_a_person_joins_with_a_code_too(first: Shell, second: Shell) -> None:
     assert said.out.startswith("you are ada (viewer) at https://")
     assert second("task", "ls").code == 0
     assert second("submit", "--no-repo", "x", ok=False).code == 4
+
+
+def test_who_joins_learns_which_agents_the_fleet_does_not_take(
+    first: Shell, second: Shell, tmp_path: Path
+) -> None:
+    second("join", invited(first), "--name", "second", "--agent", "helper=testagent")
+    third = Shell(tmp_path / "third", tmp_path)
+
+    joined = third("join", invited(first), "--name", "third", "--agent", "helper=testagent")
+    third("down")
+
+    assert "not taken: helper: an agent on second is called helper" in joined.err
+
+
+def test_a_name_that_is_taken_comes_with_what_to_try(first: Shell, second: Shell) -> None:
+    agent = ("--agent", "helper=testagent", "--no-start")
+    second("join", invited(first), "--name", "same", *agent)
+    third = Shell(second.home.parent / "third", second.folder)
+
+    refused = third("join", invited(first), "--name", "same", *agent, ok=False)
+
+    assert refused.code == 5
+    assert "--name" in refused.err
+
+
+def test_a_certificate_that_nobody_will_show_stops_before_the_code_is_sent(
+    first: Shell, second: Shell
+) -> None:
+    address = invited(first).replace("https://", "http://")
+
+    refused = second("join", address, "--agent", "helper=testagent", ok=False)
+
+    assert refused.code == 2
+    assert "names a certificate" in refused.err
+
+
+def test_a_machine_tells_its_owner_that_it_makes_nobody_of_them(
+    first: Shell, second: Shell
+) -> None:
+    agent = ("--name", "second", "--agent", "helper=testagent", "--no-start")
+    second("join", invited(first), *agent)
+
+    refused = second("task", "ls", ok=False)
+
+    assert refused.code == 4
+    assert "agentcom user invite" in refused.err
+
+
+def test_a_code_says_how_long_it_works(first: Shell) -> None:
+    assert "it works once, and for 15 min" in first("machine", "invite").err
+    assert (
+        "for 3 machines, and for 1 h"
+        in first("machine", "invite", "--uses", "3", "--minutes", "60").err
+    )

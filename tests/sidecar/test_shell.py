@@ -466,7 +466,7 @@ async def test_a_restored_hub_gets_once_what_it_had_acknowledged(
 async def test_the_first_welcome_is_announced_once(hub: FakeHub, machine: Config) -> None:
     welcomes: list[int] = []
     sidecar = Sidecar(
-        machine, runtimes=RUNTIMES, rng=Quick(), on_welcome=lambda: welcomes.append(1)
+        machine, runtimes=RUNTIMES, rng=Quick(), on_welcome=lambda _: welcomes.append(1)
     )
     ended = asyncio.create_task(sidecar.run(handle_signals=False))
     await until(lambda: welcomes)

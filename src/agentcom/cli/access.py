@@ -72,7 +72,7 @@ def remove_user(name: str, yes: bool) -> None:
     from agentcom.cli import api
 
     if not yes:
-        click.confirm(f"Remove {name}?", abort=True, err=True)
+        output.confirm(f"Remove {name}?")
     api.connect().remove_user(name)
     click.echo(f"{name}\tremoved")
 

@@ -81,7 +81,7 @@ def start(name: str, words: Sequence[str], *, home: Path | None = None) -> tuple
             code="conflict",
         )
     log = base / "logs" / f"{name}.log"
-    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    context.private_folder(log.parent)
     _set_aside(log)
     child, answer = spawn(words, log=log)
     if answer is None:

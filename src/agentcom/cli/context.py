@@ -60,6 +60,13 @@ def load() -> Context:
     url, token = os.environ.get("AGENTCOM_HUB"), os.environ.get("AGENTCOM_TOKEN")
     found = find(url) if url else next(iter(known()), None)
     url = url or (found.url if found is not None else None)
+    if not url and (machine_home() / "machine.json").exists():
+        raise CommandFailed(
+            "this computer is a machine of a hub, where you are nobody yet",
+            hint="agentcom join with the line that `agentcom user invite NAME` prints at the hub",
+            exit_code=Exit.NOT_ALLOWED,
+            code="not_authenticated",
+        )
     if not url:
         raise CommandFailed(
             "no hub is known here", hint="agentcom up", exit_code=Exit.UNREACHABLE, code="no_hub"
@@ -163,9 +170,16 @@ def last_task() -> str:
         ) from None
 
 
+def private_folder(path: Path) -> None:
+    """Make a folder, and all that are missing above it, for their owner alone."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def write_private(path: Path, text: str) -> None:
     """Replace a file that only its owner may read."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(path.parent)
     draft = path.with_name(f".{path.name}.new")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as file:

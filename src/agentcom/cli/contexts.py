@@ -74,5 +74,5 @@ def add(url: str, fingerprint: str | None, replace: bool) -> None:
 def remove(url: str, yes: bool) -> None:
     """Forget a hub and the token that is kept for it."""
     if not yes:
-        click.confirm(f"Forget the token for {url}?", abort=True, err=True)
+        output.confirm(f"Forget the token for {url}?")
     click.echo(f"{context.forget(url).url}\tforgotten")

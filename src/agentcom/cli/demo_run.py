@@ -204,7 +204,8 @@ async def _model(runtime: str) -> AsyncIterator[Mapping[str, str]]:
 
     binary = await asyncio.to_thread(agent_doctor.program_of, runtime)
     if binary is None:
-        raise Failed(f"{runtime} is neither on PATH nor in {agent_doctor.CLI_FOLDER}")
+        where = f"neither on PATH nor in {agent_doctor.CLI_FOLDER} of this folder"
+        raise Failed(f"{runtime} is {where}: install it, or run `make clis` in the checkout")
     async with server.serve(log=lambda _entry: None) as model:
         yield {"binary": binary, "base_url": model.url, "model": "scripted"}
 

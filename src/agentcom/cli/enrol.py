@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from agentcom.cli.errors import CommandFailed, Exit
-from agentcom.model.ids import AgentId, MachineId
+from agentcom.model.ids import AgentId, MachineId, check_name
+from agentcom.model.limits import SLOTS_MAX
 from agentcom.sidecar.config import AgentConfig, Home, MachineConfig
 from agentcom.sidecar.runtime import base
 
@@ -25,6 +26,9 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 _NAME_CHARS: Final = 40
+_SETTINGS: Final = (
+    *("slots", "capabilities", "binary", "model", "small_model", "base_url", "api_key_env", "home"),
+)
 
 
 def runtimes() -> dict[str, base.Runtime]:
@@ -59,30 +63,33 @@ def agents_here(checks: Sequence[base.Preflight], machine: str) -> tuple[AgentCo
 def parse_agent(text: str) -> AgentConfig:
     """Return the agent that `name=runtime[:key=value,...]` describes.
 
-    Keys are the runtime's settings; `needs=a+b` gives capabilities, `slots=2` the slots.
+    Keys are the runtime's settings; `capabilities=a+b` gives what it offers, `slots=2` the slots.
 
     Raises:
-        CommandFailed: it is not of that form, or the runtime is unknown.
+        CommandFailed: it is not of that form, or the runtime or a setting is unknown.
+        InvalidInput: the hub would not take the name.
     """
     name, _, rest = text.partition("=")
     runtime, _, given = rest.partition(":")
     known = {entry.name for entry in importlib.metadata.entry_points(group=GROUP)}
     pairs = [pair.partition("=") for pair in given.split(",") if pair]
     if not name or runtime not in known or not all(key and value for key, _, value in pairs):
-        raise CommandFailed(
+        runtimes_known = ", ".join(sorted(known))
+        raise _usage(
             f"{text!r} describes no agent",
-            hint=f"--agent NAME=RUNTIME[:key=value,...], of {', '.join(sorted(known))}",
-            exit_code=Exit.USAGE,
-            code="usage",
+            f"--agent NAME=RUNTIME[:key=value,...], of {runtimes_known}",
         )
+    strange = next((key for key, _, _ in pairs if key not in _SETTINGS), None)
+    if strange is not None:
+        raise _usage(f"an agent has no setting {strange}", f"one of {', '.join(_SETTINGS)}")
     settings = {key: value for key, _, value in pairs}
     capabilities = tuple(filter(None, settings.pop("capabilities", "").split("+")))
     slots = settings.pop("slots", "1")
-    if not slots.isdecimal():
-        raise CommandFailed("slots is a number", hint="--agent ...:slots=2", exit_code=Exit.USAGE)
+    if not slots.isdecimal() or not 1 <= int(slots) <= SLOTS_MAX:
+        raise _usage(f"slots is a number from 1 to {SLOTS_MAX}", "--agent ...:slots=2")
     own = runtimes()[runtime].preflight(settings)
     return AgentConfig(
-        name=AgentId(name),
+        name=AgentId(check_name(name)),
         runtime=runtime,
         capabilities=capabilities or (runtime, *own.capabilities, *_computer()),
         version=own.version,
@@ -135,6 +142,10 @@ def lines(checks: Sequence[base.Preflight]) -> list[str]:
         + ("ready" if check.ready else f"{check.problem} -> {check.fix}")
         for check in checks
     ]
+
+
+def _usage(message: str, hint: str) -> CommandFailed:
+    return CommandFailed(message, hint=hint, exit_code=Exit.USAGE, code="usage")
 
 
 def _computer() -> tuple[str, ...]:

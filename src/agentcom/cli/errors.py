@@ -47,7 +47,7 @@ _HINTS: Final[Mapping[str, str]] = MappingProxyType(
         "unreachable": "agentcom status, then agentcom up",
         "unavailable": "agentcom up, or agentcom context ls if you mean another hub",
         "illegal_transition": "agentcom task show ID: it moved on",
-        "name_taken": "--name with another name",
+        "name_taken": "another name (agentcom join: --name NAME)",
     }
 )
 

@@ -1,5 +1,6 @@
 """`agentcom join` and `agentcom machine`: computers come into the fleet, and leave it."""
 
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ def state_of(row: output.Row) -> str:
 
 
 _MINUTE_MS: Final = 60_000
+_ROUND_MS: Final = 5_000
+"""The way of the answer: a code for 15 minutes is not called one for 14."""
 _TABLE: Final = (
     Column("MACHINE", lambda row: row["name"]),
     Column("STATE", state_of),
@@ -90,7 +93,9 @@ def invite(uses: int, minutes: int | None, name: str | None) -> None:
     ttl_ms = minutes * _MINUTE_MS if minutes is not None else None
     answer = api.connect().invite_machine(uses=uses, ttl_ms=ttl_ms, name=name)
     click.echo(f"agentcom join '{answer['join']}'")
-    output.talk(f"note: good for {uses} machine(s), until then: {output.age(answer['expires_at'])}")
+    often = "once" if uses == 1 else f"for {uses} machines"
+    left_ms = answer["expires_at"] - int(time.time() * 1000) + _ROUND_MS
+    output.talk(f"note: it works {often}, and for {output.span(left_ms)}")
 
 
 @machine.command("ls", cls=output.JsonCommand, fields=FIELDS)
@@ -131,6 +136,6 @@ def remove(name: str, yes: bool) -> None:
     hub = api.connect()
     found = hub.machine(name)
     if not yes:
-        click.confirm(f"Remove {found['name']}?", abort=True, err=True)
+        output.confirm(f"Remove {found['name']}?")
     hub.remove_machine(found["id"])
     click.echo(f"{found['name']}\tremoved")

@@ -38,8 +38,7 @@ def join(
             exit_code=Exit.STALE,
             code="conflict",
         )
-    secret, _, pin = code.partition("@")
-    fingerprint = pin.removeprefix("sha256:") or None
+    secret, fingerprint = _parts(url, code)
     checks = [] if agents else enrol.preflight()
     chosen = name or enrol.machine_name()
     wanted = tuple(map(enrol.parse_agent, agents)) or enrol.agents_here(checks, chosen)
@@ -58,6 +57,26 @@ def join(
         name = background.sidecar_name(home)
         _, ready = background.start(name, ["sidecar", "run", "--home", str(home)])
         click.echo(f"{'sidecar':<8}  {'connected' if ready['connected'] else NOT_REACHED}")
+        tell_refused(ready)
+
+
+def tell_refused(ready: background.Ready) -> None:
+    """Say which agents the hub did not take."""
+    for refusal in ready.get("refused", ()):
+        output.talk(f"note: not taken: {refusal}: agentcom up --agent NAME=RUNTIME")
+
+
+def _parts(url: str, code: str) -> tuple[str, str | None]:
+    secret, _, pin = code.partition("@")
+    fingerprint = pin.removeprefix("sha256:") or None
+    if fingerprint is not None and not url.startswith("https://"):
+        raise CommandFailed(
+            f"the code names a certificate, which {url} does not show",
+            hint=f"agentcom join 'https://{url.partition('://')[2]}#...'",
+            exit_code=Exit.USAGE,
+            code="usage",
+        )
+    return secret, fingerprint
 
 
 def _redeem(url: str, fingerprint: str | None, secret: str, name: str) -> dict[str, Any]:

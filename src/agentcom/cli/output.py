@@ -14,6 +14,8 @@ from typing import Any, Final, NamedTuple
 
 import click
 
+from agentcom.cli.errors import CommandFailed, Exit
+
 ALL: Final = "*"
 AGE_FROM_MS: Final = 1_000_000_000_000
 """A larger number is a wall time; ages are shown of nothing else."""
@@ -136,6 +138,22 @@ def print_json(value: object) -> None:
 def talk(text: str) -> None:
     """Say something that is no data."""
     click.echo(text, err=True)
+
+
+def confirm(question: str) -> None:
+    """Go on only if a person agrees.
+
+    Raises:
+        CommandFailed: there is nobody to ask.
+    """
+    try:
+        click.confirm(question, abort=True, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise CommandFailed(
+            "there is nobody to ask", hint="--yes", exit_code=Exit.USAGE, code="usage"
+        ) from None
 
 
 def row_of(value: Any) -> dict[str, Any]:

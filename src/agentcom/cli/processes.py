@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -66,14 +66,14 @@ async def _announced(config: Config, ready_fd: int | None) -> int:
     """
     told = asyncio.Event()
 
-    def tell(connected: bool) -> None:
+    def tell(connected: bool, refused: Sequence[str] = ()) -> None:
         if not told.is_set():
             told.set()
             answer = {"machine": config.machine.machine, "connected": connected}
-            background.tell_ready(ready_fd, answer)
+            background.tell_ready(ready_fd, {**answer, "refused": list(refused)})
 
     asyncio.get_running_loop().call_later(CONNECT_S, tell, False)
-    return await Sidecar(config, on_welcome=lambda: tell(True)).run()
+    return await Sidecar(config, on_welcome=lambda refused: tell(True, refused)).run()
 
 
 def _greet(started: app.HubInfo) -> None:

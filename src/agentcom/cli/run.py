@@ -35,7 +35,7 @@ _STATUS: Final = (
     Column("MACHINES", lambda row: f"{row['machines_connected']} of {row['machines']} connected"),
     Column("AGENTS", lambda row: row["agents"]),
     Column("TASKS", lambda row: row["tasks"]),
-    Column("ENDED", lambda row: row["ended"]),
+    Column("ENDED", lambda row: f"{output.plain(row['ended'])} since the hub's start"),
     Column("ISSUING", lambda row: None if row["issuing"] else "no: the store is too old"),
     Column("HERE", _here),
 )

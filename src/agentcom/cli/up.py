@@ -12,7 +12,7 @@ import msgspec
 
 from agentcom.cli import api, background, context, enrol, output, repository
 from agentcom.cli.errors import CommandFailed, Exit
-from agentcom.cli.joining import NOT_REACHED
+from agentcom.cli.joining import NOT_REACHED, tell_refused
 from agentcom.sidecar.config import AgentConfig, Home
 from agentcom.sidecar.runtime import base
 
@@ -40,7 +40,7 @@ def start(
     if listen is not None:
         invitation = hub.invite_machine(uses=1)
         output.talk("another computer joins with (once, within 15 minutes):")
-        click.echo(f"agentcom join {invitation['join']}")
+        click.echo(f"agentcom join '{invitation['join']}'")
 
 
 def _hub(listen: str | None, port: int | None) -> api.Hub:
@@ -136,6 +136,7 @@ def _start(home: Path, checks: Sequence[base.Preflight], agents: Agents) -> list
     if background.running("sidecar") is None:
         _, ready = background.start("sidecar", ["sidecar", "run", "--home", str(home)])
         lines += [] if ready["connected"] else [f"{'sidecar':<8}  {NOT_REACHED}"]
+        tell_refused(ready)
     told = {check.runtime for check in checks}
     lines += [f"{agent.name:<8}  {agent.runtime}" for agent in agents if agent.runtime not in told]
     if not agents:

@@ -9,7 +9,7 @@ import contextlib
 import importlib.metadata
 import random
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final, assert_never
 
 import msgspec
@@ -71,14 +71,18 @@ class Sidecar:
         clock: Clock | None = None,
         rng: Rng | None = None,
         software: str = "agentcom",
-        on_welcome: Callable[[], None] | None = None,
+        on_welcome: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
-        """`on_welcome` is called once, when the hub first takes this machine in."""
+        """`on_welcome` is called once, when the hub first takes this machine in.
+
+        It is given what the hub says of agents that it does not take.
+        """
         self._config = config
         self._clock = clock or SystemClock()
         self._software = software
         self._facts: asyncio.Queue[values.Fact] = asyncio.Queue(FACTS_MAX)
         self._on_welcome = on_welcome
+        self._refused: list[str] = []
         self._stop = asyncio.Event()
         self._refusal: errors.AgentComError | None = None
         self._view = View(agents=())
@@ -209,6 +213,8 @@ class Sidecar:
                 self._refusal = errors.NotAllowed(reason)
                 self._stop.set()
             case values.Report(event, detail, key):
+                if event == "agent.refused" and self._on_welcome is not None:
+                    self._refused.append(detail)
                 task = key.task if key is not None else None
                 log.warning(event, detail=detail, task=task)
             case _:
@@ -218,7 +224,7 @@ class Sidecar:
         self._link.settle()
         tell, self._on_welcome = self._on_welcome, None
         if tell is not None:
-            tell()
+            tell(self._refused)
 
     def _send(self, frame: frames.FromMachine) -> None:
         if isinstance(frame, frames.Finish | frames.StoppedFrame | frames.LandedFrame):
