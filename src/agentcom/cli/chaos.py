@@ -19,9 +19,9 @@ def chaos(*, kills: int, seed: int | None, minutes: float, folder: Path | None, 
     """Kill a hub, machines and agents under load, and count what was lost.
 
     A hub on a real store and three machines start as processes of yours, on loopback only. The
-    hub is killed KILLS times at random moments, machines and agents beside it; then everything
-    comes to rest, and the promises are checked. Exit code 1 and a folder with all logs if one
-    does not hold.
+    hub, the sidecars and the agents are killed at random moments, each KILLS times at least; then
+    everything comes to rest, and the promises are checked. Exit code 1 and a folder with all logs
+    if one does not hold.
 
     \b
     Examples:
@@ -47,7 +47,7 @@ def chaos(*, kills: int, seed: int | None, minutes: float, folder: Path | None, 
     root.mkdir(parents=True, exist_ok=True)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    click.echo(f"chaos: {kills} hub kills, seed {seed}, lease 3 s (normally 20 s)")
+    click.echo(f"chaos: {kills} kills of each kind, seed {seed}, lease 3 s (normally 20 s)")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     plan = run.Plan(kills=kills, seed=seed, seconds_max=minutes * 60)
     good = False

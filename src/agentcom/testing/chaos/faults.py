@@ -21,7 +21,7 @@ UP_S: Final = (0.1, 2.2)
 START_KILLED: Final = 0.12
 """Share of hubs that are killed while they start."""
 STARTING_S: Final = (0.02, 0.9)
-SIDECAR_EVERY_S: Final = (0.8, 3.2)
+SIDECAR_EVERY_S: Final = (0.3, 1.7)
 AGENT_EVERY_S: Final = (0.3, 1.6)
 DOWN_S: Final = (0.0, 1.5)
 PAUSE_S: Final = (0.2, 2.5)
@@ -72,7 +72,7 @@ class Faults:
         self._diary = (fleet.folder / "faults.jsonl").open("w", encoding="utf-8", buffering=1)
 
     async def run(self, *, seconds_max: float) -> None:
-        """Break things until the hub was killed often enough, and leave everything running."""
+        """Break things until all were killed often enough, and leave everything running."""
         others = [asyncio.create_task(self._machines()), asyncio.create_task(self._agents())]
         try:
             hubs = asyncio.create_task(self._hubs())
@@ -94,22 +94,33 @@ class Faults:
         """How often the hub was killed."""
         return self.counts[HUB] + self.counts[HUB_STARTING]
 
+    @property
+    def sidecar_kills(self) -> int:
+        """How often a sidecar was killed, with or without what it ran."""
+        return self.counts[SIDECAR] + self.counts[MACHINE]
+
+    @property
+    def _enough(self) -> bool:
+        least = min(self.hub_kills, self.sidecar_kills, self.counts[AGENT])
+        return least >= self._kills
+
     # The hub ------------------------------------------------------------------------------------
 
     async def _hubs(self) -> None:
         fleet, rng = self._fleet, self._rngs["hub"]
         rounds = 0
-        while self.hub_kills < self._kills:
+        while not self._enough:
             rounds += 1
             await asyncio.sleep(rng.uniform(*UP_S))
             await self._kill_hub(HUB)
-            while rng.random() < START_KILLED and self.hub_kills < self._kills:
+            while rng.random() < START_KILLED and not self._enough:
                 fleet.launch_hub()
                 await asyncio.sleep(rng.uniform(*STARTING_S))
                 await self._kill_hub(HUB_STARTING)
             if rounds % INSPECT_EVERY == 0:
                 await self._inspect()
-                self.say(f"{self.hub_kills} hub kills")
+                killed = f"{self.sidecar_kills} of sidecars, {self.counts[AGENT]} of agents"
+                self.say(f"{self.hub_kills} hub kills, {killed}")
             began = fleet.now()
             fleet.launch_hub()
             await fleet.hub_ready()

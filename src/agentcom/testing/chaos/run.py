@@ -31,6 +31,7 @@ class Plan:
     """What to do."""
 
     kills: int
+    """Of the hub, of sidecars and of agents, each at least."""
     seed: int
     seconds_max: float
     silence_every: int = SILENCE_EVERY
