@@ -6,6 +6,7 @@ Frames of the hub are facts as they are. Pure, like `machine.py`, which decides 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+
 import msgspec
 
 from agentcom.model.agent import AgentSpec, Assignment
