@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agentcom.sidecar import landing, workspace
-from tests.sidecar.git_origin import ADA, FIRST, Machine, Origin
+from tests.sidecar.git_origin import ADA, FIRST, Machine, Origin, git
 
 
 @pytest.fixture
@@ -54,6 +54,22 @@ async def test_a_test_that_is_disabled_needs_a_person(
     saved = await workspace.finish(worktree, "x")
 
     assert await landing.protected_changes(worktree.cache, base, saved.commit) == [reason]
+
+
+async def test_a_repository_in_the_folder_needs_a_person(ada: Machine, origin: Origin) -> None:
+    base = origin.tip()
+    worktree = await ada.prepare(FIRST)
+    nested = worktree.path / "vendor" / "lib"
+    nested.mkdir(parents=True)
+    git(nested, "init", "-q")
+    (nested / "a.txt").write_text("lost\n")
+    git(nested, "add", "-A")
+    git(nested, "commit", "-q", "-m", "x")
+    saved = await workspace.finish(worktree, "x")
+
+    assert await landing.protected_changes(worktree.cache, base, saved.commit) == [
+        "holds the repository vendor/lib, whose files are not in the commit"
+    ]
 
 
 async def test_a_test_that_moves_as_a_test_needs_nobody(ada: Machine, origin: Origin) -> None:

@@ -21,6 +21,8 @@ BASE_FILE_BYTES_MAX: Final = 262_144
 """A configuration file; more is a mistake."""
 
 _PROTECTED: Final = ".agentcom.toml"
+_SUBMODULE: Final = "160000"
+"""Git's mode for a commit of another repository."""
 _EMPTY_BLOB: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
 """The hash of a file without content (git's own constant for SHA-1 repositories)."""
 _TEST_FOLDERS: Final = frozenset({"test", "tests", "spec", "specs", "__tests__", "testing"})
@@ -133,12 +135,14 @@ async def protected_changes(cache: Cache, base: str, commit: str) -> list[str]:
     reasons = []
     at = 0
     while at < len(fields):
-        _, _, _, new, status = fields[at].split(" ")
+        _, mode, _, new, status = fields[at].split(" ")
         moved = status.startswith(("R", "C"))
         path, target = fields[at + 1], fields[at + 2 if moved else at + 1]
         at += 3 if moved else 2
         if _PROTECTED in {path.lower(), target.lower()}:
             reasons.append(f"changes {_PROTECTED}")
+        if mode == _SUBMODULE and status != "M":
+            reasons.append(f"holds the repository {target}, whose files are not in the commit")
         if is_test(path):
             reasons += _lost_test(path, target, status=status, new=new)
     return reasons
