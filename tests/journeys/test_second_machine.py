@@ -1,6 +1,7 @@
 """A second computer comes into the fleet over TLS, works, and leaves."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,3 +155,16 @@ def test_a_code_says_how_long_it_works(first: Shell) -> None:
         "for 3 machines, and for 1 h"
         in first("machine", "invite", "--uses", "3", "--minutes", "60").err
     )
+
+
+def test_a_computer_whose_folder_was_removed_comes_in_anew(first: Shell, second: Shell) -> None:
+    first("up", "--port", "0", "--agent", "helper=testagent", AGENTCOM_HUB_TLS="on")
+    shutil.rmtree(first.home / "machine")
+
+    again = first("up", "--agent", "helper=testagent", AGENTCOM_HUB_TLS="on")
+
+    assert "not taken: helper" in again.err
+    rows = json.loads(first("machine", "ls", "--json", "id,connected").out)
+    mine = json.loads((first.home / "machine" / "machine.json").read_text())["machine"]
+    assert {row["id"]: row["connected"] for row in rows}[mine]
+    assert len(rows) == 2

@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -149,3 +150,12 @@ def test_the_newest_kept_results_come_oldest_first(
         os.utime(tmp_path / f"kept/t1.7.{attempt}.json", (second, second))
 
     assert [kept.key.fence.attempt for kept in outbox.kept()] == [3, 1]
+
+
+def test_a_folder_that_is_gone_is_not_called_a_full_disk(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox")
+    outbox.scan()
+    shutil.rmtree(tmp_path / "outbox")
+
+    with pytest.raises(DiskRefused, match="No such file or directory: look at"):
+        outbox.store(record())

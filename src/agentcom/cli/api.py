@@ -1,7 +1,8 @@
 """What commands ask of the hub, as rows that `output` prints: the API's own words, defaults too."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -50,6 +51,7 @@ class Hub:
 
     def with_client(self, work: Callable[[HubClient], Awaitable[_Found]]) -> _Found:
         """Return what `work` makes of a connected client."""
+        _told_on_stderr()
         return self._runner.run(self._with_client(work))
 
     async def _with_client(self, work: Callable[[HubClient], Awaitable[_Found]]) -> _Found:
@@ -236,3 +238,17 @@ class Hub:
 
     def _run(self, work: Coroutine[Any, Any, _Shown]) -> _Shown:
         return self._runner.run(work)
+
+
+def _told_on_stderr() -> None:
+    """Have a connection that is lost told as a note; it is no data, and comes back by itself."""
+    import structlog
+
+    def note(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+        if event["event"] != "connection.lost":
+            raise structlog.DropEvent
+        return f"note: {event['reason']}; trying again"
+
+    structlog.configure(
+        processors=[note], logger_factory=structlog.PrintLoggerFactory(file=sys.stderr)
+    )

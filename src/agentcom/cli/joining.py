@@ -63,7 +63,8 @@ def join(
 def tell_refused(ready: background.Ready) -> None:
     """Say which agents the hub did not take."""
     for refusal in ready.get("refused", ()):
-        output.talk(f"note: not taken: {refusal}: agentcom up --agent NAME=RUNTIME")
+        output.talk(f"note: not taken: {refusal}: agentcom up --agent NAME=RUNTIME,")
+        output.talk("      or agentcom machine rm, at the hub, if that machine is gone")
 
 
 def _parts(url: str, code: str) -> tuple[str, str | None]:

@@ -109,6 +109,7 @@ def _machine(hub: api.Hub, wanted: tuple[str, ...]) -> list[str]:
     name = enrol.machine_name()
     agents = tuple(map(enrol.parse_agent, wanted)) or enrol.agents_here(checks, name)
     if not Home(home).exists():
+        background.stop("sidecar")  # one whose folder was removed under it can store nothing
         _enrol(hub, home, name, agents)
     elif Home(home).load().machine.machine in {row["id"] for row in hub.machines()}:
         place = {"hub": hub.url, "fingerprint": hub.fingerprint}

@@ -6,6 +6,7 @@ could not be read; one bad file never hides another.
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -66,7 +67,9 @@ class Outbox:
         except OSError as error:
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
-            raise DiskRefused(f"cannot store: {error.strerror}: free some space") from error
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            fix = "free some space" if full else f"look at {self._held}"
+            raise DiskRefused(f"cannot store: {error.strerror}: {fix}") from error
 
     def forget(self, key: Key, *, keep: bool) -> None:
         """End an attempt's record; `keep` has its result stay for a while.
