@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentcom.model.ids import BatchId
-from agentcom.store import sqlite_open
+from agentcom.store import sqlite_lists, sqlite_open
 from agentcom.store.memory import MemoryStore
 from agentcom.store.sqlite import SMALL, SqliteStore
 from agentcom.testing.store_rows import batch, committed, new_task
@@ -22,10 +22,17 @@ PROFILE = settings(
 
 
 @PROFILE
-@given(batches=st.lists(st.lists(st.sampled_from(NAMES), max_size=5), max_size=6))
+@given(
+    batches=st.lists(st.lists(st.sampled_from(NAMES), max_size=5), max_size=6),
+    arrears=st.sampled_from([0, 1, 4, 512]),
+)
 async def test_every_page_of_every_log_is_as_in_memory(
-    tmp_path_factory: pytest.TempPathFactory, batches: list[list[str]]
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    batches: list[list[str]],
+    arrears: int,
 ) -> None:
+    monkeypatch.setattr(sqlite_lists, "ARREARS_MAX", arrears)
     memory = MemoryStore()
     store = SqliteStore(tmp_path_factory.mktemp("log") / "store.db", options=SMALL)
     await store.open()
@@ -46,20 +53,22 @@ async def test_every_page_of_every_log_is_as_in_memory(
     ("damage", "found"),
     [
         ("DELETE FROM feed WHERE log = 'task/t2'", "the records of task/t2 from 2 on are missing"),
-        ("INSERT INTO feed VALUES ('task/t9', 2)", "lists 4 places, and there are 3"),
+        ("INSERT INTO feed VALUES ('task/t9', 2)", "has 4 places, and there are 3"),
         ("UPDATE log SET doc = CAST('[' AS BLOB) WHERE first = 2", "from 2 on cannot be read"),
         ("UPDATE log SET records = 3 WHERE first = 1", "the records from 2 on are not 2"),
         ("UPDATE log SET records = 1 WHERE first = 2", "the records from 2 on are not 1"),
     ],
 )
 async def test_damage_to_the_log_and_its_index_is_found(
-    tmp_path: Path, damage: str, found: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str, found: str
 ) -> None:
+    monkeypatch.setattr(sqlite_lists, "ARREARS_MAX", 0)  # all but the last batch is listed
     path = tmp_path / "store.db"
     store = SqliteStore(path, options=SMALL)
     await store.open()
     await committed(store, batch("b1", appends=["t1"]))
     await committed(store, batch("b2", appends=["t1", "t2"]))
+    await committed(store, batch("b3", appends=["t3"]))
     assert list(await store.verify()) == []
     await store.close()
     db = sqlite_open.connect(path)

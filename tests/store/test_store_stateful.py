@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from agentcom.model.batch import Batch, Change, Delete, Insert, Row, Table, Update
 from agentcom.model.ids import DEFAULT_POOL
 from agentcom.model.task import Task, TaskState
+from agentcom.store import sqlite_lists
 from agentcom.store.base import Committed, Conflict, Full, Query, Store, TermLost, Verdict
 from agentcom.store.failures import CommitUnknown, StoreFailed
 from agentcom.store.memory import MemoryStore
@@ -171,7 +173,14 @@ class SimulatedModel(StoreModel):
 class SqliteModel(StoreModel):
     def make(self) -> Store:
         self.folder = tempfile.TemporaryDirectory()
+        self.few = mock.patch.object(sqlite_lists, "ARREARS_MAX", 3)
+        self.few.start()
         return SqliteStore(Path(self.folder.name) / "store.db", options=SMALL)
+
+    @invariant()
+    def the_lists_are_right(self) -> None:
+        problems = self.run(self.store.verify())
+        assert not [each.what for each in problems if "list" in each.what]
 
     @rule()
     def reopen(self) -> None:
@@ -181,6 +190,7 @@ class SqliteModel(StoreModel):
 
     def teardown(self) -> None:
         super().teardown()
+        self.few.stop()
         self.folder.cleanup()
 
 

@@ -32,9 +32,8 @@ _ROWS: Final[Mapping[Table, msgspec.json.Decoder[Any]]] = {
 }
 
 
-def encode(row: Row) -> bytes:
-    """Return the document of a row."""
-    return _ENCODER.encode(row)
+encode: Final[Callable[[Row], bytes]] = _ENCODER.encode
+"""Return the document of a row."""
 
 
 def decode(table: Table, doc: bytes) -> Row:
@@ -61,12 +60,11 @@ def decode_records(doc: bytes) -> Sequence[Append]:
 
 
 def columns_of(table: Table) -> Columns:
-    """Return what takes the values of the columns of `table` from a row."""
+    """Return what takes the version and the values of the columns of `table` from a row."""
     names = COLUMNS[table]
     if not names:
-        return lambda _row: ()
-    get = attrgetter(*names)
-    return get if len(names) > 1 else lambda row: (get(row),)
+        return lambda row: (row.version,)
+    return attrgetter("version", *names)
 
 
 class _ChangeDoc(msgspec.Struct, frozen=True, array_like=True):

@@ -24,9 +24,9 @@ def check_batch(batch: Batch) -> None:
     Raises:
         InvalidInput: a key or the name of a log holds a NUL character.
     """
-    if any("\0" in change.key for change in batch.changes):
+    if "\0" in "".join([change.key for change in batch.changes]):
         raise InvalidInput("key", "NUL characters are not allowed")
-    if any("\0" in append.log for append in batch.appends):
+    if "\0" in "".join([append.log for append in batch.appends]):
         raise InvalidInput("log", "NUL characters are not allowed")
 
 

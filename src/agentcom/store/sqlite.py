@@ -2,8 +2,8 @@
 
 One connection writes (`sqlite_writer.py`): in a thread of its own, or at once in the event loop's
 while the disk is quick. Another thread reads listings; rows asked for by key are read at once.
-Which SQL that is stands in `sqlite_rows.py` and `sqlite_log.py`; what is refused at the start in
-`sqlite_open.py`; the files around the database in `sqlite_disk.py`.
+Which SQL that is stands in `sqlite_rows.py`, `sqlite_log.py` and `sqlite_lists.py`; what is
+refused at the start in `sqlite_open.py`; the files around the database in `sqlite_disk.py`.
 """
 
 import asyncio
@@ -21,7 +21,15 @@ from agentcom.model.batch import Batch, Row, Table
 from agentcom.model.errors import StoreRefused
 from agentcom.model.ids import BatchId, PoolId, WallTime
 from agentcom.model.snapshot import Snapshot
-from agentcom.store import codec, invariants, rules, sqlite_log, sqlite_open, sqlite_rows
+from agentcom.store import (
+    codec,
+    invariants,
+    rules,
+    sqlite_lists,
+    sqlite_log,
+    sqlite_open,
+    sqlite_rows,
+)
 from agentcom.store.absent import Absent
 from agentcom.store.base import LogRecord, Page, Problem, Query, Verdict
 from agentcom.store.failures import StoreFailed
@@ -206,7 +214,7 @@ class SqliteStore:
         except BaseException as error:
             self._close_readers()
             db.close()
-            if isinstance(error, sqlite_open.DAMAGE):
+            if isinstance(error, (*sqlite_open.DAMAGE, msgspec.DecodeError)):
                 raise sqlite_open.damaged(self._path, str(error)) from error
             raise
         self._db = db
@@ -328,9 +336,10 @@ def _verify(db: apsw.Connection) -> list[Problem]:
                 found.append(Problem(f"{table} {key} disagrees with its column", invariants.FIX))
             yield key, row
 
-    found += [
-        Problem(f"task {key} is live, or listed as live, alone", invariants.FIX)
-        for key in sqlite_rows.live_is_wrong(db)
-    ]
     found += [Problem(what, invariants.FIX) for what in sqlite_log.wrong(db)]
+    if not found:  # the lists cannot be judged by documents that cannot be read
+        found += [
+            Problem(f"task {key} is live, or listed as live, alone", invariants.FIX)
+            for key in sqlite_lists.wrong(db)
+        ]
     return [*invariants.problems(rows), *found]

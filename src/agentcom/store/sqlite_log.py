@@ -1,7 +1,8 @@
-"""The log as SQL: one document of records per batch, and an index of the feeds in it.
+"""The log as SQL: one document of records per batch.
 
 A document is keyed by the sequence of its first record, and carries its batch's id. A batch
-without records leaves its id in a ring. No transaction begins or ends here.
+without records leaves its id in a ring. Which documents hold records of a feed says `feed`, up to
+the mark of `sqlite_lists.py`. No transaction begins or ends here.
 """
 
 from collections.abc import Iterator
@@ -14,19 +15,22 @@ from agentcom.model.batch import Batch
 from agentcom.model.ids import BatchId
 from agentcom.store import codec, rules
 from agentcom.store.base import LogRecord
+from agentcom.store.sqlite_lists import MARK
 
 _APPEND: Final = "INSERT INTO log (first, records, number, batch, doc) VALUES (?, ?, ?, ?, ?)"
-_INDEX: Final = "INSERT INTO feed (log, first) VALUES (?, ?)"
 _REMEMBER: Final = "INSERT OR REPLACE INTO batch (slot, number, id) VALUES (?, ?, ?)"
 
 _ALL: Final = """
     SELECT first, doc FROM log
     WHERE first >= (SELECT coalesce(max(first), 0) FROM log WHERE first <= ?)
     ORDER BY first"""
-_ONE: Final = """
+_ONE: Final = f"""
     SELECT log.first, doc FROM feed JOIN log USING (first)
     WHERE feed.log = ?1 AND first >=
       (SELECT coalesce(max(first), 0) FROM feed WHERE log = ?1 AND first <= ?2)
+    UNION ALL
+    SELECT first, doc FROM log
+    WHERE first >= {MARK} AND first + records > ?2 AND instr(doc, ?3)
     ORDER BY first"""
 
 
@@ -38,12 +42,15 @@ def append(db: apsw.Connection, batch: Batch, *, number: int, first: int) -> Non
         return
     doc = codec.encode_records(appends)
     db.execute(_APPEND, (first, len(appends), number, batch.id, doc))
-    db.executemany(_INDEX, [(log, first) for log in {append.log for append in appends}])
 
 
 def read(db: apsw.Connection, log: str | None, after: int, limit: int) -> list[LogRecord]:
     """Return records after a sequence, in order."""
-    rows = db.execute(_ALL, (after + 1,)) if log is None else db.execute(_ONE, (log, after + 1))
+    start = after + 1
+    if log is None:
+        rows = db.execute(_ALL, (start,))
+    else:
+        rows = db.execute(_ONE, (log, start, msgspec.json.encode(log)))
     found: list[LogRecord] = []
     for first, doc in rows:
         for seq, each in enumerate(codec.decode_records(doc), first):
@@ -74,9 +81,10 @@ def next_seq(db: apsw.Connection) -> int:
 
 
 def wrong(db: apsw.Connection) -> Iterator[str]:
-    """Yield what is wrong with the documents and their index."""
+    """Yield what is wrong with the documents and the list of feeds."""
     expected = 0
     after = 1
+    mark = db.execute(f"SELECT {MARK}").get
     for first, records, doc in db.execute("SELECT first, records, doc FROM log ORDER BY first"):
         try:
             appends = codec.decode_records(doc)
@@ -86,16 +94,17 @@ def wrong(db: apsw.Connection) -> Iterator[str]:
         if len(appends) != records or first < after:
             yield f"the records from {first} on are not {records}"
         after = first + records
-        logs = {append.log for append in appends}
-        expected += len(logs)
-        yield from _not_listed(db, logs, first)
+        if first < mark:
+            logs = {append.log for append in appends}
+            expected += len(logs)
+            yield from _not_listed(db, logs, first)
     listed = db.execute("SELECT count(*) FROM feed").get
     if listed > expected:
-        yield f"the index of the feeds lists {listed} places, and there are {expected}"
+        yield f"the list of feeds has {listed} places, and there are {expected}"
 
 
 def _not_listed(db: apsw.Connection, logs: set[str], first: int) -> Iterator[str]:
     for log in sorted(logs):
         sql = "SELECT 1 FROM feed WHERE log = ? AND first = ?"
         if db.execute(sql, (log, first)).get is None:
-            yield f"the records of {log} from {first} on are missing in the index of the feeds"
+            yield f"the records of {log} from {first} on are missing in the list of feeds"

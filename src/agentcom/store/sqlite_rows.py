@@ -4,28 +4,27 @@ Statements are narrow and go through `executemany`; what they changed is counted
 that is off is a conflict. No transaction begins or ends here, but for a consistent read.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 import apsw
 
 from agentcom.model.agent import Agent, Machine
-from agentcom.model.batch import Batch, Change, Delete, Insert, Row, Table, Update
+from agentcom.model.batch import Batch, Change, Insert, Row, Table, Update
 from agentcom.model.ids import PoolId, WallTime
 from agentcom.model.snapshot import Snapshot
 from agentcom.model.task import Edge, Hold, Task, TaskState
 from agentcom.model.todo import Todo
-from agentcom.store import codec, rules
+from agentcom.store import codec, rules, sqlite_lists
 from agentcom.store.base import Page, Query
 from agentcom.store.codec import Columns
 from agentcom.store.schema import COLUMNS
 
 PRUNE_ROWS: Final = 1_000  # per transaction, so that commits wait for milliseconds only
 
-_TERMINAL: Final = frozenset(state for state in TaskState if state.terminal)
-_LIVE_STATES: Final = frozenset(TaskState) - _TERMINAL
-_LIVE: Final = "key IN (SELECT key FROM live)"
+_LIVE_STATES: Final = frozenset(state for state in TaskState if not state.terminal)
 _PLACE: Final = attrgetter("table", "key")
 _RowT = TypeVar("_RowT")
 
@@ -65,7 +64,6 @@ def write(db: apsw.Connection, changes: Sequence[Change]) -> bool:
         db.executemany(statement, bindings)
         if db.total_changes() - before != len(bindings):
             return False
-    _mark_live(db, changes)
     return True
 
 
@@ -127,7 +125,7 @@ def scan(db: apsw.Connection, pool: PoolId) -> Snapshot:
     def read_all() -> Snapshot:
         agents = _all(db, Table.AGENT, Agent)
         return Snapshot(
-            tasks=_all(db, Table.TASK, Task, f" WHERE {_LIVE}"),
+            tasks=_all(db, Table.TASK, Task, f" WHERE {sqlite_lists.IS_LIVE}"),
             edges=_all(db, Table.EDGE, Edge),
             holds=_all(db, Table.HOLD, Hold),
             agents=[agent for agent in agents if agent.pool == pool],
@@ -166,60 +164,28 @@ def delete_expired(db: apsw.Connection, keys: Sequence[Binding], now: WallTime) 
     return db.total_changes() - before
 
 
-def live_is_wrong(db: apsw.Connection) -> list[str]:
-    """Return tasks that are live but not listed as such, or the other way round."""
-    terminal = ", ".join(f"'{state}'" for state in sorted(_TERMINAL))
-    open_tasks = f"SELECT key FROM task WHERE state NOT IN ({terminal})"
-    listed = "SELECT key FROM live"
-    both = f"{open_tasks} EXCEPT {listed}", f"{listed} EXCEPT {open_tasks}"
-    return [str(key) for sql in both for (key,) in db.execute(sql)]
-
-
 def every(db: apsw.Connection, table: Table) -> Iterator[tuple[str, int, bytes]]:
     """Yield key, version and document of every row."""
     yield from db.execute(f"SELECT key, version, doc FROM {table} ORDER BY key")
 
 
-def _mark_live(db: apsw.Connection, changes: Sequence[Change]) -> None:
-    live: dict[str, bool] = {}
-    for change in changes:
-        if change.table is Table.TASK:
-            row = None if isinstance(change, Delete) else change.row
-            live[change.key] = isinstance(row, Task) and row.state not in _TERMINAL
-    if live:
-        on = [(key,) for key, alive in live.items() if alive]
-        off = [(key,) for key, alive in live.items() if not alive]
-        db.executemany("INSERT OR IGNORE INTO live (key) VALUES (?)", on)
-        db.executemany("DELETE FROM live WHERE key = ?", off)
-
-
-def _groups(changes: Sequence[Change]) -> list[tuple[str, list[Binding]]]:
+def _groups(changes: Sequence[Change]) -> Iterable[tuple[str, list[Binding]]]:
+    """Return statements and what to bind to each; a row that changes twice keeps its order."""
     if len(set(map(_PLACE, changes))) != len(changes):
-        # A row that changes twice: keep the order of the batch.
-        return [(sql, [binding]) for sql, binding in map(_bind, changes)]
-    groups: dict[str, list[Binding]] = {}
+        return [group for change in changes for group in _groups((change,))]
+    groups: defaultdict[str, list[Binding]] = defaultdict(list)
     for change in changes:
-        sql, binding = _bind(change)
-        group = groups.get(sql)
-        if group is None:
-            groups[sql] = [binding]
+        sql = _SQL[change.table]
+        if isinstance(change, Insert):
+            row = change.row
+            groups[sql.insert].append((change.key, *sql.columns(row), codec.encode(row)))
+        elif isinstance(change, Update):
+            row = change.row
+            bound = (*sql.columns(row), codec.encode(row), change.key, change.expected)
+            groups[sql.update].append(bound)
         else:
-            group.append(binding)
-    return list(groups.items())
-
-
-def _bind(change: Change) -> tuple[str, Binding]:
-    sql = _SQL[change.table]
-    match change:
-        case Insert():
-            row = change.row
-            return sql.insert, (change.key, row.version, *sql.columns(row), codec.encode(row))
-        case Update():
-            row = change.row
-            bound = row.version, *sql.columns(row), codec.encode(row), change.key, change.expected
-            return sql.update, bound
-        case Delete():
-            return sql.delete, (change.key, change.expected)
+            groups[sql.delete].append((change.key, change.expected))
+    return groups.items()
 
 
 def _condition(asked: Query) -> tuple[str, list[str]]:
@@ -238,7 +204,7 @@ def _condition(asked: Query) -> tuple[str, list[str]]:
         terms.append(f"{name} IN ({', '.join('?' * len(accepted))})")
         bindings += accepted
     if asked.table is Table.TASK and set(asked.where.get("state", ("",))) <= _LIVE_STATES:
-        terms.append(_LIVE)  # finds few among many
+        terms.append(sqlite_lists.IS_LIVE)  # finds few among many
     return (" WHERE " + " AND ".join(terms) if terms else ""), bindings
 
 

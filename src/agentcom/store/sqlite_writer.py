@@ -19,10 +19,11 @@ import apsw
 from agentcom.model.batch import Batch, Insert, Table
 from agentcom.model.errors import StorageFull
 from agentcom.model.ids import PoolId
-from agentcom.store import sqlite_log, sqlite_rows
+from agentcom.store import sqlite_lists, sqlite_log, sqlite_rows
 from agentcom.store.base import Committed, Conflict, Full, TermLost, Verdict
 from agentcom.store.failures import StoreFailed
 from agentcom.store.sqlite_disk import Disk, LastCommit
+from agentcom.store.sqlite_lists import Arrears
 
 GROUP_MAX: Final = 64  # commits in one transaction: bounds how long the first one waits
 IDLE_S: Final = 2.0  # then the log is emptied, so that the next start is quick
@@ -93,6 +94,7 @@ class Writer:
         self._failed: StoreFailed | None = None
         self._number = sqlite_log.last_number(db)
         self._seq = sqlite_log.next_seq(db)
+        self._arrears = Arrears(db)
         self._incarnation = sqlite_rows.incarnation(db)
         self._pages_free = -1
         self._terms: dict[PoolId, int] = {}
@@ -262,6 +264,9 @@ class Writer:
         number, seq = self._number, self._seq
         verdicts: list[Verdict] = []
         self._db.execute("BEGIN IMMEDIATE")
+        listing = self._arrears.many
+        if listing:
+            self._arrears.write(self._db, seq)
         for job in group:
             verdict = self._write(job.batch, number + 1, seq, alone=len(group) == 1)
             verdicts.append(verdict)
@@ -276,6 +281,11 @@ class Writer:
         self._quick = self._quick + 1 if self._clock_s() - begun < QUICK_S else 0
         self._number, self._seq = number, seq
         self._disk.note(LastCommit(number, self._incarnation))
+        if listing:
+            self._arrears.clear()
+        for job, verdict in zip(group, verdicts, strict=True):
+            if isinstance(verdict, Committed):
+                self._arrears.add(job.batch, verdict.first)
         return verdicts
 
     def _write(self, batch: Batch, number: int, seq: int, *, alone: bool) -> Verdict:
@@ -284,6 +294,7 @@ class Writer:
         if not alone:
             self._db.execute("SAVEPOINT batch")
         if sqlite_rows.write(self._db, batch.changes):
+            sqlite_lists.list_unnamed(self._db, batch)
             sqlite_log.append(self._db, batch, number=number, first=seq)
             if not alone:
                 self._db.execute("RELEASE batch")

@@ -22,7 +22,7 @@ CREATE TABLE log (
   doc BLOB NOT NULL
 ) STRICT;
 
--- Which documents of `log` hold records of a feed.
+-- Which documents of `log` hold records of a feed; up to the mark `listed` in `meta`.
 CREATE TABLE feed (
   log TEXT NOT NULL,
   first INTEGER NOT NULL,
@@ -45,7 +45,7 @@ CREATE TABLE task (
   doc BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- The keys of the tasks that are not terminal: what the scan at start reads. A partial index on
+-- The keys of the tasks that are not terminal, up to the mark: what the scan at start reads. A partial index on
 -- `task` would say the same, and cost each change of state three times as much (measured).
 CREATE TABLE live (
   key TEXT PRIMARY KEY NOT NULL
