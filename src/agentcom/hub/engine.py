@@ -188,6 +188,8 @@ class Engine(Inbox):
             for at, want in wants.items():
                 fact = batch[at]
                 batch[at] = replace(fact, found={**fact.found, **{key: rows[key] for key in want}})
+            if all(row is None for row in rows.values()):
+                break  # what is not there leads to nothing more
             wants = {at: more for at in wants if (more := pool.wanted(view, batch[at]))}
             if not wants:
                 break

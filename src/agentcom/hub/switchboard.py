@@ -165,6 +165,8 @@ class Switchboard:
                 self._timers.set(key, at, body)
             case effects.ClearTimer(key):
                 self._timers.clear(key)
+            case effects.Answer() | effects.Refuse():
+                return  # the engine hands them out
             case effects.Continue(body):
                 assert self._inbox is not None, "attach the engine first"
                 self._inbox.put(Fact(body=body))
@@ -172,8 +174,6 @@ class Switchboard:
                 connection = self._connections.get(number)
                 if connection is not None:
                     connection.close(code, reason)
-            case effects.Answer() | effects.Refuse():
-                return  # the engine hands them out
             case _:
                 self._tell(effect)
 
@@ -184,25 +184,19 @@ class Switchboard:
         connection = None if number is None else self._connections.get(number)
         if connection is None:
             return
-        frame = _frame(effect)
-        if frame is not None:
-            connection.send(codec.encode(frame))
-
-
-def _frame(
-    effect: effects.Push | effects.Stop | effects.GrantLanding | effects.Acknowledge,
-) -> frames.Frame | None:
-    match effect:
-        case effects.Push(assignment=assignment, body=body):
-            if body is None:
-                log.error("task.body_missing", task=assignment.task)
-                return None
-            return frames.Assign(assignment=assignment, body=body)
-        case effects.Acknowledge(task=task, fence=fence, applied=applied, code=code):
-            return frames.Ack(task=task, fence=fence, applied=applied, code=code)
-        case effects.Stop(task=task, fence=fence, reason=reason):
-            return frames.StopFrame(task=task, fence=fence, reason=reason)
-        case effects.GrantLanding(task=task, fence=fence):
-            return frames.LandFrame(task=task, fence=fence)
-        case _:
-            assert_never(effect)
+        match effect:
+            case effects.Push(_, assignment, body):
+                if body is None:
+                    log.error("task.body_missing", task=assignment.task)
+                    return
+                connection.send(codec.encode(frames.Assign(assignment=assignment, body=body)))
+            case effects.Acknowledge(_, task, fence, applied, code):
+                ack = frames.Ack(task=task, fence=fence, applied=applied, code=code)
+                connection.send(codec.encode(ack))
+            case effects.Stop(_, task, fence, reason):
+                stop = frames.StopFrame(task=task, fence=fence, reason=reason)
+                connection.send(codec.encode(stop))
+            case effects.GrantLanding(_, task, fence):
+                connection.send(codec.encode(frames.LandFrame(task=task, fence=fence)))
+            case _:
+                assert_never(effect)
