@@ -187,7 +187,8 @@ class Engine(Inbox):
             rows = dict(zip(keys, await self._store.get(keys), strict=True))
             for at, want in wants.items():
                 fact = batch[at]
-                batch[at] = replace(fact, found={**fact.found, **{key: rows[key] for key in want}})
+                found = {key: rows[key] for key in want}
+                batch[at] = replace(fact, found={**fact.found, **found} if fact.found else found)
             if all(row is None for row in rows.values()):
                 break  # what is not there leads to nothing more
             wants = {at: more for at in wants if (more := pool.wanted(view, batch[at]))}

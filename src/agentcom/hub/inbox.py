@@ -8,13 +8,13 @@ from typing import Final
 import msgspec
 
 from agentcom.core.effects import Answer, Refuse
-from agentcom.core.facts import Accepted, Fact, Heartbeat, PhaseReached
+from agentcom.core.facts import Accepted, Fact, Heartbeat, LeaseChecked, PhaseReached
 from agentcom.model import limits
 from agentcom.model.errors import AgentComError, RateLimited
 from agentcom.model.replies import Reply
 
 _BUSY_RETRY_MS: Final = 250  # a full inbox is worked off in less
-_LAZY: Final = frozenset({Accepted, PhaseReached, Heartbeat})
+_LAZY: Final = frozenset({Accepted, PhaseReached, Heartbeat, LeaseChecked})
 """What can wait: it rides with the next fact, or comes alone. A lease counts from its turn."""
 _LAZY_S: Final = 0.025
 

@@ -24,6 +24,8 @@ class Traffic(StrEnum):
     ADMIN = "admin"
     PROGRESS = "progress"
 
+    __hash__ = str.__hash__  # Enum's own is Python code, and every request looks its budget up
+
 
 RATES: Final[Mapping[Traffic, Rate]] = MappingProxyType(
     {

@@ -5,9 +5,9 @@ cannot be delivered is dropped, since `reconcile` finds it missing at the next h
 connection. Records of logs go to `hub/feeds.py`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
-from typing import Final, Protocol, assert_never
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -85,6 +85,17 @@ class Switchboard:
         self._connections: dict[int, Connection] = {}
         self._machines: dict[MachineId, int] = {}
         self._waiting: list[Callable[[], bool]] = []
+        self._orders: Mapping[type[Effect], Callable[[Any], None]] = {
+            effects.Push: self._push,
+            effects.Stop: self._stop,
+            effects.GrantLanding: self._grant_landing,
+            effects.Acknowledge: self._acknowledge,
+            effects.SetTimer: self._set_timer,
+            effects.ClearTimer: self._clear_timer,
+            effects.Continue: self._continue,
+            effects.CloseConnection: self._close,
+        }
+        """All but answers and refusals, which the engine hands out."""
 
     def attach(self, inbox: Inbox) -> None:
         """Name the engine, which in turn needs this switchboard to exist."""
@@ -146,7 +157,9 @@ class Switchboard:
     def perform(self, orders: Sequence[Effect]) -> None:
         """Carry out effects, in order."""
         for effect in orders:
-            self._perform(effect)
+            carry_out = self._orders.get(type(effect))
+            if carry_out is not None:
+                carry_out(effect)
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             self._waiting += [done for done in waiting if not done()]
@@ -159,44 +172,44 @@ class Switchboard:
         """Show committed records to those who follow their logs."""
         self._feeds.publish(first, appends)
 
-    def _perform(self, effect: Effect) -> None:
-        match effect:
-            case effects.SetTimer(key, at, body):
-                self._timers.set(key, at, body)
-            case effects.ClearTimer(key):
-                self._timers.clear(key)
-            case effects.Answer() | effects.Refuse():
-                return  # the engine hands them out
-            case effects.Continue(body):
-                assert self._inbox is not None, "attach the engine first"
-                self._inbox.put(Fact(body=body))
-            case effects.CloseConnection(number, code, reason):
-                connection = self._connections.get(number)
-                if connection is not None:
-                    connection.close(code, reason)
-            case _:
-                self._tell(effect)
+    # How each kind of effect is carried out ------------------------------------------------------
 
-    def _tell(
-        self, effect: effects.Push | effects.Stop | effects.GrantLanding | effects.Acknowledge
-    ) -> None:
-        number = self._machines.get(effect.machine)
-        connection = None if number is None else self._connections.get(number)
-        if connection is None:
+    def _set_timer(self, effect: effects.SetTimer) -> None:
+        self._timers.set(effect.key, effect.at, effect.body)
+
+    def _clear_timer(self, effect: effects.ClearTimer) -> None:
+        self._timers.clear(effect.key)
+
+    def _continue(self, effect: effects.Continue) -> None:
+        assert self._inbox is not None, "attach the engine first"
+        self._inbox.put(Fact(body=effect.body))
+
+    def _close(self, effect: effects.CloseConnection) -> None:
+        connection = self._connections.get(effect.connection)
+        if connection is not None:
+            connection.close(effect.code, effect.reason)
+
+    def _push(self, effect: effects.Push) -> None:
+        if effect.body is None:
+            log.error("task.body_missing", task=effect.assignment.task)
             return
-        match effect:
-            case effects.Push(_, assignment, body):
-                if body is None:
-                    log.error("task.body_missing", task=assignment.task)
-                    return
-                connection.send(codec.encode(frames.Assign(assignment=assignment, body=body)))
-            case effects.Acknowledge(_, task, fence, applied, code):
-                ack = frames.Ack(task=task, fence=fence, applied=applied, code=code)
-                connection.send(codec.encode(ack))
-            case effects.Stop(_, task, fence, reason):
-                stop = frames.StopFrame(task=task, fence=fence, reason=reason)
-                connection.send(codec.encode(stop))
-            case effects.GrantLanding(_, task, fence):
-                connection.send(codec.encode(frames.LandFrame(task=task, fence=fence)))
-            case _:
-                assert_never(effect)
+        self._tell(effect.machine, frames.Assign(assignment=effect.assignment, body=effect.body))
+
+    def _acknowledge(self, effect: effects.Acknowledge) -> None:
+        ack = frames.Ack(
+            task=effect.task, fence=effect.fence, applied=effect.applied, code=effect.code
+        )
+        self._tell(effect.machine, ack)
+
+    def _stop(self, effect: effects.Stop) -> None:
+        stop = frames.StopFrame(task=effect.task, fence=effect.fence, reason=effect.reason)
+        self._tell(effect.machine, stop)
+
+    def _grant_landing(self, effect: effects.GrantLanding) -> None:
+        self._tell(effect.machine, frames.LandFrame(task=effect.task, fence=effect.fence))
+
+    def _tell(self, machine: MachineId, frame: frames.Frame) -> None:
+        number = self._machines.get(machine)
+        connection = None if number is None else self._connections.get(number)
+        if connection is not None:
+            connection.send(codec.encode(frame))
