@@ -209,3 +209,21 @@ def test_a_rotated_token_is_used_from_then_on(fleet: Shell) -> None:
 
     assert (fleet.home / "context.json").read_text() != before
     assert fleet("task", "ls").code == 0
+
+
+def test_who_locks_themselves_out_is_asked_first_and_told_the_way_back(tmp_path: Path) -> None:
+    shell = Shell(tmp_path / "home", tmp_path)
+    shell("up", "--port", "0", "--agent", "alone=testagent")
+    try:
+        mine = next(row[0] for row in shell("token", "ls").lines if row[1] == "usr")
+        asked = shell("token", "revoke", mine, ok=False)
+        shell("token", "revoke", mine, "--yes")
+        out = shell("up", "--agent", "alone=testagent", ok=False)
+    finally:
+        shell("down")
+    shell("hub", "admin-token")
+
+    assert (asked.code, out.code) == (2, 4)
+    assert "agentcom hub admin-token" in out.err
+    assert shell("up", "--port", "0", "--agent", "alone=testagent").code == 0
+    shell("down")

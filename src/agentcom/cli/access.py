@@ -121,11 +121,15 @@ def rotate(token_id: str | None) -> None:
 
 @token.command()
 @click.argument("token_id", metavar="ID")
-def revoke(token_id: str) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask, even if it is the one in use here.")
+def revoke(token_id: str, yes: bool) -> None:
     """End a token at once, on open connections too."""
     from agentcom.cli import api
 
-    api.connect().revoke_token(token_id)
+    hub = api.connect()
+    if not yes and token_id == hub.whoami()["credential"]:
+        output.confirm("This token is in use here. Lock yourself out?")
+    hub.revoke_token(token_id)
     click.echo(f"{token_id}\trevoked")
 
 

@@ -13,6 +13,7 @@ import msgspec
 from agentcom.cli import api, background, context, enrol, output, repository
 from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.cli.joining import NOT_REACHED, tell_refused
+from agentcom.model.errors import NotAuthenticated
 from agentcom.sidecar.config import AgentConfig, Home
 from agentcom.sidecar.runtime import base
 
@@ -33,14 +34,26 @@ def start(
             click.echo(line)
         return
     hub = _hub(listen, port)
-    if with_machine:
-        for line in _machine(hub, agents):
-            click.echo(line)
+    try:
+        lines = _machine(hub, agents) if with_machine else []
+    except NotAuthenticated as error:
+        raise _locked_out(error) from error
+    for line in lines:
+        click.echo(line)
     _repository()
     if listen is not None:
         invitation = hub.invite_machine(uses=1)
         output.talk("another computer joins with (once, within 15 minutes):")
         click.echo(f"agentcom join '{invitation['join']}'")
+
+
+def _locked_out(error: NotAuthenticated) -> CommandFailed:
+    return CommandFailed(
+        f"your token for the hub of this computer does not work: {error.message}",
+        hint="agentcom down, agentcom hub admin-token, agentcom up",
+        exit_code=Exit.NOT_ALLOWED,
+        code=error.code,
+    )
 
 
 def _hub(listen: str | None, port: int | None) -> api.Hub:
