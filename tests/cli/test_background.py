@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,34 @@ def test_the_token_is_not_written_into_the_record(home: Path) -> None:
 
     assert ready["token"] not in (home / "run" / "hub.json").read_text()
     assert background.stop("hub")
+
+
+def test_who_interrupts_a_start_leaves_no_process_behind(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    launch = background.launch
+
+    def launched(words: Sequence[str], *, log: Path) -> tuple[subprocess.Popen[bytes], int]:
+        child, reading = launch(words, log=log)
+        started.append(child)
+        return child, reading
+
+    def interrupted(_reading: int, _timeout_s: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(background, "launch", launched)
+    monkeypatch.setattr(background, "heard", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        background.start("hub", ["hub", "run", "--home", str(home), "--port", "0"])
+
+    assert started[0].poll() is not None
+    assert background.recorded() == []
+
+
+def test_an_error_is_told_without_the_log_before_it(tmp_path: Path) -> None:
+    log = tmp_path / "sidecar.log"
+    log.write_text('{"event": "link.opened"}\nerror: another sidecar runs (conflict)\n')
+
+    assert background.last_words(log) == "another sidecar runs (conflict)"

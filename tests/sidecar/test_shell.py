@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -355,7 +356,7 @@ async def test_two_sidecars_with_one_identity_exclude_each_other(
     async with running(machine):
         await hub.connected()
 
-        with pytest.raises(errors.Conflict, match="another sidecar"):
+        with pytest.raises(errors.Conflict, match=rf"another sidecar \(process {os.getpid()}\)"):
             await Running(machine).end()
 
 

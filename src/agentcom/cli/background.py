@@ -29,6 +29,7 @@ LOG_BYTES_MAX: Final = 10 << 20
 """A larger log is put aside at the next start; one older is kept."""
 _TAIL_LINES: Final = 5
 _TAIL_BYTES: Final = 4_096
+_END_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 0.05
 
 Ready = dict[str, Any]
@@ -83,20 +84,24 @@ def start(name: str, words: Sequence[str], *, home: Path | None = None) -> tuple
     log = base / "logs" / f"{name}.log"
     context.private_folder(log.parent)
     _set_aside(log)
-    child, answer = spawn(words, log=log)
-    if answer is None:
-        with contextlib.suppress(ProcessLookupError):
-            child.kill()
-        child.wait()
-        raise CommandFailed(
-            f"the {name} did not start: {last_words(log)}",
-            hint=f"less {log}, or agentcom doctor",
-            code="not_started",
-        )
-    process = Process(child.pid, start_time(child.pid))
+    child, reading = launch(words, log=log)
+    try:
+        answer = heard(reading, READY_S)
+        if answer is None:
+            raise CommandFailed(
+                f"the {name} did not start: {last_words(log)}",
+                hint=f"less {log}, or agentcom doctor",
+                code="not_started",
+            )
+        process = Process(child.pid, start_time(child.pid))
+        record = {"pid": process.pid, "start": process.start, **_public(answer)}
+        context.write_private(_path(base, name), json.dumps(record) + "\n")
+    except BaseException:  # Ctrl-C too: what nobody has recorded, nobody would ever stop
+        _end(child)
+        raise
+    finally:
+        os.close(reading)
     child.returncode = 0  # it outlives us on purpose: Python need not warn of it
-    record = {"pid": process.pid, "start": process.start, **_public(answer)}
-    context.write_private(_path(base, name), json.dumps(record) + "\n")
     return process, answer
 
 
@@ -196,6 +201,8 @@ def last_words(log: Path) -> str:
     except OSError:
         return "it left no log"
     lines = [line for line in data.decode("utf-8", "replace").splitlines() if line.strip()]
+    if lines and lines[-1].startswith("error: "):
+        return lines[-1].removeprefix("error: ")
     return " | ".join(lines[-_TAIL_LINES:]) or "it said nothing"
 
 
@@ -213,6 +220,15 @@ def heard(reading: int, timeout_s: float) -> Ready | None:
         said += chunk
     answer = json.loads(said)
     return answer if isinstance(answer, dict) else {}
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    try:
+        child.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def _public(answer: Ready) -> Ready:

@@ -31,6 +31,7 @@ KEEP_MS: Final = 20_000
 _MACHINE: Final = "machine.json"
 _TOKEN: Final = "token"  # noqa: S105 - the name of a file
 _LOCK: Final = "lock"
+_PID_BYTES: Final = 32
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -183,9 +184,13 @@ class Home(msgspec.Struct, frozen=True):
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                who = os.pread(handle, _PID_BYTES, 0).decode("ascii", "replace").strip()
                 raise errors.Conflict(
-                    f"another sidecar runs with {self.root}: stop it, or use another home"
+                    f"another sidecar (process {who or 'unknown'}) runs with {self.root}: "
+                    "stop it, or use another home"
                 ) from None
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
             yield
         finally:
             os.close(handle)
