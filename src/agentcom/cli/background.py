@@ -86,13 +86,7 @@ def start(name: str, words: Sequence[str], *, home: Path | None = None) -> tuple
     _set_aside(log)
     child, reading = launch(words, log=log)
     try:
-        answer = heard(reading, READY_S)
-        if answer is None:
-            raise CommandFailed(
-                f"the {name} did not start: {last_words(log)}",
-                hint=f"less {log}, or agentcom doctor",
-                code="not_started",
-            )
+        answer = _ready(name, reading, log)
         process = Process(child.pid, start_time(child.pid))
         record = {"pid": process.pid, "start": process.start, **_public(answer)}
         context.write_private(_path(base, name), json.dumps(record) + "\n")
@@ -220,6 +214,17 @@ def heard(reading: int, timeout_s: float) -> Ready | None:
         said += chunk
     answer = json.loads(said)
     return answer if isinstance(answer, dict) else {}
+
+
+def _ready(name: str, reading: int, log: Path) -> Ready:
+    answer = heard(reading, READY_S)
+    if answer is None:
+        raise CommandFailed(
+            f"the {name} did not start: {last_words(log)}",
+            hint=f"less {log}, or agentcom doctor",
+            code="not_started",
+        )
+    return answer
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
