@@ -314,6 +314,20 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_dropped() -> None:
         assert len(hub.engine.view.tasks) == 1
 
 
+async def test_an_answer_comes_after_the_effects_and_records_of_its_turn() -> None:
+    async with running(MemoryStore()) as hub:
+        await hub.connect()
+        seen: list[tuple[int, int]] = []
+        ticket = hub.engine.ticket(
+            lambda _answer: seen.append((len(hub.outlet.pushes()), len(hub.outlet.published)))
+        )
+
+        hub.engine.put(Fact(body=a_submit(), actor=person("ann"), reply_to=ticket))
+        await hub.engine.drained()
+
+        assert seen == [(1, 1)]
+
+
 async def test_turns_are_counted() -> None:
     async with running(MemoryStore()) as hub:
         seen: list[int] = []

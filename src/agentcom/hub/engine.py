@@ -183,13 +183,13 @@ class Engine(Inbox):
             return batch
         batch = list(batch)
         for _ in range(_LOOKUPS_MAX):
-            keys = list(dict.fromkeys(key for want in wants.values() for key in want))
-            rows = dict(zip(keys, await self._store.get(keys), strict=True))
+            keys = list({key: None for want in wants.values() for key in want})
+            stored = await self._store.get(keys)
+            rows = dict(zip(keys, stored, strict=True))
             for at, want in wants.items():
-                fact = batch[at]
-                found = {key: rows[key] for key in want}
+                fact, found = batch[at], {key: rows[key] for key in want}
                 batch[at] = replace(fact, found={**fact.found, **found} if fact.found else found)
-            if all(row is None for row in rows.values()):
+            if not any(stored):
                 break  # what is not there leads to nothing more
             wants = {at: more for at in wants if (more := pool.wanted(view, batch[at]))}
             if not wants:

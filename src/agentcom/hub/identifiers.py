@@ -7,41 +7,36 @@ from agentcom.hub.clock import Clock
 from agentcom.model.ids import encode_base32
 
 _TIME_CHARS: Final = 10  # 48 bits, which start an id
-_HEAD_CHARS: Final = 4  # version, counter, variant, and the first two random bits
-_RANDOM_CHARS: Final = 12  # 60 random bits end it
+_RANDOM_CHARS: Final = 12  # 60 random bits, which end it
 _VERSION: Final = 0x7
 _VARIANT: Final = 0b10
 _COUNTER_BITS: Final = 12  # rand_a of RFC 9562
 _SEED_BITS: Final = 11  # a new millisecond starts in the lower half: room for 2,048 more at least
 _FETCH_BYTES: Final = 4_096
-_DIGITS: Final = bytes(ord(encode_base32(byte & 31, length=2)[1]) for byte in range(256))
-"""A random byte to a random digit: each has eight bytes."""
+_PAIRS: Final = tuple(encode_base32(bits, length=2) for bits in range(1_024))
+_DIGITS: Final = bytes(ord(_PAIRS[byte & 31][1]) for byte in range(256))
+"""A random byte to a random digit: eight bytes come to each."""
 
 
 class _Chance:
-    """Chance of the operating system, fetched much at a time: each fetch is a system call."""
+    """Random bytes, also as digits in base 32; many at a time, since each fetch is a system call.
+
+    `take` says from where on they are new.
+    """
 
     def __init__(self) -> None:
-        self._bytes = b""
-        self._digits = ""
+        self.bytes = b""
+        self.digits = ""
         self._used = 0
 
-    def digits(self, count: int) -> str:
-        """Return random digits in base 32."""
-        start = self._take(count)
-        return self._digits[start : self._used]
-
-    def bits(self, count: int) -> int:
-        """Return up to 16 random bits."""
-        start = self._take(2)
-        return int.from_bytes(self._bytes[start : self._used]) >> 16 - count
-
-    def _take(self, count: int) -> int:
-        if self._used + count > len(self._bytes):
-            self._bytes, self._used = secrets.token_bytes(_FETCH_BYTES), 0
-            self._digits = self._bytes.translate(_DIGITS).decode()
-        self._used += count
-        return self._used - count
+    def take(self, count: int) -> int:
+        """Return where `count` bytes stand that nobody has used."""
+        start = self._used
+        if start + count > len(self.bytes):
+            self.bytes, start = secrets.token_bytes(_FETCH_BYTES), 0
+            self.digits = self.bytes.translate(_DIGITS).decode()
+        self._used = start + count
+        return start
 
 
 class UuidIds:
@@ -68,13 +63,18 @@ class UuidIds:
         else:
             self._counter += 1
         chance = self._chance
-        head = (_VERSION << _COUNTER_BITS | self._counter) << 4 | _VARIANT << 2 | chance.bits(2)
-        return self._time + encode_base32(head, length=_HEAD_CHARS) + chance.digits(_RANDOM_CHARS)
+        end = chance.take(1 + _RANDOM_CHARS) + 1
+        middle = (_VERSION << _COUNTER_BITS | self._counter) << 4 | _VARIANT << 2
+        middle |= chance.bytes[end - 1] & 3
+        random = chance.digits[end : end + _RANDOM_CHARS]
+        return f"{self._time}{_PAIRS[middle >> 10]}{_PAIRS[middle & 1_023]}{random}"
 
     def _begin(self, ms: int) -> None:
         self._ms = ms
         self._time = encode_base32(ms, length=_TIME_CHARS)
-        self._counter = self._chance.bits(_SEED_BITS)
+        chance = self._chance
+        start = chance.take(2)
+        self._counter = int.from_bytes(chance.bytes[start : start + 2]) >> 16 - _SEED_BITS
 
 
 class SystemRng:
