@@ -145,3 +145,13 @@ def test_a_branch_that_only_lives_here_starts_from_the_default(clone: Path) -> N
 
 def test_a_plain_folder_has_no_repository(tmp_path: Path) -> None:
     assert repository.infer(tmp_path) is None
+
+
+def test_a_repository_without_a_remote_is_told_what_it_cannot_do(clone: Path) -> None:
+    git(clone, "remote", "remove", "origin")
+
+    found = repository.infer(clone)
+
+    assert found is not None
+    assert found.repo == str(clone)
+    assert any("no remote origin" in note for note in found.notes)

@@ -285,3 +285,13 @@ def test_an_origin_that_is_away_is_told_from_one_that_refuses(
     failure = git.GitFailed("fetch", 128, detail)
 
     assert (failure.away, failure.denied) == (away, denied)
+
+
+def test_an_error_tells_what_git_said_in_one_line_without_its_advice() -> None:
+    said = (
+        "! [remote rejected]\nremote: error: refusing to update        \nremote: \nhint: do this\n"
+    )
+
+    assert str(git.GitFailed("push", 1, said)) == (
+        "git push failed (1): ! [remote rejected] refusing to update"
+    )

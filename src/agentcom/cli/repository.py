@@ -9,6 +9,10 @@ from agentcom.cli.errors import CommandFailed, Exit
 
 GIT_S: Final = 20.0
 """Local questions only; a folder on a slow network disk may take a while."""
+_NO_ORIGIN: Final = (
+    "there is no remote origin: agents' branches come back into this repository, "
+    "and git lets nobody merge into the branch that is checked out"
+)
 _HINT: Final = "git remote add origin URL, or give --repo, or --no-repo"
 
 
@@ -41,7 +45,7 @@ def infer(folder: Path) -> Folder | None:
             code="usage",
         )
     base = _base(folder, branch, origin)
-    notes = (*_unseen(folder), *(_unpushed(folder, base) if origin else ()))
+    notes = (*_unseen(folder), *(_unpushed(folder, base) if origin else (_NO_ORIGIN,)))
     return Folder(
         repo=_address(origin, Path(top)) if origin else top,
         base=base,

@@ -16,6 +16,7 @@ from agentcom.model.task import TaskState, Wait
 from agentcom.protocol import frames
 
 LINES_SHOWN: Final = 12
+DETAIL_CHARS: Final = 240
 _ON_THE_WAY: Final = frozenset(
     {"unblocked", "assigned", "accepted", "phase", "checkpoint", "landing", "resumed"}
 )
@@ -47,9 +48,14 @@ def words(row: Mapping[str, Any]) -> str:
         str(row.get("phase") or row.get("wait") or row.get("stop_reason") or ""),
         f"({row['failure']})" if told and row.get("failure") else "",
         (row.get("commit") or "")[:12],
-        str(row.get("detail") or "") if told else "",
+        _cut(str(row.get("detail") or "")) if told else "",
     ]
     return " ".join(part for part in parts if part)
+
+
+def _cut(detail: str) -> str:
+    """Return what fits beside an event; `task why` and `task show` have all of it."""
+    return detail if len(detail) <= DETAIL_CHARS else f"{detail[: DETAIL_CHARS - 1]}…"
 
 
 async def _follow(client: HubClient, task: str, timeout_s: float | None, *, logs: bool) -> Exit:

@@ -94,6 +94,7 @@ _LOCKED: Final = re.compile(
     r"^(?!remote:)[^\n]*Unable to create '(/[^'\n]+\.lock)': File exists", re.MULTILINE
 )
 _CREDENTIALS: Final = re.compile(r"(\w+://)[^/@\s]+@")
+_REMOTE: Final = re.compile(r"^(?:remote:\s*)+(?:error:\s*)?")
 _AWAY: Final = re.compile(
     r"could not resolve|name resolution|connection (?:refused|reset|closed|timed out)|timed out"
     r"|could ?n[o']t connect|network is (?:unreachable|down)|no route to host|hung up|early eof"
@@ -116,7 +117,7 @@ class GitFailed(errors.AgentComError):
 
     def __init__(self, command: str, returncode: int | None, detail: str) -> None:
         how = "did not end" if returncode is None else f"failed ({returncode})"
-        super().__init__(f"git {command} {how}: {detail or 'no message'}")
+        super().__init__(f"git {command} {how}: {_told(detail) or 'no message'}")
         self.command = command
         self.returncode = returncode
         self.detail = detail
@@ -268,6 +269,12 @@ async def _run_once(
         finally:
             await _kill(process)
         return _result(args[0], returncode, out, err)
+
+
+def _told(detail: str) -> str:
+    """Return what git said in one line, without its advice."""
+    lines = [_REMOTE.sub("", line).strip() for line in detail.splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith("hint:"))
 
 
 def redact(text: str) -> str:
