@@ -192,6 +192,12 @@ async def test_a_second_hub_is_refused_and_told_who_is_first(path: Path) -> None
     await again.close()
 
 
+async def test_a_format_of_another_build_is_refused(path: Path) -> None:
+    _alter(path, "ALTER TABLE meta ADD COLUMN more TEXT")
+
+    await _refused(path, "another build.*meta differ")
+
+
 async def test_a_newer_format_is_refused(path: Path) -> None:
     _alter(path, "PRAGMA user_version=99")
 

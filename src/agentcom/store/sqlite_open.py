@@ -153,6 +153,7 @@ def _open(path: Path, steps: Sequence[Migration], incarnation: int) -> apsw.Conn
         _check_ours(db, path, newest=steps[-1].number)
         db.execute("PRAGMA journal_mode=WAL")
         migrate(db, steps, before=lambda version: copy(db, _copy_path(path, version)))
+        _check_schema(db, path, steps)
         db.execute(
             "INSERT INTO meta VALUES ('incarnation', ?) ON CONFLICT DO NOTHING", (incarnation,)
         )
@@ -190,6 +191,28 @@ def _check_ours(db: apsw.Connection, path: Path, *, newest: int) -> None:
             f"{path} has format {version}, and this program knows {newest}:"
             " install the newer version of agentcom"
         )
+
+
+def _check_schema(db: apsw.Connection, path: Path, steps: Sequence[Migration]) -> None:
+    """Refuse what bears our number and was made by a program between two releases."""
+    fresh = apsw.Connection(":memory:")
+    try:
+        for step in steps:
+            fresh.execute(step.sql)
+        strange = _schema(fresh).items() - _schema(db).items()
+    finally:
+        fresh.close()
+    if strange:
+        names = ", ".join(sorted(name for name, _ in strange))
+        raise StoreRefused(
+            f"{path} has format {steps[-1].number} as another build of agentcom made it"
+            f" ({names} differ): start that build, or move the file away"
+        )
+
+
+def _schema(db: apsw.Connection) -> dict[str, str]:
+    rows = db.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    return {str(name): str(sql) for name, sql in rows}
 
 
 def _check_sound(db: apsw.Connection, path: Path) -> None:
