@@ -80,7 +80,10 @@ def test_a_removed_machine_is_shut_out(first: Shell, second: Shell) -> None:
     assert background.wait_for(
         lambda: background.running("sidecar", home=second.home) is None, timeout_s=20
     )
-    assert second("up", ok=False).code != 0
+    out = second("up", ok=False)
+    assert out.code == 1
+    assert "the sidecar did not start: the hub does not accept this machine's token" in out.err
+    assert "{" not in out.err
 
 
 def test_a_joined_machine_gets_no_hub_of_its_own(first: Shell, second: Shell) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from agentcom import app
-from agentcom.cli import background, context
+from agentcom.cli import background, context, errors
 from agentcom.hub import config as hub_config
 from agentcom.sidecar.config import Config, Home
 from agentcom.sidecar.shell import Sidecar
@@ -73,7 +73,12 @@ async def _announced(config: Config, ready_fd: int | None) -> int:
             background.tell_ready(ready_fd, {**answer, "refused": list(refused)})
 
     asyncio.get_running_loop().call_later(CONNECT_S, tell, False)
-    return await Sidecar(config, on_welcome=lambda refused: tell(True, refused)).run()
+    machine = Sidecar(config, on_welcome=lambda refused: tell(True, refused))
+    code = await machine.run()
+    if machine.refusal is not None:
+        # The last word in the log is what `up` shows, if that started us.
+        errors.say(machine.refusal.message, machine.refusal.code, "", errors.Exit(code))
+    return code
 
 
 def _greet(started: app.HubInfo) -> None:

@@ -84,7 +84,8 @@ class Sidecar:
         self._on_welcome = on_welcome
         self._refused: list[str] = []
         self._stop = asyncio.Event()
-        self._refusal: errors.AgentComError | None = None
+        self.refusal: errors.AgentComError | None = None
+        """Why the hub does not take this machine, once `run` has ended for that."""
         self._view = View(agents=())
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._runs: dict[Key, asyncio.Task[None]] = {}
@@ -210,7 +211,7 @@ class Sidecar:
                 log.info("link.dropped", reason=reason, after_ms=after_ms)
                 self._link.drop(after_ms)
             case values.Quit(reason):
-                self._refusal = errors.NotAllowed(reason)
+                self.refusal = errors.NotAllowed(reason)
                 self._stop.set()
             case values.Report(event, detail, key):
                 if event == "agent.refused" and self._on_welcome is not None:
@@ -300,8 +301,9 @@ class Sidecar:
     # The end ------------------------------------------------------------------------------------
 
     async def _end(self, link: asyncio.Task[None], service: list[asyncio.Task[None]]) -> int:
-        error = link.exception() if link.done() and not link.cancelled() else self._refusal
+        error = link.exception() if link.done() and not link.cancelled() else self.refusal
         if isinstance(error, errors.AgentComError):
+            self.refusal = error
             log.error("sidecar.refused", code=error.code, reason=error.message)
             await self._stop_everything()
             await self._settled()
