@@ -89,6 +89,8 @@ def test_who_interrupts_a_start_leaves_no_process_behind(
 
 def test_an_error_is_told_without_the_log_before_it(tmp_path: Path) -> None:
     log = tmp_path / "sidecar.log"
-    log.write_text('{"event": "link.opened"}\nerror: another sidecar runs (conflict)\n')
+    before = "error: an older one (failed)\n"
+    log.write_text(before + '{"event": "a"}\nerror: it runs (conflict)\n{"event": "b"}\n')
 
-    assert background.last_words(log) == "another sidecar runs (conflict)"
+    assert background.last_words(log, len(before)) == "it runs (conflict)"
+    assert background.last_words(log, log.stat().st_size) == "it said nothing"

@@ -155,3 +155,27 @@ def test_every_folder_that_is_made_is_for_its_owner_alone(
     context.remember_task("01")
 
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b")] == [0o700, 0o700]
+
+
+@pytest.mark.parametrize("data", [b"{bad", b"\xff", b'{"hubs": 5}', b'{"hubs": [{"x": 1}]}'])
+def test_a_damaged_file_is_named_with_the_way_out(agentcom: Here, home: Path, data: bytes) -> None:
+    context.write_private(home / "context.json", "")
+    (home / "context.json").write_bytes(data)
+
+    refused = agentcom("task", "ls")
+
+    assert refused.code == 2
+    assert "context.json is damaged" in refused.err
+    assert "try: mv" in refused.err
+
+
+def test_a_token_that_cannot_be_one_is_not_shown(
+    agentcom: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTCOM_HUB", "http://127.0.0.1:9")
+    monkeypatch.setenv("AGENTCOM_TOKEN", "acm_usr_secret\nacm")
+
+    refused = agentcom("task", "ls")
+
+    assert refused.code == 4
+    assert "secret" not in refused.err

@@ -84,9 +84,10 @@ def start(name: str, words: Sequence[str], *, home: Path | None = None) -> tuple
     log = base / "logs" / f"{name}.log"
     context.private_folder(log.parent)
     _set_aside(log)
+    since = log.stat().st_size if log.exists() else 0
     child, reading = launch(words, log=log)
     try:
-        answer = _ready(name, reading, log)
+        answer = _ready(name, reading, log, since)
         process = Process(child.pid, start_time(child.pid))
         record = {"pid": process.pid, "start": process.start, **_public(answer)}
         context.write_private(_path(base, name), json.dumps(record) + "\n")
@@ -188,15 +189,16 @@ def start_time(pid: int) -> str:
     return "" if fields[0] in b"ZX" else fields[19].decode()
 
 
-def last_words(log: Path) -> str:
-    """Return the last lines of a log, in one."""
+def last_words(log: Path, since: int = 0) -> str:
+    """Return the error at the end of a log, or its last lines in one; `since`: a byte of it."""
     try:
-        data = log.read_bytes()[-_TAIL_BYTES:]
+        data = log.read_bytes()[since:][-_TAIL_BYTES:]
     except OSError:
         return "it left no log"
     lines = [line for line in data.decode("utf-8", "replace").splitlines() if line.strip()]
-    if lines and lines[-1].startswith("error: "):
-        return lines[-1].removeprefix("error: ")
+    for line in reversed(lines):
+        if line.startswith("error: "):
+            return line.removeprefix("error: ")
     return " | ".join(lines[-_TAIL_LINES:]) or "it said nothing"
 
 
@@ -216,11 +218,11 @@ def heard(reading: int, timeout_s: float) -> Ready | None:
     return answer if isinstance(answer, dict) else {}
 
 
-def _ready(name: str, reading: int, log: Path) -> Ready:
+def _ready(name: str, reading: int, log: Path, since: int) -> Ready:
     answer = heard(reading, READY_S)
     if answer is None:
         raise CommandFailed(
-            f"the {name} did not start: {last_words(log)}",
+            f"the {name} did not start: {last_words(log, since)}",
             hint=f"less {log}, or agentcom doctor",
             code="not_started",
         )

@@ -79,6 +79,13 @@ def load() -> Context:
             exit_code=Exit.NOT_ALLOWED,
             code="not_authenticated",
         )
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise CommandFailed(
+            "the token has characters that none of ours has",
+            hint="copy it again, as one word, into AGENTCOM_TOKEN",
+            exit_code=Exit.NOT_ALLOWED,
+            code="not_authenticated",
+        )
     if found is None or found.token != token:
         return Context(url=url, token=token, fingerprint=found.fingerprint if found else None)
     return found
@@ -224,8 +231,8 @@ def _before(data: dict[str, Any]) -> list[Context]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    text = _private(path)
     try:
+        text = _private(path)
         found = json.loads(text) if text else {}
     except ValueError as error:
         raise _damaged(path) from error
