@@ -238,9 +238,9 @@ def _refresh(turn: Turn, machine: MachineId) -> None:
 def _apply(turn: Turn, machine: MachineId, report: Sequence[Held], *, heartbeat_ms: int) -> None:
     """Carry out what `reconcile` finds."""
     view = turn.view
-    rows = view.held_tasks(machine)
-    if not rows and not report:
+    if not report and not view.held_by.get(machine):
         return
+    rows = view.held_tasks(machine)
     granted = view.first_landings()
     orders = reconcile(
         machine,

@@ -85,7 +85,7 @@ class Ledger:
         self.effects.append(Continue(body))
 
     def batch(self) -> Batch:
-        """Return what this turn writes."""
+        """Return what this turn writes; an empty batch needs no id."""
         changes: list[Change] = []
         for (table, key), (base, row) in self._writes.items():
             if row is None:
@@ -96,7 +96,7 @@ class Ledger:
             else:
                 changes.append(Update(table, key, row, base))
         return Batch(
-            id=BatchId(self.ids.new()),
+            id=BatchId(self.ids.new() if changes or self.appends else ""),
             pool=self.view.pool,
             term=self.view.term,
             changes=tuple(changes),

@@ -39,6 +39,8 @@ class Plan(NamedTuple):
 def wanted(view: PoolView, fact: Fact) -> Keys:
     """Return stored rows that `decide` needs beside the live view; ask until none is new."""
     wants = _WANTED.get(type(fact.body))
+    if wants is None and fact.key is None:
+        return ()
     keys = wants(view, fact, fact.body) if wants is not None else ()
     if fact.key is not None:
         name = request_key(fact.actor.user, fact.key)

@@ -16,6 +16,8 @@ class Role(StrEnum):
     AGENT = "agent"
     VIEWER = "viewer"
 
+    __hash__ = str.__hash__  # Enum's own is Python code, and every request looks its role up
+
 
 class CredentialKind(StrEnum):
     """The type that a token names in its text, so that one kind never passes for another."""

@@ -45,6 +45,8 @@ class Action(StrEnum):
     HUB_MANAGE = "hub:manage"
     METRICS_READ = "metrics:read"
 
+    __hash__ = str.__hash__  # Enum's own is Python code, and every request looks its action up
+
 
 class Reach(IntEnum):
     """How far a role's right to an action goes."""
