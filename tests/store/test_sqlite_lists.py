@@ -112,6 +112,27 @@ async def test_what_is_refused_is_not_listed(path: Path, monkeypatch: pytest.Mon
     await store.close()
 
 
+async def test_a_page_of_live_tasks_costs_a_page(path: Path) -> None:
+    store = SqliteStore(path, options=SMALL)
+    await store.open()
+    names = [f"t{number:04}" for number in range(2_000)]
+    await committed(store, batch("b1", *(Insert(Table.TASK, name, task(name)) for name in names)))
+    assert store._listing is not None
+    steps: list[int] = []
+
+    def step() -> bool:
+        steps.append(1)
+        return False
+
+    store._listing.set_progress_handler(step, 100)
+
+    page = await store.query(Query(table=Table.TASK, where={"state": ["queued"]}, limit=10))
+    await store.close()
+
+    assert [row.id for row in page.rows] == names[:-11:-1]  # type: ignore[union-attr]  # tasks
+    assert len(steps) < 20
+
+
 def _wrong(path: Path) -> list[str]:
     db = sqlite_open.connect(path)
     found = sqlite_lists.wrong(db)

@@ -23,6 +23,9 @@ _CHANGED: Final = (
     "SELECT record.value ->> '$[1].task' FROM log, json_each(CAST(doc AS TEXT)) AS record"
     f" WHERE first >= {MARK}"
 )
+LISTED: Final = "key IN (SELECT key FROM live)"
+NOT_LISTED: Final = f"key IN ({_CHANGED}) AND key NOT IN (SELECT key FROM live)"
+"""With `LISTED`, and among the states that are not terminal: every live task, once."""
 IS_LIVE: Final = f"key IN (SELECT key FROM live UNION {_CHANGED}) AND state NOT IN ({_TERMINAL})"
 _OPEN: Final = f"SELECT key FROM task WHERE state NOT IN ({_TERMINAL})"
 

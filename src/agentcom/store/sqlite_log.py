@@ -25,8 +25,8 @@ _ALL: Final = """
     WHERE first >= (SELECT coalesce(max(first), 0) FROM log WHERE first <= ?)
     ORDER BY first"""
 _ONE: Final = f"""
-    SELECT log.first, doc FROM feed JOIN log USING (first)
-    WHERE feed.log = ?1 AND first >=
+    SELECT feed.first, doc FROM feed JOIN log USING (first)
+    WHERE feed.log = ?1 AND feed.first >=
       (SELECT coalesce(max(first), 0) FROM feed WHERE log = ?1 AND first <= ?2)
     UNION ALL
     SELECT first, doc FROM log

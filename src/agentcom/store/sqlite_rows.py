@@ -139,9 +139,14 @@ def scan(db: apsw.Connection, pool: PoolId) -> Snapshot:
 def query(db: apsw.Connection, asked: Query) -> Page:
     """Return one page of a listing."""
     rules.check_query(asked)
-    condition, bindings = _condition(asked)
-    sql = f"SELECT key, doc FROM {asked.table}{condition} ORDER BY key DESC LIMIT ?"
-    found: list[Any] = db.execute(sql, (*bindings, asked.limit + 1)).fetchall()
+    terms, bindings = _condition(asked)
+    parts = [terms]
+    if asked.table is Table.TASK and set(asked.where.get("state", ("",))) <= _LIVE_STATES:
+        # Finds few among many, and walks through a list in its order until the page is full.
+        parts = [[*terms, sqlite_lists.LISTED], [*terms, sqlite_lists.NOT_LISTED]]
+    each = [f"SELECT key, doc FROM {asked.table}{_where(part)}" for part in parts]
+    sql = f"{' UNION ALL '.join(each)} ORDER BY key DESC LIMIT ?"
+    found: list[Any] = db.execute(sql, (*bindings * len(parts), asked.limit + 1)).fetchall()
     page = found[: asked.limit]
     rows = [codec.decode(asked.table, doc) for _, doc in page]
     return Page(rows, page[-1][0] if len(found) > len(page) else None)
@@ -188,7 +193,7 @@ def _groups(changes: Sequence[Change]) -> Iterable[tuple[str, list[Binding]]]:
     return groups.items()
 
 
-def _condition(asked: Query) -> tuple[str, list[str]]:
+def _condition(asked: Query) -> tuple[list[str], list[str]]:
     terms: list[str] = []
     bindings: list[str] = []
     if asked.before is not None:
@@ -203,9 +208,11 @@ def _condition(asked: Query) -> tuple[str, list[str]]:
     for name, accepted in asked.where.items():
         terms.append(f"{name} IN ({', '.join('?' * len(accepted))})")
         bindings += accepted
-    if asked.table is Table.TASK and set(asked.where.get("state", ("",))) <= _LIVE_STATES:
-        terms.append(sqlite_lists.IS_LIVE)  # finds few among many
-    return (" WHERE " + " AND ".join(terms) if terms else ""), bindings
+    return terms, bindings
+
+
+def _where(terms: Sequence[str]) -> str:
+    return " WHERE " + " AND ".join(terms) if terms else ""
 
 
 def _escape(fragment: str) -> str:
