@@ -6,6 +6,8 @@ not stored a second time. `land:<repo>#<branch>` is a row: an attempt holds it w
 work into a base; those who wait for it stand in `view.landing`, in order.
 """
 
+from typing import Final
+
 from agentcom.core.effects import GrantLanding, SetTimer
 from agentcom.core.facts import LandingOverdue
 from agentcom.core.ledger import Ledger
@@ -14,20 +16,22 @@ from agentcom.model.ids import AgentId, Instant, MachineId, TaskId
 from agentcom.model.limits import LANDING_MS
 from agentcom.model.task import Hold, Phase, Task
 
+_LANDING: Final = Phase.LANDING
+
 
 def goes_on(before: Task, after: Task) -> bool:
     """Return whether the same attempt goes on with the same holds."""
     if not (before.state.held and after.state.held) or before.attempt != after.attempt:
         return False
-    return (before.phase is Phase.LANDING) == (after.phase is Phase.LANDING)
+    return (before.phase is _LANDING) == (after.phase is _LANDING)
 
 
 def follow(ledger: Ledger, before: Task | None, after: Task) -> None:
     """Give and take holds, so that they are exactly those of the attempt under way."""
     was = before if before is not None and before.state.held else None
     now = after if after.state.held else None
-    landed = was is not None and was.phase is Phase.LANDING
-    lands = now is not None and now.phase is Phase.LANDING
+    landed = was is not None and was.phase is _LANDING
+    lands = now is not None and now.phase is _LANDING
     if was is not None and not landed and (now is None or lands):
         _count_slot(ledger, was.agent, -1)
     if now is not None and not lands and (was is None or landed):

@@ -27,6 +27,9 @@ from agentcom.model.task import (
     Wait,
 )
 
+_SUBMITTED: Final = EventKind.SUBMITTED
+_WAITING: Final = TaskState.WAITING
+_QUEUED: Final = TaskState.QUEUED
 PROMPT: Final = "prompt"
 _ONLY_PROMPT: Final = (PROMPT,)  # shared: most tasks need just this
 """The capability of agents that follow prompts; a task without a command needs it."""
@@ -134,7 +137,7 @@ def _create(
         )
     )
     task = _task(turn, fact, task_id, spec, blocked=blocked)
-    return turn.place(None, task, EventKind.SUBMITTED)
+    return turn.place(None, task, _SUBMITTED)
 
 
 def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: bool) -> Task:
@@ -145,7 +148,7 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
         project=fact.actor.project,
         submitter=fact.actor.user,
         title=spec.title,
-        state=TaskState.WAITING if wait else TaskState.QUEUED,
+        state=_WAITING if wait else _QUEUED,
         changed_at=turn.now.wall,
         wait=wait,
         until=ahead,

@@ -26,6 +26,8 @@ Keys = Sequence[tuple[Table, str]]
 Handler = Callable[[Turn, Fact, Any], Reply | None]
 """What one kind of fact comes to; the table of them ends this file."""
 
+_REQUEST: Final = Table.REQUEST
+
 
 class Plan(NamedTuple):
     """What a batch of facts comes to."""
@@ -45,7 +47,7 @@ def wanted(view: PoolView, fact: Fact) -> Keys:
     if fact.key is not None:
         name = request_key(fact.actor.user, fact.key)
         if name not in view.requests:
-            keys = [*keys, (Table.REQUEST, name)]
+            keys = [*keys, (_REQUEST, name)]
     return [key for key in keys if key not in fact.found] if keys else keys
 
 
@@ -100,7 +102,7 @@ def _once(turn: Turn, fact: Fact) -> None:
         until = WallTime(turn.now.wall + REQUEST_KEY_KEEP_MS)
         payload = fact.payload or ""
         record = RequestRecord(key=name, payload=payload, reply=msgspec.Raw(raw), expires_at=until)
-        turn.write(Table.REQUEST, name, record, old=None)
+        turn.write(_REQUEST, name, record, old=None)
         if len(raw) <= RECENT_REPLY_BYTES:  # a longer one is read again where it is stored
             turn.view.put(turn.view.requests, name, (payload, raw))
     elif known[0] != (fact.payload or ""):
@@ -115,7 +117,7 @@ def _known(turn: Turn, fact: Fact, name: str) -> tuple[str, bytes] | None:
     recent = turn.view.requests.get(name)
     if recent is not None:
         return recent
-    row = turn.row(Table.REQUEST, name, fact.found)
+    row = turn.row(_REQUEST, name, fact.found)
     return (row.payload, bytes(row.reply)) if isinstance(row, RequestRecord) else None
 
 

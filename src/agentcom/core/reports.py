@@ -6,7 +6,7 @@ the verification report, never from the name of a frame or an exit code.
 """
 
 from collections.abc import Sequence
-from typing import assert_never
+from typing import Final, assert_never
 
 from agentcom.core import moves
 from agentcom.core.effects import Acknowledge, Stop
@@ -32,6 +32,19 @@ from agentcom.model.limits import DECLINE_RETRY_MS, ORPHANS_MAX, QUOTA_RETRY_MS,
 from agentcom.model.result import KeptResult, Landing, LandStatus, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase, Task, TaskState, Wait
 
+# A member looked up in its enum costs a call (Python 3.11); here it is a global.
+_LANDING: Final = Phase.LANDING
+_ASSIGNED: Final = TaskState.ASSIGNED
+_QUEUED: Final = TaskState.QUEUED
+_PREPARING: Final = Phase.PREPARING
+_DONE: Final = ResultStatus.DONE
+_MERGE: Final = LandPolicy.MERGE
+_ACCEPTED: Final = EventKind.ACCEPTED
+_COMPLETED: Final = EventKind.COMPLETED
+_RESULT: Final = Table.RESULT
+
+_WITH_RESULT: Final = (Finished, Stopped)
+
 Report = Finished | Stopped | Landed
 
 
@@ -41,7 +54,7 @@ def wanted(view: PoolView, fact: Fact, body: Report) -> Sequence[tuple[Table, st
     machine = fact.actor.machine
     if machine is None or (task is not None and _holds(task, machine, body.fence)):
         return ()
-    keys = [(Table.RESULT, result_key(body.task, body.fence, machine))]
+    keys = [(_RESULT, result_key(body.task, body.fence, machine))]
     return keys if task is not None else [*keys, (Table.TASK, body.task)]
 
 
@@ -60,7 +73,7 @@ def progressed(turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpoin
         case Accepted():
             _accepted(turn, task)
         case PhaseReached(phase=phase):
-            if phase is not task.phase and phase is not Phase.LANDING:
+            if phase is not task.phase and phase is not _LANDING:
                 turn.move(task, moves.Advanced(phase), EventKind.PHASE)
         case Checkpointed(commit=commit, session=session):
             turn.move(task, moves.Saved(commit, session), EventKind.CHECKPOINT)
@@ -70,12 +83,12 @@ def progressed(turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpoin
 
 
 def _accepted(turn: Turn, task: Task) -> None:
-    if task.state is not TaskState.ASSIGNED:
+    if task.state is not _ASSIGNED:
         return  # a repeat
     if task.landing_only:
         _land_again(turn, task)
         return
-    turn.move(task, moves.Advanced(Phase.PREPARING), EventKind.ACCEPTED)
+    turn.move(task, moves.Advanced(_PREPARING), _ACCEPTED)
 
 
 def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) -> None:
@@ -125,7 +138,7 @@ def _land_again(turn: Turn, task: Task) -> Task:
 
 
 def _finished(turn: Turn, task: Task, result: Result) -> None:
-    if task.phase is Phase.LANDING:
+    if task.phase is _LANDING:
         return  # a repeat: the result is stored, and its landing has begun
     if task.stop_reason is not None:
         reason = f"the attempt was asked to stop: {task.stop_reason.value}"
@@ -139,7 +152,7 @@ def _finished(turn: Turn, task: Task, result: Result) -> None:
 
 def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKind, str]:
     """Return what a result makes of its task, from the evidence in it."""
-    if result.status is not ResultStatus.DONE:
+    if result.status is not _DONE:
         return _judge_failure(turn, task, result)
     report = result.report
     verified = report is not None and report.verified and report.commit == result.commit
@@ -155,16 +168,16 @@ def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKin
             result.commit,
             result.branch,
             result.base_commit,
-            result.land_key if result.land is LandPolicy.MERGE and verified else None,
+            result.land_key if result.land is _MERGE and verified else None,
         )
         return parked, EventKind.PARKED, reason
-    if result.land is LandPolicy.MERGE and verified and result.land_key and result.commit:
+    if result.land is _MERGE and verified and result.land_key and result.commit:
         begun = moves.LandingBegun(
             result.commit, result.branch, result.base_commit, result.land_key
         )
         return begun, EventKind.LANDING, ""
     done = moves.Completed(result.commit, result.branch, verified)
-    return done, EventKind.COMPLETED, "" if verified else "unverified"
+    return done, _COMPLETED, "" if verified else "unverified"
 
 
 def _judge_failure(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKind, str]:
@@ -186,19 +199,19 @@ def _failure(
 
 
 def _stopped(turn: Turn, task: Task, result: Result | None) -> None:
-    if result is not None and task.phase is not Phase.LANDING:  # else it is stored already
+    if result is not None and task.phase is not _LANDING:  # else it is stored already
         reason = f"stopped: {task.stop_reason.value if task.stop_reason else 'by its machine'}"
         keep(turn, task.machine, task.id, task.fence, result, refused=reason)
     turn.move(task, moves.Stopped(turn.retry_at(task.failures)), _kind_of_stop(task))
 
 
 def _landed(turn: Turn, task: Task, landing: Landing) -> None:
-    if task.phase is not Phase.LANDING:
+    if task.phase is not _LANDING:
         raise Stale("this attempt was not landing")
     match landing.status:
         case LandStatus.LANDED:
             done = moves.Completed(landing.commit or task.commit, task.branch, verified=True)
-            turn.move(task, done, EventKind.COMPLETED)
+            turn.move(task, done, _COMPLETED)
             return
         case _ if task.stop_reason is not None:
             turn.move(task, moves.Stopped(turn.retry_at(task.failures)), _kind_of_stop(task))
@@ -238,7 +251,7 @@ def keep(
         applied=refused is None,
         refused=refused,
     )
-    turn.write(Table.RESULT, key, row, old=None)
+    turn.write(_RESULT, key, row, old=None)
 
 
 def _too_late(
@@ -247,7 +260,7 @@ def _too_late(
     """Answer a report whose attempt is not the current one: a repeat, or stale."""
     if isinstance(body, Declined):
         return
-    stored = turn.row(Table.RESULT, result_key(body.task, body.fence, machine), fact.found)
+    stored = turn.row(_RESULT, result_key(body.task, body.fence, machine), fact.found)
     row = turn.view.tasks.get(body.task) or turn.row(Table.TASK, body.task, fact.found)
     task = row if isinstance(row, Task) else None
     mine = task is not None and task.fence == body.fence and task.machine == machine
@@ -302,7 +315,7 @@ def _check_names(body: Finished | Stopped | Declined | Landed) -> None:
     """Refuse what cannot be part of a row's key: no store would take the batch."""
     if not body.task.isprintable():
         raise NotFound("there is no such task")
-    result = body.result if isinstance(body, Finished | Stopped) else None
+    result = body.result if isinstance(body, _WITH_RESULT) else None
     key = result.land_key or "" if result is not None else ""
     if len(key) > REASON_CHARS or not key.isprintable():
         raise InvalidInput("land_key", f"at most {REASON_CHARS} characters, none a control")
@@ -313,7 +326,7 @@ def _holds(task: Task, machine: MachineId, fence: Fence) -> bool:
 
 
 def _may_return(task: Task, machine: MachineId, fence: Fence) -> bool:
-    return task.lost and task.state is TaskState.QUEUED and _newest(task, machine, fence)
+    return task.lost and task.state is _QUEUED and _newest(task, machine, fence)
 
 
 def _newest(task: Task, machine: MachineId, fence: Fence) -> bool:

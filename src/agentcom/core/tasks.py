@@ -42,15 +42,6 @@ _W, _Q, _A, _R = TaskState.WAITING, TaskState.QUEUED, TaskState.ASSIGNED, TaskSt
 _DONE, _FAIL, _END = TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED
 _PREPARING, _LANDING = Phase.PREPARING, Phase.LANDING
 
-_CLEARED: Final[Mapping[str, Any]] = {
-    "lost": False,
-    "wait": None,
-    "until": None,
-    "phase": None,
-    "stop_reason": None,
-    "deadline_at": None,
-}
-"""What belongs to one attempt, or to one wait."""
 _LANDS_AGAIN: Final = (FailureClass.WORKSPACE, FailureClass.DEADLINE)
 """What can go wrong with a landing though the work is good: no agent is needed to try again."""
 _ENDS: Final = frozenset(get_args(End))
@@ -141,8 +132,16 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
 def _end(task: Task, event: End, now: WallTime) -> Task:
     match event:
         case Completed(commit=commit, branch=branch, verified=verified):
-            work = {"commit": commit, "branch": branch, "verified": verified}
-            return _ended(task, now, state=_DONE, failure=None, reason=None, **work)
+            return _ended(
+                task,
+                now,
+                state=_DONE,
+                failure=None,
+                reason=None,
+                commit=commit,
+                branch=branch,
+                verified=verified,
+            )
         case Failed():
             return _failed(task, event, now)
         case LeaseLost():
@@ -230,7 +229,7 @@ def _reopened(task: Task, event: Reopened, now: WallTime) -> Task:
     )
 
 
-def _work(event: LandingBegun | Parked | Reopened) -> dict[str, str | None]:
+def _work(event: LandingBegun | Parked | Reopened) -> dict[str, Any]:
     return {
         "commit": event.commit,
         "branch": event.branch,
@@ -243,9 +242,30 @@ def _changed(task: Task, now: WallTime, **fields: Any) -> Task:
     return replace(task, version=task.version + 1, changed_at=now, **fields)
 
 
-def _ended(task: Task, now: WallTime, **fields: Any) -> Task:
+def _ended(
+    task: Task,
+    now: WallTime,
+    *,
+    state: TaskState,
+    lost: bool = False,
+    wait: Wait | None = None,
+    until: WallTime | None = None,
+    **fields: Any,
+) -> Task:
     """Return `task` with the attempt's own fields cleared, whatever path led here.
 
     The holder stays named: its fence is the newest until another is issued, so it may come back.
     """
-    return replace(task, version=task.version + 1, changed_at=now, **{**_CLEARED, **fields})
+    return replace(
+        task,
+        version=task.version + 1,
+        changed_at=now,
+        state=state,
+        lost=lost,
+        wait=wait,
+        until=until,
+        phase=None,
+        stop_reason=None,
+        deadline_at=None,
+        **fields,
+    )

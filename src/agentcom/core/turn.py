@@ -34,6 +34,13 @@ from agentcom.model.limits import RETRY_BASE_MS, RETRY_MAX_MS
 from agentcom.model.task import Task, TaskBody, TaskState, Wait
 
 replace: Final = msgspec.structs.replace
+# A member looked up in its enum costs a call (Python 3.11); here it is a global.
+_QUEUED: Final = TaskState.QUEUED
+_WAITING: Final = TaskState.WAITING
+_DEPENDENCIES: Final = Wait.DEPENDENCIES
+_TASK: Final = Table.TASK
+_BODY: Final = Table.BODY
+_ASSIGNED: Final = EventKind.ASSIGNED
 
 DEADLINES: Final = "deadlines"
 """The one timer for the deadlines of all attempts: most end long before theirs."""
@@ -60,7 +67,7 @@ class Turn(Ledger):
     def insert_body(self, body: TaskBody) -> None:
         """Store a specification, and have it at hand for an assignment in this turn."""
         self._bodies[body.id] = body
-        self.write(Table.BODY, body.id, body, old=None)
+        self.write(_BODY, body.id, body, old=None)
 
     # Tasks ------------------------------------------------------------------------------------
 
@@ -76,11 +83,11 @@ class Turn(Ledger):
     def place(self, before: Task | None, after: Task, kind: EventKind, detail: str = "") -> Task:
         """Put a task's new row into the view; `before` is None for a new task."""
         view = self.view
-        if after.state is TaskState.QUEUED and not after.seq:
+        if after.state is _QUEUED and not after.seq:
             after = self._tagged(after)
         if before is None or before.id not in view.tasks:
             view.learn_shape(after)
-        self.write(Table.TASK, after.id, after, old=None if before is None else before.version)
+        self.write(_TASK, after.id, after, old=None if before is None else before.version)
         if before is None or not holding.goes_on(before, after):
             self._follow(before, after)
         if after.state.terminal:
@@ -154,7 +161,7 @@ class Turn(Ledger):
         """Give a task that joined the queue to an idle agent, if there is one."""
         view = self.view
         task = view.tasks.get(task_id)
-        if task is None or task.state is not TaskState.QUEUED:
+        if task is None or task.state is not _QUEUED:
             return
         agent_id = view.matcher.pick_agent(view.shape_of(task))
         if agent_id is not None:
@@ -174,7 +181,7 @@ class Turn(Ledger):
         event = moves.Matched(agent.id, agent.machine, fence, deadline)
         if not task.emergency:
             view.fairness.dispatched(fairness.order_tag(task.start_tag, task.priority))
-        after = self.move(task, event, EventKind.ASSIGNED)
+        after = self.move(task, event, _ASSIGNED)
         self.push(after)
 
     def push(self, task: Task) -> None:
@@ -211,11 +218,11 @@ class Turn(Ledger):
     def _follow(self, before: Task | None, after: Task) -> None:
         """Bring queue, holds and timers to where `after` wants them."""
         was, state = None if before is None else before.state, after.state
-        if was is TaskState.QUEUED and state is not TaskState.QUEUED:
+        if was is _QUEUED and state is not _QUEUED:
             self.view.withdraw(after.id)
             if not after.attempt:  # it ended before it ever ran: its submitter is not charged
                 self.view.fairness.refund(after.submitter)
-        elif state is TaskState.QUEUED and was is not TaskState.QUEUED:
+        elif state is _QUEUED and was is not _QUEUED:
             self.view.enqueue(after)
             self.queued[after.id] = None
         if state.held or (was is not None and was.held):
@@ -224,7 +231,7 @@ class Turn(Ledger):
             self.watch_deadline(after.deadline_at)
         elif was is not None and was.held:
             self.over[after.id] = None
-        if state is TaskState.WAITING and after.wait is not Wait.DEPENDENCIES and after.until:
+        if state is _WAITING and after.wait is not _DEPENDENCIES and after.until:
             at = self.instant_of(after.until)
             self.effects.append(SetTimer(f"wait/{after.id}", at, WaitEnded(after.id)))
 

@@ -40,6 +40,7 @@ from agentcom.store.sqlite_writer import Answer, Commit, Work, Writer
 INLINE_KEYS: Final = 256  # rows by key that are read in the event loop: some microseconds each
 PAGE_BYTES: Final = 4_096
 
+_REQUEST: Final = Table.REQUEST
 _T = TypeVar("_T")
 
 
@@ -135,7 +136,7 @@ class SqliteStore:
     async def commit(self, batch: Batch) -> Verdict:
         rules.check_batch(batch)
         for change in batch.changes:
-            if change.table is Table.REQUEST:
+            if change.table is _REQUEST:
                 self._requests.add(change.key)
         if not self._awaited:
             verdict = self._thread.at_once(batch)
@@ -181,21 +182,21 @@ class SqliteStore:
         """Return whether all `keys` are of requests that nobody has made yet."""
         before = self._requests_before
         if before is None:
-            if not self._learning and keys and keys[0][0] is Table.REQUEST:
+            if not self._learning and keys and keys[0][0] is _REQUEST:
                 self._learning = True
                 assert self._reader is not None, "the store is not open"
                 self._reader.submit(self._learn_requests)
             return False
         since = self._requests
         return all(
-            table is Table.REQUEST and since.lacks(key) and before.lacks(key) for table, key in keys
+            table is _REQUEST and since.lacks(key) and before.lacks(key) for table, key in keys
         )
 
     def _learn_requests(self) -> None:
         """Read which keys are stored, once, in the reader's thread."""
         assert self._listing is not None, "the store is not open"
         absent = Absent()
-        for key in sqlite_rows.keys(self._listing, Table.REQUEST):
+        for key in sqlite_rows.keys(self._listing, _REQUEST):
             absent.add(key)
         self._requests_before = absent
 

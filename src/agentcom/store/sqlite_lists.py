@@ -18,6 +18,7 @@ from agentcom.store import codec
 ARREARS_MAX: Final = 512  # entries of `feed`; a scan or a feed's reader looks through so many
 
 MARK: Final = "(SELECT coalesce(max(value), 0) FROM meta WHERE name = 'listed')"
+_TASK: Final = Table.TASK
 _TERMINAL: Final = ", ".join(f"'{state}'" for state in TaskState if state.terminal)
 _CHANGED: Final = (
     "SELECT record.value ->> '$[1].task' FROM log, json_each(CAST(doc AS TEXT)) AS record"
@@ -69,7 +70,7 @@ class Arrears:
 def list_unnamed(db: apsw.Connection, batch: Batch) -> None:
     """List the tasks that a batch changes without a record, in the open transaction."""
     named = {append.record.task for append in batch.appends}
-    unnamed = [c for c in batch.changes if c.table is Table.TASK and c.key not in named]
+    unnamed = [c for c in batch.changes if c.table is _TASK and c.key not in named]
     if unnamed:
         live: dict[str, bool] = {}
         _note_fates(live, unnamed)
@@ -90,7 +91,7 @@ def _feeds(appends: Sequence[Append], first: int) -> list[tuple[str, int]]:
 
 def _note_fates(live: dict[str, bool], changes: Iterable[Change]) -> None:
     for change in changes:
-        if change.table is Table.TASK:
+        if change.table is _TASK:
             row = None if isinstance(change, Delete) else change.row
             live[change.key] = isinstance(row, Task) and not row.state.terminal
 
