@@ -106,6 +106,8 @@ class Engine(Inbox):
         try:
             while True:
                 await self._turn(await self.take())
+                # What was sent leaves, and what came meanwhile joins the next batch.
+                await asyncio.sleep(0)
         finally:
             self.refuse_all(Unavailable("the hub stops; ask again"))
 
