@@ -67,7 +67,7 @@ def test_a_run_is_shown_as_text_page_and_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["store.py", "--lifecycles", "64", "--tasks", "1000", "--batch", "16"],
+        ["store.py", "--commits", "64", "--tasks", "1000", "--batch", "16"],
         ["lifecycle.py", "--store", "memory", "--agents", "2", "--seconds", "0.2"],
     ],
 )
