@@ -171,3 +171,22 @@ def test_a_computer_whose_folder_was_removed_comes_in_anew(first: Shell, second:
     mine = json.loads((first.home / "machine" / "machine.json").read_text())["machine"]
     assert {row["id"]: row["connected"] for row in rows}[mine]
     assert len(rows) == 2
+
+
+def test_a_hub_that_was_reachable_is_so_after_the_next_up(tmp_path: Path) -> None:
+    shell = Shell(tmp_path / "home", tmp_path)
+    up = ("up", "--port", "0", "--no-agents")
+
+    def listening(*words: str) -> tuple[str, str]:
+        said = shell(*up, *words)
+        shell("down")
+        return said.err, said.out
+
+    listening("--listen", "127.0.0.2")
+    again, _ = listening()
+    _, ended = listening("--listen", "127.0.0.1")
+    alone, _ = listening()
+
+    assert "listens on 127.0.0.2 as before" in again
+    assert "127.0.0.1" in ended
+    assert "127.0.0.2" not in alone

@@ -1,6 +1,7 @@
 """What `agentcom up` does: a hub, a token for you, a machine, and a word about each."""
 
 import getpass
+import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +19,8 @@ from agentcom.sidecar.config import AgentConfig, Home
 from agentcom.sidecar.runtime import base
 
 Agents = tuple[AgentConfig, ...]
+_PLACE: Final = "place.json"
+"""In the hub's folder: what `up` was last told of address and port."""
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - names that nobody can dial
 
 
@@ -68,11 +71,33 @@ def _hub(listen: str | None, port: int | None) -> api.Hub:
             )
         output.talk(f"the hub runs: {found[1].get('url')} (pid {found[0].pid})")
         return api.Hub(_known_as(found[1]))
+    place = _place(listen, port)
     words = ["hub", "run", "--home", str(context.hub_home()), "--admin", _user()]
-    words += _listening(listen)
-    words += ["--port", str(port)] if port is not None else []
+    words += _listening(place.get("listen"))
+    words += ["--port", str(place["port"])] if "port" in place else []
     _, ready = background.start("hub", words)
+    if listen is not None or port is not None:
+        kept = {name: value for name, value in place.items() if value}  # 0 is another one each time
+        context.write_private(context.hub_home() / _PLACE, json.dumps(kept) + "\n")
     return api.Hub(_remember(ready))
+
+
+def _place(listen: str | None, port: int | None) -> dict[str, Any]:
+    """Return where the hub listens: as asked for now, else as asked for last.
+
+    Other computers look for it where it was. What hub.toml says needs no memory.
+    """
+    asked = {"listen": listen, "port": port}
+    given = {name: value for name, value in asked.items() if value is not None}
+    if (context.hub_home() / "hub.toml").exists():
+        return given
+    try:
+        before: dict[str, Any] = json.loads((context.hub_home() / _PLACE).read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return given
+    if listen is None and before.get("listen"):
+        output.talk(f"note: it listens on {before['listen']} as before; --listen 127.0.0.1 ends it")
+    return before | given
 
 
 def _remember(ready: dict[str, Any]) -> context.Context:
