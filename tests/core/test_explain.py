@@ -66,10 +66,11 @@ def test_it_names_for_each_agent_the_rule_that_keeps_it_away() -> None:
 def test_a_store_that_is_older_than_the_fleet_gives_out_nothing() -> None:
     world = Pool()
     world.machine("m1")
-    world.view.issuing = False
+    world.view.beyond[MachineId("m1")] = None
     (task,) = world.submit("t")
 
-    assert "older than the fleet" in why(world, task).summary
+    assert "older than the fleet, says machine m1" in why(world, task).summary
+    assert "agentcom machine rm m1" in why(world, task).next_action
     assert rules(world, task) == {"m1": "order"}
 
 

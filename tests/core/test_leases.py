@@ -460,6 +460,19 @@ def test_a_fence_beyond_the_row_stops_the_issuing() -> None:
     assert world.task(other).state is TaskState.QUEUED
 
 
+def test_the_issuing_goes_on_when_the_machine_that_stopped_it_is_removed() -> None:
+    world = Pool()
+    task = world.running()
+    world.beat("m1", [world.holding(task), Held(task, Fence(9, 1), HeldStage.RUNNING)])
+    (other,) = world.submit("other")
+    world.machine("m2")
+
+    world.ask(facts.RemoveMachine(M1))
+
+    assert world.view.issuing
+    assert world.task(other).state is TaskState.ASSIGNED
+
+
 def test_an_attempt_that_is_told_to_stop_is_told_again_with_each_heartbeat() -> None:
     world = Pool()
     task = world.running()

@@ -140,7 +140,7 @@ def test_a_pause_is_a_timer() -> None:
 def test_nothing_is_given_out_while_the_store_is_older_than_the_fleet() -> None:
     world = Pool()
     world.machine("m1")
-    world.view.issuing = False
+    world.view.beyond[MachineId("m1")] = None
 
     (task,) = world.submit("t")
 

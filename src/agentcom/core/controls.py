@@ -193,6 +193,11 @@ def _remove(turn: Turn, machine_id: MachineId) -> Done:
     for task in view.held_tasks(machine_id):
         event = moves.StopAsked(StopReason.REVOKED)
         turn.move(task, event, EventKind.STOP_ASKED, "its machine was removed")
+    if machine_id in view.beyond:  # a person says that it was wrong, or has no say any more
+        view.drop(view.beyond, machine_id)
+        for agent in view.agents:
+            view.refresh(agent)
+            turn.ready(agent)
     session = view.sessions.get(machine_id)
     if session is not None and session.connection is not None:
         reason = "this machine was removed"

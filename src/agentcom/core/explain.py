@@ -38,8 +38,15 @@ def _queued(view: PoolView, task: Task) -> Explanation:
     able = [rule for rule in rules if rule.rule != "needs"]
     position = view.matcher.position(task.id)
     if not view.issuing:
-        summary = "the hub has stopped giving out work: its store is older than the fleet"
-        action = "stop the hub, put the newest copy of its store back, and start it again"
+        names = ", ".join(view.machines[machine].name for machine in view.beyond)
+        summary = (
+            "the hub has stopped giving out work: its store is older than the fleet, says "
+            f"machine {names}, which holds an attempt that the store never gave"
+        )
+        action = (
+            "stop the hub, put the newest copy of its store back, and start it again; "
+            f"if the store is the newest, remove what is wrong: agentcom machine rm {names}"
+        )
     elif not view.agents:
         summary, action = "there are no agents", "add one: agentcom up, or agentcom join"
     elif not view.shapes.compatible_classes(shape):

@@ -251,7 +251,7 @@ def _apply(turn: Turn, machine: MachineId, report: Sequence[Held], *, heartbeat_
         pushed_before=WallTime(turn.now.wall - heartbeat_ms),
     )
     if orders.beyond:
-        view.issuing = False
+        view.put(view.beyond, machine, None)
     for task in orders.push:
         turn.push(task)
     for task_id, fence, stopping in orders.stop:

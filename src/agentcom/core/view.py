@@ -65,7 +65,6 @@ class PoolView:
         self.pool = pool
         self.incarnation = incarnation
         self.term = term
-        self.issuing = True
         self.seq = 0
         self.tasks: dict[TaskId, Task] = {}
         self.edges: dict[TaskId, dict[TaskId, Edge]] = {}
@@ -80,6 +79,8 @@ class PoolView:
         self.agents_of: dict[MachineId, dict[AgentId, None]] = {}
         self.held_by: dict[MachineId, dict[TaskId, None]] = {}
         self.sessions: dict[MachineId, Session] = {}
+        self.beyond: dict[MachineId, None] = {}
+        """Machines that hold an attempt which this store never gave: it is older than the fleet."""
         self.orphans: dict[MachineId, int] = {}
         """Results of unknown tasks that machines brought since the hub's start."""
         self.todos: dict[TaskId, Todo] = {}
@@ -91,6 +92,11 @@ class PoolView:
         """Inverses: `(function, *arguments)`."""
         self.fairness = fairness.Fairness(self._journal)
         self._needs: dict[tuple[str, ...], tuple[requirement.Requirement, ...]] = {}
+
+    @property
+    def issuing(self) -> bool:
+        """Whether attempts are given out: never while one could be given for the second time."""
+        return not self.beyond
 
     # The journal ------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Final, cast
 from agentcom.core import loading
 from agentcom.model.batch import Row, Table, result_key
 from agentcom.model.event import EventKind
-from agentcom.model.ids import DEFAULT_POOL, Fence, Instant, Now, TaskId, WallTime
+from agentcom.model.ids import DEFAULT_POOL, Fence, Instant, MachineId, Now, TaskId, WallTime
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Task, TaskState
 from agentcom.sidecar.outbox import Outbox
@@ -53,7 +53,7 @@ async def inspect(path: Path, acknowledged: Collection[TaskId]) -> Findings:
         keyed = cast("Mapping[tuple[Table, str], Row]", dict(enumerate(rows)))
         try:
             # A hub that is not running has agents without tasks: nothing may be issued yet.
-            view.issuing = False
+            view.beyond[MachineId("none")] = None
             invariants.check(view, keyed)
         except AssertionError as error:
             found.problems.append(f"invariant: {error}")
