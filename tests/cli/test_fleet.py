@@ -75,6 +75,18 @@ def test_a_task_that_is_not_there_is_missing(fleet: Shell) -> None:
     assert said.err.startswith("error: there is no such task")
 
 
+def test_what_changes_a_task_prints_it_as_json(fleet: Shell) -> None:
+    fleet("submit", "--command", "--no-repo", "--needs", "nobody-has-it", "--", "true")
+
+    cancelled = fleet("task", "cancel", "@last", "--json", "state").out
+    again = json.loads(fleet("task", "retry", "@last", "--json").out)
+    fleet("task", "cancel", "@last")
+
+    assert json.loads(cancelled) == {"state": "cancelled"}
+    assert again["state"] == "queued"
+    assert again["emergency"] is False
+
+
 def test_what_nobody_can_run_is_explained(fleet: Shell) -> None:
     said = fleet("submit", "--no-repo", "Train it", "--needs", "gpu")
 

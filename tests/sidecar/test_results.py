@@ -1,6 +1,6 @@
 import msgspec
 
-from agentcom.model import limits
+from agentcom.model import errors, limits
 from agentcom.model.failure import FailureClass
 from agentcom.model.result import Result, ResultStatus
 from agentcom.model.verification import CheckResult, Report
@@ -49,3 +49,9 @@ def test_a_person_reads_twenty_reasons_and_not_a_thousand() -> None:
 
     assert len(reasons) == results.REASONS_MAX + 1
     assert reasons[-1] == "and 980 more"
+
+
+def test_an_error_of_the_system_is_told_in_words() -> None:
+    assert results.said(OSError(28, "No space left on device")) == "No space left on device"
+    assert results.said(OSError(2, "No such file", "/x")) == "No such file: /x"
+    assert results.said(errors.Stale("old")) == "old"

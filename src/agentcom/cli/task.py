@@ -1,6 +1,6 @@
 """`agentcom task`: show tasks, follow them, explain them, and steer them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -17,6 +17,7 @@ TASK_FIELDS: Final = (
     *("base_commit", "checkpoint", "changed_at", "failures", "leases_lost", "stop_reason"),
     *("deadline_at", "cause", "incarnation", "spec", "created_at", "emergency"),
 )
+CHANGED_FIELDS: Final = tuple(name for name in TASK_FIELDS if name not in ("spec", "created_at"))
 EVENT_FIELDS: Final = ("seq", "kind", "state", "at", "attempt", "agent", "machine", "detail")
 RESULT_FIELDS: Final = ("task", "fence", "agent", "machine", "at", "applied", "refused", "result")
 WHY_FIELDS: Final = (
@@ -217,11 +218,13 @@ def events(task_id: str, as_json: tuple[str, ...] | None) -> None:
     output.listing(rows, columns, as_json=as_json)
 
 
-@task.command()
+@task.command(cls=output.JsonCommand, fields=CHANGED_FIELDS)
 @_ID
 @click.option("--attempt", type=click.IntRange(1), help="By default the newest with a commit.")
 @click.option("--machine", metavar="NAME", help="If several machines reported that attempt.")
-def adopt(task_id: str, attempt: int | None, machine: str | None) -> None:
+def adopt(
+    task_id: str, attempt: int | None, machine: str | None, as_json: tuple[str, ...] | None
+) -> None:
     """Take a kept result as the task's own: it is verified and landed again."""
     from agentcom.cli import api
 
@@ -230,28 +233,29 @@ def adopt(task_id: str, attempt: int | None, machine: str | None) -> None:
     if attempt is None:
         waits = hub.task(found).get("wait") == "approval"
         attempt = _adoptable(hub.results(found), applied=waits)
-    _changed(hub.adopt(found, attempt=attempt, machine=machine))
+    _changed(hub.adopt(found, attempt=attempt, machine=machine), as_json)
 
 
-@task.command()
+@task.command(cls=output.JsonCommand, fields=CHANGED_FIELDS)
 @_ID
 @click.option("--reason", default="", help="Kept with the task.")
-def cancel(task_id: str, reason: str) -> None:
+def cancel(task_id: str, reason: str, as_json: tuple[str, ...] | None) -> None:
     """End a task; a running agent is stopped."""
     from agentcom.cli import api
 
     hub = api.connect()
-    _changed(hub.act(hub.resolve(task_id), "cancel", {"reason": reason} if reason else {}))
+    body = {"reason": reason} if reason else {}
+    _changed(hub.act(hub.resolve(task_id), "cancel", body), as_json)
 
 
-@task.command()
+@task.command(cls=output.JsonCommand, fields=CHANGED_FIELDS)
 @_ID
-def retry(task_id: str) -> None:
+def retry(task_id: str, as_json: tuple[str, ...] | None) -> None:
     """Run a failed or cancelled task again, as its next attempt."""
     from agentcom.cli import api
 
     hub = api.connect()
-    _changed(hub.act(hub.resolve(task_id), "retry", {}))
+    _changed(hub.act(hub.resolve(task_id), "retry", {}), as_json)
 
 
 def _next(found: Mapping[str, Any]) -> str:
@@ -273,8 +277,10 @@ def _adoptable(rows: list[dict[str, Any]], *, applied: bool) -> int:
     return max(attempt_of(row) for row in kept)
 
 
-def _changed(row: Mapping[str, Any]) -> None:
-    if output.is_terminal():
+def _changed(row: Mapping[str, Any], as_json: Sequence[str] | None) -> None:
+    if as_json is not None:
+        output.details(row, (), as_json=as_json)
+    elif output.is_terminal():
         click.echo(f"{output.short(row['id'])}  {output.paint(state_of(row))}")
     else:
         click.echo(f"{row['id']}\t{row['state']}")

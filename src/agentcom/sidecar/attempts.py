@@ -83,7 +83,7 @@ class Attempts:
             return
         except (errors.AgentComError, OSError) as error:
             await self.stop(record)
-            result = results.failed(results.class_of(error), str(error))
+            result = results.failed(results.class_of(error), results.said(error))
         await self._tell(values.Ended(record.key, results.fitted(result)))
 
     async def stop(self, record: Record) -> None:
@@ -159,7 +159,7 @@ class Attempts:
         except errors.Stale:
             raise
         except (errors.AgentComError, OSError) as error:
-            result = results.failed_with(result, results.class_of(error), str(error))
+            result = results.failed_with(result, results.class_of(error), results.said(error))
         saved = await saving.checkpoint(record, worktree, result.session, self._tell)
         salvaged = await self._conclusion.salvage(record, worktree, result)
         return replace(salvaged, checkpoint=saved)

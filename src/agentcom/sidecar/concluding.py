@@ -75,7 +75,7 @@ class Conclusion:
             made = replace(made, needs_person=results.some((*left_out, *reasons)))
             made = await self.verified(record, worktree.cache, made)
         except (errors.AgentComError, OSError) as error:
-            made = results.failed_with(made, results.class_of(error), str(error))
+            made = results.failed_with(made, results.class_of(error), results.said(error))
         return await self._pushed(record, worktree, made, say=say)
 
     async def conclude_scratch(self, record: Record, result: Result) -> Result:
@@ -93,7 +93,7 @@ class Conclusion:
         try:
             return await self._verified(record, cache, result)
         except (errors.AgentComError, OSError) as error:
-            return results.failed_with(result, results.class_of(error), str(error))
+            return results.failed_with(result, results.class_of(error), results.said(error))
 
     async def _verified(self, record: Record, cache: Cache, result: Result) -> Result:
         commit = result.commit
@@ -135,7 +135,7 @@ class Conclusion:
         except workspace.SecretFound as found:
             return results.failed_with(result, FailureClass.AGENT, found.message)
         except (errors.AgentComError, OSError) as error:
-            return results.failed_with(result, FailureClass.WORKSPACE, str(error))
+            return results.failed_with(result, FailureClass.WORKSPACE, results.said(error))
         return replace(result, branch=branch)
 
 

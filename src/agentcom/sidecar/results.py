@@ -37,6 +37,13 @@ def class_of(error: Exception) -> FailureClass:
     return FailureClass.CONFLICT if isinstance(error, git.MergeConflict) else FailureClass.WORKSPACE
 
 
+def said(error: Exception) -> str:
+    """Return an error in words for people: the system's own come without their number."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+
+
 def of_verdict(verdict: base.Verdict, session: str | None) -> Result:
     """Return the result that the run alone gives."""
     failure = verdict.failure
