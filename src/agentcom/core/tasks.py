@@ -132,16 +132,8 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
 def _end(task: Task, event: End, now: WallTime) -> Task:
     match event:
         case Completed(commit=commit, branch=branch, verified=verified):
-            return _ended(
-                task,
-                now,
-                state=_DONE,
-                failure=None,
-                reason=None,
-                commit=commit,
-                branch=branch,
-                verified=verified,
-            )
+            work: dict[str, Any] = {"commit": commit, "branch": branch, "verified": verified}
+            return _ended(task, now, state=_DONE, failure=None, reason=None, **work)
         case Failed():
             return _failed(task, event, now)
         case LeaseLost():
