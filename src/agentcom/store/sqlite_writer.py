@@ -27,7 +27,7 @@ from agentcom.store.sqlite_lists import Arrears
 
 GROUP_MAX: Final = 64  # commits in one transaction: bounds how long the first one waits
 IDLE_S: Final = 2.0  # then the log is emptied, so that the next start is quick
-QUICK_S: Final = 0.002  # what the disk may take: for so long a commit at once stops its caller
+QUICK_S: Final = 0.005  # what the disk may take: nobody notices a loop that stands still for that
 QUICK_COMMITS: Final = 8  # in a row, before the disk is called quick
 AT_ONCE_MAX: Final = 512  # changes and records; a larger batch takes milliseconds of CPU
 
