@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from agentcom.hub import feeds as feeds_module
-from agentcom.hub.activities import Activities
+from agentcom.hub.activities import LOOP_CALLS, Activities
 from agentcom.hub.feeds import ALL, SLOW_BYTES, Feeds
 from agentcom.model.batch import Append, Batch, Insert, Table
 from agentcom.model.errors import InvalidInput, NotFound
@@ -336,6 +336,17 @@ async def test_progress_is_forgotten_when_the_attempt_ends_but_its_log_stays(hub
 
     assert hub.feeds.activities.describe(task) == ""
     assert hub.feeds.activities.tail(task) == (1, "one\ntwo\n")
+
+
+async def test_a_tool_call_that_is_made_again_and_again_is_called_a_loop(hub: Hub) -> None:
+    task = await hub.task("t1")
+
+    hub.feeds.progress(LAPTOP, report(task, tool="pytest", repeats=LOOP_CALLS - 1))
+    assert hub.feeds.activities.describe(task) == "open tool call: pytest"
+    hub.feeds.progress(LAPTOP, report(task, tool="pytest", repeats=LOOP_CALLS))
+
+    described = hub.feeds.activities.describe(task)
+    assert described.endswith("a retry loop? the same tool call 5 times in a row")
 
 
 async def test_the_tail_of_a_log_is_bounded_and_is_of_the_newest_attempt(hub: Hub) -> None:

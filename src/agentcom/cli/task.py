@@ -182,6 +182,7 @@ def why(task_id: str, as_json: tuple[str, ...] | None) -> None:
     click.echo(output.plain(found["summary"]))
     for label, value in (
         ("doing", found.get("activity")),
+        ("last event", _last(found["task"])),
         ("waits for", [output.short(one) for one in found.get("blocked_by") or ()]),
         ("nobody has", found.get("missing")),
         ("next", _next(found)),
@@ -256,6 +257,11 @@ def retry(task_id: str, as_json: tuple[str, ...] | None) -> None:
 
     hub = api.connect()
     _changed(hub.act(hub.resolve(task_id), "retry", {}), as_json)
+
+
+def _last(task: Mapping[str, Any]) -> str:
+    held = task["state"] in ("assigned", "running")
+    return output.age(task["changed_at"]) if held else ""
 
 
 def _next(found: Mapping[str, Any]) -> str:

@@ -15,6 +15,8 @@ from agentcom.protocol.frames import Activity, Progress
 TAILS_BYTES_MAX: Final = 67_108_864
 """Tails of all tasks together, in characters: 256 full ones."""
 TAILS_MAX: Final = 16_384
+LOOP_CALLS: Final = 5
+"""So often in a row an agent makes the same tool call by good reasons, word for word, at most."""
 ACTIVITIES_MAX: Final = 16_384
 """More than the attempts of the largest fleet; the oldest goes."""
 
@@ -66,6 +68,7 @@ class Activities:
             phase=report.phase,
             text=report.text,
             tool=report.tool,
+            repeats=report.repeats,
             usage=report.usage,
             log=report.log,
         )
@@ -98,6 +101,8 @@ class Activities:
         parts = [activity.phase.value if activity.phase is not None else "", activity.text]
         if activity.tool is not None:
             parts.append(f"open tool call: {activity.tool}")
+        if activity.repeats >= LOOP_CALLS:
+            parts.append(f"a retry loop? the same tool call {activity.repeats} times in a row")
         return "; ".join(part for part in parts if part)
 
     def _add(self, task: TaskId, attempt: int, text: str) -> None:

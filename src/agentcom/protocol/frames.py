@@ -84,6 +84,8 @@ class Progress(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, t
     text: str = ""
     tool: str | None = None
     """The open tool call."""
+    repeats: int = 0
+    """How often in a row the newest tool call was made, word for word."""
     usage: TokenUsage = TokenUsage()
     log: str = ""
     """New lines of the log since the last `progress`."""
@@ -255,6 +257,7 @@ class Activity(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, t
     phase: Phase | None = None
     text: str = ""
     tool: str | None = None
+    repeats: int = 0
     usage: TokenUsage = TokenUsage()
     log: str = ""
 

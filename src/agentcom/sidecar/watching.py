@@ -50,6 +50,8 @@ class Watch:
         self._tell = tell
         self._news = asyncio.Event()
         self._tools: dict[str, str] = {}
+        self._newest_call = ""
+        self._repeats = 0
         self._text = ""
         self._log = bytearray()
         self._usage = base.Usage()
@@ -94,8 +96,7 @@ class Watch:
             case base.Thought():
                 self._text = event.text[-TEXT_CHARS_MAX:]
             case base.ToolStarted():
-                self._tools[event.id] = event.title[:TITLE_CHARS_MAX]
-                self._note(f"> {event.title[:TITLE_CHARS_MAX]}")
+                self._call(event.id, event.title)
             case base.ToolEnded():
                 self._tools.pop(event.id, None)
             case base.Usage():
@@ -115,6 +116,12 @@ class Watch:
                 assert_never(event)
         self._news.set()
         self._progressed()
+
+    def _call(self, call: str, title: str) -> None:
+        self._repeats = self._repeats + 1 if title == self._newest_call else 1
+        self._newest_call = title
+        self._tools[call] = title[:TITLE_CHARS_MAX]
+        self._note(f"> {title[:TITLE_CHARS_MAX]}")
 
     def _progressed(self) -> None:
         if not self._bounded or self._timeout is None or self._timeout.expired():
@@ -143,6 +150,7 @@ class Watch:
             fence=self._key.fence,
             text=self._text,
             tool=next(reversed(self._tools.values()), None),
+            repeats=self._repeats,
             usage=TokenUsage(usage.input, usage.cached, usage.output),
             log=self._log.decode("utf-8", "ignore"),
         )

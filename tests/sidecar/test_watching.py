@@ -1,0 +1,73 @@
+"""What a run's events become on their way to the hub."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import cast
+
+import pytest
+
+from agentcom.model.ids import Fence, TaskId
+from agentcom.sidecar.config import Settings
+from agentcom.sidecar.machine_values import Key, Noted
+from agentcom.sidecar.process import AgentProcess
+from agentcom.sidecar.runtime import base
+from agentcom.sidecar.watching import Watch
+
+KEY = Key(TaskId("t1"), Fence(1, 1))
+
+
+class Calls:
+    """A runtime whose agent only calls tools: each line of its output is the title of a call."""
+
+    reports_progress = True
+    usage_spans_session = False
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def parser(self) -> base.Parser:
+        return cast("base.Parser", self)
+
+    def feed(self, line: str) -> Iterator[base.RuntimeEvent]:
+        self.count += 1
+        yield base.ToolStarted(str(self.count), line)
+        yield base.ToolEnded(str(self.count))
+
+    def finish(self, _ended: base.Exit) -> base.Verdict:
+        return base.Verdict(failure=None)
+
+
+class Run:
+    """A process that has said everything already."""
+
+    def __init__(self, said: Sequence[str]) -> None:
+        self.said = said
+
+    async def lines(self) -> AsyncIterator[tuple[str, str]]:
+        for line in self.said:
+            yield "stdout", line
+
+    async def wait(self) -> base.Exit:
+        return base.Exit(code=0)
+
+
+@pytest.mark.parametrize(
+    ("said", "repeats"),
+    [
+        (["edit a", "pytest", "pytest", "pytest"], 3),
+        (["pytest", "pytest", "edit a"], 1),
+        (["edit a", "pytest", "edit a", "pytest"], 1),
+        (["cat " + "x" * 300 + "1", "cat " + "x" * 300 + "2"], 1),
+    ],
+)
+async def test_a_tool_call_that_is_made_again_word_for_word_is_counted(
+    said: list[str], repeats: int
+) -> None:
+    told: list[Noted] = []
+
+    async def tell(noted: Noted) -> None:
+        told.append(noted)
+
+    watch = Watch(KEY, cast("base.Runtime", Calls()), Settings(), tell=tell)
+    await watch.follow(cast("AgentProcess", Run(said)))
+
+    assert told[-1].progress.repeats == repeats
