@@ -1,42 +1,35 @@
 """Where a running hub's ids and chance come from."""
 
 import secrets
+from collections.abc import Iterator
 from typing import Final
 
 from agentcom.hub.clock import Clock
 from agentcom.model.ids import encode_base32
 
-_TIME_CHARS: Final = 10  # 48 bits, which start an id
 _RANDOM_CHARS: Final = 12  # 60 random bits, which end it
-_VERSION: Final = 0x7
-_VARIANT: Final = 0b10
-_COUNTER_BITS: Final = 12  # rand_a of RFC 9562
+_MARKS: Final = 0x7 << 16 | 0b10 << 2  # version and variant, around the counter
+_COUNTER_MAX: Final = 0xFFF  # rand_a of RFC 9562
 _SEED_BITS: Final = 11  # a new millisecond starts in the lower half: room for 2,048 more at least
-_FETCH_BYTES: Final = 4_096
+_BITS_BYTES: Final = 2  # for the seed, and for the 2 random bits beside the variant
+_PIECE_BYTES: Final = _BITS_BYTES + _RANDOM_CHARS
+_FETCH_BYTES: Final = 288 * _PIECE_BYTES
 _PAIRS: Final = tuple(encode_base32(bits, length=2) for bits in range(1_024))
 _DIGITS: Final = bytes(ord(_PAIRS[byte & 31][1]) for byte in range(256))
 """A random byte to a random digit: eight bytes come to each."""
 
 
-class _Chance:
-    """Random bytes, also as digits in base 32; many at a time, since each fetch is a system call.
+def _chance() -> Iterator[tuple[int, str]]:
+    """Yield 16 random bits and digits, of which each is used once.
 
-    `take` says from where on they are new.
+    Many are fetched at a time, since each fetch is a system call.
     """
-
-    def __init__(self) -> None:
-        self.bytes = b""
-        self.digits = ""
-        self._used = 0
-
-    def take(self, count: int) -> int:
-        """Return where `count` bytes stand that nobody has used."""
-        start = self._used
-        if start + count > len(self.bytes):
-            self.bytes, start = secrets.token_bytes(_FETCH_BYTES), 0
-            self.digits = self.bytes.translate(_DIGITS).decode()
-        self._used = start + count
-        return start
+    while True:
+        fetched = secrets.token_bytes(_FETCH_BYTES)
+        digits = fetched.translate(_DIGITS).decode()
+        for start in range(0, _FETCH_BYTES, _PIECE_BYTES):
+            rest = start + _BITS_BYTES
+            yield int.from_bytes(fetched[start:rest]), digits[rest : start + _PIECE_BYTES]
 
 
 class UuidIds:
@@ -48,33 +41,29 @@ class UuidIds:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._chance = _Chance()
+        self._chance = _chance()
         self._ms = 0
         self._time = ""
         self._counter = 0
 
     def new(self) -> str:
         """Return an id that sorts after every id returned before."""
+        bits, random = next(self._chance)
         wall = self._clock.now().wall
         if wall > self._ms:
-            self._begin(wall)
-        elif self._counter + 1 >> _COUNTER_BITS:
-            self._begin(self._ms + 1)
+            self._begin(wall, bits)
+        elif self._counter == _COUNTER_MAX:
+            self._begin(self._ms + 1, bits)
         else:
             self._counter += 1
-        chance = self._chance
-        end = chance.take(1 + _RANDOM_CHARS) + 1
-        middle = (_VERSION << _COUNTER_BITS | self._counter) << 4 | _VARIANT << 2
-        middle |= chance.bytes[end - 1] & 3
-        random = chance.digits[end : end + _RANDOM_CHARS]
+        middle = _MARKS | self._counter << 4 | bits & 3
         return f"{self._time}{_PAIRS[middle >> 10]}{_PAIRS[middle & 1_023]}{random}"
 
-    def _begin(self, ms: int) -> None:
+    def _begin(self, ms: int, bits: int) -> None:
         self._ms = ms
-        self._time = encode_base32(ms, length=_TIME_CHARS)
-        chance = self._chance
-        start = chance.take(2)
-        self._counter = int.from_bytes(chance.bytes[start : start + 2]) >> 16 - _SEED_BITS
+        high, low = _PAIRS[ms >> 30 & 1_023], _PAIRS[ms >> 20 & 1_023]
+        self._time = f"{_PAIRS[ms >> 40]}{high}{low}{_PAIRS[ms >> 10 & 1_023]}{_PAIRS[ms & 1_023]}"
+        self._counter = bits >> 8 * _BITS_BYTES - _SEED_BITS
 
 
 class SystemRng:

@@ -1,6 +1,7 @@
 """What makes two requests the same: shared by all doors, so a repeat may come by another one."""
 
 import hashlib
+from collections.abc import Callable
 from itertools import count
 from typing import Final
 
@@ -36,9 +37,5 @@ class Causes:
     """Short ids that tie together all that follows from one input; unique within one hub's run."""
 
     def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self._numbers = count(1)
-
-    def new(self) -> str:
-        """Return the next id."""
-        return f"{self._prefix}{next(self._numbers):x}"
+        self.new: Callable[[], str] = map(f"{prefix}%x".__mod__, count(1)).__next__
+        """Returns the next id."""
