@@ -44,7 +44,7 @@ class Recorder:
     def __init__(self) -> None:
         self.effects: list[Effect] = []
         self.published: list[tuple[int, Sequence[Append]]] = []
-        self.put: Callable[[Fact], None] = lambda _fact: None
+        self.put: Callable[[Fact], object] = lambda _fact: None
 
     def perform(self, effects: Sequence[Effect]) -> None:
         self.effects += effects

@@ -46,11 +46,12 @@ class Reader:
     let_go: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def record(self, seq: int, payload: bytes) -> None:
-        frame = codec.decode_from_hub(payload)
-        assert isinstance(frame, frames.EventFrame)
-        assert frame.seq == seq
-        self.events.append(frame)
+    def records(self, first: int, payloads: Sequence[bytes]) -> None:
+        for seq, payload in enumerate(payloads, first):
+            frame = codec.decode_from_hub(payload)
+            assert isinstance(frame, frames.EventFrame)
+            assert frame.seq == seq
+            self.events.append(frame)
         self.news.set()
 
     def activity(self, payload: bytes) -> None:

@@ -9,6 +9,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from typing import Final, Protocol
 
 import structlog
@@ -44,8 +45,8 @@ class Sink(Protocol):
         """What was given but has not left yet."""
         ...
 
-    def record(self, seq: int, payload: bytes) -> None:
-        """Take an `event` frame."""
+    def records(self, first: int, payloads: Sequence[bytes]) -> None:
+        """Take `event` frames whose sequences follow one another."""
         ...
 
     def activity(self, payload: bytes) -> None:
@@ -146,22 +147,12 @@ class Feeds:
             self._end_activities(appends)
         if not self._by_log:
             return
-        everyone = tuple(self._by_log.get(ALL, ()))
+        if [*self._by_log] == [ALL]:
+            self._show(ALL, first, appends)
+            return
         for seq, append in enumerate(appends, first):
-            event = append.record
-            if everyone:
-                payload = codec.encode(EventFrame(seq=seq, log=ALL, event=event))
-                project = self._projects.get(event.task) or self._known_project(event.task)
-                for subscription in everyone:
-                    self._bring(subscription, seq, append, payload, project)
-            followers = self._by_log.get(append.log)
-            if followers is not None:
-                payload = codec.encode(EventFrame(seq=seq, log=append.log, event=event))
-                for subscription in tuple(followers):
-                    self._bring(subscription, seq, append, payload, subscription.project)
-                    _let_go_if_slow(subscription)
-        for subscription in everyone:
-            _let_go_if_slow(subscription)
+            self._show(ALL, seq, [append])
+            self._show(append.log, seq, [append])
 
     def progress(self, identity: Identity, report: Progress) -> bool:
         """Keep and show what an attempt's holder reports; False if it does not hold it."""
@@ -184,21 +175,50 @@ class Feeds:
             if not append.record.state.held:
                 self.activities.ended(append.record.task)
 
+    def _show(self, log: str, first: int, appends: Sequence[Append]) -> None:
+        followers = tuple(self._by_log.get(log, ()))
+        if not followers:
+            return
+        payloads = [
+            codec.encode(EventFrame(seq=seq, log=log, event=append.record))
+            for seq, append in enumerate(appends, first)
+        ]
+        projects = self._projects
+        whose = [
+            projects.get(append.record.task) or self._known_project(append.record.task)
+            for append in appends
+        ]
+        for subscription in followers:
+            self._bring(subscription, first, appends, payloads, whose)
+            _let_go_if_slow(subscription)
+
     def _bring(
-        self, to: Subscription, seq: int, append: Append, payload: bytes, project: ProjectId | None
+        self,
+        to: Subscription,
+        first: int,
+        appends: Sequence[Append],
+        payloads: Sequence[bytes],
+        whose: Sequence[ProjectId | None],
     ) -> None:
-        if not to.live:
-            if len(to.wait) < WAITING_MAX:
-                to.wait.append(LogRecord(seq, append.log, append.record))
-            else:
-                to.overflow = True
-        elif project is None:
-            to.cursor = max(to.cursor, seq - 1)  # all before this one came live
-            self._read(to)  # the store knows whose task it is
-        elif seq > to.cursor:
-            to.cursor = seq
-            if project == to.project:
-                to.sink.record(seq, payload)
+        if to.live and first > to.cursor and whose.count(to.project) == len(whose):
+            to.cursor = first + len(whose) - 1  # nearly always
+            to.sink.records(first, payloads)
+            return
+        for seq, append, payload, project in zip(
+            count(first), appends, payloads, whose, strict=False
+        ):
+            if not to.live:
+                if len(to.wait) < WAITING_MAX:
+                    to.wait.append(LogRecord(seq, append.log, append.record))
+                else:
+                    to.overflow = True
+            elif project is None:
+                to.cursor = max(to.cursor, seq - 1)  # all before this one came live
+                self._read(to)  # the store knows whose task it is
+            elif seq > to.cursor:
+                to.cursor = seq
+                if project == to.project:
+                    to.sink.records(seq, [payload])
 
     # Reading what is stored ---------------------------------------------------------------------
 
@@ -240,7 +260,7 @@ class Feeds:
             project = await self._project_of(record.record.task) if everyone else to.project
             to.cursor = record.seq
             if project == to.project:
-                to.sink.record(record.seq, _encode(record, to.log))
+                to.sink.records(record.seq, [_encode(record, to.log)])
         return True
 
     # Whose task it is ---------------------------------------------------------------------------

@@ -40,8 +40,8 @@ class Inbox:
         """Facts that wait for a decision."""
         return len(self._facts)
 
-    def put(self, fact: Fact) -> None:
-        """Queue a fact.
+    def put(self, fact: Fact) -> int:
+        """Queue a fact, and return how many wait for a decision.
 
         Raises:
             RateLimited: it is full; only requests are told so, reports always fit.
@@ -50,13 +50,13 @@ class Inbox:
             del self._tickets[fact.reply_to]
             raise RateLimited("the hub has more requests than it can take", _BUSY_RETRY_MS)
         self._facts.append(fact)
-        if self._due:
-            return
-        if type(fact.body) not in _LAZY:
-            self._wake()
-        elif not self._looks:
-            self._looks = True
-            asyncio.get_running_loop().call_later(_LAZY_S, self._look)
+        if not self._due:
+            if type(fact.body) not in _LAZY:
+                self._wake()
+            elif not self._looks:
+                self._looks = True
+                asyncio.get_running_loop().call_later(_LAZY_S, self._look)
+        return len(self._facts)
 
     def ticket(self, answered: Answered) -> int:
         """Return what a request bears as `reply_to`; its answer goes to `answered`, once."""

@@ -61,7 +61,7 @@ class TimerBoard(Protocol):
 class Inbox(Protocol):
     """Where facts go."""
 
-    def put(self, fact: Fact) -> None:
+    def put(self, fact: Fact) -> object:
         """Queue a fact."""
         ...
 
@@ -209,7 +209,6 @@ class Switchboard:
         self._tell(effect.machine, frames.LandFrame(task=effect.task, fence=effect.fence))
 
     def _tell(self, machine: MachineId, frame: frames.Frame) -> None:
-        number = self._machines.get(machine)
-        connection = None if number is None else self._connections.get(number)
+        connection = self._connections.get(self._machines.get(machine, 0))  # numbers start at 1
         if connection is not None:
             connection.send(codec.encode(frame))

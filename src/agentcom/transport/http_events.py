@@ -7,7 +7,7 @@ then comes back by itself with `Last-Event-ID`.
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from starlette.responses import StreamingResponse
@@ -37,9 +37,10 @@ class Stream:
         """What was given but has not left yet."""
         return self._bytes
 
-    def record(self, seq: int, payload: bytes) -> None:
-        """Take an `event` frame."""
-        self._add(b"id: %d\nevent: event\ndata: %b\n\n" % (seq, payload))
+    def records(self, first: int, payloads: Sequence[bytes]) -> None:
+        """Take `event` frames."""
+        for seq, payload in enumerate(payloads, first):
+            self._add(b"id: %d\nevent: event\ndata: %b\n\n" % (seq, payload))
 
     def activity(self, payload: bytes) -> None:
         """Take an `activity` frame."""

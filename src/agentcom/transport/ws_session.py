@@ -6,7 +6,7 @@ peer waits, its reports are never dropped. What frames mean: `ws_machine.py`, `w
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -162,9 +162,12 @@ class Session:
         else:
             self.write(payload)
 
-    def record(self, seq: int, payload: bytes) -> None:  # noqa: ARG002  # the frame has it
-        """Send a record of a followed log."""
-        self.write(payload)
+    def records(self, first: int, payloads: Sequence[bytes]) -> None:  # noqa: ARG002  # they say it
+        """Send records of a followed log."""
+        if not self.closed:
+            self._flush_soon()
+            self._out += payloads
+            self._out_bytes += sum(map(len, payloads))
 
     def activity(self, payload: bytes) -> None:
         """Send progress of a followed task."""
@@ -196,12 +199,11 @@ class Session:
 
     def write(self, payload: bytes) -> None:
         """Send one frame, together with all others of this turn of the loop."""
-        if self.closed:
-            return
-        if not self._out:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._out.append(payload)
-        self._out_bytes += len(payload)
+        if not self.closed:
+            if not self._out:
+                self._flush_soon()
+            self._out.append(payload)
+            self._out_bytes += len(payload)
 
     def error(self, error: AgentComError, *, key: str | None = None) -> None:
         """Refuse a request, or a frame."""
@@ -214,8 +216,8 @@ class Session:
     def put(self, body: facts.Body) -> None:
         """Queue what the peer reports; it always fits, but a flood is read more slowly."""
         desk = self.desk
-        desk.engine.put(Fact(body=body, actor=self.identity, cause=desk.causes.new()))
-        if desk.engine.backlog > limits.INBOX_MAX:
+        fact = Fact(body=body, actor=self.identity, cause=desk.causes.new())
+        if desk.engine.put(fact) > limits.INBOX_MAX:
             self._pause()
 
     def ask(self, body: facts.Body, answered: Answered, *, key: str | None = None) -> None:
@@ -230,9 +232,9 @@ class Session:
             key=key,
             payload=None if key is None else payload_hash(body),
         )
-        engine.put(fact)
+        waiting = engine.put(fact)
         self._in_flight += 1
-        if self._in_flight >= IN_FLIGHT_MAX or engine.backlog > BACKLOG_HIGH:
+        if self._in_flight >= IN_FLIGHT_MAX or waiting > BACKLOG_HIGH:
             self._pause()
 
     def _answered(self, answered: Answered, effect: Answer | Refuse) -> None:
@@ -307,6 +309,10 @@ class Session:
             self._malformed += 1
             if self._malformed >= MALFORMED_MAX:
                 self.close(CLOSE_POLICY, f"{MALFORMED_MAX} frames in a row made no sense")
+
+    def _flush_soon(self) -> None:
+        if not self._out:
+            asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
         """Send everything of this turn of the loop at once."""
