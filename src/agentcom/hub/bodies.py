@@ -2,9 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final, cast
-
-import msgspec
+from typing import Final
 
 from agentcom.core.effects import Effect, Push
 from agentcom.model.batch import Change, Insert, Table
@@ -14,8 +12,6 @@ from agentcom.store.base import Store
 
 BODIES_MAX: Final = 4_096  # of tasks that wait for an agent; of more, the newest
 _BODY: Final = Table.BODY
-
-replace: Final = msgspec.structs.replace
 
 
 class Bodies:
@@ -33,30 +29,24 @@ class Bodies:
         """Keep the specifications of new tasks: most are pushed soon."""
         for change in changes:
             if change.table is _BODY and isinstance(change, Insert):
-                self._recent[TaskId(change.key)] = cast("TaskBody", change.row)
+                assert isinstance(change.row, TaskBody), "its table says so"
+                self._recent[change.row.id] = change.row
 
     async def attach(self, effects: Sequence[Effect]) -> Sequence[Effect]:
         """Return effects whose pushes have their specifications with them."""
-        found: dict[TaskId, TaskBody | None] = {}
-        missing = []
-        for effect in effects:
-            if isinstance(effect, Push):
-                task = effect.assignment.task
-                body = self._recent.pop(task, None)
-                if effect.body is None:
-                    found[task] = body
-                    if body is None:
-                        missing.append((_BODY, task))
+        attached, missing = list(effects), []
+        for at, effect in enumerate(effects):
+            if type(effect) is Push:
+                body = self._recent.pop(effect.assignment.task, None)
+                if effect.body is None and body is not None:
+                    attached[at] = Push(effect.machine, effect.assignment, body)
+                elif effect.body is None:
+                    missing.append((at, effect))
         while len(self._recent) > BODIES_MAX:
             self._recent.popitem(last=False)
-        if not found:
-            return effects
-        for row in await self._store.get(missing) if missing else ():
-            if isinstance(row, TaskBody):
-                found[row.id] = row
-        return [
-            replace(effect, body=found.get(effect.assignment.task))
-            if isinstance(effect, Push) and effect.body is None
-            else effect
-            for effect in effects
-        ]
+        if missing:
+            rows = await self._store.get([(_BODY, push.assignment.task) for _, push in missing])
+            for (at, push), row in zip(missing, rows, strict=True):
+                if isinstance(row, TaskBody):
+                    attached[at] = Push(push.machine, push.assignment, row)
+        return attached

@@ -187,12 +187,12 @@ class Engine(Inbox):
         for _ in range(_LOOKUPS_MAX):
             keys = list({key: None for want in wants.values() for key in want})
             stored = await self._store.get(keys)
+            if not any(stored):
+                break  # what is not there leads to nothing more, and is found as well without it
             rows = dict(zip(keys, stored, strict=True))
             for at, want in wants.items():
                 fact, found = batch[at], {key: rows[key] for key in want}
                 batch[at] = replace(fact, found={**fact.found, **found} if fact.found else found)
-            if not any(stored):
-                break  # what is not there leads to nothing more
             wants = {at: more for at in wants if (more := pool.wanted(view, batch[at]))}
             if not wants:
                 break
