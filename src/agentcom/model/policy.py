@@ -107,12 +107,14 @@ TABLE: Final[Mapping[Role, Mapping[Action, Reach]]] = MappingProxyType(
     }
 )
 
+_NONE: Final = Reach.NONE
+_OWN: Final = Reach.OWN
 _RANK: Final = (Role.VIEWER, Role.SUBMITTER, Role.OPERATOR, Role.ADMIN)
 
 
 def reach(role: Role, action: Action) -> Reach:
     """Return how far a role's right to an action goes."""
-    return TABLE[role].get(action, Reach.NONE)
+    return TABLE[role].get(action, _NONE)
 
 
 def authorize(
@@ -131,11 +133,11 @@ def authorize(
         NotAllowed: the role never may.
         NotFound: it may, but not with this thing.
     """
-    allowed = reach(identity.role, action)
-    if allowed is Reach.NONE:
+    allowed = TABLE[identity.role].get(action, _NONE)
+    if allowed is _NONE:
         raise NotAllowed(f"role {identity.role} does not include {action}; ask an admin")
     foreign = project is not None and project != identity.project
-    if foreign or (allowed is Reach.OWN and owner != identity.user):
+    if foreign or (allowed is _OWN and owner != identity.user):
         raise NotFound("there is no such thing, or not for this token")
 
 

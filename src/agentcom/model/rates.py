@@ -40,13 +40,15 @@ class Limiter:
 
     def wait_ms(self, key: str, now: Instant, cost: int = 1) -> int:
         """Return how long until `cost` units fit; 0 means now. Takes nothing."""
-        over_ns = self._after(key, now, cost) - now * _NS_PER_MS - self._room_ns
+        now_ns = now * _NS_PER_MS
+        over_ns = self._after(key, now_ns, cost) - now_ns - self._room_ns
         return max(0, -(-over_ns // _NS_PER_MS))
 
     def take(self, key: str, now: Instant, cost: int = 1) -> int:
         """Take `cost` units and return 0, or take nothing and return the wait in milliseconds."""
-        until = self._after(key, now, cost)
-        over_ns = until - now * _NS_PER_MS - self._room_ns
+        now_ns = now * _NS_PER_MS
+        until = self._after(key, now_ns, cost)
+        over_ns = until - now_ns - self._room_ns
         if over_ns > 0:
             return -(-over_ns // _NS_PER_MS)
         self._put(key, until)
@@ -54,17 +56,18 @@ class Limiter:
 
     def charge(self, key: str, now: Instant, cost: int = 1) -> None:
         """Take `cost` units also from an empty bucket: who goes on waits longer, up to the debt."""
-        most = now * _NS_PER_MS + self._debt_max_ns
-        self._put(key, min(self._after(key, now, cost), most))
+        now_ns = now * _NS_PER_MS
+        self._put(key, min(self._after(key, now_ns, cost), now_ns + self._debt_max_ns))
 
     def forget(self, key: str) -> None:
         """Give `key` a full bucket."""
         self._full_until.pop(key, None)
 
-    def _after(self, key: str, now: Instant, cost: int) -> int:
+    def _after(self, key: str, now_ns: int, cost: int) -> int:
+        start = self._full_until.get(key, 0)
         # More than a burst would never fit; it takes the whole bucket instead.
-        start = max(self._full_until.get(key, 0), now * _NS_PER_MS)
-        return start + min(cost, self._burst) * self._unit_ns
+        taken_ns = self._room_ns if cost > self._burst else cost * self._unit_ns
+        return taken_ns + max(start, now_ns)
 
     def _put(self, key: str, until: int) -> None:
         self._full_until[key] = until
