@@ -46,17 +46,18 @@ class Inbox:
         Raises:
             RateLimited: it is full; only requests are told so, reports always fit.
         """
-        if fact.reply_to is not None and len(self._facts) >= limits.INBOX_MAX:
+        facts = self._facts
+        if fact.reply_to is not None and len(facts) >= limits.INBOX_MAX:
             del self._tickets[fact.reply_to]
             raise RateLimited("the hub has more requests than it can take", _BUSY_RETRY_MS)
-        self._facts.append(fact)
+        facts.append(fact)
         if not self._due:
             if type(fact.body) not in _LAZY:
                 self._wake()
             elif not self._looks:
                 self._looks = True
                 asyncio.get_running_loop().call_later(_LAZY_S, self._look)
-        return len(self._facts)
+        return len(facts)
 
     def ticket(self, answered: Answered) -> int:
         """Return what a request bears as `reply_to`; its answer goes to `answered`, once."""

@@ -21,6 +21,7 @@ from agentcom.transport.ws_session import Session
 SUBSCRIPTIONS_MAX: Final = 256  # of one connection
 _ENCODER: Final = msgspec.json.Encoder()
 _SUBMIT: Final = Action.TASK_SUBMIT
+_SUBMITS: Final = Traffic.SUBMIT
 
 
 class ClientSide:
@@ -43,8 +44,9 @@ class ClientSide:
 
     def take(self, frame: frames.FromPeer) -> None:
         match frame:
-            case frames.SubmitFrame(key=key, tasks=tasks):
-                self._request(key, facts.Submit(tasks), _SUBMIT, cost=len(tasks))
+            case frames.SubmitFrame():  # nearly every frame
+                tasks = frame.tasks
+                self._request(frame.key, facts.Submit(tasks), _SUBMIT, cost=len(tasks))
             case frames.CancelFrame(key=key, task=task, reason=reason):
                 cancel = facts.Cancel(task, reason[: limits.REASON_CHARS])
                 self._request(key, cancel, Action.TASK_CANCEL)
@@ -73,7 +75,7 @@ class ClientSide:
         desk, identity = self._session.desk, self._session.identity
         # Whose task it is, is known to the core, which looks again.
         policy.authorize(identity, action, owner=identity.user)
-        traffic = Traffic.SUBMIT if action is _SUBMIT else Traffic.QUERY
+        traffic = _SUBMITS if action is _SUBMIT else Traffic.QUERY
         desk.budgets.spend(identity, traffic, desk.clock.now(), cost)
         self._session.ask(body, partial(self._answer, key), key=key)
 
@@ -117,6 +119,7 @@ class ClientSide:
         )
 
     def _answer(self, key: str, effect: Answer | Refuse) -> None:
+        self._session.settle()
         if isinstance(effect, Refuse):
             self._session.error(effect.error, key=key)
         else:

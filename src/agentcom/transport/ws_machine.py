@@ -1,7 +1,8 @@
 """A machine's session: its reports become facts one for one, its heartbeats are answered."""
 
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, assert_never
+from typing import Any, Final
 
 from agentcom.core import facts
 from agentcom.core.effects import Answer, Refuse
@@ -15,22 +16,19 @@ from agentcom.protocol import codec, frames
 from agentcom.transport.socket import CLOSE_NOT_ALLOWED, CLOSE_RESTART
 from agentcom.transport.ws_session import Session
 
-Report = (
-    frames.Accept
-    | frames.Decline
-    | frames.Checkpoint
-    | frames.Finish
-    | frames.StoppedFrame
-    | frames.LandedFrame
-)
-_REPORTS: Final = (
-    frames.Accept,
-    frames.Finish,
-    frames.Checkpoint,
-    frames.StoppedFrame,
-    frames.LandedFrame,
-    frames.Decline,
-)
+_REPORTS: Final[Mapping[type[frames.FromPeer], Callable[[Any], facts.Body]]] = {
+    frames.Accept: lambda said: facts.Accepted(said.task, said.fence),
+    frames.Finish: lambda said: facts.Finished(said.task, said.fence, said.result),
+    frames.Checkpoint: lambda said: facts.Checkpointed(
+        said.task, said.fence, said.commit, said.session
+    ),
+    frames.StoppedFrame: lambda said: facts.Stopped(said.task, said.fence, said.result),
+    frames.LandedFrame: lambda said: facts.Landed(said.task, said.fence, said.landing),
+    frames.Decline: lambda said: facts.Declined(
+        said.task, said.fence, said.reason[: limits.REASON_CHARS]
+    ),
+}
+"""What a machine's report says."""
 
 
 class MachineSide:
@@ -62,8 +60,9 @@ class MachineSide:
             self._turned_away(error)
 
     def take(self, frame: frames.FromPeer) -> None:
-        if isinstance(frame, _REPORTS):  # nearly every frame
-            self._session.put(reported(frame))
+        report = _REPORTS.get(type(frame))
+        if report is not None:  # nearly every frame
+            self._session.put(report(frame))
             return
         match frame:
             case frames.HeartbeatFrame():
@@ -72,16 +71,8 @@ class MachineSide:
                 self._progress(frame)
             case frames.MachineHello():
                 raise MalformedInput("the session stands; connect again for a new one")
-            case (
-                frames.Hello()
-                | frames.SubmitFrame()
-                | frames.CancelFrame()
-                | frames.Subscribe()
-                | frames.Unsubscribe()
-            ):
-                raise NotAllowed("this is a machine's session; ask as a user")
             case _:
-                assert_never(frame)
+                raise NotAllowed("this is a machine's session; ask as a user")
 
     def gone(self) -> None:
         self._session.put(facts.MachineDisconnected(self._machine, self._session.number))
@@ -89,6 +80,7 @@ class MachineSide:
     # The session ----------------------------------------------------------------------------------
 
     def _welcome(self, effect: Answer | Refuse) -> None:
+        self._session.settle()
         if isinstance(effect, Refuse):
             self._turned_away(effect.error)
             return
@@ -139,22 +131,3 @@ class MachineSide:
         if frame.phase is not None and task is not None and frame.phase is not task.phase:
             self._session.put(facts.PhaseReached(frame.task, frame.fence, frame.phase))
         desk.feeds.progress(self._session.identity, frame)
-
-
-def reported(frame: Report) -> facts.Body:
-    """Return what a machine's report says."""
-    match frame:
-        case frames.Accept(task=task, fence=fence):
-            return facts.Accepted(task, fence)
-        case frames.Finish(task=task, fence=fence, result=result):
-            return facts.Finished(task, fence, result)
-        case frames.Checkpoint(task=task, fence=fence, commit=commit, session=session):
-            return facts.Checkpointed(task, fence, commit, session)
-        case frames.StoppedFrame(task=task, fence=fence, result=result):
-            return facts.Stopped(task, fence, result)
-        case frames.LandedFrame(task=task, fence=fence, landing=landing):
-            return facts.Landed(task, fence, landing)
-        case frames.Decline(task=task, fence=fence, reason=reason):
-            return facts.Declined(task, fence, reason[: limits.REASON_CHARS])
-        case _:
-            assert_never(frame)

@@ -8,14 +8,12 @@ peer waits, its reports are never dropped. What frames mean: `ws_machine.py`, `w
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Protocol
 
 import msgspec
 import structlog
 
 from agentcom.core import facts
-from agentcom.core.effects import Answer, Refuse
 from agentcom.core.facts import Fact
 from agentcom.hub.auth import Authenticator
 from agentcom.hub.clock import Clock
@@ -122,15 +120,16 @@ class Session:
         """Handle one frame."""
         if self.closed:
             return
-        if not self.number:
+        side = self._side
+        if side is None and not self.number:
             self._wait(payload)
             return
         try:
             frame = codec.decode_from_peer(payload)
-            if self._side is None:
+            if side is None:
                 self._begin(frame)
             else:
-                self._side.take(frame)
+                side.take(frame)
             self._malformed = 0
         except AgentComError as error:
             self._reject(payload, error)
@@ -221,14 +220,17 @@ class Session:
             self._pause()
 
     def ask(self, body: facts.Body, answered: Answered, *, key: str | None = None) -> None:
-        """Queue what the peer asks for, and call back with the answer; raises `RateLimited`."""
+        """Queue what the peer asks for, and call back with the answer; raises `RateLimited`.
+
+        Who is called back says so with `settle`.
+        """
         desk = self.desk
         engine = desk.engine
         fact = Fact(
             body=body,
             actor=self.identity,
             cause=desk.causes.new(),
-            reply_to=engine.ticket(partial(self._answered, answered)),
+            reply_to=engine.ticket(answered),
             key=key,
             payload=None if key is None else payload_hash(body),
         )
@@ -237,11 +239,11 @@ class Session:
         if self._in_flight >= IN_FLIGHT_MAX or waiting > BACKLOG_HIGH:
             self._pause()
 
-    def _answered(self, answered: Answered, effect: Answer | Refuse) -> None:
+    def settle(self) -> None:
+        """Count a request as answered: there is room for another one."""
         self._in_flight -= 1
         if self._paused:
             self._relieve()
-        answered(effect)
 
     def _pause(self) -> None:
         if not self._paused and not self.closed:
