@@ -7,6 +7,7 @@ from typing import Final
 from agentcom.hub.clock import Clock
 from agentcom.model.ids import encode_base32
 
+_TIME_CHARS: Final = 10  # 48 bits, which start an id
 _RANDOM_CHARS: Final = 12  # 60 random bits, which end it
 _MARKS: Final = 0x7 << 16 | 0b10 << 2  # version and variant, around the counter
 _COUNTER_MAX: Final = 0xFFF  # rand_a of RFC 9562
@@ -43,6 +44,8 @@ class UuidIds:
         self._clock = clock
         self._chance = _chance()
         self._ms = 0
+        self._high, self._head = -1, ""
+        """All of the time but its last ten bits, which alone change for a second."""
         self._time = ""
         self._counter = 0
 
@@ -61,8 +64,10 @@ class UuidIds:
 
     def _begin(self, ms: int, bits: int) -> None:
         self._ms = ms
-        high, low = _PAIRS[ms >> 30 & 1_023], _PAIRS[ms >> 20 & 1_023]
-        self._time = f"{_PAIRS[ms >> 40]}{high}{low}{_PAIRS[ms >> 10 & 1_023]}{_PAIRS[ms & 1_023]}"
+        if ms >> 10 != self._high:
+            self._high = ms >> 10
+            self._head = encode_base32(self._high, length=_TIME_CHARS - 2)
+        self._time = self._head + _PAIRS[ms & 1_023]
         self._counter = bits >> 8 * _BITS_BYTES - _SEED_BITS
 
 
