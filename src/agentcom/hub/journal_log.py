@@ -47,8 +47,8 @@ class JournalLog:
         self._metrics = metrics
         self._clock = clock
         self._lines = Limiter(LINES)
-        self._omitted: Count[str] = Count()
-        self._ended: Count[str] = Count()
+        self._omitted: Count[EventKind] = Count()
+        self._ended: Count[TaskState] = Count()
         self._queued: OrderedDict[TaskId, WallTime] = OrderedDict()
         self._log: FilteringBoundLogger | None = None
         self._count = {
@@ -58,15 +58,13 @@ class JournalLog:
     @property
     def ended(self) -> dict[str, int]:
         """Tasks that ended since the start, by state."""
-        states = [state.value for state in TaskState if state.terminal]
-        return {state: self._ended[state] for state in states}
+        return {state.value: self._ended[state] for state in self._count}
 
     def publish(self, first: int, appends: Sequence[Append]) -> None:
         """Take committed records, numbered from `first`."""
         if appends:
             self._log_all(appends)
-            for append in appends:
-                self._measure(append.record)
+            self._measure([append.record for append in appends])
         self._feeds.publish(first, appends)
 
     def _log_all(self, appends: Sequence[Append]) -> None:
@@ -85,30 +83,34 @@ class JournalLog:
                 self._omit(appends[number:])
                 return
             if self._omitted:
-                log.info(OMITTED, **self._omitted)
+                log.info(OMITTED, **{kind.value: times for kind, times in self._omitted.items()})
                 self._omitted.clear()
             log.info(_NAMES[event.kind], **_fields(event))
 
     def _omit(self, appends: Sequence[Append]) -> None:
-        self._omitted.update([append.record.kind.value for append in appends])
+        self._omitted.update([append.record.kind for append in appends])
 
-    def _measure(self, event: TaskEvent) -> None:
-        if event.state is _QUEUED:
-            self._queued.setdefault(event.task, event.at)
-            if len(self._queued) > QUEUED_MAX:
-                self._queued.popitem(last=False)
-            return
-        since = self._queued.pop(event.task, None)
-        kind = event.kind
-        if kind is _ASSIGNED:
-            waited_ms = 0 if since is None else max(0, event.at - since)
-            self._metrics.dispatch.observe(waited_ms / 1_000)
-        elif kind is _RETURNED:
-            if event.failure is FailureClass.LEASE_LOST:
-                self._metrics.leases_lost.inc()
-        elif event.state.terminal and kind in _ENDS:
-            self._ended[event.state.value] += 1
-            self._count[event.state]()
+    def _measure(self, events: Sequence[TaskEvent]) -> None:
+        queued, ends = self._queued, []
+        for event in events:
+            if event.state is _QUEUED:
+                queued.setdefault(event.task, event.at)
+                continue
+            since = queued.pop(event.task, None)
+            kind = event.kind
+            if kind is _ASSIGNED:
+                waited_ms = 0 if since is None else max(0, event.at - since)
+                self._metrics.dispatch.observe(waited_ms / 1_000)
+            elif kind is _RETURNED:
+                if event.failure is FailureClass.LEASE_LOST:
+                    self._metrics.leases_lost.inc()
+            elif kind in _ENDS and event.state.terminal:
+                ends.append(event.state)
+        while len(queued) > QUEUED_MAX:
+            queued.popitem(last=False)
+        for state in set(ends):
+            self._ended[state] += ends.count(state)
+            self._count[state](ends.count(state))
 
 
 def _fields(event: TaskEvent) -> dict[str, str | int]:

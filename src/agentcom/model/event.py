@@ -30,6 +30,8 @@ class EventKind(StrEnum):
     REOPENED = "reopened"
     ADOPTED = "adopted"
 
+    __hash__ = str.__hash__  # Enum's own is Python code, and every record is counted by its kind
+
 
 class TaskEvent(
     msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="task"
