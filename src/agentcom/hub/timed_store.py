@@ -19,6 +19,7 @@ class _Timed:
         self._store = store
         self._observe = observe
         self._clock = clock
+        self.get = store.get  # asked every turn: found without `__getattr__`
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
