@@ -145,7 +145,7 @@ class Feeds:
         """Bring committed records to those who are up to date; the others find them stored."""
         if len(self.activities):
             self._end_activities(appends)
-        if not self._by_log:
+        if not self._by_log or not appends:
             return
         if [*self._by_log] == [ALL]:
             self._show(ALL, first, appends)
