@@ -12,9 +12,7 @@ from agentcom.model.ids import AgentId, BatchId, IdSource, Now, Rng, TaskId
 
 R = TypeVar("R", bound=Row)
 Place = tuple[Table, str]
-Written = tuple[int | None, Row | None]
-"""The version that is stored now (None: no row), and the new content (None: no row)."""
-Mark = tuple[int, int, int]
+Mark = tuple[int, int, int, int]
 _NO_FACT: Final = Fact(body=WaitEnded(TaskId("")))
 
 
@@ -32,8 +30,9 @@ class Ledger:
         self.actor: str = _NO_FACT.actor.name
         self.looks: dict[AgentId, None] = {}
         """Agents that may be able to take work now."""
-        self._writes: dict[Place, Written] = {}
-        self._before: list[tuple[Place, Written | None]] = []
+        self._writes: dict[Place, Change | None] = {}
+        """What becomes of each row; None if it was neither there before nor is after."""
+        self._before: list[tuple[Place, Change | None]] = []
         """What this fact wrote over."""
 
     def begin(self, fact: Fact) -> Mark:
@@ -41,7 +40,7 @@ class Ledger:
         self.fact = fact
         self.actor = fact.actor.machine or fact.actor.user
         self._before.clear()
-        return self.view.mark(), len(self.effects), len(self.appends)
+        return self.view.mark(), len(self.effects), len(self.appends), len(self._writes)
 
     def abandon(self, mark: Mark) -> None:
         """Take back everything since `begin`."""
@@ -50,29 +49,33 @@ class Ledger:
         del self.appends[mark[2] :]
         while self._before:
             place, known = self._before.pop()
-            if known is None:
-                del self._writes[place]
-            else:
-                self._writes[place] = known
+            self._writes[place] = known
+        while len(self._writes) > mark[3]:
+            self._writes.popitem()
         self.looks.clear()
 
     def write(self, table: Table, key: str, row: Row | None, *, old: int | None) -> None:
         """Note a row's new content (None: no row); `old` is the version that is stored now."""
+        change = _change(table, key, row, old)
         place = (table, key)
-        known = self._writes.get(place)
-        self._before.append((place, known))
-        self._writes[place] = (old if known is None else known[0], row)
+        known = self._writes.setdefault(place, change)
+        if known is not change:
+            self._before.append((place, known))
+            self._writes[place] = _change(table, key, row, _stored(known))
 
     def row(self, table: Table, key: str, found: Found) -> Row | None:
         """Return a stored row as this turn leaves it; `found` is how it was before."""
-        known = self._writes.get((table, key))
-        return found.get((table, key)) if known is None else known[1]
+        place = (table, key)
+        if place not in self._writes:
+            return found.get(place)
+        known = self._writes[place]
+        return None if known is None or isinstance(known, Delete) else known.row
 
     def insert(self, table: Table, key: str, row: R) -> R:
         """Write a new row and return it; one that was deleted in this turn goes on from there."""
-        known = self._writes.get((table, key))
-        if known is not None and known[0] is not None:
-            row = msgspec.structs.replace(row, version=known[0] + 1)
+        stored = _stored(self._writes.get((table, key)))
+        if stored is not None:
+            row = msgspec.structs.replace(row, version=stored + 1)
         self.write(table, key, row, old=None)
         return row
 
@@ -86,19 +89,22 @@ class Ledger:
 
     def batch(self) -> Batch:
         """Return what this turn writes; an empty batch needs no id."""
-        changes: list[Change] = []
-        for (table, key), (base, row) in self._writes.items():
-            if row is None:
-                if base is not None:
-                    changes.append(Delete(table, key, base))
-            elif base is None:
-                changes.append(Insert(table, key, row))
-            else:
-                changes.append(Update(table, key, row, base))
+        changes: tuple[Change, ...] = tuple(filter(None, self._writes.values()))
         return Batch(
             id=BatchId(self.ids.new() if changes or self.appends else ""),
             pool=self.view.pool,
             term=self.view.term,
-            changes=tuple(changes),
+            changes=changes,
             appends=tuple(self.appends),
         )
+
+
+def _change(table: Table, key: str, row: Row | None, old: int | None) -> Change | None:
+    if row is None:
+        return None if old is None else Delete(table, key, old)
+    return Insert(table, key, row) if old is None else Update(table, key, row, old)
+
+
+def _stored(change: Change | None) -> int | None:
+    """Return the version that a change replaces; None if it replaces no row."""
+    return None if change is None or isinstance(change, Insert) else change.expected

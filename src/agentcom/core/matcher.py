@@ -41,12 +41,12 @@ class Matcher:
         "_agents",
         "_heads",
         "_idle",
-        "_idle_bits",
         "_idle_heads",
         "_queued",
         "_queues",
         "_shapes",
         "_stamp",
+        "idle_bits",
     )
 
     def __init__(self, shapes: Shapes) -> None:
@@ -57,7 +57,8 @@ class Matcher:
         self._agents: dict[AgentId, Free] = {}
         self._idle: dict[ClassId, LazyHeap[AgentId, Free]] = {}
         self._idle_heads: defaultdict[ClassId, Free] = defaultdict(lambda: _NO_AGENT)
-        self._idle_bits = 0
+        self.idle_bits = 0
+        """The classes that have an idle agent: bit n stands for class n."""
         self._stamp = 0
 
     def enqueue(self, task_id: TaskId, shape: ShapeId, rank: Rank) -> None:
@@ -126,7 +127,7 @@ class Matcher:
         Agents in `prefer` come first, if they qualify. With `score`, the highest of at most 8
         candidates wins, the earlier among equals. The callbacks must not change the matcher.
         """
-        bits = self._shapes.compatible_classes(shape) & self._idle_bits
+        bits = self._shapes.compatible_classes(shape) & self.idle_bits
         if not bits:
             return None
         if score is None and not prefer:
@@ -155,11 +156,6 @@ class Matcher:
         queues = [self._queues[shape] for shape in shapes if shape in self._queues]
         with closing(walk(queues, LOOK_AHEAD)) as entries:
             return next((entry[3] for entry in entries if allowed(entry[3])), None)
-
-    @property
-    def idle_bits(self) -> int:
-        """The classes that have an idle agent: bit n stands for class n."""
-        return self._idle_bits
 
     def idle_count(self, class_id: ClassId) -> int:
         """Return how many agents of the class have a free slot."""
@@ -248,10 +244,10 @@ class Matcher:
     def _note_idle(self, class_id: ClassId, idle: LazyHeap[AgentId, Free]) -> None:
         if idle.heap:
             self._idle_heads[class_id] = idle.heap[0]
-            self._idle_bits |= 1 << class_id
+            self.idle_bits |= 1 << class_id
         else:
             self._idle_heads[class_id] = _NO_AGENT
-            self._idle_bits &= ~(1 << class_id)
+            self.idle_bits &= ~(1 << class_id)
 
 
 def _anyone(_agent_id: AgentId) -> bool:

@@ -126,12 +126,17 @@ class Shapes:
         """Count one user of `class_id` less."""
         self._classes.release(class_id)
 
-    def sweep(self) -> None:
-        """Forget shapes and classes that have no user, save the latest few; their ids return."""
-        for shape, needs in self._shapes.sweep():
+    def sweep(self) -> bool:
+        """Forget shapes and classes that have no user, save the latest few; their ids return.
+
+        True if a shape was forgotten.
+        """
+        shapes = self._shapes.sweep()
+        for shape, needs in shapes:
             self._forget_shape(shape, needs)
         for class_id, _ in self._classes.sweep():
             self._forget_class(class_id)
+        return bool(shapes)
 
     def needs(self, shape: ShapeId) -> tuple[Requirement, ...]:
         """Return what `shape` stands for."""

@@ -133,10 +133,10 @@ class Turn(Ledger):
     def match(self) -> None:
         """Assign until no runnable task stands beside a compatible idle agent."""
         view = self.view
-        if view.issuing:
+        if not view.beyond:
             for agent_id in self.looks:
                 self._fill(agent_id)
-            if view.matcher.idle_bits:
+            if self.queued and view.matcher.idle_bits:
                 for task_id in sorted(self.queued, key=self._rank):
                     self._find_agent(task_id)
         self.queued.clear()

@@ -88,10 +88,10 @@ class PoolView:
         self.requests: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
         self.shapes = Shapes()
         self.matcher = Matcher(self.shapes)
-        self._journal: list[tuple[Any, ...]] = []
-        """Inverses: `(function, *arguments)`."""
+        self._journal: list[tuple[Any, ...]] = []  # inverses: `(function, *arguments)`
         self.fairness = fairness.Fairness(self._journal)
         self._needs: dict[tuple[str, ...], tuple[requirement.Requirement, ...]] = {}
+        self._known: dict[tuple[str, ...], ShapeId] = {}  # by needs, until a shape is forgotten
 
     @property
     def issuing(self) -> bool:
@@ -115,7 +115,8 @@ class PoolView:
         """Keep everything: the batch is durable."""
         self._journal.clear()
         self.fairness.settle()
-        self.shapes.sweep()
+        if self.shapes.sweep():
+            self._known.clear()
         while len(self.requests) > RECENT_KEYS:
             self.requests.popitem(last=False)
 
@@ -129,8 +130,7 @@ class PoolView:
 
     def put(self, mapping: MutableMapping[K, V], key: K, value: V) -> None:
         """Set `mapping[key]`, undoably."""
-        old = mapping.get(key, _MISSING)
-        self._journal.append((_restore, mapping, key, old))
+        self._journal.append((_restore, mapping, key, mapping.get(key, _MISSING)))
         mapping[key] = value
 
     def drop(self, mapping: MutableMapping[K, V], key: K) -> None:
@@ -153,11 +153,13 @@ class PoolView:
 
     def shape_of(self, task: Task) -> ShapeId:
         """Return the shape of a task; raises `TooManyShapes` if it is not live yet."""
-        return self.shapes.shape_of(self.parse_needs(task.needs))
+        shape = self._known.get(task.needs)
+        return self.shapes.shape_of(self.parse_needs(task.needs)) if shape is None else shape
 
     def learn_shape(self, task: Task) -> None:
         """Count a live task's shape; raises `TooManyShapes`."""
-        shape = self.shape_of(task)
+        shape = self.shapes.shape_of(self.parse_needs(task.needs))
+        self._known[task.needs] = shape
         self.shapes.retain(shape)
         self._journal.append((self.shapes.release, shape))
 

@@ -128,7 +128,7 @@ def hold_key(task: str, key: str) -> str:
 
 def result_key(task: str, fence: Fence, machine: str) -> str:
     """Return the key of a kept result's row; sorts by attempt."""
-    return f"{task}/{fence.incarnation:012d}.{fence.attempt:06d}/{machine}"
+    return f"{task}/{str(fence.incarnation).zfill(12)}.{str(fence.attempt).zfill(6)}/{machine}"
 
 
 def request_key(submitter: str, key: str) -> str:
