@@ -40,19 +40,17 @@ def follow(ledger: Ledger, before: Task | None, after: Task) -> None:
         _leave_landing(ledger, was)
     if now is not None and lands and not landed:
         _join_landing(ledger, now)
-    _note_holder(
-        ledger,
-        after.id,
-        None if was is None else was.machine,
-        None if now is None else now.machine,
-    )
+    left = None if was is None else was.machine
+    holder = None if now is None else now.machine
+    if left != holder:
+        _note_holder(ledger, after.id, left, holder)
 
 
 def _count_slot(ledger: Ledger, agent: AgentId | None, change: int) -> None:
     assert agent is not None
-    used = ledger.view.slots_used
-    ledger.view.put(used, agent, used.get(agent, 0) + change)
-    ledger.ready(agent)
+    view = ledger.view
+    view.put(view.slots_used, agent, view.slots_used.get(agent, 0) + change)
+    ledger.looks[agent] = None
 
 
 def _join_landing(ledger: Ledger, task: Task) -> None:
@@ -110,8 +108,6 @@ def drop_hold(ledger: Ledger, task: TaskId, key: str) -> None:
 def _note_holder(
     ledger: Ledger, task: TaskId, was: MachineId | None, now: MachineId | None
 ) -> None:
-    if was == now:
-        return
     view = ledger.view
     if was is not None:
         view.drop(view.held_by[was], task)

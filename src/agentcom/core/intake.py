@@ -37,15 +37,11 @@ _ONLY_PROMPT: Final = (PROMPT,)  # shared: most tasks need just this
 
 def wanted(view: PoolView, _fact: Fact, body: facts.Submit) -> Sequence[tuple[Table, str]]:
     """Return the rows of dependencies that are no longer live."""
-    if not any(spec.depends_on for spec in body.specs):
+    depends = [dependency.task for spec in body.specs for dependency in spec.depends_on]
+    if not depends:
         return ()
     refs_here = {spec.ref for spec in body.specs}
-    return [
-        (Table.TASK, dependency.task)
-        for spec in body.specs
-        for dependency in spec.depends_on
-        if dependency.task not in refs_here and dependency.task not in view.tasks
-    ]
+    return [(Table.TASK, on) for on in depends if on not in refs_here and on not in view.tasks]
 
 
 def submit(turn: Turn, fact: Fact, body: facts.Submit) -> Submitted:
@@ -141,20 +137,24 @@ def _create(
 
 
 def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: bool) -> Task:
+    submitter = fact.actor.user
     ahead = spec.not_before if spec.not_before and spec.not_before > turn.now.wall else None
     wait = Wait.DEPENDENCIES if blocked else Wait.START_TIME if ahead else None
-    return Task(
-        id=task_id,
-        project=fact.actor.project,
-        submitter=fact.actor.user,
-        title=spec.title,
-        state=_WAITING if wait else _QUEUED,
-        changed_at=turn.now.wall,
+    start_tag, seq = (0.0, 0) if wait else turn.line_up(submitter)
+    return Task(  # a call with over 15 keywords builds a dict of them (Python 3.11)
+        task_id,
+        fact.actor.project,
+        submitter,
+        spec.title,
+        _WAITING if wait else _QUEUED,
+        turn.now.wall,
         wait=wait,
         until=ahead,
         needs=_needs(spec),
         emergency=spec.emergency,
         priority=spec.priority,
+        start_tag=start_tag,
+        seq=seq,
         deadline_ms=spec.deadline_ms,
         failures_max=spec.failures_max,
         must_verify=bool(spec.verify),

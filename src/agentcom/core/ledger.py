@@ -54,7 +54,7 @@ class Ledger:
             self._writes.popitem()
         self.looks.clear()
 
-    def write(self, table: Table, key: str, row: Row | None, *, old: int | None) -> None:
+    def write(self, table: Table, key: str, row: Row | None, old: int | None) -> None:
         """Note a row's new content (None: no row); `old` is the version that is stored now."""
         change = _change(table, key, row, old)
         place = (table, key)

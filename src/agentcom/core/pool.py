@@ -48,7 +48,7 @@ def wanted(view: PoolView, fact: Fact) -> Keys:
         name = request_key(fact.actor.user, fact.key)
         if name not in view.requests:
             keys = [*keys, (_REQUEST, name)]
-    return [key for key in keys if key not in fact.found] if keys else keys
+    return [key for key in keys if key not in fact.found] if keys and fact.found else keys
 
 
 def decide(view: PoolView, batch: Sequence[Fact], *, now: Now, ids: IdSource, rng: Rng) -> Plan:
@@ -78,7 +78,7 @@ def _reads(body: facts.Body, over: Container[str]) -> bool:
         return False
     if isinstance(body, facts.Submit):
         return any(d.task in over for spec in body.specs for d in spec.depends_on)
-    if isinstance(body, facts.Retry | facts.Adopt):
+    if type(body) in (facts.Retry, facts.Adopt):
         return True  # what it depends on may have ended
     return getattr(body, "task", None) in over
 
@@ -102,7 +102,7 @@ def _once(turn: Turn, fact: Fact) -> None:
         until = WallTime(turn.now.wall + REQUEST_KEY_KEEP_MS)
         payload = fact.payload or ""
         record = RequestRecord(key=name, payload=payload, reply=msgspec.Raw(raw), expires_at=until)
-        turn.write(_REQUEST, name, record, old=None)
+        turn.write(_REQUEST, name, record, None)
         if len(raw) <= RECENT_REPLY_BYTES:  # a longer one is read again where it is stored
             turn.view.put(turn.view.requests, name, (payload, raw))
     elif known[0] != (fact.payload or ""):

@@ -62,7 +62,7 @@ def progressed(turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpoin
     """Follow an attempt on its way. A stale one is told to stop."""
     machine = _machine(fact)
     task = turn.view.tasks.get(body.task)
-    if task is not None and _may_return(task, machine, body.fence):
+    if task is not None and task.lost and _may_return(task, machine, body.fence):
         task = resume(turn, task, Phase.WORKING)
     if task is None or not _holds(task, machine, body.fence):
         turn.effects.append(Stop(machine, body.task, body.fence))
@@ -96,7 +96,7 @@ def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) 
     machine = _machine(fact)
     _check_names(body)
     task = turn.view.tasks.get(body.task)
-    back = not isinstance(body, Declined)
+    back = task is not None and task.lost and not isinstance(body, Declined)
     if back and task is not None and _may_return(task, machine, body.fence):
         task = resume(turn, task, Phase.VERIFYING)
     if task is None or not _holds(task, machine, body.fence):
@@ -251,7 +251,7 @@ def keep(
         applied=refused is None,
         refused=refused,
     )
-    turn.write(_RESULT, key, row, old=None)
+    turn.write(_RESULT, key, row, None)
 
 
 def _too_late(
@@ -322,16 +322,13 @@ def _check_names(body: Finished | Stopped | Declined | Landed) -> None:
 
 
 def _holds(task: Task, machine: MachineId, fence: Fence) -> bool:
-    return task.state.held and _newest(task, machine, fence)
+    same = task.attempt == fence.attempt and task.incarnation == fence.incarnation
+    return same and task.machine == machine and task.state.held
 
 
 def _may_return(task: Task, machine: MachineId, fence: Fence) -> bool:
-    return task.lost and task.state is _QUEUED and _newest(task, machine, fence)
-
-
-def _newest(task: Task, machine: MachineId, fence: Fence) -> bool:
-    same = task.attempt == fence.attempt and task.incarnation == fence.incarnation
-    return same and task.machine == machine
+    same = task.fence == fence and task.machine == machine
+    return same and task.state is _QUEUED
 
 
 def _machine(fact: Fact) -> MachineId:

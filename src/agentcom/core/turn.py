@@ -28,6 +28,7 @@ from agentcom.model.ids import (
     Now,
     Rng,
     TaskId,
+    UserId,
     WallTime,
 )
 from agentcom.model.limits import RETRY_BASE_MS, RETRY_MAX_MS
@@ -67,7 +68,7 @@ class Turn(Ledger):
     def insert_body(self, body: TaskBody) -> None:
         """Store a specification, and have it at hand for an assignment in this turn."""
         self._bodies[body.id] = body
-        self.write(_BODY, body.id, body, old=None)
+        self.write(_BODY, body.id, body, None)
 
     # Tasks ------------------------------------------------------------------------------------
 
@@ -84,10 +85,11 @@ class Turn(Ledger):
         """Put a task's new row into the view; `before` is None for a new task."""
         view = self.view
         if after.state is _QUEUED and not after.seq:
-            after = self._tagged(after)
+            tag, seq = self.line_up(after.submitter)
+            after = replace(after, start_tag=tag, seq=seq)
         if before is None or before.id not in view.tasks:
             view.learn_shape(after)
-        self.write(_TASK, after.id, after, old=None if before is None else before.version)
+        self.write(_TASK, after.id, after, None if before is None else before.version)
         if before is None or not holding.goes_on(before, after):
             self._follow(before, after)
         if after.state.terminal:
@@ -97,13 +99,19 @@ class Turn(Ledger):
         self.record(after, kind, detail)
         return after
 
+    def line_up(self, submitter: UserId) -> tuple[float, int]:
+        """Return the start tag and the sequence number of a task that joins the queue."""
+        view = self.view
+        view.seq += 1  # a gap after a rollback is harmless
+        return view.fairness.start_tag(submitter), view.seq
+
     def record(self, task: Task, kind: EventKind, detail: str = "") -> None:
         """Append one line to a task's feed."""
-        event = TaskEvent(
-            kind=kind,
-            task=task.id,
-            state=task.state,
-            at=self.now.wall,
+        event = TaskEvent(  # a call with over 15 keywords builds a dict of them (Python 3.11)
+            kind,
+            task.id,
+            task.state,
+            self.now.wall,
             cause=self.fact.cause or task.cause,
             actor=self.actor,
             attempt=task.attempt or None,
@@ -192,7 +200,7 @@ class Turn(Ledger):
         edges = self.view.edges.get(task.id)
         assignment = Assignment(
             task=task.id,
-            fence=task.fence,
+            fence=Fence(task.incarnation, task.attempt),
             agent=task.agent,
             deadline_at=task.deadline_at,
             checkpoint=task.checkpoint,
@@ -208,12 +216,6 @@ class Turn(Ledger):
         self.effects.append(Push(task.machine, assignment, self._bodies.get(task.id)))
 
     # What follows from a move -----------------------------------------------------------------
-
-    def _tagged(self, task: Task) -> Task:
-        view = self.view
-        view.seq += 1  # a gap after a rollback is harmless
-        tag = view.fairness.start_tag(task.submitter)
-        return replace(task, start_tag=tag, seq=view.seq)
 
     def _follow(self, before: Task | None, after: Task) -> None:
         """Bring queue, holds and timers to where `after` wants them."""
@@ -250,9 +252,10 @@ class Turn(Ledger):
             view.drop(view.unique, task.unique_key)
         if task.id in view.edges:
             self._drop_edges(task)
-        if view.dependants.get(task.id):
+        dependants = view.dependants.get(task.id)
+        if dependants:
             self.ended[task.id] = task
-        else:
+        elif dependants is not None:
             view.drop(view.dependants, task.id)
 
     def _drop_edges(self, task: Task) -> None:

@@ -33,9 +33,7 @@ class EventKind(StrEnum):
     __hash__ = str.__hash__  # Enum's own is Python code, and every record is counted by its kind
 
 
-class TaskEvent(
-    msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="task"
-):
+class TaskEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="task"):
     """One thing that happened to one task."""
 
     kind: EventKind

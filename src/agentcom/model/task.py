@@ -121,7 +121,7 @@ class TaskBody(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     version: int = 1
 
 
-class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The hot row: everything that decisions about one task read."""
 
     id: TaskId
