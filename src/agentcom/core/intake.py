@@ -54,17 +54,17 @@ def submit(turn: Turn, fact: Fact, body: facts.Submit) -> Submitted:
     """
     if not 1 <= len(body.specs) <= limits.SUBMIT_TASKS_MAX:
         raise InvalidInput("tasks", f"submit 1 to {limits.SUBMIT_TASKS_MAX} tasks at once")
-    ids = [TaskId(turn.ids.new()) for _ in body.specs]
-    names = _names(body.specs, ids)
+    tasks = [(TaskId(turn.ids.new()), spec) for spec in body.specs]
+    names = _names(tasks)
     if names:
         _check_order(body.specs)
     unschedulable = []
-    for task_id, spec in zip(ids, body.specs, strict=True):
+    for task_id, spec in tasks:
         check_spec(spec)
         task = _create(turn, fact, task_id, spec, names)
         if not turn.view.shapes.compatible_classes(turn.view.shape_of(task)):
             unschedulable.append(task_id)
-    return Submitted(tuple(ids), tuple(unschedulable))
+    return Submitted(tuple([task_id for task_id, _ in tasks]), tuple(unschedulable))
 
 
 def check_spec(spec: TaskSpec) -> None:
@@ -209,9 +209,9 @@ def edge_to(turn: Turn, fact: Fact, task_id: TaskId, dependency: Dependency) -> 
     return Edge(task=task_id, on=on, condition=dependency.condition, met=True, commit=task.commit)
 
 
-def _names(specs: Sequence[TaskSpec], ids: Sequence[TaskId]) -> Mapping[str, TaskId]:
+def _names(tasks: Sequence[tuple[TaskId, TaskSpec]]) -> Mapping[str, TaskId]:
     names: dict[str, TaskId] = {}
-    for spec, task_id in zip(specs, ids, strict=True):
+    for task_id, spec in tasks:
         if spec.ref is None:
             continue
         _check_text("ref", spec.ref, limits.UNIQUE_KEY_CHARS)

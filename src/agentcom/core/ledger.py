@@ -8,7 +8,8 @@ from agentcom.core.effects import Continue, Effect
 from agentcom.core.facts import Body, Fact, Found, WaitEnded
 from agentcom.core.view import PoolView
 from agentcom.model.batch import Append, Batch, Change, Delete, Insert, Row, Table, Update
-from agentcom.model.ids import AgentId, BatchId, IdSource, Now, Rng, TaskId
+from agentcom.model.ids import AgentId, BatchId, IdSource, Now, Rng, TaskId, WallTime
+from agentcom.model.limits import REQUEST_KEY_KEEP_MS
 
 R = TypeVar("R", bound=Row)
 Place = tuple[Table, str]
@@ -22,6 +23,8 @@ class Ledger:
     def __init__(self, view: PoolView, *, now: Now, ids: IdSource, rng: Rng) -> None:
         self.view = view
         self.now = now
+        self.keys_until = WallTime(now.wall + REQUEST_KEY_KEEP_MS)
+        """When the request keys of this turn may be forgotten."""
         self.ids = ids
         self.rng = rng
         self.effects: list[Effect] = []
@@ -38,7 +41,8 @@ class Ledger:
     def begin(self, fact: Fact) -> Mark:
         """Start one fact; return the mark for `abandon`."""
         self.fact = fact
-        self.actor = fact.actor.machine or fact.actor.user
+        actor = fact.actor
+        self.actor = actor.machine or actor.user
         self._before.clear()
         return self.view.mark(), len(self.effects), len(self.appends), len(self._writes)
 

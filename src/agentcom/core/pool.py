@@ -18,8 +18,8 @@ from agentcom.core.view import PoolView
 from agentcom.model.batch import Batch, Table, request_key
 from agentcom.model.errors import AgentComError, InvalidInput, KeyReused
 from agentcom.model.identity import RequestRecord
-from agentcom.model.ids import IdSource, Now, Rng, WallTime
-from agentcom.model.limits import RECENT_REPLY_BYTES, REQUEST_KEY_CHARS, REQUEST_KEY_KEEP_MS
+from agentcom.model.ids import IdSource, Now, Rng
+from agentcom.model.limits import RECENT_REPLY_BYTES, REQUEST_KEY_CHARS
 from agentcom.model.replies import Reply
 
 Keys = Sequence[tuple[Table, str]]
@@ -77,7 +77,7 @@ def _reads(body: facts.Body, over: Container[str]) -> bool:
     if type(body) not in _WANTED:
         return False
     if isinstance(body, facts.Submit):
-        return any(d.task in over for spec in body.specs for d in spec.depends_on)
+        return bool([d for spec in body.specs for d in spec.depends_on if d.task in over])
     if type(body) in (facts.Retry, facts.Adopt):
         return True  # what it depends on may have ended
     return getattr(body, "task", None) in over
@@ -99,10 +99,9 @@ def _once(turn: Turn, fact: Fact) -> None:
         reply = _HANDLERS[type(fact.body)](turn, fact, fact.body)
         assert reply is not None, fact
         raw = msgspec.json.encode(reply)
-        until = WallTime(turn.now.wall + REQUEST_KEY_KEEP_MS)
         payload = fact.payload or ""
-        record = RequestRecord(key=name, payload=payload, reply=msgspec.Raw(raw), expires_at=until)
-        turn.write(_REQUEST, name, record, None)
+        row = RequestRecord(name, payload, msgspec.Raw(raw), turn.keys_until)
+        turn.write(_REQUEST, name, row, None)
         if len(raw) <= RECENT_REPLY_BYTES:  # a longer one is read again where it is stored
             turn.view.put(turn.view.requests, name, (payload, raw))
     elif known[0] != (fact.payload or ""):

@@ -103,10 +103,10 @@ def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) 
         _too_late(turn, fact, machine, body)
         return
     match body:
-        case Finished(result=result):
-            _finished(turn, task, result)
-        case Stopped(result=result):
-            _stopped(turn, task, result)
+        case Finished():
+            _finished(turn, task, body.fence, body.result)
+        case Stopped():
+            _stopped(turn, task, body.fence, body.result)
         case Declined(reason=reason):
             retry_at = WallTime(turn.now.wall + DECLINE_RETRY_MS)
             turn.move(task, moves.Declined(_cut(reason), retry_at), EventKind.RETURNED)
@@ -137,15 +137,15 @@ def _land_again(turn: Turn, task: Task) -> Task:
     return turn.move(task, begun, EventKind.LANDING)
 
 
-def _finished(turn: Turn, task: Task, result: Result) -> None:
+def _finished(turn: Turn, task: Task, fence: Fence, result: Result) -> None:
     if task.phase is _LANDING:
         return  # a repeat: the result is stored, and its landing has begun
     if task.stop_reason is not None:
         reason = f"the attempt was asked to stop: {task.stop_reason.value}"
-        keep(turn, task.machine, task.id, task.fence, result, refused=reason)
+        keep(turn, task.machine, task.id, fence, result, refused=reason)
         turn.move(task, moves.Stopped(turn.retry_at(task.failures)), _kind_of_stop(task))
         return
-    keep(turn, task.machine, task.id, task.fence, result)
+    keep(turn, task.machine, task.id, fence, result)
     event, kind, detail = judge(turn, task, result)
     turn.move(task, event, kind, _cut(detail))
 
@@ -198,10 +198,10 @@ def _failure(
     return failed, EventKind.FAILED, message
 
 
-def _stopped(turn: Turn, task: Task, result: Result | None) -> None:
+def _stopped(turn: Turn, task: Task, fence: Fence, result: Result | None) -> None:
     if result is not None and task.phase is not _LANDING:  # else it is stored already
         reason = f"stopped: {task.stop_reason.value if task.stop_reason else 'by its machine'}"
-        keep(turn, task.machine, task.id, task.fence, result, refused=reason)
+        keep(turn, task.machine, task.id, fence, result, refused=reason)
     turn.move(task, moves.Stopped(turn.retry_at(task.failures)), _kind_of_stop(task))
 
 
@@ -244,7 +244,7 @@ def keep(
     row = KeptResult(
         task=task,
         fence=fence,
-        agent=live.agent if live is not None and live.fence == fence else None,
+        agent=live.agent if live is not None and _newest(live, fence) else None,
         machine=machine,
         at=turn.now.wall,
         result=result,
@@ -322,13 +322,15 @@ def _check_names(body: Finished | Stopped | Declined | Landed) -> None:
 
 
 def _holds(task: Task, machine: MachineId, fence: Fence) -> bool:
-    same = task.attempt == fence.attempt and task.incarnation == fence.incarnation
-    return same and task.machine == machine and task.state.held
+    return task.state.held and task.machine == machine and _newest(task, fence)
 
 
 def _may_return(task: Task, machine: MachineId, fence: Fence) -> bool:
-    same = task.fence == fence and task.machine == machine
-    return same and task.state is _QUEUED
+    return task.state is _QUEUED and task.machine == machine and _newest(task, fence)
+
+
+def _newest(task: Task, fence: Fence) -> bool:
+    return task.attempt == fence.attempt and task.incarnation == fence.incarnation
 
 
 def _machine(fact: Fact) -> MachineId:

@@ -114,9 +114,9 @@ class Shapes:
         """Count one more user of `shape`."""
         self._shapes.retain(shape)
 
-    def release(self, shape: ShapeId) -> None:
-        """Count one user of `shape` less."""
-        self._shapes.release(shape)
+    def release(self, shape: ShapeId) -> int:
+        """Count one user of `shape` less; return how many are left."""
+        return self._shapes.release(shape)
 
     def retain_class(self, class_id: ClassId) -> None:
         """Count one more user of `class_id`."""
@@ -126,17 +126,12 @@ class Shapes:
         """Count one user of `class_id` less."""
         self._classes.release(class_id)
 
-    def sweep(self) -> bool:
-        """Forget shapes and classes that have no user, save the latest few; their ids return.
-
-        True if a shape was forgotten.
-        """
-        shapes = self._shapes.sweep()
-        for shape, needs in shapes:
+    def sweep(self) -> None:
+        """Forget shapes and classes that have no user, save the latest few; their ids return."""
+        for shape, needs in self._shapes.sweep():
             self._forget_shape(shape, needs)
         for class_id, _ in self._classes.sweep():
             self._forget_class(class_id)
-        return bool(shapes)
 
     def needs(self, shape: ShapeId) -> tuple[Requirement, ...]:
         """Return what `shape` stands for."""
@@ -264,15 +259,18 @@ class _Table(Generic[_Key, _Id]):
         self._unused[number] = None
 
     def retain(self, number: _Id) -> None:
-        if not self._refs[number]:
+        users = self._refs[number]
+        if not users:
             del self._unused[number]
-        self._refs[number] += 1
+        self._refs[number] = users + 1
 
-    def release(self, number: _Id) -> None:
-        assert self._refs[number] > 0, f"id {number} was released more often than retained"
-        self._refs[number] -= 1
-        if not self._refs[number]:
+    def release(self, number: _Id) -> int:
+        left = self._refs[number] - 1
+        assert left >= 0, f"id {number} was released more often than retained"
+        self._refs[number] = left
+        if not left:
             self._unused[number] = None
+        return left
 
     def sweep(self) -> list[tuple[_Id, _Key]]:
         if len(self._unused) <= UNUSED_MAX:

@@ -83,19 +83,20 @@ class Turn(Ledger):
 
     def place(self, before: Task | None, after: Task, kind: EventKind, detail: str = "") -> Task:
         """Put a task's new row into the view; `before` is None for a new task."""
-        view = self.view
-        if after.state is _QUEUED and not after.seq:
+        view, state = self.view, after.state
+        if state is _QUEUED and not after.seq:
             tag, seq = self.line_up(after.submitter)
             after = replace(after, start_tag=tag, seq=seq)
-        if before is None or before.id not in view.tasks:
+        task_id = after.id
+        if task_id not in view.tasks:
             view.learn_shape(after)
-        self.write(_TASK, after.id, after, None if before is None else before.version)
+        self.write(_TASK, task_id, after, None if before is None else before.version)
         if before is None or not holding.goes_on(before, after):
             self._follow(before, after)
-        if after.state.terminal:
+        if state.terminal:
             self._end(after)
         else:
-            view.put(view.tasks, after.id, after)
+            view.put(view.tasks, task_id, after)
         self.record(after, kind, detail)
         return after
 

@@ -91,7 +91,7 @@ class PoolView:
         self._journal: list[tuple[Any, ...]] = []  # inverses: `(function, *arguments)`
         self.fairness = fairness.Fairness(self._journal)
         self._needs: dict[tuple[str, ...], tuple[requirement.Requirement, ...]] = {}
-        self._known: dict[tuple[str, ...], ShapeId] = {}  # by needs, until a shape is forgotten
+        self._live_shapes: dict[tuple[str, ...], ShapeId] = {}  # by needs, some of them
 
     @property
     def issuing(self) -> bool:
@@ -115,8 +115,7 @@ class PoolView:
         """Keep everything: the batch is durable."""
         self._journal.clear()
         self.fairness.settle()
-        if self.shapes.sweep():
-            self._known.clear()
+        self.shapes.sweep()
         while len(self.requests) > RECENT_KEYS:
             self.requests.popitem(last=False)
 
@@ -153,21 +152,25 @@ class PoolView:
 
     def shape_of(self, task: Task) -> ShapeId:
         """Return the shape of a task; raises `TooManyShapes` if it is not live yet."""
-        shape = self._known.get(task.needs)
+        shape = self._live_shapes.get(task.needs)
         return self.shapes.shape_of(self.parse_needs(task.needs)) if shape is None else shape
 
     def learn_shape(self, task: Task) -> None:
         """Count a live task's shape; raises `TooManyShapes`."""
-        shape = self.shapes.shape_of(self.parse_needs(task.needs))
-        self._known[task.needs] = shape
+        shape = self.shape_of(task)
         self.shapes.retain(shape)
-        self._journal.append((self.shapes.release, shape))
+        self._live_shapes[task.needs] = shape
+        self._journal.append((self._release_shape, shape))
 
     def forget_shape(self, task: Task) -> None:
         """Stop counting the shape of a task that is no longer live."""
         shape = self.shape_of(task)
-        self.shapes.release(shape)
+        self._release_shape(shape)
         self._journal.append((self.shapes.retain, shape))
+
+    def _release_shape(self, shape: ShapeId) -> None:
+        if not self.shapes.release(shape):
+            self._live_shapes.clear()
 
     def enqueue(self, task: Task) -> None:
         """Put a task into the matcher's queue."""
@@ -179,7 +182,7 @@ class PoolView:
         """Take a task out of the matcher's queue."""
         entry = self.matcher.withdraw(task)
         if entry is not None:
-            self.undo(self.matcher.requeue, entry)
+            self._journal.append((self.matcher.requeue, entry))
 
     def set_deadline(self, at: WallTime) -> None:
         """Note when the timer for deadlines fires."""

@@ -78,7 +78,7 @@ class Identity(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
         return self.machine or self.user
 
 
-class RequestRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+class RequestRecord(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A mutation that was accepted under a key, and its answer, for a repeat to get the same."""
 
     key: str
