@@ -60,12 +60,18 @@ class Ledger:
 
     def write(self, table: Table, key: str, row: Row | None, old: int | None) -> None:
         """Note a row's new content (None: no row); `old` is the version that is stored now."""
-        change = _change(table, key, row, old)
         place = (table, key)
-        known = self._writes.setdefault(place, change)
-        if known is not change:
+        writes = self._writes
+        if place in writes:
+            known = writes[place]
             self._before.append((place, known))
-            self._writes[place] = _change(table, key, row, _stored(known))
+            old = _stored(known)
+        if row is None:
+            writes[place] = None if old is None else Delete(table, key, old)
+        elif old is None:
+            writes[place] = Insert(table, key, row)
+        else:
+            writes[place] = Update(table, key, row, old)
 
     def row(self, table: Table, key: str, found: Found) -> Row | None:
         """Return a stored row as this turn leaves it; `found` is how it was before."""
@@ -101,12 +107,6 @@ class Ledger:
             changes=changes,
             appends=tuple(self.appends),
         )
-
-
-def _change(table: Table, key: str, row: Row | None, old: int | None) -> Change | None:
-    if row is None:
-        return None if old is None else Delete(table, key, old)
-    return Insert(table, key, row) if old is None else Update(table, key, row, old)
 
 
 def _stored(change: Change | None) -> int | None:

@@ -108,23 +108,23 @@ class Turn(Ledger):
 
     def record(self, task: Task, kind: EventKind, detail: str = "") -> None:
         """Append one line to a task's feed."""
-        event = TaskEvent(  # a call with over 15 keywords builds a dict of them (Python 3.11)
+        event = TaskEvent(  # all by place: each keyword is searched for among the fields
             kind,
             task.id,
             task.state,
             self.now.wall,
-            cause=self.fact.cause or task.cause,
-            actor=self.actor,
-            attempt=task.attempt or None,
-            agent=task.agent,
-            machine=task.machine,
-            phase=task.phase,
-            wait=task.wait,
-            until=task.until,
-            stop_reason=task.stop_reason,
-            failure=task.failure,
-            commit=task.commit,
-            detail=detail or task.reason,
+            self.fact.cause or task.cause,
+            self.actor,
+            task.attempt or None,
+            task.agent,
+            task.machine,
+            task.phase,
+            task.wait,
+            task.until,
+            task.stop_reason,
+            task.failure,
+            task.commit,
+            detail or task.reason,
         )
         self.appends.append(Append(task_log(task.id), event))
 
