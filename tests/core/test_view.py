@@ -25,7 +25,7 @@ def test_a_rollback_restores_what_was_there() -> None:
     pool = a_view()
     mapping = {"a": 1, "b": 2}
     pool.put(mapping, "a", 5)
-    mark = pool.mark()
+    mark = len(pool.journal)
     pool.put(mapping, "a", 6)
     pool.put(mapping, "new", 7)
     pool.drop(mapping, "b")

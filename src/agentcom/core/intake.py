@@ -127,11 +127,7 @@ def _create(
     elif spec.ref is not None:
         spec = msgspec.structs.replace(spec, ref=None)
     cause = fact.cause or task_id
-    turn.insert_body(
-        TaskBody(
-            id=task_id, submitter=fact.actor.user, created_at=turn.now.wall, cause=cause, spec=spec
-        )
-    )
+    turn.insert_body(TaskBody(task_id, fact.actor.user, turn.now.wall, cause, spec))
     task = _task(turn, fact, task_id, spec, blocked=blocked)
     return turn.place(None, task, _SUBMITTED)
 

@@ -44,7 +44,7 @@ class Ledger:
         actor = fact.actor
         self.actor = actor.machine or actor.user
         self._before.clear()
-        return self.view.mark(), len(self.effects), len(self.appends), len(self._writes)
+        return len(self.view.journal), len(self.effects), len(self.appends), len(self._writes)
 
     def abandon(self, mark: Mark) -> None:
         """Take back everything since `begin`."""

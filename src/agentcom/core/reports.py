@@ -241,16 +241,9 @@ def keep(
     assert machine is not None
     key = result_key(task, fence, machine)
     live = turn.view.tasks.get(task)
-    row = KeptResult(
-        task=task,
-        fence=fence,
-        agent=live.agent if live is not None and _newest(live, fence) else None,
-        machine=machine,
-        at=turn.now.wall,
-        result=result,
-        applied=refused is None,
-        refused=refused,
-    )
+    agent = live.agent if live is not None and _newest(live, fence) else None
+    applied = refused is None
+    row = KeptResult(task, fence, agent, machine, turn.now.wall, result, applied, refused)
     turn.write(_RESULT, key, row, None)
 
 

@@ -200,12 +200,12 @@ class Turn(Ledger):
         assert task.deadline_at is not None
         edges = self.view.edges.get(task.id)
         assignment = Assignment(
-            task=task.id,
-            fence=Fence(task.incarnation, task.attempt),
-            agent=task.agent,
-            deadline_at=task.deadline_at,
-            checkpoint=task.checkpoint,
-            session=task.session,
+            task.id,
+            Fence(task.incarnation, task.attempt),
+            task.agent,
+            task.deadline_at,
+            task.checkpoint,
+            task.session,
             inputs=tuple(e.commit for e in edges.values() if e.commit) if edges else (),
             landing_only=task.landing_only,
             commit=task.commit,

@@ -88,8 +88,8 @@ class PoolView:
         self.requests: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
         self.shapes = Shapes()
         self.matcher = Matcher(self.shapes)
-        self._journal: list[tuple[Any, ...]] = []  # inverses: `(function, *arguments)`
-        self.fairness = fairness.Fairness(self._journal)
+        self.journal: list[tuple[Any, ...]] = []  # inverses: `(function, *arguments)`
+        self.fairness = fairness.Fairness(self.journal)
         self._needs: dict[tuple[str, ...], tuple[requirement.Requirement, ...]] = {}
         self._live_shapes: dict[tuple[str, ...], ShapeId] = {}  # by needs, some of them
 
@@ -100,20 +100,16 @@ class PoolView:
 
     # The journal ------------------------------------------------------------------------------
 
-    def mark(self) -> int:
-        """Return the point to which `rollback` returns."""
-        return len(self._journal)
-
     def rollback(self, mark: int) -> None:
-        """Undo every change since `mark`, newest first."""
-        journal = self._journal
+        """Undo every change since the journal was `mark` long, newest first."""
+        journal = self.journal
         while len(journal) > mark:
             undo, *args = journal.pop()
             undo(*args)
 
     def confirm(self) -> None:
         """Keep everything: the batch is durable."""
-        self._journal.clear()
+        self.journal.clear()
         self.fairness.settle()
         self.shapes.sweep()
         while len(self.requests) > RECENT_KEYS:
@@ -125,18 +121,18 @@ class PoolView:
 
     def undo(self, inverse: Callable[..., object], *args: Any) -> None:
         """Note what takes back a change that was just made elsewhere."""
-        self._journal.append((inverse, *args))
+        self.journal.append((inverse, *args))
 
     def put(self, mapping: MutableMapping[K, V], key: K, value: V) -> None:
         """Set `mapping[key]`, undoably."""
-        self._journal.append((_restore, mapping, key, mapping.get(key, _MISSING)))
+        self.journal.append((_restore, mapping, key, mapping.get(key, _MISSING)))
         mapping[key] = value
 
     def drop(self, mapping: MutableMapping[K, V], key: K) -> None:
         """Delete `mapping[key]` if it is there, undoably. Order of the rest is kept."""
         old = mapping.pop(key, _MISSING)
         if old is not _MISSING:
-            self._journal.append((_restore, mapping, key, old))
+            self.journal.append((_restore, mapping, key, old))
 
     # The queue --------------------------------------------------------------------------------
 
@@ -160,13 +156,13 @@ class PoolView:
         shape = self.shape_of(task)
         self.shapes.retain(shape)
         self._live_shapes[task.needs] = shape
-        self._journal.append((self._release_shape, shape))
+        self.journal.append((self._release_shape, shape))
 
     def forget_shape(self, task: Task) -> None:
         """Stop counting the shape of a task that is no longer live."""
         shape = self.shape_of(task)
         self._release_shape(shape)
-        self._journal.append((self.shapes.retain, shape))
+        self.journal.append((self.shapes.retain, shape))
 
     def _release_shape(self, shape: ShapeId) -> None:
         if not self.shapes.release(shape):
@@ -176,17 +172,17 @@ class PoolView:
         """Put a task into the matcher's queue."""
         rank = fairness.rank(task.start_tag, task.priority, task.seq, emergency=task.emergency)
         self.matcher.enqueue(task.id, self.shape_of(task), rank)
-        self._journal.append((self.matcher.withdraw, task.id))
+        self.journal.append((self.matcher.withdraw, task.id))
 
     def withdraw(self, task: TaskId) -> None:
         """Take a task out of the matcher's queue."""
         entry = self.matcher.withdraw(task)
         if entry is not None:
-            self._journal.append((self.matcher.requeue, entry))
+            self.journal.append((self.matcher.requeue, entry))
 
     def set_deadline(self, at: WallTime) -> None:
         """Note when the timer for deadlines fires."""
-        self._journal.append((setattr, self, "deadline_at", self.deadline_at))
+        self.journal.append((setattr, self, "deadline_at", self.deadline_at))
         self.deadline_at = at
 
     # Agents -----------------------------------------------------------------------------------
@@ -226,7 +222,7 @@ class PoolView:
         matcher = self.matcher
         old = matcher.set_free(agent_id, self.class_of[agent_id], free, used=used)
         if matcher.agent(agent_id) is not old:
-            self._journal.append((matcher.restore_agent, agent_id, old))
+            self.journal.append((matcher.restore_agent, agent_id, old))
 
     def first_landings(self) -> frozenset[TaskId]:
         """Return the tasks that hold their base now."""

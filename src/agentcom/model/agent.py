@@ -94,7 +94,7 @@ class Held(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     phase: Phase | None = None
 
 
-class Assignment(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+class Assignment(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What a machine needs to start an attempt. The specification travels beside it."""
 
     task: TaskId

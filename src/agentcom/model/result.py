@@ -49,7 +49,7 @@ class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=
     usage: TokenUsage = TokenUsage()
 
 
-class KeptResult(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+class KeptResult(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A result as the hub stored it: applied, or kept for a person because it came too late."""
 
     task: TaskId

@@ -110,7 +110,7 @@ class TaskSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     labels: dict[str, str] = {}
 
 
-class TaskBody(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+class TaskBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The stored specification: written once at submit."""
 
     id: TaskId
