@@ -188,9 +188,10 @@ class SqliteStore:
                 self._reader.submit(self._learn_requests)
             return False
         since = self._requests
-        return all(
-            table is _REQUEST and since.lacks(key) and before.lacks(key) for table, key in keys
-        )
+        for table, key in keys:
+            if table is not _REQUEST or not since.lacks(key) or not before.lacks(key):
+                return False
+        return True
 
     def _learn_requests(self) -> None:
         """Read which keys are stored, once, in the reader's thread."""

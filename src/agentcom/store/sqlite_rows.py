@@ -41,13 +41,13 @@ class _Statements(NamedTuple):
 
 def _statements(table: Table) -> _Statements:
     names = ("version", *COLUMNS[table], "doc")
-    marks = ", ".join("?" * (len(names) + 1))
-    sets = ", ".join(f"{name} = ?" for name in names)
-    # Only names from COLUMNS and Table are put into these texts.
+    row = f"({','.join('?' * (len(names) + 1))})"
+    sets = ",".join(f"{name}=?" for name in names)
+    # Only names from COLUMNS and Table are put into these texts. They are short, since the
+    # statement of each row is looked up by its text.
     return _Statements(
-        insert=f"INSERT INTO {table} (key, {', '.join(names)}) VALUES ({marks})"
-        " ON CONFLICT DO NOTHING",
-        update=f"UPDATE {table} SET {sets} WHERE key = ? AND version = ?",
+        insert=f"INSERT INTO {table} VALUES{row}ON CONFLICT DO NOTHING",
+        update=f"UPDATE {table} SET {sets} WHERE key=? AND version=?",
         delete=f"DELETE FROM {table} WHERE key = ? AND version = ?",
         get=f"SELECT doc FROM {table} WHERE key = ?",
         columns=codec.columns_of(table),
