@@ -7,9 +7,7 @@ than a microsecond; a false "maybe" costs the read that would have been done any
 from itertools import combinations, cycle, islice
 from typing import Final
 
-_PLACES_LOG2: Final = (
-    23  # 8 MiB: with a million keys one look-up in 400 is in vain, with 5 one in 30
-)
+_PLACES_LOG2: Final = 23  # 8 MiB: of look-ups among a million keys, one in 300 is in vain
 _PLACE: Final = (1 << _PLACES_LOG2) - 1
 _TRIPLES: Final = [1 << a | 1 << b | 1 << c for a, b, c in combinations(range(8), 3)]
 _MARKS: Final = tuple(islice(cycle(_TRIPLES), 256))  # which three bits of the byte are a key's

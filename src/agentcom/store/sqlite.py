@@ -108,9 +108,11 @@ class SqliteStore:
 
     async def close(self) -> None:
         reader, self._reader = self._reader, None
+        writer, self._writer = self._writer, None  # nobody uses a connection that is being closed
+        by_key, self._by_key = self._by_key, None
         if reader is None or self._loop is None:
             return
-        await self._loop.run_in_executor(reader, self._close)
+        await self._loop.run_in_executor(reader, self._close, writer, by_key)
         reader.shutdown()
 
     async def acquire(self, pool: PoolId, holder: str) -> int:
@@ -259,14 +261,16 @@ class SqliteStore:
             free = options.ballast_bytes // PAGE_BYTES
             writer.reserve(pages_max=options.bytes_max // PAGE_BYTES - free, pages_free=free)
 
-    def _close(self) -> None:
-        writer = self._thread
-        writer.stop()
-        self._close_readers()
+    def _close(self, writer: Writer | None, by_key: apsw.Connection | None) -> None:
+        assert writer is not None
+        assert by_key is not None
         assert self._db is not None
+        writer.stop()
+        by_key.close()
+        self._close_readers()
         writer.finish()
         self._db.close()
-        self._db = self._writer = None
+        self._db = None
         self._disk.close()
 
     def _close_readers(self) -> None:

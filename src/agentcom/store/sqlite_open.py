@@ -26,6 +26,7 @@ _BACKPORTS: Final = frozenset({(3, 44, 6), (3, 50, 7)})
 _WITHDRAWN: Final = frozenset({(3, 52, 0)})
 _DAMAGED: Final = "put a sound copy of it back; a hub with an older copy raises its incarnation"
 _MAGIC: Final = b"SQLite format 3\0"
+_FLAGS: Final = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX
 _SETTINGS: Final = (
     f"PRAGMA busy_timeout={BUSY_MS}; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
     " PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY;"
@@ -61,11 +62,14 @@ def check_library(version: str) -> None:
 
 
 def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
-    """Return a connection that checks the checksum of every page it reads."""
+    """Return a connection that checks the checksum of every page it reads.
+
+    It has no locks of its own, which cost every call: use it in one thread at a time.
+    """
     if CHECKSUM_VFS not in apsw.vfs_names():
         # Only once per process: loaded a second time, the module would call itself for ever.
         apsw.sqlite_extra.load(apsw.Connection(":memory:"), "cksumvfs")
-    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=CHECKSUM_VFS)
+    db = apsw.Connection(str(path), flags=_FLAGS, vfs=CHECKSUM_VFS)
     db.execute(_SETTINGS)
     if read_only:
         db.execute("PRAGMA query_only=ON")

@@ -5,8 +5,7 @@ that is off is a conflict. No transaction begins or ends here, but for a consist
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from operator import attrgetter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import apsw
@@ -25,7 +24,6 @@ from agentcom.store.schema import COLUMNS
 PRUNE_ROWS: Final = 1_000  # per transaction, so that commits wait for milliseconds only
 
 _LIVE_STATES: Final = frozenset(state for state in TaskState if not state.terminal)
-_PLACE: Final = attrgetter("table", "key")
 _RowT = TypeVar("_RowT")
 
 Binding = tuple[Any, ...]
@@ -174,23 +172,37 @@ def every(db: apsw.Connection, table: Table) -> Iterator[tuple[str, int, bytes]]
     yield from db.execute(f"SELECT key, version, doc FROM {table} ORDER BY key")
 
 
-def _groups(changes: Sequence[Change]) -> Iterable[tuple[str, list[Binding]]]:
-    """Return statements and what to bind to each; a row that changes twice keeps its order."""
-    if len(set(map(_PLACE, changes))) != len(changes):
-        return [group for change in changes for group in _groups((change,))]
-    groups: defaultdict[str, list[Binding]] = defaultdict(list)
+def _groups(changes: Sequence[Change]) -> Iterator[tuple[str, list[Binding]]]:
+    """Yield statements and what to bind to each; a row that changes twice keeps its order."""
+    tables: defaultdict[Table, list[Change]] = defaultdict(list)
     for change in changes:
-        sql = _SQL[change.table]
+        tables[change.table].append(change)
+    for table, part in tables.items():
+        sql = _SQL[table]
+        if len({change.key for change in part}) == len(part):
+            yield from _bound(sql, part)
+            continue
+        for change in part:
+            yield from _bound(sql, (change,))
+
+
+def _bound(sql: _Statements, part: Sequence[Change]) -> Iterator[tuple[str, list[Binding]]]:
+    columns, encode = sql.columns, codec.encode
+    inserts: list[Binding] = []
+    updates: list[Binding] = []
+    deletes: list[Binding] = []
+    for change in part:
         if isinstance(change, Insert):
             row = change.row
-            groups[sql.insert].append((change.key, *sql.columns(row), codec.encode(row)))
+            inserts.append((change.key, *columns(row), encode(row)))
         elif isinstance(change, Update):
             row = change.row
-            bound = (*sql.columns(row), codec.encode(row), change.key, change.expected)
-            groups[sql.update].append(bound)
+            updates.append((*columns(row), encode(row), change.key, change.expected))
         else:
-            groups[sql.delete].append((change.key, change.expected))
-    return groups.items()
+            deletes.append((change.key, change.expected))
+    for statement, bindings in (sql.insert, inserts), (sql.update, updates), (sql.delete, deletes):
+        if bindings:
+            yield statement, bindings
 
 
 def _condition(asked: Query) -> tuple[list[str], list[str]]:
