@@ -3,14 +3,16 @@ import stat
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
-from agentcom.model.batch import Insert, Table, Update
+from agentcom.model.batch import Delete, Insert, Table, Update
 from agentcom.model.errors import StorageFull, StoreRefused
-from agentcom.model.ids import DEFAULT_POOL, WallTime
+from agentcom.model.ids import DEFAULT_POOL, Fence, MachineId, TaskId, WallTime
+from agentcom.model.result import KeptResult, Result, ResultStatus
 from agentcom.model.task import TaskState
 from agentcom.store import sqlite_disk, sqlite_open
-from agentcom.store.base import Committed, Full
+from agentcom.store.base import Committed, Full, Query
 from agentcom.store.schema import COLUMNS
 from agentcom.store.sqlite import SMALL, SqliteOptions, SqliteStore
 from agentcom.store.sqlite_open import Migration
@@ -46,16 +48,42 @@ async def test_files_are_for_their_owner_only(path: Path) -> None:
     assert {"store.db", "store.db-wal", "store.db-ballast", "hub.lock", "copy.db"} <= set(modes)
 
 
-async def test_the_columns_of_the_schema_are_in_the_database(path: Path) -> None:
+async def test_the_columns_of_the_schema_are_in_the_database_in_their_order(path: Path) -> None:
     await _made(path)
 
     db = sqlite_open.connect(path)
     found = {
-        table: {row[1] for row in db.execute(f"PRAGMA table_info({table})")} for table in Table
+        table: [row[1] for row in db.execute(f"PRAGMA table_info({table})")] for table in Table
     }
     db.close()
 
-    assert found == {table: {"key", "version", "doc", *COLUMNS[table]} for table in Table}
+    assert found == {table: ["key", "version", *COLUMNS[table], "doc"] for table in Table}
+
+
+async def test_a_body_and_a_result_of_one_key_are_two_rows(path: Path) -> None:
+    store = SqliteStore(path, options=SMALL)
+    await store.open()
+    kept = KeptResult(
+        task=TaskId("t1"),
+        fence=Fence(1, 1),
+        agent=None,
+        machine=MachineId("m"),
+        at=WallTime(1),
+        result=Result(status=ResultStatus.DONE),
+        applied=True,
+    )
+    await committed(store, batch("b1", *new_task("t1"), Insert(Table.RESULT, "t1", kept)))
+    late = msgspec.structs.replace(kept, applied=False, version=2)
+    await committed(store, batch("b2", Update(Table.RESULT, "t1", late, expected=1)))
+    found = await store.get([(Table.BODY, "t1"), (Table.RESULT, "t1")])
+    listed = await store.query(Query(table=Table.RESULT, where={"task": ["t1"]}))
+    await committed(store, batch("b3", Delete(Table.RESULT, "t1", expected=2)))
+    left = await store.get([(Table.BODY, "t1"), (Table.RESULT, "t1")])
+    await store.close()
+
+    assert found == [body("t1"), late]
+    assert listed.rows == [late]
+    assert left == [body("t1"), None]
 
 
 async def test_every_page_has_a_checksum(path: Path) -> None:

@@ -23,6 +23,8 @@ from agentcom.store.schema import COLUMNS
 
 PRUNE_ROWS: Final = 1_000  # per transaction, so that commits wait for milliseconds only
 
+_KINDS: Final[Mapping[Table, int]] = {Table.BODY: 0, Table.RESULT: 1}
+"""The tables that are kept in one, `document`; a view shows each as it is named here."""
 _LIVE_STATES: Final = frozenset(state for state in TaskState if not state.terminal)
 _RowT = TypeVar("_RowT")
 
@@ -39,15 +41,20 @@ class _Statements(NamedTuple):
 
 def _statements(table: Table) -> _Statements:
     names = ("version", *COLUMNS[table], "doc")
-    row = f"({','.join('?' * (len(names) + 1))})"
+    marks = ",".join("?" * (len(names) + 1))
     sets = ",".join(f"{name}=?" for name in names)
+    into, of_kind = f"{table} VALUES({marks})", ""
+    if table in _KINDS:
+        into = f"document(kind,key,{','.join(names)})VALUES({_KINDS[table]},{marks})"
+        of_kind = f"kind={_KINDS[table]} AND "
+    stored = "document" if of_kind else table
     # Only names from COLUMNS and Table are put into these texts. They are short, since the
     # statement of each row is looked up by its text.
     return _Statements(
-        insert=f"INSERT INTO {table} VALUES{row}ON CONFLICT DO NOTHING",
-        update=f"UPDATE {table} SET {sets} WHERE key=? AND version=?",
-        delete=f"DELETE FROM {table} WHERE key = ? AND version = ?",
-        get=f"SELECT doc FROM {table} WHERE key = ?",
+        insert=f"INSERT INTO {into}ON CONFLICT DO NOTHING",
+        update=f"UPDATE {stored} SET {sets} WHERE {of_kind}key=? AND version=?",
+        delete=f"DELETE FROM {stored} WHERE {of_kind}key=? AND version=?",
+        get=f"SELECT doc FROM {table} WHERE key=?",
         columns=codec.columns_of(table),
     )
 

@@ -1,5 +1,6 @@
 -- Tables with short rows keep them in the key's tree; bodies, results and requests are too long
--- for that to pay (measured). Documents are JSON text, kept as blobs to save a conversion.
+-- for that to pay (measured). Documents are JSON text, kept as blobs to save a conversion. A row's
+-- columns stand in the order of `store/schema.py`.
 
 CREATE TABLE meta (
   name TEXT PRIMARY KEY NOT NULL,
@@ -51,11 +52,20 @@ CREATE TABLE live (
   key TEXT PRIMARY KEY NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE body (
-  key TEXT PRIMARY KEY NOT NULL,
+-- Bodies (kind 0) and results (kind 1) are written once, and share their last pages: a commit
+-- that brings both writes a seventh fewer.
+CREATE TABLE document (
+  kind INTEGER NOT NULL,
+  key TEXT NOT NULL,
   version INTEGER NOT NULL,
-  doc BLOB NOT NULL
+  task TEXT,
+  doc BLOB NOT NULL,
+  UNIQUE (key, kind)
 ) STRICT;
+
+CREATE VIEW body AS SELECT key, version, doc FROM document WHERE kind = 0;
+
+CREATE VIEW result AS SELECT key, version, task, doc FROM document WHERE kind = 1;
 
 CREATE TABLE edge (
   key TEXT PRIMARY KEY NOT NULL,
@@ -70,13 +80,6 @@ CREATE TABLE hold (
   task TEXT NOT NULL,
   doc BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
-
-CREATE TABLE result (
-  key TEXT PRIMARY KEY NOT NULL,
-  version INTEGER NOT NULL,
-  task TEXT NOT NULL,
-  doc BLOB NOT NULL
-) STRICT;
 
 CREATE TABLE agent (
   key TEXT PRIMARY KEY NOT NULL,
