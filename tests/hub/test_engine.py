@@ -240,7 +240,7 @@ async def test_a_push_of_a_task_from_before_the_start_carries_its_specification(
 
 
 async def test_few_specifications_are_kept_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentcom.hub.bodies.BODIES_MAX", 2)
+    monkeypatch.setattr("agentcom.hub.bodies.CHARS_MAX", 1_200)
     async with running(MemoryStore()) as hub:
         for n in range(5):
             await hub.submit(f"t{n}")

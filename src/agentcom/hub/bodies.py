@@ -10,7 +10,8 @@ from agentcom.model.ids import TaskId
 from agentcom.model.task import TaskBody
 from agentcom.store.base import Store
 
-BODIES_MAX: Final = 4_096  # of tasks that wait for an agent; of more, the newest
+CHARS_MAX: Final = 16_777_216  # of tasks that wait for an agent; of more, the newest
+_OTHER_CHARS: Final = 512  # what a specification takes beside its prompt, about
 _BODY: Final = Table.BODY
 
 
@@ -20,6 +21,7 @@ class Bodies:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._recent: OrderedDict[TaskId, TaskBody] = OrderedDict()
+        self._chars = 0
 
     def __len__(self) -> int:
         """Return how many are kept."""
@@ -31,6 +33,9 @@ class Bodies:
             if change.table is _BODY and isinstance(change, Insert):
                 assert isinstance(change.row, TaskBody), "its table says so"
                 self._recent[change.row.id] = change.row
+                self._chars += _chars(change.row)
+        while self._chars > CHARS_MAX:
+            self._chars -= _chars(self._recent.popitem(last=False)[1])
 
     async def attach(self, effects: Sequence[Effect]) -> Sequence[Effect]:
         """Return effects whose pushes have their specifications with them."""
@@ -38,15 +43,19 @@ class Bodies:
         for at, effect in enumerate(effects):
             if type(effect) is Push:
                 body = self._recent.pop(effect.assignment.task, None)
+                if body is not None:
+                    self._chars -= _chars(body)
                 if effect.body is None and body is not None:
                     attached[at] = Push(effect.machine, effect.assignment, body)
                 elif effect.body is None:
                     missing.append((at, effect))
-        while len(self._recent) > BODIES_MAX:
-            self._recent.popitem(last=False)
         if missing:
             rows = await self._store.get([(_BODY, push.assignment.task) for _, push in missing])
             for (at, push), row in zip(missing, rows, strict=True):
                 if isinstance(row, TaskBody):
                     attached[at] = Push(push.machine, push.assignment, row)
         return attached
+
+
+def _chars(body: TaskBody) -> int:
+    return len(body.spec.prompt) + sum(map(len, body.spec.command)) + _OTHER_CHARS
