@@ -198,6 +198,16 @@ async def test_a_log_is_told_with_the_attempt_that_wrote_it() -> None:
     assert (tail.attempt, tail.text) == (1, "of attempt 1")
 
 
+async def test_results_are_of_that_task_alone_and_the_newest_first() -> None:
+    rows = [kept("a1", 1), kept("a1", 2), kept("a11", 1), kept("a0", 1)]
+    changes = tuple(inserted(row) for row in rows)
+    reads = queries(await stored(a_task("a0"), a_task("a1"), a_task("a11"), changes=changes))
+
+    found = await reads.results(ANN, "a1")
+
+    assert list(found.results) == [rows[1], rows[0]]
+
+
 def kept(task: str, attempt: int) -> KeptResult:
     return KeptResult(
         task=TaskId(task),

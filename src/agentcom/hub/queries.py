@@ -172,7 +172,7 @@ class Queries:
         return [row for row in page.rows if isinstance(row, Task)]
 
     async def _results(self, task: TaskId, *, limit: int) -> tuple[KeptResult, ...]:
-        query = Query(table=Table.RESULT, where={"task": [task]}, limit=limit)
+        query = Query(table=Table.RESULT, prefix=f"{task}/", limit=limit)  # of `result_key`
         page = await self._store.query(query)
         return tuple(row for row in page.rows if isinstance(row, KeptResult))
 
