@@ -1,7 +1,9 @@
 import asyncio
 import contextlib
 import os
+import selectors
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -519,3 +521,18 @@ async def test_the_tag_of_an_attempt_finds_no_process_of_another_home(
 
     assert process.kill_survivors(there.tag("t1.7.1")) == 0
     assert process.kill_survivors("any name", attempt_dir) > 0
+
+
+def test_a_sidecar_that_goes_while_output_is_passed_on_does_not_end_the_agent() -> None:
+    supervisor = object.__new__(supervise.Supervisor)
+    ours, theirs = socket.socketpair()
+    gone = supervise.Client(ours)
+    serve = supervisor._serve(gone)
+    with selectors.DefaultSelector() as supervisor._selector, theirs:
+        supervisor._clients = {gone}
+        supervisor._selector.register(ours, selectors.EVENT_READ, serve)
+
+        supervisor._drop(gone)  # the agent said something, and nobody took it
+        serve(selectors.EVENT_READ)  # the end of the connection, seen in the same round
+
+        assert supervisor._clients == set()

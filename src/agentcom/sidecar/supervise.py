@@ -300,6 +300,8 @@ class Supervisor:
         self._selector.modify(client.connection, events, self._serve(client))
 
     def _drop(self, client: Client) -> None:
+        if client not in self._clients:
+            return  # it went while output was passed on, and had events of that round left
         if len(self._clients) >= _CLIENTS_MAX:
             self._selector.register(self._listener, selectors.EVENT_READ, self._on_connect)
         self._clients.discard(client)
