@@ -123,23 +123,10 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
 
 def _end(task: Task, event: End, now: WallTime) -> Task:
     match event:
-        case Completed():  # all that `_ended` clears too, without a detour
+        case Completed(commit=commit, branch=branch, verified=verified):
+            done = _ended(task, now, state=_DONE)
             return replace(
-                task,
-                version=task.version + 1,
-                changed_at=now,
-                state=_DONE,
-                lost=False,
-                wait=None,
-                until=None,
-                phase=None,
-                stop_reason=None,
-                deadline_at=None,
-                failure=None,
-                reason=None,
-                commit=event.commit,
-                branch=event.branch,
-                verified=event.verified,
+                done, failure=None, reason=None, commit=commit, branch=branch, verified=verified
             )
         case Failed():
             return _failed(task, event, now)
@@ -255,7 +242,7 @@ def _ended(
 
     The holder stays named: its fence is the newest until another is issued, so it may come back.
     """
-    return replace(
+    ended = replace(
         task,
         version=task.version + 1,
         changed_at=now,
@@ -266,5 +253,5 @@ def _ended(
         phase=None,
         stop_reason=None,
         deadline_at=None,
-        **fields,
     )
+    return replace(ended, **fields) if fields else ended
