@@ -156,6 +156,13 @@ async def test_two_processes_with_one_identity_do_not_fight_for_ever() -> None:
             await events.next()
 
 
+def test_takeovers_far_apart_are_restarts_and_no_mistake() -> None:
+    takeovers = links.Takeovers()
+
+    for count in range(3 * links.TAKEOVERS_MAX):
+        takeovers.note(count * links.TAKEOVER_WINDOW_S / 2)
+
+
 async def test_a_frame_that_is_not_understood_is_no_reason_to_hang_up() -> None:
     async with FakeHub() as hub, linked(hub) as events:
         await events.next()

@@ -58,6 +58,14 @@ def test_two_sources_make_different_ids_in_the_same_millisecond() -> None:
     assert UuidIds(clock).new() != UuidIds(clock).new()
 
 
+def test_the_same_entropy_makes_the_same_ids_and_the_same_chance() -> None:
+    clock = ManualClock()
+
+    assert UuidIds(clock, bytes).new() == UuidIds(clock, bytes).new()
+    assert SystemRng(bytes).random() == 0
+    assert SystemRng(lambda count: b"\xff" * count).random() == 1 - 2.0**-53
+
+
 def test_chance_is_at_least_0_and_below_1() -> None:
     rng = SystemRng()
 

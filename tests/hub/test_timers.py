@@ -100,6 +100,16 @@ def test_timers_fire_in_the_order_of_their_instants(bench: Bench) -> None:
     assert bench.fired == ["early", "late", "also late"]
 
 
+def test_only_timers_that_are_set_have_keys(bench: Bench) -> None:
+    bench.set("gone", 100)
+    bench.set("cleared", 300)
+    bench.set("there", 300)
+    bench.timers.clear("cleared")
+    bench.advance(200)
+
+    assert bench.timers.keys() == ["there"]
+
+
 def test_an_instant_in_the_past_fires_at_once_but_not_inside_the_call(bench: Bench) -> None:
     bench.clock.advance(1_000)
     bench.set("a", 5)

@@ -86,6 +86,26 @@ class Backoff:
         self._failures = 0
 
 
+class Takeovers:
+    """Counts how often another process pushed this one out; a few are a restart, many a mistake."""
+
+    def __init__(self) -> None:
+        self._at: deque[float] = deque(maxlen=TAKEOVERS_MAX + 1)
+
+    def note(self, now_s: float) -> None:
+        """Count one.
+
+        Raises:
+            Superseded: there were too many within a short time.
+        """
+        self._at.append(now_s)
+        if len(self._at) > TAKEOVERS_MAX and now_s - self._at[0] <= TAKEOVER_WINDOW_S:
+            raise errors.Superseded(
+                "another process connects as this machine again and again: "
+                "stop one of the two, or enrol it under its own name with a join code"
+            )
+
+
 class Link:
     """A connection that is made again until it is closed or refused for good."""
 
@@ -117,7 +137,7 @@ class Link:
         self._connection: ClientConnection | None = None
         self._out: asyncio.Queue[frames.Frame] = asyncio.Queue(SEND_QUEUE_MAX)
         self._closed = asyncio.Event()
-        self._takeovers: deque[float] = deque(maxlen=TAKEOVERS_MAX + 1)
+        self._takeovers = Takeovers()
 
     async def events(self) -> AsyncIterator[LinkEvent]:
         """Yield what happens on the link, connection after connection, until `close`.
@@ -209,16 +229,8 @@ class Link:
             raise errors.NotAuthenticated(_UNKNOWN)
         if lost.code == _NOT_ALLOWED:
             raise errors.NotAllowed(_shut_out(lost.reason))
-        if lost.code != _SUPERSEDED:
-            return
-        now = asyncio.get_running_loop().time()
-        self._takeovers.append(now)
-        many = len(self._takeovers) > TAKEOVERS_MAX
-        if many and now - self._takeovers[0] <= TAKEOVER_WINDOW_S:
-            raise errors.Superseded(
-                "another process connects as this machine again and again: "
-                "stop one of the two, or enrol it under its own name with a join code"
-            )
+        if lost.code == _SUPERSEDED:
+            self._takeovers.note(asyncio.get_running_loop().time())
 
     async def _pause(self) -> None:
         pause_s = self._backoff.next_ms() / 1000

@@ -1,7 +1,7 @@
 """Where a running hub's ids and chance come from."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from agentcom.hub.clock import Clock
@@ -20,13 +20,17 @@ _DIGITS: Final = bytes(ord(_PAIRS[byte & 31][1]) for byte in range(256))
 """A random byte to a random digit: eight bytes come to each."""
 
 
-def _chance() -> Iterator[tuple[int, str]]:
+Entropy = Callable[[int], bytes]
+"""Returns so many random bytes; a simulation gives bytes that repeat."""
+
+
+def _chance(entropy: Entropy) -> Iterator[tuple[int, str]]:
     """Yield 16 random bits and digits, of which each is used once.
 
     Many are fetched at a time, since each fetch is a system call.
     """
     while True:
-        fetched = secrets.token_bytes(_FETCH_BYTES)
+        fetched = entropy(_FETCH_BYTES)
         digits = fetched.translate(_DIGITS).decode()
         for start in range(0, _FETCH_BYTES, _PIECE_BYTES):
             rest = start + _BITS_BYTES
@@ -40,9 +44,9 @@ class UuidIds:
     needs more ids than the counter has: then the ids run ahead of the clock.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, entropy: Entropy = secrets.token_bytes) -> None:
         self._clock = clock
-        self._chance = _chance()
+        self._chance = _chance(entropy)
         self._ms = 0
         self._high, self._head = -1, ""
         """All of the time but its last ten bits, which alone change for a second."""
@@ -72,11 +76,11 @@ class UuidIds:
 
 
 class SystemRng:
-    """Chance from the operating system."""
+    """Chance from the operating system, or from what stands for it."""
 
-    def __init__(self) -> None:
-        self._source = secrets.SystemRandom()
+    def __init__(self, entropy: Entropy = secrets.token_bytes) -> None:
+        self._entropy = entropy
 
     def random(self) -> float:
-        """Return a float in [0, 1)."""
-        return self._source.random()
+        """Return a float in [0, 1), of 53 random bits."""
+        return (int.from_bytes(self._entropy(7)) >> 3) * 2.0**-53

@@ -25,7 +25,7 @@ from agentcom.hub.cursors import Cursors
 from agentcom.hub.engine import Engine
 from agentcom.hub.enrolment import Enrolment
 from agentcom.hub.feeds import Feeds
-from agentcom.hub.identifiers import SystemRng, UuidIds
+from agentcom.hub.identifiers import Entropy, SystemRng, UuidIds
 from agentcom.hub.journal_log import JournalLog
 from agentcom.hub.limits_guard import RATES, Budgets
 from agentcom.hub.pulse import Notifier, Pulse
@@ -53,14 +53,21 @@ _FREE_RATE: Final = Rate(1_000_000, 1, 1_000_000)
 class Services:
     """All that a hub does, whoever asks for it."""
 
-    def __init__(self, config: HubConfig, store: Store, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: HubConfig,
+        store: Store,
+        clock: Clock,
+        *,
+        entropy: Entropy = secrets.token_bytes,
+    ) -> None:
         self.clock = clock
         self.metrics = Metrics()
         self.notifier = Notifier()
         self.store = timed(store, self.metrics.commit.observe, time.perf_counter)
-        self.rng = SystemRng()
-        ids = UuidIds(clock)
-        self.causes = Causes(encode_base32(secrets.randbits(30), length=6))
+        self.rng = SystemRng(entropy)
+        ids = UuidIds(clock, entropy)
+        self.causes = Causes(encode_base32(int.from_bytes(entropy(4)) >> 2, length=6))
         self.budgets = Budgets() if config.limits.rates else Budgets(_free_rates())
         self.auth = Authenticator(self.store, clock, ids)
         self.credentials = Credentials(self.auth, self.store, clock, ids)

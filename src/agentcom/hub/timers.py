@@ -44,6 +44,10 @@ class Timers:
         """Return how many timers are set."""
         return len(self._live)
 
+    def keys(self) -> list[str]:
+        """Return the keys of all timers that are set."""
+        return list(self._live)
+
     def set(self, key: str, at: Instant, body: Body) -> None:
         """Fire `body` at `at`, or at once if that is past; replaces the timer of the same key."""
         entry = (at, next(self._count), key, body)
