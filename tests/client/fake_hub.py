@@ -13,6 +13,7 @@ from websockets.http11 import Request, Response
 
 from agentcom.model.errors import NotAuthenticated
 from agentcom.model.replies import Welcomed
+from agentcom.model.result import ReportKind
 from agentcom.protocol import codec, frames
 from agentcom.transport.problem import problem_bytes
 
@@ -140,13 +141,10 @@ class FakeHub:
                 if self.beats:
                     await self.send(frames.Beat(n=n))
             case (
-                frames.Checkpoint(task=task, fence=fence)
-                | frames.Finish(task=task, fence=fence)
-                | frames.StoppedFrame(task=task, fence=fence)
-                | frames.LandedFrame(task=task, fence=fence)
+                frames.Checkpoint() | frames.Finish() | frames.StoppedFrame() | frames.LandedFrame()
             ):
                 if self.acks:
-                    await self.send(frames.Ack(task=task, fence=fence))
+                    await self.send(acknowledgement(frame))
             case _:
                 pass
 
@@ -169,3 +167,12 @@ class FakeHub:
                 welcomed=welcomed,
             )
         )
+
+
+def acknowledgement(
+    report: frames.Checkpoint | frames.Finish | frames.StoppedFrame | frames.LandedFrame,
+) -> frames.Ack:
+    """Return a hub's good answer."""
+    kind = ReportKind(str(type(report).__struct_config__.tag))
+    commit = report.commit if isinstance(report, frames.Checkpoint) else None
+    return frames.Ack(task=report.task, fence=report.fence, of=kind, commit=commit)

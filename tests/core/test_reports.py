@@ -17,7 +17,7 @@ from agentcom.model.limits import (
     QUOTA_RETRY_MS,
     REASON_CHARS,
 )
-from agentcom.model.result import KeptResult, Landing, LandStatus, Result, ResultStatus
+from agentcom.model.result import KeptResult, Landing, LandStatus, ReportKind, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase, StopReason, TaskState, Wait
 from agentcom.testing.world import machine, person, stale
 from tests.core.acts import KEY, Pool, done, failed, merging, report
@@ -180,7 +180,7 @@ def test_a_repeated_completion_gets_the_same_answer_and_has_no_second_effect(
         world.decide([fact])
 
     first, second = world.acks(task)
-    assert first == second == Acknowledge(MachineId("m1"), task, after.fence)
+    assert first == second == Acknowledge(MachineId("m1"), task, after.fence, ReportKind.FINISH)
     now = world.task(task)
     assert (now.state, now.attempt, now.failures) == (after.state, 1, after.failures)
     assert now.leases_lost == after.leases_lost
@@ -386,11 +386,29 @@ def test_a_checkpoint_is_acknowledged_and_travels_with_the_next_attempt() -> Non
     world = Pool()
     task = world.running()
 
-    world.tell(facts.Checkpointed(task, world.task(task).fence, "k" * 40, "s1"), M1)
+    fence = world.task(task).fence
+    world.tell(facts.Checkpointed(task, fence, "k" * 40, "s1"), M1)
     world.machine("m1", held=())
 
-    assert world.acks(task)[0].applied
+    saved = Acknowledge(MachineId("m1"), task, fence, ReportKind.CHECKPOINT, commit="k" * 40)
+    assert world.acks(task) == [saved]
     assert (world.pushed(task)[-1].checkpoint, world.pushed(task)[-1].session) == ("k" * 40, "s1")
+
+
+def test_every_acknowledgement_names_the_report_that_it_answers() -> None:
+    world = Pool()
+    landed, stopped = world.landing(), world.running()
+    world.land(landed)
+    world.tell(facts.Stopped(stopped, world.task(stopped).fence), M1)
+    unknown = facts.Stopped(TaskId("other"), Fence(7, 0), done())
+    world.decide([Fact(body=unknown, actor=M1)])
+
+    assert [ack.of for ack in world.acks(landed)] == [ReportKind.FINISH, ReportKind.LANDED]
+    assert [ack.of for ack in world.acks(stopped)] == [ReportKind.STOPPED]
+    refused = world.acks(unknown.task)
+    assert [(ack.of, ack.applied, ack.code) for ack in refused] == [
+        (ReportKind.STOPPED, False, "not_allowed")
+    ]
 
 
 def test_an_attempt_that_shall_stop_is_told_so_with_each_of_its_reports() -> None:

@@ -14,6 +14,7 @@ from agentcom.model.errors import NotFound
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import AgentId, Fence, Instant, MachineId, TaskId, UserId, WallTime
 from agentcom.model.replies import Done
+from agentcom.model.result import ReportKind
 from agentcom.model.task import StopReason, TaskBody, TaskSpec
 from agentcom.protocol import codec, frames
 
@@ -120,8 +121,12 @@ def test_an_assignment_without_a_body_is_not_sent(switchboard: Switchboard) -> N
         ),
         (effects.GrantLanding(LAPTOP, TASK, FENCE), frames.LandFrame(task=TASK, fence=FENCE)),
         (
-            effects.Acknowledge(LAPTOP, TASK, FENCE, applied=False, code="stale"),
-            frames.Ack(task=TASK, fence=FENCE, applied=False, code="stale"),
+            effects.Acknowledge(LAPTOP, TASK, FENCE, ReportKind.FINISH, False, "stale"),
+            frames.Ack(task=TASK, fence=FENCE, of=ReportKind.FINISH, applied=False, code="stale"),
+        ),
+        (
+            effects.Acknowledge(LAPTOP, TASK, FENCE, ReportKind.CHECKPOINT, commit="c" * 40),
+            frames.Ack(task=TASK, fence=FENCE, of=ReportKind.CHECKPOINT, commit="c" * 40),
         ),
     ],
 )

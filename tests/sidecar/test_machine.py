@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from agentcom.model.agent import AgentSpec, Held, HeldStage
 from agentcom.model.ids import AgentId, Fence, Instant, TaskId
-from agentcom.model.result import Landing, LandStatus, Result, ResultStatus
+from agentcom.model.result import Landing, LandStatus, ReportKind, Result, ResultStatus
 from agentcom.model.task import Phase, StopReason
 from agentcom.protocol import frames
 from agentcom.sidecar import machine, machine_attempts
@@ -32,7 +32,8 @@ from tests.sidecar.machine_world import (
 )
 
 F1, F2 = Fence(7, 1), Fence(7, 2)
-ACK = frames.Ack(task=T1, fence=F1)
+ACK = frames.Ack(task=T1, fence=F1, of=ReportKind.FINISH)
+SAVED = frames.Ack(task=T1, fence=F1, of=ReportKind.CHECKPOINT, commit=COMMIT)
 CANCEL = frames.StopFrame(task=T1, fence=F1, reason=StopReason.CANCELLED)
 STALE = frames.StopFrame(task=T1, fence=F1)
 GRANT = frames.LandFrame(task=T1, fence=F1)
@@ -226,12 +227,30 @@ def test_an_acknowledged_checkpoint_is_not_taken_for_an_acknowledged_result() ->
     made = connected().running()
     made.take(values.Saved(key(), COMMIT), values.Ended(key(), DONE))
 
-    made.take(ACK)
-    first = made.stage()
+    made.take(SAVED, SAVED)
+    doubled = made.stage()
     made.take(ACK)
 
-    assert first is Stage.FINISHED
+    assert doubled is Stage.FINISHED
     assert made.stage() is None
+
+
+def test_the_acknowledgement_of_an_older_checkpoint_leaves_the_newest_to_be_sent() -> None:
+    made = connected().running()
+    made.take(values.Saved(key(), COMMIT), values.Saved(key(), "b" * 40), SAVED)
+
+    made.connect(2)
+
+    assert frames.Checkpoint(task=T1, fence=F1, commit="b" * 40) in made.sent()
+
+
+def test_a_stale_checkpoint_is_answered_by_a_stop_and_not_sent_again() -> None:
+    made = connected().running()
+    made.take(values.Saved(key(), COMMIT), STALE)
+
+    made.connect(2)
+
+    assert frames.Checkpoint(task=T1, fence=F1, commit=COMMIT) not in made.sent()
 
 
 def test_the_newest_checkpoint_is_sent_again_until_it_is_acknowledged() -> None:
@@ -239,7 +258,7 @@ def test_the_newest_checkpoint_is_sent_again_until_it_is_acknowledged() -> None:
     made.take(values.Saved(key(), COMMIT))
     made.connect(2)
     again = made.sent()
-    made.take(ACK)
+    made.take(SAVED)
     made.connect(3)
 
     checkpoint = frames.Checkpoint(task=T1, fence=F1, commit=COMMIT)
@@ -253,7 +272,7 @@ def test_a_second_acknowledgement_of_a_result_does_not_drop_the_landing() -> Non
 
     made.take(ACK)
     kept = made.stage()
-    made.take(ACK)
+    made.take(frames.Ack(task=T1, fence=F1, of=ReportKind.LANDED))
 
     assert kept is Stage.LANDED
     assert made.stage() is None
@@ -262,7 +281,7 @@ def test_a_second_acknowledgement_of_a_result_does_not_drop_the_landing() -> Non
 def test_a_kept_result_is_forgotten_with_its_record_kept() -> None:
     made = finished(LANDS)
 
-    made.take(frames.Ack(task=T1, fence=F1, applied=False, code="stale"))
+    made.take(frames.Ack(task=T1, fence=F1, of=ReportKind.FINISH, applied=False, code="stale"))
 
     assert made.ordered(values.Forget) == [
         values.Forget(record(stage=Stage.FINISHED, result=LANDS))
@@ -602,6 +621,7 @@ TASKS = (T1, T2)
 KEYS = st.builds(key, st.sampled_from(TASKS), st.integers(1, 3))
 RESULTS = st.sampled_from((DONE, LANDS, Result(status=ResultStatus.FAILED)))
 LANDINGS = st.sampled_from((LANDED, Landing(status=LandStatus.CONFLICT), None))
+REPORTED = (frames.Checkpoint, frames.Finish, frames.StoppedFrame, frames.LandedFrame)
 STORED = frozenset({Stage.PREPARING, Stage.READY, *machine_attempts.REPORTS})
 
 
@@ -621,7 +641,7 @@ def frame_facts() -> st.SearchStrategy[values.Fact]:
         ),
         st.builds(frames.StopFrame, **named, reason=st.sampled_from((None, StopReason.CANCELLED))),
         st.builds(frames.LandFrame, **named),
-        st.builds(frames.Ack, **named, applied=st.booleans()),
+        st.builds(frames.Ack, **named, of=st.sampled_from(ReportKind), applied=st.booleans()),
         st.sampled_from(("heartbeat", "reports")).map(values.TimerFired),
     )
 
@@ -650,7 +670,7 @@ class World:
         self.unsaved: list[tuple[values.Key, Stage]] = []
         self.working: set[values.Key] = set()
         self.saved: dict[values.Key, Stage] = {}
-        self.on_link: Counter[tuple[values.Key, str]] = Counter()
+        self.reported: set[tuple[values.Key, ReportKind]] = set()
 
     def take(self, fact: values.Fact) -> None:
         if not self._possible(fact):
@@ -682,9 +702,7 @@ class World:
                     return False
                 self.working.discard(k)
             case frames.Ack():
-                name = values.Key(fact.task, fact.fence)
-                due = self.view.attempts[name].due if name in self.view.attempts else []
-                return bool(due)
+                return (values.Key(fact.task, fact.fence), fact.of) in self.reported
             case _:
                 pass
         return True
@@ -694,6 +712,9 @@ class World:
             case values.Send(frame):
                 first = isinstance(frame, frames.MachineHello) and self.view.connected
                 assert first or self.view.session is not None
+                if isinstance(frame, REPORTED):
+                    kind = ReportKind(str(type(frame).__struct_config__.tag))
+                    self.reported.add((values.Key(frame.task, frame.fence), kind))
                 if isinstance(frame, frames.Finish | frames.LandedFrame):
                     stage = Stage.FINISHED if isinstance(frame, frames.Finish) else Stage.LANDED
                     k = values.Key(frame.task, frame.fence)

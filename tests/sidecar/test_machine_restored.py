@@ -1,5 +1,6 @@
 """A hub that was restored may lack what it had acknowledged: it is offered once more."""
 
+from agentcom.model.result import ReportKind
 from agentcom.protocol import frames
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.machine_values import Stage
@@ -103,6 +104,8 @@ def test_the_answers_to_an_offer_change_nothing() -> None:
     made = restored()
     made.take(KEPT)
 
-    made.take(frames.Ack(task=T2, fence=key(T2).fence, applied=False, code="stale"))
+    made.take(
+        frames.Ack(task=T2, fence=key(T2).fence, of=ReportKind.FINISH, applied=False, code="stale")
+    )
 
     assert made.last == []

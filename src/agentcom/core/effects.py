@@ -10,6 +10,7 @@ from agentcom.model.agent import Assignment
 from agentcom.model.errors import AgentComError
 from agentcom.model.ids import Fence, Instant, MachineId, TaskId
 from agentcom.model.replies import Reply
+from agentcom.model.result import ReportKind
 from agentcom.model.task import StopReason, TaskBody
 
 
@@ -44,8 +45,11 @@ class Acknowledge(msgspec.Struct, frozen=True, gc=False):
     machine: MachineId
     task: TaskId
     fence: Fence
+    of: ReportKind
     applied: bool = True
     code: str | None = None
+    commit: str | None = None
+    """Of a checkpoint: which one."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):

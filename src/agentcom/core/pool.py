@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from agentcom.core import cascades, controls, deadlines, explain, facts, intake, leases, reports
-from agentcom.core.effects import Acknowledge, Answer, Effect, Refuse
+from agentcom.core.effects import Answer, Effect, Refuse
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
@@ -123,11 +123,9 @@ def _known(turn: Turn, fact: Fact, name: str) -> tuple[str, bytes] | None:
 def _refuse(turn: Turn, fact: Fact, error: AgentComError) -> None:
     if fact.reply_to is not None:
         turn.effects.append(Refuse(fact.reply_to, error))
-    body, machine = fact.body, fact.actor.machine
-    if isinstance(body, facts.Finished | facts.Stopped | facts.Landed) and machine is not None:
-        turn.effects.append(
-            Acknowledge(machine, body.task, body.fence, applied=False, code=error.code)
-        )
+    machine = fact.actor.machine
+    if machine is not None and isinstance(fact.body, reports.REPORTS):
+        turn.effects.append(reports.answer(machine, fact.body, code=error.code))
 
 
 _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {

@@ -5,7 +5,7 @@ kept for a person, never dropped and never applied. Success is judged here, from
 the verification report, never from the name of a frame or an exit code.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, assert_never
 
 from agentcom.core import moves
@@ -29,7 +29,7 @@ from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Fence, MachineId, TaskId, WallTime
 from agentcom.model.limits import DECLINE_RETRY_MS, ORPHANS_MAX, QUOTA_RETRY_MS, REASON_CHARS
-from agentcom.model.result import KeptResult, Landing, LandStatus, Result, ResultStatus
+from agentcom.model.result import KeptResult, Landing, LandStatus, ReportKind, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase, Task, TaskState, Wait
 
 # A member looked up in its enum costs a call (Python 3.11); here it is a global.
@@ -44,8 +44,16 @@ _COMPLETED: Final = EventKind.COMPLETED
 _RESULT: Final = Table.RESULT
 
 _WITH_RESULT: Final = (Finished, Stopped)
+_CHECKPOINT: Final = ReportKind.CHECKPOINT
+_KINDS: Final[Mapping[type, ReportKind]] = {
+    Finished: ReportKind.FINISH,
+    Stopped: ReportKind.STOPPED,
+    Landed: ReportKind.LANDED,
+}
 
 Report = Finished | Stopped | Landed
+REPORTS: Final = (Finished, Stopped, Landed)
+"""Reports that a machine repeats until they are acknowledged."""
 
 
 def wanted(view: PoolView, fact: Fact, body: Report) -> Sequence[tuple[Table, str]]:
@@ -77,7 +85,8 @@ def progressed(turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpoin
                 turn.move(task, moves.Advanced(phase), EventKind.PHASE)
         case Checkpointed(commit=commit, session=session):
             turn.move(task, moves.Saved(commit, session), EventKind.CHECKPOINT)
-            turn.effects.append(Acknowledge(machine, body.task, body.fence))
+            saved = Acknowledge(machine, body.task, body.fence, _CHECKPOINT, commit=commit)
+            turn.effects.append(saved)
         case _:
             assert_never(body)
 
@@ -115,7 +124,13 @@ def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) 
             _landed(turn, task, landing)
         case _:
             assert_never(body)
-    turn.effects.append(Acknowledge(machine, body.task, body.fence))
+    turn.effects.append(answer(machine, body))
+
+
+def answer(machine: MachineId, body: Report, *, code: str | None = None) -> Acknowledge:
+    """Return the acknowledgement of a report; `code` says why it was not applied."""
+    kind = _KINDS[type(body)]
+    return Acknowledge(machine, body.task, body.fence, kind, code is None, code)
 
 
 def resume(turn: Turn, task: Task, phase: Phase) -> Task:
@@ -264,7 +279,7 @@ def _too_late(
     if mine and task is not None and isinstance(body, Landed):
         repeat = body.landing.status is not LandStatus.LANDED or task.state is TaskState.COMPLETED
     if repeat:
-        turn.effects.append(Acknowledge(machine, body.task, body.fence))
+        turn.effects.append(answer(machine, body))
         return
     if isinstance(result, Result) and stored is None:
         _check_foreign(turn, task, machine, body.fence)
@@ -272,8 +287,7 @@ def _too_late(
         keep(turn, machine, body.task, body.fence, result, refused=reason)
         if task is not None:
             turn.record(task, EventKind.RESULT_KEPT, f"attempt {body.fence.attempt}: {reason}")
-    code = Stale.code
-    turn.effects.append(Acknowledge(machine, body.task, body.fence, applied=False, code=code))
+    turn.effects.append(answer(machine, body, code=Stale.code))
 
 
 def _check_foreign(turn: Turn, task: Task | None, machine: MachineId, fence: Fence) -> None:

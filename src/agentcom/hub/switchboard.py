@@ -197,7 +197,12 @@ class Switchboard:
 
     def _acknowledge(self, effect: effects.Acknowledge) -> None:
         ack = frames.Ack(
-            task=effect.task, fence=effect.fence, applied=effect.applied, code=effect.code
+            task=effect.task,
+            fence=effect.fence,
+            of=effect.of,
+            applied=effect.applied,
+            code=effect.code,
+            commit=effect.commit,
         )
         self._tell(effect.machine, ack)
 

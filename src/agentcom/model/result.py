@@ -63,6 +63,15 @@ class KeptResult(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     version: int = 1
 
 
+class ReportKind(StrEnum):
+    """Which report of a machine is acknowledged; the tags of their frames."""
+
+    CHECKPOINT = "checkpoint"
+    FINISH = "finish"
+    STOPPED = "stopped"
+    LANDED = "landed"
+
+
 class LandStatus(StrEnum):
     """What became of a landing."""
 

@@ -13,7 +13,7 @@ from agentcom.model.agent import AgentSpec, Assignment, Held
 from agentcom.model.event import TaskEvent
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.replies import Welcomed
-from agentcom.model.result import Landing, Result, TokenUsage
+from agentcom.model.result import Landing, ReportKind, Result, TokenUsage
 from agentcom.model.task import Phase, StopReason, TaskBody, TaskSpec
 
 SUBPROTOCOL: Final = "agentcom.v1"
@@ -218,8 +218,11 @@ class Ack(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="a
 
     task: TaskId
     fence: Fence
+    of: ReportKind
     applied: bool = True
     code: str | None = None
+    commit: str | None = None
+    """Of a checkpoint: which one."""
 
 
 class ReplyFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="reply"):

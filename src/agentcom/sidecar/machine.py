@@ -11,9 +11,11 @@ from typing import Final, assert_never
 from agentcom.model import errors, ids
 from agentcom.model.agent import AgentSpec, Held
 from agentcom.model.ids import AgentId, Instant, TaskId
+from agentcom.model.result import ReportKind
 from agentcom.protocol import frames
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.machine_attempts import (
+    ANSWERS,
     BUSY,
     HELD,
     REPORTS,
@@ -146,8 +148,6 @@ class _Turn(AttemptTurn):
         self.view.session = None
         self.view.sent.clear()
         self.view.restored = self.view.offered_at = None
-        for attempt in self.view.attempts.values():
-            attempt.due.clear()
 
     def _welcomed(self, frame: frames.Welcome) -> None:
         view, welcomed = self.view, frame.welcomed
@@ -303,8 +303,7 @@ class _Turn(AttemptTurn):
     def _stop_asked(self, frame: frames.StopFrame) -> None:
         attempt = self.view.attempts.get(Key(frame.task, frame.fence))
         if attempt is not None and frame.reason is None:
-            # A stale checkpoint is answered by this frame, not by an acknowledgement.
-            attempt.due = [what for what in attempt.due if what is not Stage.WORKING]
+            attempt.checkpoint = None  # a stale one is answered by this frame
         if attempt is None:
             self.send(frames.StoppedFrame(task=frame.task, fence=frame.fence))
         elif attempt.stage in (Stage.STOPPED, Stage.LANDED):
@@ -324,13 +323,13 @@ class _Turn(AttemptTurn):
 
     def _acked(self, frame: frames.Ack) -> None:
         attempt = self.view.attempts.get(Key(frame.task, frame.fence))
-        if attempt is None or not attempt.due:
+        if attempt is None:
             return
-        what = attempt.due.pop(0)
-        if what is Stage.WORKING and Stage.WORKING not in attempt.due:
+        saved = attempt.checkpoint
+        if saved is not None and frame.of is ReportKind.CHECKPOINT and frame.commit == saved.commit:
             attempt.checkpoint = None
-        if what not in REPORTS or what is not attempt.stage:
-            return
+        if attempt.stage is not ANSWERS.get(frame.of):
+            return  # a repeat, of what came before
         result = attempt.record.result
         if attempt.stage is Stage.FINISHED and frame.applied and result and lands(result):
             self.move(attempt, Move.OFFER)

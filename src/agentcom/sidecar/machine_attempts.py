@@ -13,7 +13,7 @@ import msgspec
 
 from agentcom.model.agent import HeldStage
 from agentcom.model.ids import Instant, TaskId
-from agentcom.model.result import LandStatus, Result, ResultStatus
+from agentcom.model.result import LandStatus, ReportKind, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase
 from agentcom.protocol import frames
 from agentcom.sidecar import machine_values as values
@@ -77,6 +77,12 @@ RUNNING: Final = frozenset({Stage.PREPARING, Stage.WORKING, Stage.VERIFYING})
 LIVE: Final = RUNNING | {Stage.STOPPING, Stage.LANDING}
 """Something of the attempt may run: no other attempt of its task may."""
 REPORTS: Final = frozenset({Stage.FINISHED, Stage.STOPPED, Stage.LANDED})
+ANSWERS: Final[Mapping[ReportKind, Stage]] = {
+    ReportKind.FINISH: Stage.FINISHED,
+    ReportKind.STOPPED: Stage.STOPPED,
+    ReportKind.LANDED: Stage.LANDED,
+}
+"""The stage whose report an acknowledgement is about."""
 BUSY: Final = RUNNING | {Stage.STORING, Stage.WAITING}
 
 HELD: Final[Mapping[Stage, HeldStage]] = {
@@ -268,14 +274,12 @@ class AttemptTurn:
         """Send the attempt's report if it has one that is stored."""
         if attempt.stage not in REPORTS or not attempt.stored or self.view.session is None:
             return
-        attempt.due.append(attempt.stage)
         self.send(_report_of(attempt))
         self.order(values.SetTimer("reports", Instant(self.now + REPORT_RETRY_MS)))
 
     def send_checkpoint(self, attempt: Attempt) -> None:
         """Send the newest checkpoint if it is not acknowledged."""
         if attempt.checkpoint is not None and self.view.session is not None:
-            attempt.due.append(Stage.WORKING)
             self.send(attempt.checkpoint)
 
     def send(self, frame: frames.FromMachine) -> None:

@@ -275,8 +275,6 @@ class Attempt:
     phase: Phase | None = None
     checkpoint: frames.Checkpoint | None = None
     """The newest one that the hub has not acknowledged."""
-    due: list[Stage] = field(default_factory=list)
-    """What went out on this link and waits for its `ack`, in order (a checkpoint as `working`)."""
     stored: bool = True
     """The record is on disk as it is here, as far as the disk allows."""
     granted: bool = False
