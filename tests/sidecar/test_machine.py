@@ -392,6 +392,34 @@ def test_a_beat_that_was_never_asked_for_renews_nothing() -> None:
     assert made.view.lease_until == until
 
 
+@pytest.mark.parametrize("granted", [True, False], ids=["landing", "ready"])
+def test_a_beat_ends_what_went_on_without_us_before_it_renews_the_lease(*, granted: bool) -> None:
+    made = finished(LANDS)
+    made.take(ACK)
+    made.after(TTL_MS).take(GRANT)  # too late for our lease, and the order to stop gets lost
+    if granted:
+        made.connect(2)
+        made.take(frames.Beat(n=1))
+    made.take(values.TimerFired("heartbeat"))
+
+    made.take(frames.Beat(n=made.view.beats, stale=(frames.Stale(T1, F1),)))
+
+    assert machine.lease_valid(made.view, made.now)
+    assert made.stage() is (Stage.STOPPING if granted else Stage.STOPPED)
+    assert not made.ordered(values.Land)
+
+
+def test_a_beat_ends_stale_work_once() -> None:
+    made = connected().running()
+    stale = frames.Beat(n=1, stale=(frames.Stale(T1, F1), frames.Stale(T2, F1)))
+    made.take(values.TimerFired("heartbeat"))
+
+    first = made.take(stale)
+
+    assert first == [values.Stop(key(), None)]
+    assert made.take(stale) == []
+
+
 def test_two_heartbeats_without_an_answer_mean_a_dead_link() -> None:
     made = connected()
 

@@ -10,6 +10,7 @@ from websockets.exceptions import InvalidStatus
 from agentcom.hub import feeds, tokens
 from agentcom.hub.limits_guard import Budgets, Traffic
 from agentcom.model import limits
+from agentcom.model.agent import Held, HeldStage
 from agentcom.model.identity import CredentialKind, Role
 from agentcom.model.ids import Fence, ProjectId, TaskId
 from agentcom.model.limits import FRAME_BYTES, PROMPT_BYTES
@@ -345,6 +346,21 @@ async def test_a_heartbeat_is_answered_when_the_lease_is_renewed(hub: HubSite) -
         await it.say(*(frames.HeartbeatFrame(session=session, n=n) for n in (1, 2, 3)))
 
         assert [(await it.hear(frames.Beat)).n for _ in range(3)] == [1, 2, 3]
+
+
+async def test_a_beat_names_what_is_not_the_machines_any_more(hub: HubSite) -> None:
+    async with machine(hub) as it, client(hub) as ada:
+        session = (await it.hear(frames.Welcome)).welcomed.session
+        (task,) = (await ada.ask(submit()))["tasks"]
+        fence = (await it.hear(frames.Assign)).assignment.fence
+        mine = Held(task, fence, HeldStage.RUNNING)
+        gone = Held(TaskId("gone"), fence, HeldStage.LANDING)
+        over = Held(TaskId("over"), fence, HeldStage.FINISHED)  # its report gets an answer
+
+        await it.say(frames.HeartbeatFrame(session=session, n=1, held=(mine, gone, over)))
+
+        await it.hear(frames.StopFrame)
+        assert (await it.hear(frames.Beat)).stale == (frames.Stale(gone.task, fence),)
 
 
 async def test_no_beat_without_a_decision(hub: HubSite) -> None:

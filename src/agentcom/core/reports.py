@@ -60,7 +60,7 @@ def wanted(view: PoolView, fact: Fact, body: Report) -> Sequence[tuple[Table, st
     """Return the rows that tell a repeated report from a stale one."""
     task = view.tasks.get(body.task)
     machine = fact.actor.machine
-    if machine is None or (task is not None and _holds(task, machine, body.fence)):
+    if machine is None or (task is not None and holds(task, machine, body.fence)):
         return ()
     keys = [(_RESULT, result_key(body.task, body.fence, machine))]
     return keys if task is not None else [*keys, (Table.TASK, body.task)]
@@ -72,7 +72,7 @@ def progressed(turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpoin
     task = turn.view.tasks.get(body.task)
     if task is not None and task.lost and _may_return(task, machine, body.fence):
         task = resume(turn, task, Phase.WORKING)
-    if task is None or not _holds(task, machine, body.fence):
+    if task is None or not holds(task, machine, body.fence):
         turn.effects.append(Stop(machine, body.task, body.fence))
         return
     if task.stop_reason is not None:
@@ -108,7 +108,7 @@ def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) 
     back = task is not None and task.lost and not isinstance(body, Declined)
     if back and task is not None and _may_return(task, machine, body.fence):
         task = resume(turn, task, Phase.VERIFYING)
-    if task is None or not _holds(task, machine, body.fence):
+    if task is None or not holds(task, machine, body.fence):
         _too_late(turn, fact, machine, body)
         return
     match body:
@@ -328,7 +328,8 @@ def _check_names(body: Finished | Stopped | Declined | Landed) -> None:
         raise InvalidInput("land_key", f"at most {REASON_CHARS} characters, none a control")
 
 
-def _holds(task: Task, machine: MachineId, fence: Fence) -> bool:
+def holds(task: Task, machine: MachineId, fence: Fence) -> bool:
+    """Return whether this attempt is the task's, and under way on this machine."""
     return task.state.held and task.machine == machine and _newest(task, fence)
 
 

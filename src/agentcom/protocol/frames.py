@@ -185,10 +185,19 @@ class Welcome(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, ta
     welcomed: Welcomed
 
 
+class Stale(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """An attempt that went on without its machine."""
+
+    task: TaskId
+    fence: Fence
+
+
 class Beat(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="beat"):
     """Answers `heartbeat` number `n`: the lease runs from when that was sent."""
 
     n: int
+    stale: tuple[Stale, ...] = ()
+    """Attempts in that heartbeat which are not the machine's any more: the lease is not theirs."""
 
 
 class Assign(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="assign"):

@@ -113,7 +113,7 @@ class _Turn(AttemptTurn):
             case frames.Welcome():
                 self._welcomed(frame)
             case frames.Beat():
-                self._beat(frame.n)
+                self._still_ours(frame)
             case frames.Assign():
                 self._assigned(_record(frame))
             case frames.StopFrame():
@@ -212,6 +212,14 @@ class _Turn(AttemptTurn):
             self.order(values.Quit(frame.message))
         elif not greeted or frame.code == errors.Superseded.code:
             self.order(values.Reconnect(frame.message, frame.retry_after_ms))
+
+    def _still_ours(self, frame: frames.Beat) -> None:
+        """End what the hub gave to others, whatever became of its orders, then take the lease."""
+        for gone in frame.stale:
+            attempt = self.view.attempts.get(Key(gone.task, gone.fence))
+            if attempt is not None and attempt.stage is not Stage.STOPPING:
+                self.overtake(attempt)
+        self._beat(frame.n)
 
     def _beat(self, n: int) -> None:
         view = self.view

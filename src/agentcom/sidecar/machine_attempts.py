@@ -74,7 +74,9 @@ TRANSITIONS: Final[Mapping[Stage, Mapping[Move, Stage]]] = {
 }
 
 RUNNING: Final = frozenset({Stage.PREPARING, Stage.WORKING, Stage.VERIFYING})
-LIVE: Final = RUNNING | {Stage.STOPPING, Stage.LANDING}
+BELIEVED: Final = RUNNING | {Stage.LANDING}
+"""The machine acts for the task, and needs its lease for what others see of that."""
+LIVE: Final = BELIEVED | {Stage.STOPPING}
 """Something of the attempt may run: no other attempt of its task may."""
 REPORTS: Final = frozenset({Stage.FINISHED, Stage.STOPPED, Stage.LANDED})
 ANSWERS: Final[Mapping[ReportKind, Stage]] = {

@@ -1,13 +1,14 @@
 """A machine's session: its reports become facts one for one, its heartbeats are answered."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from agentcom.core import facts
+from agentcom.core import facts, reports
 from agentcom.core.effects import Answer, Refuse
 from agentcom.hub.limits_guard import Traffic
 from agentcom.model import limits, policy
+from agentcom.model.agent import Held, HeldStage
 from agentcom.model.errors import AgentComError, MalformedInput, NotAllowed, Superseded
 from agentcom.model.ids import Instant, MachineId
 from agentcom.model.policy import Action
@@ -120,8 +121,19 @@ class MachineSide:
             return True
         if lease.expires_at < came_at + lease.ttl_ms + lease.margin_ms:
             return False
-        self._session.write(codec.encode(frames.Beat(n=frame.n)))
+        beat = frames.Beat(n=frame.n, stale=self._stale(frame.held))
+        self._session.write(codec.encode(beat))
         return True
+
+    def _stale(self, held: Sequence[Held]) -> tuple[frames.Stale, ...]:
+        """Return what a heartbeat listed and others may have: its orders to stop may be lost."""
+        tasks, stale = self._session.desk.engine.view.tasks, []
+        for item in held:
+            task = tasks.get(item.task)
+            mine = task is not None and reports.holds(task, self._machine, item.fence)
+            if not mine and item.stage is not HeldStage.FINISHED:
+                stale.append(frames.Stale(item.task, item.fence))
+        return tuple(stale)
 
     def _progress(self, frame: frames.Progress) -> None:
         desk = self._session.desk
