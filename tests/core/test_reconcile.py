@@ -87,7 +87,8 @@ def test_an_attempt_that_shall_stop_is_told_again() -> None:
 @pytest.mark.parametrize("stage", list(HeldStage))
 def test_a_grant_is_repeated_to_who_waits_for_it_and_not_to_who_lands(stage: HeldStage) -> None:
     task = row(TaskState.RUNNING, phase=Phase.LANDING)
-    expected = [task] if stage is HeldStage.FINISHED else []
+    waits = stage in (HeldStage.FINISHED, HeldStage.READY)
+    expected = [task] if waits else []
 
     assert orders(task, [held(stage=stage)], granted=True) == NOTHING._replace(land=expected)
 
@@ -127,6 +128,7 @@ def test_a_fence_beyond_the_row_says_that_the_store_is_old() -> None:
     [
         (Held(T, MINE, HeldStage.RUNNING, Phase.VERIFYING), Phase.VERIFYING),
         (Held(T, MINE, HeldStage.FINISHED), Phase.VERIFYING),
+        (Held(T, MINE, HeldStage.READY), Phase.VERIFYING),
         (Held(T, MINE, HeldStage.STORED), Phase.WORKING),
     ],
 )

@@ -307,6 +307,15 @@ def test_a_grant_that_overtakes_the_acknowledgement_is_remembered() -> None:
     assert made.stage() is Stage.LANDING
 
 
+def test_what_waits_for_its_landing_is_listed_apart_from_what_is_reported() -> None:
+    made = finished(LANDS)
+    made.take(values.TimerFired("heartbeat"), ACK, values.TimerFired("heartbeat"))
+
+    beats = [frame for frame in made.sent() if isinstance(frame, frames.HeartbeatFrame)]
+    stages = [held.stage for beat in beats for held in beat.held]
+    assert stages == [HeldStage.FINISHED, HeldStage.READY]
+
+
 def test_a_result_that_needs_a_person_does_not_wait_for_a_landing() -> None:
     made = finished(msgspec.structs.replace(LANDS, needs_person=("a test",)))
 

@@ -5,11 +5,13 @@ machine no longer has, and attempts that it may take up again. Calling it twice 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from agentcom.model.agent import Held, HeldStage
 from agentcom.model.ids import Fence, MachineId, TaskId, WallTime
 from agentcom.model.task import Phase, Task, TaskState
+
+_LANDS: Final = frozenset({HeldStage.FINISHED, HeldStage.READY})
 
 
 class Orders(NamedTuple):
@@ -56,7 +58,7 @@ def reconcile(
             _missing(orders, task, pushed_before)
         elif task.stop_reason is not None:
             _append(orders.stop, (task.id, task.fence, task))
-        elif task.id in granted and item.stage is HeldStage.FINISHED:
+        elif task.id in granted and item.stage in _LANDS:
             _append(orders.land, task)
     for item in held.values():
         _unknown(orders, machine, tasks.get(item.task), item)
@@ -88,7 +90,7 @@ def _unknown(orders: Orders, machine: MachineId, task: Task | None, item: Held) 
 
 def phase_of(item: Held) -> Phase:
     """Return the phase in which a returning attempt is."""
-    return item.phase or (Phase.VERIFYING if item.stage is HeldStage.FINISHED else Phase.WORKING)
+    return item.phase or (Phase.VERIFYING if item.stage in _LANDS else Phase.WORKING)
 
 
 def _append(items: Sequence[object], item: object) -> None:

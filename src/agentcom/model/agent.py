@@ -82,6 +82,9 @@ class HeldStage(StrEnum):
     STORED = "stored"
     RUNNING = "running"
     FINISHED = "finished"
+    """Over; its report is sent until it is acknowledged."""
+    READY = "ready"
+    """Its result is acknowledged, and it waits for the grant to land."""
     LANDING = "landing"
 
 

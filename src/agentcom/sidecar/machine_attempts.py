@@ -95,7 +95,7 @@ HELD: Final[Mapping[Stage, HeldStage]] = {
     Stage.STOPPING: HeldStage.RUNNING,
     Stage.FINISHED: HeldStage.FINISHED,
     Stage.STOPPED: HeldStage.FINISHED,
-    Stage.READY: HeldStage.FINISHED,
+    Stage.READY: HeldStage.READY,
     Stage.LANDING: HeldStage.LANDING,
     Stage.LANDED: HeldStage.LANDING,
 }
