@@ -395,6 +395,17 @@ def test_a_checkpoint_is_acknowledged_and_travels_with_the_next_attempt() -> Non
     assert (world.pushed(task)[-1].checkpoint, world.pushed(task)[-1].session) == ("k" * 40, "s1")
 
 
+def test_a_late_phase_does_not_take_a_task_out_of_its_landing() -> None:
+    world = Pool()
+    task = world.landing()
+    fence = world.task(task).fence
+
+    world.tell(facts.PhaseReached(task, fence, Phase.VERIFYING), M1)
+
+    assert world.task(task).phase is Phase.LANDING
+    assert world.land(task).state is TaskState.COMPLETED
+
+
 def test_every_acknowledgement_names_the_report_that_it_answers() -> None:
     world = Pool()
     landed, stopped = world.landing(), world.running()

@@ -81,7 +81,7 @@ def progressed(turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpoin
         case Accepted():
             _accepted(turn, task)
         case PhaseReached(phase=phase):
-            if phase is not task.phase and phase is not _LANDING:
+            if phase is not task.phase and _LANDING not in (phase, task.phase):
                 turn.move(task, moves.Advanced(phase), EventKind.PHASE)
         case Checkpointed(commit=commit, session=session):
             turn.move(task, moves.Saved(commit, session), EventKind.CHECKPOINT)
