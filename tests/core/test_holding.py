@@ -4,6 +4,7 @@ from agentcom.core import facts, holding
 from agentcom.core.effects import GrantLanding
 from agentcom.core.ledger import Ledger
 from agentcom.model.ids import AgentId, MachineId
+from agentcom.model.result import LandStatus
 from agentcom.model.task import Hold
 from agentcom.testing.world import machine
 from tests.core.acts import KEY, Pool
@@ -85,3 +86,19 @@ def test_the_last_who_lands_leaves_no_queue() -> None:
     world.land(task)
 
     assert world.view.landing == {}
+
+
+def test_only_the_landing_that_has_its_base_has_a_timer() -> None:
+    world = Pool()
+    first, second = world.landing(), world.landing()
+    assert landing_timers(world) == [f"land/{first}"]
+
+    world.land(first)
+    assert landing_timers(world) == [f"land/{second}"]
+    world.land(second, LandStatus.CONFLICT)
+
+    assert landing_timers(world) == []
+
+
+def landing_timers(world: Pool) -> list[str]:
+    return [key for key in world.timers if key.startswith("land/")]

@@ -8,7 +8,7 @@ work into a base; those who wait for it stand in `view.landing`, in order.
 
 from typing import Final
 
-from agentcom.core.effects import GrantLanding, SetTimer
+from agentcom.core.effects import ClearTimer, GrantLanding, SetTimer
 from agentcom.core.facts import LandingOverdue
 from agentcom.core.ledger import Ledger
 from agentcom.model.batch import Table, hold_key
@@ -69,6 +69,7 @@ def _leave_landing(ledger: Ledger, task: Task) -> None:
     rest = tuple(waiting for waiting in queue if waiting != task.id)
     if queue[0] == task.id:
         drop_hold(ledger, task.id, f"land:{key}")
+        ledger.effects.append(ClearTimer(f"land/{task.id}"))
     if not rest:
         view.drop(view.landing, key)
         return
