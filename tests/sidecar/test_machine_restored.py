@@ -1,5 +1,6 @@
 """A hub that was restored may lack what it had acknowledged: it is offered once more."""
 
+from agentcom.model.ids import Instant, TaskId
 from agentcom.model.result import ReportKind
 from agentcom.protocol import frames
 from agentcom.sidecar import machine_values as values
@@ -7,6 +8,8 @@ from agentcom.sidecar.machine_values import Stage
 from tests.sidecar.machine_world import (
     DONE,
     LANDED,
+    LANDS,
+    T1,
     T2,
     Machine,
     assign,
@@ -29,6 +32,11 @@ def restored() -> Machine:
     made = Machine(incarnation=7)
     made.take(values.Connected(), welcome(1, incarnation=8))
     return made
+
+
+def acknowledged(task: TaskId = T1, attempt: int = 1, *, applied: bool = True) -> frames.Ack:
+    fence = key(task, attempt).fence
+    return frames.Ack(task=task, fence=fence, of=ReportKind.FINISH, applied=applied)
 
 
 def test_the_first_hub_is_remembered_and_offered_nothing() -> None:
@@ -71,15 +79,53 @@ def test_what_has_no_result_or_is_reported_anyway_is_not_offered() -> None:
     assert made.sent() == []
 
 
-def test_the_offer_is_over_when_a_later_heartbeat_is_answered() -> None:
+def test_the_offer_is_over_when_every_result_is_acknowledged() -> None:
     made = restored()
     made.take(KEPT)
 
-    made.take(values.TimerFired("heartbeat"), frames.Beat(n=1))
+    made.take(acknowledged(T2, applied=False), values.TimerFired("heartbeat"), frames.Beat(n=1))
+    assert made.ordered(values.Remember) == []
+    made.take(acknowledged(attempt=2))
 
-    assert made.ordered(values.Remember) == [values.Remember(8)]
+    assert made.last == [values.Remember(8)]
     made.take(values.Disconnected(), values.Connected(), welcome(2, incarnation=8))
     assert made.ordered(values.Offer) == []
+
+
+def test_a_hub_is_remembered_at_once_if_nothing_was_kept_for_it() -> None:
+    made = restored()
+
+    made.take(values.Kept(()))
+
+    assert made.last == [values.Remember(8)]
+
+
+def test_what_of_an_offer_has_no_answer_is_offered_again_after_a_while() -> None:
+    made = restored()
+    made.take(KEPT)
+    assert made.ordered(values.SetTimer) == [values.SetTimer("offers", Instant(made.now + 15_000))]
+    made.take(acknowledged(T2))
+
+    made.take(values.TimerFired("offers"))
+    assert made.last == [values.Offer()]
+    made.take(KEPT)
+
+    assert made.sent() == [frames.Finish(task=key().task, fence=key(attempt=2).fence, result=DONE)]
+    made.take(acknowledged(attempt=2), values.TimerFired("offers"))
+    assert made.last == [values.Remember(8)]
+
+
+def test_what_still_waits_to_land_is_offered_as_well() -> None:
+    made = connected().running()
+    made.take(values.Ended(key(), LANDS), acknowledged())
+    made.take(values.Disconnected(), values.Connected(), welcome(2, incarnation=8))
+
+    made.take(values.Kept(()))
+
+    assert made.sent() == [frames.Finish(task=key().task, fence=key().fence, result=LANDS)]
+    made.take(acknowledged())
+    assert made.last == [values.Remember(8)]
+    assert made.stage() is Stage.READY
 
 
 def test_an_offer_that_was_cut_off_is_made_again() -> None:
@@ -98,14 +144,3 @@ def test_results_that_are_read_after_the_link_was_lost_wait_for_the_next() -> No
     made.take(KEPT)
 
     assert made.sent() == []
-
-
-def test_the_answers_to_an_offer_change_nothing() -> None:
-    made = restored()
-    made.take(KEPT)
-
-    made.take(
-        frames.Ack(task=T2, fence=key(T2).fence, of=ReportKind.FINISH, applied=False, code="stale")
-    )
-
-    assert made.last == []

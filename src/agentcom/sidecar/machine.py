@@ -18,6 +18,7 @@ from agentcom.sidecar.machine_attempts import (
     ANSWERS,
     BUSY,
     HELD,
+    REPORT_RETRY_MS,
     REPORTS,
     RUNNING,
     TRANSITIONS,
@@ -147,7 +148,8 @@ class _Turn(AttemptTurn):
         self.view.connected = False
         self.view.session = None
         self.view.sent.clear()
-        self.view.restored = self.view.offered_at = None
+        self.view.restored = None
+        self.view.offered.clear()
 
     def _welcomed(self, frame: frames.Welcome) -> None:
         view, welcomed = self.view, frame.welcomed
@@ -180,15 +182,30 @@ class _Turn(AttemptTurn):
         view = self.view
         if view.restored is None:
             return
-        for record in records:
-            if record.result is not None and record.key not in view.attempts:
-                key = record.key
+        kept = [record for record in records if record.key not in view.attempts]
+        known = [attempt.record for attempt in view.attempts.values() if attempt.record.acked]
+        again, view.offered = view.offered, {}  # what an earlier offer has no answer for
+        for record in (*kept, *known):
+            key = record.key
+            if record.result is not None and (not again or key in again):
+                view.offered[key] = None
                 self.send(frames.Finish(task=key.task, fence=key.fence, result=record.result))
-        view.offered_at = view.beats
+        if view.offered:
+            self.order(values.SetTimer("offers", Instant(self.now + REPORT_RETRY_MS)))
+        else:
+            self._remember(view.restored)
+
+    def _taken_again(self, key: Key) -> None:
+        """Take note that a restored hub has one more of the kept results."""
+        offered = self.view.offered
+        if key in offered:
+            del offered[key]
+            if not offered and self.view.restored is not None:
+                self._remember(self.view.restored)
 
     def _remember(self, incarnation: int) -> None:
         self.view.incarnation = incarnation
-        self.view.restored = self.view.offered_at = None
+        self.view.restored = None
         self.order(values.Remember(incarnation))
 
     def _begin_lease(self) -> None:
@@ -228,8 +245,6 @@ class _Turn(AttemptTurn):
             return
         view.sent = {number: at for number, at in view.sent.items() if number > n}
         view.lease_until = max(view.lease_until, Instant(sent_at + view.ttl_ms))
-        if view.restored is not None and view.offered_at is not None and n > view.offered_at:
-            self._remember(view.restored)
         for attempt in view.attempts.values():
             self.land(attempt)
 
@@ -239,6 +254,9 @@ class _Turn(AttemptTurn):
         elif key == "hello":
             if self.view.connected and self.view.session is None:
                 self.order(values.Reconnect("the hub does not answer"))
+        elif key == "offers":
+            if self.view.offered:
+                self.order(values.Offer())
         elif key == "reports":
             for attempt in self.view.attempts.values():
                 self.report(attempt)
@@ -330,7 +348,10 @@ class _Turn(AttemptTurn):
             self.land(attempt)
 
     def _acked(self, frame: frames.Ack) -> None:
-        attempt = self.view.attempts.get(Key(frame.task, frame.fence))
+        key = Key(frame.task, frame.fence)
+        if frame.of is ReportKind.FINISH:
+            self._taken_again(key)
+        attempt = self.view.attempts.get(key)
         if attempt is None:
             return
         saved = attempt.checkpoint

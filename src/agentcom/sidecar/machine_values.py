@@ -312,9 +312,9 @@ class View:
     incarnation: int = 0
     """The hub's, as it was when nothing was left to offer; 0 before the first welcome."""
     restored: int | None = None
-    """The incarnation of a hub that was restored, until the kept results were offered to it."""
-    offered_at: int | None = None
-    """The last heartbeat before the offer: the answer to a later one tells that it arrived."""
+    """The incarnation of a hub that was restored, until it has every kept result again."""
+    offered: dict[Key, None] = field(default_factory=dict)
+    """Kept results that were offered to it, and that it has not acknowledged."""
 
     def of_task(self, task: TaskId) -> Iterable[Attempt]:
         """Return the attempts of one task, oldest first."""
