@@ -557,6 +557,19 @@ def test_a_landing_without_an_agent_waits_for_its_grant() -> None:
     assert made.ordered(values.Land)
 
 
+def test_a_landing_waits_until_the_older_attempt_of_its_task_has_stopped() -> None:
+    made = connected().running()
+    made.take(assign(attempt=2, landing_only=True))
+
+    made.take(frames.LandFrame(task=T1, fence=F2))
+    early = made.ordered(values.Land)
+    made.take(values.Stopped(key()))
+
+    assert early == []
+    assert made.stage(key(attempt=2)) is Stage.LANDING
+    assert len(made.ordered(values.Land)) == 1
+
+
 def test_progress_is_sent_while_connected_and_lost_otherwise() -> None:
     made = connected().running()
     progress = frames.Progress(task=T1, fence=F1, text="hm")

@@ -163,8 +163,10 @@ class AttemptTurn:
             self.keep(attempt)
 
     def land(self, attempt: Attempt) -> None:
-        """Land if it was granted and the lease still runs."""
+        """Land if it was granted, the lease still runs, and so does nothing older of the task."""
         wanted = attempt.granted and attempt.stage is Stage.READY
+        if wanted and any(other.stage in LIVE for other in self.view.of_task(attempt.key.task)):
+            return
         if wanted and lease_valid(self.view, self.now) and self.move(attempt, Move.GRANT):
             self.order(values.Land(attempt.record))
 
@@ -187,7 +189,7 @@ class AttemptTurn:
         self.start_waiting(attempt.key.task)
 
     def start_waiting(self, task: TaskId) -> None:
-        """Start the newest attempt of `task` if it waits and nothing older runs any more."""
+        """Start, or land, the newest attempt of `task` if nothing older runs any more."""
         attempts = list(self.view.of_task(task))
         if any(attempt.stage in LIVE for attempt in attempts):
             return
@@ -195,6 +197,7 @@ class AttemptTurn:
         if newest.stage is Stage.WAITING and self.move(newest, Move.START):
             newest.phase = Phase.PREPARING
             self.order(values.Start(newest.record, newest.adopt))
+        self.land(newest)
 
     def _not_stored(self, attempt: Attempt, fact: values.NotStored) -> None:
         key = attempt.key
