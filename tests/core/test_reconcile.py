@@ -32,7 +32,12 @@ def row(state: TaskState, **fields: object) -> Task:
 
 
 def orders(
-    task: Task | None, report: Sequence[Held], *, granted: bool = False, before: int = 1_000
+    task: Task | None,
+    report: Sequence[Held],
+    *,
+    granted: bool = False,
+    before: int = 1_000,
+    incarnation: int = 7,
 ) -> Orders:
     tasks = {} if task is None else {T: task}
     rows = [task] if task is not None and task.state.held and task.machine == M1 else []
@@ -43,6 +48,7 @@ def orders(
         granted=frozenset([T] if granted else []),
         report=report,
         pushed_before=WallTime(before),
+        incarnation=incarnation,
     )
 
 
@@ -121,6 +127,14 @@ def test_a_stale_attempt_is_stopped_unless_it_is_about_to_report(
 
 def test_a_fence_beyond_the_row_says_that_the_store_is_old() -> None:
     assert orders(row(TaskState.QUEUED), [held(NEW)]) == NOTHING._replace(beyond=[held(NEW)])
+
+
+def test_a_fence_that_a_hub_gave_after_its_backup_is_only_stale() -> None:
+    report = [held(NEW), held(Fence(8, 3), HeldStage.LANDING)]
+
+    found = orders(row(TaskState.QUEUED), report, incarnation=9)
+
+    assert found == NOTHING._replace(stop=[(T, NEW, None), (T, Fence(8, 3), None)])
 
 
 @pytest.mark.parametrize(

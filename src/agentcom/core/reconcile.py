@@ -28,7 +28,7 @@ class Orders(NamedTuple):
     resume: Sequence[tuple[Task, Held]]
     """Queued again, but its newest holder has come back."""
     beyond: Sequence[Held]
-    """A fence that was never issued: the store is older than the fleet."""
+    """A fence of this incarnation that was never issued: the store is older than the fleet."""
 
 
 def reconcile(
@@ -39,6 +39,7 @@ def reconcile(
     granted: frozenset[TaskId],
     report: Sequence[Held],
     pushed_before: WallTime,
+    incarnation: int,
 ) -> Orders:
     """Compare a machine's rows with its report.
 
@@ -49,6 +50,7 @@ def reconcile(
         granted: the tasks that hold their base for landing.
         report: everything the machine has.
         pushed_before: assignments that are younger may still be on their way.
+        incarnation: the hub's; what an earlier one issued after its backup is only stale.
     """
     held = {(item.task, item.fence): item for item in report}
     orders = Orders([], [], [], [], [], [])
@@ -61,7 +63,11 @@ def reconcile(
         elif task.id in granted and item.stage in _LANDS:
             _append(orders.land, task)
     for item in held.values():
-        _unknown(orders, machine, tasks.get(item.task), item)
+        row = tasks.get(item.task)
+        if row is not None and item.fence > row.fence and item.fence.incarnation >= incarnation:
+            _append(orders.beyond, item)
+        else:
+            _unknown(orders, machine, row, item)
     return orders
 
 
@@ -76,9 +82,7 @@ def _missing(orders: Orders, task: Task, pushed_before: WallTime) -> None:
 
 
 def _unknown(orders: Orders, machine: MachineId, task: Task | None, item: Held) -> None:
-    if task is not None and item.fence > task.fence:
-        _append(orders.beyond, item)
-    elif task is not None and task.fence == item.fence and task.machine == machine:
+    if task is not None and task.fence == item.fence and task.machine == machine:
         if task.state is TaskState.QUEUED and task.lost:
             _append(orders.resume, (task, item))
         elif item.stage is not HeldStage.FINISHED:
