@@ -37,6 +37,7 @@ def orders(
     *,
     granted: bool = False,
     before: int = 1_000,
+    now: int = 1_000,
     incarnation: int = 7,
 ) -> Orders:
     tasks = {} if task is None else {T: task}
@@ -48,6 +49,7 @@ def orders(
         granted=frozenset([T] if granted else []),
         report=report,
         pushed_before=WallTime(before),
+        now=WallTime(now),
         incarnation=incarnation,
     )
 
@@ -70,6 +72,17 @@ def test_an_assignment_that_got_lost_is_pushed_again() -> None:
 
 def test_an_assignment_that_may_be_on_its_way_is_left_alone() -> None:
     assert orders(row(TaskState.ASSIGNED), [], before=99) == NOTHING
+
+
+@pytest.mark.parametrize(("now", "again"), [(99, True), (100, False), (104, False)])
+def test_an_assignment_from_after_now_is_pushed_again_since_the_clock_was_set_back(
+    *, now: int, again: bool
+) -> None:
+    task = row(TaskState.ASSIGNED)
+
+    found = orders(task, [], before=now - 5, now=now)
+
+    assert found == NOTHING._replace(push=[task] if again else [])
 
 
 def test_an_assignment_that_shall_stop_is_not_pushed_but_stopped() -> None:

@@ -249,6 +249,7 @@ def _apply(turn: Turn, machine: MachineId, report: Sequence[Held], *, heartbeat_
         granted=granted,
         report=report,
         pushed_before=WallTime(turn.now.wall - heartbeat_ms),
+        now=turn.now.wall,
         incarnation=view.incarnation,
     )
     if orders.beyond:

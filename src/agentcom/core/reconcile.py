@@ -39,6 +39,7 @@ def reconcile(
     granted: frozenset[TaskId],
     report: Sequence[Held],
     pushed_before: WallTime,
+    now: WallTime,
     incarnation: int,
 ) -> Orders:
     """Compare a machine's rows with its report.
@@ -50,6 +51,7 @@ def reconcile(
         granted: the tasks that hold their base for landing.
         report: everything the machine has.
         pushed_before: assignments that are younger may still be on their way.
+        now: the hub's wall clock.
         incarnation: the hub's; what an earlier one issued after its backup is only stale.
     """
     held = {(item.task, item.fence): item for item in report}
@@ -57,7 +59,8 @@ def reconcile(
     for task in rows:
         item = held.pop((task.id, task.fence), None)
         if item is None:
-            _missing(orders, task, pushed_before)
+            # Written later than now: the clock was set back, and tells nothing.
+            _missing(orders, task, recent=pushed_before < task.changed_at <= now)
         elif task.stop_reason is not None:
             _append(orders.stop, (task.id, task.fence, task))
         elif task.id in granted and item.stage in _LANDS:
@@ -71,11 +74,11 @@ def reconcile(
     return orders
 
 
-def _missing(orders: Orders, task: Task, pushed_before: WallTime) -> None:
+def _missing(orders: Orders, task: Task, *, recent: bool) -> None:
     if task.state is TaskState.ASSIGNED:
         if task.stop_reason is not None:
             _append(orders.stop, (task.id, task.fence, task))
-        elif task.changed_at <= pushed_before:
+        elif not recent:
             _append(orders.push, task)
     else:
         _append(orders.gone, task)
