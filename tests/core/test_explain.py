@@ -7,6 +7,7 @@ from agentcom.core import facts
 from agentcom.model.errors import NotFound
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, MachineId, TaskId, WallTime
+from agentcom.model.limits import RESTART_GRACE_MS
 from agentcom.model.replies import Explanation
 from agentcom.model.task import Dependency, TaskSpec, Wait
 from agentcom.testing.world import TTL_MS, agent
@@ -72,6 +73,19 @@ def test_a_store_that_is_older_than_the_fleet_gives_out_nothing() -> None:
     assert "older than the fleet, says machine m1" in why(world, task).summary
     assert "agentcom machine rm m1" in why(world, task).next_action
     assert rules(world, task) == {"m1": "order"}
+
+
+def test_a_restored_hub_says_until_when_it_gives_out_nothing() -> None:
+    world = Pool()
+    world.machine("m1")
+    world.restore()
+    world.machine("m1")
+    (task,) = world.submit("t")
+
+    world.advance(1_000)
+
+    assert "the hub was restored" in why(world, task).summary
+    assert why(world, task).next_at == world.now.wall + RESTART_GRACE_MS - 1_000
 
 
 def test_it_names_the_dependencies_that_have_not_ended() -> None:

@@ -460,6 +460,50 @@ def test_a_fence_beyond_the_row_stops_the_issuing() -> None:
     assert world.task(other).state is TaskState.QUEUED
 
 
+def test_a_restored_hub_gives_nothing_out_while_a_lease_may_run_that_it_never_knew_of() -> None:
+    world = Pool()
+    world.machine("m1")
+    world.ask(facts.PauseAgent(AgentId("m1"), paused=True))
+    (task,) = world.submit("in the backup, and given out after it")
+    world.restore()
+    world.machine("m2")
+
+    for _ in range(limits.RESTART_GRACE_MS // 15_000):
+        assert (world.view.issuing, world.task(task).state) == (False, TaskState.QUEUED)
+        world.advance(15_000)
+        world.beat("m2")
+
+    assert world.view.issuing
+    assert world.task(task).machine == "m2"
+
+
+def test_a_hub_that_starts_again_after_a_restore_waits_only_for_the_rest() -> None:
+    world = Pool()
+    world.machine("m1")
+    world.restore()
+
+    world.now_ms += limits.RESTART_GRACE_MS - 1_000
+    world.restart()
+    assert world.view.recovers_at == world.now_ms + 1_000
+    world.now_ms += 1_000
+    world.restart()
+
+    assert world.view.issuing
+
+
+@pytest.mark.parametrize("known", ["nothing", "a task"])
+def test_a_new_store_has_nothing_to_wait_for_and_a_restored_one_without_machines_has(
+    known: str,
+) -> None:
+    world = Pool()
+    if known == "a task":
+        world.submit("t")
+
+    world.restore()
+
+    assert world.view.issuing is (known == "nothing")
+
+
 def test_the_issuing_goes_on_when_the_machine_that_stopped_it_is_removed() -> None:
     world = Pool()
     task = world.running()

@@ -36,7 +36,7 @@ _STATUS: Final = (
     Column("AGENTS", lambda row: row["agents"]),
     Column("TASKS", lambda row: row["tasks"]),
     Column("ENDED", lambda row: f"{output.plain(row['ended'])} since the hub's start"),
-    Column("ISSUING", lambda row: None if row["issuing"] else "no: the store is too old"),
+    Column("ISSUING", lambda row: None if row["issuing"] else "no: agentcom task why ID says why"),
     Column("HERE", _here),
 )
 

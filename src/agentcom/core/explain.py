@@ -21,7 +21,7 @@ def explain(turn: Turn, fact: Fact, body: facts.Explain) -> Explanation:
     view = turn.view
     match task.state:
         case TaskState.QUEUED:
-            return _queued(view, task)
+            return _queued(turn, task)
         case TaskState.WAITING:
             return _waiting(view, task)
         case TaskState.ASSIGNED | TaskState.RUNNING:
@@ -32,21 +32,19 @@ def explain(turn: Turn, fact: Fact, body: facts.Explain) -> Explanation:
             assert_never(task.state)
 
 
-def _queued(view: PoolView, task: Task) -> Explanation:
+def _queued(turn: Turn, task: Task) -> Explanation:
+    view = turn.view
     rules = tuple(_rule(view, task, agent) for agent in list(view.agents.values())[:PAGE_MAX])
     shape = view.shape_of(task)
     able = [rule for rule in rules if rule.rule != "needs"]
     position = view.matcher.position(task.id)
-    if not view.issuing:
-        names = ", ".join(view.machines[machine].name for machine in view.beyond)
-        summary = (
-            "the hub has stopped giving out work: its store is older than the fleet, says "
-            f"machine {names}, which holds an attempt that the store never gave"
-        )
-        action = (
-            "stop the hub, put the newest copy of its store back, and start it again; "
-            f"if the store is the newest, remove what is wrong: agentcom machine rm {names}"
-        )
+    at = None
+    if view.beyond:
+        summary, action = _older_than_the_fleet(view)
+    elif view.recovers_at is not None:
+        summary = "the hub was restored, and waits for leases that it cannot know of to end"
+        action = "work is given out again then"
+        at = WallTime(turn.now.wall + max(0, view.recovers_at - turn.now.instant))
     elif not view.agents:
         summary, action = "there are no agents", "add one: agentcom up, or agentcom join"
     elif not view.shapes.compatible_classes(shape):
@@ -72,7 +70,21 @@ def _queued(view: PoolView, task: Task) -> Explanation:
         missing=missing_needs,
         position=position,
         next_action=action,
+        next_at=at,
     )
+
+
+def _older_than_the_fleet(view: PoolView) -> tuple[str, str]:
+    names = ", ".join(view.machines[machine].name for machine in view.beyond)
+    summary = (
+        "the hub has stopped giving out work: its store is older than the fleet, says "
+        f"machine {names}, which holds an attempt that the store never gave"
+    )
+    action = (
+        "stop the hub, put the newest copy of its store back, and start it again; "
+        f"if the store is the newest, remove what is wrong: agentcom machine rm {names}"
+    )
+    return summary, action
 
 
 def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:

@@ -181,6 +181,10 @@ class WaitEnded(msgspec.Struct, frozen=True, gc=False):
     task: TaskId
 
 
+class Recovered(msgspec.Struct, frozen=True, gc=False):
+    """Every lease has ended that a hub before the restore could have given."""
+
+
 class TodoDue(msgspec.Struct, frozen=True, gc=False):
     """A cascade has more to do."""
 
@@ -212,6 +216,7 @@ Body = (
     | DeadlineReached
     | LandingOverdue
     | WaitEnded
+    | Recovered
     | TodoDue
 )
 

@@ -53,7 +53,11 @@ def renewed(turn: Turn, fact: Fact, body: facts.Heartbeat) -> None:
 def changed(
     turn: Turn,
     fact: Fact,
-    body: facts.MachineConnected | facts.MachineDisconnected | facts.LeaseChecked | facts.TodoDue,
+    body: facts.MachineConnected
+    | facts.MachineDisconnected
+    | facts.LeaseChecked
+    | facts.Recovered
+    | facts.TodoDue,
 ) -> Welcomed | None:
     """Take up a session that begins or breaks, or a time that has come."""
     match body:
@@ -63,6 +67,8 @@ def changed(
             _disconnected(turn, body)
         case facts.LeaseChecked():
             _check(turn, body.machine)
+        case facts.Recovered():
+            _recovered(turn)
         case facts.TodoDue():
             _todo(turn, body)
         case _:
@@ -93,11 +99,7 @@ def inherit(view: PoolView, old: PoolView) -> Sequence[Effect]:
 
 def grace(view: PoolView, now: Now) -> Sequence[Effect]:
     """Give every holder of a stored attempt time to come back after a start of the hub."""
-    longest = max((m.ttl_ms for m in view.machines.values()), default=0)
-    grace_ms = max(limits.RESTART_GRACE_MS, longest + longest // LEASE_PARTS)
-    if longest and longest < limits.LEASE_TTL_MS:
-        # A fleet with shorter leases than the default wants to be quick here too.
-        grace_ms = max(limits.RESTART_GRACE_SHORT_MS, longest + longest // LEASE_PARTS)
+    grace_ms = _grace_ms(view)
     effects: list[Effect] = []
     for machine_id, held in view.held_by.items():
         machine = view.machines.get(machine_id)
@@ -110,6 +112,31 @@ def grace(view: PoolView, now: Now) -> Sequence[Effect]:
         if held:
             effects.append(_timer(machine_id, session.expires_at))
     return effects
+
+
+def recover(view: PoolView, now: Now) -> Sequence[Effect]:
+    """Give nothing out, after a restore, while a lease may run that the store never knew of.
+
+    A restore raises the incarnation to its own time in Unix seconds, so it was one if something
+    here is older than that, and it is recent if that time is.
+    """
+    raised_at = view.incarnation * 1_000
+    left_ms = _grace_ms(view) - max(0, now.wall - raised_at)
+    written = [machine.created_at for machine in view.machines.values()]
+    written += [task.changed_at for task in view.tasks.values()]
+    if left_ms <= 0 or min(written, default=raised_at) >= raised_at:
+        return ()
+    view.recovers_at = Instant(now.instant + left_ms)
+    return (SetTimer("recovery", view.recovers_at, facts.Recovered()),)
+
+
+def _grace_ms(view: PoolView) -> int:
+    longest = max((m.ttl_ms for m in view.machines.values()), default=0)
+    lease_ms = longest + longest // LEASE_PARTS
+    if longest and longest < limits.LEASE_TTL_MS:
+        # A fleet with shorter leases than the default wants to be quick here too.
+        return max(limits.RESTART_GRACE_SHORT_MS, lease_ms)
+    return max(limits.RESTART_GRACE_MS, lease_ms)
 
 
 # Connecting ---------------------------------------------------------------------------------------
@@ -298,6 +325,15 @@ def _check(turn: Turn, machine: MachineId) -> None:
 def _lose(turn: Turn, machine: MachineId) -> None:
     for task in turn.view.held_tasks(machine):
         turn.move(task, moves.LeaseLost(), EventKind.RETURNED, "its machine fell silent")
+
+
+def _recovered(turn: Turn) -> None:
+    view = turn.view
+    view.undo(setattr, view, "recovers_at", view.recovers_at)
+    view.recovers_at = None
+    for agent in view.agents:
+        view.refresh(agent)
+        turn.ready(agent)
 
 
 def _todo(turn: Turn, body: facts.TodoDue) -> None:

@@ -33,6 +33,7 @@ def load(
     effects = [*deadlines.timers(view, now)]
     view.fairness.restore(_share(task) for task in view.tasks.values() if task.seq)
     effects += leases.grace(view, now)
+    effects += leases.recover(view, now)
     for todo in rows.todos:
         view.todos[todo.task] = todo
         effects.append(Continue(facts.TodoDue(todo.task, todo.kind)))

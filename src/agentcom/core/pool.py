@@ -144,6 +144,7 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     facts.DeadlineReached: deadlines.due,
     facts.LandingOverdue: deadlines.due,
     facts.WaitEnded: deadlines.due,
+    facts.Recovered: leases.changed,
     facts.TodoDue: leases.changed,
     facts.Explain: explain.explain,
     facts.Cancel: controls.control,

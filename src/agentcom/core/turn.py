@@ -142,7 +142,7 @@ class Turn(Ledger):
     def match(self) -> None:
         """Assign until no runnable task stands beside a compatible idle agent."""
         view = self.view
-        if not view.beyond:
+        if view.issuing:
             for agent_id in self.looks:
                 self._fill(agent_id)
             if self.queued and view.matcher.idle_bits:

@@ -60,6 +60,8 @@ class PoolView:
 
     deadline_at = NEVER
     """When the one timer for the deadlines of all attempts fires: not after the earliest."""
+    recovers_at: Instant | None = None
+    """After a restore: until then holders that this store never knew may be at work."""
 
     def __init__(self, pool: PoolId, *, incarnation: int, term: int | None) -> None:
         self.pool = pool
@@ -96,7 +98,7 @@ class PoolView:
     @property
     def issuing(self) -> bool:
         """Whether attempts are given out: never while one could be given for the second time."""
-        return not self.beyond
+        return not self.beyond and self.recovers_at is None
 
     # The journal ------------------------------------------------------------------------------
 

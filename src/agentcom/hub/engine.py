@@ -33,6 +33,7 @@ _OWN: Final = (
     | facts.DeadlineReached
     | facts.LandingOverdue
     | facts.WaitEnded
+    | facts.Recovered
     | facts.TodoDue
     | facts.MachineDisconnected
 )
