@@ -151,6 +151,38 @@ async def test_a_reader_ahead_of_a_restored_hub_starts_over(client: HubClient) -
         assert await kinds(events, 1) == ["submitted"]
 
 
+async def test_a_hub_that_was_restored_meanwhile_is_read_from_its_start(
+    hub: HubSite, client: HubClient
+) -> None:
+    await client.submit([SPEC])
+    async with client.following() as events:
+        await kinds(events, 1)
+        await hub.unlisten()
+        hub.engine.view.incarnation += 1  # its event 1 is another one than that which was read
+        await hub.listen()
+
+        assert await kinds(events, 1) == ["submitted"]
+
+
+async def test_a_reader_that_started_over_while_it_subscribed_misses_nothing(
+    client: HubClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.submit([SPEC])
+    async with client.following() as events:
+        await kinds(events, 1)
+        request = client._request
+
+        async def late(*asked: Any) -> Any:
+            monkeypatch.undo()
+            events.restart()
+            return await request(*asked)
+
+        monkeypatch.setattr(client, "_request", late)
+        await client._subscribe("*")
+
+        assert await kinds(events, 1) == ["submitted"]
+
+
 async def test_a_live_reader_of_a_restored_hub_starts_over_live(
     hub: HubSite, client: HubClient
 ) -> None:

@@ -47,9 +47,10 @@ class Follow:
             self._news.put_nowait(news)
 
     def hear(self, after: int) -> None:
-        """Take what comes from now on, if the hub sends from `after` on."""
-        if after <= self.cursor:
-            self._deaf = self._missed = False
+        """Take what comes from now on, unless the hub, which sends from `after` on, skips some."""
+        self._deaf = after > self.cursor
+        if not self._deaf:
+            self._missed = False
 
     def restart(self) -> None:
         """Start over as at first: the hub's sequences are others than those seen before."""

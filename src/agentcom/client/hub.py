@@ -50,6 +50,8 @@ class HubClient:
         self._dial = dial
         self._backoff = Backoff(rng or random.SystemRandom())
         self._connection: Connection | None = None
+        self._incarnation: int | None = None
+        """The hub's, as it was on the last connection."""
         self._changed = asyncio.Event()
         self._follows: dict[str, list[Follow]] = {}
         self._failed: AgentComError | None = None
@@ -155,7 +157,7 @@ class HubClient:
     ) -> AsyncIterator[News]:
         """Yield the events of a task, or of all tasks (`*`), after a sequence; and progress.
 
-        On a hub that was restored to a state before that sequence it starts over.
+        On a hub that was restored meanwhile, or to a state before that sequence, it starts over.
 
         Raises:
             NotFound: there is no such task.
@@ -274,10 +276,13 @@ class HubClient:
                     self._backoff.hint(after_ms)
 
     def _use(self, connection: Connection) -> None:
+        known, self._incarnation = self._incarnation, connection.ready.incarnation
         self._connection = connection
         self._backoff.settle()
         self._changed.set()
         for name in self._follows:
+            if known not in (None, self._incarnation):
+                self._restart(name, "the hub was restored")
             self._again(name)
 
     def _fail(self, error: AgentComError) -> None:
@@ -323,10 +328,14 @@ class HubClient:
         except errors.Conflict as error:
             if after == 0:
                 raise
-            log.warning("follow.restarted", log=name, after=after, reason=error.message)
-            for follow in follows:
-                follow.restart()
-            await self._subscribe(name)
+            self._restart(name, error.message)
+        if any(follow.cursor < after for follow in follows):
+            await self._subscribe(name)  # one has started over since this was asked
+
+    def _restart(self, name: str, reason: str) -> None:
+        for follow in self._follows[name]:
+            log.warning("follow.restarted", log=name, after=follow.cursor, reason=reason)
+            follow.restart()
 
     def _again(self, name: str) -> None:
         """Subscribe once more: after a reconnect, or for a reader that missed something."""
