@@ -48,6 +48,18 @@ async def test_files_are_for_their_owner_only(path: Path) -> None:
     assert {"store.db", "store.db-wal", "store.db-ballast", "hub.lock", "copy.db"} <= set(modes)
 
 
+async def test_the_names_of_new_folders_are_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(sqlite_disk, "sync_folder", synced.append)
+
+    await _made(tmp_path / "a" / "b" / "store.db")
+    await _made(tmp_path / "store.db")
+
+    assert synced == [tmp_path, tmp_path / "a", tmp_path.parent]
+
+
 async def test_the_columns_of_the_schema_are_in_the_database_in_their_order(path: Path) -> None:
     await _made(path)
 

@@ -3,6 +3,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 from collections import Counter
@@ -85,6 +86,18 @@ async def test_a_zeroed_page_is_refused(path: Path, page: int) -> None:
     _overwrite(path, (page - 1) * PAGE, bytes(PAGE))
 
     await _refused(path, "damaged.*sound copy")
+
+
+async def test_a_first_page_torn_while_the_store_was_made_is_rolled_back(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    path.write_bytes(bytes(512) + b"x" * (PAGE - 512))
+    journal = bytes.fromhex("d9d505f920a163d7") + struct.pack(">5I", 0, 1, 0, 512, PAGE)
+    path.with_name("store.db-journal").write_bytes(journal.ljust(512, b"\0"))
+
+    store = SqliteStore(path, options=SMALL)
+    await store.open()
+    await committed(store, batch("b1", *new_task("t1")))
+    await store.close()
 
 
 async def test_flipped_payload_bytes_are_refused(path: Path) -> None:

@@ -8,6 +8,7 @@ import fcntl
 import os
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -73,7 +74,7 @@ class Disk:
             StoreRefused: another hub has it, or the folder is on a network file system.
         """
         folder = self.path.parent
-        folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        make_folder(folder)
         kind = network_file_system(folder)
         if kind is not None:
             raise StoreRefused(
@@ -175,6 +176,15 @@ def network_file_system(folder: Path, mounts: Path = _MOUNTS) -> str | None:
 def create_private(path: Path) -> None:
     """Make an empty file that only this user can read, if there is none."""
     os.close(_open_private(path))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for this user alone, with a name that is durable, though others made it."""
+    if not folder.parent.exists():
+        make_folder(folder.parent)
+    folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+    with suppress(PermissionError):  # a folder that nobody may list: then its owner made this one
+        sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -180,6 +180,8 @@ def _create(db: apsw.Connection) -> None:
 
 
 def _check_magic(path: Path) -> None:
+    if path.with_name(path.name + "-journal").exists():
+        return  # its making was cut short, and is undone first
     with path.open("rb") as file:
         magic = file.read(len(_MAGIC))
     if magic and magic != _MAGIC:
