@@ -117,6 +117,27 @@ async def test_the_log_has_its_size_from_the_start(path: Path) -> None:
     assert size == 1 << 20
 
 
+def test_a_log_that_was_cut_is_so_durably_before_it_is_filled(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = path.with_name("store.db-wal")
+    log.parent.mkdir()
+    log.touch()
+    calls: list[str] = []
+    pwrite = os.pwrite
+
+    def write(fd: int, data: bytes, offset: int) -> int:
+        calls.append("write")
+        return pwrite(fd, data, offset)
+
+    monkeypatch.setattr(os, "fsync", lambda _fd: calls.append("sync"))
+    monkeypatch.setattr(os, "pwrite", write)
+
+    sqlite_disk.Disk(path).grow_log(2 * 4_096)
+
+    assert calls == ["sync", "write", "write", "sync"]
+
+
 async def test_commits_that_were_not_checkpointed_survive_a_presized_log(path: Path) -> None:
     options = SqliteOptions(wal_bytes=1 << 20, ballast_bytes=0)
     store = SqliteStore(path, options=options)

@@ -151,13 +151,18 @@ class Disk:
         No process locks this file, so opening it here drops nobody's lock.
         """
         log = self.path.with_name(self.path.name + "-wal")
-        if not log.exists() or log.stat().st_size >= size_bytes:
+        size = log.stat().st_size if log.exists() else size_bytes
+        if size >= size_bytes:
             return
-        with log.open("r+b", buffering=0) as file:
-            size = file.seek(0, os.SEEK_END)
+        fd = _open_private(log)
+        try:
+            os.fsync(fd)  # it was cut: zeros in an old log that comes back would cut it elsewhere
             while size < size_bytes:
-                size += file.write(bytes(min(_LOG_CHUNK_BYTES, size_bytes - size)))
-            os.fsync(file.fileno())
+                zeros = bytes(min(_LOG_CHUNK_BYTES, size_bytes - size))
+                size += os.pwrite(fd, zeros, size)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def network_file_system(folder: Path, mounts: Path = _MOUNTS) -> str | None:
