@@ -98,6 +98,26 @@ async def test_a_body_and_a_result_of_one_key_are_two_rows(path: Path) -> None:
     assert left == [body("t1"), None]
 
 
+async def test_every_connection_has_all_its_settings(path: Path) -> None:
+    await _made(path)
+    wanted = {
+        "busy_timeout": 5_000,
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "trusted_schema": 0,
+        "cell_size_check": 1,
+        "temp_store": 2,
+        "wal_autocheckpoint": 0,
+        "cache_size": -65_536,
+    }
+
+    db = sqlite_open.connect(path, read_only=True)
+    found = {name: sqlite_open.pragma(db, name) for name in (*wanted, "query_only")}
+    db.close()
+
+    assert found == {**wanted, "query_only": 1}
+
+
 async def test_every_page_has_a_checksum(path: Path) -> None:
     await _made(path)
 

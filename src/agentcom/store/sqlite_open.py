@@ -70,7 +70,7 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
         # Only once per process: loaded a second time, the module would call itself for ever.
         apsw.sqlite_extra.load(apsw.Connection(":memory:"), "cksumvfs")
     db = apsw.Connection(str(path), flags=_FLAGS, vfs=CHECKSUM_VFS)
-    db.execute(_SETTINGS)
+    db.execute(_SETTINGS).fetchall()  # to the last one: a row of the first would hold up the rest
     if read_only:
         db.execute("PRAGMA query_only=ON")
     return db
