@@ -2,9 +2,11 @@
 
 import ctypes
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import apsw
@@ -201,19 +203,24 @@ def _check_ours(db: apsw.Connection, path: Path, *, newest: int) -> None:
 
 def _check_schema(db: apsw.Connection, path: Path, steps: Sequence[Migration]) -> None:
     """Refuse what bears our number and was made by a program between two releases."""
-    fresh = apsw.Connection(":memory:")
-    try:
-        for step in steps:
-            fresh.execute(step.sql)
-        strange = _schema(fresh).items() - _schema(db).items()
-    finally:
-        fresh.close()
+    strange = _schema_after(tuple(steps)).items() - _schema(db).items()
     if strange:
         names = ", ".join(sorted(name for name, _ in strange))
         raise StoreRefused(
             f"{path} has format {steps[-1].number} as another build of agentcom made it"
             f" ({names} differ): start that build, or move the file away"
         )
+
+
+@cache
+def _schema_after(steps: Sequence[Migration]) -> Mapping[str, str]:
+    fresh = apsw.Connection(":memory:")
+    try:
+        for step in steps:
+            fresh.execute(step.sql)
+        return MappingProxyType(_schema(fresh))
+    finally:
+        fresh.close()
 
 
 def _schema(db: apsw.Connection) -> dict[str, str]:

@@ -1,0 +1,178 @@
+"""Opens what a power loss left, with the real store, and judges it."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+from unittest import mock
+
+from agentcom.model.batch import Table
+from agentcom.model.errors import StoreRefused
+from agentcom.store import absent, sqlite, sqlite_disk, sqlite_lists, sqlite_open, sqlite_writer
+from agentcom.store.base import Committed
+from agentcom.store.failures import StoreFailed
+from agentcom.store.sqlite import SMALL, SqliteOptions, SqliteStore
+from agentcom.testing.crash import life
+from agentcom.testing.crash.recording import STORE, Content, Recording, read_content
+from agentcom.testing.store_rows import batch, new_task, task
+
+AFTER: Final = "after"
+VERIFY_EVERY: Final = 8
+"""States between two that are verified in full although equal content was verified before."""
+AGAIN_EVERY: Final = 16
+"""States between two that are opened a second time, with room set aside as a hub does it."""
+_RESERVED_AT: Final = 20  # in the header: bytes at the end of each page that hold its checksum
+_FEW_KEYS_LOG2: Final = 8
+_ROOM: Final = SqliteOptions(wal_bytes=64 << 10, ballast_bytes=0)
+
+
+class Fault(StrEnum):
+    """What a state can be convicted of."""
+
+    LOST = "lost"
+    CORRUPT = "corrupt"
+    BROKEN = "broken"
+
+
+class Violation(Exception):
+    """A promise is broken."""
+
+    def __init__(self, fault: Fault, what: str) -> None:
+        super().__init__(f"{fault}: {what}")
+        self.fault = fault
+
+
+class Judge:
+    """Judges the states of one recording, in a folder of its own (best one in memory)."""
+
+    def __init__(self, folder: Path, recording: Recording) -> None:
+        self._folder = folder
+        self._recording = recording
+        self._migrations = life.steps_of(migrated=recording.migrated)
+        self._verified: set[int] = set()
+        self._count = 0
+
+    async def judge(self, files: Mapping[str, bytes], *, acked: int, begun: int) -> int:
+        """Return how many steps of the life are in a state that must have `acked` of them.
+
+        Raises:
+            Violation: there are fewer, or it cannot be opened, or it is not whole.
+        """
+        self._count += 1
+        self._put(files)
+        store = self._store(SMALL)
+        await _opened(store)
+        try:
+            step = await self._read(store, acked, begun)
+            await self._go_on(store)
+        except StoreFailed as error:
+            raise Violation(Fault.CORRUPT, str(error)) from error
+        finally:
+            await store.close()
+        if not self._count % AGAIN_EVERY:
+            await self._open_again()
+        return step
+
+    def _store(self, options: SqliteOptions) -> SqliteStore:
+        return SqliteStore(self._folder / STORE, options=options, migrations=self._migrations)
+
+    async def _read(self, store: SqliteStore, acked: int, begun: int) -> int:
+        # A connection of our own would cost as much as all the rest.
+        found = await store._read(read_content)  # noqa: SLF001 - see above
+        step = self._step(found, acked, begun)
+        if step not in self._verified or not self._count % VERIFY_EVERY:
+            self._verified.add(step)
+            for problem in await store.verify():
+                raise Violation(Fault.BROKEN, problem.what)
+        with (self._folder / STORE).open("rb") as file:
+            header = file.read(_RESERVED_AT + 1)
+        if header[_RESERVED_AT] != sqlite_open.CHECKSUM_BYTES:
+            raise Violation(Fault.BROKEN, "its pages have no checksums")
+        return step
+
+    def _step(self, found: Content, acked: int, begun: int) -> int:
+        contents = self._recording.contents
+        for step in range(begun, acked - 1, -1):
+            if found == contents[step]:
+                return step
+        for step in range(acked - 1, -1, -1):
+            if found == contents[step]:
+                raise Violation(Fault.LOST, f"{acked} steps were acknowledged, {step} are there")
+        lost = _records_lost(found, contents[acked])
+        if lost:
+            raise Violation(Fault.LOST, lost)
+        raise Violation(
+            Fault.BROKEN, f"it is none of the contents after steps {acked} to {begun}: a part is"
+        )
+
+    async def _go_on(self, store: SqliteStore) -> None:
+        verdict = await store.commit(batch(AFTER, *new_task(AFTER), appends=[AFTER]))
+        if not isinstance(verdict, Committed):
+            raise Violation(Fault.BROKEN, f"it takes no new batch: {verdict}")
+
+    async def _open_again(self) -> None:
+        store = self._store(_ROOM)
+        await _opened(store)
+        try:
+            known = await store.outcome(batch(AFTER).id)
+            if not known or await store.get([(Table.TASK, AFTER)]) != [task(AFTER)]:
+                raise Violation(Fault.LOST, "a batch that was written after the power loss is gone")
+        finally:
+            await store.close()
+
+    def _put(self, files: Mapping[str, bytes]) -> None:
+        wanted = {self._folder / name: data for name, data in files.items()}
+        home = (self._folder / STORE).parent
+        home.mkdir(parents=True, exist_ok=True)
+        for name in os.listdir(home):  # noqa: PTH208 - called for every state
+            if home / name not in wanted:
+                (home / name).unlink()
+        for path, data in wanted.items():
+            path.write_bytes(data)
+
+
+@contextlib.contextmanager
+def quick_stores() -> Iterator[None]:
+    """Spare each store of a moment what only one that lives long needs."""
+    place = (1 << _FEW_KEYS_LOG2) - 1
+    with (
+        mock.patch.multiple(absent, _PLACES_LOG2=_FEW_KEYS_LOG2, _PLACE=place),
+        mock.patch.object(sqlite_disk, "network_file_system", return_value=None),
+        mock.patch.object(sqlite_writer, "QUICK_COMMITS", 0),
+        mock.patch.object(sqlite, "ThreadPoolExecutor", _Here),
+        mock.patch.object(sqlite_writer.Writer, "finish"),
+        mock.patch.object(sqlite_lists, "ARREARS_MAX", life.ARREARS),
+    ):
+        yield
+
+
+class _Here(Executor):
+    """Runs in the caller's thread what the store would hand to its reader's."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - the future carries it
+            future.set_exception(error)
+        return future
+
+
+async def _opened(store: SqliteStore) -> None:
+    try:
+        await store.open()
+    except StoreRefused as error:
+        raise Violation(Fault.CORRUPT, str(error)) from error
+
+
+def _records_lost(found: Content, promised: Content) -> str | None:
+    missing = len(promised.records) - len(found.records)
+    if missing > 0:
+        return f"{missing} acknowledged records are gone"
+    return None
