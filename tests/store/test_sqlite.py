@@ -118,6 +118,13 @@ async def test_every_connection_has_all_its_settings(path: Path) -> None:
     assert found == {**wanted, "query_only": 1}
 
 
+def test_a_database_that_can_have_no_log_is_refused() -> None:
+    steps = sqlite_open.load_migrations()
+
+    with pytest.raises(StoreRefused, match="its journal stays: memory"):
+        sqlite_open._open(Path(":memory:"), steps, 1)
+
+
 async def test_every_page_has_a_checksum(path: Path) -> None:
     await _made(path)
 

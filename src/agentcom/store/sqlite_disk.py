@@ -19,7 +19,7 @@ LAST_COMMIT_SUFFIX: Final = "-last-commit"
 BALLAST_SUFFIX: Final = "-ballast"
 PRIVATE_FILE: Final = 0o600
 PRIVATE_FOLDER: Final = 0o700
-BALLAST_ROOM: Final = 4  # a ballast is made only if this many of it would fit on the disk
+BALLAST_ROOM: Final = 4  # room is set aside only if this many times as much is free on the disk
 
 _CHUNK_BYTES: Final = 1 << 20
 _LOG_CHUNK_BYTES: Final = 4_096  # cached in larger pieces, every write of a frame costs more (ext4)
@@ -64,8 +64,7 @@ class Disk:
 
     def is_full(self) -> bool:
         """Return whether the disk has no room for one more batch."""
-        room = os.statvfs(self.path.parent)
-        return room.f_bavail * room.f_frsize < ROOM_BYTES
+        return self._room() < ROOM_BYTES
 
     def lock(self) -> Self:
         """Take the folder for this process.
@@ -127,9 +126,8 @@ class Disk:
 
     def make_ballast(self, size_bytes: int) -> None:
         """Set room aside for completions, unless the disk is nearly full already."""
-        stat = os.statvfs(self.path.parent)
         have = self.ballast.stat().st_size if self.ballast.exists() else 0
-        if have >= size_bytes or stat.f_bavail * stat.f_frsize < BALLAST_ROOM * size_bytes:
+        if have >= size_bytes or self._room() < BALLAST_ROOM * size_bytes:
             return
         fd = _open_private(self.ballast)
         try:
@@ -147,12 +145,13 @@ class Disk:
     def grow_log(self, size_bytes: int) -> None:
         """Give the write-ahead log its size at once: a commit into it then syncs no metadata.
 
+        On a disk that is nearly full it grows as it must: reports may still find room.
         Zeros behind the last frame are no frame (their salt is wrong), so SQLite ignores them.
         No process locks this file, so opening it here drops nobody's lock.
         """
         log = self.path.with_name(self.path.name + "-wal")
         size = log.stat().st_size if log.exists() else size_bytes
-        if size >= size_bytes:
+        if size >= size_bytes or self._room() < BALLAST_ROOM * size_bytes:
             return
         fd = _open_private(log)
         try:
@@ -163,6 +162,10 @@ class Disk:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def _room(self) -> int:
+        room = os.statvfs(self.path.parent)
+        return room.f_bavail * room.f_frsize
 
 
 def network_file_system(folder: Path, mounts: Path = _MOUNTS) -> str | None:

@@ -84,7 +84,7 @@ def open_database(
     """Return the writer's connection to a sound database with the newest schema.
 
     Raises:
-        StoreRefused: not ours, newer than this program, or damaged.
+        StoreRefused: not ours, newer than this program, damaged, or on a disk without room.
     """
     steps = load_migrations() if migrations is None else migrations
     check_library(apsw.sqlite_lib_version())
@@ -93,6 +93,10 @@ def open_database(
     _check_magic(path)
     try:
         return _open(path, steps, incarnation)
+    except apsw.FullError as error:
+        raise StoreRefused(
+            f"{path} cannot be opened: its disk is full. Make room, and start again"
+        ) from error
     except DAMAGE as error:
         raise damaged(path, str(error)) from error
 
@@ -157,7 +161,7 @@ def _open(path: Path, steps: Sequence[Migration], incarnation: int) -> apsw.Conn
         if _is_new(db):
             _create(db)
         _check_ours(db, path, newest=steps[-1].number)
-        db.execute("PRAGMA journal_mode=WAL")
+        _begin_log(db, path)
         migrate(db, steps, before=lambda version: copy(db, _copy_path(path, version)))
         _check_schema(db, path, steps)
         db.execute(
@@ -168,6 +172,15 @@ def _open(path: Path, steps: Sequence[Migration], incarnation: int) -> apsw.Conn
         db.close()
         raise
     return db
+
+
+def _begin_log(db: apsw.Connection, path: Path) -> None:
+    mode = str(db.execute("PRAGMA journal_mode=WAL").get)
+    if mode != "wal":  # SQLite goes on with the journal that it had, and tells nobody
+        raise StoreRefused(
+            f"{path} cannot have a write-ahead log (its journal stays: {mode}):"
+            " look after its disk, and start again"
+        )
 
 
 def _is_new(db: apsw.Connection) -> bool:
