@@ -2,11 +2,7 @@ import asyncio
 import os
 import re
 import shutil
-import signal
 import struct
-import subprocess
-import sys
-from collections import Counter
 from pathlib import Path
 
 import apsw
@@ -14,46 +10,14 @@ import pytest
 
 from agentcom.model.batch import Insert, Table
 from agentcom.model.errors import StoreRefused
-from agentcom.model.ids import DEFAULT_POOL
 from agentcom.store import sqlite_open
 from agentcom.store.base import Query
 from agentcom.store.failures import StoreFailed
 from agentcom.store.sqlite import SMALL, SqliteOptions, SqliteStore
 from agentcom.testing.store_rows import batch, body, committed, new_task, one, task
 
-KILLS = 10
 PAGE = 4_096
 MARK = b"the-payload-to-damage"
-
-CHILD = """
-import asyncio, sys
-from pathlib import Path
-from agentcom.model.batch import Table, Update
-from agentcom.model.task import TaskState
-from agentcom.store import sqlite_lists
-from agentcom.store.sqlite import SqliteOptions, SqliteStore
-from agentcom.testing.store_rows import batch, new_task, task
-
-async def main(path, start, arrears):
-    sqlite_lists.ARREARS_MAX = arrears
-    options = SqliteOptions(wal_bytes=1 << 20, ballast_bytes=0, checkpoint_pages=32)
-    store = SqliteStore(Path(path), options=options)
-    await store.open()
-    n = start
-    while True:
-        names = [f"t{n + i}" for i in range(4)]
-        await asyncio.gather(
-            *(store.commit(batch(f"b-{t}", *new_task(t), appends=[t])) for t in names)
-        )
-        sys.stdout.write("".join(f"{t}\\n" for t in names))
-        sys.stdout.flush()
-        over = task(names[0], TaskState.COMPLETED, version=2)
-        end = Update(Table.TASK, names[0], over, expected=1)
-        await store.commit(batch(f"end-{names[0]}", end, appends=[names[0]]))
-        n += 4
-
-asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
-"""
 
 
 @pytest.fixture
@@ -251,42 +215,6 @@ async def test_after_a_failure_nothing_is_written_any_more(path: Path) -> None:
         await store.commit(batch("b", *new_task("new")))
     assert await one(store, Table.TASK, "new") is None
     await store.close()
-
-
-@pytest.mark.parametrize("arrears", [7, 512])
-async def test_what_was_acknowledged_survives_sigkill(tmp_path: Path, arrears: int) -> None:
-    path = tmp_path / "home" / "store.db"
-    acknowledged: list[str] = []
-
-    for _ in range(KILLS):
-        acknowledged += await asyncio.to_thread(_run_and_kill, path, len(acknowledged), arrears)
-        store = SqliteStore(path, options=SMALL)
-        await store.open()
-        found = {each.id for each in (await store.scan(DEFAULT_POOL)).tasks}
-        records = await store.read(None, 0, 1_000_000)
-        logged = Counter(each.record.task for each in records)
-        problems = await store.verify()
-        await store.close()
-
-        assert set(acknowledged) <= set(logged)
-        assert found == {name for name, records in logged.items() if records == 1}
-        assert list(problems) == []
-        acknowledged = sorted(logged)
-
-
-def _run_and_kill(path: Path, done: int, arrears: int) -> list[str]:
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(path), str(done * 10), str(arrears)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout is not None
-    lines = [child.stdout.readline() for _ in range(24)]
-    child.send_signal(signal.SIGKILL)
-    lines += child.stdout.readlines()  # what was said before it died
-    child.stdout.close()
-    child.wait()
-    return [line.strip() for line in lines if line.endswith("\n")]
 
 
 async def _crashed_copy(path: Path, tmp_path: Path) -> Path:
