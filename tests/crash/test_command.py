@@ -50,6 +50,7 @@ def test_a_small_run_finds_nothing_and_counts_everything(
     assert outcome.built >= len(outcome.digests) > 1_000
     assert outcome.kills >= 4
     assert outcome.acknowledged > 40
+    assert outcome.failed_hubs == 3
     assert outcome.full_points >= 8
     assert outcome.failures > outcome.sync_failures >= 35
     assert told

@@ -6,11 +6,10 @@ import pytest
 
 from agentcom.testing.crash import hub, kills
 from agentcom.testing.crash.hub import How, Strike
-from agentcom.testing.crash.kills import Struck
+from agentcom.testing.crash.kills import KILLED, Struck
 from agentcom.testing.crash.operations import Kind
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
-KILLED = -9
 
 
 async def test_hubs_that_are_killed_at_their_disk_keep_their_promises(memory: Path) -> None:

@@ -91,6 +91,7 @@ def _show(effort: Effort, outcome: Outcome) -> None:
         "  of them refused something": outcome.refused,
         "operations that failed once": outcome.failures,
         "  of them syncs": outcome.sync_failures,
+        "hubs whose sync failed, each ended with an error": outcome.failed_hubs,
         "seeds": f"{effort.seed} to {last}",
         "seconds of CPU": round(suite.cpu_s()),
     }

@@ -35,6 +35,7 @@ AGAIN: Final = 4
 """Acknowledged submits that are repeated at every new hub."""
 FRESH_EVERY: Final = 120
 """Hubs that live on one store, one after the other; then there is a new one."""
+KILLED: Final = -signal.SIGKILL
 _PATIENCE_S: Final = 30.0
 _ASK_S: Final = 15.0
 _PAGE: Final = 1_000
@@ -44,7 +45,7 @@ class Round(NamedTuple):
     """What became of one hub."""
 
     exit_code: int | None
-    """-9: it was killed; None: it would not end."""
+    """`KILLED`, or its own; None: it would not end."""
     problems: list[str]
 
 
@@ -94,6 +95,8 @@ class Struck:
             process.kill()
             await died
             pipe.close()
+        if exit_code not in (0, KILLED) and (strike is None or strike.how is not How.FAIL):
+            self._problems.append(f"it ended by itself, with {exit_code}")
         await self._inspect()
         return Round(exit_code, [f"{strike}: {problem}" for problem in self._problems])
 

@@ -16,7 +16,9 @@ from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
+from agentcom import app
 from agentcom.testing.crash import broken, full, kills, power, recording
+from agentcom.testing.crash.hub import How, Strike
 from agentcom.testing.crash.operations import Kind
 from agentcom.testing.crash.power import Tally
 
@@ -69,6 +71,7 @@ class Outcome(msgspec.Struct):
     refused: int = 0
     failures: int = 0
     sync_failures: int = 0
+    failed_hubs: int = 0
     violations: list[tuple[str, str]] = msgspec.field(default_factory=list)
     """What happened, and the `--state` of it."""
 
@@ -161,11 +164,24 @@ async def kill_hubs(folder: Path, effort: Effort, outcome: Outcome, say: Say) ->
             store = kills.Struck(folder / f"store-{number}", seed=effort.seed)
             await store.live(None)
         for one in await store.struck(strike):
-            outcome.kills += one.exit_code == -9  # noqa: PLR2004 - by SIGKILL
+            outcome.kills += one.exit_code == kills.KILLED
             outcome.violations += [(problem, f"kill:{strike}") for problem in one.problems]
         say(f"killed hubs: {outcome.kills} of {len(strikes)}")
     outcome.acknowledged += store.acknowledged if store is not None else 0
+    await _fail_hubs(folder / "failing", effort, outcome)
     forkserver._forkserver._stop()  # type: ignore[attr-defined]  # noqa: SLF001 - else its CPU is not counted
+
+
+async def _fail_hubs(folder: Path, effort: Effort, outcome: Outcome) -> None:
+    """Let the sync of each file fail under a hub, which has to end with an error."""
+    store = kills.Struck(folder, seed=effort.seed)
+    await store.live(None)
+    for file in ("-wal", app.STORE_FILE, "-last-commit"):
+        strike = Strike(Kind.SYNC, file, 2, How.FAIL)
+        one = await store.live(strike)
+        outcome.failed_hubs += 1
+        problems = [*one.problems] if one.exit_code == 1 else [f"it ended with {one.exit_code}"]
+        outcome.violations += [(problem, f"kill:{strike}") for problem in problems]
 
 
 def cpu_s() -> float:
