@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from agentcom.testing import peers
 from bench import floors, idle, plot, report, scenarios
 
 ROOT: Final = Path(__file__).parent.parent
@@ -65,7 +66,7 @@ def say(line: str) -> None:
 
 def measure(plan: Plan, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
     """Return everything that was found."""
-    idle.more_files()
+    peers.more_files()
     found: dict[str, Any] = {
         "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": floors.machine(),

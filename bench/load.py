@@ -8,13 +8,10 @@ import asyncio
 import contextlib
 import gc
 import itertools
-import multiprocessing
-import multiprocessing.connection
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
-import structlog
 from websockets import Subprotocol
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -24,72 +21,13 @@ from agentcom.model.ids import AgentId
 from agentcom.model.result import Result, ResultStatus
 from agentcom.model.task import TaskSpec
 from agentcom.protocol import codec, frames
-from bench.hub_process import cpu_s
-
-Pipe = multiprocessing.connection.Connection
+from agentcom.testing.peers import Pipe, told
 
 IN_FLIGHT: Final = 64
 SPEC: Final = TaskSpec(title="bench", prompt="x" * 500)
 RESULT: Final = Result(status=ResultStatus.DONE, summary="y" * 200)
 BULK: Final = 300  # tasks of one frame: some 180 KB of the 256 KiB that a frame may have
 BULKS_IN_FLIGHT: Final = 4
-READY_S: Final = 120.0
-_SPAWN: Final = multiprocessing.get_context("spawn")
-
-
-class Peer:
-    """A process that makes load; it says something through a pipe, and ends when told to."""
-
-    def __init__(self, work: Any, *args: Any) -> None:
-        self._pipe, theirs = _SPAWN.Pipe()
-        self._process = _SPAWN.Process(target=_run, args=(theirs, work, args), daemon=True)
-        self._process.start()
-        theirs.close()
-
-    def cpu_s(self) -> float:
-        """Return the CPU time that it has used."""
-        assert self._process.pid is not None
-        return cpu_s(self._process.pid)
-
-    def hear(self, timeout_s: float = READY_S) -> Any:
-        """Return what it says next."""
-        if not self._pipe.poll(timeout_s):
-            raise TimeoutError(f"{self._process.name} said nothing in {timeout_s:.0f} s")
-        return self._pipe.recv()
-
-    def tell(self, said: Any) -> None:
-        """Say something to it."""
-        self._pipe.send(said)
-
-    def end(self) -> None:
-        """Let it end, or make it."""
-        self._pipe.close()  # whoever waits for a word sees that there will be none
-        self._process.join(5)
-        if self._process.is_alive():
-            self._process.terminate()
-            self._process.join()
-
-
-@contextlib.contextmanager
-def peer(work: Any, *args: Any) -> Iterator[Peer]:
-    """Run a process of load and end it."""
-    started = Peer(work, *args)
-    try:
-        yield started
-    finally:
-        started.end()
-
-
-def _run(pipe: Pipe, work: Any, args: tuple[Any, ...]) -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    job: Coroutine[Any, Any, None] = work(pipe, *args)
-    with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
-        asyncio.run(job)
-
-
-async def told(pipe: Pipe) -> Any:
-    """Return what the coordinator says next, without blocking the loop."""
-    return await asyncio.to_thread(pipe.recv)
 
 
 # The machine ----------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from bench.hub_process import HubProcess
-from bench.load import Peer, client, fill, machine, peer
+from agentcom.testing.hub_process import HubProcess
+from agentcom.testing.peers import Peer, peer
+from bench.load import client, fill, machine
 
 FILLERS: Final = 4  # people who fill the queue: each may submit 10,000 tasks a second
 FILL_S_MAX: Final = 240.0  # a machine that is slower has a shorter queue, and the figures say so

@@ -1,4 +1,4 @@
-"""The hub under measurement: `agentcom hub run` as a process of its own, with default settings.
+"""A hub under measurement: `agentcom hub run` as a process of its own, with default settings.
 
 Store SQLite with `synchronous=FULL` on the disk of the folder for temporary files; tokens, rate
 limits, feeds and logs as in production. What it costs is read from `/proc`, from outside.
@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 READY_S: Final = 30.0
 STOP_S: Final = 30.0
@@ -41,19 +43,33 @@ def cpu_s(pid: int) -> float:
     return sum(map(int, stat.rpartition(")")[2].split()[11:13])) / _TICKS_PER_S
 
 
+def written_bytes(pid: int) -> int:
+    """Return how much a process has caused to be written to disks."""
+    lines = Path(f"/proc/{pid}/io").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes:"))
+
+
 class HubProcess:
     """A hub in a folder of its own, until the end of the `with` block."""
 
-    def __init__(self, *flags: str, launcher: tuple[str, ...] = ()) -> None:
-        """Run with `flags`; `launcher` runs the `agentcom` program in another way."""
+    def __init__(self, *flags: str) -> None:
         self._flags = flags
-        self._launcher = launcher or (sys.executable, "-P", "-m", "agentcom.cli.main")
         self._cleanup = contextlib.ExitStack()
+        self._token = ""
+        self.url = ""
+        self.pid = 0
 
     def __enter__(self) -> Self:
         """Start it and wait until it answers."""
         try:
+            folder = tempfile.TemporaryDirectory(prefix="agentcom-hub-")
+            self.home = Path(self._cleanup.enter_context(folder))
+            self.log = self.home / "hub.log"
             self._start()
+            headers = {"Authorization": f"Bearer {self._token}"}
+            self._http = self._cleanup.enter_context(
+                httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=30)
+            )
         except BaseException:
             self._cleanup.close()
             raise
@@ -67,6 +83,25 @@ class HubProcess:
     ) -> None:
         """Stop it and remove its folder."""
         self._cleanup.close()
+
+    def kill(self) -> None:
+        """SIGKILL it, whatever it does."""
+        self._child.kill()
+        self._child.wait()
+
+    def restart(self) -> None:
+        """Start it again on the same store and port, and wait until it answers."""
+        self._start()
+
+    def stop(self) -> int:
+        """End it in good order, and return its exit code; its folder stays until the end."""
+        if self._child.poll() is None:
+            self._child.send_signal(signal.SIGTERM)
+        try:
+            return self._child.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self._child.returncode
 
     def cost(self) -> Cost:
         """Return CPU time of all threads, and memory that no other process shares."""
@@ -87,8 +122,12 @@ class HubProcess:
 
     def machine(self, name: str) -> str:
         """Enrol a machine and return its token."""
+        return str(self.admitted(name)["token"])
+
+    def admitted(self, name: str) -> dict[str, Any]:
+        """Enrol a machine and return all that its sidecar needs."""
         code = self._post("/machines/invite", {"name": name})["code"]
-        return self._enrol({"code": code})
+        return self._post("/enrol", {"code": code})
 
     def machines(self, count: int) -> list[str]:
         """Enrol many machines, with codes that many may use; return their tokens."""
@@ -105,31 +144,38 @@ class HubProcess:
         found: dict[str, Any] = self._http.get("/api/v1/status").raise_for_status().json()
         return found
 
+    def histogram(self, name: str) -> dict[float, int]:
+        """Return how many observations a metric without labels has, by upper bound, in order."""
+        text = self._http.get("/metrics").raise_for_status().text
+        found: dict[float, int] = {}
+        before = 0
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples if family.name == name else ():
+                if sample.name.endswith("_bucket"):
+                    found[float(sample.labels["le"])] = int(sample.value) - before
+                    before = int(sample.value)
+        return found
+
     def _start(self) -> None:
-        folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="agentcom-bench-"))
-        self.home = Path(folder)
-        self.log = self.home / "hub.log"
         reading, writing = os.pipe()
-        words = ["hub", "run", "--home", folder, "--port", "0", "--admin", "bench"]
-        with self.log.open("wb") as out:
-            self._child = subprocess.Popen(
-                [*self._launcher, *words, *self._flags, "--ready-fd", str(writing)],
+        port = self.url.rpartition(":")[2] or "0"
+        words = ["hub", "run", "--home", str(self.home), "--port", port, "--admin", "bench"]
+        with self.log.open("ab") as out:
+            self._child = _agentcom(
+                [*words, *self._flags, "--ready-fd", str(writing)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 pass_fds=(writing,),
-                env={**os.environ, "AGENTCOM_HOME": folder},
+                env={**os.environ, "AGENTCOM_HOME": str(self.home)},
             )
         os.close(writing)
-        self._cleanup.callback(self._end)
+        self._cleanup.callback(self.stop)
         with os.fdopen(reading, "rb") as pipe:
             answer = self._hear(pipe.fileno())
         self.pid = self._child.pid
         self.url = str(answer["url"])
-        headers = {"Authorization": f"Bearer {answer['token']}"}
-        self._http = self._cleanup.enter_context(
-            httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=30)
-        )
+        self._token = answer["token"] or self._token  # only the first start shows it
 
     def _enrol(self, asked: dict[str, Any]) -> str:
         return str(self._post("/enrol", asked)["token"])
@@ -154,10 +200,9 @@ class HubProcess:
         found: dict[str, Any] = json.loads(said)
         return found
 
-    def _end(self) -> None:
-        self._child.send_signal(signal.SIGTERM)
-        try:
-            self._child.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
+
+def _agentcom(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Run the product's own program, with this Python."""
+    return subprocess.Popen(  # noqa: S603 - this product itself
+        [sys.executable, "-P", "-m", "agentcom.cli.main", *words], **options
+    )
