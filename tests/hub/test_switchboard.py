@@ -7,7 +7,7 @@ import pytest
 
 from agentcom.core import effects, facts
 from agentcom.core.facts import Body, Fact
-from agentcom.hub.switchboard import DRAIN_BASE_MS, DRAIN_SPREAD_MS, Switchboard
+from agentcom.hub.switchboard import DRAIN_BASE_MS, DRAIN_SPREAD_MS, PUSH_BYTES, Switchboard
 from agentcom.model.agent import Assignment
 from agentcom.model.batch import Append
 from agentcom.model.errors import NotFound
@@ -37,6 +37,7 @@ class Line:
     identity: Identity = field(default_factory=identity)
     sent: list[bytes] = field(default_factory=list)
     closed: list[tuple[int, str]] = field(default_factory=list)
+    buffered_bytes: int = 0
 
     def send(self, payload: bytes) -> None:
         self.sent.append(payload)
@@ -110,6 +111,18 @@ def test_an_assignment_without_a_body_is_not_sent(switchboard: Switchboard) -> N
     switchboard.perform([effects.Push(LAPTOP, ASSIGNMENT)])
 
     assert line.sent == []
+
+
+def test_a_machine_with_much_on_its_way_gets_its_next_assignment_later(
+    switchboard: Switchboard,
+) -> None:
+    line = Line(buffered_bytes=PUSH_BYTES + 1)
+    connected(switchboard, line)
+
+    switchboard.perform([effects.Push(LAPTOP, ASSIGNMENT, BODY)])
+    switchboard.perform([effects.Stop(LAPTOP, TASK, FENCE, None)])
+
+    assert [type(frame) for frame in line.frames] == [frames.StopFrame]  # orders are never late
 
 
 @pytest.mark.parametrize(

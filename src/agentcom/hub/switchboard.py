@@ -25,6 +25,9 @@ DRAIN_BASE_MS: Final = 1_000
 """A hub that restarts needs about this long."""
 DRAIN_SPREAD_MS: Final = 5_000
 """Over this a fleet of 5,000 spreads its return: about one connection a millisecond."""
+PUSH_BYTES: Final = 1_048_576
+"""With more than this on its way a machine gets no further assignments: `reconcile` brings them at
+a later heartbeat. A quarter of what ends a connection, so that no burst of work can end it."""
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +38,11 @@ class Connection(Protocol):
     @property
     def identity(self) -> Identity:
         """Who is at the other end."""
+        ...
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What was sent but has not left yet."""
         ...
 
     def send(self, payload: bytes) -> None:
@@ -193,7 +201,10 @@ class Switchboard:
         if effect.body is None:
             log.error("task.body_missing", task=effect.assignment.task)
             return
-        self._tell(effect.machine, frames.Assign(assignment=effect.assignment, body=effect.body))
+        connection = self._connection(effect.machine)
+        if connection is not None and connection.buffered_bytes <= PUSH_BYTES:
+            frame = frames.Assign(assignment=effect.assignment, body=effect.body)
+            connection.send(codec.encode(frame))
 
     def _acknowledge(self, effect: effects.Acknowledge) -> None:
         ack = frames.Ack(
@@ -214,6 +225,9 @@ class Switchboard:
         self._tell(effect.machine, frames.LandFrame(task=effect.task, fence=effect.fence))
 
     def _tell(self, machine: MachineId, frame: frames.Frame) -> None:
-        connection = self._connections.get(self._machines.get(machine, 0))  # numbers start at 1
+        connection = self._connection(machine)
         if connection is not None:
             connection.send(codec.encode(frame))
+
+    def _connection(self, machine: MachineId) -> Connection | None:
+        return self._connections.get(self._machines.get(machine, 0))  # numbers start at 1

@@ -83,9 +83,9 @@ class Session:
     """One connection, from its upgrade to its end."""
 
     __slots__ = (
-        "_deadline", "_early", "_entering", "_greet", "_held", "_in_flight", "_malformed",
-        "_out", "_out_bytes", "_paused", "_side", "_socket", "closed", "desk", "identity",
-        "number",
+        "_deadline", "_early", "_entering", "_greet", "_held", "_held_bytes", "_in_flight",
+        "_malformed", "_out", "_out_bytes", "_paused", "_side", "_socket", "closed", "desk",
+        "identity", "number",
     )  # fmt: skip
 
     identity: Identity
@@ -99,6 +99,7 @@ class Session:
         self._side: Side | None = None
         self._early: list[bytes] = []
         self._held: list[bytes] | None = None
+        self._held_bytes = 0
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._in_flight = 0
@@ -152,12 +153,13 @@ class Session:
     @property
     def buffered_bytes(self) -> int:
         """What was sent but has not left yet."""
-        return self._out_bytes + self._socket.buffered_bytes
+        return self._held_bytes + self._out_bytes + self._socket.buffered_bytes
 
     def send(self, payload: bytes) -> None:
         """Send an order of the hub; it waits while orders are held back."""
         if self._held is not None:
             self._held.append(payload)
+            self._held_bytes += len(payload)
         else:
             self.write(payload)
 
@@ -191,7 +193,7 @@ class Session:
 
     def release(self, first: frames.Frame) -> None:
         """Send `first`, then what was kept back."""
-        held, self._held = self._held, None
+        held, self._held, self._held_bytes = self._held, None, 0
         self.write(codec.encode(first))
         for payload in held or ():
             self.write(payload)
