@@ -17,7 +17,7 @@ DOCS_READY := $(VENV)/.docs-ready
 PACKAGE_READY := $(VENV)/.package-ready
 TESTS := $(BIN)/pytest -n 2 --dist loadgroup
 
-.PHONY: help setup run demo fix check test test-all chaos crash bench docs change release lock clean clis
+.PHONY: help setup run demo fix check test test-all chaos crash soak bench docs change release lock clean clis
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ chaos: setup ## break a running fleet on purpose and count what was lost
 
 crash: setup ## break the disk under the store in every way (ARGS=--quick: some minutes of CPU)
 	@$(BIN)/python -m agentcom.testing.crash $(ARGS)
+
+soak: setup clis ## storms, slow readers, a day of traffic, an idle hour (ARGS=--quick: 4 min)
+	@$(BIN)/python -m agentcom.testing.soak $(ARGS)
 
 bench: setup ## measure what this project claims, on this machine (ARGS=--quick: 90 s)
 	@$(BIN)/python -m bench $(ARGS)

@@ -11,8 +11,8 @@ from agentcom.testing.hub import running_hub
 from agentcom.testing.light_machine import LightMachine, Tally
 from agentcom.testing.waiting import until
 
-TASKS = 140
-PROMPT = "x" * 60_000  # 8.4 MB, and a socket may queue 4
+TASKS = 160
+PROMPT = "x" * 60_000  # 9.6 MB, and a socket may queue 4
 AGENTS = tuple(AgentSpec(name=AgentId(f"a{n}"), runtime="x", slots=TASKS // 4) for n in range(4))
 
 

@@ -43,6 +43,12 @@ def cpu_s(pid: int) -> float:
     return sum(map(int, stat.rpartition(")")[2].split()[11:13])) / _TICKS_PER_S
 
 
+def resident_bytes(pid: int) -> int:
+    """Return the memory of a process that is in RAM, shared pages too; cheap enough to sample."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def written_bytes(pid: int) -> int:
     """Return how much a process has caused to be written to disks."""
     lines = Path(f"/proc/{pid}/io").read_text("ascii").splitlines()
@@ -139,6 +145,10 @@ class HubProcess:
             asked = ({"code": codes[n % CODES], "name": f"idle-{n}"} for n in range(count))
             return list(threads.map(self._enrol, asked))
 
+    def submit(self, task: dict[str, Any]) -> str:
+        """Ask for a task and return it."""
+        return str(self._post("/tasks", task)["tasks"][0])
+
     def status(self) -> dict[str, Any]:
         """Return how the hub says that it is."""
         found: dict[str, Any] = self._http.get("/api/v1/status").raise_for_status().json()
@@ -161,7 +171,7 @@ class HubProcess:
         port = self.url.rpartition(":")[2] or "0"
         words = ["hub", "run", "--home", str(self.home), "--port", port, "--admin", "bench"]
         with self.log.open("ab") as out:
-            self._child = _agentcom(
+            self._child = agentcom(
                 [*words, *self._flags, "--ready-fd", str(writing)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -201,7 +211,7 @@ class HubProcess:
         return found
 
 
-def _agentcom(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+def agentcom(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
     """Run the product's own program, with this Python."""
     return subprocess.Popen(  # noqa: S603 - this product itself
         [sys.executable, "-P", "-m", "agentcom.cli.main", *words], **options

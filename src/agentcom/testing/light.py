@@ -15,8 +15,8 @@ from agentcom.client.link import Lost
 from agentcom.model.errors import AgentComError
 from agentcom.protocol import frames
 
-RECEIVE_BYTES: Final = 4_096
-"""Kernel receive buffer: small, for there are thousands, and some stop reading on purpose."""
+RECEIVE_BYTES: Final = 131_072
+"""Kernel receive buffer. It does not grow: a stalled reader leaves what it was sent to the hub."""
 _SHORT_MAX: Final = 125  # RFC 6455 5.2: longer frames say their size in another way
 _MEDIUM: Final = 126
 _LONG: Final = 127
