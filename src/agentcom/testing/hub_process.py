@@ -43,6 +43,11 @@ def cpu_s(pid: int) -> float:
     return sum(map(int, stat.rpartition(")")[2].split()[11:13])) / _TICKS_PER_S
 
 
+def waited_s(pid: int) -> float:
+    """Return for how long a process's first thread could run and had no core to run on."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text("ascii").split()[1]) / 1e9
+
+
 def resident_bytes(pid: int) -> int:
     """Return the memory of a process that is in RAM, shared pages too; cheap enough to sample."""
     pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 import httpx
 
-from agentcom.testing.hub_process import HubProcess, resident_bytes
+from agentcom.testing.hub_process import HubProcess, resident_bytes, waited_s
 
 EVERY_S: Final = 0.1
 
@@ -23,6 +23,12 @@ class Probe:
         self.waits_s: list[float] = []
         """How long each answer took: no event loop was blocked for longer."""
         self.resident: list[int] = []
+        self._waited: dict[int, tuple[float, float]] = {}
+
+    @property
+    def starved_s(self) -> float:
+        """How long the hub, in all its lives, wanted a core and had none: others had them."""
+        return sum(last - first for first, last in self._waited.values())
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -46,4 +52,9 @@ class Probe:
                 with contextlib.suppress(httpx.HTTPError, OSError):
                     http.get("/healthz").raise_for_status()
                     self.waits_s.append(time.monotonic() - began)
-                    self.resident.append(resident_bytes(self._hub.pid))
+                    self._look(self._hub.pid)
+
+    def _look(self, pid: int) -> None:
+        self.resident.append(resident_bytes(pid))
+        waited = waited_s(pid)
+        self._waited[pid] = self._waited.get(pid, (waited,))[0], waited
