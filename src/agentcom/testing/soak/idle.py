@@ -67,10 +67,11 @@ def run(plan: Plan, say: Say) -> Outcome:
         say(f"{plan.sidecars} sidecars connected, agents: {', '.join(programs) or 'no CLI here'}")
         time.sleep(SETTLE_S)
         _watch(plan, say, outcome, hub, model, [one.pid for one in sidecars])
-        say("one task, to see that the model server counts")
+        say("a task for each agent program, to see that the model server counts")
         before = model.requests()
-        _control(hub, model.url, programs)
-        outcome.at_least("control: model requests of one task", model.requests() - before, 1)
+        tasks = _control(hub, model.url, programs)
+        requests = model.requests() - before
+        outcome.at_least(f"control: model requests of {tasks} tasks", requests, tasks)
         outcome.none("sidecars that ended by themselves", _ended(sidecars))
     return outcome
 
@@ -113,17 +114,19 @@ def _watch(
     }
 
 
-def _control(hub: HubProcess, model: str, programs: Mapping[str, str]) -> None:
-    """Let one agent do a task that asks the model."""
-    task: dict[str, Any] = {"title": "control"}
-    if programs:
-        prompt = scenario.render([scenario.Say("Done.")])
-        task |= {"prompt": prompt, "needs": [next(iter(programs))]}
-    else:
-        url = f"{model}/v1/chat/completions"
-        task |= {"command": [sys.executable, "-c", _ASK, url], "needs": ["command"]}
-    hub.submit(task)
-    _until(lambda: sum(hub.status()["ended"].values()) == 1, CONTROL_S)
+def _control(hub: HubProcess, model: str, programs: Mapping[str, str]) -> int:
+    """Let each agent program do a task that asks the model; return how many tasks there were."""
+    prompt = scenario.render([scenario.Say("Done.")])
+    tasks: list[dict[str, Any]] = [
+        {"title": "control", "prompt": prompt, "needs": [name]} for name in programs
+    ]
+    if not tasks:
+        command = [sys.executable, "-c", _ASK, f"{model}/v1/chat/completions"]
+        tasks = [{"title": "control", "command": command, "needs": ["command"]}]
+    for task in tasks:
+        hub.submit(task)
+    _until(lambda: hub.status()["ended"].get("completed") == len(tasks), CONTROL_S)
+    return len(tasks)
 
 
 @contextlib.contextmanager
