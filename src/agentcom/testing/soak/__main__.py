@@ -8,6 +8,7 @@ import datetime as dt
 import os
 import platform
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -100,6 +101,8 @@ def main(*, quick: bool, tiny: bool, only: str | None, path: Path | None) -> Non
     wanted = only.split(",") if only else list(parts)
     if not set(wanted) <= set(parts):
         raise click.UsageError(f"--only knows {','.join(parts)}")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)  # so that no process is left behind
     about = _about()
     progress, began, outcomes = Progress(), time.monotonic(), []
     for name in wanted:
@@ -124,6 +127,10 @@ def _show(outcomes: list[Outcome], took_s: float, cpu_s: float) -> None:
     click.echo(
         f"{word} {held} bars hold, {missed} missed; {took_s:.0f} s, {cpu_s:.0f} s of processor"
     )
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(number)
 
 
 def _about() -> dict[str, Any]:
