@@ -31,7 +31,7 @@ LAG_P99_S: Final = 0.2
 GROWTH_BYTES: Final = 32.0
 """What the hub's memory may grow by with each task that has ended, once its caches are full: much
 less than keeping anything of a task would cost."""
-COLD_GROWTH_BYTES: Final = 800.0
+COLD_GROWTH_BYTES: Final = 1_000.0
 """The same in a day that is too short to fill them: `RECENT_KEYS` requests are remembered."""
 DISK_BYTES: Final = 4_096
 """What a task may take on disk, with its records, body and result: nothing of it is pruned."""
