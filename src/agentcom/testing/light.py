@@ -15,8 +15,12 @@ from agentcom.client.link import Lost
 from agentcom.model.errors import AgentComError
 from agentcom.protocol import frames
 
-RECEIVE_BYTES: Final = 131_072
-"""Kernel receive buffer. It does not grow: a stalled reader leaves what it was sent to the hub."""
+SOCKET_OPTIONS: Final = (
+    (socket.SOL_SOCKET, socket.SO_RCVBUF, 131_072),
+    (socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1_448),
+)
+"""A network's segments, and a receive buffer that does not grow: on a loopback the kernels would
+hold megabytes of what a stalled reader was sent, and the hub little."""
 _SHORT_MAX: Final = 125  # RFC 6455 5.2: longer frames say their size in another way
 _MEDIUM: Final = 126
 _LONG: Final = 127
@@ -58,14 +62,9 @@ class LightSocket(asyncio.Protocol):
         Raises:
             OSError: nobody listens there.
         """
-        address = urlsplit(url)
-        loop = asyncio.get_running_loop()
-        raw = socket.socket()
+        raw = await connected(url)
         try:
-            raw.setblocking(False)
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
-            await loop.sock_connect(raw, (address.hostname or "", address.port or 0))
-            await loop.create_connection(lambda: self, sock=raw)
+            await asyncio.get_running_loop().create_connection(lambda: self, sock=raw)
         except BaseException:
             raw.close()
             raise
@@ -153,6 +152,26 @@ class LightSocket(asyncio.Protocol):
                 self._transport.close()
         elif opcode == _PING and self._transport is not None:
             self._transport.write(_framed(0x8A, payload))
+
+
+async def connected(url: str) -> socket.socket:
+    """Return a socket that is connected to the host of `url`, with `SOCKET_OPTIONS`.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    address = urlsplit(url)
+    raw = socket.socket()
+    try:
+        raw.setblocking(False)
+        for option in SOCKET_OPTIONS:
+            raw.setsockopt(*option)
+        host = (address.hostname or "", address.port or 0)
+        await asyncio.get_running_loop().sock_connect(raw, host)
+    except BaseException:
+        raw.close()
+        raise
+    return raw
 
 
 def _status(head: bytes | bytearray) -> int:

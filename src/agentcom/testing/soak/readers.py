@@ -2,17 +2,14 @@
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator
 from typing import Any, Final
-
-import httpx
+from urllib.parse import urlsplit
 
 from agentcom.client.hub import ALL, new_key
 from agentcom.client.link import Lost
 from agentcom.model.errors import AgentComError
 from agentcom.protocol import codec, frames
-from agentcom.testing.light import RECEIVE_BYTES, LightSocket
+from agentcom.testing.light import LightSocket, connected
 from agentcom.testing.peers import Pipe, told
 
 AGAIN_S: Final = 0.2
@@ -125,7 +122,7 @@ class _Reader:
     async def _run(self) -> None:
         while True:
             self._begun += 1
-            with contextlib.suppress(OSError, httpx.HTTPError):
+            with contextlib.suppress(OSError):
                 await self._follow()
             await asyncio.sleep(AGAIN_S)
 
@@ -176,8 +173,12 @@ class _StreamReader(_Reader):
     kind = "stream"
 
     def __init__(self, url: str, token: str, task: str) -> None:
-        self._url = f"{url}/api/v1/tasks/{task}/events"
-        self._headers = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
+        self._url = url
+        self._head = (
+            f"GET /api/v1/tasks/{task}/events HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\n"
+            f"Authorization: Bearer {token}\r\nAccept: text/event-stream\r\n"
+            "Connection: close\r\n"
+        )
         self._reading = asyncio.Event()
         self._reading.set()
         super().__init__()
@@ -189,22 +190,12 @@ class _StreamReader(_Reader):
         self._reading.set()
 
     async def _follow(self) -> None:
-        headers = {**self._headers, "Last-Event-ID": str(self.last)}
-        async with (
-            httpx.AsyncClient(transport=_narrow(), timeout=None, headers=headers) as client,  # noqa: S113 - a stream has no end
-            client.stream("GET", self._url) as response,
-        ):
-            response.raise_for_status()
-            await self._read(response.aiter_lines())
-
-    async def _read(self, lines: AsyncIterator[str]) -> None:
-        async for line in lines:
-            if line.startswith("id: "):
-                self._take(int(line[4:]))
-            await self._reading.wait()
-
-
-def _narrow() -> httpx.AsyncHTTPTransport:
-    return httpx.AsyncHTTPTransport(
-        trust_env=False, socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)]
-    )
+        reader, writer = await asyncio.open_connection(sock=await connected(self._url))
+        try:
+            writer.write(f"{self._head}Last-Event-ID: {self.last}\r\n\r\n".encode())
+            async for line in reader:
+                if line.startswith(b"id: "):
+                    self._take(int(line[4:]))
+                await self._reading.wait()
+        finally:
+            writer.close()

@@ -7,8 +7,7 @@ to end of the others can be compared.
 
 import asyncio
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agentcom.app import STORE_FILE
@@ -31,6 +30,10 @@ QUEUED_BYTES: Final = PortLimits().send_bytes_max
 RATIO: Final = 1.5
 """The median of the others' times, with slow consumers to without."""
 TAIL_RATIO: Final = 2.0
+CPU_RATIO: Final = 1.5
+"""The hub's CPU in rounds with slow consumers, to rounds without."""
+STARVED: Final = 0.2
+"""If the hub had no core for more of the time, other programs decide the others' times."""
 NOISE_MS: Final = 25.0
 """A time may grow by its ratio or by this: below it, it is the computer's noise."""
 PATIENCE_S: Final = 180.0
@@ -89,6 +92,27 @@ def run(plan: Plan, say: Say) -> Outcome:
     return outcome
 
 
+@dataclass(slots=True)
+class Rounds:
+    """What rounds of one kind took."""
+
+    times_s: list[float] = field(default_factory=list)
+    """From submit to end, of each task."""
+    cpu_s: float = 0.0
+    grown: list[int] = field(default_factory=list)
+    starved: list[float] = field(default_factory=list)
+    """The share of each round in which the hub wanted a core and had none."""
+    longest_s: float = 0.0
+
+    def quantile_ms(self, part: float) -> float:
+        """Return the time that a part of all tasks did not exceed."""
+        return quantile(self.times_s, part) * 1_000
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        return f"p50 {self.quantile_ms(0.5):.1f} ms, p99 {self.quantile_ms(0.99):.1f} ms"
+
+
 class _Slow:
     """One hub with its quick and its slow consumers."""
 
@@ -121,64 +145,76 @@ class _Slow:
         (self.watched,) = self._crowd.ask(("submit", "hold", 1, (WORK,)))
         self._slow.ask(("make", plan.sockets, plan.streams, self.watched))
         self._crowd.ask(("pace", 50.0, 2.0, (WORK,)))  # warm
-        without: list[float] = []
-        beside: list[float] = []
-        grown: list[int] = []
+        without, beside = Rounds(), Rounds()
         for number in range(plan.rounds):
-            without += self._round()
-            self._say(f"round {number + 1} of {plan.rounds}: {_times(without)} without")
-            beside += self._stalled(grown)
-            self._say(f"round {number + 1} of {plan.rounds}: {_times(beside)} with slow ones")
+            self._round(without)
+            self._say(f"round {number + 1} of {plan.rounds}: {without} without slow ones")
+            self._stalled(beside)
+            self._say(f"round {number + 1} of {plan.rounds}: {beside} with slow ones")
         self._far.ask(("finish",))
         self._crowd.ask(("settle",), PATIENCE_S)
-        self._judge(without, beside, grown)
+        self._judge_others(without, beside)
+        self._judge(without, beside)
 
-    def _round(self) -> list[float]:
-        """Publish for a while; return how long each task took from submit to end."""
-        plan = self._plan
-        self._crowd.ask(("submit", "work", plan.slow_tasks, (SLOW,), plan.slow_prompt_bytes))
-        self._far.ask(("checkpoints", plan.checkpoints_per_s, plan.round_s))
-        times: list[float] = self._crowd.ask(
-            ("pace", plan.tasks_per_s, plan.round_s, (WORK,)), PATIENCE_S
-        )
-        return times
+    def _round(self, rounds: "Rounds") -> None:
+        """Publish for a while, and add what it took."""
+        plan, hub = self._plan, self._hub
+        before, cpu_s = resident_bytes(hub.pid), hub.cpu_s()
+        with Probe(hub) as probe:
+            self._crowd.ask(("submit", "work", plan.slow_tasks, (SLOW,), plan.slow_prompt_bytes))
+            self._far.ask(("checkpoints", plan.checkpoints_per_s, plan.round_s))
+            pace = ("pace", plan.tasks_per_s, plan.round_s, (WORK,))
+            rounds.times_s += self._crowd.ask(pace, PATIENCE_S)
+        rounds.cpu_s += hub.cpu_s() - cpu_s
+        rounds.grown.append(max(probe.resident) - before)
+        rounds.starved.append(probe.starved_s / plan.round_s)
+        rounds.longest_s = max(rounds.longest_s, *probe.waits_s)
 
-    def _stalled(self, grown: list[int]) -> list[float]:
+    def _stalled(self, rounds: "Rounds") -> None:
         """The same while many do not read; then they read on, and must get everything."""
         self._slow.ask(("come",))
         self._slow.ask(("reach", *self._newest()), PATIENCE_S)
         self._slow.ask(("stall",))
         self._hung.ask(("pause",))
-        before = resident_bytes(self._hub.pid)
-        with Probe(self._hub) as probe:
-            times = self._round()
-        grown.append(max(probe.resident) - before)
+        self._round(rounds)
         self._hung.ask(("resume",))
         self._slow.ask(("resume",))
         self._crowd.ask(("settle", 1), PATIENCE_S)
         self._slow.ask(("reach", *self._newest()), PATIENCE_S)
         self._slow.ask(("leave",))
-        self._outcome.figures.setdefault("small_answer_most_ms", []).append(
-            round(max(probe.waits_s) * 1_000, 1)
-        )
-        return times
 
     def _newest(self) -> tuple[int, int]:
         """Return the newest sequence of all logs, and of the watched task's, as people see them."""
         newest: tuple[int, int] = self._crowd.ask(("newest", self.watched))
         return newest
 
-    def _judge(self, without: Sequence[float], beside: Sequence[float], grown: list[int]) -> None:
+    def _judge_others(self, without: "Rounds", beside: "Rounds") -> None:
+        outcome = self._outcome
+        starved = max(*without.starved, *beside.starved)
+        for name, part, allowed in (("median", 0.5, RATIO), ("99th percentile", 0.99, TAIL_RATIO)):
+            plain, now = without.quantile_ms(part), beside.quantile_ms(part)
+            limit = max(allowed * plain, plain + NOISE_MS)
+            outcome.figures[f"{name}, with slow ones to without"] = round(now / plain, 2)
+            if starved <= STARVED:
+                outcome.at_most(f"others, {name} with slow ones", now, round(limit, 1), "ms")
+        outcome.at_most(
+            "hub's CPU, with slow ones to without", beside.cpu_s / without.cpu_s, CPU_RATIO
+        )
+        outcome.figures |= {
+            "without": str(without),
+            "with": str(beside),
+            "hub_had_no_core_for": f"{starved:.0%} of the worst round",
+            "small_answer_most_ms": round(beside.longest_s * 1_000, 1),
+        }
+
+    def _judge(self, without: "Rounds", beside: "Rounds") -> None:
         plan, outcome = self._plan, self._outcome
         consumers = plan.sockets + plan.streams + 1
-        most = max(grown) / consumers / _MIB
+        # Caches of the hub grow in both; only what came with the slow ones is theirs.
+        more = [b - max(0, a) for a, b in zip(without.grown, beside.grown, strict=True)]
+        most = max(more) / consumers / _MIB
         bound = QUEUED_BYTES / _MIB
         outcome.at_most("memory that the hub grew by, for each slow one", most, bound, "MiB")
-        for name, part, allowed in (("median", 0.5, RATIO), ("99th percentile", 0.99, TAIL_RATIO)):
-            plain, now = (quantile(times, part) * 1_000 for times in (without, beside))
-            limit = max(allowed * plain, plain + NOISE_MS)
-            outcome.at_most(f"others, {name} with slow ones", now, round(limit, 1), "ms")
-            outcome.figures[f"{name}, with slow ones to without"] = round(now / plain, 2)
         hung = self._hung.ask(("look",))
         lost = sum(hung["lost"].values())
         wanted = plan.rounds if plan.lets_go else 0
@@ -186,9 +222,7 @@ class _Slow:
         outcome.exactly("slow machine: issued again", hung["issued_again"], 0)
         outcome.figures |= {
             "slow_consumers": consumers,
-            "without": _times(without),
-            "with": _times(beside),
-            "hub_grew_mib": [round(one / _MIB, 1) for one in grown],
+            "hub_grew_mib": [round(one / _MIB, 1) for one in more],
             "machine_lost": {str(code): n for code, n in hung["lost"].items()},
         }
 
@@ -242,8 +276,3 @@ def _closed_as_slow(hub: HubProcess) -> int:
         line.get("event") == events.CONNECTION_CLOSED and line.get("code") == CLOSE_SLOW
         for line in lines
     )
-
-
-def _times(values: Sequence[float]) -> str:
-    p50, p99 = (quantile(values, part) * 1_000 for part in (0.5, 0.99))
-    return f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"
