@@ -10,7 +10,7 @@ from agentcom.model.ids import AgentId, MachineId, TaskId, WallTime
 from agentcom.model.limits import RESTART_GRACE_MS
 from agentcom.model.replies import Explanation
 from agentcom.model.task import Dependency, TaskSpec, Wait
-from agentcom.testing.world import TTL_MS, agent
+from agentcom.testing.world import TTL_MS, agent, machine
 from tests.core.acts import Pool, done, failed, merging
 
 
@@ -62,6 +62,49 @@ def test_it_names_for_each_agent_the_rule_that_keeps_it_away() -> None:
     }
     assert why(world, task).summary == "6 agents could run it, none is free"
     assert why(world, task).position == 1
+
+
+def test_one_agent_and_one_dependency_are_spoken_of_as_one() -> None:
+    world = Pool()
+    running = world.running()
+    (queued,) = world.submit("waits")
+    (after,) = world.submit(TaskSpec(title="t", prompt="p", depends_on=(Dependency(running),)))
+
+    assert why(world, queued).summary == "1 agent could run it, and is not free"
+    assert why(world, queued).next_action == "it starts as soon as that one is free"
+    assert why(world, after).summary == "1 dependency has not ended"
+
+
+def test_it_says_when_nothing_will_change_by_itself() -> None:
+    world = Pool()
+    world.machine("m1", agent("one"))
+    world.machine("m2", agent("two"))
+    world.ask(facts.PauseAgent(AgentId("one"), paused=True))
+    world.ask(facts.DrainMachine(MachineId("m2"), draining=True))
+    (task,) = world.submit("t")
+
+    assert why(world, task).next_action.startswith("this does not pass by itself")
+
+
+def test_a_cancelled_task_says_why_it_was_cancelled() -> None:
+    world = Pool()
+    running = world.running()
+    (queued,) = world.submit("waits")
+    for task in (running, queued):
+        world.ask(facts.Cancel(task, "no longer needed"))
+    world.tell(facts.Stopped(running, world.task(running).fence), machine("m1"))
+
+    for task in (running, queued):
+        assert why(world, task).summary == "it is cancelled: no longer needed"
+
+
+def test_what_failed_before_is_not_why_a_task_is_cancelled() -> None:
+    world = Pool()
+    task = world.running()
+    world.tell(facts.Finished(task, world.task(task).fence, failed()), machine("m1"))
+    world.ask(facts.Cancel(task))
+
+    assert why(world, task).summary == "it is cancelled"
 
 
 def test_a_store_that_is_older_than_the_fleet_gives_out_nothing() -> None:

@@ -100,11 +100,11 @@ def _cancel(turn: Turn, fact: Fact, body: facts.Cancel) -> Task:
     _own(fact, task)
     if task.state is TaskState.CANCELLED:
         return task
+    said = body.reason or None
     if not task.state.held:
-        return turn.move(task, moves.Cancelled(), EventKind.CANCELLED, body.reason)
-    after = turn.move(
-        task, moves.StopAsked(StopReason.CANCELLED), EventKind.STOP_ASKED, body.reason
-    )
+        return turn.move(task, moves.Cancelled(said), EventKind.CANCELLED, body.reason)
+    stop = moves.StopAsked(StopReason.CANCELLED, said)
+    after = turn.move(task, stop, EventKind.STOP_ASKED, body.reason)
     assert after.machine is not None
     turn.effects.append(Stop(after.machine, after.id, after.fence, after.stop_reason))
     return after

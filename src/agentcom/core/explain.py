@@ -1,6 +1,7 @@
 """Why a task is where it is: the rules of the scheduler, turned round and put into words."""
 
-from typing import assert_never
+from collections.abc import Sequence
+from typing import Final, assert_never
 
 from agentcom.core import facts
 from agentcom.core.controls import find
@@ -13,6 +14,9 @@ from agentcom.model.ids import TaskId, WallTime
 from agentcom.model.limits import PAGE_MAX
 from agentcom.model.replies import AgentRule, Explanation
 from agentcom.model.task import Phase, Task, TaskState, Wait
+
+_UNTIL_HELP: Final = frozenset({"paused", "draining", "offline", "removed"})
+"""Rules that keep a task from an agent until a person does something."""
 
 
 def explain(turn: Turn, fact: Fact, body: facts.Explain) -> Explanation:
@@ -52,8 +56,7 @@ def _queued(turn: Turn, task: Task) -> Explanation:
         summary = f"no agent can run it: it needs {missing}"
         action = "add an agent that has it, or submit again with other needs"
     else:
-        summary = f"{len(able)} agents could run it, none is free"
-        action = "it starts as soon as one of them is free"
+        summary, action = _none_free(able)
     missing_needs: tuple[str, ...] = ()
     if view.agents and not able:
         offers = [requirement.canonical_capabilities(a.capabilities) for a in view.agents.values()]
@@ -87,6 +90,16 @@ def _older_than_the_fleet(view: PoolView) -> tuple[str, str]:
     return summary, action
 
 
+def _none_free(able: Sequence[AgentRule]) -> tuple[str, str]:
+    """Return why nobody has it, and whether that passes without anybody's help."""
+    one = len(able) == 1
+    summary = "1 agent could run it, and is not free" if one else None
+    action = f"it starts as soon as {'that one' if one else 'one of them'} is free"
+    if all(rule.rule in _UNTIL_HELP for rule in able):
+        action = "this does not pass by itself: do what the agents' lines say"
+    return summary or f"{len(able)} agents could run it, none is free", action
+
+
 def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
     lacking = view.shapes.missing(
         view.shape_of(task), requirement.canonical_capabilities(agent.capabilities)
@@ -117,7 +130,9 @@ def _waiting(view: PoolView, task: Task) -> Explanation:
     match task.wait:
         case Wait.DEPENDENCIES:
             blocked = tuple(on for on, e in view.edges.get(task.id, {}).items() if not e.met)
-            summary, action = f"{len(blocked)} dependencies have not ended", "it starts after them"
+            many = f"{len(blocked)} dependencies have not ended", "it starts after them"
+            one = "1 dependency has not ended", "it starts after that"
+            summary, action = one if len(blocked) == 1 else many
         case Wait.START_TIME:
             summary, action = "its start time is not here yet", "it joins the queue then"
         case Wait.RETRY:
@@ -167,6 +182,8 @@ def _over(task: Task) -> Explanation:
         return Explanation(task=task, summary=f"it is completed ({how})")
     summary = f"it is {task.state.value}"
     if task.failure is not None:
-        summary += f" ({task.failure.value}): {task.reason}"
+        summary += f" ({task.failure.value})"
+    if task.reason is not None:
+        summary += f": {task.reason}"
     action = f"agentcom task retry {task.id}"
     return Explanation(task=task, summary=summary, next_action=action)

@@ -69,6 +69,8 @@ class StopAsked(msgspec.Struct, frozen=True, gc=False):
     """The attempt shall end; it keeps its holds until it has."""
 
     reason: StopReason
+    said: str | None = None
+    """What the person who cancelled it gave as the reason."""
 
 
 class Stopped(msgspec.Struct, frozen=True, gc=False):
@@ -106,6 +108,8 @@ class Resumed(msgspec.Struct, frozen=True, gc=False):
 
 class Cancelled(msgspec.Struct, frozen=True, gc=False):
     """Someone ended a task that nobody holds."""
+
+    said: str | None = None
 
 
 class Reopened(msgspec.Struct, frozen=True, gc=False):

@@ -106,8 +106,9 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
         case LandingBegun():
             work = _work(event)
             return _changed(task, now, state=_R, phase=_LANDING, **work)
-        case StopAsked(reason=reason):
-            return _changed(task, now, stop_reason=task.stop_reason or reason)
+        case StopAsked(reason=reason, said=said):
+            told = {"reason": said} if reason is StopReason.CANCELLED else {}
+            return _changed(task, now, stop_reason=task.stop_reason or reason, **told)
         case Resumed(phase=phase, deadline_at=at):
             lost = max(0, task.leases_lost - 1)
             back = {"deadline_at": at, "leases_lost": lost, "lost": False}
@@ -134,15 +135,15 @@ def _end(task: Task, event: End, now: WallTime) -> Task:
             return _lost(task, now)
         case Declined(reason=reason, retry_at=at):
             if task.stop_reason is StopReason.CANCELLED:
-                return _ended(task, now, state=_END)
+                return _ended(task, now, state=_END, failure=None)
             return _ended(task, now, state=_W, wait=Wait.RETRY, until=at, reason=reason)
         case Stopped():
             return _stopped(task, event, now)
         case Parked(wait=wait, until=until, reason=reason):
             kept = _work(event) if wait is Wait.APPROVAL else {}
             return _ended(task, now, state=_W, wait=wait, until=until, reason=reason, **kept)
-        case Cancelled():
-            return _ended(task, now, state=_END)
+        case Cancelled(said=said):
+            return _ended(task, now, state=_END, failure=None, reason=said)
         case _:
             assert_never(event)
 
@@ -174,7 +175,7 @@ def _failed(task: Task, event: Failed, now: WallTime) -> Task:
 
 def _lost(task: Task, now: WallTime) -> Task:
     if task.stop_reason is StopReason.CANCELLED:
-        return _ended(task, now, state=_END)
+        return _ended(task, now, state=_END, failure=None)
     lost = task.leases_lost + 1
     landing = task.landing_only or task.phase is _LANDING
     # Who was told to stop does not come back: what it brings later is kept, not applied.
@@ -188,7 +189,7 @@ def _lost(task: Task, now: WallTime) -> Task:
 def _stopped(task: Task, event: Stopped, now: WallTime) -> Task:
     match task.stop_reason:
         case StopReason.CANCELLED:
-            return _ended(task, now, state=_END)
+            return _ended(task, now, state=_END, failure=None)
         case StopReason.TIMED_OUT:
             reason = "the attempt used up its time"
             failed = Failed(FailureClass.DEADLINE, reason, event.retry_at)
