@@ -25,7 +25,7 @@ ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "method_not_allowed": "use a method from the `Allow` header",
         "name_taken": "choose another name",
         "not_allowed": "ask an admin for a role that may",
-        "not_authenticated": "give a valid token: `agentcom up`, or `AGENTCOM_TOKEN`",
+        "not_authenticated": "join with a code of `agentcom user invite`, or set `AGENTCOM_TOKEN`",
         "not_found": "look at the list: `agentcom task ls`, `agent ls`, `machine ls`",
         "not_started": "install the program, or set the agent's `binary`",
         "port_unavailable": "choose another port, or end what listens there",

@@ -214,6 +214,15 @@ def test_tokens_are_listed_without_secrets_and_can_be_revoked(fleet: Shell) -> N
     assert fleet("task", "ls", ok=False, AGENTCOM_TOKEN=token).code == 4
 
 
+def test_a_code_that_was_used_up_is_listed_as_such(fleet: Shell, tmp_path: Path) -> None:
+    code = fleet("user", "invite", "eve").out.strip().removeprefix("agentcom join '")[:-1]
+    Shell(tmp_path / "eve", tmp_path)("join", code)
+
+    rows = [row for row in fleet("token", "ls").lines if row[1] == "enr" and row[-1] == "eve"]
+
+    assert [row[-2] for row in rows] == ["used up"]
+
+
 def test_a_rotated_token_is_used_from_then_on(fleet: Shell) -> None:
     before = (fleet.home / "context.json").read_text()
 

@@ -81,7 +81,8 @@ def test_a_removed_machine_is_shut_out(first: Shell, second: Shell) -> None:
         lambda: background.running("sidecar", home=second.home) is None, timeout_s=20
     )
     out = second("up", ok=False)
-    assert out.code == 1
+    assert out.code == 4
+    assert out.err.count("(not_") == 1
     assert "the sidecar did not start: the hub does not accept this machine's token" in out.err
     assert "{" not in out.err
 

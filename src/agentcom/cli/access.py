@@ -27,9 +27,7 @@ _TOKENS: Final = (
     Column("OWNER", lambda row: row["owner"]),
     Column("ROLE", lambda row: row["role"]),
     Column("USED", lambda row: output.age(row.get("last_used"))),
-    Column(
-        "ENDS", lambda row: "revoked" if row.get("revoked_at") else _ends(row.get("expires_at"))
-    ),
+    Column("ENDS", lambda row: _ends(row)),
     Column("NOTE", lambda row: row.get("note")),
 )
 
@@ -133,7 +131,12 @@ def revoke(token_id: str, yes: bool) -> None:
     click.echo(f"{token_id}\trevoked")
 
 
-def _ends(at: int | None) -> str:
+def _ends(row: output.Row) -> str:
+    if row.get("revoked_at"):
+        return "revoked"
+    if row.get("uses_left") == 0:
+        return "used up"
+    at = row.get("expires_at")
     if at is None:
         return "never" if output.is_terminal() else ""
     return output.age(at)

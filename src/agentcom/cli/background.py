@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -27,6 +28,8 @@ STOP_S: Final = 15.0
 """A hub drains for up to 8 s."""
 LOG_BYTES_MAX: Final = 10 << 20
 """A larger log is put aside at the next start; one older is kept."""
+_SHUT_OUT: Final = frozenset({"not_authenticated", "not_allowed"})
+_CODED: Final = re.compile(r"(.*) \(([a-z_]+)\)", re.DOTALL)
 _TAIL_LINES: Final = 5
 _TAIL_BYTES: Final = 4_096
 _END_S: Final = 5.0
@@ -221,12 +224,20 @@ def heard(reading: int, timeout_s: float) -> Ready | None:
 def _ready(name: str, reading: int, log: Path, since: int) -> Ready:
     answer = heard(reading, READY_S)
     if answer is None:
+        said, code = _told(last_words(log, since))
         raise CommandFailed(
-            f"the {name} did not start: {last_words(log, since)}",
+            f"the {name} did not start: {said}",
             hint=f"less {log}, or agentcom doctor",
-            code="not_started",
+            exit_code=Exit.NOT_ALLOWED if code in _SHUT_OUT else Exit.FAILED,
+            code=code or "not_started",
         )
     return answer
+
+
+def _told(words: str) -> tuple[str, str]:
+    """Return a process's last error without its code, and the code; "" if it has none."""
+    found = _CODED.fullmatch(words)
+    return (found[1], found[2]) if found else (words, "")
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

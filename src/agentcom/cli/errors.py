@@ -41,7 +41,8 @@ _BY_STATUS: Final[Mapping[int, Exit]] = MappingProxyType(
 )
 _HINTS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "not_authenticated": "agentcom up, or set AGENTCOM_TOKEN to a valid token",
+        "not_authenticated": "agentcom join with a code of an admin's `agentcom user invite NAME`,"
+        " or set AGENTCOM_TOKEN to a valid token",
         "not_allowed": "agentcom status, which names your role",
         "not_found": "agentcom task ls, agentcom agent ls or agentcom machine ls",
         "unreachable": "agentcom status, then agentcom up",

@@ -36,7 +36,8 @@ _SUPERSEDED: Final = 4409
 
 _UNKNOWN: Final = (
     "the hub does not accept this machine's token: it was revoked, or is for another hub; "
-    "get a join code with `agentcom machine invite` and run `agentcom join` again"
+    "get a join code with `agentcom machine invite`, move this machine's folder away, and run "
+    "`agentcom join`"
 )
 
 log = structlog.get_logger(__name__)
