@@ -221,6 +221,8 @@ def test_a_code_that_was_used_up_is_listed_as_such(fleet: Shell, tmp_path: Path)
     rows = [row for row in fleet("token", "ls").lines if row[1] == "enr" and row[-1] == "eve"]
 
     assert [row[-2] for row in rows] == ["used up"]
+    ages = json.loads(fleet("token", "ls", "--json", "created_at").out)
+    assert ages == sorted(ages, key=lambda row: row["created_at"])
 
 
 def test_a_rotated_token_is_used_from_then_on(fleet: Shell) -> None:

@@ -202,6 +202,36 @@ async def test_a_name_that_was_ever_used_is_not_given_again(house: House) -> Non
         await house.enrolment.invite_user(ADMIN, "bob", Role.VIEWER)
 
 
+async def test_who_lost_a_token_gets_another_by_a_new_code(house: House) -> None:
+    first = await house.enrolment.redeem(
+        await house.enrolment.invite_user(ADMIN, "bob", Role.VIEWER)
+    )
+    await house.credentials.revoke(first.identity.credential)
+
+    again = await house.enrolment.redeem(
+        await house.enrolment.invite_user(ADMIN, "bob", Role.VIEWER)
+    )
+
+    assert (again.identity.user, again.identity.role) == ("bob", Role.VIEWER)
+    assert again.token != first.token
+
+
+async def test_a_code_changes_nobody_s_role(house: House) -> None:
+    await house.enrolment.redeem(await house.enrolment.invite_user(ADMIN, "bob", Role.VIEWER))
+
+    with pytest.raises(NameTaken, match="whose role is viewer"):
+        await house.enrolment.invite_user(ADMIN, "bob", Role.ADMIN)
+
+
+async def test_a_code_for_a_user_who_was_removed_meanwhile_lets_nobody_in(house: House) -> None:
+    await house.enrolment.redeem(await house.enrolment.invite_user(ADMIN, "bob", Role.VIEWER))
+    code = await house.enrolment.invite_user(ADMIN, "bob", Role.VIEWER)
+    await house.credentials.remove_user(UserId("bob"))
+
+    with pytest.raises(NameTaken, match="removed"):
+        await house.enrolment.redeem(code)
+
+
 @pytest.mark.parametrize(
     ("uses", "ttl_ms", "name"), [(0, 1, None), (1_001, 1, None), (1, 0, None), (2, 1, "m")]
 )

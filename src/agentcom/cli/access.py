@@ -41,7 +41,7 @@ def user() -> None:
 @click.argument("name")
 @click.option("--role", type=click.Choice(ROLES), default="submitter", show_default=True)
 def invite(name: str, role: str) -> None:
-    """Print a one-time code by which a person becomes user NAME.
+    """Print a one-time code by which a person becomes user NAME, or gets one more token.
 
     \b
     Example:
@@ -94,10 +94,11 @@ def create(role: str | None, note: str, days: int | None) -> None:
 
 @token.command("ls", cls=output.JsonCommand, fields=TOKEN_FIELDS)
 def ls_tokens(as_json: tuple[str, ...] | None) -> None:
-    """List tokens; the secrets are known to nobody."""
+    """List tokens, the oldest first; the secrets are known to nobody."""
     from agentcom.cli import api
 
-    output.listing(api.connect().tokens(), _TOKENS, as_json=as_json)
+    rows = sorted(api.connect().tokens(), key=lambda row: row["created_at"])
+    output.listing(rows, _TOKENS, as_json=as_json)
 
 
 @token.command()

@@ -24,7 +24,7 @@ from agentcom.hub.credentials import (
     update,
 )
 from agentcom.model import policy
-from agentcom.model.batch import Change, Delete, Insert, Table
+from agentcom.model.batch import Change, Delete, Insert, Table, Update
 from agentcom.model.errors import (
     AgentComError,
     InvalidInput,
@@ -98,13 +98,16 @@ class Enrolment:
     ) -> str:
         """Return a code by which one person becomes user `name` with `role`.
 
+        Who is that user with that role already gets one more token by it: the way back for
+        somebody whose token was lost or revoked.
+
         Raises:
             NotAllowed: the actor may not invite people, or not with that role.
-            NameTaken: there is, or was, a user of that name.
+            NameTaken: a user of that name has another role, or was removed.
         """
         policy.authorize(actor, Action.USER_INVITE)
         policy.check_grant(actor, role)
-        await self._check_free(UserId(check_name(name)))
+        await self._known(UserId(check_name(name)), role)
         return await self._invite(actor, role, ttl_ms=ttl_ms, uses=1, name=name)
 
     async def redeem(self, code: str, name: str = "", *, address: str = "") -> Joined:
@@ -121,11 +124,10 @@ class Enrolment:
             assert row.uses_left
             is_machine = row.grants is Role.AGENT
             chosen = check_name(row.note or name)
-            if not is_machine:
-                await self._check_free(UserId(chosen))
-            taken = replace(row, uses_left=row.uses_left - 1)
             new, text = self._credentials.draft(self._grant(row, chosen))
-            if not await self._credentials.write(update(row, taken), *self._newcomer(new)):
+            known = None if is_machine else await self._known(new.owner, new.role)
+            taken = replace(row, uses_left=row.uses_left - 1)
+            if not await self._credentials.write(update(row, taken), *self._newcomer(new, known)):
                 continue
             identity = Identity(
                 role=new.role,
@@ -175,9 +177,12 @@ class Enrolment:
         kind = CredentialKind.USER
         return Grant(owner=UserId(name), role=code.grants, kind=kind, project=code.project)
 
-    def _newcomer(self, new: Credential) -> Sequence[Change]:
+    def _newcomer(self, new: Credential, known: User | None) -> Sequence[Change]:
         if new.machine is not None:
             return [insert(new)]
+        if known is not None:  # its version moves on, so that a removal meanwhile is noticed
+            again = replace(known, version=known.version + 1)
+            return [Update(Table.USER, known.id, again, known.version), insert(new)]
         user = User(
             id=new.owner,
             role=new.role,
@@ -209,10 +214,19 @@ class Enrolment:
                 return
         raise busy()
 
-    async def _check_free(self, name: UserId) -> None:
+    async def _known(self, name: UserId, role: Role) -> User | None:
+        """Return the user of that name and role; None if the name is free."""
         (row,) = await self._store.get([(Table.USER, name)])
-        if row is not None:
-            raise NameTaken(f"there is or was a user {name}; choose another name")
+        if not isinstance(row, User):
+            return None
+        if row.removed:
+            raise NameTaken(f"there was a user {name}, who was removed; choose another name")
+        if row.role is not role:
+            raise NameTaken(
+                f"there is a user {name}, whose role is {row.role}; choose another name, or give"
+                " that role for one more token of theirs"
+            )
+        return row
 
 
 def first_admin(os_user: str) -> UserId:
