@@ -214,6 +214,26 @@ def test_tokens_are_listed_without_secrets_and_can_be_revoked(fleet: Shell) -> N
     assert fleet("task", "ls", ok=False, AGENTCOM_TOKEN=token).code == 4
 
 
+def test_results_name_the_machine_as_the_list_of_machines_does(fleet: Shell) -> None:
+    task = submit(fleet, EDIT)
+    fleet("task", "watch", task)
+    (machine,) = fleet("machine", "ls").lines
+
+    (result,) = fleet("task", "results", task).lines
+
+    assert result[1] == machine[0]
+
+
+def test_a_cancel_that_is_too_late_says_so_in_words(fleet: Shell) -> None:
+    task = submit(fleet, EDIT)
+    fleet("task", "watch", task)
+
+    refused = fleet("task", "cancel", task, ok=False)
+
+    assert refused.code == 5
+    assert "a task that is completed cannot take a cancel" in refused.err
+
+
 def test_a_code_that_was_used_up_is_listed_as_such(fleet: Shell, tmp_path: Path) -> None:
     code = fleet("user", "invite", "eve").out.strip().removeprefix("agentcom join '")[:-1]
     Shell(tmp_path / "eve", tmp_path)("join", code)

@@ -71,7 +71,7 @@ _DETAILS: Final = (
 )
 _RESULTS: Final = (
     Column("ATTEMPT", attempt_of),
-    Column("MACHINE", lambda row: output.short(row["machine"])),
+    Column("MACHINE", lambda row: row["machine_name"] or output.short(row["machine"])),
     Column("AGENT", lambda row: row.get("agent")),
     Column("STATUS", lambda row: row["result"]["status"]),
     Column("APPLIED", lambda row: "applied" if row["applied"] else f"kept ({row.get('refused')})"),
@@ -200,7 +200,11 @@ def results(task_id: str, as_json: tuple[str, ...] | None) -> None:
     from agentcom.cli import api
 
     hub = api.connect()
-    output.listing(hub.results(hub.resolve(task_id)), _RESULTS, as_json=as_json)
+    rows = hub.results(hub.resolve(task_id))
+    if as_json is None:
+        names = {row["id"]: row["name"] for row in hub.machines()}
+        rows = [{**row, "machine_name": names.get(row["machine"])} for row in rows]
+    output.listing(rows, _RESULTS, as_json=as_json)
 
 
 @task.command(cls=output.JsonCommand, fields=EVENT_FIELDS)

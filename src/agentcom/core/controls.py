@@ -100,6 +100,8 @@ def _cancel(turn: Turn, fact: Fact, body: facts.Cancel) -> Task:
     _own(fact, task)
     if task.state is TaskState.CANCELLED:
         return task
+    if task.state.terminal:
+        raise IllegalTransition(task.state.value, "a cancel")
     said = body.reason or None
     if not task.state.held:
         return turn.move(task, moves.Cancelled(said), EventKind.CANCELLED, body.reason)
@@ -116,7 +118,7 @@ def _retry(turn: Turn, fact: Fact, task_id: TaskId) -> Task:
     if task.state is TaskState.WAITING and task.wait in (Wait.RETRY, Wait.QUOTA, Wait.APPROVAL):
         return _reopen(turn, fact, task, moves.Reopened())
     if task.state not in (TaskState.FAILED, TaskState.CANCELLED):
-        raise IllegalTransition(task.state.value, "retry")
+        raise IllegalTransition(task.state.value, "a retry")
     return _reopen(turn, fact, task, moves.Reopened())
 
 
@@ -124,7 +126,7 @@ def _adopt(turn: Turn, fact: Fact, body: facts.Adopt) -> Task:
     """Take a kept result as the task's: complete it, or send its commit to land."""
     task = find(turn, fact, body.task)
     if task.state is TaskState.COMPLETED or task.state.held:
-        raise IllegalTransition(task.state.value, "adopt")
+        raise IllegalTransition(task.state.value, "an adoption")
     kept = facts.kept(fact.found, result_key(body.task, body.fence, body.machine))
     if kept is None:
         raise NotFound(f"there is no kept result of attempt {body.fence.attempt}")
