@@ -17,7 +17,7 @@ DOCS_READY := $(VENV)/.docs-ready
 PACKAGE_READY := $(VENV)/.package-ready
 TESTS := $(BIN)/pytest -n 2 --dist loadgroup
 
-.PHONY: help setup run demo fix check test test-all chaos crash soak bench docs change release lock clean clis
+.PHONY: help setup run demo fix check test test-all journeys chaos crash soak bench docs change release lock clean clis
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ test: clis ## every test but the slow ones (ARGS= goes to pytest)
 
 test-all: clis ## every test
 	$(TESTS) $(ARGS)
+
+journeys: setup ## play every journey, and write docs/journeys anew from what was printed
+	$(TESTS) tests/journeys -m journey --publish $(ARGS)
 
 chaos: setup ## break a running fleet on purpose and count what was lost
 	$(BIN)/agentcom chaos $(ARGS)

@@ -16,6 +16,19 @@ TOKEN_FIELDS: Final = (
 )
 _DAY_MS: Final = 86_400_000
 
+
+def ends_of(row: output.Row) -> str:
+    """Return when a token ends, or why it has."""
+    if row.get("revoked_at"):
+        return "revoked"
+    if row.get("uses_left") == 0:
+        return "used up"
+    at = row.get("expires_at")
+    if at is None:
+        return "never" if output.is_terminal() else ""
+    return output.age(at)
+
+
 _USERS: Final = (
     Column("USER", lambda row: row["id"]),
     Column("ROLE", lambda row: row["role"]),
@@ -27,7 +40,7 @@ _TOKENS: Final = (
     Column("OWNER", lambda row: row["owner"]),
     Column("ROLE", lambda row: row["role"]),
     Column("USED", lambda row: output.age(row.get("last_used"))),
-    Column("ENDS", lambda row: _ends(row)),
+    Column("ENDS", ends_of),
     Column("NOTE", lambda row: row.get("note")),
 )
 
@@ -130,14 +143,3 @@ def revoke(token_id: str, yes: bool) -> None:
         output.confirm("This token is in use here. Lock yourself out?")
     hub.revoke_token(token_id)
     click.echo(f"{token_id}\trevoked")
-
-
-def _ends(row: output.Row) -> str:
-    if row.get("revoked_at"):
-        return "revoked"
-    if row.get("uses_left") == 0:
-        return "used up"
-    at = row.get("expires_at")
-    if at is None:
-        return "never" if output.is_terminal() else ""
-    return output.age(at)

@@ -1,0 +1,140 @@
+"""What a journey said and showed, as a page that is the same after every run.
+
+Times, ids, ports, folders and numbers of processes differ from run to run: each gets a steady
+name here. Nothing else is changed, but columns are aligned anew, since names have other lengths.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+ID_CHARS: Final = 26
+SHORT_CHARS: Final = 6
+"""What people are shown of an id."""
+_ID_HEAD: Final = "01kb0000000000000000"
+_CELL: Final = "\x1f"
+_HEADS: Final = re.compile(r"[A-Z]+(?: {2,}[A-Z]+)+")
+_SECRET: Final = re.compile(r"\b(acm_[a-z]{3}_|sha256:)\w+")
+_COMMIT: Final = re.compile(r"\b[0-9a-f]{40}\b|\b[0-9a-f]{12}\b")
+_LIFE: Final = re.compile(r"\b1[0-9]{9}\b")
+_ELSEWHERE: Final = re.compile(r"^(?:claude|codex) {2,}.*\n", re.MULTILINE)
+_STEADY: Final = (
+    (re.compile(r"\b1[0-9]{12}\b"), "1700000000000"),
+    (re.compile(r"\b\d\d:\d\d:\d\d\b"), "12:00:00"),
+    (re.compile(r"\b\d+ (?:s|min) ago\b"), "3 s ago"),
+    (re.compile(r"\bin \d+ (?:s|min|h)\b"), "in 3 s"),
+    (re.compile(r"\b(pid|process|kill -9) \d+\b"), r"\1 4711"),
+    (re.compile(r"(127\.0\.0\.1):\d+"), r"\1:7420"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One command, by whom, and what the screen showed."""
+
+    who: str
+    command: str
+    text: str
+    code: int
+
+
+@dataclass(slots=True)
+class Transcript:
+    """The parts of one page, in order."""
+
+    parts: list[str | Shown] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+    """What a run calls a thing -> what the page calls it."""
+    folders: dict[Path, str] = field(default_factory=dict)
+
+    def knows(self, found: str, name: str) -> None:
+        """Call an id by `name`, both whole and as people are shown it."""
+        if len(found) == ID_CHARS:
+            short = name.ljust(SHORT_CHARS, "0")[:SHORT_CHARS]
+            self.names.setdefault(found, _ID_HEAD + short)
+            self.names.setdefault(found[-SHORT_CHARS:], short)
+        else:
+            self.names.setdefault(found, name)
+
+    def render(self, title: str) -> str:
+        """Return the page."""
+        lines = [f"# {title}", ""]
+        for at, part in enumerate(self.parts):
+            before = self.parts[at - 1] if at else None
+            if isinstance(part, str):
+                lines += ["```", ""] if isinstance(before, Shown) else []
+                lines += [part, ""]
+            else:
+                lines += ["```console"] if not isinstance(before, Shown) else []
+                lines += [f"{part.who}$ {part.command}", *_cut(part.text).splitlines()]
+                lines += [f"[exit code {part.code}]"] if part.code else []
+        lines += ["```"] if self.parts and isinstance(self.parts[-1], Shown) else []
+        return self._steady("\n".join(lines).rstrip() + "\n")
+
+    def _steady(self, text: str) -> str:
+        text = _SECRET.sub(r"\1...", text)
+        for folder, name in sorted(self.folders.items(), key=lambda it: -len(str(it[0]))):
+            text = text.replace(str(folder), name)
+        for found, name in self.names.items():
+            text = re.sub(rf"(?<![0-9A-Za-z]){re.escape(found)}(?![0-9A-Za-z])", name, text)
+        text = _ELSEWHERE.sub("", text)
+        for pattern, steady in _STEADY:
+            text = pattern.sub(steady, text)
+        text = _numbered(_COMMIT, text, short=12, name=_commit)
+        text = _numbered(_LIFE, text, short=10, name=lambda n: str(1_700_000_000 + n))
+        return _aligned(text)
+
+
+def _numbered(
+    pattern: re.Pattern[str], text: str, *, short: int, name: Callable[[int], str]
+) -> str:
+    """Give each thing of a kind the name of its place in the order of appearance."""
+    seen: dict[str, str] = {}
+
+    def named(match: re.Match[str]) -> str:
+        head = match[0][:short]
+        return seen.setdefault(head, name(len(seen)))[: len(match[0])]
+
+    return pattern.sub(named, text)
+
+
+def _commit(number: int) -> str:
+    return hashlib.sha1(f"commit {number}".encode(), usedforsecurity=False).hexdigest()
+
+
+def _cut(text: str) -> str:
+    """Mark where the cells of every table end, as its heads say."""
+    lines = text.splitlines()
+    starts: list[int] = []
+    for at, line in enumerate(lines):
+        if _HEADS.fullmatch(line):
+            starts = [match.start() for match in re.finditer(r"[A-Z]+", line)]
+        elif not line or any(line[start - 2 : start].strip() for start in starts[1:]):
+            starts = []
+        if starts:
+            ends = [*starts[1:], len(line)]
+            lines[at] = _CELL.join(
+                line[start:end].strip() for start, end in zip(starts, ends, strict=True)
+            )
+    return "\n".join(lines)
+
+
+def _aligned(text: str) -> str:
+    """Make the columns of every table as wide as their cells are now."""
+    lines: list[str] = []
+    for is_table, group in groupby(text.split("\n"), key=lambda line: _CELL in line):
+        rows = list(group)
+        lines += _table([row.split(_CELL) for row in rows]) if is_table else rows
+    return "\n".join(lines)
+
+
+def _table(rows: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
