@@ -17,7 +17,7 @@ from agentcom.model.replies import Welcomed
 from agentcom.model.task import Dependency, Phase, StopReason, TaskSpec, TaskState
 from agentcom.model.todo import Todo, TodoKind
 from agentcom.testing.world import TTL_MS, agent, machine
-from tests.core.acts import LOST_MS, Pool
+from tests.core.acts import LOST_MS, Pool, done
 
 M1 = MachineId("m1")
 
@@ -502,6 +502,36 @@ def test_a_new_store_has_nothing_to_wait_for_and_a_restored_one_without_machines
     world.restore()
 
     assert world.view.issuing is (known == "nothing")
+
+
+def restored() -> tuple[Pool, TaskId]:
+    """Return a world whose store was put back, with a task that its machine has done meanwhile."""
+    world = Pool()
+    task = world.running()
+    world.incarnation += 1
+    world.restart()
+    world.machine("m1", held=())
+    return world, task
+
+
+def test_a_machine_may_offer_what_it_kept_before_a_restored_hub_gives_its_task_away() -> None:
+    world, task = restored()
+    fence = world.task(task).fence
+
+    world.tell(facts.Finished(task, fence, done()), machine("m1"))
+
+    row = world.task(task)
+    assert (row.state, row.fence) == (TaskState.COMPLETED, fence)
+
+
+def test_what_is_not_offered_to_a_restored_hub_goes_back_at_the_next_heartbeat() -> None:
+    world, task = restored()
+
+    world.beat("m1")
+
+    row = world.task(task)
+    assert (row.state, row.attempt) == (TaskState.ASSIGNED, 2)
+    assert row.incarnation == world.incarnation
 
 
 def test_the_issuing_goes_on_when_the_machine_that_stopped_it_is_removed() -> None:

@@ -150,6 +150,17 @@ def test_a_fence_that_a_hub_gave_after_its_backup_is_only_stale() -> None:
     assert found == NOTHING._replace(stop=[(T, NEW, None), (T, Fence(8, 3), None)])
 
 
+@pytest.mark.parametrize("stage", list(HeldStage))
+def test_what_a_restored_store_has_lost_is_refused_and_stops_nothing_else(
+    stage: HeldStage,
+) -> None:
+    expected = [] if stage is HeldStage.FINISHED else [(T, NEW, None)]
+
+    found = orders(row(TaskState.QUEUED), [held(NEW, stage)], incarnation=8)
+
+    assert found == NOTHING._replace(stop=expected)
+
+
 @pytest.mark.parametrize(
     ("item", "phase"),
     [

@@ -1,5 +1,6 @@
 """What people read: only of their project, page by page, found by a part of the id."""
 
+import msgspec
 import pytest
 
 from agentcom.core.view import PoolView
@@ -206,6 +207,25 @@ async def test_results_are_of_that_task_alone_and_the_newest_first() -> None:
     found = await reads.results(ANN, "a1")
 
     assert list(found.results) == [rows[1], rows[0]]
+
+
+async def test_results_of_a_task_that_was_lost_are_shown_to_who_may_adopt() -> None:
+    row = kept("gone", 1)
+    reads = queries(await stored(a_task("a1"), changes=(inserted(row),)))
+
+    found = await reads.results(msgspec.structs.replace(ANN, role=Role.OPERATOR), "gone")
+
+    assert list(found.results) == [row]
+    with pytest.raises(NotFound):
+        await reads.results(msgspec.structs.replace(ANN, role=Role.SUBMITTER), "gone")
+
+
+async def test_results_of_another_project_s_task_stay_unknown() -> None:
+    row = kept("a1", 1)
+    reads = queries(await stored(a_task("a1", owner=EVE), changes=(inserted(row),)))
+
+    with pytest.raises(NotFound):
+        await reads.results(msgspec.structs.replace(ANN, role=Role.ADMIN), "a1")
 
 
 def kept(task: str, attempt: int) -> KeptResult:

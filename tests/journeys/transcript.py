@@ -20,6 +20,7 @@ _CELL: Final = "\x1f"
 _HEADS: Final = re.compile(r"[A-Z]+(?: {2,}[A-Z]+)+")
 _SECRET: Final = re.compile(r"\b(acm_[a-z]{3}_|sha256:)\w+")
 _COMMIT: Final = re.compile(r"\b[0-9a-f]{40}\b|\b[0-9a-f]{12}\b")
+_BATCH: Final = re.compile(r"(?<=\bcommit )\d+\b")
 _LIFE: Final = re.compile(r"\b1[0-9]{9}\b")
 _ELSEWHERE: Final = re.compile(r"^(?:claude|codex) {2,}.*\n", re.MULTILINE)
 _STEADY: Final = (
@@ -85,6 +86,7 @@ class Transcript:
         for pattern, steady in _STEADY:
             text = pattern.sub(steady, text)
         text = _numbered(_COMMIT, text, short=12, name=_commit)
+        text = _numbered(_BATCH, text, short=20, name=lambda n: str(16 + 8 * n))
         text = _numbered(_LIFE, text, short=10, name=lambda n: str(1_700_000_000 + n))
         return _aligned(text)
 

@@ -76,7 +76,20 @@ def test_what_has_no_result_or_is_reported_anyway_is_not_offered() -> None:
 
     made.take(values.Kept((record(result=DONE), bare)))
 
-    assert made.sent() == []
+    assert [frame for frame in made.sent() if isinstance(frame, frames.Finish)] == []
+
+
+def test_a_machine_whose_lease_ran_out_offers_before_it_says_what_it_holds() -> None:
+    made = connected().running()
+    made.take(values.Disconnected())
+    made.after(60_000)
+    made.take(values.Connected(), welcome(2, incarnation=8))
+    assert not any(isinstance(frame, frames.HeartbeatFrame) for frame in made.sent())
+
+    made.take(KEPT)
+
+    kinds = [type(frame) for frame in made.sent()]
+    assert kinds == [frames.Finish, frames.Finish, frames.HeartbeatFrame]
 
 
 def test_the_offer_is_over_when_every_result_is_acknowledged() -> None:
@@ -87,7 +100,7 @@ def test_the_offer_is_over_when_every_result_is_acknowledged() -> None:
     assert made.ordered(values.Remember) == []
     made.take(acknowledged(attempt=2))
 
-    assert made.last == [values.Remember(8)]
+    assert made.last[0] == values.Remember(8)
     made.take(values.Disconnected(), values.Connected(), welcome(2, incarnation=8))
     assert made.ordered(values.Offer) == []
 
@@ -97,13 +110,13 @@ def test_a_hub_is_remembered_at_once_if_nothing_was_kept_for_it() -> None:
 
     made.take(values.Kept(()))
 
-    assert made.last == [values.Remember(8)]
+    assert made.last[0] == values.Remember(8)
 
 
 def test_what_of_an_offer_has_no_answer_is_offered_again_after_a_while() -> None:
     made = restored()
     made.take(KEPT)
-    assert made.ordered(values.SetTimer) == [values.SetTimer("offers", Instant(made.now + 15_000))]
+    assert values.SetTimer("offers", Instant(made.now + 15_000)) in made.last
     made.take(acknowledged(T2))
 
     made.take(values.TimerFired("offers"))
@@ -112,7 +125,7 @@ def test_what_of_an_offer_has_no_answer_is_offered_again_after_a_while() -> None
 
     assert made.sent() == [frames.Finish(task=key().task, fence=key(attempt=2).fence, result=DONE)]
     made.take(acknowledged(attempt=2), values.TimerFired("offers"))
-    assert made.last == [values.Remember(8)]
+    assert made.last[0] == values.Remember(8)
 
 
 def test_what_still_waits_to_land_is_offered_as_well() -> None:
@@ -124,7 +137,7 @@ def test_what_still_waits_to_land_is_offered_as_well() -> None:
 
     assert made.sent() == [frames.Finish(task=key().task, fence=key().fence, result=LANDS)]
     made.take(acknowledged())
-    assert made.last == [values.Remember(8)]
+    assert made.last[0] == values.Remember(8)
     assert made.stage() is Stage.READY
 
 

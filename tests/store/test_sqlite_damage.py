@@ -94,7 +94,7 @@ async def test_a_deleted_log_is_noticed(path: Path, tmp_path: Path) -> None:
     copy = await _crashed_copy(path, tmp_path)
     copy.with_name("store.db-wal").unlink()
 
-    await _refused(copy, "accept_rollback")
+    await _refused(copy, "ACCEPT_ROLLBACK")
 
 
 async def test_a_log_cut_short_is_noticed(path: Path, tmp_path: Path) -> None:
@@ -154,6 +154,18 @@ async def test_an_accepted_rollback_raises_the_incarnation(path: Path, tmp_path:
     first = await before.open()
     await before.close()
 
+    assert accepted == later == first + 1
+
+
+async def test_a_copy_of_all_files_that_is_accepted_raises_the_incarnation_too(path: Path) -> None:
+    options = SqliteOptions(wal_bytes=0, ballast_bytes=0, accept_rollback=True)
+    found = []
+    for given in (SMALL, options, SMALL):
+        store = SqliteStore(path, options=given, wall_s=lambda: 5.0)
+        found.append(await store.open())
+        await store.close()
+
+    first, accepted, later = found
     assert accepted == later == first + 1
 
 

@@ -112,7 +112,7 @@ def hub() -> None:
     "--accept-rollback",
     is_flag=True,
     default=None,
-    help="Start on a store that is older than what was acknowledged.",
+    help="Start on a store that was put back from a copy; for one start.",
 )
 @click.option("--insecure", is_flag=True, default=None, help="No TLS off loopback. Do not.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))

@@ -84,8 +84,9 @@ def _older_than_the_fleet(view: PoolView) -> tuple[str, str]:
         f"machine {names}, which holds an attempt that the store never gave"
     )
     action = (
-        "stop the hub, put the newest copy of its store back, and start it again; "
-        f"if the store is the newest, remove what is wrong: agentcom machine rm {names}"
+        "stop the hub, put the newest copy of its store back, and start it again; if there is "
+        "no newer one, start it once with AGENTCOM_HUB_ACCEPT_ROLLBACK=true; if the store was "
+        f"never put back, remove the machine, which is wrong: agentcom machine rm {names}"
     )
     return summary, action
 

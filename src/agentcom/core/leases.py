@@ -289,7 +289,9 @@ def _apply(turn: Turn, machine: MachineId, report: Sequence[Held], *, heartbeat_
     for task in orders.land:
         turn.effects.append(GrantLanding(machine, task.id, task.fence))
     for task in orders.gone:
-        turn.move(task, moves.LeaseLost(), EventKind.RETURNED, "its machine no longer has it")
+        # At a restored store a machine first offers what it has kept; then comes its heartbeat.
+        if heartbeat_ms or task.incarnation == view.incarnation:
+            turn.move(task, moves.LeaseLost(), EventKind.RETURNED, "its machine no longer has it")
     for task, item in orders.resume:
         reports.resume(turn, task, phase_of(item))
 

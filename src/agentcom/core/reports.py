@@ -283,7 +283,8 @@ def _too_late(
         return
     if isinstance(result, Result) and stored is None:
         _check_foreign(turn, task, machine, body.fence)
-        reason = "stale: the task went on without this attempt"
+        known = "the task went on without this attempt"
+        reason = f"stale: {known if task is not None else 'this hub does not know the task'}"
         keep(turn, machine, body.task, body.fence, result, refused=reason)
         if task is not None:
             turn.record(task, EventKind.RESULT_KEPT, f"attempt {body.fence.attempt}: {reason}")

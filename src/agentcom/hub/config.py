@@ -92,7 +92,7 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ] = limits.LEASE_TTL_MS
     store: str = "sqlite"
     accept_rollback: bool = False
-    """Start on a store that is older than what was acknowledged; the incarnation rises."""
+    """Start on a store that was put back from a copy: what came later is lost, and refused."""
     admin: UserId | None = None
     """Who becomes the first admin; by default the user of the operating system."""
     log_format: LogFormat = LogFormat.AUTO

@@ -168,7 +168,8 @@ class _Turn(AttemptTurn):
             self.report(attempt)
         if frame.incarnation > view.incarnation:
             self._met(frame.incarnation)
-        self._begin_lease()
+        if view.restored is None:
+            self._begin_lease()
 
     def _met(self, incarnation: int) -> None:
         """Take note of a hub that may lack what it had acknowledged, or of the first one."""
@@ -194,6 +195,8 @@ class _Turn(AttemptTurn):
             self.order(values.SetTimer("offers", Instant(self.now + REPORT_RETRY_MS)))
         else:
             self._remember(view.restored)
+        if not again:
+            self._begin_lease()  # not before: a heartbeat without them says that we have nothing
 
     def _taken_again(self, key: Key) -> None:
         """Take note that a restored hub has one more of the kept results."""

@@ -56,7 +56,7 @@ class SqliteOptions(msgspec.Struct, frozen=True, kw_only=True):
     bytes_max: int | None = None
     """Size that the database may reach, ballast included; None: the disk's."""
     accept_rollback: bool = False
-    """Open a database that is older than its last commit, and raise the incarnation."""
+    """Open a database that may be older than its last commit, and raise the incarnation."""
 
 
 DEFAULT: Final = SqliteOptions()
@@ -240,14 +240,16 @@ class SqliteStore:
     def _check_last(self, db: apsw.Connection, now_s: int) -> None:
         last = self._disk.read_last()
         number = sqlite_log.last_number(db)
-        if last is not None and last.number > number:
-            if not self._options.accept_rollback:
-                raise StoreRefused(
-                    f"{self._path} ends at commit {number}, but commit {last.number} was"
-                    " acknowledged: it was rolled back by hand, or its -wal file is gone. Put the"
-                    " newer files back, or accept the loss once (setting accept_rollback = true)"
-                )
-            sqlite_rows.raise_incarnation(db, max(now_s, last.incarnation + 1))
+        if last is not None and last.number > number and not self._options.accept_rollback:
+            raise StoreRefused(
+                f"{self._path} ends at commit {number}, but commit {last.number} was"
+                " acknowledged: it was rolled back by hand, or its -wal file is gone. Put the"
+                " newer files back, or accept the loss, for one start:"
+                " AGENTCOM_HUB_ACCEPT_ROLLBACK=true agentcom up"
+            )
+        if self._options.accept_rollback:  # also when all files are of one copy, and so agree
+            known = last.incarnation if last is not None else 0
+            sqlite_rows.raise_incarnation(db, max(now_s, known + 1))
         self._disk.note(LastCommit(number, sqlite_rows.incarnation(db)))
         self._disk.sync()
 
