@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agentcom.cli import background
 from tests.cli.terminal import Shell
 
 pytestmark = pytest.mark.xdist_group("cli-fleet")
@@ -222,6 +223,22 @@ def test_results_name_the_machine_as_the_list_of_machines_does(fleet: Shell) -> 
     (result,) = fleet("task", "results", task).lines
 
     assert result[1] == machine[0]
+
+
+def test_what_a_failed_check_printed_can_be_read(fleet: Shell) -> None:
+    checks = ("--verify", "test -s hello.txt", "--verify", "ls there-is-no-such-file")
+    task = submit(fleet, *checks, EDIT)
+    assert background.wait_for(lambda: bool(fleet("task", "results", task).lines), timeout_s=20), (
+        "the first attempt has ended"
+    )
+    fleet("task", "cancel", task)
+
+    said = fleet("task", "results", task, "--checks").out
+
+    passed, failed, *printed = said.splitlines()
+    assert passed == "test -s hello.txt: passed"
+    assert failed.startswith("ls there-is-no-such-file: failed, exit code ")
+    assert "there-is-no-such-file" in printed[0]
 
 
 def test_a_cancel_that_is_too_late_says_so_in_words(fleet: Shell) -> None:

@@ -86,6 +86,14 @@ def test_it_says_when_nothing_will_change_by_itself() -> None:
     assert why(world, task).next_action.startswith("this does not pass by itself")
 
 
+def test_a_failed_check_leads_to_what_it_printed() -> None:
+    world = Pool()
+    task = world.running(failures_max=1)
+    world.finish(task, failed(failure=FailureClass.VERIFICATION))
+
+    assert f"agentcom task results {task} --checks" in why(world, task).next_action
+
+
 def test_a_cancelled_task_says_why_it_was_cancelled() -> None:
     world = Pool()
     running = world.running()

@@ -195,12 +195,16 @@ def why(task_id: str, as_json: tuple[str, ...] | None) -> None:
 
 @task.command(cls=output.JsonCommand, fields=RESULT_FIELDS)
 @_ID
-def results(task_id: str, as_json: tuple[str, ...] | None) -> None:
+@click.option("--checks", is_flag=True, help="What the newest attempt's checks printed.")
+def results(task_id: str, checks: bool, as_json: tuple[str, ...] | None) -> None:
     """List what each attempt produced, refused results too."""
     from agentcom.cli import api
 
     hub = api.connect()
     rows = hub.results(hub.resolve(task_id))
+    if checks:
+        _show_checks(rows)
+        return
     if as_json is None:
         names = {row["id"]: row["name"] for row in hub.machines()}
         rows = [{**row, "machine_name": names.get(row["machine"])} for row in rows]
@@ -261,6 +265,18 @@ def retry(task_id: str, as_json: tuple[str, ...] | None) -> None:
 
     hub = api.connect()
     _changed(hub.act(hub.resolve(task_id), "retry", {}), as_json)
+
+
+def _show_checks(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print what each check of the newest result that has some printed, the failed ones last."""
+    reports = (row["result"].get("report") or {} for row in rows)
+    found = next((report["checks"] for report in reports if report.get("checks")), ())
+    if not found:
+        output.talk("no result of this task has a check")
+    for check in sorted(found, key=lambda one: not one["passed"]):
+        how = "passed" if check["passed"] else f"failed, exit code {check.get('exit_code')}"
+        click.echo(f"{output.plain(check['name'])}: {how}")
+        click.echo(output.lines(check.get("output_tail") or ""), nl=False)
 
 
 def _last(task: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
 from agentcom.model import requirement
 from agentcom.model.agent import Agent
+from agentcom.model.failure import FailureClass
 from agentcom.model.ids import TaskId, WallTime
 from agentcom.model.limits import PAGE_MAX
 from agentcom.model.replies import AgentRule, Explanation
@@ -187,4 +188,6 @@ def _over(task: Task) -> Explanation:
     if task.reason is not None:
         summary += f": {task.reason}"
     action = f"agentcom task retry {task.id}"
+    if task.failure is FailureClass.VERIFICATION:
+        action = f"agentcom task results {task.id} --checks shows what they printed; {action}"
     return Explanation(task=task, summary=summary, next_action=action)
