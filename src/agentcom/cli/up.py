@@ -75,7 +75,8 @@ def _hub(listen: str | None, port: int | None) -> api.Hub:
     words = ["hub", "run", "--home", str(context.hub_home()), "--admin", _user()]
     words += _listening(place.get("listen"))
     words += ["--port", str(place["port"])] if "port" in place else []
-    _, ready = background.start("hub", words)
+    process, ready = background.start("hub", words)
+    output.talk(f"the hub runs now: {ready['url']} (pid {process.pid})")
     if listen is not None or port is not None:
         kept = {name: value for name, value in place.items() if value}  # 0 is another one each time
         context.write_private(context.hub_home() / _PLACE, json.dumps(kept) + "\n")
