@@ -127,7 +127,7 @@ class Computer:
             "NO_COLOR": "1",
             "GIT_PAGER": "cat",
             "COLUMNS": str(COLUMNS),
-            "TERM": "xterm",
+            "TERM": "dumb",
             **self.variables,
         }
 
@@ -184,16 +184,16 @@ class Stage:
         self._computers.append(made)
         return made
 
-    def origin(self, name: str, files: Mapping[str, str]) -> str:
+    def origin(self, name: str, files: Mapping[str, str | bytes]) -> str:
         """Make a project on the git server, behind the scene, and return its address."""
         server, work = self.folder / "git" / f"{name}.git", self.folder / "seed" / name
         work.mkdir(parents=True)
         git(work, "init", "-q", "--bare", "-b", "main", str(server))
         git(work, "clone", "-q", str(server), ".")
         git(work, "checkout", "-q", "-B", "main")
-        for path, text in files.items():
+        for path, content in files.items():
             (work / path).parent.mkdir(parents=True, exist_ok=True)
-            (work / path).write_text(text, "utf-8")
+            (work / path).write_bytes(content.encode() if isinstance(content, str) else content)
         git(work, "add", "--all")
         git(work, "commit", "-q", "-m", "Begin")
         git(work, "push", "-q", "origin", "main")

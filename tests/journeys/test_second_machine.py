@@ -9,6 +9,7 @@ import pytest
 
 from agentcom.cli import background
 from tests.cli.terminal import Shell
+from tests.journeys.stage import Stage, joining
 
 
 @pytest.fixture
@@ -31,17 +32,35 @@ def invited(first: Shell, *words: str) -> str:
     return line.removeprefix("agentcom join '").removesuffix("'")
 
 
-def test_a_second_machine_joins_with_one_line_and_works(first: Shell, second: Shell) -> None:
-    address = invited(first)
+def test_a_second_machine_joins_with_one_line_and_works(stage: Stage) -> None:
+    office, box = stage.computer("office"), stage.computer("box")
+    office.variables["AGENTCOM_HUB_TLS"] = "on"
+    stage.say("""The hub runs here with TLS. On a network, `agentcom up --listen 0.0.0.0` does the
+        same, and prints the line for the other computer.""")
+    office("agentcom up --no-agents")
+    code = joining(office("agentcom machine invite"))
+    assert code.startswith("https://127.0.0.1:")
+    stage.say("The code works once. It names the hub's certificate, which is checked first.")
+    joined = box(f"agentcom join '{code}' --name box --agent helper=command")
+    assert joined.splitlines()[-1] == "sidecar   connected"
+    assert (box.home / "machine" / "token").stat().st_mode & 0o777 == 0o600
+    refused = box(f"agentcom join '{code}' --name other --home other", code=4)
+    assert "agentcom machine invite" in refused
 
-    joined = second("join", address, "--name", "second", "--agent", "helper=testagent")
-
-    assert address.startswith("https://127.0.0.1:")
-    assert joined.out.splitlines()[-1] == "sidecar   connected"
-    watched = first("submit", "--no-repo", "<<mock:edit>> Work", "--watch")
-    assert "helper attempt 1" in watched.out
-    assert first("machine", "ls").lines[0][:2] == ["second", "ok"]
-    assert (second.home / "machine" / "token").stat().st_mode & 0o777 == 0o600
+    stage.say("Work for the fleet goes there now.")
+    watched = office("agentcom submit --no-repo --command --watch -- true")
+    assert "helper attempt 1" in watched
+    office("agentcom machine ls")
+    stage.say("When the computer is needed for something else, it gets nothing new, and leaves.")
+    office("agentcom machine drain box")
+    stage.learn(office)
+    office("agentcom machine rm box --yes")
+    assert "box" not in office("agentcom machine ls")
+    assert background.wait_for(
+        lambda: background.running("sidecar", home=box.home) is None, timeout_s=20
+    )
+    assert "(not_authenticated)" in box("agentcom up", code=4)
+    stage.publish("second-machine", "A second machine")
 
 
 def test_a_code_works_once(first: Shell, second: Shell, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.terminal import Shell
+from tests.journeys.stage import Stage, joining
 
 
 @pytest.fixture
@@ -44,6 +45,29 @@ def test_joining_as_a_person_keeps_the_admin_of_the_same_hub(corp: Shell) -> Non
     assert hubs(corp) == before
     token = joined.out.splitlines()[-1]
     assert json.loads(corp("status", "--json", "user", AGENTCOM_TOKEN=token).out) == {"user": "bob"}
+
+
+def test_one_person_works_at_two_hubs(stage: Stage) -> None:
+    corp, laptop = stage.computer("corp", person="eve"), stage.computer("laptop")
+    stage.say("A hub at work, and one of my own.")
+    corp("agentcom up --no-agents")
+    laptop("agentcom up --no-agents")
+    code = joining(corp("agentcom user invite ada"))
+    stage.say("I join the one at work. Commands talk to it from then on.")
+    laptop(f"agentcom join '{code}'")
+    laptop("agentcom status --json user,role")
+    laptop('agentcom submit --no-repo "Review the contract"')
+    stage.learn(corp)
+    corp("agentcom task ls")
+    stage.say("My own hub is still known, with a token of its own; a word brings me back.")
+    listed = laptop.ask("agentcom context ls --json url,current")
+    assert [row["current"] for row in listed] == [True, False]
+    laptop("agentcom context ls")
+    laptop(f"agentcom context use {listed[1]['url']}")
+    assert laptop.ask("agentcom status --json role") == {"role": "admin"}
+    laptop("agentcom status --json user,role")
+    laptop("agentcom task ls")
+    stage.publish("several-hubs", "Several hubs")
 
 
 def test_joining_as_a_person_replaces_on_purpose(corp: Shell) -> None:

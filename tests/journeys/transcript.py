@@ -6,7 +6,7 @@ name here. Nothing else is changed, but columns are aligned anew, since names ha
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -21,6 +21,7 @@ _HEADS: Final = re.compile(r"[A-Z]+(?: {2,}[A-Z]+)+")
 _SECRET: Final = re.compile(r"\b(acm_[a-z]{3}_|sha256:)\w+")
 _COMMIT: Final = re.compile(r"\b[0-9a-f]{40}\b|\b[0-9a-f]{12}\b")
 _BATCH: Final = re.compile(r"(?<=\bcommit )\d+\b")
+_PORT: Final = re.compile(r"(?<=\b127\.0\.0\.1:)\d+")
 _LIFE: Final = re.compile(r"\b1[0-9]{9}\b")
 _ELSEWHERE: Final = re.compile(r"^(?:claude|codex) {2,}.*\n", re.MULTILINE)
 _STEADY: Final = (
@@ -29,7 +30,6 @@ _STEADY: Final = (
     (re.compile(r"\b\d+ (?:s|min) ago\b"), "3 s ago"),
     (re.compile(r"\bin \d+ (?:s|min|h)\b"), "in 3 s"),
     (re.compile(r"\b(pid|process|kill -9) \d+\b"), r"\1 4711"),
-    (re.compile(r"(127\.0\.0\.1):\d+"), r"\1:7420"),
 )
 
 
@@ -63,18 +63,11 @@ class Transcript:
 
     def render(self, title: str) -> str:
         """Return the page."""
-        lines = [f"# {title}", ""]
-        for at, part in enumerate(self.parts):
-            before = self.parts[at - 1] if at else None
-            if isinstance(part, str):
-                lines += ["```", ""] if isinstance(before, Shown) else []
-                lines += [part, ""]
-            else:
-                lines += ["```console"] if not isinstance(before, Shown) else []
-                lines += [f"{part.who}$ {part.command}", *_cut(part.text).splitlines()]
-                lines += [f"[exit code {part.code}]"] if part.code else []
-        lines += ["```"] if self.parts and isinstance(self.parts[-1], Shown) else []
-        return self._steady("\n".join(lines).rstrip() + "\n")
+        blocks = [f"# {title}"]
+        for is_shown, group in groupby(self.parts, key=lambda part: isinstance(part, Shown)):
+            parts = list(group)
+            blocks += [_console(parts)] if is_shown else [str(part) for part in parts]
+        return self._steady("\n\n".join(blocks) + "\n")
 
     def _steady(self, text: str) -> str:
         text = _SECRET.sub(r"\1...", text)
@@ -85,27 +78,41 @@ class Transcript:
         text = _ELSEWHERE.sub("", text)
         for pattern, steady in _STEADY:
             text = pattern.sub(steady, text)
-        text = _numbered(_COMMIT, text, short=12, name=_commit)
-        text = _numbered(_BATCH, text, short=20, name=lambda n: str(16 + 8 * n))
-        text = _numbered(_LIFE, text, short=10, name=lambda n: str(1_700_000_000 + n))
+        text = _committed(text)
+        text = _numbered(_BATCH, text, lambda n: str(16 + 8 * n))
+        text = _numbered(_PORT, text, lambda n: str(7_420 + n))
+        text = _numbered(_LIFE, text, lambda n: str(1_700_000_000 + n))
         return _aligned(text)
 
 
-def _numbered(
-    pattern: re.Pattern[str], text: str, *, short: int, name: Callable[[int], str]
-) -> str:
+def _numbered(pattern: re.Pattern[str], text: str, name: Callable[[int], str]) -> str:
     """Give each thing of a kind the name of its place in the order of appearance."""
+    seen: dict[str, str] = {}
+    return pattern.sub(lambda match: seen.setdefault(match[0], name(len(seen))), text)
+
+
+def _committed(text: str) -> str:
+    """Name commits in the order of appearance, whole or by the twelve digits that are shown."""
     seen: dict[str, str] = {}
 
     def named(match: re.Match[str]) -> str:
-        head = match[0][:short]
-        return seen.setdefault(head, name(len(seen)))[: len(match[0])]
+        return seen.setdefault(match[0][:12], _commit(len(seen)))[: len(match[0])]
 
-    return pattern.sub(named, text)
+    return _COMMIT.sub(named, text)
 
 
 def _commit(number: int) -> str:
     return hashlib.sha1(f"commit {number}".encode(), usedforsecurity=False).hexdigest()
+
+
+def _console(parts: Iterable[str | Shown]) -> str:
+    lines: list[str] = []
+    for part in parts:
+        assert isinstance(part, Shown)
+        lines += [f"{part.who}$ {part.command}", *_cut(part.text).splitlines()]
+        lines += [f"[exit code {part.code}]"] if part.code else []
+    fence = "````" if any(line.startswith("```") for line in lines) else "```"
+    return "\n".join([f"{fence}console", *lines, fence])
 
 
 def _cut(text: str) -> str:
