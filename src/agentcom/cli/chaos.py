@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from agentcom.cli import output
+from agentcom.cli import output, scratch
 from agentcom.cli.errors import Exit
 
 
@@ -33,7 +33,6 @@ def chaos(*, kills: int, seed: int | None, minutes: float, folder: Path | None, 
     import random
     import shutil
     import signal
-    import tempfile
 
     import structlog
 
@@ -43,8 +42,7 @@ def chaos(*, kills: int, seed: int | None, minutes: float, folder: Path | None, 
     if not processes.has_table():
         raise click.UsageError("this needs /proc, to be sure that nothing is left running")
     seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
-    root = (folder or Path(tempfile.mkdtemp(prefix="agentcom-chaos-"))).resolve()
-    root.mkdir(parents=True, exist_ok=True)
+    root = scratch.folder(folder, "agentcom-chaos-")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     click.echo(f"chaos: {kills} kills of each kind, seed {seed}, lease 3 s (normally 20 s)")

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Final
 
 import click
 
-from agentcom.cli import demo_checks, demo_project, output
+from agentcom.cli import demo_checks, demo_project, output, scratch
 from agentcom.cli.demo_fleet import AGENTS, Fleet
 from agentcom.cli.errors import Exit
 from agentcom.client.hub import HubClient
@@ -37,9 +36,8 @@ class Failed(Exception):
 
 def main(*, runtime: str, keep: bool, folder: Path | None, began: float) -> int:
     """Run the demo and return the exit code."""
-    root = folder or Path(tempfile.mkdtemp(prefix="agentcom-demo-"))
-    root.mkdir(parents=True, exist_ok=True)
-    fleet = Fleet(root.resolve())
+    root = scratch.folder(folder, "agentcom-demo-")
+    fleet = Fleet(root)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     problem: str | None = "interrupted"
