@@ -19,9 +19,10 @@ def chaos(*, kills: int, seed: int | None, minutes: float, folder: Path | None, 
     """Kill a hub, machines and agents under load, and count what was lost.
 
     A hub on a real store and three machines start as processes of yours, on loopback only. The
-    hub, the sidecars and the agents are killed at random moments, each KILLS times at least; then
-    everything comes to rest, and the promises are checked. Exit code 1 and a folder with all logs
-    if one does not hold.
+    hub, the sidecars and the agents are killed at random moments, each KILLS times at least. They
+    are stopped for a while, too, their lines are cut, stalled and left half-open, and a second
+    sidecar uses a machine's identity. Then everything comes to rest, and the promises are
+    checked. Exit code 1 and a folder with all logs if one does not hold.
 
     \b
     Examples:
@@ -62,15 +63,24 @@ def chaos(*, kills: int, seed: int | None, minutes: float, folder: Path | None, 
 
 
 def _show(outcome: "run.Outcome") -> None:  # type: ignore[name-defined]  # noqa: F821
+    click.echo("faults survived" if not outcome.problems else "faults")
+    for name, count in outcome.faults:
+        click.echo(f"  {name:<48} {count:>7}")
+    click.echo("what happened")
     for name, value in outcome.figures:
-        click.echo(f"  {name:<48} {value}")
-    for name, violations in outcome.checked:
-        mark = "ok" if not violations else f"VIOLATED {violations} times"
-        click.echo(f"  {name:<48} {mark}")
+        click.echo(f"  {name:<48} {value:>7}")
+    click.echo("invariants checked")
+    for it in sorted(outcome.checked, key=lambda one: int(one.number[1:])):
+        mark = "ok" if not it.violations else f"VIOLATED {it.violations} times"
+        click.echo(f"  {it.number:<4}{it.name:<46} {it.checks:>5} checks  {mark}")
     for problem in outcome.problems[:50]:
         click.echo(f"! {problem}")
     word = "PASS" if not outcome.problems else "FAIL"
-    click.echo(f"{word} {outcome.hub_kills} hub kills survived, {len(outcome.problems)} violations")
+    faults = sum(count for _, count in outcome.faults)
+    click.echo(
+        f"{word} {outcome.hub_kills} hub kills and {faults - outcome.hub_kills} other faults"
+        f" survived, {len(outcome.problems)} violations"
+    )
 
 
 def _say(text: str) -> None:

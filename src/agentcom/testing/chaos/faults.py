@@ -1,4 +1,4 @@
-"""Who breaks things: three actors, for the hub, the machines and the agents, and what they did.
+"""Who breaks things: actors for the hub, the machines, the agents and the lines, and what they did.
 
 All moments and victims come from one seed; what runs at that moment is up to the computer.
 """
@@ -15,6 +15,7 @@ from typing import Final
 from agentcom.model.ids import Instant
 from agentcom.sidecar import processes
 from agentcom.testing.chaos.fleet import LEASE_MS, MACHINES, Fleet
+from agentcom.testing.chaos.lines import LineFault, Lines
 
 UP_S: Final = (0.1, 2.2)
 """How long a hub may work between two kills."""
@@ -25,6 +26,12 @@ SIDECAR_EVERY_S: Final = (0.3, 1.7)
 AGENT_EVERY_S: Final = (0.3, 1.6)
 DOWN_S: Final = (0.0, 1.5)
 PAUSE_S: Final = (0.2, 2.5)
+HUB_PAUSED_SHARE: Final = 0.25
+"""Share of the hub's lives in which it is stopped for a moment, as by a busy host."""
+HUB_PAUSE_S: Final = (0.2, 4.5)
+"""Some of them are longer than lease and margin."""
+TWIN_S: Final = 1.5
+"""A twin is pushed out, and comes back; four times within a minute, and one of both gives up."""
 INSPECT_EVERY: Final = 10
 """Hub kills between two looks into the store that the killed hub left."""
 SILENCE_EVERY: Final = 10
@@ -36,12 +43,17 @@ SETTLE_S: Final = 2.5
 
 HUB: Final = "hub killed"
 HUB_STARTING: Final = "hub killed while it starts"
+HUB_PAUSED: Final = "hub stopped for a moment"
+TWIN: Final = "second sidecar with the same identity"
 SIDECAR: Final = "sidecar killed"
 MACHINE: Final = "machine killed, agents too"
 PAUSED: Final = "sidecar stopped for a moment"
 SILENT: Final = "machine silent beyond its lease"
 AGENT: Final = "agent killed"
 SUPERVISOR: Final = "supervisor killed"
+
+ACTORS: Final = ("hub", "box", "agent", "line")
+"""Each draws its moments and victims from a stream of its own."""
 
 Inspect = Callable[[], Awaitable[None]]
 
@@ -56,7 +68,7 @@ class Faults:
         seed: int,
         kills: int,
         inspect: Inspect,
-        say: Callable[[str], None],
+        lines: Lines,
         silence_every: int = SILENCE_EVERY,
     ) -> None:
         self.counts: Counter[str] = Counter()
@@ -65,15 +77,16 @@ class Faults:
         self._fleet = fleet
         self._kills = kills
         self._inspect = inspect
-        self.say = say
+        self._lines = lines
         self._silence_every = silence_every
-        self._rngs = {name: random.Random(f"{seed}/{name}") for name in ("hub", "box", "agent")}  # noqa: S311 - a seed repeats it
+        self._rngs = {name: random.Random(f"{seed}/{name}") for name in ACTORS}  # noqa: S311 - a seed repeats it
         self._mine = {name: asyncio.Lock() for name in MACHINES}
         self._diary = (fleet.folder / "faults.jsonl").open("w", encoding="utf-8", buffering=1)
 
     async def run(self, *, seconds_max: float) -> None:
         """Break things until all were killed often enough, and leave everything running."""
-        others = [asyncio.create_task(self._machines()), asyncio.create_task(self._agents())]
+        lines = self._lines.hurt_forever(self._rngs["line"], self._note)
+        others = [asyncio.create_task(actor) for actor in (self._machines(), self._agents(), lines)]
         try:
             hubs = asyncio.create_task(self._hubs())
             with contextlib.suppress(TimeoutError):
@@ -84,6 +97,7 @@ class Faults:
             for other in others:
                 other.cancel()
             ends = await asyncio.gather(*others, return_exceptions=True)
+            self.last_at = self._fleet.now()
             self._diary.close()
         for end in ends:
             if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
@@ -112,6 +126,8 @@ class Faults:
         while not self._enough:
             rounds += 1
             await asyncio.sleep(rng.uniform(*UP_S))
+            if rng.random() < HUB_PAUSED_SHARE:
+                await self._pause_hub(rng)
             await self._kill_hub(HUB)
             while rng.random() < START_KILLED and not self._enough:
                 fleet.launch_hub()
@@ -119,14 +135,24 @@ class Faults:
                 await self._kill_hub(HUB_STARTING)
             if rounds % INSPECT_EVERY == 0:
                 await self._inspect()
-                killed = f"{self.sidecar_kills} of sidecars, {self.counts[AGENT]} of agents"
-                self.say(f"{self.hub_kills} hub kills, {killed}")
             began = fleet.now()
             fleet.launch_hub()
             await fleet.hub_ready()
             self.starts_ms.append(fleet.now() - began)
             if rounds % self._silence_every == 0:
                 await self._silence(rng)
+            elif rounds % self._silence_every == self._silence_every // 2:
+                await self._twin(MACHINES[rounds // self._silence_every % len(MACHINES)])
+
+    async def _pause_hub(self, rng: random.Random) -> None:
+        assert self._fleet.hub is not None
+        self._note(HUB_PAUSED, "hub")
+        self._fleet.hub.send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(rng.uniform(*HUB_PAUSE_S))
+        finally:
+            self._fleet.hub.send_signal(signal.SIGCONT)
+        await asyncio.sleep(rng.uniform(*UP_S))
 
     async def _kill_hub(self, kind: str) -> None:
         await self._fleet.kill_hub()
@@ -150,6 +176,13 @@ class Faults:
                 self._fleet.start(name)
             else:
                 self._fleet.sidecars[name].send_signal(signal.SIGCONT)
+
+    async def _twin(self, name: str) -> None:
+        """Let a clone of a machine push it out, while the machine itself is left alone."""
+        await asyncio.sleep(SETTLE_S)
+        async with self._mine[name]:
+            self._note(TWIN, name)
+            await asyncio.shield(asyncio.ensure_future(self._fleet.twin(name, TWIN_S)))
 
     async def _machines(self) -> None:
         rng = self._rngs["box"]
@@ -207,5 +240,5 @@ def _kill(*victims: tuple[int | None, int]) -> int:
 
 def rows(counts: Counter[str]) -> Sequence[tuple[str, int]]:
     """Return what was done, in a fixed order."""
-    kinds = (HUB, HUB_STARTING, SIDECAR, MACHINE, PAUSED, SILENT, AGENT, SUPERVISOR)
-    return [(kind, counts[kind]) for kind in kinds]
+    kinds = (HUB, HUB_STARTING, HUB_PAUSED, SIDECAR, MACHINE, PAUSED, SILENT, TWIN)
+    return [(kind, counts[kind]) for kind in (*kinds, AGENT, SUPERVISOR, *LineFault)]

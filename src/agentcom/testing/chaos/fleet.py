@@ -9,11 +9,12 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, Final
@@ -31,6 +32,10 @@ READY_S: Final = 30.0
 END_S: Final = 12.0
 """A hub drains for up to 8 s."""
 MACHINES: Final = ("ash", "box", "elm")
+CLIENT: Final = "client"
+"""Who submits and follows, beside the machines."""
+TWIN: Final = "-twin"
+"""Behind a machine's name: another computer with the same identity."""
 AGENTS: Final = MappingProxyType({"run": ("command", 3), "edit": ("testagent", 2)})
 """Capability -> runtime and slots of each machine's agents."""
 
@@ -61,12 +66,16 @@ class Fleet:
 
     # The hub ------------------------------------------------------------------------------------
 
+    @property
+    def port(self) -> int:
+        """Where the hub listens; 0 before its first start."""
+        return int(self.url.rpartition(":")[2] or 0)
+
     def launch_hub(self) -> None:
         """Start the hub, on the port that it had before, without waiting for it."""
         home = self.folder / "hub"
         home.mkdir(mode=0o700, exist_ok=True)
-        port = self.url.rpartition(":")[2] or "0"
-        words = ["hub", "run", "--home", str(home), "--port", port, "--admin", "chaos"]
+        words = ["hub", "run", "--home", str(home), "--port", str(self.port), "--admin", "chaos"]
         words += ["--lease-ttl-ms", str(LEASE_MS), "--log-level", "warning"]
         self.hub, self._reading = self._spawn(words, self.folder / "hub.log", ready=True)
 
@@ -98,15 +107,15 @@ class Fleet:
 
     # Machines -----------------------------------------------------------------------------------
 
-    async def enrol(self, client: HubClient) -> None:
-        """Make every machine a member of the fleet."""
+    async def enrol(self, client: HubClient, address: Callable[[str], str]) -> None:
+        """Make every machine a member of the fleet, which it reaches by its own address."""
         asked = {"uses": len(MACHINES)}
         code = (await client.post("/machines/invite", shown.Invitation, asked)).code
         for name in MACHINES:
             body = {"code": code, "name": name}
-            self._save(name, await client.post("/enrol", shown.Admitted, body))
+            self._save(name, await client.post("/enrol", shown.Admitted, body), address(name))
 
-    def _save(self, name: str, admitted: shown.Admitted) -> None:
+    def _save(self, name: str, admitted: shown.Admitted, url: str) -> None:
         agents = tuple(
             AgentConfig(
                 name=AgentId(f"{name}-{capability}"),
@@ -123,7 +132,7 @@ class Fleet:
             stop_grace_ms=1_000,
         )
         machine = MachineConfig(
-            hub=self.url,
+            hub=url,
             machine=MachineId(str(admitted.machine)),
             agents=agents,
             settings=settings,
@@ -148,6 +157,24 @@ class Fleet:
     async def kill_sidecar(self, name: str) -> None:
         """SIGKILL a machine's sidecar; its agents go on under their supervisors."""
         await self._kill(self.sidecars[name])
+
+    async def twin(self, name: str, lasts_s: float) -> None:
+        """Let a second sidecar use a machine's identity for a while, as a cloned computer does."""
+        twin, home = f"{name}{TWIN}", self.home(f"{name}{TWIN}")
+        shutil.rmtree(home.root, ignore_errors=True)
+        config = self.home(name).load()
+        home.save(config.machine, config.token)
+        words = ["sidecar", "run", "--home", str(home.root)]
+        extra = {lease_log.VARIABLE: str(self.lease_log(twin))}
+        process, _ = self._spawn(words, self.folder / f"{twin}.log", ready=False, extra=extra)
+        try:
+            await asyncio.sleep(lasts_s)
+        finally:
+            process.kill()
+            process.wait()
+            self.died[process.pid] = self.now()
+            for place in home.root.glob("attempts/*/"):
+                survivors.kill_survivors(place.name, place)
 
     def attempts(self, name: str) -> Sequence[survivors.Record]:
         """Return the attempts of a machine whose supervisor has not reported an end."""

@@ -35,6 +35,7 @@ class Load:
         self.ended: dict[TaskId, TaskState] = {}
         self.problems: list[str] = []
         self.retried = 0
+        self.repeated = 0
         self._rng = rng
         self._origin = origin
         self._git_share = git_share
@@ -62,6 +63,7 @@ class Load:
                 if spec.repo is not None
             }
             if self._rng.random() < _REPEATED:
+                self.repeated += 1
                 again = await self._insist(client, specs, key)
                 if again != tasks:
                     self.problems.append(f"a repeated submit made {again} beside {tasks}")

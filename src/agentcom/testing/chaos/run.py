@@ -9,17 +9,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
-from typing import Final
+from typing import Final, NamedTuple
 
 from agentcom.model.errors import AgentComError
 from agentcom.model.event import EventKind
 from agentcom.testing.chaos import beliefs, checks
-from agentcom.testing.chaos.faults import SILENCE_EVERY, Faults, rows
-from agentcom.testing.chaos.fleet import MACHINES, Fleet, NotStarted, fleet_in
+from agentcom.testing.chaos.faults import AGENT, SILENCE_EVERY, SUPERVISOR, Faults, rows
+from agentcom.testing.chaos.fleet import CLIENT, MACHINES, TWIN, Fleet, NotStarted, fleet_in
+from agentcom.testing.chaos.lines import LineFault, Lines, lines_to
 from agentcom.testing.chaos.load import Load, connected
 
 REST_S: Final = 60.0
 """After the last fault every task ends within this, and every report is acknowledged."""
+TELL_EVERY_S: Final = 5.0
+PROCESSES: Final = "I22"
 _LOOK_AGAIN_S: Final = 0.2
 STORE: Final = "hub.sqlite"
 
@@ -38,20 +41,29 @@ class Plan:
     git_share: float = 0.06
 
 
+class Checked(NamedTuple):
+    """One invariant: its number in docs/guides/chaos.md, and how often it was looked at."""
+
+    number: str
+    name: str
+    checks: int
+    violations: int
+
+
 @dataclass(slots=True)
 class Outcome:
     """What became of it."""
 
     seed: int
     problems: list[str] = field(default_factory=list)
+    faults: list[tuple[str, int]] = field(default_factory=list)
     figures: list[tuple[str, object]] = field(default_factory=list)
-    checked: list[tuple[str, int]] = field(default_factory=list)
-    """Invariants and how often each was violated."""
+    checked: list[Checked] = field(default_factory=list)
     hub_kills: int = 0
 
-    def check(self, invariant: str, problems: Sequence[str]) -> None:
-        """Count one invariant's violations."""
-        self.checked.append((invariant, len(problems)))
+    def check(self, number: str, invariant: str, problems: Sequence[str], *, checks: int) -> None:
+        """Count one invariant's violations among so many checks."""
+        self.checked.append(Checked(number, invariant, checks, len(problems)))
         self.problems += problems
 
 
@@ -62,10 +74,12 @@ async def run(folder: Path, plan: Plan, say: Say) -> Outcome:
         try:
             await _run(fleet, plan, outcome, say)
         except* NotStarted as group:
-            outcome.check("every process starts again", [str(e) for e in group.exceptions])
+            failed = [str(error) for error in group.exceptions]
+            outcome.check(PROCESSES, "every process starts again", failed, checks=1)
         except* AgentComError as group:
             refused = [f"an ordinary request was refused: {e}" for e in group.exceptions]
-            outcome.check("ordinary requests are answered", [*refused, *fleet.dead()])
+            found = [*refused, *fleet.dead()]
+            outcome.check(PROCESSES, "ordinary requests are answered", found, checks=1)
     return outcome
 
 
@@ -75,30 +89,36 @@ async def _run(fleet: Fleet, plan: Plan, outcome: Outcome, say: Say) -> None:
     fleet.launch_hub()
     await fleet.hub_ready()
     load = Load(random.Random(f"{plan.seed}/load"), origin, git_share=plan.git_share)  # noqa: S311 - a seed repeats it
-    between: list[str] = []
+    between: list[Sequence[str]] = []
 
     async def inspect() -> None:
         promised = tuple(load.acknowledged)
-        between.extend((await checks.inspect(fleet.folder / "hub" / STORE, promised)).problems)
+        found = await checks.inspect(fleet.folder / "hub" / STORE, promised)
+        between.append(found.problems)
 
-    faults = Faults(
-        fleet,
-        seed=plan.seed,
-        kills=plan.kills,
-        inspect=inspect,
-        say=say,
-        silence_every=plan.silence_every,
-    )
-    late = await _live(fleet, load, faults, plan.seconds_max)
+    async with lines_to(fleet.port) as lines:
+        faults = Faults(
+            fleet,
+            seed=plan.seed,
+            kills=plan.kills,
+            inspect=inspect,
+            lines=lines,
+            silence_every=plan.silence_every,
+        )
+        late = await _live(fleet, load, faults, lines, plan.seconds_max, say)
     rested_ms = fleet.now() - faults.last_at
-    outcome.check("every task ends within 60 s of the last fault", late)
-    outcome.check("no process ends by itself", fleet.dead())
-    outcome.check("the fleet stops in good order", await fleet.stop())
-    outcome.check("a repeated request has one effect", load.problems)
-    outcome.check("the store of a killed hub is whole", between)
+    tasks, processes = len(load.acknowledged), 1 + len(MACHINES)
+    outcome.check("I15", "every task ends within 60 s of the last fault", late, checks=tasks)
+    outcome.check(PROCESSES, "no process ends by itself", fleet.dead(), checks=processes)
+    bad = await fleet.stop()
+    outcome.check(PROCESSES, "the fleet stops in good order", bad, checks=processes)
+    outcome.check("I2", "a repeated request has one effect", load.problems, checks=load.repeated)
+    damage = [problem for problems in between for problem in problems]
+    outcome.check("I8", "the store of a killed hub is whole", damage, checks=len(between))
     found = await checks.inspect(fleet.folder / "hub" / STORE, load.acknowledged)
     outcome.hub_kills = faults.hub_kills
-    outcome.figures = [*rows(faults.counts), ("hub start, mean ms", _mean(faults.starts_ms))]
+    outcome.faults = list(rows(faults.counts))
+    outcome.figures = [("hub start, mean ms", _mean(faults.starts_ms))]
     _judge(fleet, load, origin, outcome, found)
     outcome.figures += [
         ("seconds from the last fault to rest", round(rested_ms / 1_000, 1)),
@@ -106,21 +126,42 @@ async def _run(fleet: Fleet, plan: Plan, outcome: Outcome, say: Say) -> None:
     ]
 
 
-async def _live(fleet: Fleet, load: Load, faults: Faults, seconds_max: float) -> Sequence[str]:
+async def _live(
+    fleet: Fleet, load: Load, faults: Faults, lines: Lines, seconds_max: float, say: Say
+) -> Sequence[str]:
     """Load the fleet while it is broken, and return what has not come to rest afterwards."""
-    async with await connected(fleet.url, fleet.token) as client:
-        await fleet.enrol(client)
+    async with await connected(lines.url(CLIENT), fleet.token) as client:
+        await fleet.enrol(client, lines.url)
         for name in MACHINES:
             fleet.start(name)
         async with asyncio.TaskGroup() as group:
             follower = group.create_task(load.follow(client))
             submitter = group.create_task(load.submit_forever(client))
+            teller = group.create_task(_tell(load, faults, say))
             await faults.run(seconds_max=seconds_max)
             submitter.cancel()
-            faults.say(f"{faults.hub_kills} hub kills; {load.open} tasks open; coming to rest")
+            teller.cancel()
+            say(f"{_so_far(load, faults)}; coming to rest")
             late = await _rest(fleet, load, faults)
             follower.cancel()
     return late
+
+
+async def _tell(load: Load, faults: Faults, say: Say) -> None:
+    """Say how it goes, until cancelled."""
+    began = time.monotonic()
+    while True:
+        await asyncio.sleep(TELL_EVERY_S)
+        say(f"{time.monotonic() - began:5.0f} s  {_so_far(load, faults)}")
+
+
+def _so_far(load: Load, faults: Faults) -> str:
+    counts = faults.counts
+    lines = sum(counts[kind] for kind in LineFault)
+    kills = f"killed: hub {faults.hub_kills}, sidecars {faults.sidecar_kills}"
+    killed = f"{kills}, agents {counts[AGENT] + counts[SUPERVISOR]}"
+    ended = f"{len(load.acknowledged) - load.open} of {len(load.acknowledged)} tasks ended"
+    return f"{killed}; lines hurt: {lines}; {ended}"
 
 
 async def _rest(fleet: Fleet, load: Load, faults: Faults) -> Sequence[str]:
@@ -146,25 +187,27 @@ def _judge(
     finished: list[beliefs.Finished] = []
     for name in MACHINES:
         mine, done = beliefs.read(name, fleet.lease_log(name), fleet.died)
-        believed += mine
+        # What a twin finishes is gone with its computer; what it believes counts.
+        twins, _ = beliefs.read(name, fleet.lease_log(f"{name}{TWIN}"), fleet.died)
+        believed += [*mine, *twins]
         finished += done
+    check, tasks = outcome.check, len(found.tasks)
     lost = [problem for problem in found.problems if "acknowledged" in problem]
-    outcome.check("no acknowledged task is lost", lost)
-    outcome.check("every task has ended", checks.all_ended(found))
-    outcome.check("never two holders of one task", beliefs.overlaps(believed))
+    check("I1", "no acknowledged task is lost", lost, checks=len(load.acknowledged))
+    check("I15", "every task has ended", checks.all_ended(found), checks=tasks)
+    overlaps = beliefs.overlaps(believed)
+    check("I3", "never two holders of one task", overlaps, checks=len(believed))
     dropped = checks.nothing_dropped(fleet, found, finished)
-    outcome.check("no finished result is dropped", dropped)
-    outcome.check("no result of an attempt that was never issued", checks.never_issued(found))
-    outcome.check("completed work is in the base exactly once", _merged(load, origin, found))
+    check("I21", "no finished result is dropped", dropped, checks=len(finished))
+    never = checks.never_issued(found)
+    check("I4", "no result of an attempt that was never issued", never, checks=len(found.results))
+    merged = checks.merged_once(origin, found, load.merging)
+    check("I5", "completed work is in the base exactly once", merged, checks=len(load.merging))
     other = [problem for problem in found.problems if problem not in lost]
-    outcome.check("the store verifies, and its rows agree", other)
+    check("I14", "the store verifies, and its rows agree", other, checks=tasks)
     left = [f"process {entry.pid} was left alive" for entry in fleet.leftovers()]
-    outcome.check("no agent process is left alive", left)
+    check(PROCESSES, "no agent process is left alive", left, checks=checks.fences(found))
     outcome.figures += _figures(fleet, load, found, finished)
-
-
-def _merged(load: Load, origin: Path, found: checks.Findings) -> Sequence[str]:
-    return checks.merged_once(origin, found, load.merging)
 
 
 def _figures(
