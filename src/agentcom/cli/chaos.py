@@ -54,6 +54,8 @@ def chaos(*, kills: int, seed: int | None, minutes: float, folder: Path | None, 
         outcome = asyncio.run(run.run(root, plan, _say))
         good = not outcome.problems
         _show(outcome)
+        if outcome.fewest_kills < kills:
+            output.talk(f"note: time was up before {kills} kills of each kind; see --minutes")
     finally:
         if good and not keep:
             shutil.rmtree(root, ignore_errors=True)

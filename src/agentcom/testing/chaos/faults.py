@@ -114,9 +114,13 @@ class Faults:
         return self.counts[SIDECAR] + self.counts[MACHINE]
 
     @property
+    def fewest_kills(self) -> int:
+        """How often that was killed which was killed least."""
+        return min(self.hub_kills, self.sidecar_kills, self.counts[AGENT])
+
+    @property
     def _enough(self) -> bool:
-        least = min(self.hub_kills, self.sidecar_kills, self.counts[AGENT])
-        return least >= self._kills
+        return self.fewest_kills >= self._kills
 
     # The hub ------------------------------------------------------------------------------------
 

@@ -60,6 +60,8 @@ class Outcome:
     figures: list[tuple[str, object]] = field(default_factory=list)
     checked: list[Checked] = field(default_factory=list)
     hub_kills: int = 0
+    fewest_kills: int = 0
+    """Of the hub, of sidecars and of agents, the fewest: less than planned if time was up."""
 
     def check(self, number: str, invariant: str, problems: Sequence[str], *, checks: int) -> None:
         """Count one invariant's violations among so many checks."""
@@ -116,7 +118,7 @@ async def _run(fleet: Fleet, plan: Plan, outcome: Outcome, say: Say) -> None:
     damage = [problem for problems in between for problem in problems]
     outcome.check("I8", "the store of a killed hub is whole", damage, checks=len(between))
     found = await checks.inspect(fleet.folder / "hub" / STORE, load.acknowledged)
-    outcome.hub_kills = faults.hub_kills
+    outcome.hub_kills, outcome.fewest_kills = faults.hub_kills, faults.fewest_kills
     outcome.faults = list(rows(faults.counts))
     outcome.figures = [("hub start, mean ms", _mean(faults.starts_ms))]
     _judge(fleet, load, origin, outcome, found)

@@ -1,0 +1,72 @@
+"""What is done to a line is over when it says so, or when it is called off."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from agentcom.testing.chaos.lines import LineFault, hurt
+from agentcom.testing.proxy import FaultProxy, fault_proxy
+
+
+async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while said := await reader.read(100):
+        writer.write(said)
+    writer.close()
+
+
+@asynccontextmanager
+async def line() -> AsyncIterator[FaultProxy]:
+    server = await asyncio.start_server(_echo, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, fault_proxy("127.0.0.1", port) as proxy:
+        yield proxy
+
+
+async def answered(proxy: FaultProxy) -> bytes:
+    """Return what a new connection hears of its own word."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    writer.write(b"hello")
+    async with asyncio.timeout(10):
+        heard = await reader.readexactly(5)
+    writer.close()
+    return heard
+
+
+@pytest.mark.parametrize("kind", list(LineFault))
+async def test_a_line_is_sound_after_each_fault(kind: LineFault) -> None:
+    async with line() as proxy:
+        await answered(proxy)
+
+        await hurt(proxy, kind, lasts_s=0.01)
+
+        assert await answered(proxy) == b"hello"
+
+
+@pytest.mark.parametrize("kind", [LineFault.DEAD, LineFault.STALLED, LineFault.SLOW])
+async def test_a_line_is_sound_after_a_fault_that_was_called_off(kind: LineFault) -> None:
+    async with line() as proxy:
+        hurting = asyncio.create_task(hurt(proxy, kind, lasts_s=3_600))
+        await asyncio.sleep(0)
+        hurting.cancel()
+        await asyncio.gather(hurting, return_exceptions=True)
+
+        assert await answered(proxy) == b"hello"
+
+
+async def test_a_half_open_line_says_nothing_to_those_who_were_on_it() -> None:
+    async with line() as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"one")
+        await reader.readexactly(3)
+
+        await hurt(proxy, LineFault.HALF_OPEN, lasts_s=0)
+        writer.write(b"two")
+        await answered(proxy)
+
+        assert not reader.at_eof()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await reader.read(1)
+        writer.close()
