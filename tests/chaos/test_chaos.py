@@ -6,6 +6,7 @@ import pytest
 
 from agentcom.sidecar import processes
 from agentcom.testing.chaos import run
+from agentcom.testing.chaos.lines import LineFault
 
 pytestmark = [
     pytest.mark.skipif(not processes.has_table(), reason="looks at /proc"),
@@ -22,4 +23,6 @@ async def test_a_fleet_keeps_its_promises_while_all_of_it_is_killed(tmp_path: Pa
     assert outcome.problems == []
     assert outcome.hub_kills >= 10  # all 25 on a machine that is not overloaded
     assert {it.name: it.violations for it in outcome.checked}["no acknowledged task is lost"] == 0
-    assert all(it.checks for it in outcome.checked), outcome.checked
+    numbers = {it.number for it in outcome.checked if it.checks}
+    assert numbers >= {"I1", "I3", "I4", "I8", "I14", "I15", "I21", "I22"}
+    assert sum(dict(outcome.faults)[kind] for kind in LineFault) >= 10

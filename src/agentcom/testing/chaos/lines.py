@@ -6,7 +6,7 @@ One line is hurt at a time, for a while, and then it is sound again.
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Final, assert_never
@@ -26,6 +26,7 @@ class LineFault(StrEnum):
     SLOW = "line slow, frames in pieces"
 
 
+_LASTS: Final = frozenset({LineFault.DEAD, LineFault.STALLED, LineFault.SLOW})
 EVERY_S: Final = (0.2, 1.2)
 """How long all lines are sound between two faults."""
 LASTS_S: Final = (0.3, 2.5)
@@ -46,16 +47,31 @@ class Lines:
         return f"http://127.0.0.1:{self._proxies[name].port}"
 
     async def hurt_forever(self, rng: random.Random, note: Note) -> None:
-        """Hurt one line after the other until cancelled; every line is sound then."""
+        """Hurt one line after the other until cancelled; `heal` them then."""
         while True:
             await asyncio.sleep(rng.uniform(*EVERY_S))
             name, kind = rng.choice(sorted(self._proxies)), rng.choice(list(LineFault))
             note(kind, name)
             await hurt(self._proxies[name], kind, lasts_s=rng.uniform(*LASTS_S))
 
+    async def heal(self) -> None:
+        """Make every line sound, whatever was being done to it."""
+        for proxy in self._proxies.values():
+            await heal(proxy)
+
+
+async def heal(proxy: FaultProxy) -> None:
+    """Make a line sound, but for what is half-open: that stays so."""
+    proxy.resume()
+    proxy.latency_ms, proxy.chunk_bytes = 0, CHUNK_BYTES
+    await proxy.open()
+
 
 async def hurt(proxy: FaultProxy, kind: LineFault, *, lasts_s: float) -> None:
-    """Do one thing to a line; what lasts is over when this returns."""
+    """Do one thing to a line; what lasts is over when this returns.
+
+    Called off in the middle, it leaves the line as it is.
+    """
     match kind:
         case LineFault.CUT:
             proxy.cut()
@@ -64,42 +80,17 @@ async def hurt(proxy: FaultProxy, kind: LineFault, *, lasts_s: float) -> None:
         case LineFault.HALF_OPEN:
             proxy.freeze()
         case LineFault.DEAD:
-            await _dead(proxy, lasts_s)
+            proxy.refuse()
+            proxy.reset()
         case LineFault.STALLED:
-            with _stalled(proxy):
-                await asyncio.sleep(lasts_s)
+            proxy.stall()
         case LineFault.SLOW:
-            with _slow(proxy):
-                await asyncio.sleep(lasts_s)
+            proxy.latency_ms, proxy.chunk_bytes = LATENCY_MS, PIECE_BYTES
         case _:
             assert_never(kind)
-
-
-async def _dead(proxy: FaultProxy, lasts_s: float) -> None:
-    proxy.refuse()
-    proxy.reset()
-    try:
+    if kind in _LASTS:
         await asyncio.sleep(lasts_s)
-    finally:
-        await proxy.open()
-
-
-@contextlib.contextmanager
-def _stalled(proxy: FaultProxy) -> Iterator[None]:
-    proxy.stall()
-    try:
-        yield
-    finally:
-        proxy.resume()
-
-
-@contextlib.contextmanager
-def _slow(proxy: FaultProxy) -> Iterator[None]:
-    proxy.latency_ms, proxy.chunk_bytes = LATENCY_MS, PIECE_BYTES
-    try:
-        yield
-    finally:
-        proxy.latency_ms, proxy.chunk_bytes = 0, CHUNK_BYTES
+        await heal(proxy)
 
 
 @asynccontextmanager
