@@ -17,7 +17,6 @@ def waits(name: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 def test_the_hub_is_upgraded_while_agents_work(stage: Stage) -> None:
     office, ash = stage.computer("office"), stage.computer("ash")
     newest = sqlite_open.load_migrations()[-1].number

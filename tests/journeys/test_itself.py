@@ -38,7 +38,6 @@ def own_files() -> dict[str, str | bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_a_change_of_this_project_lands_through_this_project(stage: Stage) -> None:
     origin = stage.origin("agentcom", {**own_files(), ".agentcom.toml": PROJECT})
     laptop = stage.computer("laptop")

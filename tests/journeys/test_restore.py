@@ -12,7 +12,6 @@ def until(name: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_a_copy_is_put_back_and_the_fleet_tells_what_came_later(stage: Stage) -> None:
     office, ash = stage.computer("office"), stage.computer("ash")
     office.variables["AGENTCOM_HUB_LEASE_TTL_MS"] = "3000"

@@ -8,7 +8,6 @@ TRAIN = 'sh -c "until test -e $HOME/data; do sleep 0.1; done"'
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_a_revoked_token_ends_at_once_and_its_machines_work_moves(stage: Stage) -> None:
     office = stage.computer("office")
     desk = stage.computer("desk", person="bob")
