@@ -7,7 +7,6 @@ import pytest
 
 from tests.journeys.stage import Stage
 
-
 TIMEOUT_S = 240
 """A journey is a story of many commands; on a busy small machine it takes its time."""
 
