@@ -16,6 +16,7 @@ from agentcom.model.replies import Done, Submitted
 from agentcom.model.task import TaskSpec
 from agentcom.protocol import frames
 from agentcom.testing.hub_site import HubSite, hub_site
+from agentcom.testing.proxy import fault_proxy
 
 SPEC = TaskSpec(title="t", prompt="p")
 
@@ -32,6 +33,21 @@ def ignore(_shown: Shown) -> None:
 
 async def opened(hub: HubSite) -> Connection:
     return await Connection.open(Dial(url=hub.url, token=await hub.token()), ignore)
+
+
+async def test_a_line_that_went_dead_without_a_word_is_noticed(hub: HubSite) -> None:
+    host, _, port = hub.url.removeprefix("http://").partition(":")
+    async with fault_proxy(host, int(port)) as proxy:
+        there = Dial(
+            url=f"http://127.0.0.1:{proxy.port}", token=await hub.token(), keepalive_s=0.05
+        )
+        connection = await Connection.open(there, ignore)
+
+        proxy.freeze()
+
+        async with asyncio.timeout(20):
+            assert isinstance(await connection.ended(), ConnectionLost)
+        await connection.close()
 
 
 def submit(key: str = "k1") -> frames.SubmitFrame:

@@ -52,6 +52,9 @@ class Dial(msgspec.Struct, frozen=True, kw_only=True):
     proxy: str | bool = True
     """True: as the environment says; False: none; else the proxy's address."""
     software: str = "agentcom"
+    keepalive_s: float | None = None
+    """How long the line may be silent before the hub is asked whether it is there, and how long
+    its answer may take; None: never, for who has heartbeats."""
 
 
 async def dial(asked: Dial) -> ClientConnection:
@@ -75,7 +78,8 @@ async def dial(asked: Dial) -> ClientConnection:
             compression=None,
             max_size=limits.FRAME_BYTES,
             max_queue=FRAMES_MAX,
-            ping_interval=None,
+            ping_interval=asked.keepalive_s,
+            ping_timeout=asked.keepalive_s,
             open_timeout=OPEN_TIMEOUT_S,
             close_timeout=CLOSE_TIMEOUT_S,
         )

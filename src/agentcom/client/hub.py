@@ -30,6 +30,8 @@ from agentcom.protocol import frames
 
 REQUEST_TIMEOUT_S: Final = 30.0
 """Time for an answer, reconnects included."""
+KEEPALIVE_S: Final = 20.0
+"""A follower hears nothing while nothing happens: a line that is dead is noticed in twice this."""
 ALL: Final = "*"
 _KEY_BYTES: Final = 12
 _NO_ANSWER: Final = (
@@ -86,6 +88,7 @@ class HubClient:
                 insecure=insecure,
                 proxy=proxy,
                 software=software,
+                keepalive_s=KEEPALIVE_S,
             ),
             rng=rng,
         )
