@@ -11,7 +11,6 @@ import json
 import os
 import pty
 import select
-import socket
 import subprocess
 import sys
 import termios
@@ -173,7 +172,6 @@ class Stage:
     def __init__(self, folder: Path, *, publishing: bool) -> None:
         self.folder = folder.resolve()
         self.transcript = Transcript(folders={self.folder: "/srv"})
-        self.transcript.knows(socket.gethostname().split(".")[0].lower(), "computer")
         self._publishing = publishing
         self._computers: list[Computer] = []
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from agentcom.cli import enrol
 from tests.journeys.stage import Computer, Stage, joining
 
 TRAIN = 'sh -c "until test -e $HOME/data; do sleep 0.1; done"'
@@ -24,6 +25,7 @@ def test_a_revoked_token_ends_at_once_and_its_machines_work_moves(stage: Stage) 
     a_machines_token(stage, office, desk, box)
 
     stage.learn(office)
+    stage.transcript.knows(enrol.machine_name(), "computer")
     stage.publish("revoke", "Revoke a token")
 
 
