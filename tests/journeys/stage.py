@@ -11,6 +11,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -57,7 +58,9 @@ class Computer:
 
     def begin(self, command: str, *, shown: str | None = None) -> "Running":
         """Start a command in a terminal of its own."""
-        return Running(self, self._stage.transcript, command, shown or command)
+        running = Running(self, self._stage.transcript, command, shown or command)
+        self._stage.running.append(running)
+        return running
 
     def enter(self, folder: str) -> None:
         """Go into a folder, as `cd` does."""
@@ -104,7 +107,7 @@ class Computer:
         for name in background_names(self.home):
             found = background.running(name, home=self.home)
             if found is not None:
-                os.kill(found[0].pid, 9)
+                os.kill(found[0].pid, signal.SIGKILL)
         for place in sorted(self.home.glob("machine/attempts/*/")):
             survivors.kill_survivors(place.name, place)
 
@@ -154,8 +157,16 @@ class Running:
             stdin=subprocess.DEVNULL,
             stdout=writing,
             stderr=writing,
+            start_new_session=True,
         )
         os.close(writing)
+
+    def kill(self) -> None:
+        """End it, if a journey that failed has left it."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            os.close(self._lines)
 
     def ends(self, code: int = 0) -> str:
         """Wait for the end, put it on the page, and return what was shown."""
@@ -172,6 +183,7 @@ class Stage:
     def __init__(self, folder: Path, *, publishing: bool) -> None:
         self.folder = folder.resolve()
         self.transcript = Transcript(folders={self.folder: "/srv"})
+        self.running: list[Running] = []
         self._publishing = publishing
         self._computers: list[Computer] = []
 
@@ -223,6 +235,8 @@ class Stage:
 
     def close(self) -> None:
         """End what still runs, in whatever state it is."""
+        for running in self.running:
+            running.kill()
         for computer in self._computers:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 computer.quietly("agentcom down")
