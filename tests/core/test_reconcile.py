@@ -70,6 +70,13 @@ def test_an_assignment_that_got_lost_is_pushed_again() -> None:
     assert orders(task, []) == NOTHING._replace(push=[task])
 
 
+def test_an_assignment_of_a_hub_before_the_restore_is_not_pushed_again() -> None:
+    task = row(TaskState.ASSIGNED)
+
+    assert orders(task, [], incarnation=MINE.incarnation).push == [task]
+    assert orders(task, [], incarnation=MINE.incarnation + 1) == NOTHING._replace(gone=[task])
+
+
 def test_an_assignment_that_may_be_on_its_way_is_left_alone() -> None:
     assert orders(row(TaskState.ASSIGNED), [], before=99) == NOTHING
 

@@ -60,7 +60,8 @@ def reconcile(
         item = held.pop((task.id, task.fence), None)
         if item is None:
             # Written later than now: the clock was set back, and tells nothing.
-            _missing(orders, task, recent=pushed_before < task.changed_at <= now)
+            recent = pushed_before < task.changed_at <= now
+            _missing(orders, task, recent=recent, ours=task.incarnation >= incarnation)
         elif task.stop_reason is not None:
             _append(orders.stop, (task.id, task.fence, task))
         elif task.id in granted and item.stage in _LANDS:
@@ -74,13 +75,14 @@ def reconcile(
     return orders
 
 
-def _missing(orders: Orders, task: Task, *, recent: bool) -> None:
-    if task.state is TaskState.ASSIGNED:
-        if task.stop_reason is not None:
-            _append(orders.stop, (task.id, task.fence, task))
-        elif not recent:
+def _missing(orders: Orders, task: Task, *, recent: bool, ours: bool) -> None:
+    if task.state is TaskState.ASSIGNED and task.stop_reason is not None:
+        _append(orders.stop, (task.id, task.fence, task))
+    elif task.state is TaskState.ASSIGNED and ours:
+        if not recent:
             _append(orders.push, task)
     else:
+        # An older hub's push is not repeated: after its backup the machine may have done the work.
         _append(orders.gone, task)
 
 
