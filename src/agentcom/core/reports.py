@@ -111,9 +111,10 @@ def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) 
     if task is None or not holds(task, machine, body.fence):
         _too_late(turn, fact, machine, body)
         return
+    code = None
     match body:
         case Finished():
-            _finished(turn, task, body.fence, body.result)
+            code = _finished(turn, task, body.fence, body.result)
         case Stopped():
             _stopped(turn, task, body.fence, body.result)
         case Declined(reason=reason):
@@ -124,7 +125,7 @@ def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) 
             _landed(turn, task, landing)
         case _:
             assert_never(body)
-    turn.effects.append(answer(machine, body))
+    turn.effects.append(answer(machine, body, code=code))
 
 
 def answer(machine: MachineId, body: Report, *, code: str | None = None) -> Acknowledge:
@@ -152,17 +153,19 @@ def _land_again(turn: Turn, task: Task) -> Task:
     return turn.move(task, begun, EventKind.LANDING)
 
 
-def _finished(turn: Turn, task: Task, fence: Fence, result: Result) -> None:
+def _finished(turn: Turn, task: Task, fence: Fence, result: Result) -> str | None:
+    """Take a result; return the code that says why it is not applied."""
     if task.phase is _LANDING:
-        return  # a repeat: the result is stored, and its landing has begun
+        return None  # a repeat: the result is stored, and its landing has begun
     if task.stop_reason is not None:
         reason = f"the attempt was asked to stop: {task.stop_reason.value}"
         keep(turn, task.machine, task.id, fence, result, refused=reason)
         turn.move(task, moves.Stopped(turn.retry_at(task.failures)), _kind_of_stop(task))
-        return
+        return Stale.code
     keep(turn, task.machine, task.id, fence, result)
     event, kind, detail = judge(turn, task, result)
     turn.move(task, event, kind, _cut(detail))
+    return None
 
 
 def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKind, str]:
