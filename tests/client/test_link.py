@@ -1,12 +1,13 @@
 import asyncio
 import hashlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from agentcom.client import dialling
+from agentcom.client import dialling, keepalive
 from agentcom.client import link as links
 from agentcom.client.link import Backoff, Link, LinkEvent, Lost, Opened, Received
 from agentcom.hub.certificate import ensure_certificate, server_context
@@ -359,3 +360,16 @@ async def test_a_certificate_without_a_pin_needs_an_authority(tmp_path: Path) ->
             await link._dial()
 
         assert hub.connections == 0
+
+
+@pytest.mark.parametrize("secret", [True, False], ids=["tls", "clear"])
+async def test_the_kernel_looks_for_a_hub_that_vanished(tmp_path: Path, *, secret: bool) -> None:
+    certificate = Certificate(tmp_path)
+    async with FakeHub(tls=certificate.context if secret else None) as hub:
+        pin = certificate.fingerprint if secret else None
+        line = await dialling.dial(dialling.Dial(url=hub.url, token=TOKEN, fingerprint=pin))
+
+        raw = line.transport.get_extra_info("socket")
+        assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == keepalive.INTERVAL_S
+        await line.close()

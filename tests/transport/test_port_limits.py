@@ -1,6 +1,7 @@
 """Slow, greedy and unknown clients, and TLS: the second half of the contract of the port."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 import websockets
 
+from agentcom.client import keepalive
 from agentcom.hub.certificate import ensure_certificate, server_context
 from agentcom.testing.waiting import until
 from agentcom.transport.guard import Receive, Rules, Scope, Send
@@ -175,6 +177,20 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.S
     client = ssl.create_default_context(cafile=str(made.certificate))
     client.set_alpn_protocols(["h2", "http/1.1"])
     return server_context(made), client
+
+
+@pytest.mark.parametrize("secret", [True, False], ids=["tls", "clear"])
+async def test_the_kernel_watches_whoever_is_connected(
+    serve: Serve, tls: tuple[ssl.SSLContext, ssl.SSLContext], *, secret: bool
+) -> None:
+    site = await serve(tls=tls[0] if secret else None)
+    await (await site.connect(ssl=tls[1] if secret else None)).ask(GET)
+
+    (door,) = site.port._state.connections
+
+    raw = door.transport.get_extra_info("socket")
+    assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == keepalive.PROBES
 
 
 async def test_both_doors_speak_tls(

@@ -15,6 +15,7 @@ from websockets import Subprotocol
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
+from agentcom.client.keepalive import keep_alive
 from agentcom.client.problems import Problem, error_of_response
 from agentcom.model import errors, limits
 from agentcom.protocol import frames
@@ -68,7 +69,7 @@ async def dial(asked: Dial) -> ClientConnection:
     """
     url = check_url(asked.url, insecure=asked.insecure)
     try:
-        return await _Connect(
+        connection = await _Connect(
             url,
             ssl=tls_context(url, asked.fingerprint),
             proxy=_proxy(url, asked.proxy),
@@ -83,6 +84,7 @@ async def dial(asked: Dial) -> ClientConnection:
             open_timeout=OPEN_TIMEOUT_S,
             close_timeout=CLOSE_TIMEOUT_S,
         )
+        keep_alive(connection.transport.get_extra_info("socket"))
     except InvalidStatus as error:
         response = error.response
         after = response.headers.get("Retry-After", "")
@@ -91,6 +93,7 @@ async def dial(asked: Dial) -> ClientConnection:
     except (OSError, TimeoutError, WebSocketException, EOFError) as error:
         reason = str(error) or type(error).__name__
         raise NotReached(f"cannot reach the hub at {url}: {reason}") from error
+    return connection
 
 
 class _Connect(connect):

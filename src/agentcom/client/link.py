@@ -1,7 +1,8 @@
 """The WebSocket that a machine keeps to its hub: dials, pins, redials, carries frames.
 
 It knows nothing of what the frames mean. Half-open connections are found by whoever sends
-heartbeats, who calls `drop`; the keepalive of WebSocket itself is off, so an idle link is silent.
+heartbeats, who calls `drop`, and by the kernel (`keepalive.py`); the keepalive of WebSocket itself
+is off, so an idle link wakes nobody.
 """
 
 import asyncio

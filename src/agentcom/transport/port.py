@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from agentcom.client.keepalive import keep_alive
 from agentcom.model.errors import AgentComError
 from agentcom.transport.census import Admission, Census
 from agentcom.transport.door import Door, House
@@ -100,6 +101,8 @@ class Port:
             message = f"cannot listen on {host} port {port}: {reason}; choose another with --port"
             raise PortUnavailable(message) from error
         self._server = server
+        for listening in server.sockets:
+            keep_alive(listening)
         return int(server.sockets[0].getsockname()[1])
 
     async def stop(self, grace_s: float) -> None:
