@@ -1,14 +1,17 @@
 """Times that come to tasks."""
 
+import msgspec
+
 from agentcom.core import facts
 from agentcom.core.effects import Stop
 from agentcom.core.turn import DEADLINES
 from agentcom.model import limits
+from agentcom.model.batch import Table
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Fence, MachineId, TaskId, WallTime
 from agentcom.model.task import Dependency, StopReason, TaskSpec, TaskState, Wait
 from agentcom.testing.world import agent, machine
-from tests.core.acts import Pool, done
+from tests.core.acts import Pool, done, failed
 
 M1 = MachineId("m1")
 
@@ -152,6 +155,20 @@ def test_a_timer_that_comes_too_early_is_set_again() -> None:
 
     assert world.task(task).state is TaskState.WAITING
     assert world.timers[f"wait/{task}"].at == world.now_ms + 5_000
+
+
+def test_a_pause_before_a_retry_ends_though_the_clock_was_set_back_by_a_day() -> None:
+    world = Pool()
+    task = world.running()
+    row = world.finish(task, failed())
+    assert row.until is not None
+    late = msgspec.structs.replace(row, until=WallTime(row.until + 86_400_000), version=99)
+    world.rows[Table.TASK, task] = late
+    world.restart()
+
+    world.advance(limits.RETRY_MAX_MS)
+
+    assert world.task(task).state is TaskState.QUEUED
 
 
 def test_a_timer_releases_nothing_that_waits_for_something_else() -> None:

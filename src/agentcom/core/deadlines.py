@@ -48,8 +48,15 @@ def _timers_of(task: Task, now: Now) -> Sequence[SetTimer]:
     timed = task.state is TaskState.WAITING and task.wait is not Wait.DEPENDENCIES
     if timed and task.until is not None:
         at = _instant_of(task.until, now)
+        if _is_out_of_reach(task, now.wall):
+            at = Instant(now.instant + limits.RETRY_MAX_MS)
         return [SetTimer(f"wait/{task.id}", at, WaitEnded(task.id))]
     return []
+
+
+def _is_out_of_reach(task: Task, wall: WallTime) -> bool:
+    """Return whether a pause before a retry is longer than any: the clock was set back."""
+    return task.wait is Wait.RETRY and (task.until or 0) > wall + limits.RETRY_MAX_MS
 
 
 def _instant_of(wall: WallTime, now: Now) -> Instant:
@@ -102,7 +109,7 @@ def _wait_ended(turn: Turn, body: WaitEnded) -> None:
     if task is None or not timed or task.wait is Wait.DEPENDENCIES:
         return
     assert task.until is not None
-    if task.until > turn.now.wall:
+    if task.until > turn.now.wall and not _is_out_of_reach(task, turn.now.wall):
         at = turn.instant_of(task.until)
         turn.effects.append(SetTimer(f"wait/{task.id}", at, body))
         return
