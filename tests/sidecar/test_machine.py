@@ -331,10 +331,23 @@ def test_a_landing_waits_while_the_own_lease_has_run_out() -> None:
     made.after(TTL_MS).take(GRANT)
     waits = made.stage()
     made.connect(2)
-    made.take(frames.Beat(n=1))
+    made.take(frames.Beat(n=1), GRANT)
 
     assert waits is Stage.READY
     assert made.stage() is Stage.LANDING
+
+
+def test_a_grant_ends_with_the_link_that_brought_it() -> None:
+    made = finished(LANDS)
+    made.take(GRANT)
+
+    made.take(values.Disconnected())
+    made.after(2 * TTL_MS).take(values.Connected(), welcome(session=2))
+    made.take(frames.Beat(n=1), ACK)
+
+    assert made.ordered(values.Land) == []
+    made.take(GRANT)
+    assert made.ordered(values.Land) != []
 
 
 def test_a_landing_that_lost_its_lease_on_the_way_waits_for_the_next_one() -> None:
@@ -344,7 +357,7 @@ def test_a_landing_that_lost_its_lease_on_the_way_waits_for_the_next_one() -> No
     made.after(TTL_MS).take(values.LandEnded(key(), None))
     waits = made.stage()
     made.connect(2)
-    made.take(frames.Beat(n=1))
+    made.take(frames.Beat(n=1), GRANT)
 
     assert waits is Stage.READY
     assert made.stage() is Stage.LANDING
@@ -408,7 +421,7 @@ def test_a_beat_ends_what_went_on_without_us_before_it_renews_the_lease(*, grant
     made.after(TTL_MS).take(GRANT)  # too late for our lease, and the order to stop gets lost
     if granted:
         made.connect(2)
-        made.take(frames.Beat(n=1))
+        made.take(frames.Beat(n=1), GRANT)
     made.take(values.TimerFired("heartbeat"))
 
     made.take(frames.Beat(n=made.view.beats, stale=(frames.Stale(T1, F1),)))

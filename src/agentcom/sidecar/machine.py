@@ -150,6 +150,9 @@ class _Turn(AttemptTurn):
         self.view.sent.clear()
         self.view.restored = None
         self.view.offered.clear()
+        for attempt in self.view.attempts.values():
+            # What is granted still is said again on the next link; another may land by then.
+            attempt.granted = attempt.granted and attempt.stage is Stage.LANDING
 
     def _welcomed(self, frame: frames.Welcome) -> None:
         view, welcomed = self.view, frame.welcomed
