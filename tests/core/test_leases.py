@@ -3,7 +3,7 @@
 import pytest
 
 from agentcom.core import facts, leases
-from agentcom.core.effects import CloseConnection, GrantLanding, Push, SetTimer, Stop
+from agentcom.core.effects import CloseConnection, Continue, GrantLanding, Push, SetTimer, Stop
 from agentcom.core.facts import Fact
 from agentcom.core.leases import CLOSE_LEASE_LOST, CLOSE_SUPERSEDED
 from agentcom.model import limits
@@ -318,6 +318,7 @@ def test_sessions_outlive_a_view_that_was_thrown_away() -> None:
     world.restart()
 
     effects = leases.inherit(world.view, old)
+    assert Continue(facts.Recovered()) in effects
 
     assert list(world.view.sessions) == [M1]
     assert [e.key for e in effects if isinstance(e, SetTimer)] == ["lease/m1"]

@@ -182,7 +182,7 @@ class WaitEnded(msgspec.Struct, frozen=True, gc=False):
 
 
 class Recovered(msgspec.Struct, frozen=True, gc=False):
-    """Every lease has ended that a hub before the restore could have given."""
+    """Work may be given out, after a restore or a rebuilt memory: every agent is looked at."""
 
 
 class TodoDue(msgspec.Struct, frozen=True, gc=False):

@@ -11,7 +11,7 @@ from typing import Final, assert_never
 import msgspec
 
 from agentcom.core import cascades, facts, intake, moves, reports
-from agentcom.core.effects import CloseConnection, Effect, GrantLanding, SetTimer, Stop
+from agentcom.core.effects import CloseConnection, Continue, Effect, GrantLanding, SetTimer, Stop
 from agentcom.core.facts import Fact
 from agentcom.core.reconcile import phase_of, reconcile
 from agentcom.core.turn import Turn
@@ -85,7 +85,7 @@ def forgive(view: PoolView, late_ms: int) -> None:
 
 def inherit(view: PoolView, old: PoolView) -> Sequence[Effect]:
     """Keep the sessions of a view that was thrown away: the machines never noticed."""
-    effects = []
+    effects: list[Effect] = []
     for machine, session in old.sessions.items():
         if machine not in view.machines:
             continue
@@ -94,7 +94,8 @@ def inherit(view: PoolView, old: PoolView) -> Sequence[Effect]:
         for agent in view.agents_of.get(machine, ()):
             view.refresh(agent)
     view.confirm()
-    return effects
+    # What the lost memory had not yet given out waits beside agents that are free.
+    return [*effects, Continue(facts.Recovered())]
 
 
 def grace(view: PoolView, now: Now) -> Sequence[Effect]:
@@ -330,9 +331,11 @@ def _lose(turn: Turn, machine: MachineId) -> None:
 
 
 def _recovered(turn: Turn) -> None:
+    """Look at every agent, and end the wait after a restore if its time has come."""
     view = turn.view
-    view.undo(setattr, view, "recovers_at", view.recovers_at)
-    view.recovers_at = None
+    if view.recovers_at is not None and turn.now.instant >= view.recovers_at:
+        view.undo(setattr, view, "recovers_at", view.recovers_at)
+        view.recovers_at = None
     for agent in view.agents:
         view.refresh(agent)
         turn.ready(agent)
