@@ -17,7 +17,7 @@ DOCS_READY := $(VENV)/.docs-ready
 PACKAGE_READY := $(VENV)/.package-ready
 TESTS := $(BIN)/pytest -n 2 --dist loadgroup
 
-.PHONY: help setup run demo fix check test test-all journeys chaos crash soak bench docs change release lock clean clis
+.PHONY: help setup run demo fix check test test-all journeys chaos simulate mutants crash soak bench docs change release lock clean clis
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,12 @@ journeys: setup ## play every journey, and write docs/journeys anew from what wa
 
 chaos: setup ## break a running fleet on purpose and count what was lost
 	$(BIN)/agentcom chaos $(ARGS)
+
+simulate: setup ## break a fleet under virtual time, 1,000 simulated hours (ARGS="--seeds 300": the gate's part)
+	@$(BIN)/agentcom simulate --seeds 1000 --hours 1 $(ARGS)
+
+mutants: setup ## plant each known bug, and see that the simulation catches it
+	@$(BIN)/agentcom simulate --mutants $(ARGS)
 
 crash: setup ## break the disk under the store in every way (ARGS=--quick: some minutes of CPU)
 	@$(BIN)/python -m agentcom.testing.crash $(ARGS)

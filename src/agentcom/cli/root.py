@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "doctor": ("agentcom.cli.doctor:doctor", "Exercise everything here, and name each fix."),
         "demo": ("agentcom.cli.demo:demo", "Run a fleet on a real repository, and kill a machine."),
         "chaos": ("agentcom.cli.chaos:chaos", "Break a fleet on purpose, and count what was lost."),
+        "simulate": ("agentcom.cli.simulate:simulate", "Break a fleet under virtual time."),
         "mock-llm": ("agentcom.cli.mock_llm:mock_llm", "Serve a scripted model, for tests."),
         "hub": ("agentcom.cli.run:hub", "Run a hub in the foreground."),
         "sidecar": ("agentcom.cli.run:sidecar", "Run a machine in the foreground."),

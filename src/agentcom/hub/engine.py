@@ -15,6 +15,7 @@ from agentcom.core import facts, leases, loading, pool
 from agentcom.core.effects import Answer, Effect, Refuse, SetTimer
 from agentcom.core.facts import Fact
 from agentcom.core.view import PoolView
+from agentcom.hub import faults
 from agentcom.hub.bodies import Bodies
 from agentcom.hub.clock import Clock
 from agentcom.hub.inbox import Inbox
@@ -117,6 +118,8 @@ class Engine(Inbox):
     async def _turn(self, batch: Sequence[Fact], *, again: bool = False) -> None:
         time = asyncio.get_running_loop().time
         started = time()
+        if faults.point("engine: forget everything"):
+            await self._load()
         view = self.view
         batch = await self._fetch(view, batch)
         plan = pool.decide(view, batch, now=self._clock.now(), ids=self._ids, rng=self._rng)

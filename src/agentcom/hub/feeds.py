@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from agentcom.hub import faults
 from agentcom.hub.activities import Activities
 from agentcom.model.batch import Append, Table
 from agentcom.model.errors import Conflict, InvalidInput, NotFound
@@ -237,10 +238,11 @@ class Feeds:
         # What is published from here on is either in this page or in the buffer, or in both.
         to.wait.clear()
         to.overflow = False
-        page = await self._store.read(None if to.log == ALL else to.log, to.cursor, PAGE)
+        size = 1 if faults.point("feeds: pages of one record") else PAGE
+        page = await self._store.read(None if to.log == ALL else to.log, to.cursor, size)
         if not await self._deliver(to, page):
             return False
-        if len(page) == PAGE:
+        if len(page) == size:
             return True
         while to.wait:
             waiting, to.wait = to.wait, []

@@ -9,6 +9,7 @@ import msgspec
 
 from agentcom.core.effects import Answer, Refuse
 from agentcom.core.facts import Accepted, Fact, Heartbeat, LeaseChecked, PhaseReached
+from agentcom.hub import faults
 from agentcom.model import limits
 from agentcom.model.errors import AgentComError, RateLimited
 from agentcom.model.replies import Reply
@@ -86,8 +87,9 @@ class Inbox:
             self._waker = asyncio.get_running_loop().create_future()
             await self._waker
         self._idle.clear()
-        batch = self._facts[: limits.TURN_FACTS_MAX]
-        del self._facts[: limits.TURN_FACTS_MAX]
+        count = 1 if faults.point("inbox: one fact a turn") else limits.TURN_FACTS_MAX
+        batch = self._facts[:count]
+        del self._facts[:count]
         self._due = bool(self._facts)
         return batch
 

@@ -1,0 +1,304 @@
+"""Looks at every durable batch: the one place where all that the hub decides passes in order.
+
+It keeps rows of its own and knows nothing of the core but its map of transitions. What it checks
+are the invariants I1, I4, I6, I9, I13, I14 and I16, and the exclusive holds.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Final, get_args
+
+from agentcom.core.moves import Event
+from agentcom.core.tasks import TRANSITIONS
+from agentcom.model.agent import Agent, Machine
+from agentcom.model.batch import Batch, Delete, Insert, Table, Update
+from agentcom.model.event import EventKind, TaskEvent
+from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
+from agentcom.model.result import KeptResult
+from agentcom.model.task import Condition, Edge, Hold, HoldMode, Phase, Task, TaskState
+from agentcom.testing.simulation.trace import Trace
+
+BEGINS: Final = frozenset({TaskState.WAITING, TaskState.QUEUED})
+STEP: Final = 8.0
+"""Tasks that one step of priority is worth."""
+OTHERS_MAX: Final = 2
+"""Submitters beside a task's own: each may overtake it as often as the bound says."""
+_ISSUES: Final = frozenset({EventKind.ASSIGNED})
+_GIVES_BACK: Final = frozenset({EventKind.RESUMED})
+
+PAIRS: Final = frozenset(
+    (before, after)
+    for kind in get_args(Event)
+    for before, afters in TRANSITIONS[kind].items()
+    for after in afters
+)
+"""Every pair of states that the map allows, whatever the event."""
+
+
+@dataclass(slots=True)
+class Issue:
+    """One attempt, as it was first written."""
+
+    machine: MachineId
+    agent: AgentId
+    journal: int
+
+
+@dataclass(slots=True)
+class Books:
+    """What the auditor knows of the stored rows."""
+
+    tasks: dict[TaskId, Task] = field(default_factory=dict)
+    results: dict[str, KeptResult] = field(default_factory=dict)
+    holds: dict[str, Hold] = field(default_factory=dict)
+    edges: dict[TaskId, dict[TaskId, Edge]] = field(default_factory=dict)
+    agents: dict[AgentId, Agent] = field(default_factory=dict)
+    machine_ids: dict[str, None] = field(default_factory=dict)
+    applied: dict[tuple[TaskId, Fence], MachineId] = field(default_factory=dict)
+    length: int = 0
+    """Batches in the journal."""
+    records: int = 0
+
+
+class Auditor:
+    """Checks each batch against all batches before."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.books = Books()
+        self.issued: dict[tuple[TaskId, Fence], Issue] = {}
+        """Every attempt ever, also those that a restore took back."""
+        self.newest: dict[TaskId, Fence] = {}
+        self.incarnation: Callable[[], int] = lambda: 0
+        self.life: Callable[[], int] = lambda: 0
+        self.virtual_time: Callable[[], float] = lambda: 0.0
+        self._virtual = 0.0
+        self._bounds: dict[TaskId, int] = {}
+        """How often each queued task may still be overtaken."""
+        self._entered: dict[TaskId, float] = {}
+        self._last_id = ""
+        self._last_life = -1
+        self._trace = trace
+
+    def restored(self, batches: Iterator[Batch]) -> None:
+        """Begin the books anew with what a restored store holds."""
+        self.books = Books()
+        for batch in batches:
+            self._take(batch)
+            self.books.length += 1
+            self.books.records += len(batch.appends)
+        self._bounds.clear()
+        self._entered.clear()
+
+    def committed(self, batch: Batch, first: int) -> None:
+        """Check one durable batch, and take it down."""
+        books, check = self.books, self._trace.check
+        if self.life() != self._last_life:
+            self._last_life, self._last_id = self.life(), ""
+            self._bounds.clear()
+            self._entered.clear()
+        check("I7 records follow one another", first == books.records + 1, (first, books.records))
+        before = {
+            change.key: books.tasks.get(TaskId(change.key))
+            for change in batch.changes
+            if change.table is Table.TASK
+        }
+        was_queued = (
+            {task.id for task in books.tasks.values() if task.state is TaskState.QUEUED}
+            if any(a.record.kind in _ISSUES for a in batch.appends)
+            else set()
+        )
+        for change in batch.changes:
+            self._check_change(change)
+            if isinstance(change, Insert | Update) and isinstance(change.row, Task):
+                self._enter(change.row)
+        self._take(batch)
+        books.length += 1
+        books.records += len(batch.appends)
+        self._walk(batch, before)
+        self._check_order(batch, was_queued)
+        for change in batch.changes:
+            if isinstance(change, Insert) and isinstance(change.row, Hold):
+                self._check_hold(change.row)
+        self._virtual = self.virtual_time()
+
+    def _take(self, batch: Batch) -> None:  # noqa: C901, PLR0912 - one case for each table
+        books = self.books
+        for change in batch.changes:
+            match change:
+                case Insert(row=row) | Update(row=row):
+                    match row:
+                        case Task():
+                            books.tasks[row.id] = row
+                            self._issue(row)
+                        case KeptResult():
+                            books.results[change.key] = row
+                            if row.applied:
+                                books.applied[row.task, row.fence] = row.machine
+                        case Hold():
+                            books.holds[change.key] = row
+                        case Edge():
+                            books.edges.setdefault(row.task, {})[row.on] = row
+                        case Agent():
+                            books.agents[row.id] = row
+                        case Machine():
+                            books.machine_ids[row.id] = None
+                        case _:
+                            pass
+                case Delete(table=Table.HOLD, key=key):
+                    del books.holds[key]
+                case _:
+                    pass
+
+    def _issue(self, task: Task) -> None:
+        if task.attempt == 0 or task.machine is None or task.agent is None:
+            return
+        name = (task.id, task.fence)
+        if name not in self.issued:
+            self.issued[name] = Issue(task.machine, task.agent, self.books.length + 1)
+        if task.fence > self.newest.get(task.id, Fence(0, 0)):
+            self.newest[task.id] = task.fence
+
+    # One change -----------------------------------------------------------------------------------
+
+    def _check_change(self, change: Insert | Update | Delete) -> None:
+        check = self._trace.check
+        match change:
+            case Delete(table=Table.TASK | Table.BODY | Table.RESULT, key=key):
+                check("I1 nothing acknowledged is deleted", False, key)
+            case Insert(table=Table.TASK, key=key):
+                check("I9 ids ascend", key > self._last_id, (self._last_id, key))
+                self._last_id = key
+            case Update(table=Table.TASK, row=Task() as task):
+                self._check_fence(task)
+            case Insert(row=KeptResult() as result) if result.applied:
+                self._check_applied(result)
+            case _:
+                pass
+
+    def _check_fence(self, task: Task) -> None:
+        check = self._trace.check
+        old = self.books.tasks[task.id]
+        check("I6 fences only grow", task.fence >= old.fence, (old.fence, task.fence))
+        if task.fence == old.fence:
+            moved = task.state.held and (task.machine, task.agent) != (old.machine, old.agent)
+            check("I6 an attempt has one holder", not moved, task)
+            return
+        above = task.fence > self.newest.get(task.id, Fence(0, 0))
+        check("I6 fences only grow", above, (self.newest.get(task.id), task.fence))
+        current = task.incarnation == self.incarnation()
+        check("I6 attempts bear the incarnation of their hub", current, task.fence)
+
+    def _check_applied(self, result: KeptResult) -> None:
+        check = self._trace.check
+        task = self.books.tasks.get(result.task)
+        highest = task is not None and task.fence == result.fence
+        check("I4 only the newest attempt's result counts", highest, (task, result.fence))
+        assert task is not None
+        check("I4 only the holder's result counts", task.machine == result.machine, (task, result))
+        again = (result.task, result.fence) in self.books.applied
+        check("I4 a result counts once", not again, (result.task, result.fence))
+        open_ = not task.state.terminal and (task.state.held or task.lost)
+        check("I4 a result counts while its attempt is open", open_, task)
+        live = task.stop_reason is None
+        check("I4 a stopped attempt's result does not count", live, task)
+
+    def _check_edges(self, task: Task) -> None:
+        """What is assigned depends on nothing that has not ended as it must."""
+        for edge in self.books.edges.get(task.id, {}).values():
+            on = self.books.tasks[edge.on]
+            good = edge.condition is Condition.ANY_END or on.state is TaskState.COMPLETED
+            self._trace.check(
+                "dependencies are met before work begins", edge.met and good, (edge, on)
+            )
+
+    def _check_hold(self, hold: Hold) -> None:
+        same = [other for other in self.books.holds.values() if other.key == hold.key]
+        shared = all(other.mode is HoldMode.SHARED for other in same)
+        self._trace.check("holds exclude one another", shared or len(same) <= 1, same)
+
+    # One batch ------------------------------------------------------------------------------------
+
+    def _walk(self, batch: Batch, before: dict[str, Task | None]) -> None:
+        """Follow each task through the states that its records tell."""
+        state = {key: None if row is None else row.state for key, row in before.items()}
+        for append in batch.appends:
+            record = append.record
+            last = state.get(record.task)
+            if last is None and record.task not in state:
+                known = self.books.tasks.get(record.task)
+                last = known.state if known is not None else None
+            self._check_step(record, last)
+            state[record.task] = record.state
+        for key, last in state.items():
+            task = self.books.tasks.get(TaskId(key))
+            same = task is None or task.state is last
+            self._trace.check("I13 rows and records tell the same", same, (task, last))
+
+    def _check_step(self, record: TaskEvent, last: TaskState | None) -> None:
+        if record.kind is EventKind.RESULT_KEPT:
+            return  # tells of a result, not of a step
+        if last is None:
+            allowed = record.state in BEGINS
+        else:
+            allowed = last is record.state or (last, record.state) in PAIRS
+        self._trace.check("I13 only listed transitions", allowed, (last, record))
+
+    def _check_order(self, batch: Batch, was_queued: set[TaskId]) -> None:
+        """Of tasks that need the same, the first in order is dispatched first."""
+        books = self.books
+        # Who comes back with the newest fence goes on, though its place was given away meanwhile.
+        back = {a.record.task for a in batch.appends if a.record.kind is EventKind.RESUMED}
+        for append in batch.appends:
+            if append.record.kind not in _ISSUES:
+                continue
+            task = books.tasks[append.record.task]
+            mine = _rank(task)
+            self._bounds.pop(task.id, None)
+            self._check_slots(task, back)
+            self._check_edges(task)
+            for other_id in sorted(was_queued):
+                other = books.tasks[other_id]
+                if other.state is not TaskState.QUEUED or other.needs != task.needs:
+                    continue
+                if other.id == task.id or other.landing_only != task.landing_only:
+                    continue
+                self._trace.check("I16 order is kept", mine < _rank(other), (task, other))
+                self._overtaken(other, task)
+
+    def _enter(self, task: Task) -> None:
+        """Note from where a task that joins the queue may be overtaken (`core/fairness.py`)."""
+        old = self.books.tasks.get(task.id)
+        if task.seq == 0 or (old is not None and old.seq == task.seq):
+            return
+        self._entered[task.id] = task.start_tag - self._virtual
+        self._bounds[task.id] = 0
+
+    def _overtaken(self, task: Task, by: Task) -> None:
+        if task.id not in self._bounds or by.seq < task.seq or by.emergency:
+            return
+        if by.submitter == task.submitter:
+            return
+        self._bounds[task.id] += 1
+        ahead = self._entered[task.id] + (10 - task.priority) * STEP
+        allowed = ceil(max(0.0, ahead)) * OTHERS_MAX
+        within = self._bounds[task.id] <= allowed
+        self._trace.check("I16 overtaking is bounded", within, (task, self._bounds[task.id]))
+
+    def _check_slots(self, task: Task, back: set[TaskId]) -> None:
+        if task.agent is None or not task.state.held:
+            return
+        agent = self.books.agents[task.agent]
+        used = [
+            other
+            for other in self.books.tasks.values()
+            if other.agent == task.agent and other.state.held and other.phase is not Phase.LANDING
+            if other.id == task.id or other.id not in back
+        ]
+        few = len(used) <= agent.slots
+        self._trace.check("no agent has more attempts than slots", few, (agent, used))
+
+
+def _rank(task: Task) -> tuple[int, float, int]:
+    """Return a task's place in the queue, as DESIGN 4 has it; not as the core computes it."""
+    return (0 if task.emergency else 1, task.start_tag - task.priority * STEP, task.seq)

@@ -1,0 +1,114 @@
+"""Many seeds on all cores: what `agentcom simulate` and the gate run."""
+
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from agentcom.testing.simulation import mutants, shrink
+from agentcom.testing.simulation.options import Options, draw
+from agentcom.testing.simulation.run import Outcome, simulate
+
+HASH_SEED: Final = "0"
+"""Python's hash seed in the workers: what a run does must not depend on it, but who knows."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a campaign has done so far."""
+
+    runs: int = 0
+    hours: float = 0.0
+    steps: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    checks: Counter[str] = field(default_factory=Counter)
+    failed: list[Outcome] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one run."""
+        self.runs += 1
+        self.hours += outcome.hours
+        self.steps += outcome.steps
+        self.counts.update(outcome.counts)
+        self.checks.update(outcome.checks)
+        if outcome.failure is not None:
+            self.failed.append(outcome)
+
+    @property
+    def message_faults(self) -> int:
+        """Messages that were lost, doubled, delayed, held back, or came late."""
+        return sum(self.counts[name] for name in MESSAGE_FAULTS)
+
+    @property
+    def hub_crashes(self) -> int:
+        """Ends of a hub's process without a goodbye."""
+        return self.counts["hub crashes"] + self.counts["hub ended by itself"]
+
+
+MESSAGE_FAULTS: Final = (
+    "fault: dropped",
+    "fault: doubled",
+    "fault: delayed",
+    "fault: held back",
+    "fault: cut",
+    "fault: half-open",
+    "fault: overtaken by a newer connection",
+    "fault: next version's field",
+)
+
+
+def run(
+    seeds: Sequence[int], hours: float, *, jobs: int, mutant: str = ""
+) -> Generator[Outcome, None, None]:
+    """Run seeds in `jobs` processes and yield each outcome as it comes."""
+    with _workers(jobs, mutant) as pool:
+        waiting: set[Future[Outcome]] = set()
+        left = iter(seeds)
+        for seed in left:
+            waiting.add(pool.submit(_one, draw(seed, hours)))
+            if len(waiting) < 2 * jobs:
+                continue
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            yield from sorted((future.result() for future in done), key=_seed)
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            yield from sorted((future.result() for future in done), key=_seed)
+
+
+def replay(options: Options, *, smaller: bool = False, mutant: str = "") -> Outcome:
+    """Run once more in a process of its own; `smaller` makes a failing run small."""
+    with _workers(1, mutant) as pool:
+        outcome: Outcome = pool.submit(_one, options).result()
+        if smaller and outcome.failure is not None:
+            outcome = pool.submit(shrink.shrink, outcome).result()
+        return outcome
+
+
+def _one(options: Options) -> Outcome:
+    return simulate(options)
+
+
+def _seed(outcome: Outcome) -> int:
+    return outcome.options.seed
+
+
+@contextmanager
+def _workers(jobs: int, mutant: str) -> Iterator[ProcessPoolExecutor]:
+    before = os.environ.get("PYTHONHASHSEED")
+    os.environ["PYTHONHASHSEED"] = HASH_SEED
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=mutants.plant, initargs=(mutant,)
+    )
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        if before is None:
+            del os.environ["PYTHONHASHSEED"]
+        else:
+            os.environ["PYTHONHASHSEED"] = before

@@ -1,0 +1,46 @@
+"""The git server of the simulation: one base branch, and one fence ref for each task.
+
+It does what `sidecar/fences.py` and `sidecar/landing.py` ask of a real one: every move of a fence
+is a compare-and-swap, and a landing moves base and fence in one push.
+"""
+
+from agentcom.model.ids import Fence, TaskId
+from agentcom.testing.simulation.trace import Trace
+
+
+class Origin:
+    """What a git server holds of all tasks."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.landed: dict[TaskId, str] = {}
+        """The commit of each task that is in the base."""
+        self.fences: dict[TaskId, Fence] = {}
+        self._trace = trace
+
+    def claim(self, task: TaskId, fence: Fence) -> str | None:
+        """Move a task's fence ref to `fence`; return the commit if the task landed before.
+
+        Raises:
+            StaleClaim: a newer attempt was here.
+        """
+        known = self.fences.get(task)
+        if known is not None and known > fence:
+            raise StaleClaim
+        if task in self.landed:
+            return self.landed[task]
+        self.fences[task] = fence
+        return None
+
+    def land(self, task: TaskId, fence: Fence, commit: str) -> bool:
+        """Push a commit into the base if `fence` is still the task's; return whether it is in."""
+        if task in self.landed:
+            return self.landed[task] == commit
+        if self.fences.get(task) != fence:
+            return False
+        self._trace.check("work lands once", task not in self.landed, task)
+        self.landed[task] = commit
+        return True
+
+
+class StaleClaim(Exception):
+    """Origin knows a newer attempt of the task."""

@@ -1,0 +1,101 @@
+"""Plants one bug in the product before it is imported: how the checkers are checked.
+
+A mutant is a change of source text, so the product has no switch for it; a text that is not found
+exactly once is a failure, so the list keeps up with the code. Imports nothing of the product.
+"""
+
+import ast
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import CodeType, ModuleType
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One planted bug."""
+
+    name: str
+    story: str
+    """What goes wrong for a user if nobody notices."""
+    module: str
+    old: str
+    new: str
+    hours: float = 30.0
+    """Simulated hours within which it must be caught."""
+
+
+class NotPlanted(Exception):
+    """The text to change is not in the source, or not once: the list is older than the code."""
+
+
+def plant(mutant: Mutant) -> None:
+    """Have the mutant's module changed when it is imported.
+
+    Raises:
+        NotPlanted: it is imported already, or its text is not found exactly once.
+    """
+    if mutant.module in sys.modules:
+        raise NotPlanted(f"{mutant.module} is imported already")
+    changed(mutant)  # told now, not in the middle of an import
+    sys.meta_path.insert(0, _Finder(mutant))
+
+
+def changed(mutant: Mutant) -> str:
+    """Return the source of the mutant's module with the bug in it.
+
+    Raises:
+        NotPlanted: its text is not found exactly once, or the result is no Python.
+    """
+    spec = _find(mutant.module)
+    assert spec.origin is not None
+    with open(spec.origin, encoding="utf-8") as file:  # noqa: PTH123 - as early and light as can be
+        source = file.read()
+    count = source.count(mutant.old)
+    if count != 1:
+        raise NotPlanted(f"{mutant.name}: its text is {count} times in {mutant.module}")
+    after = source.replace(mutant.old, mutant.new)
+    try:
+        ast.parse(after)
+    except SyntaxError as error:
+        raise NotPlanted(f"{mutant.name}: {error}") from error
+    return after
+
+
+def _find(module: str) -> importlib.machinery.ModuleSpec:
+    parent, _, _ = module.rpartition(".")
+    path: Sequence[str] | None = None
+    if parent:
+        __import__(parent)
+        path = sys.modules[parent].__path__
+    spec = importlib.machinery.PathFinder.find_spec(module, path)
+    if spec is None:
+        raise NotPlanted(f"there is no module {module}")
+    return spec
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    def __init__(self, mutant: Mutant, origin: str) -> None:
+        super().__init__(mutant.module, origin)
+        self._mutant = mutant
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - one module
+        return compile(changed(self._mutant), self.path, "exec", dont_inherit=True)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def __init__(self, mutant: Mutant) -> None:
+        self._mutant = mutant
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, _target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self._mutant.module:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        assert spec is not None
+        assert spec.origin is not None
+        spec.loader = _Loader(self._mutant, spec.origin)
+        return spec

@@ -1,0 +1,236 @@
+"""What an attempt does on its machine, as a generator that yields how long each step takes.
+
+The agent is a process of its own and outlives the sidecar; preparing, verifying and landing are
+the sidecar's, and end with it. What an agent does is decided when it starts, by its machine's
+chance.
+"""
+
+import random
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from agentcom.model.failure import FailureClass
+from agentcom.model.ids import WallTime
+from agentcom.model.result import Landing, LandStatus, Result, ResultStatus
+from agentcom.model.task import LandPolicy, Phase
+from agentcom.model.verification import CheckResult, Report
+from agentcom.protocol import frames
+from agentcom.sidecar import machine_values as values
+from agentcom.sidecar.machine_values import Key, Record
+from agentcom.testing.simulation.kernel import MS, SECOND, Kernel
+from agentcom.testing.simulation.options import Options
+from agentcom.testing.simulation.origin import Origin, StaleClaim
+
+LAND_KEY: Final = "repo#main"
+CHECKPOINT_US: Final = 40 * SECOND
+AWAY_US: Final = 2 * SECOND
+"""Pause between two questions to an origin that does not answer."""
+HANG_US: Final = 6 * 3_600 * SECOND
+
+Steps = Generator[int, None, None]
+
+
+@dataclass(slots=True)
+class AgentProcess:
+    """An agent that runs, or has run, on a machine."""
+
+    ends_us: int
+    outcome: FailureClass | None
+    killed: bool = False
+
+
+class Host(Protocol):
+    """The sidecar, as its work sees it."""
+
+    def tell(self, fact: values.Fact) -> None:
+        """Bring a fact to the machine."""
+        ...
+
+    def still_mine(self, key: Key) -> bool:
+        """Return whether a landing may still push."""
+        ...
+
+    @property
+    def reaches_origin(self) -> bool:
+        """Whether the git server answers."""
+        ...
+
+    @property
+    def wall(self) -> WallTime:
+        """The machine's wall clock."""
+        ...
+
+
+class Work:
+    """All work of one machine."""
+
+    def __init__(
+        self, kernel: Kernel, options: Options, origin: Origin, rng: random.Random
+    ) -> None:
+        self.agents: dict[Key, AgentProcess] = {}
+        """What runs beside the sidecar, and outlives it."""
+        self.quiet = False
+        """True in the liveness phase: agents are good."""
+        self._kernel = kernel
+        self._options = options
+        self._origin = origin
+        self._rng = rng
+
+    def attempt(self, host: Host, record: Record, *, adopt: bool) -> Steps:
+        """Bring one attempt to its end."""
+        key = record.key
+        agent = self.agents.get(key) if adopt else None
+        if agent is None:
+            yield self._about(SECOND)
+            yield from self._reach(host)
+            try:
+                landed = self._claim(record)
+            except StaleClaim:
+                host.tell(values.Stopped(key))
+                return
+            if landed is not None:
+                yield from self._verified(host, record, _done(record, landed))
+                return
+            agent = self.agents[key] = self._new_agent(record)
+        host.tell(values.PhaseReached(key, Phase.WORKING))
+        yield from self._watched(host, record, agent)
+        host.tell(values.PhaseReached(key, Phase.VERIFYING))
+        commit = f"{key.text}-{self._rng.getrandbits(32):08x}"
+        if agent.outcome is None:
+            yield from self._verified(host, record, _done(record, commit))
+            return
+        yield self._about(SECOND)
+        host.tell(values.Ended(key, self._failed(host, agent.outcome)))
+
+    def landing(self, host: Host, record: Record) -> Steps:
+        """Bring an attempt's commit into the base, if the lease lasts."""
+        key, result = record.key, record.result
+        commit = result.commit if result is not None else record.assignment.commit
+        assert commit is not None
+        yield self._about(2 * SECOND)
+        yield from self._reach(host)
+        if not host.still_mine(key):
+            host.tell(values.LandEnded(key, None))
+            return
+        if not self.quiet and self._rng.random() < self._options.agent_fails / 4:
+            status = LandStatus.CONFLICT if self._rng.random() < 0.5 else LandStatus.ERROR
+            host.tell(values.LandEnded(key, Landing(status=status, message="it does not fit")))
+            return
+        if record.assignment.landing_only:
+            try:
+                self._claim(record)
+            except StaleClaim:
+                stale = Landing(status=LandStatus.STALE, message="origin knows a newer attempt")
+                host.tell(values.LandEnded(key, stale))
+                return
+        yield self._about(300 * MS)
+        landed = self._origin.land(key.task, key.fence, commit)
+        yield self._about(300 * MS)
+        if landed:
+            done = Landing(status=LandStatus.LANDED, commit=commit)
+        else:
+            done = Landing(status=LandStatus.STALE, message="origin knows a newer attempt")
+        host.tell(values.LandEnded(key, done))
+
+    def wind_down(self, host: Host, record: Record) -> Steps:
+        """End an attempt's agent, and tell when nothing runs any more."""
+        yield self._about(500 * MS)
+        self.agents.pop(record.key, None)
+        host.tell(values.Stopped(record.key))
+
+    def kill(self, key: Key) -> None:
+        """Kill an agent from outside."""
+        agent = self.agents.get(key)
+        if agent is not None and agent.ends_us > self._kernel.now_us:
+            agent.ends_us = self._kernel.now_us
+            agent.outcome = FailureClass.CRASHED
+
+    def settle(self, key: Key, *, ends: bool) -> None:
+        """Let an agent end soon, or never by itself."""
+        agent = self.agents[key]
+        last_us = self._kernel.now_us + (10 * SECOND if ends else HANG_US)
+        if not ends and agent.ends_us > self._kernel.now_us:
+            agent.ends_us = last_us
+        agent.ends_us = min(agent.ends_us, last_us)
+
+    # Steps ----------------------------------------------------------------------------------------
+
+    def _watched(self, host: Host, record: Record, agent: AgentProcess) -> Iterator[int]:
+        key = record.key
+        while self._kernel.now_us < agent.ends_us:
+            left_us = agent.ends_us - self._kernel.now_us
+            yield min(left_us, CHECKPOINT_US)
+            if self._kernel.now_us >= agent.ends_us or not host.reaches_origin:
+                continue
+            text = f"step {self._rng.getrandbits(8)}"
+            note = frames.Progress(task=key.task, fence=key.fence, text=text)
+            host.tell(values.Noted(key, note))
+            commit = f"wip-{key.text}-{self._rng.getrandbits(16):04x}"
+            host.tell(values.Saved(key, commit, f"session-{key.text}"))
+
+    def _verified(self, host: Host, record: Record, result: Result) -> Iterator[int]:
+        yield self._about(2 * SECOND)
+        yield from self._reach(host)
+        host.tell(values.Ended(record.key, result))
+
+    def _reach(self, host: Host) -> Iterator[int]:
+        while not host.reaches_origin:
+            yield AWAY_US
+
+    def _claim(self, record: Record) -> str | None:
+        if record.body.spec.repo is None:
+            return None
+        return self._origin.claim(record.key.task, record.key.fence)
+
+    def _new_agent(self, record: Record) -> AgentProcess:
+        options, rng = self._options, self._rng
+        works_us = int(rng.expovariate(1 / options.work_us)) + 100 * MS
+        now = self._kernel.now_us
+        if self.quiet:
+            return AgentProcess(now + min(works_us, 4 * SECOND), None)
+        left = rng.random()
+        for outcome, share in (
+            (FailureClass.AGENT, options.agent_fails),
+            (FailureClass.CRASHED, options.agent_crashes),
+            (FailureClass.QUOTA, options.quota),
+        ):
+            left -= share
+            if left < 0:
+                return AgentProcess(now + works_us, outcome)
+        if left < options.agent_hangs:
+            return AgentProcess(now + HANG_US, FailureClass.AGENT)
+        deadline_us = record.body.spec.deadline_ms * MS
+        if works_us > deadline_us:  # the sidecar's own deadline, as its supervisor keeps it
+            return AgentProcess(now + deadline_us, FailureClass.DEADLINE)
+        return AgentProcess(now + works_us, None)
+
+    def _failed(self, host: Host, failure: FailureClass) -> Result:
+        if failure is FailureClass.QUOTA:
+            resets_at = WallTime(host.wall + 1_000 + int(self._rng.random() * 90_000))
+            return Result(
+                status=ResultStatus.PARKED, failure=failure, message="quota", resets_at=resets_at
+            )
+        return Result(status=ResultStatus.FAILED, failure=failure, message=failure.value)
+
+    def _about(self, mean_us: int) -> int:
+        return int(mean_us * (0.2 + 1.6 * self._rng.random()))
+
+
+def _done(record: Record, commit: str) -> Result:
+    spec = record.body.spec
+    if spec.repo is None:
+        return Result(status=ResultStatus.DONE)
+    report = Report(commit=commit, checks=(CheckResult(name="tests", passed=True, exit_code=0),))
+    merge = spec.land is LandPolicy.MERGE
+    return Result(
+        status=ResultStatus.DONE,
+        commit=commit,
+        branch=f"agent/{record.key.text}",
+        base_commit="base",
+        report=report,
+        verify_expected=True,
+        land=LandPolicy.MERGE if merge else LandPolicy.BRANCH,
+        land_key=LAND_KEY if merge else None,
+        needs_person=("the tests were changed",) if spec.labels.get("person") else (),
+    )
