@@ -4,7 +4,7 @@ It keeps rows of its own and knows nothing of the core but its map of transition
 are the invariants I1, I4, I6, I9, I13, I14 and I16, and the exclusive holds.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Final, get_args
@@ -50,6 +50,7 @@ class Books:
     """What the auditor knows of the stored rows."""
 
     tasks: dict[TaskId, Task] = field(default_factory=dict)
+    live: dict[TaskId, Task] = field(default_factory=dict)
     results: dict[str, KeptResult] = field(default_factory=dict)
     holds: dict[str, Hold] = field(default_factory=dict)
     edges: dict[TaskId, dict[TaskId, Edge]] = field(default_factory=dict)
@@ -59,6 +60,14 @@ class Books:
     length: int = 0
     """Batches in the journal."""
     records: int = 0
+
+    def put(self, task: Task) -> None:
+        """Take down a task's row."""
+        self.tasks[task.id] = task
+        if task.state.terminal:
+            self.live.pop(task.id, None)
+        else:
+            self.live[task.id] = task
 
 
 class Auditor:
@@ -103,11 +112,9 @@ class Auditor:
             for change in batch.changes
             if change.table is Table.TASK
         }
-        was_queued = (
-            {task.id for task in books.tasks.values() if task.state is TaskState.QUEUED}
-            if any(a.record.kind in _ISSUES for a in batch.appends)
-            else set()
-        )
+        issues = any(append.record.kind in _ISSUES for append in batch.appends)
+        live = books.live.values() if issues else ()
+        was_queued = [task.id for task in live if task.state is TaskState.QUEUED]
         for change in batch.changes:
             self._check_change(change)
             if isinstance(change, Insert | Update) and isinstance(change.row, Task):
@@ -129,7 +136,7 @@ class Auditor:
                 case Insert(row=row) | Update(row=row):
                     match row:
                         case Task():
-                            books.tasks[row.id] = row
+                            books.put(row)
                             self._issue(row)
                         case KeptResult():
                             books.results[change.key] = row
@@ -244,7 +251,7 @@ class Auditor:
             allowed = last is record.state or (last, record.state) in PAIRS
         self._trace.check("I13 only listed transitions", allowed, (last, record))
 
-    def _check_order(self, batch: Batch, was_queued: set[TaskId]) -> None:
+    def _check_order(self, batch: Batch, was_queued: Sequence[TaskId]) -> None:
         """Of tasks that need the same, the first in order is dispatched first."""
         books = self.books
         # Who comes back with the newest fence goes on, though its place was given away meanwhile.
@@ -257,7 +264,7 @@ class Auditor:
             self._bounds.pop(task.id, None)
             self._check_slots(task, back)
             self._check_edges(task)
-            for other_id in sorted(was_queued):
+            for other_id in was_queued:
                 other = books.tasks[other_id]
                 if other.state is not TaskState.QUEUED or other.needs != task.needs:
                     continue
@@ -291,7 +298,7 @@ class Auditor:
         agent = self.books.agents[task.agent]
         used = [
             other
-            for other in self.books.tasks.values()
+            for other in self.books.live.values()
             if other.agent == task.agent and other.state.held and other.phase is not Phase.LANDING
             if other.id == task.id or other.id not in back
         ]

@@ -286,7 +286,7 @@ class Nemesis:
     def _forge(self, rng: random.Random) -> None:
         """Have one machine report on what another one holds."""
         rogue = self._node(rng)
-        tasks = [t for t in self._fleet.auditor.books.tasks.values() if t.state.held]
+        tasks = [t for t in self._fleet.auditor.books.live.values() if t.state.held]
         if rogue is None or not tasks:
             return
         task = rng.choice(tasks)

@@ -32,7 +32,7 @@ from agentcom.testing.simulation.work import Work
 
 LIVENESS_US: Final = 10 * MINUTE
 """Once faults have stopped, everything ends within this."""
-LOOK_US: Final = 30 * SECOND
+LOOK_US: Final = 60 * SECOND
 """Between two looks at the hub's memory."""
 LAST_WORDS_US: Final = 3 * SECOND
 CAPABILITIES: Final = ("gpu", "browser")
@@ -302,9 +302,7 @@ class World:
         services = self.hub.services
         assert services is not None
         counted = services.fleet.task_counts()
-        live = Counter(
-            t.state.value for t in self.auditor.books.tasks.values() if not t.state.terminal
-        )
+        live = Counter(task.state.value for task in self.auditor.books.live.values())
         same = all(counted.get(state, 0) == live[state] for state in live)
         self.trace.check("I14 counts agree with rows", same, (counted, live))
         timers = len(services.timers)
@@ -340,7 +338,7 @@ class World:
                 self.nemesis.insist(facts.PauseAgent(spec.name, paused=False))
         end_us = self.kernel.now_us + LIVENESS_US
         while self.kernel.now_us < end_us and not self._at_rest():
-            self._run(LOOK_US // 3)
+            self._run(LOOK_US // 6)
             self._approve()
 
     def _is_wanted(self, task: TaskId) -> bool:
@@ -351,7 +349,7 @@ class World:
     def _approve(self) -> None:
         """Do what only people can: accept work, and not wait until a wrong clock's time."""
         far = self.hub.clock.now().wall + 60_000
-        for task in list(self.auditor.books.tasks.values()):
+        for task in list(self.auditor.books.live.values()):
             if task.state is not TaskState.WAITING:
                 continue
             if task.wait is Wait.APPROVAL:
@@ -360,10 +358,9 @@ class World:
                 self.nemesis.insist(facts.Retry(task.id))
 
     def _at_rest(self) -> bool:
-        tasks = self.auditor.books.tasks.values()
         reported = all(not node.disk.held for node in self.nodes)
         answered = not any(person.waits for person in self.people)
-        return answered and reported and all(task.state.terminal for task in tasks)
+        return answered and reported and not self.auditor.books.live
 
     def _judge(self) -> None:
         witness, trace = self.witness, self.trace
