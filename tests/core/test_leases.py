@@ -12,7 +12,7 @@ from agentcom.model.batch import Table
 from agentcom.model.errors import InvalidInput, NotAllowed, Superseded
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
-from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
+from agentcom.model.ids import AgentId, Fence, Instant, MachineId, TaskId
 from agentcom.model.replies import Welcomed
 from agentcom.model.task import Dependency, Phase, StopReason, TaskSpec, TaskState
 from agentcom.model.todo import Todo, TodoKind
@@ -476,6 +476,22 @@ def test_a_restored_hub_gives_nothing_out_while_a_lease_may_run_that_it_never_kn
 
     assert world.view.issuing
     assert world.task(task).machine == "m2"
+
+
+def test_the_wait_after_a_restore_is_not_begun_anew_when_memory_is_rebuilt() -> None:
+    world = Pool()
+    world.machine("m1")
+    world.restore()
+    old = world.view
+    wall, world.now_ms = world.now_ms, world.now_ms + 30_000
+    world.restart()
+    world.view.recovers_at = Instant(wall + 86_400_000)  # a clock that was set back says so
+
+    effects = leases.inherit(world.view, old)
+
+    assert world.view.recovers_at == old.recovers_at
+    assert old.recovers_at is not None
+    assert SetTimer("recovery", old.recovers_at, facts.Recovered()) in effects
 
 
 def test_a_hub_that_starts_again_after_a_restore_waits_only_for_the_rest() -> None:

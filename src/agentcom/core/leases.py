@@ -11,7 +11,15 @@ from typing import Final, assert_never
 import msgspec
 
 from agentcom.core import cascades, facts, intake, moves, reports
-from agentcom.core.effects import CloseConnection, Continue, Effect, GrantLanding, SetTimer, Stop
+from agentcom.core.effects import (
+    ClearTimer,
+    CloseConnection,
+    Continue,
+    Effect,
+    GrantLanding,
+    SetTimer,
+    Stop,
+)
 from agentcom.core.facts import Fact
 from agentcom.core.reconcile import phase_of, reconcile
 from agentcom.core.turn import Turn
@@ -94,6 +102,11 @@ def inherit(view: PoolView, old: PoolView) -> Sequence[Effect]:
         for agent in view.agents_of.get(machine, ()):
             view.refresh(agent)
     view.confirm()
+    view.recovers_at = old.recovers_at  # the wait is not begun anew with each view
+    if view.recovers_at is None:
+        effects.append(ClearTimer("recovery"))
+    else:
+        effects.append(SetTimer("recovery", view.recovers_at, facts.Recovered()))
     # What the lost memory had not yet given out waits beside agents that are free.
     return [*effects, Continue(facts.Recovered())]
 
