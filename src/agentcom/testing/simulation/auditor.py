@@ -77,6 +77,8 @@ class Auditor:
         self.books = Books()
         self.issued: dict[tuple[TaskId, Fence], Issue] = {}
         """Every attempt ever, also those that a restore took back."""
+        self.adopted: dict[TaskId, None] = {}
+        """Tasks for which a person took a result that had been refused."""
         self.newest: dict[TaskId, Fence] = {}
         self.incarnation: Callable[[], int] = lambda: 0
         self.life: Callable[[], int] = lambda: 0
@@ -140,6 +142,8 @@ class Auditor:
                             self._issue(row)
                         case KeptResult():
                             books.results[change.key] = row
+                            if row.applied and row.version > 1:
+                                self.adopted[row.task] = None
                             if row.applied:
                                 books.applied[row.task, row.fence] = row.machine
                         case Hold():

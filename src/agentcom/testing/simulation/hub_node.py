@@ -7,6 +7,7 @@ virtual time. Only the store's disk, the sockets, the clock and chance are simul
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,7 +69,8 @@ class HubNode:
         self._door: WebSocketDoor | None = None
         self._supervisor: Supervisor | None = None
         self._main: asyncio.Task[None] | None = None
-        self._thawed = 0
+        self._numbers = count(1)
+        self._asks: dict[int, Asked] = {}
         self._config = HubConfig(home=Path("/nowhere"), store="memory", limits=Bounds(rates=False))
 
     # The process's life ---------------------------------------------------------------------------
@@ -182,6 +184,9 @@ class HubNode:
         assert store is not None
         assert services is not None
         self.ready = False
+        broken, self._asks = self._asks, {}
+        for asked in broken.values():
+            self._kernel.after(ASK_LATENCY_US, asked, Unavailable("the connection broke"))
         self._network.hub_died()
         self.disk.crash(store.pending)
         store.crash()
@@ -222,16 +227,20 @@ class HubNode:
         fact = Fact(
             body=body, actor=identity, cause=services.causes.new(), key=key, payload=payload
         )
-        self.call(lambda: loop.create_task(self._answer(services, fact, asked)))
+        number = next(self._numbers)
+        self._asks[number] = asked
+        self.call(lambda: loop.create_task(self._answer(services, fact, number)))
 
-    async def _answer(self, services: Services, fact: Fact, asked: Asked) -> None:
+    async def _answer(self, services: Services, fact: Fact, number: int) -> None:
         answer: Reply | AgentComError
         try:
             reply = await hub_services.ask(services.engine, fact)
             answer = _REPLY.decode(bytes(reply)) if isinstance(reply, msgspec.Raw) else reply
         except AgentComError as error:
             answer = error
-        self._kernel.after(ASK_LATENCY_US, asked, answer)
+        asked = self._asks.pop(number, None)
+        if asked is not None:
+            self._kernel.after(ASK_LATENCY_US, asked, answer)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Let the process do something of its own, such as ending a token."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from agentcom.core import facts
+from agentcom.model.errors import Timeout
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import Fence, TaskId, UserId
 from agentcom.model.result import Landing, LandStatus, Result, ResultStatus
@@ -276,7 +277,7 @@ class Nemesis:
         """Ask until it is done: what was paused must be resumed some day."""
 
         def asked(answer: object) -> None:
-            if getattr(answer, "retryable", False):
+            if getattr(answer, "retryable", False) or isinstance(answer, Timeout):
                 self._kernel.after(SECOND, self.insist, body, then)
             else:
                 then()

@@ -8,6 +8,7 @@ relay may do.
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 from agentcom.testing.simulation.kernel import MS, SECOND, Kernel
@@ -91,6 +92,7 @@ class Connection:
         self._network = network
         self._hub = hub
         self._last_us = [0, 0]
+        self._risked_us = -1
         self._in_flight = 0
         self._paused = False
         self._waiting: list[bytes] = []
@@ -178,6 +180,12 @@ class Connection:
         if self.peer_open:
             self.peer_open = False
             self.client.closed(self, code, reason)
+
+    def is_at_risk(self, now_us: int) -> bool:
+        """Return whether a message begins a write: what is sent at one moment is one."""
+        first = self._risked_us != now_us
+        self._risked_us = now_us
+        return first
 
     def next_in_order(self, way: int, arrival_us: int) -> int:
         """Return when a message arrives that may not overtake those before it."""
@@ -309,19 +317,20 @@ class Network:
         if not connection.in_order:
             self._carry_lossy(connection, way, payload, arrival)
             return
-        if options.cut and rng.random() < options.cut:
+        if options.cut and connection.is_at_risk(now) and rng.random() < options.cut:
             self._lose(connection, way, payload)
             self.break_off(connection)
             return
         if connection.link.blocked:
             self.trace.counts["fault: held back"] += 1
-            connection.link.held.append(
-                lambda: self._arrive_at(
-                    connection.next_in_order(way, self.kernel.now_us), connection, way, payload
-                )
-            )
+            connection.link.held.append(partial(self._let_go, self.era, connection, way, payload))
             return
         self._arrive_at(connection.next_in_order(way, arrival), connection, way, payload)
+
+    def _let_go(self, era: int, connection: Connection, way: int, payload: bytes) -> None:
+        if era == self.era:
+            now = connection.next_in_order(way, self.kernel.now_us)
+            self._arrive_at(now, connection, way, payload)
 
     def carry_close(self, connection: Connection, code: int, reason: str) -> None:
         """Bring the hub's close frame to the peer, behind what was sent before."""

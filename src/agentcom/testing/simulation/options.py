@@ -35,7 +35,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     spike: float = 0.0
     """Share of messages that take some seconds."""
     cut: float = 0.0
-    """Share of messages with which the connection breaks."""
+    """Share of writes with which the connection breaks."""
     half_open: float = 0.5
     """Share of breaks that one side does not hear of."""
 

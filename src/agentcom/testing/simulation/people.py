@@ -185,7 +185,8 @@ class Person:
         if self._connection is not None and self._kernel.now_us - oldest > DEAF_US:
             self._give_up(self._connection)
         for asked in list(self._asked.values()):
-            self._send(asked.frame)
+            if not isinstance(asked.frame, frames.Subscribe):  # that would begin it anew
+                self._send(asked.frame)
         self._watchdog = self._kernel.after(ASK_AGAIN_US, self._again)
 
     def _send(self, frame: frames.FromClient) -> None:

@@ -3,7 +3,7 @@
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,39 +43,46 @@ class Outcome(msgspec.Struct, kw_only=True):
 
 def simulate(options: Options) -> Outcome:
     """Run one seed to its end; never raises for what it finds."""
-    with _silence() as unexpected, _fault_points(options) as points:
+    with _silence() as unexpected:
         world = World(options, unexpected)
-        failure = None
-        try:
-            world.live()
-        except Violation as violation:
-            failure = Failure(
-                violation.invariant,
-                violation.detail,
-                world.kernel.now_us,
-                tuple(world.trace.lines),
-            )
-        finally:
-            world.hub.end()
-        return Outcome(
-            options=options,
-            failure=failure,
-            digest=world.trace.digest,
-            hours=world.kernel.now_us / HOUR,
-            steps=world.kernel.steps,
-            counts=dict(world.trace.counts + points),
-            checks=dict(world.trace.checks),
-            acts=tuple(world.nemesis.numbers),
+        with _fault_points(options, lambda: world.network.quiet) as points:
+            return _lived(world, options, points)
+
+
+def _lived(world: World, options: Options, points: Counter[str]) -> Outcome:
+    failure = None
+    try:
+        world.live()
+    except Violation as violation:
+        failure = Failure(
+            violation.invariant,
+            violation.detail,
+            world.kernel.now_us,
+            tuple(world.trace.lines),
         )
+    finally:
+        world.hub.end()
+    return Outcome(
+        options=options,
+        failure=failure,
+        digest=world.trace.digest,
+        hours=world.kernel.now_us / HOUR,
+        steps=world.kernel.steps,
+        counts=dict(world.trace.counts + points),
+        checks=dict(world.trace.checks),
+        acts=tuple(world.nemesis.numbers),
+    )
 
 
 @contextmanager
-def _fault_points(options: Options) -> Iterator[Counter[str]]:
+def _fault_points(options: Options, is_quiet: Callable[[], bool]) -> Iterator[Counter[str]]:
     """Have the hub's fault points do what is rare, as often as the options say."""
     counts: Counter[str] = Counter()
     rng = random.Random(f"{options.seed}/points")
 
     def chance(name: str) -> bool:
+        if is_quiet():
+            return False
         rare = rng.random() < options.buggify
         counts[f"point: {name}"] += rare
         return rare

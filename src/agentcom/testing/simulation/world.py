@@ -358,7 +358,10 @@ class World:
                 self.nemesis.insist(facts.Retry(task.id))
 
     def _at_rest(self) -> bool:
-        reported = all(not node.disk.held for node in self.nodes)
+        reported = all(
+            not node.disk.held and node.disk.incarnation == self.disk.incarnation
+            for node in self.nodes
+        )
         answered = not any(person.waits for person in self.people)
         return answered and reported and not self.auditor.books.live
 
