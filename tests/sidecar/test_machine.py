@@ -66,6 +66,17 @@ def test_a_connection_begins_with_what_the_machine_has() -> None:
     assert hello.held == (Held(T1, F1, HeldStage.FINISHED),)
 
 
+def test_what_was_declined_does_not_start_when_a_second_push_comes_late() -> None:
+    made = connected().running()
+    made.take(assign(T2))
+    made.take(values.Ended(key(), DONE), ACK)
+
+    made.take(assign(T2))
+
+    assert [frame.reason for frame in made.sent() if isinstance(frame, frames.Decline)] != []
+    assert made.ordered(values.Start) == []
+
+
 def test_an_assignment_is_stored_before_it_is_accepted_and_started() -> None:
     made = connected()
 

@@ -295,9 +295,9 @@ class _Turn(AttemptTurn):
         if older and older[-1].key.fence > key.fence:
             self.send(frames.StoppedFrame(task=key.task, fence=key.fence))
             return
-        refusal = self._refusal(record)
+        refusal = self.view.declined.get(key) or self._refusal(record)
         if refusal is not None:
-            self.send(frames.Decline(task=key.task, fence=key.fence, reason=refusal))
+            self.decline(key, refusal)
             return
         for attempt in older:
             self.overtake(attempt)

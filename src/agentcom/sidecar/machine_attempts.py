@@ -21,6 +21,8 @@ from agentcom.sidecar.machine_values import Attempt, Key, Order, Stage, View
 
 REPORT_RETRY_MS: Final = 15_000
 """A report without an acknowledgement is sent again after this, though the link stands."""
+DECLINED_MAX: Final = 256
+"""Attempts that were declined and are remembered: pushes that cross with the word of it are few."""
 STORE_RETRY_MS: Final = 5_000
 """A full disk is tried again after this; the report is sent meanwhile."""
 
@@ -207,7 +209,7 @@ class AttemptTurn:
         if attempt.stage is Stage.STORING:
             self.move(attempt, Move.FORGET)
             del self.view.attempts[key]
-            self.send(frames.Decline(task=key.task, fence=key.fence, reason=fact.reason))
+            self.decline(key, fact.reason)
             self.order(values.Forget(attempt.record, keep=False))
             return
         attempt.stored = True  # the hub's disk is better than none
@@ -270,6 +272,14 @@ class AttemptTurn:
         attempt.record = msgspec.structs.replace(attempt.record, stage=attempt.stage, **known)
         attempt.stored = False
         self.order(values.Store(attempt.record))
+
+    def decline(self, key: Key, reason: str) -> None:
+        """Tell the hub that an attempt does not start here, now or later."""
+        declined = self.view.declined
+        declined[key] = reason
+        if len(declined) > DECLINED_MAX:
+            del declined[next(iter(declined))]
+        self.send(frames.Decline(task=key.task, fence=key.fence, reason=reason))
 
     def accept(self, attempt: Attempt) -> None:
         """Tell the hub that this attempt is stored here."""

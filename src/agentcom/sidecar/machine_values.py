@@ -313,6 +313,8 @@ class View:
     """The hub's, as it was when nothing was left to offer; 0 before the first welcome."""
     restored: int | None = None
     """The incarnation of a hub that was restored, until it has every kept result again."""
+    declined: dict[Key, str] = field(default_factory=dict)
+    """Attempts that were declined, and why: a second push that is on its way changes nothing."""
     offered: dict[Key, None] = field(default_factory=dict)
     """Kept results that were offered to it, and that it has not acknowledged."""
 

@@ -67,7 +67,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 LOSSY: Final = 0.7
 """Share of seeds whose machines' links lose and double messages."""
 INTERVALS: Final[Mapping[str, tuple[int, ...]]] = {
-    "hub_crash": (20 * SECOND, 45 * SECOND, 90 * SECOND, 10 * MINUTE),
+    "hub_crash": (30 * SECOND, 60 * SECOND, 2 * MINUTE, 10 * MINUTE),
     "hub_restart": (10 * MINUTE,),
     "hub_stall": (4 * MINUTE, 15 * MINUTE),
     "sidecar_crash": (2 * MINUTE, 10 * MINUTE),
@@ -95,7 +95,7 @@ def draw(seed: int, hours: float) -> Options:
         "machines": rng.choice((2, 3, 3, 4, 6)),
         "slots": rng.choice((1, 1, 2, 3)),
         "people": rng.choice((1, 2, 3)),
-        "ttl_ms": rng.choice((6_000, 12_000, 20_000, 20_000, 60_000)),
+        "ttl_ms": rng.choice((6_000, 12_000, 20_000, 20_000, 20_000, 60_000, 60_000)),
         "work_us": rng.choice((20, 60, 180)) * SECOND,
         "open_max": rng.choice((6, 20, 40)),
     }

@@ -26,7 +26,7 @@ from agentcom.testing.simulation.trace import Trace
 ASK_AGAIN_US: Final = 6 * SECOND
 DEAF_US: Final = 20 * SECOND
 """Without an answer for so long the connection counts as dead, as TCP's keepalive finds it."""
-THINK_US: Final = 8 * SECOND
+THINK_US: Final = 12 * SECOND
 REPO: Final = "https://git.example/repo.git"
 TERMINAL: Final = frozenset({EventKind.COMPLETED, EventKind.FAILED, EventKind.CANCELLED})
 _REPLY: Final[msgspec.json.Decoder[Reply]] = msgspec.json.Decoder(Reply)

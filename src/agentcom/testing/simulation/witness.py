@@ -45,6 +45,8 @@ class Witness:
         self.cloned: dict[MachineId, None] = {}
         """Identities that two computers had: the hub believes each of what it says of the other."""
         self.history = History()
+        self._unsure: dict[TaskId, None] = {}
+        """Tasks from before a restore: a machine that slept hears its answers only now."""
         self._answers: dict[tuple[MachineId, TaskId, Fence], bool] = {}
         self._now_us = now_us
         self._auditor = auditor
@@ -91,7 +93,7 @@ class Witness:
         if ack.of is ReportKind.FINISH:
             name = (node.machine, ack.task, ack.fence)
             before = self._answers.setdefault(name, ack.applied)
-            same = ack.applied or not before
+            same = ack.applied or not before or ack.task in self._unsure
             self._trace.check("I5 one result, one answer", same, (node.name, ack))
             at = self._now_us()
             self.history.answered(ack.task, ack.fence, node.machine, at, applied=ack.applied)
@@ -103,6 +105,7 @@ class Witness:
     def restored(self) -> None:
         """Forget what an older hub has answered."""
         self._answers.clear()
+        self._unsure.update({task: None for task, _ in self._auditor.issued})
         self.history.clear()
 
     def _check_holders(self, node: MachineNode) -> None:
