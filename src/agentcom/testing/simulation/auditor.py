@@ -11,6 +11,7 @@ from typing import Final, get_args
 
 from agentcom.core.moves import Event
 from agentcom.core.tasks import TRANSITIONS
+from agentcom.core.view import PoolView
 from agentcom.model.agent import Agent, Machine
 from agentcom.model.batch import Batch, Delete, Insert, Table, Update
 from agentcom.model.event import EventKind, TaskEvent
@@ -82,7 +83,8 @@ class Auditor:
         self.newest: dict[TaskId, Fence] = {}
         self.incarnation: Callable[[], int] = lambda: 0
         self.life: Callable[[], int] = lambda: 0
-        self.virtual_time: Callable[[], float] = lambda: 0.0
+        self.view: Callable[[], PoolView | None] = lambda: None
+        self._view: PoolView | None = None
         self._virtual = 0.0
         self._bounds: dict[TaskId, int] = {}
         """How often each queued task may still be overtaken."""
@@ -104,6 +106,11 @@ class Auditor:
     def committed(self, batch: Batch, first: int) -> None:
         """Check one durable batch, and take it down."""
         books, check = self.books, self._trace.check
+        view = self.view()
+        if view is not self._view:  # virtual time of a view that was built anew may lie lower
+            self._view, self._virtual = view, 0.0
+            self._bounds.clear()
+            self._entered.clear()
         if self.life() != self._last_life:
             self._last_life, self._last_id = self.life(), ""
             self._bounds.clear()
@@ -129,7 +136,7 @@ class Auditor:
         for change in batch.changes:
             if isinstance(change, Insert) and isinstance(change.row, Hold):
                 self._check_hold(change.row)
-        self._virtual = self.virtual_time()
+        self._virtual = view.fairness.virtual_time if view is not None else 0.0
 
     def _take(self, batch: Batch) -> None:  # noqa: C901, PLR0912 - one case for each table
         books = self.books

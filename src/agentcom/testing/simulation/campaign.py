@@ -13,6 +13,8 @@ from agentcom.testing.simulation import mutants, shrink
 from agentcom.testing.simulation.options import Options, draw
 from agentcom.testing.simulation.run import Outcome, simulate
 
+TASKS_MAX: Final = 25
+"""Runs of one worker: a long campaign's memory stays that of its first runs."""
 HASH_SEED: Final = "0"
 """Python's hash seed in the workers: what a run does must not depend on it, but who knows."""
 
@@ -102,7 +104,11 @@ def _workers(jobs: int, mutant: str) -> Iterator[ProcessPoolExecutor]:
     os.environ["PYTHONHASHSEED"] = HASH_SEED
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=mutants.plant, initargs=(mutant,)
+        jobs,
+        mp_context=context,
+        initializer=mutants.plant,
+        initargs=(mutant,),
+        max_tasks_per_child=TASKS_MAX,
     )
     try:
         yield pool

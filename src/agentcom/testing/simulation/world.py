@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from agentcom.core import facts
+from agentcom.core.view import PoolView
 from agentcom.hub import credentials, tokens
 from agentcom.model import token_text
 from agentcom.model.agent import AgentSpec
@@ -61,7 +62,7 @@ class World:
         auditor = self.auditor
         auditor.incarnation = lambda: self.disk.incarnation
         auditor.life = lambda: self.hub.deaths
-        auditor.virtual_time = self._virtual_time
+        auditor.view = self._view
         self.network.overhear = self.witness.hub_says
 
     def live(self) -> None:
@@ -310,9 +311,9 @@ class World:
         self.trace.check("I12 timers are bounded", timers <= bound, services.timers.keys())
         self.trace.check("I12 the inbox is bounded", services.engine.backlog < 8_192, "")
 
-    def _virtual_time(self) -> float:
+    def _view(self) -> PoolView | None:
         services = self.hub.services
-        return services.engine.view.fairness.virtual_time if services is not None else 0.0
+        return services.engine.view if services is not None else None
 
     # The end --------------------------------------------------------------------------------------
 
