@@ -103,14 +103,6 @@ MUTANTS: Final = (
         "        pass",
     ),
     Mutant(
-        "reconcile forgets cancels",
-        "a cancel that was lost on the way is never told again",
-        _RECONCILE,
-        "            _append(orders.stop, (task.id, task.fence, task))\n"
-        "        elif task.id in granted",
-        "            pass\n        elif task.id in granted",
-    ),
-    Mutant(
         "reconcile forgets pushes",
         "an assignment that was lost on the way blocks its agent",
         _RECONCILE,
