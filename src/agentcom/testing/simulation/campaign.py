@@ -9,10 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from agentcom.testing.simulation import mutants, shrink
+from agentcom.testing.simulation.kernel import MINUTE
 from agentcom.testing.simulation.options import Options, draw
 from agentcom.testing.simulation.run import Outcome, simulate
 
+OFTEN_US: Final = 4 * MINUTE
 TASKS_MAX: Final = 25
 """Runs of one worker: a long campaign's memory stays that of its first runs."""
 HASH_SEED: Final = "0"
@@ -64,14 +68,21 @@ MESSAGE_FAULTS: Final = (
 
 
 def run(
-    seeds: Sequence[int], hours: float, *, jobs: int, mutant: str = ""
+    seeds: Sequence[int], hours: float, *, jobs: int, mutant: str = "", often: str = ""
 ) -> Generator[Outcome, None, None]:
-    """Run seeds in `jobs` processes and yield each outcome as it comes."""
+    """Run seeds in `jobs` processes and yield each outcome as it comes.
+
+    `often` names an act of the nemesis that happens every few minutes, whatever a seed says.
+    """
     with _workers(jobs, mutant) as pool:
         waiting: set[Future[Outcome]] = set()
         left = iter(seeds)
         for seed in left:
-            waiting.add(pool.submit(_one, draw(seed, hours)))
+            options = draw(seed, hours)
+            if often:
+                every_us = {**options.every_us, often: OFTEN_US}
+                options = msgspec.structs.replace(options, every_us=every_us)
+            waiting.add(pool.submit(_one, options))
             if len(waiting) < 2 * jobs:
                 continue
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)

@@ -20,7 +20,6 @@ _TURN: Final = "agentcom.core.turn"
 _CASCADES: Final = "agentcom.core.cascades"
 _MACHINE: Final = "agentcom.sidecar.machine"
 _ATTEMPTS: Final = "agentcom.sidecar.machine_attempts"
-_FEEDS: Final = "agentcom.hub.feeds"
 _WORLD: Final = "agentcom.testing.simulation.world"
 
 MUTANTS: Final = (
@@ -80,6 +79,7 @@ MUTANTS: Final = (
         "    if left_ms <= 0 or min(",
         "    if left_ms <= 0 or True or min(",
         hours=60,
+        often="restore",
     ),
     Mutant(
         "a restore stops the fleet",
@@ -87,6 +87,7 @@ MUTANTS: Final = (
         _RECONCILE,
         "item.fence > row.fence and item.fence.incarnation >= incarnation:",
         "item.fence > row.fence:",
+        often="restore",
     ),
     Mutant(
         "incarnation not raised at restore",
@@ -271,9 +272,9 @@ MUTANTS: Final = (
         "results that a restored hub never got are not offered again",
         _MACHINE,
         '        if view.offered:\n            self.order(values.SetTimer("offers"',
-        "        self._remember(view.restored)\n"
-        '        if view.restored:\n            self.order(values.SetTimer("offers"',
-        hours=100,
+        '        if False:\n            self.order(values.SetTimer("offers"',
+        hours=60,
+        often="restore",
     ),
     Mutant(
         "old attempts go on",
@@ -281,14 +282,6 @@ MUTANTS: Final = (
         _ATTEMPTS,
         "        if any(attempt.stage in LIVE for attempt in attempts):\n            return\n",
         "",
-    ),
-    Mutant(
-        "a gap in the log",
-        "a follower misses what happened while it read",
-        _FEEDS,
-        "        while to.wait:\n",
-        "        while False:\n",
-        hours=100,
     ),
 )
 

@@ -25,6 +25,8 @@ class Mutant:
     new: str
     hours: float = 30.0
     """Simulated hours within which it must be caught."""
+    often: str = ""
+    """An act of the nemesis that happens every four minutes: what the bug is about."""
 
 
 class NotPlanted(Exception):

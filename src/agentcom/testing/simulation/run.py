@@ -54,12 +54,9 @@ def _lived(world: World, options: Options, points: Counter[str]) -> Outcome:
     try:
         world.live()
     except Violation as violation:
-        failure = Failure(
-            violation.invariant,
-            violation.detail,
-            world.kernel.now_us,
-            tuple(world.trace.lines),
-        )
+        failure = _failure(world, violation.invariant, violation.detail)
+    except Exception as error:  # noqa: BLE001  # a bug of the sidecar, to be seen as one
+        failure = _failure(world, "no part fails of itself", repr(error))
     finally:
         world.hub.end()
     return Outcome(
@@ -72,6 +69,10 @@ def _lived(world: World, options: Options, points: Counter[str]) -> Outcome:
         checks=dict(world.trace.checks),
         acts=tuple(world.nemesis.numbers),
     )
+
+
+def _failure(world: World, invariant: str, detail: str) -> Failure:
+    return Failure(invariant, detail, world.kernel.now_us, tuple(world.trace.lines))
 
 
 @contextmanager
