@@ -153,7 +153,7 @@ async def test_a_second_turn_builds_on_the_first(fleet: Repositories, origin: Or
     worktree = await prepare(fleet, origin)
     (worktree.path / "a").write_text("a")
     first = await workspace.finish(worktree, "one")
-    (worktree.path / "a").write_text("b")
+    (worktree.path / "a").write_text("longer: git looks at size and time")
     agent(worktree, "commit", "-qam", "two")
 
     second = await workspace.finish(worktree, "three")

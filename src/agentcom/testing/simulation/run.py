@@ -107,7 +107,7 @@ def _silence() -> Iterator[list[str]]:
             unexpected.append(f"{event.get('event')}: {error!r}")
         raise structlog.DropEvent
 
-    before = structlog.get_config()
+    before = structlog.get_config() if structlog.is_configured() else None
     structlog.configure(
         processors=[look],
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
@@ -116,4 +116,6 @@ def _silence() -> Iterator[list[str]]:
     try:
         yield unexpected
     finally:
-        structlog.configure(**before)
+        structlog.reset_defaults()
+        if before is not None:
+            structlog.configure(**before)
