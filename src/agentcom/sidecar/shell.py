@@ -40,17 +40,6 @@ EXIT_NOT_ALLOWED: Final = 4
 EXIT_STALE: Final = 5
 RUNTIMES_GROUP: Final = "agentcom.runtimes"
 
-_HUB_FRAMES: Final = (
-    frames.Welcome
-    | frames.Beat
-    | frames.Assign
-    | frames.StopFrame
-    | frames.LandFrame
-    | frames.Ack
-    | frames.ErrorFrame
-    | frames.Drain
-)
-
 log = structlog.get_logger(__name__)
 
 
@@ -175,7 +164,7 @@ class Sidecar:
                     log.info("link.opened", hub=self._config.machine.hub)
                     await self._tell(values.Connected())
                 case Received(frame):
-                    if isinstance(frame, _HUB_FRAMES):
+                    if isinstance(frame, values.FromHub):
                         await self._tell(frame)
                 case Lost(reason, code):
                     log.info("link.lost", reason=reason, code=code)

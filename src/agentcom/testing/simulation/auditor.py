@@ -26,7 +26,6 @@ STEP: Final = 8.0
 OTHERS_MAX: Final = 2
 """Submitters beside a task's own: each may overtake it as often as the bound says."""
 _ISSUES: Final = frozenset({EventKind.ASSIGNED})
-_GIVES_BACK: Final = frozenset({EventKind.RESUMED})
 
 PAIRS: Final = frozenset(
     (before, after)

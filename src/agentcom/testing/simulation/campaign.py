@@ -63,7 +63,6 @@ MESSAGE_FAULTS: Final = (
     "fault: cut",
     "fault: half-open",
     "fault: overtaken by a newer connection",
-    "fault: next version's field",
 )
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 from agentcom.client.link import Backoff, Takeovers
 from agentcom.model import errors
 from agentcom.model.ids import Rng
-from agentcom.protocol import codec, frames
+from agentcom.protocol import codec
 from agentcom.sidecar import machine_values as values
 from agentcom.testing.simulation.kernel import MS, SECOND, Entry, Kernel
 from agentcom.testing.simulation.network import Connection, Link, Network
@@ -14,16 +14,6 @@ from agentcom.testing.simulation.network import Connection, Link, Network
 _CLOSE_NOT_AUTHENTICATED: Final = 4401
 _CLOSE_NOT_ALLOWED: Final = 4403
 _CLOSE_SUPERSEDED: Final = 4409
-_FOR_THE_MACHINE: Final = (
-    frames.Welcome
-    | frames.Beat
-    | frames.Assign
-    | frames.StopFrame
-    | frames.LandFrame
-    | frames.Ack
-    | frames.ErrorFrame
-    | frames.Drain
-)
 
 
 class Owner(Protocol):
@@ -123,7 +113,7 @@ class MachineLink:
             frame = codec.decode_from_hub(payload)
         except errors.AgentComError:
             return  # a newer hub may say more than this version understands
-        if isinstance(frame, _FOR_THE_MACHINE):
+        if isinstance(frame, values.FromHub):
             self._owner.tell(frame)
 
     def _closed(self, connection: Connection, code: int, reason: str) -> None:
