@@ -95,6 +95,20 @@ def test_retry_reopens_with_the_next_attempt(end: str) -> None:
     assert (row.state, row.attempt, row.failures) == (TaskState.ASSIGNED, 2, 0)
 
 
+def test_what_is_reopened_queues_behind_what_waits_already() -> None:
+    world = Pool()
+    (old,) = world.submit("old")
+    world.ask(facts.Cancel(old))
+    world.restart()  # it forgets that the number was given away
+    others = [world.submit(f"other {n}")[0] for n in range(3)]
+
+    world.ask(facts.Retry(old))
+
+    rows = [world.task(task) for task in (*others, old)]
+    assert [row.seq for row in rows] == sorted({row.seq for row in rows})
+    assert [row.start_tag for row in rows] == sorted(row.start_tag for row in rows)
+
+
 @pytest.mark.parametrize("wait", [Wait.RETRY, Wait.QUOTA, Wait.APPROVAL])
 def test_retry_ends_a_pause(wait: Wait) -> None:
     world = Pool()

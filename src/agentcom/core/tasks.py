@@ -202,6 +202,8 @@ def _stopped(task: Task, event: Stopped, now: WallTime) -> Task:
 
 
 def _reopened(task: Task, event: Reopened, now: WallTime) -> Task:
+    if task.state.terminal:  # its old place lies before everyone's, and its number may be another's
+        task = replace(task, start_tag=0.0, seq=0)
     return _ended(
         task,
         now,

@@ -79,12 +79,15 @@ class NodeLoop(asyncio.AbstractEventLoop):
         if self._closed or self.frozen or self._running:
             return
         with self.running():
+            ready, timers = self._ready, self._timers
+            now = self.time() + RESOLUTION_S
             for _ in range(ROUNDS_MAX):
-                self._collect_due()
-                if not self._ready:
+                while timers and (timers[0][0] <= now or timers[0][2].cancelled()):
+                    ready.append(heappop(timers)[2])
+                if not ready:
                     break
-                for _ in range(len(self._ready)):
-                    handle = self._ready.popleft()
+                for _ in range(len(ready)):
+                    handle = ready.popleft()
                     if not handle.cancelled():
                         handle._run()  # noqa: SLF001  # event loops are who runs handles
             else:
@@ -120,14 +123,6 @@ class NodeLoop(asyncio.AbstractEventLoop):
                     self._ready.append(handle)
             self._timers.clear()
         self.close()
-
-    def _collect_due(self) -> None:
-        now = self.time() + RESOLUTION_S
-        timers = self._timers
-        while timers and (timers[0][0] <= now or timers[0][2].cancelled()):
-            handle = heappop(timers)[2]
-            if not handle.cancelled():
-                self._ready.append(handle)
 
     def _arm(self) -> None:
         while self._timers and self._timers[0][2].cancelled():

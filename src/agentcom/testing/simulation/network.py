@@ -20,7 +20,6 @@ CLOSE_LOST: Final = 1006
 CLOSE_US: Final = 2 * SECOND
 """From a close to the end of the connection, if the peer does not answer."""
 DIAL_TIMEOUT_US: Final = 10 * SECOND
-SPIKE_US: Final = 8 * SECOND
 QUIET_LATENCY_US: Final = 10 * MS
 _NEW_FIELD: Final = b',"next_version_says":{"a":[1]}}'
 
@@ -313,7 +312,7 @@ class Network:
         arrival = now + self._latency()
         if options.spike and rng.random() < options.spike:
             self.trace.counts["fault: delayed"] += 1
-            arrival += int(rng.random() * SPIKE_US)
+            arrival += int(rng.random() * options.spike_us)
         if not connection.in_order:
             self._carry_lossy(connection, way, payload, arrival)
             return

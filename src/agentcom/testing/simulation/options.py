@@ -33,7 +33,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     drop: float = 0.0
     double: float = 0.0
     spike: float = 0.0
-    """Share of messages that take some seconds."""
+    """Share of messages that are late."""
+    spike_us: int = 8 * SECOND
+    """How late, at most."""
     cut: float = 0.0
     """Share of writes with which the connection breaks."""
     half_open: float = 0.5
@@ -64,7 +66,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Chance of each cooperative fault point of the shell."""
 
 
-LOSSY: Final = 0.7
+LOSSY: Final = 0.8
 """Share of seeds whose machines' links lose and double messages."""
 INTERVALS: Final[Mapping[str, tuple[int, ...]]] = {
     "hub_crash": (30 * SECOND, 60 * SECOND, 2 * MINUTE, 10 * MINUTE),
@@ -94,9 +96,9 @@ def draw(seed: int, hours: float) -> Options:
     sizes: dict[str, Any] = {
         "machines": rng.choice((2, 3, 3, 4, 6)),
         "slots": rng.choice((1, 1, 2, 3)),
-        "people": rng.choice((1, 2, 3)),
-        "ttl_ms": rng.choice((6_000, 12_000, 20_000, 20_000, 20_000, 60_000, 60_000)),
-        "work_us": rng.choice((20, 60, 180)) * SECOND,
+        "people": rng.choice((1, 1, 2, 3)),
+        "ttl_ms": rng.choice((6_000, 12_000, 20_000, 20_000, 60_000, 60_000, 60_000, 60_000)),
+        "work_us": rng.choice((20, 60, 180, 180)) * SECOND,
         "open_max": rng.choice((6, 20, 40)),
     }
     if rng.random() < FAULT_FREE:
@@ -105,16 +107,17 @@ def draw(seed: int, hours: float) -> Options:
     every = {
         kind: rng.choice(choices)
         for kind, choices in INTERVALS.items()
-        if rng.random() < (0.9 if kind == "hub_crash" else 0.55)
+        if rng.random() < (0.8 if kind == "hub_crash" else 0.55)
     }
     return Options(
         seed=seed,
         hours=hours,
         lossy=lossy,
         latency_us=rng.choice((10, 100, 2_000)) * MS,
-        drop=rng.choice((0, 0.01, 0.1, 0.3)),
-        double=rng.choice((0, 0.05, 0.2)),
-        spike=rng.choice((0, 0.01, 0.1)),
+        drop=rng.choice((0, 0.02, 0.1, 0.3)),
+        double=rng.choice((0, 0.1, 0.3)),
+        spike=rng.choice((0, 0.15, 0.5)),
+        spike_us=rng.choice((1, 8)) * SECOND,
         cut=rng.choice((0, 0.0005, 0.005)),
         half_open=rng.choice((0, 0.3, 0.7)),
         sync_us=rng.choice((1, 10, 300)) * MS,
@@ -131,6 +134,6 @@ def draw(seed: int, hours: float) -> Options:
         quota=rng.choice((0, 0.05)),
         merges=rng.choice((0, 0.4, 0.9)),
         drift_ppm=rng.choice((0, 100, 20_000)),
-        buggify=rng.choice((0, 0.05)),
+        buggify=rng.choice((0, 0.02)),
         **sizes,
     )

@@ -26,7 +26,7 @@ from agentcom.testing.simulation.trace import Trace
 ASK_AGAIN_US: Final = 6 * SECOND
 DEAF_US: Final = 20 * SECOND
 """Without an answer for so long the connection counts as dead, as TCP's keepalive finds it."""
-THINK_US: Final = 12 * SECOND
+THINK_US: Final = 22 * SECOND
 REPO: Final = "https://git.example/repo.git"
 TERMINAL: Final = frozenset({EventKind.COMPLETED, EventKind.FAILED, EventKind.CANCELLED})
 _REPLY: Final[msgspec.json.Decoder[Reply]] = msgspec.json.Decoder(Reply)
@@ -124,7 +124,7 @@ class Person:
         chance = self._rng.random()
         if room > 0 and chance < 0.85:
             self._submit(min(room, 1 if chance < 0.6 else self._rng.randrange(1, 6)))
-        elif self.open and chance < 0.95:
+        elif self.open and 0.85 <= chance < 0.95:
             self._cancel(self._rng.choice(list(self.open)[-self._options.open_max :]))
 
     def _submit(self, count: int) -> None:

@@ -21,6 +21,7 @@ from agentcom.testing.simulation.machine_node import MachineNode
 from agentcom.testing.simulation.people import Promises
 from agentcom.testing.simulation.trace import Trace
 
+_TELLING: Final = (b'{"type":"assign"', b'{"type":"event"', b'{"type":"reply"')
 _REPLY: Final[msgspec.json.Decoder[Reply]] = msgspec.json.Decoder(Reply)
 _BEGINS: Final = (
     frames.Beat
@@ -156,6 +157,8 @@ class Witness:
 
     def hub_says(self, payload: bytes) -> None:
         """Look at what leaves the hub: it tells only of what is durable (I8)."""
+        if not payload.startswith(_TELLING):
+            return
         frame = codec.decode_from_hub(payload)
         books, check = self._auditor.books, self._trace.check
         match frame:

@@ -164,6 +164,7 @@ class World:
             specs=(spec,),
             drift_ppm=drift,
         )
+        node.work.quiet = self.network.quiet
         node.watch, node.overlook = self.witness.after, self.witness.ordered
         self.nodes.append(node)
         self.witness.nodes.append(node)
