@@ -6,6 +6,7 @@ from agentcom.core import facts
 from agentcom.core.effects import Stop
 from agentcom.core.turn import DEADLINES
 from agentcom.model import limits
+from agentcom.model.agent import HeldStage
 from agentcom.model.batch import Table
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Fence, MachineId, TaskId, WallTime
@@ -192,6 +193,20 @@ def test_a_deadline_in_the_past_is_due_at_once_after_a_start() -> None:
     world.restart()
 
     assert world.timers[DEADLINES].at == world.now_ms
+
+
+def test_after_a_restart_only_the_landing_that_has_its_base_is_timed() -> None:
+    world = Pool()
+    first, second = world.landing(on="m1"), world.landing(on="m2")
+    world.restart()
+    world.machine("m1", held=[world.held(first, HeldStage.LANDING)])
+    world.machine("m2", held=[world.held(second, HeldStage.READY)])
+    assert f"land/{second}" not in world.timers
+
+    world.land(first)
+    world.land(second)
+
+    assert not [key for key in world.timers if key.startswith("land/")]
 
 
 def test_a_landing_that_is_over_is_not_overdue() -> None:
