@@ -12,7 +12,7 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Fence, MachineId, TaskId, WallTime
 from agentcom.model.task import Dependency, StopReason, TaskSpec, TaskState, Wait
 from agentcom.testing.world import agent, machine
-from tests.core.acts import Pool, done, failed
+from tests.core.acts import Pool, done, failed, merging
 
 M1 = MachineId("m1")
 
@@ -197,10 +197,12 @@ def test_a_deadline_in_the_past_is_due_at_once_after_a_start() -> None:
 
 def test_after_a_restart_only_the_landing_that_has_its_base_is_timed() -> None:
     world = Pool()
-    first, second = world.landing(on="m1"), world.landing(on="m2")
+    first, second = world.running(on="m1"), world.running(on="m2")
+    for task in first, second:
+        world.finish(task, merging())
     world.restart()
-    world.machine("m1", held=[world.held(first, HeldStage.LANDING)])
-    world.machine("m2", held=[world.held(second, HeldStage.READY)])
+    world.machine("m1", held=[world.holding(first, HeldStage.LANDING)])
+    world.machine("m2", held=[world.holding(second, HeldStage.READY)])
     assert f"land/{second}" not in world.timers
 
     world.land(first)
