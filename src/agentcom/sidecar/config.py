@@ -47,6 +47,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """For its runtime: `binary`, `model`, `base_url`, `api_key_env`, ..."""
     environment: tuple[str, ...] = ()
     """Names of variables that the agent gets from the sidecar's own environment."""
+    accepts: tuple[str, ...] = ()
+    """What tasks it takes: `project=web`, `submitter in (ann,bob)`, `kind!=review`."""
 
     @property
     def spec(self) -> AgentSpec:
@@ -58,7 +60,14 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             labels=self.labels,
             slots=self.slots,
             version=self.version,
+            accepts=self.accepts,
         )
+
+
+def computer_resources() -> dict[str, int]:
+    """Return what this computer has: cores, and memory in MiB."""
+    page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
+    return {"cpu": os.cpu_count() or 1, "memory_mb": max(1, page * pages >> 20)}
 
 
 class RepositorySettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -79,6 +88,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stop_grace_ms: int = STOP_GRACE_MS
     keep_ms: int = KEEP_MS
     """How long the work of a stopped attempt may take on its way to origin, per push."""
+    resources: dict[str, int] = {}
+    """Named resources that attempts share; empty takes the computer's `cpu` and `memory_mb`."""
     drain_ms: int = 0
     """How long a stop waits for running attempts; what still runs then is adopted later."""
     repositories: dict[str, RepositorySettings] = {}

@@ -54,6 +54,7 @@ class MachineSide:
             held=frame.held,
             ttl_ms=frame.ttl_ms or session.desk.lease_ttl_ms,
             connection=session.number,
+            resources=frame.resources,
         )
         try:
             session.ask(body, self._welcome)
