@@ -72,7 +72,7 @@ def _spend(ledger: Ledger, scope: str, rule: Limit) -> None:
     gates, now = ledger.view.gates, ledger.now.wall
     assert rule.rate is not None
     known = gates.rates.get(scope)
-    earned = max(now, known.earned_at if known is not None else now)
+    earned = now if known is None else min(max(now, known.earned_at), now + rule.per_ms)
     _write_rate(ledger, scope, WallTime(earned + round(rule.per_ms / rule.rate)))
     if len(gates.rates) > RATES_KEPT:
         _forget_earned(ledger)

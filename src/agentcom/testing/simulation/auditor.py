@@ -6,6 +6,7 @@ are the invariants I1, I4, I6, I9, I13, I14 and I16, and the exclusive holds.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from math import ceil
 from typing import Final, get_args
 
@@ -16,6 +17,7 @@ from agentcom.model.agent import Agent, Machine
 from agentcom.model.batch import Batch, Delete, Insert, Table, Update
 from agentcom.model.event import EventKind, TaskEvent
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
+from agentcom.model.limit import Limit, Usage
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Condition, Edge, Hold, HoldMode, Phase, Task, TaskState
 from agentcom.testing.simulation.trace import Trace
@@ -25,6 +27,8 @@ STEP: Final = 8.0
 """Tasks that one step of priority is worth."""
 OTHERS_MAX: Final = 2
 """Submitters beside a task's own: each may overtake it as often as the bound says."""
+PATHS: Final = ("src/a.py", "src/b/c.py", "docs/d.md")
+"""Files that the simulated tasks may claim."""
 _ISSUES: Final = frozenset({EventKind.ASSIGNED})
 
 PAIRS: Final = frozenset(
@@ -56,6 +60,9 @@ class Books:
     edges: dict[TaskId, dict[TaskId, Edge]] = field(default_factory=dict)
     agents: dict[AgentId, Agent] = field(default_factory=dict)
     machine_ids: dict[str, None] = field(default_factory=dict)
+    rules: dict[str, Limit] = field(default_factory=dict)
+    rates: dict[str, Usage] = field(default_factory=dict)
+    resources: dict[MachineId, dict[str, int]] = field(default_factory=dict)
     applied: dict[tuple[TaskId, Fence], MachineId] = field(default_factory=dict)
     length: int = 0
     """Batches in the journal."""
@@ -137,7 +144,7 @@ class Auditor:
                 self._check_hold(change.row)
         self._virtual = view.fairness.virtual_time if view is not None else 0.0
 
-    def _take(self, batch: Batch) -> None:  # noqa: C901, PLR0912 - one case for each table
+    def _take(self, batch: Batch) -> None:  # noqa: C901, PLR0912, PLR0915 - one case for each table
         books = self.books
         for change in batch.changes:
             match change:
@@ -154,6 +161,13 @@ class Auditor:
                                 books.applied[row.task, row.fence] = row.machine
                         case Hold():
                             books.holds[change.key] = row
+                        case Limit():
+                            books.rules[row.scope] = row
+                        case Usage():
+                            books.rates[row.scope] = row
+                        case Machine() if row.resources:
+                            books.resources[row.id] = row.resources
+                            books.machine_ids[row.id] = None
                         case Edge():
                             books.edges.setdefault(row.task, {})[row.on] = row
                         case Agent():
@@ -164,6 +178,10 @@ class Auditor:
                             pass
                 case Delete(table=Table.HOLD, key=key):
                     del books.holds[key]
+                case Delete(table=Table.RULE, key=key):
+                    del books.rules[key]
+                case Delete(table=Table.RATE, key=key):
+                    del books.rates[key]
                 case _:
                     pass
 
@@ -254,6 +272,10 @@ class Auditor:
             state[record.task] = record.state
         for key, last in state.items():
             task = self.books.tasks.get(TaskId(key))
+            old = before.get(key)
+            if old is not None and old.state.terminal and task is not None and task.seq:
+                anew = task.state.terminal or task.seq > old.seq
+                self._trace.check("what is reopened lines up anew", anew, task)
             same = task is None or task.state is last
             self._trace.check("I13 rows and records tell the same", same, (task, last))
 
@@ -271,6 +293,7 @@ class Auditor:
         books = self.books
         # Who comes back with the newest fence goes on, though its place was given away meanwhile.
         back = {a.record.task for a in batch.appends if a.record.kind is EventKind.RESUMED}
+        new = {change.key for change in batch.changes if change.table is Table.RULE}
         for append in batch.appends:
             if append.record.kind not in _ISSUES:
                 continue
@@ -278,6 +301,7 @@ class Auditor:
             mine = _rank(task)
             self._bounds.pop(task.id, None)
             self._check_slots(task, back)
+            self._check_limits(task, back, new)
             self._check_edges(task)
             for other_id in was_queued:
                 other = books.tasks[other_id]
@@ -285,8 +309,54 @@ class Auditor:
                     continue
                 if other.id == task.id or other.landing_only != task.landing_only:
                     continue
+                if not _is_rival(other, task, limited=bool(books.rules)):
+                    continue
                 self._trace.check("I16 order is kept", mine < _rank(other), (task, other))
                 self._overtaken(other, task)
+
+    def _check_limits(self, task: Task, back: set[TaskId], new: set[str]) -> None:
+        """What begins stays within every limit, and touches no file that is in use.
+
+        A rule that came in the same batch may have come after what begins.
+        """
+        books = self.books
+        if not (books.rules or task.files or task.uses):
+            return
+        held = [
+            other
+            for other in books.live.values()
+            if other.state.held and other.id not in back and other.id != task.id
+        ]
+        for scope in (f"submitter:{task.submitter}", *task.keys):
+            rule = books.rules.get(scope) or books.rules.get(f"{scope.partition(':')[0]}:*")
+            if rule is not None and rule.scope in new:
+                continue
+            if rule is not None and rule.concurrency is not None:
+                under = sum(scope in (f"submitter:{o.submitter}", *o.keys) for o in held)
+                self._trace.check("no limit is exceeded", under < rule.concurrency, (task, rule))
+            if rule is not None and rule.rate is not None:
+                earned = books.rates[scope].earned_at - task.changed_at
+                most = rule.per_ms + rule.per_ms // rule.rate + 1
+                self._trace.check("no rate is exceeded", earned <= most, (task, rule, earned))
+        repo = [key for key in task.keys if key.startswith("repo:")]
+        rivals = [
+            o for o in held if o.files and [k for k in o.keys if k.startswith("repo:")] == repo
+        ]
+        for other in rivals if task.files else ():
+            apart = task.files_shared and other.files_shared
+            apart = apart or not (_paths(task) & _paths(other))
+            self._trace.check("files have one writer", apart, (task, other))
+        self._check_resources(task, held)
+
+    def _check_resources(self, task: Task, held: Sequence[Task]) -> None:
+        if task.machine is None or not task.uses:
+            return
+        capacity = self.books.resources.get(task.machine, {})
+        here = [o for o in held if o.machine == task.machine and o.phase is not Phase.LANDING]
+        for name, much in task.uses:
+            used = much + sum(dict(other.uses).get(name, 0) for other in here)
+            fits = used <= capacity.get(name, 0)
+            self._trace.check("no machine gives more than it has", fits, (task, capacity))
 
     def _enter(self, task: Task) -> None:
         """Note from where a task that joins the queue may be overtaken (`core/fairness.py`)."""
@@ -319,6 +389,19 @@ class Auditor:
         ]
         few = len(used) <= agent.slots
         self._trace.check("no agent has more attempts than slots", few, (agent, used))
+
+
+def _paths(task: Task) -> set[str]:
+    """Return the paths of a few that a task claims; not as the core compares claims."""
+    return {path for path in PATHS if any(fnmatchcase(path, glob) for glob in task.files)}
+
+
+def _is_rival(other: Task, task: Task, *, limited: bool) -> bool:
+    """Return whether nothing but the order tells which of two tasks starts first."""
+    if limited and other.submitter != task.submitter:
+        return False
+    same = (other.keys, other.files, other.files_shared, other.uses)
+    return same == (task.keys, task.files, task.files_shared, task.uses)
 
 
 def _rank(task: Task) -> tuple[int, float, int]:
