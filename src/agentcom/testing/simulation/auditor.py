@@ -5,8 +5,7 @@ are the invariants I1, I4, I6, I9, I13, I14 and I16, and the exclusive holds.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
 from math import ceil
 from typing import Final, get_args
 
@@ -20,6 +19,8 @@ from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Condition, Edge, Hold, HoldMode, Phase, Task, TaskState
+from agentcom.testing.simulation import bounds
+from agentcom.testing.simulation.books import Books
 from agentcom.testing.simulation.trace import Trace
 
 BEGINS: Final = frozenset({TaskState.WAITING, TaskState.QUEUED})
@@ -27,8 +28,6 @@ STEP: Final = 8.0
 """Tasks that one step of priority is worth."""
 OTHERS_MAX: Final = 2
 """Submitters beside a task's own: each may overtake it as often as the bound says."""
-PATHS: Final = ("src/a.py", "src/b/c.py", "docs/d.md")
-"""Files that the simulated tasks may claim."""
 _ISSUES: Final = frozenset({EventKind.ASSIGNED})
 
 PAIRS: Final = frozenset(
@@ -47,34 +46,6 @@ class Issue:
     machine: MachineId
     agent: AgentId
     journal: int
-
-
-@dataclass(slots=True)
-class Books:
-    """What the auditor knows of the stored rows."""
-
-    tasks: dict[TaskId, Task] = field(default_factory=dict)
-    live: dict[TaskId, Task] = field(default_factory=dict)
-    results: dict[str, KeptResult] = field(default_factory=dict)
-    holds: dict[str, Hold] = field(default_factory=dict)
-    edges: dict[TaskId, dict[TaskId, Edge]] = field(default_factory=dict)
-    agents: dict[AgentId, Agent] = field(default_factory=dict)
-    machine_ids: dict[str, None] = field(default_factory=dict)
-    rules: dict[str, Limit] = field(default_factory=dict)
-    rates: dict[str, Usage] = field(default_factory=dict)
-    resources: dict[MachineId, dict[str, int]] = field(default_factory=dict)
-    applied: dict[tuple[TaskId, Fence], MachineId] = field(default_factory=dict)
-    length: int = 0
-    """Batches in the journal."""
-    records: int = 0
-
-    def put(self, task: Task) -> None:
-        """Take down a task's row."""
-        self.tasks[task.id] = task
-        if task.state.terminal:
-            self.live.pop(task.id, None)
-        else:
-            self.live[task.id] = task
 
 
 class Auditor:
@@ -301,7 +272,7 @@ class Auditor:
             mine = _rank(task)
             self._bounds.pop(task.id, None)
             self._check_slots(task, back)
-            self._check_limits(task, back, new)
+            bounds.check(books, self._trace, task, back=back, new=new)
             self._check_edges(task)
             for other_id in was_queued:
                 other = books.tasks[other_id]
@@ -313,50 +284,6 @@ class Auditor:
                     continue
                 self._trace.check("I16 order is kept", mine < _rank(other), (task, other))
                 self._overtaken(other, task)
-
-    def _check_limits(self, task: Task, back: set[TaskId], new: set[str]) -> None:
-        """What begins stays within every limit, and touches no file that is in use.
-
-        A rule that came in the same batch may have come after what begins.
-        """
-        books = self.books
-        if not (books.rules or task.files or task.uses):
-            return
-        held = [
-            other
-            for other in books.live.values()
-            if other.state.held and other.id not in back and other.id != task.id
-        ]
-        for scope in (f"submitter:{task.submitter}", *task.keys):
-            rule = books.rules.get(scope) or books.rules.get(f"{scope.partition(':')[0]}:*")
-            if rule is not None and rule.scope in new:
-                continue
-            if rule is not None and rule.concurrency is not None:
-                under = sum(scope in (f"submitter:{o.submitter}", *o.keys) for o in held)
-                self._trace.check("no limit is exceeded", under < rule.concurrency, (task, rule))
-            if rule is not None and rule.rate is not None:
-                earned = books.rates[scope].earned_at - task.changed_at
-                most = rule.per_ms + rule.per_ms // rule.rate + 1
-                self._trace.check("no rate is exceeded", earned <= most, (task, rule, earned))
-        repo = [key for key in task.keys if key.startswith("repo:")]
-        rivals = [
-            o for o in held if o.files and [k for k in o.keys if k.startswith("repo:")] == repo
-        ]
-        for other in rivals if task.files else ():
-            apart = task.files_shared and other.files_shared
-            apart = apart or not (_paths(task) & _paths(other))
-            self._trace.check("files have one writer", apart, (task, other))
-        self._check_resources(task, held)
-
-    def _check_resources(self, task: Task, held: Sequence[Task]) -> None:
-        if task.machine is None or not task.uses:
-            return
-        capacity = self.books.resources.get(task.machine, {})
-        here = [o for o in held if o.machine == task.machine and o.phase is not Phase.LANDING]
-        for name, much in task.uses:
-            used = much + sum(dict(other.uses).get(name, 0) for other in here)
-            fits = used <= capacity.get(name, 0)
-            self._trace.check("no machine gives more than it has", fits, (task, capacity))
 
     def _enter(self, task: Task) -> None:
         """Note from where a task that joins the queue may be overtaken (`core/fairness.py`)."""
@@ -389,11 +316,6 @@ class Auditor:
         ]
         few = len(used) <= agent.slots
         self._trace.check("no agent has more attempts than slots", few, (agent, used))
-
-
-def _paths(task: Task) -> set[str]:
-    """Return the paths of a few that a task claims; not as the core compares claims."""
-    return {path for path in PATHS if any(fnmatchcase(path, glob) for glob in task.files)}
 
 
 def _is_rival(other: Task, task: Task, *, limited: bool) -> bool:
