@@ -15,6 +15,7 @@ MATRIX = """
     task:cancel        - o a a -
     task:retry         - o a a -
     task:adopt         - - a a -
+    task:approve       - o a a -
     agent:read         a a a a -
     agent:pause        - - a a -
     machine:read       a a a a -

@@ -10,10 +10,11 @@ import pytest
 from agentcom.core import facts
 from agentcom.core.facts import Fact
 from agentcom.model.batch import Table
+from agentcom.model.graph import Dependency
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import TaskId, UserId
 from agentcom.model.replies import Submitted
-from agentcom.model.task import Dependency, LandPolicy, Task, TaskSpec, TaskState
+from agentcom.model.task import LandPolicy, Task, TaskSpec, TaskState
 from agentcom.sidecar import processes
 from agentcom.sidecar.config import Config
 from agentcom.sidecar.shell import EXIT_DONE, Sidecar

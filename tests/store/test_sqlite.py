@@ -8,6 +8,7 @@ import pytest
 
 from agentcom.model.batch import Delete, Insert, Table, Update
 from agentcom.model.errors import StorageFull, StoreRefused
+from agentcom.model.graph import Tally
 from agentcom.model.ids import DEFAULT_POOL, Fence, MachineId, TaskId, WallTime
 from agentcom.model.result import KeptResult, Result, ResultStatus
 from agentcom.model.task import TaskState
@@ -257,25 +258,48 @@ async def test_a_full_disk_is_told_to_whoever_asks_for_a_term(path: Path) -> Non
 
 async def test_an_older_format_is_copied_and_migrated(path: Path) -> None:
     await _made(path)
-    newer = [*sqlite_open.load_migrations(), Migration(2, "CREATE TABLE more (a TEXT) STRICT")]
+    known = sqlite_open.load_migrations()
+    newest = known[-1].number
+    newer = [*known, Migration(newest + 1, "CREATE TABLE more (a TEXT) STRICT")]
 
     store = SqliteStore(path, options=SMALL, migrations=newer)
     await store.open()
     await store.close()
 
-    kept = sqlite_open.connect(path.with_name("store-format-1.db"))
+    kept = sqlite_open.connect(path.with_name(f"store-format-{newest}.db"))
     now = sqlite_open.connect(path)
     formats = [sqlite_open.pragma(db, "user_version") for db in (kept, now)]
     rows = [db.execute("SELECT count(*) FROM task").get for db in (kept, now)]
     kept.close()
     now.close()
-    assert (formats, rows) == ([1, 2], [1, 1])
+    assert (formats, rows) == ([newest, newest + 1], [1, 1])
+
+
+async def test_a_store_from_before_groups_keeps_its_tasks_and_takes_groups(path: Path) -> None:
+    first, *_ = sqlite_open.load_migrations()
+    older = SqliteStore(path, options=SMALL, migrations=[first])
+    await older.open()
+    await committed(older, batch("b0", *new_task("t1")))
+    await older.close()
+
+    store = SqliteStore(path, options=SMALL)
+    await store.open()
+    tally = Tally(id="group/default/g", made=1, live=1, states={"queued": 1})
+    await committed(store, batch("b1", Insert(Table.TALLY, tally.id, tally)))
+    found = await store.scan(DEFAULT_POOL)
+    problems = await store.verify()
+    await store.close()
+
+    assert (list(found.tasks), list(found.tallies)) == ([task("t1")], [tally])
+    assert list(problems) == []
 
 
 async def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
     await _made(path)
-    broken = Migration(2, "CREATE TABLE more (a TEXT) STRICT; CREATE TABLE task (b TEXT)")
-    store = SqliteStore(path, options=SMALL, migrations=[*sqlite_open.load_migrations(), broken])
+    known = sqlite_open.load_migrations()
+    sql = "CREATE TABLE more (a TEXT) STRICT; CREATE TABLE task (b TEXT)"
+    broken = Migration(known[-1].number + 1, sql)
+    store = SqliteStore(path, options=SMALL, migrations=[*known, broken])
 
     with pytest.raises(apsw.SQLError):
         await store.open()

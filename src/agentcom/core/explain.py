@@ -3,19 +3,23 @@
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-from agentcom.core import facts
+from agentcom.core import facts, graphs
 from agentcom.core.controls import find
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
-from agentcom.model import requirement
+from agentcom.model import ids, requirement
 from agentcom.model.agent import Agent
+from agentcom.model.batch import Table
 from agentcom.model.failure import FailureClass
-from agentcom.model.ids import TaskId, WallTime
+from agentcom.model.ids import WallTime
 from agentcom.model.limits import PAGE_MAX
 from agentcom.model.replies import AgentRule, Explanation
 from agentcom.model.task import Phase, Task, TaskState, Wait
 
+AUTHOR: Final = "author"
+"""The rule that keeps a review from whoever made the work."""
+_SHOWN_MAX: Final = 5  # dependencies that a summary names
 _UNTIL_HELP: Final = frozenset({"paused", "draining", "offline", "removed"})
 """Rules that keep a task from an agent until a person does something."""
 
@@ -23,12 +27,11 @@ _UNTIL_HELP: Final = frozenset({"paused", "draining", "offline", "removed"})
 def explain(turn: Turn, fact: Fact, body: facts.Explain) -> Explanation:
     """Return, for each agent, the rule that keeps the task from it; changes nothing."""
     task = find(turn, fact, body.task)
-    view = turn.view
     match task.state:
         case TaskState.QUEUED:
             return _queued(turn, task)
         case TaskState.WAITING:
-            return _waiting(view, task)
+            return _waiting(turn, fact, task)
         case TaskState.ASSIGNED | TaskState.RUNNING:
             return _held(turn, task)
         case TaskState.COMPLETED | TaskState.FAILED | TaskState.CANCELLED:
@@ -41,7 +44,7 @@ def _queued(turn: Turn, task: Task) -> Explanation:
     view = turn.view
     rules = tuple(_rule(view, task, agent) for agent in list(view.agents.values())[:PAGE_MAX])
     shape = view.shape_of(task)
-    able = [rule for rule in rules if rule.rule != "needs"]
+    able = [rule for rule in rules if rule.rule not in ("needs", AUTHOR)]
     position = view.matcher.position(task.id)
     at = None
     if view.beyond:
@@ -56,6 +59,9 @@ def _queued(turn: Turn, task: Task) -> Explanation:
         missing = ", ".join(task.needs)
         summary = f"no agent can run it: it needs {missing}"
         action = "add an agent that has it, or submit again with other needs"
+    elif not able and any(rule.rule == AUTHOR for rule in rules):
+        summary = f"no other agent may review it than {', '.join(graphs.authors(view, task.id))}"
+        action = "reviews are never given to the author: add another agent"
     else:
         summary, action = _none_free(able)
     missing_needs: tuple[str, ...] = ()
@@ -109,6 +115,11 @@ def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
     machine = view.machines.get(agent.machine)
     session = view.sessions.get(agent.machine)
     where = machine.name if machine is not None else agent.machine
+    if not graphs.may_review(view, task.id, agent):
+        detail = (
+            f"reviews are never given to the author: {', '.join(graphs.authors(view, task.id))}"
+        )
+        return AgentRule(agent.id, AUTHOR, detail)
     if lacking:
         return AgentRule(agent.id, "needs", "it lacks " + ", ".join(map(str, lacking)))
     if machine is None or machine.removed:
@@ -127,14 +138,10 @@ def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
     return AgentRule(agent.id, "order", "tasks before it in the queue come first")
 
 
-def _waiting(view: PoolView, task: Task) -> Explanation:
-    blocked: tuple[TaskId, ...] = ()
+def _waiting(turn: Turn, fact: Fact, task: Task) -> Explanation:
     match task.wait:
         case Wait.DEPENDENCIES:
-            blocked = tuple(on for on, e in view.edges.get(task.id, {}).items() if not e.met)
-            many = f"{len(blocked)} dependencies have not ended", "it starts after them"
-            one = "1 dependency has not ended", "it starts after that"
-            summary, action = one if len(blocked) == 1 else many
+            return _blocked(turn, fact, task)
         case Wait.START_TIME:
             summary, action = "its start time is not here yet", "it joins the queue then"
         case Wait.RETRY:
@@ -147,6 +154,9 @@ def _waiting(view: PoolView, task: Task) -> Explanation:
             )
         case Wait.ANSWER:
             summary, action = f"it asks: {task.reason}", "answer it"
+        case Wait.APPROVAL if task.approval is not None:
+            summary = "it waits for a person's word"
+            action = f"agentcom task approve {task.id}, or agentcom task reject"
         case Wait.APPROVAL:
             summary = f"a person must look at it: {task.reason}"
             action = f"agentcom task results {task.id}, then agentcom task adopt or retry"
@@ -154,8 +164,29 @@ def _waiting(view: PoolView, task: Task) -> Explanation:
             summary, action = "it waits", ""
         case _:
             assert_never(task.wait)
+    return Explanation(task=task, summary=summary, next_action=action, next_at=task.until)
+
+
+def _blocked(turn: Turn, fact: Fact, task: Task) -> Explanation:
+    """Explain by what a task waits for, and where each of that stands."""
+    view = turn.view
+    blocked = tuple(on for on, e in view.edges.get(task.id, {}).items() if not e.met)
+    rows = [view.tasks.get(on) or turn.row(Table.TASK, on, fact.found) for on in blocked]
+    known = [row for row in rows if isinstance(row, Task)]
+    states = ", ".join(f"{ids.short(row.id)} is {row.state.value}" for row in known[:_SHOWN_MAX])
+    more = f", and {len(known) - _SHOWN_MAX} more" if len(known) > _SHOWN_MAX else ""
+    one = len(blocked) == 1
+    what = "1 dependency has" if one else f"{len(blocked)} dependencies have"
+    action = "it starts after that" if one else "it starts after them"
+    over = [row.id for row in known if row.state.terminal]
+    if over:
+        action = f"it waits for a retry that succeeds: agentcom task retry {over[0]}"
     return Explanation(
-        task=task, summary=summary, blocked_by=blocked, next_action=action, next_at=task.until
+        task=task,
+        summary=f"{what} not ended{' as wanted' * bool(over)}: {states}{more}",
+        blocked_by=blocked,
+        next_action=action,
+        next_at=task.until,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import fairness, holding, moves, tasks
+from agentcom.core import fairness, graphs, holding, moves, tasks
 from agentcom.core.effects import Push, SetTimer
 from agentcom.core.facts import DeadlineReached, WaitEnded
 from agentcom.core.ledger import Ledger, Mark
@@ -93,6 +93,8 @@ class Turn(Ledger):
         self.write(_TASK, task_id, after, None if before is None else before.version)
         if before is None or not holding.goes_on(before, after):
             self._follow(before, after)
+        if after.group or after.parents:
+            graphs.follow(self, before, after)
         if state.terminal:
             self._end(after)
         else:
@@ -158,8 +160,9 @@ class Turn(Ledger):
         if agent is None:
             return
         free = before = view.free_slots(agent)
+        allowed = graphs.reviewable(view, agent)
         while free:
-            task_id = view.matcher.pick_task(view.class_of[agent_id])
+            task_id = view.matcher.pick_task(view.class_of[agent_id], allowed)
             if task_id is None:
                 break
             self._assign(view.tasks[task_id], agent)
@@ -172,7 +175,8 @@ class Turn(Ledger):
         task = view.tasks.get(task_id)
         if task is None or task.state is not _QUEUED:
             return
-        agent_id = view.matcher.pick_agent(view.shape_of(task))
+        allowed = graphs.reviewers(view, task_id)
+        agent_id = view.matcher.pick_agent(view.shape_of(task), allowed)
         if agent_id is not None:
             self._assign(task, view.agents[agent_id])
             view.refresh(agent_id)
@@ -266,3 +270,4 @@ class Turn(Ledger):
             if on in view.dependants and task.id in view.dependants[on]:
                 view.drop(view.dependants[on], task.id)
         view.drop(view.edges, task.id)
+        view.drop(view.books.reviews, task.id)

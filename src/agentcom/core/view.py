@@ -14,9 +14,10 @@ from agentcom.core.matcher import Matcher
 from agentcom.core.shapes import ClassId, ShapeId, Shapes
 from agentcom.model import requirement
 from agentcom.model.agent import Agent, AgentState, Machine
+from agentcom.model.graph import Edge, Tally
 from agentcom.model.ids import AgentId, Instant, MachineId, PoolId, TaskId, WallTime
 from agentcom.model.limits import RECENT_KEYS
-from agentcom.model.task import Edge, Hold, Task, TaskState
+from agentcom.model.task import Hold, Task, TaskState
 from agentcom.model.todo import Todo
 
 K = TypeVar("K")
@@ -55,6 +56,22 @@ class Session:
         self.expires_at = Instant(now + self.ttl_ms + self.margin_ms)
 
 
+class Books:
+    """What the view knows of groups, families and reviews (`core/graphs.py`)."""
+
+    __slots__ = ("below", "members", "reviews", "tallies")
+
+    def __init__(self) -> None:
+        self.members: dict[str, dict[TaskId, None]] = {}
+        """Group -> its live tasks, oldest first."""
+        self.below: dict[str, dict[TaskId, None]] = {}
+        """Task -> the live ones that came of it: sub-tasks, and theirs."""
+        self.tallies: dict[str, Tally] = {}
+        """Groups that have live tasks."""
+        self.reviews: dict[TaskId, None] = {}
+        """Live tasks that review others' work."""
+
+
 class PoolView:
     """The live rows of a pool and the indexes over them."""
 
@@ -71,9 +88,10 @@ class PoolView:
         self.tasks: dict[TaskId, Task] = {}
         self.edges: dict[TaskId, dict[TaskId, Edge]] = {}
         self.dependants: dict[TaskId, dict[TaskId, None]] = {}
+        self.books = Books()
         self.holds: dict[TaskId, dict[str, Hold]] = {}
+        # Land key -> tasks in order; the first one holds it.
         self.landing: dict[str, tuple[TaskId, ...]] = {}
-        """Land key -> tasks in order; the first one holds it."""
         self.agents: dict[AgentId, Agent] = {}
         self.class_of: dict[AgentId, ClassId] = {}
         self.slots_used: dict[AgentId, int] = {}

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import msgspec
 
 from agentcom.model.agent import Agent, Machine
-from agentcom.model.task import Edge, Hold, Task
+from agentcom.model.graph import Edge, Tally
+from agentcom.model.task import Hold, Task
 from agentcom.model.todo import Todo
 
 
@@ -14,6 +15,8 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     tasks: Sequence[Task] = ()
     edges: Sequence[Edge] = ()
+    tallies: Sequence[Tally] = ()
+    """Of the groups that have live tasks."""
     holds: Sequence[Hold] = ()
     agents: Sequence[Agent] = ()
     machines: Sequence[Machine] = ()

@@ -26,7 +26,7 @@ from agentcom.model.errors import (
 )
 from agentcom.model.identity import Identity
 from agentcom.telemetry import events
-from agentcom.transport import http_fleet, http_hub, http_people, http_tasks, openapi
+from agentcom.transport import http_fleet, http_groups, http_hub, http_people, http_tasks, openapi
 from agentcom.transport.guard import App
 from agentcom.transport.http_call import (
     PREFIX,
@@ -59,6 +59,7 @@ def endpoints() -> Sequence[Endpoint]:
     """Return the route table."""
     table = [
         *http_tasks.ENDPOINTS,
+        *http_groups.ENDPOINTS,
         *http_fleet.ENDPOINTS,
         *http_people.ENDPOINTS,
         *http_hub.ENDPOINTS,

@@ -15,9 +15,10 @@ from agentcom.core.view import PoolView
 from agentcom.model.agent import Agent, Machine
 from agentcom.model.batch import Batch, Delete, Insert, Table, Update
 from agentcom.model.event import EventKind, TaskEvent
+from agentcom.model.graph import Condition, Edge
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.result import KeptResult
-from agentcom.model.task import Condition, Edge, Hold, HoldMode, Phase, Task, TaskState
+from agentcom.model.task import Hold, HoldMode, Phase, Task, TaskState
 from agentcom.testing.simulation.trace import Trace
 
 BEGINS: Final = frozenset({TaskState.WAITING, TaskState.QUEUED})

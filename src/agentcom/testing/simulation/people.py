@@ -14,9 +14,10 @@ import msgspec
 from agentcom.client.link import Backoff
 from agentcom.model import errors
 from agentcom.model.event import EventKind, TaskEvent
+from agentcom.model.graph import Condition, Dependency
 from agentcom.model.ids import TaskId, UserId, WallTime
 from agentcom.model.replies import Reply, Submitted
-from agentcom.model.task import Condition, Dependency, LandPolicy, TaskSpec
+from agentcom.model.task import LandPolicy, TaskSpec
 from agentcom.protocol import codec, frames
 from agentcom.testing.simulation.kernel import MS, SECOND, Entry, Kernel
 from agentcom.testing.simulation.network import Connection, Network
