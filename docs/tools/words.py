@@ -248,6 +248,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "origin.failed": "origin did not answer at landing; it is asked again",
         "attempt.stale": "another attempt has the task: this one ends",
         "checkpoint.failed": "unfinished work could not be pushed now",
+        "drop.not_answered": "an agent's request for sub-tasks could not be answered in its folder",
         "checkpoint.left_out": "a file stayed out of a checkpoint: a secret, or too large",
         "rescue.failed": "what a failed attempt left could not be pushed",
         "worktree.not_removed": "an old folder could not be removed",

@@ -52,7 +52,7 @@ def submit(turn: Turn, fact: Fact, body: facts.Submit) -> Submitted:
     """
     if not 1 <= len(body.specs) <= limits.SUBMIT_TASKS_MAX:
         raise InvalidInput("tasks", f"submit 1 to {limits.SUBMIT_TASKS_MAX} tasks at once")
-    if body.parent is not None:
+    if body.parent is not None or fact.actor.machine is not None:
         fact, body = subtasks.admitted(turn, fact, body)
     elif [1 for spec in body.specs if spec.parent is not None]:
         raise InvalidInput("parent", "only the agent of a task can ask for its sub-tasks")

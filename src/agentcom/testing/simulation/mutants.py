@@ -180,7 +180,7 @@ MUTANTS: Final = (
         "dependencies do not wait",
         "a task starts though what it depends on has failed",
         _CASCADES,
-        "    if not succeeded and edge.condition is Condition.SUCCESS:",
+        "    if not end.succeeded and edge.condition is Condition.SUCCESS:",
         "    if False:",
     ),
     Mutant(

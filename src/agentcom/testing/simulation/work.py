@@ -10,6 +10,8 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import msgspec
+
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import WallTime
 from agentcom.model.result import Landing, LandStatus, Result, ResultStatus
@@ -64,6 +66,14 @@ class Host(Protocol):
 
 class Work:
     """All work of one machine."""
+
+    answers: int = 0
+    """What agents asked for and the hub has answered."""
+
+    def answered(self, key: Key, answer: msgspec.Raw | frames.ErrorFrame) -> None:
+        """Take note of an answer to what an agent asked for."""
+        del key, answer
+        self.answers += 1
 
     def __init__(
         self, kernel: Kernel, options: Options, origin: Origin, rng: random.Random
