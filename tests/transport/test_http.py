@@ -129,7 +129,9 @@ GRAPH = [
     {"title": "build", "prompt": "p", "ref": "a", "group": "g"},
     {"title": "look", "prompt": "p", "ref": "b", "group": "g", "reviews": "a"},
     {
-        "title": "go?", "approval": "person", "group": "g",
+        "title": "go?",
+        "approval": "person",
+        "group": "g",
         "depends_on": [{"task": "b", "on_failure": "wait", "children": True}],
     },
 ]

@@ -19,6 +19,7 @@ from agentcom.model.graph import Condition, Edge
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Hold, HoldMode, Phase, Task, TaskState
+from agentcom.testing.simulation.graph_checks import GraphChecks
 from agentcom.testing.simulation.trace import Trace
 
 BEGINS: Final = frozenset({TaskState.WAITING, TaskState.QUEUED})
@@ -92,10 +93,12 @@ class Auditor:
         self._last_id = ""
         self._last_life = -1
         self._trace = trace
+        self._graphs = GraphChecks(trace)
 
     def restored(self, batches: Iterator[Batch]) -> None:
         """Begin the books anew with what a restored store holds."""
         self.books = Books()
+        self._graphs.restored()
         for batch in batches:
             self._take(batch)
             self.books.length += 1
@@ -132,6 +135,7 @@ class Auditor:
         books.length += 1
         books.records += len(batch.appends)
         self._walk(batch, before)
+        self._graphs.check(batch, books)
         self._check_order(batch, was_queued)
         for change in batch.changes:
             if isinstance(change, Insert) and isinstance(change.row, Hold):
@@ -167,6 +171,14 @@ class Auditor:
                     del books.holds[key]
                 case _:
                     pass
+        self._graphs.take(batch, {name: issue.agent for name, issue in self._named(batch)})
+
+    def _named(self, batch: Batch) -> Iterator[tuple[tuple[TaskId, Fence], Issue]]:
+        """Yield the attempts whose results a batch brings."""
+        for change in batch.changes:
+            row = None if isinstance(change, Delete) else change.row
+            if isinstance(row, KeptResult) and (row.task, row.fence) in self.issued:
+                yield (row.task, row.fence), self.issued[row.task, row.fence]
 
     def _issue(self, task: Task) -> None:
         if task.attempt == 0 or task.machine is None or task.agent is None:

@@ -64,6 +64,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     drift_ppm: int = 0
     buggify: float = 0.0
     """Chance of each cooperative fault point of the shell."""
+    graphs: float = 0.0
+    """Share of tasks with a group, a review, an approval or a policy."""
+    subtasks: float = 0.0
+    """Chance that an agent asks for sub-tasks, at each of its steps."""
 
 
 LOSSY: Final = 0.8
@@ -135,5 +139,7 @@ def draw(seed: int, hours: float) -> Options:
         merges=rng.choice((0, 0.4, 0.9)),
         drift_ppm=rng.choice((0, 100, 20_000)),
         buggify=rng.choice((0, 0.02)),
+        graphs=rng.choice((0, 0.3, 0.7)),
+        subtasks=rng.choice((0, 0.05, 0.15)),
         **sizes,
     )

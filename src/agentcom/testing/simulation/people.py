@@ -14,7 +14,7 @@ import msgspec
 from agentcom.client.link import Backoff
 from agentcom.model import errors
 from agentcom.model.event import EventKind, TaskEvent
-from agentcom.model.graph import Condition, Dependency
+from agentcom.model.graph import Approval, Condition, Dependency, OnFailure, ReviewBy
 from agentcom.model.ids import TaskId, UserId, WallTime
 from agentcom.model.replies import Reply, Submitted
 from agentcom.model.task import LandPolicy, TaskSpec
@@ -155,7 +155,7 @@ class Person:
             depends = (Dependency(f"r{rng.randrange(at)}", condition),)
         wall = 1_700_000_000_000 + self._kernel.now_us // MS
         later = rng.random() < 0.05
-        return TaskSpec(
+        spec = TaskSpec(
             title=f"work {self._number}.{at}",
             prompt="do it",
             needs=(rng.choice(self._needs),) if self._needs and rng.random() < 0.3 else (),
@@ -170,6 +170,25 @@ class Person:
             failures_max=rng.choice((1, 3, 3)),
             labels={"person": "yes"} if rng.random() < 0.02 else {},
         )
+        graphs = self._options.graphs
+        return self._in_graph(spec, at) if graphs and rng.random() < graphs else spec
+
+    def _in_graph(self, spec: TaskSpec, at: int) -> TaskSpec:
+        """Return a task with a group, and a policy, a review or an approval."""
+        rng = self._rng
+        spec = msgspec.structs.replace(spec, group=f"{self.name}-{self._number % 5}")
+        known = [f"r{before}" for before in range(at)] or list(self.open)[-5:]
+        if known and rng.random() < 0.5:
+            of, by = rng.choice(known), rng.choice(list(ReviewBy))
+            return msgspec.structs.replace(spec, reviews=of, review_by=by, needs=())
+        if rng.random() < 0.05:
+            approval = Approval.PERSON
+            return msgspec.structs.replace(spec, approval=approval, needs=(), emergency=False)
+        depends = tuple(
+            Dependency(one.task, one.condition, rng.choice(list(OnFailure)), rng.random() < 0.5)
+            for one in spec.depends_on
+        )
+        return msgspec.structs.replace(spec, depends_on=depends)
 
     def ask(self, frame: Request) -> None:
         """Ask, and go on asking until there is an answer."""
