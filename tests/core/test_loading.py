@@ -5,10 +5,11 @@ import pytest
 
 from agentcom.core.effects import SetTimer
 from agentcom.model.batch import Table
+from agentcom.model.graph import Dependency
 from agentcom.model.ids import Instant, MachineId
 from agentcom.model.limits import RESTART_GRACE_MS
 from agentcom.model.result import Result, ResultStatus
-from agentcom.model.task import Dependency, LandPolicy, TaskSpec, TaskState
+from agentcom.model.task import LandPolicy, TaskSpec, TaskState
 from agentcom.model.todo import Todo, TodoKind
 from agentcom.model.verification import CheckResult, Report
 from agentcom.testing import invariants

@@ -13,6 +13,7 @@ from agentcom.model.agent import AgentSpec, Held
 from agentcom.model.ids import AgentId, Instant, TaskId
 from agentcom.model.result import ReportKind
 from agentcom.protocol import frames
+from agentcom.sidecar import machine_asking
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.machine_attempts import (
     ANSWERS,
@@ -100,6 +101,8 @@ class _Turn(AttemptTurn):
                 self.view.draining = True
             case values.Kept():
                 self._offer(fact.records)
+            case values.Asked():
+                machine_asking.take(self, fact)
             case (
                 frames.Welcome()
                 | frames.Beat()
@@ -108,6 +111,7 @@ class _Turn(AttemptTurn):
                 | frames.LandFrame()
                 | frames.Ack()
                 | frames.ErrorFrame()
+                | frames.ReplyFrame()
                 | frames.Drain()
             ):
                 self._hub(fact)
@@ -128,8 +132,9 @@ class _Turn(AttemptTurn):
                 self._granted(Key(frame.task, frame.fence))
             case frames.Ack():
                 self._acked(frame)
-            case frames.ErrorFrame():
-                self._refused(frame)
+            case frames.ErrorFrame() | frames.ReplyFrame():
+                if not machine_asking.answered(self, frame):
+                    self._refused(frame)
             case frames.Drain():
                 self.order(values.Reconnect("the hub goes away", frame.retry_after_ms))
             case _:
@@ -173,6 +178,7 @@ class _Turn(AttemptTurn):
         for refusal in welcomed.refused:
             self.note("agent.refused", f"{refusal.name}: {refusal.message}")
         self.order(values.Settle())
+        machine_asking.again(self)  # before the reports: an attempt that ended asks no more
         for attempt in view.attempts.values():
             if attempt.stage in HELD and attempt.stage not in REPORTS:
                 self.accept(attempt)  # the first one may have been lost with its link
@@ -237,7 +243,9 @@ class _Turn(AttemptTurn):
         view.sent.clear()
         self._heartbeat()
 
-    def _refused(self, frame: frames.ErrorFrame) -> None:
+    def _refused(self, frame: frames.ErrorFrame | frames.ReplyFrame) -> None:
+        if isinstance(frame, frames.ReplyFrame):
+            return  # a repeat
         self.note("hub.refused", f"{frame.code}: {frame.message}")
         greeted = self.view.session is not None
         if not greeted and frame.code in _REFUSALS:
@@ -273,6 +281,7 @@ class _Turn(AttemptTurn):
             if self.view.offered:
                 self.order(values.Offer())
         elif key == "reports":
+            machine_asking.again(self)
             for attempt in self.view.attempts.values():
                 self.report(attempt)
         else:

@@ -124,7 +124,7 @@ class AttemptTurn:
         self.now = now
         self.orders: list[Order] = []
 
-    def own(self, fact: values.OwnWork) -> None:  # noqa: C901, PLR0912 - a total match
+    def own(self, fact: values.OfAttempt) -> None:  # noqa: C901, PLR0912 - a total match
         """Take what the machine's own work brought."""
         attempt = self.view.attempts.get(fact.key)
         if attempt is None:

@@ -12,7 +12,7 @@ import msgspec
 from agentcom.model.agent import AgentSpec, Assignment
 from agentcom.model.ids import AgentId, Fence, Instant, TaskId
 from agentcom.model.result import Landing, Result
-from agentcom.model.task import Phase, StopReason, TaskBody
+from agentcom.model.task import Phase, StopReason, TaskBody, TaskSpec
 from agentcom.protocol import frames
 
 
@@ -117,6 +117,14 @@ class Saved(msgspec.Struct, frozen=True):
     session: str | None = None
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """The agent of an attempt asks for sub-tasks, under a name that is its own."""
+
+    key: Key
+    name: str
+    tasks: tuple[TaskSpec, ...]
+
+
 class Ended(msgspec.Struct, frozen=True):
     """An attempt ended by itself, with a result."""
 
@@ -156,9 +164,11 @@ FromHub = (
     | frames.LandFrame
     | frames.Ack
     | frames.ErrorFrame
+    | frames.ReplyFrame
     | frames.Drain
 )
-OwnWork = Stored | NotStored | PhaseReached | Noted | Saved | Ended | Stopped | LandEnded
+OfAttempt = Stored | NotStored | PhaseReached | Noted | Saved | Ended | Stopped | LandEnded
+OwnWork = OfAttempt | Asked
 Fact = Connected | Disconnected | TimerFired | DrainAsked | Kept | FromHub | OwnWork
 
 
@@ -214,6 +224,14 @@ class Remember(msgspec.Struct, frozen=True):
     incarnation: int
 
 
+class Answered(msgspec.Struct, frozen=True):
+    """Tell the agent what came of what it asked for."""
+
+    key: Key
+    name: str
+    answer: msgspec.Raw | frames.ErrorFrame
+
+
 class SetTimer(msgspec.Struct, frozen=True):
     """Bring `TimerFired(key)` at `at`; a timer of the same key is replaced."""
 
@@ -255,6 +273,7 @@ Order = (
     | Forget
     | Offer
     | Remember
+    | Answered
     | SetTimer
     | Settle
     | Reconnect
@@ -318,6 +337,9 @@ class View:
     """Attempts that were declined, and why: a second push that is on its way changes nothing."""
     offered: dict[Key, None] = field(default_factory=dict)
     """Kept results that were offered to it, and that it has not acknowledged."""
+
+    asked: dict[str, Asked] = field(default_factory=dict)
+    """What agents asked for and the hub has not answered, by request key."""
 
     def of_task(self, task: TaskId) -> Iterable[Attempt]:
         """Return the attempts of one task, oldest first."""

@@ -223,6 +223,8 @@ class MachineNode:
                 self._stop(key)
             case values.Land(record):
                 self._run(record, self.work.landing(self, record))
+            case values.Answered(key, _, answer):
+                self.work.answered(key, answer)
             case values.SetTimer(key, at):
                 former = self._timers.pop(key, None)
                 if former is not None:
