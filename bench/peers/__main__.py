@@ -223,7 +223,9 @@ def _driven(plan: Plan, peer: Peer, server: servers.Server, place: Path) -> dict
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
-            start_new_session=True,  # with its workers it is one group, which is ended as one
+            # With its workers it is one group, which is ended as one; not a session of its own,
+            # which would have its own share of the processor where others keep it busy.
+            process_group=0,
         )
     try:
         out, _ = process.communicate(timeout=ROUND_S)
@@ -269,6 +271,7 @@ def main() -> None:
         if unknown:
             parser.error(f"--only does not know {', '.join(sorted(unknown))}")
         chosen = {name: peer for name, peer in chosen.items() if peer.module in wanted}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # servers end, too
     install()
     began = time.monotonic()
     found = measure(Plan(rounds=2, seconds=1.0) if options.quick else Plan(), chosen)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench import floors, slices
+from bench import floors, sampled, slices
 from bench.peers import picture, report, servers
 from bench.peers.job import Results
 from bench.peers.report import CELERY, DASK, HUB, NATS_ALWAYS, PROCRASTINATE, Round
@@ -145,3 +145,16 @@ async def test_results_are_asked_for_until_enough_are_there(
 def test_a_figure_is_not_published_without_saying_how_turns_were_taken() -> None:
     assert "the system's" in slices.words(short=False)
     assert "0.5 ms" in slices.words(short=True)
+
+
+def test_a_profile_counts_the_innermost_part_and_leaves_out_who_waits() -> None:
+    raw = (
+        "run (hub/engine.py:1);decide (agentcom/core/pool.py:2);move (agentcom/core/turn.py:3) 6\n"
+        "run (hub/engine.py:1);write (agentcom/store/sqlite_rows.py:9) 3\n"
+        "start (threading.py:1);Condition.wait (threading.py:2) 50\n"
+    )
+
+    found = list(sampled.stacks(raw))
+
+    assert sampled.by_part(found) == {"deciding": 6, "commit: SQLite, fsync": 3}
+    assert sampled.by_function(found)["move (agentcom/core/turn.py"] == 6
