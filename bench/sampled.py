@@ -21,15 +21,11 @@ from bench.load import client, machine
 SAMPLER: Final = Path(__file__).parent.parent / "build/peers/venv/bin/py-spy"
 PER_S: Final = 250
 PARTS: Final = (
-    (
-        "commit: SQLite, fsync",
-        ("sqlite_writer", "sqlite_rows", "sqlite_log", "sqlite_disk", "sqlite.py"),
-    ),
+    ("commit: SQLite, fsync", ("agentcom/store/",)),
     ("deciding", ("/core/",)),
-    ("sockets and frames, in", ("on_text", "on_ws_frame", "ws_session", "ws.py", "door")),
-    ("effects: pushes, replies, feeds", ("switchboard", "feeds", "hub/effects", "codec")),
-    ("engine and batches", ("engine", "inbox", "model/")),
-    ("log and metrics", ("telemetry", "structlog", "prometheus")),
+    ("sockets and frames, in and out", ("agentcom/transport/", "agentcom/protocol/")),
+    ("the hub around it: batches, budgets, feeds", ("agentcom/hub/", "agentcom/model/")),
+    ("log and metrics", ("agentcom/telemetry/", "structlog", "prometheus")),
 )
 REST: Final = "the rest: the event loop itself, parts without a name here"
 WAITING: Final = ("wait (threading.py", "_worker (concurrent/", "Writer._take (")

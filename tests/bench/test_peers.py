@@ -149,12 +149,12 @@ def test_a_figure_is_not_published_without_saying_how_turns_were_taken() -> None
 
 def test_a_profile_counts_the_innermost_part_and_leaves_out_who_waits() -> None:
     raw = (
-        "run (hub/engine.py:1);decide (agentcom/core/pool.py:2);move (agentcom/core/turn.py:3) 6\n"
-        "run (hub/engine.py:1);write (agentcom/store/sqlite_rows.py:9) 3\n"
+        "run (agentcom/hub/engine.py:1);place (agentcom/core/turn.py:3) 6\n"
+        "run (agentcom/hub/engine.py:1);write (agentcom/store/sqlite_rows.py:9) 3\n"
         "start (threading.py:1);Condition.wait (threading.py:2) 50\n"
     )
 
     found = list(sampled.stacks(raw))
 
     assert sampled.by_part(found) == {"deciding": 6, "commit: SQLite, fsync": 3}
-    assert sampled.by_function(found)["move (agentcom/core/turn.py"] == 6
+    assert sampled.by_function(found)["place (agentcom/core/turn.py"] == 6
