@@ -70,6 +70,20 @@ def test_few_parsed_needs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(pool._needs) <= 2
 
 
+def test_tasks_that_need_the_same_hold_one_text_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view, "_FEW", 2)
+    pool = Pool().view
+
+    first = pool.write_needs(("rust", "git"))
+    again = pool.write_needs(("rust", "git"))
+    others = [pool.write_needs((f"n{n}",)) for n in range(5)]
+
+    assert first is again
+    assert first == ("git", "rust")
+    assert others[4] == ("n4",)
+    assert len(pool._needs) <= 2
+
+
 def test_an_agent_that_nobody_knows_cannot_take_work() -> None:
     view = a_view()
 

@@ -15,7 +15,6 @@ from agentcom.model.errors import Conflict, InvalidInput, NotFound
 from agentcom.model.event import EventKind
 from agentcom.model.ids import TaskId
 from agentcom.model.replies import Submitted
-from agentcom.model.requirement import canonical
 from agentcom.model.task import (
     Condition,
     Dependency,
@@ -146,7 +145,7 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
         turn.now.wall,
         wait=wait,
         until=ahead,
-        needs=_needs(spec),
+        needs=_needs(turn.view, spec),
         emergency=spec.emergency,
         priority=spec.priority,
         start_tag=start_tag,
@@ -159,11 +158,11 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
     )
 
 
-def _needs(spec: TaskSpec) -> tuple[str, ...]:
+def _needs(view: PoolView, spec: TaskSpec) -> tuple[str, ...]:
     if not spec.needs:
         return () if spec.command else _ONLY_PROMPT
     needs = spec.needs if spec.command else (*spec.needs, PROMPT)
-    return tuple(str(need) for need in canonical(needs))
+    return view.write_needs(needs)
 
 
 def _edges(
