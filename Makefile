@@ -65,7 +65,7 @@ crash: setup ## break the disk under the store in every way (ARGS=--quick: some 
 soak: setup clis ## storms, slow readers, a day of traffic, an idle hour (ARGS=--quick: 4 min)
 	@$(BIN)/python -m agentcom.testing.soak $(ARGS)
 
-bench: setup ## measure what this project claims, on this machine (ARGS=--quick: 90 s)
+bench: setup ## measure what this project claims, on this machine (ARGS=--quick: 2 min)
 	@$(BIN)/python -m bench $(ARGS)
 
 bench-peers: setup ## the same job for this hub and six others, in turns (10 min; reports, never gates)

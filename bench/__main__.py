@@ -120,7 +120,7 @@ def main() -> None:
     """Measure, show, and keep."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="less of everything, in 90 s")
+    size.add_argument("--quick", action="store_true", help="less of everything, in 2 minutes")
     size.add_argument("--tiny", action="store_true", help="only to see that it works")
     parser.add_argument("--only", default=",".join(PARTS), help="some of " + ",".join(PARTS))
     parser.add_argument("--out", type=Path, help="where to write the results")

@@ -41,7 +41,9 @@ def drive(system: job.System, options: argparse.Namespace) -> Any:
                     worker.kill()
         runner.run(system.close())
     began = dict(_began(Path(os.environ[job.BEGAN])))
-    return row | {"latencies_ms": [(began[number] - at) / 1e6 for number, at in called.items()]}
+    return row | {
+        "latencies_ms": [round((began[number] - at) / 1e6, 3) for number, at in called.items()]
+    }
 
 
 async def measure(system: job.System, options: argparse.Namespace) -> tuple[Any, dict[int, int]]:

@@ -30,6 +30,6 @@ def a_round(*, seconds: float, dispatches: int, per_s: float) -> dict[str, Any]:
         called: dict[str, int] = submitter.ask(("pace", per_s, dispatches), ROUND_S)
         began: dict[str, int] = far.ask("stop", ROUND_S)
         submitter.tell(None)
-    latencies = [(began[task] - at) / 1e6 for task, at in called.items()]
+    latencies = [round((began[task] - at) / 1e6, 3) for task, at in called.items()]
     cpu_us = (sum(after) - sum(before)) / count * 1e6
     return {"per_s": count / took_s, "count": count, "cpu_us": cpu_us, "latencies_ms": latencies}
