@@ -1,6 +1,7 @@
 """The parts of the comparison with peers that need no peer: figures, words, ports."""
 
 import socket
+from functools import cache
 from typing import Any
 
 import pytest
@@ -16,6 +17,11 @@ def a_round(per_s: float, *latencies: float) -> Round:
     return Round(per_s, 100.0, latencies or (1.0,))
 
 
+@cache
+def floor() -> dict[str, float]:
+    return floors.floors(rounds=20)
+
+
 def found(**systems: Any) -> dict[str, Any]:
     """Return what a run with a few rounds saves; a system without rounds did not run."""
     row = {"per_s": 10.0, "count": 5, "cpu_us": 90.0, "latencies_ms": [1.0, 2.0, 3.0]}
@@ -24,7 +30,7 @@ def found(**systems: Any) -> dict[str, Any]:
         "date": "2026-11-28 10:00 UTC",
         "short_slices": True,
         "machine": floors.machine(),
-        "floors": floors.floors(rounds=20),
+        "floors": floor(),
         "load_average_after": 0.5,
         "slots": 16,
         "rounds": 2,
