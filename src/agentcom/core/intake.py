@@ -17,7 +17,7 @@ from agentcom.model.event import EventKind
 from agentcom.model.graph import Condition, Dependency, Edge
 from agentcom.model.ids import TaskId
 from agentcom.model.replies import Submitted
-from agentcom.model.requirement import canonical, parse_capability
+from agentcom.model.requirement import parse_capability
 from agentcom.model.task import Task, TaskBody, TaskSpec, TaskState, Wait
 
 _SUBMITTED: Final = EventKind.SUBMITTED
@@ -200,7 +200,7 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
         turn.now.wall,
         wait=wait,
         until=ahead,
-        needs=_needs(spec),
+        needs=_needs(turn.view, spec),
         emergency=spec.emergency,
         priority=spec.priority,
         start_tag=start_tag,
@@ -213,11 +213,11 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
     )
 
 
-def _needs(spec: TaskSpec) -> tuple[str, ...]:
+def _needs(view: PoolView, spec: TaskSpec) -> tuple[str, ...]:
     if not spec.needs:
         return () if spec.command else _ONLY_PROMPT
     needs = spec.needs if spec.command else (*spec.needs, PROMPT)
-    return tuple(str(need) for need in canonical(needs))
+    return view.write_needs(needs)
 
 
 def _keys(spec: TaskSpec) -> tuple[str, ...]:

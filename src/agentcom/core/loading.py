@@ -35,6 +35,7 @@ def load(
         view.holds.setdefault(hold.task, {})[hold.key] = hold
     for task in sorted(rows.tasks, key=lambda task: task.seq):
         _load_task(view, task)
+        view.journal.clear()  # nothing of it is undone, and a long queue would make it long
     effects: list[Effect] = [*passing.load(view, now), *deadlines.timers(view, now)]
     view.fairness.restore(_share(view, task) for task in view.tasks.values() if task.seq)
     effects += leases.grace(view, now)

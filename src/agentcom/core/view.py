@@ -28,6 +28,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 NEVER: Final = WallTime(1 << 62)
 _MISSING: Final = object()
+_Parsed = tuple[requirement.Requirement, ...]
 _FEW: Final = 4_096  # parsed requirement lists that are remembered
 
 
@@ -86,7 +87,7 @@ class PoolView:
         self.warm: OrderedDict[str, tuple[MachineId, ...]] = OrderedDict()
         """Repository -> machines that had it last; a hint only."""
         self._mentions: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._needs: dict[tuple[str, ...], tuple[requirement.Requirement, ...]] = {}
+        self._needs: dict[tuple[str, ...], tuple[_Parsed, tuple[str, ...]]] = {}
         self._live_shapes: dict[tuple[str, ...], ShapeId] = {}  # by needs, some of them
 
     @property
@@ -132,15 +133,23 @@ class PoolView:
 
     # The queue --------------------------------------------------------------------------------
 
-    def parse_needs(self, needs: tuple[str, ...]) -> tuple[requirement.Requirement, ...]:
+    def parse_needs(self, needs: tuple[str, ...]) -> _Parsed:
         """Return canonical requirements; raises `InvalidInput`."""
-        parsed = self._needs.get(needs)
-        if parsed is None:
+        return self._canonical(needs)[0]
+
+    def write_needs(self, needs: tuple[str, ...]) -> tuple[str, ...]:
+        """Return canonical requirements as text, one object for all tasks; see `parse_needs`."""
+        return self._canonical(needs)[1]
+
+    def _canonical(self, needs: tuple[str, ...]) -> tuple[_Parsed, tuple[str, ...]]:
+        known = self._needs.get(needs)
+        if known is None:
             if len(self._needs) >= _FEW:
                 self._needs.clear()
             parsed = requirement.canonical(needs)
-            self._needs[needs] = parsed
-        return parsed
+            known = (parsed, tuple(map(str, parsed)))
+            self._needs[needs] = known
+        return known
 
     def shape_of(self, task: Task) -> ShapeId:
         """Return the shape of a task; raises `TooManyShapes` if it is not live yet."""
