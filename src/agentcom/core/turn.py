@@ -160,7 +160,7 @@ class Turn(Ledger):
         if agent is None:
             return
         free = before = view.free_slots(agent)
-        allowed = graphs.reviewable(view, agent)
+        allowed = graphs.reviewable(view, agent) if view.books.reviews else None
         while free:
             task_id = view.matcher.pick_task(view.class_of[agent_id], allowed)
             if task_id is None:
@@ -175,7 +175,7 @@ class Turn(Ledger):
         task = view.tasks.get(task_id)
         if task is None or task.state is not _QUEUED:
             return
-        allowed = graphs.reviewers(view, task_id)
+        allowed = graphs.reviewers(view, task_id) if view.books.reviews else None
         agent_id = view.matcher.pick_agent(view.shape_of(task), allowed)
         if agent_id is not None:
             self._assign(task, view.agents[agent_id])
