@@ -22,7 +22,16 @@ CHANGED_FIELDS: Final = tuple(name for name in TASK_FIELDS if name not in ("spec
 EVENT_FIELDS: Final = ("seq", "kind", "state", "at", "attempt", "agent", "machine", "detail")
 RESULT_FIELDS: Final = ("task", "fence", "agent", "machine", "at", "applied", "refused", "result")
 WHY_FIELDS: Final = (
-    *("summary", "next_action", "next_at", "agents", "blocked_by", "missing", "position"),
+    *(
+        "summary",
+        "next_action",
+        "next_at",
+        "agents",
+        "blocked_by",
+        "missing",
+        "position",
+        "starts_at",
+    ),
     *("activity", "task"),
 )
 
@@ -188,6 +197,8 @@ def why(task_id: str, as_json: tuple[str, ...] | None) -> None:
         ("last event", _last(found["task"])),
         ("waits for", [output.short(one) for one in found.get("blocked_by") or ()]),
         ("nobody has", found.get("missing")),
+        ("place", found.get("position")),
+        ("starts", output.age(found.get("starts_at"))),
         ("next", _next(found)),
     ):
         if value:
