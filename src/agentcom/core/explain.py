@@ -102,7 +102,7 @@ def _kept(
 def _estimate(
     turn: Turn, task: Task, position: int | None, able: Sequence[AgentRule]
 ) -> WallTime | None:
-    """Return about when a task starts: its place, over the slots it competes for, times the pace."""
+    """Return about when a task starts, by its place and the pace of the slots it competes for."""
     view = turn.view
     at_work = [rule.agent for rule in able if rule.rule in ("busy", "order", "resources")]
     slots = sum(view.agents[agent].slots for agent in at_work)
