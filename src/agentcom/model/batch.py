@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from agentcom.model.agent import Agent, Machine
+from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.event import TaskEvent
 from agentcom.model.identity import Credential, RequestRecord, User
 from agentcom.model.ids import BatchId, Fence, PoolId
@@ -27,6 +27,7 @@ class Table(StrEnum):
     HOLD = "hold"
     RESULT = "result"
     AGENT = "agent"
+    ACCOUNT = "account"
     MACHINE = "machine"
     USER = "user"
     CREDENTIAL = "credential"
@@ -43,6 +44,7 @@ Row = (
     | Hold
     | KeptResult
     | Agent
+    | Account
     | Machine
     | User
     | Credential
@@ -57,6 +59,7 @@ ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
     Table.HOLD: Hold,
     Table.RESULT: KeptResult,
     Table.AGENT: Agent,
+    Table.ACCOUNT: Account,
     Table.MACHINE: Machine,
     Table.USER: User,
     Table.CREDENTIAL: Credential,

@@ -8,7 +8,7 @@ from typing import cast
 
 import msgspec
 
-from agentcom.model.agent import Agent, Machine
+from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.batch import Batch, Change, Delete, Insert, Row, Table
 from agentcom.model.identity import RequestRecord
 from agentcom.model.ids import BatchId, PoolId, WallTime
@@ -58,6 +58,7 @@ class MemoryStore:
             edges=cast("list[Edge]", self._in_order(Table.EDGE)),
             holds=cast("list[Hold]", self._in_order(Table.HOLD)),
             agents=[agent for agent in agents if agent.pool == pool],
+            accounts=cast("list[Account]", self._in_order(Table.ACCOUNT)),
             machines=cast("list[Machine]", self._in_order(Table.MACHINE)),
             todos=cast("list[Todo]", self._in_order(Table.TODO)),
         )

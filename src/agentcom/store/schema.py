@@ -16,6 +16,7 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     Table.HOLD: ("task",),
     Table.RESULT: ("task",),
     Table.AGENT: ("machine", "project"),
+    Table.ACCOUNT: (),
     Table.MACHINE: ("owner",),
     Table.USER: ("role",),
     Table.CREDENTIAL: ("kind", "owner"),
