@@ -16,7 +16,7 @@ import msgspec
 
 from agentcom.model import errors, limits
 from agentcom.model.agent import AgentSpec
-from agentcom.model.ids import AgentId, MachineId
+from agentcom.model.ids import AccountId, AgentId, MachineId
 
 CHECKPOINT_INTERVAL_MS: Final = 300_000
 PROGRESS_INTERVAL_MS: Final = 500
@@ -47,6 +47,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """For its runtime: `binary`, `model`, `base_url`, `api_key_env`, ..."""
     environment: tuple[str, ...] = ()
     """Names of variables that the agent gets from the sidecar's own environment."""
+    account: AccountId | None = None
+    """Whose quota it uses up; None: its program's login tells."""
 
     @property
     def spec(self) -> AgentSpec:
@@ -58,6 +60,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             labels=self.labels,
             slots=self.slots,
             version=self.version,
+            account=self.account,
         )
 
 
