@@ -8,7 +8,7 @@ from agentcom.cli import repository, specs
 from agentcom.cli.errors import CommandFailed
 
 OPTIONS: dict[str, Any] = {
-    **dict.fromkeys(("title", "priority", "land", "not_before", "repo", "base")),
+    **dict.fromkeys(("title", "priority", "land", "not_before", "repo", "base", "on_quota")),
     "needs": (),
     "verify": (),
     "depends_on": (),

@@ -20,6 +20,7 @@ _TITLE_CHARS: Final = 60
 _LISTS: Final = ("needs", "verify", "command")
 _IN_THE_FILE: Final = (
     *("title", "command", "needs", "verify", "depends_on", "not_before", "priority", "land"),
+    "on_quota",
 )
 """What a file says of each task itself."""
 
@@ -43,7 +44,11 @@ def from_options(
     else:
         spec["prompt"] = text
     spec |= {name: list(options[name]) for name in ("needs", "verify") if options[name]}
-    spec |= {name: options[name] for name in ("priority", "land") if options[name] is not None}
+    spec |= {
+        name: options[name]
+        for name in ("priority", "land", "on_quota")
+        if options[name] is not None
+    }
     if options["depends_on"]:
         spec["depends_on"] = [_dependency(text, resolve) for text in options["depends_on"]]
     if options["not_before"]:

@@ -65,6 +65,14 @@ class Agent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=T
     account: AccountId | None = None
 
 
+class AccountState(StrEnum):
+    """Whether an account has quota, as far as anybody knows."""
+
+    OPEN = "open"
+    PARKED = "parked"
+    TRYING = "trying"
+
+
 class Canary(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The one attempt that tries an account again after its quota's reset."""
 
