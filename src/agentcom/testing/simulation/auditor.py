@@ -12,12 +12,13 @@ from typing import Final, get_args
 from agentcom.core.moves import Event
 from agentcom.core.tasks import TRANSITIONS
 from agentcom.core.view import PoolView
-from agentcom.model.agent import Agent, Machine
+from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.batch import Batch, Delete, Insert, Table, Update
 from agentcom.model.event import EventKind, TaskEvent
-from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
+from agentcom.model.ids import AccountId, AgentId, Fence, MachineId, TaskId
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Condition, Edge, Hold, HoldMode, Phase, Task, TaskState
+from agentcom.testing.simulation import quota_checks
 from agentcom.testing.simulation.trace import Trace
 
 BEGINS: Final = frozenset({TaskState.WAITING, TaskState.QUEUED})
@@ -55,6 +56,7 @@ class Books:
     holds: dict[str, Hold] = field(default_factory=dict)
     edges: dict[TaskId, dict[TaskId, Edge]] = field(default_factory=dict)
     agents: dict[AgentId, Agent] = field(default_factory=dict)
+    accounts: dict[AccountId, Account] = field(default_factory=dict)
     machine_ids: dict[str, None] = field(default_factory=dict)
     applied: dict[tuple[TaskId, Fence], MachineId] = field(default_factory=dict)
     length: int = 0
@@ -127,10 +129,12 @@ class Auditor:
             self._check_change(change)
             if isinstance(change, Insert | Update) and isinstance(change.row, Task):
                 self._enter(change.row)
+        accounts = dict(books.accounts)
         self._take(batch)
         books.length += 1
         books.records += len(batch.appends)
         self._walk(batch, before)
+        quota_checks.check(batch, books, accounts, check)
         self._check_order(batch, was_queued)
         for change in batch.changes:
             if isinstance(change, Insert) and isinstance(change.row, Hold):
@@ -139,6 +143,7 @@ class Auditor:
 
     def _take(self, batch: Batch) -> None:  # noqa: C901, PLR0912 - one case for each table
         books = self.books
+        quota_checks.take(batch, books.accounts)
         for change in batch.changes:
             match change:
                 case Insert(row=row) | Update(row=row):

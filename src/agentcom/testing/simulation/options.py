@@ -60,6 +60,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     agent_crashes: float = 0.02
     agent_hangs: float = 0.01
     quota: float = 0.02
+    accounts: int = 0
+    """Accounts that the machines share; none has its own."""
     merges: float = 0.4
     drift_ppm: int = 0
     buggify: float = 0.0
@@ -109,7 +111,7 @@ def draw(seed: int, hours: float) -> Options:
         for kind, choices in INTERVALS.items()
         if rng.random() < (0.8 if kind == "hub_crash" else 0.55)
     }
-    return Options(
+    options = Options(
         seed=seed,
         hours=hours,
         lossy=lossy,
@@ -135,5 +137,9 @@ def draw(seed: int, hours: float) -> Options:
         merges=rng.choice((0, 0.4, 0.9)),
         drift_ppm=rng.choice((0, 100, 20_000)),
         buggify=rng.choice((0, 0.02)),
+        accounts=rng.choice((0, 1, 2)),
         **sizes,
     )
+    # Accounts without use would show nothing: where they are shared, they run out.
+    quota = rng.choice((0.05, 0.2)) if options.accounts else options.quota
+    return msgspec.structs.replace(options, quota=quota)
