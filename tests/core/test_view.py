@@ -150,7 +150,7 @@ def test_the_shape_of_a_task_that_is_over_counts_no_more() -> None:
     assert world.view.shapes.live_shapes == 0
 
 
-def test_a_closed_account_leaves_no_free_slot_and_one_that_is_tried_leaves_one() -> None:
+def test_a_exhausted_account_leaves_no_free_slot_and_one_that_is_tried_leaves_one() -> None:
     world, _ = parked("m1", slots=3)
     mine = world.view.agents[AgentId("a-m1")]
 
@@ -158,5 +158,6 @@ def test_a_closed_account_leaves_no_free_slot_and_one_that_is_tried_leaves_one()
     assert world.view.agent_state(mine) is AgentState.BLOCKED
     world.view.accounts[ANN] = Account(id=ANN)
     assert world.view.free_slots(mine) == 1
+    assert world.view.agent_state(mine) is AgentState.IDLE
     world.view.accounts.clear()
     assert world.view.free_slots(mine) == 3

@@ -108,7 +108,9 @@ def _none_free(able: Sequence[AgentRule]) -> tuple[str, str]:
 
 def _out_of_quota(view: PoolView, able: Sequence[AgentRule]) -> tuple[str, str, WallTime | None]:
     """Return why no agent gets work that could do it, what happens next, and when."""
-    found = {row.id: row for rule in able if (row := view.closed_account(view.agents[rule.agent]))}
+    found = {
+        row.id: row for rule in able if (row := view.exhausted_account(view.agents[rule.agent]))
+    }
     summary = "; ".join(map(_closed, found.values()))
     resets = [row.parked_until for row in found.values() if row.parked_until is not None]
     if len(resets) < len(found):
@@ -144,7 +146,7 @@ def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
         return AgentRule(agent.id, "paused", f"agentcom agent resume {agent.id}")
     if machine.draining:
         return AgentRule(agent.id, "draining", f"agentcom machine drain --off {where}")
-    account = view.closed_account(agent)
+    account = view.exhausted_account(agent)
     if account is not None and account.closed:
         return AgentRule(agent.id, _QUOTA, _closed(account))
     if view.slots_used.get(agent.id, 0) >= agent.slots:

@@ -213,13 +213,13 @@ class PoolView:
         if agent.paused or agent.absent or machine.draining or machine.removed:
             return 0
         free = max(0, agent.slots - self.slots_used.get(agent.id, 0))
-        account = self.closed_account(agent) if self.accounts else None
+        account = self.exhausted_account(agent) if self.accounts else None
         if account is None:
             return free
         return 0 if account.closed else min(1, free)
 
-    def closed_account(self, agent: Agent) -> Account | None:
-        """Return the account of `agent` if it has no quota, or is only being tried."""
+    def exhausted_account(self, agent: Agent) -> Account | None:
+        """Return the account of `agent` if its quota is used up, or only being tried."""
         return self.accounts.get(agent.account) if agent.account is not None else None
 
     def refresh(self, agent_id: AgentId) -> None:
@@ -252,7 +252,8 @@ class PoolView:
             return AgentState.WORKING
         if mine:
             return AgentState.ASSIGNED
-        return AgentState.IDLE if self.closed_account(agent) is None else AgentState.BLOCKED
+        account = self.exhausted_account(agent)
+        return AgentState.BLOCKED if account is not None and account.closed else AgentState.IDLE
 
     def held_tasks(self, machine: MachineId) -> Sequence[Task]:
         """Return the tasks whose attempts a machine holds."""
