@@ -163,9 +163,9 @@ def _finished(turn: Turn, task: Task, fence: Fence, result: Result) -> str | Non
     if task.phase is _LANDING:
         return None  # a repeat: the result is stored, and its landing has begun
     if task.stop_reason is not None:
+        reason = f"the attempt was asked to stop: {task.stop_reason.value}"
         if _is_exhausted(result):
             accounts.note(turn, task, result)
-        reason = f"the attempt was asked to stop: {task.stop_reason.value}"
         keep(turn, task.machine, task.id, fence, result, refused=reason)
         turn.move(task, moves.Stopped(turn.retry_at(task.failures)), _kind_of_stop(task))
         return Stale.code
