@@ -309,3 +309,39 @@ def test_a_limit_without_sense_is_a_usage_error(fleet: Shell) -> None:
 
     assert said.code == 2
     assert "write one of project:NAME" in said.err
+
+
+LIMIT = """<<mock:quota>>
+```steps
+{"limit": "You've hit your usage limit. Try again in 2h 5m."}
+```
+"""
+
+
+def account(fleet: Shell, state: str) -> dict[str, object]:
+    """Return the row of the account once it is in a state."""
+    for _ in range(100):  # each look takes a tenth of a second or more
+        row: dict[str, object] = json.loads(fleet("account", "ls", "--json").out)[0]
+        if row["state"] == state:
+            return row
+    raise AssertionError(state)
+
+
+def test_an_account_without_quota_is_shown_named_and_opened(fleet: Shell, tmp_path: Path) -> None:
+    tasks = tmp_path / "tasks.json"
+    tasks.write_text(json.dumps([{"title": "t", "prompt": LIMIT, "on_quota": "wait"}]))
+    task = fleet("submit", "--no-repo", "-f", str(tasks)).out.strip()
+
+    parked = account(fleet, "parked")
+    why = fleet("task", "why", submit(fleet, EDIT)).out
+    fleet("task", "cancel", task)
+    fleet("account", "resume", "acme:ann")
+
+    assert (parked["id"], parked["agents"]) == ("acme:ann", ["tester"])
+    assert "account acme:ann is out of quota until" in why
+    assert "tester\tquota\t" in why
+    account(fleet, "open")
+
+
+def test_an_account_that_is_not_there_is_missing(fleet: Shell) -> None:
+    assert fleet("account", "resume", "nobody", ok=False).code == 3

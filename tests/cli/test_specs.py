@@ -10,6 +10,7 @@ from agentcom.cli.errors import CommandFailed
 OPTIONS: dict[str, Any] = {
     **dict.fromkeys(("title", "priority", "land", "not_before", "repo", "base", "kind")),
     **dict.fromkeys(("needs", "prefers", "uses", "limit_key", "scope", "verify"), ()),
+    "on_quota": None,
     "scope_shared": False,
     "depends_on": (),
     "no_repo": True,

@@ -13,6 +13,7 @@ from agentcom.model.todo import Todo, TodoKind
 from agentcom.model.verification import CheckResult, Report
 from agentcom.testing import invariants
 from agentcom.testing.world import World
+from tests.core.quota_acts import ANN, HOUR_MS, account, parked
 
 MERGE = Result(
     status=ResultStatus.DONE,
@@ -85,3 +86,13 @@ def test_a_cascade_that_was_under_way_goes_on(world: World) -> None:
     assert not world.view.todos
     assert not world.view.dependants
     assert world.view.matcher.depth() + len(world.pushed()) >= len(children)
+
+
+def test_accounts_without_quota_come_back_with_their_timers() -> None:
+    world, _ = parked()
+    row = account(world)
+
+    world.restart()
+
+    assert world.view.accounts == {ANN: row}
+    assert world.timers[f"account/{ANN}"].at == world.now_ms + HOUR_MS

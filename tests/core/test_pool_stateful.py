@@ -14,11 +14,19 @@ from agentcom.core.turn import DEADLINES
 from agentcom.model.agent import Held, HeldStage
 from agentcom.model.batch import Table
 from agentcom.model.errors import AgentComError
-from agentcom.model.failure import FailureClass
+from agentcom.model.failure import FailureClass, OnQuota
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.limit import Limit
 from agentcom.model.result import KeptResult, Landing, LandStatus, Result, ResultStatus
-from agentcom.model.task import Condition, Dependency, LandPolicy, Phase, Task, TaskSpec, TaskState
+from agentcom.model.task import (
+    Condition,
+    Dependency,
+    LandPolicy,
+    Phase,
+    Task,
+    TaskSpec,
+    TaskState,
+)
 from agentcom.model.verification import CheckResult, Report
 from agentcom.testing import invariants
 from agentcom.testing.world import World, agent, machine, person
@@ -40,6 +48,7 @@ class History:
         self.newest: dict[TaskId, Fence] = {}
         self.completed: dict[TaskId, Task] = {}
         self.applied: set[str] = set()
+        self.account: dict[str, str | None] = {"m1": "shared", "m2": "shared", "m3": None}
 
     def run(self, steps: int) -> None:
         acts = [
@@ -58,6 +67,7 @@ class History:
             self.restart,
             self.refuse,
             self.pause,
+            self.quota,
             self.overtaken,
             self.together,
             self.operate,
@@ -87,6 +97,9 @@ class History:
                 assert in_time, f"the timer comes after the deadline of {task}"
             timed = task.state is TaskState.WAITING and task.until and task.wait != "dependencies"
             assert not timed or f"wait/{task.id}" in world.timers, task
+        for account in world.view.accounts.values():
+            timer = world.timers.get(f"account/{account.id}")
+            assert timer or account.parked_until is None, f"nobody opens {account}"
         for task_id in self.known:
             row, known = world.task(task_id), self.newest.get(task_id, Fence(0, 0))
             assert row.fence >= known, "a fence went back"
@@ -170,7 +183,10 @@ class History:
         name = self.rng.choice(["m1", "m2", "m3"])
         caps = {"m1": ("python",), "m2": ("python", "gpu"), "m3": ()}[name]
         slots = self.rng.choice([1, 2])
-        spec = agent(f"a-{name}", *caps, slots=slots)
+        account = self.account[name]
+        if self.rng.random() < 0.02:
+            account = self.account[name] = self.rng.choice([None, "shared", "own"])
+        spec = agent(f"a-{name}", *caps, slots=slots, account=account)
         if self.rng.random() < 0.2:
             accepts = self.rng.choice([("submitter=ann",), ("kind!=review",), ("project=default",)])
             spec = msgspec.structs.replace(spec, accepts=accepts)
@@ -207,6 +223,7 @@ class History:
                 ref=f"r{n}",
                 priority=self.rng.randint(-2, 2),
                 emergency=self.rng.random() < 0.1,
+                on_quota=self.rng.choice(list(OnQuota)),
                 depends_on=tuple(depends),
                 **self.placed(),
             )
@@ -329,6 +346,15 @@ class History:
         fact = facts.Fact(body=facts.Submit((spec, spec)), actor=person("ann"))
         self.world.decide([fact], commit=False)
         assert self.world.view.tasks == before
+
+    def quota(self) -> None:
+        """A canary shows life, or a person knows of quota."""
+        for row in list(self.world.view.accounts.values()):
+            if row.canary is not None and self.rng.random() < 0.5:
+                lived = facts.CanaryLived(row.canary.task, row.canary.fence)
+                self.world.tell(lived, machine(self.world.task(row.canary.task).machine or ""))
+            elif self.rng.random() < 0.1:
+                self.world.ask(facts.ResumeAccount(row.id))
 
     def pause(self) -> None:
         self.world.ask(

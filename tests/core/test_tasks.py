@@ -89,6 +89,8 @@ def reachable(event: type[moves.Event], state: TaskState) -> set[TaskState]:
     variants: list[moves.Event] = [SAMPLES[event]]
     if event is moves.Failed:
         variants.append(moves.Failed(FailureClass.CONFLICT, "clash", LATER))
+    if event is moves.Parked:
+        variants.append(moves.Parked(None, None, "quota"))
     if event is moves.Released:
         variants.append(moves.Released(LATER))
     if event is moves.Reopened:

@@ -5,6 +5,7 @@ from typing import cast
 
 import pytest
 
+from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Fence, TaskId
 from agentcom.sidecar.config import Settings
 from agentcom.sidecar.machine_values import Key, Noted
@@ -71,3 +72,35 @@ async def test_a_tool_call_that_is_made_again_word_for_word_is_counted(
     await watch.follow(cast("AgentProcess", Run(said)))
 
     assert told[-1].progress.repeats == repeats
+
+
+class Waiting(Calls):
+    """A runtime whose agent only tries its model again: each line is the reason."""
+
+    def feed(self, line: str) -> Iterator[base.RuntimeEvent]:
+        yield base.Text("begun") if line == "text" else base.Retrying(line)
+
+    def finish(self, ended: base.Exit) -> base.Verdict:
+        return base.Verdict(failure=FailureClass.NO_PROGRESS, message=str(ended.stop))
+
+
+@pytest.mark.parametrize(
+    ("said", "failure"),
+    [
+        (["usage limit reached, try again in 3h"], FailureClass.QUOTA),
+        (["rate limited"], FailureClass.NO_PROGRESS),
+        (["usage limit reached", "text"], FailureClass.NO_PROGRESS),
+        ([], FailureClass.NO_PROGRESS),
+    ],
+)
+async def test_an_agent_that_only_waits_for_its_quota_has_none(
+    said: list[str], failure: FailureClass
+) -> None:
+    async def tell(_noted: Noted) -> None:
+        return
+
+    watch = Watch(KEY, cast("base.Runtime", Waiting()), Settings(), tell=tell)
+
+    verdict = await watch.follow(cast("AgentProcess", Run(said)))
+
+    assert verdict.failure is failure

@@ -148,6 +148,14 @@ class Hub:
         """Give a paused agent tasks again."""
         self._send("POST", f"/agents/{quote(name, safe='')}/resume")
 
+    def accounts(self) -> list[dict[str, Any]]:
+        """Return the accounts whose quota agents use up."""
+        return self._all("/accounts", shown.AccountList, "accounts")
+
+    def open_account(self, name: str) -> None:
+        """Say that an account has quota again."""
+        self._send("POST", f"/accounts/{quote(name, safe='')}/resume")
+
     def machines(self) -> list[dict[str, Any]]:
         """Return all machines."""
         return self._all("/machines", shown.MachineList, "machines")

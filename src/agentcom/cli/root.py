@@ -17,6 +17,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "join": ("agentcom.cli.join:join", "Bring this computer into a fleet."),
         "machine": ("agentcom.cli.join:machine", "Invite, show, drain and remove machines."),
         "agent": ("agentcom.cli.agent:agent", "Show, pause and check agents."),
+        "account": ("agentcom.cli.account:account", "Show accounts, and which have no quota left."),
         "submit": ("agentcom.cli.submit:submit", "Give the fleet a task."),
         "limit": (
             "agentcom.cli.limit:limit",

@@ -21,7 +21,7 @@ _LISTED: Final = ("needs", "prefers", "scope", "verify")
 _LISTS: Final = (*_LISTED, "keys", "command")
 _IN_THE_FILE: Final = (
     *("title", "command", "needs", "verify", "depends_on", "not_before", "priority", "land"),
-    *("prefers", "uses", "limit_key", "scope", "scope_shared", "kind"),
+    *("prefers", "uses", "limit_key", "scope", "scope_shared", "kind", "on_quota"),
 )
 """What a file says of each task itself."""
 
@@ -45,7 +45,8 @@ def from_options(
     else:
         spec["prompt"] = text
     spec |= {name: list(options[name]) for name in _LISTED if options[name]}
-    spec |= {name: options[name] for name in ("priority", "land", "kind") if options[name]}
+    named = ("priority", "land", "kind", "on_quota")
+    spec |= {name: options[name] for name in named if options[name]}
     if options["uses"]:
         spec["uses"] = dict(map(_amount, options["uses"]))
     if options["limit_key"]:

@@ -1,15 +1,16 @@
 """Why a task is where it is: the rules of the scheduler, turned round and put into words."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final, assert_never
 
-from agentcom.core import facts, fairness
+from agentcom.core import accounts, facts, fairness
 from agentcom.core.controls import find
 from agentcom.core.facts import Fact
 from agentcom.core.shapes import ShapeId
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
-from agentcom.model.agent import Agent
+from agentcom.model.agent import Account, Agent
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import TaskId, WallTime
 from agentcom.model.limits import PAGE_MAX
@@ -18,6 +19,7 @@ from agentcom.model.task import Phase, Task, TaskState, Wait
 
 _UNTIL_HELP: Final = frozenset({"paused", "draining", "offline", "removed"})
 """Rules that keep a task from an agent until a person does something."""
+_QUOTA: Final = "quota"
 
 
 def explain(turn: Turn, fact: Fact, body: facts.Explain) -> Explanation:
@@ -63,6 +65,8 @@ def _queued(turn: Turn, task: Task) -> Explanation:
         at = max((until for _, until in blockers if until is not None), default=None)
     else:
         summary, action = _none_free(able)
+        if all(rule.rule == _QUOTA for rule in able):
+            summary, action, at = _out_of_quota(view, able)
     missing_needs: tuple[str, ...] = ()
     if view.agents and not able:
         missing_needs = _missing(view, shape)
@@ -122,17 +126,53 @@ def _none_free(able: Sequence[AgentRule]) -> tuple[str, str]:
     return summary or f"{len(able)} agents could run it, none is free", action
 
 
+def _out_of_quota(view: PoolView, able: Sequence[AgentRule]) -> tuple[str, str, WallTime | None]:
+    """Return why no agent gets work that could do it, what happens next, and when."""
+    found = {
+        row.id: row for rule in able if (row := view.exhausted_account(view.agents[rule.agent]))
+    }
+    summary = "; ".join(map(_closed, found.values()))
+    resets = [row.parked_until for row in found.values() if row.parked_until is not None]
+    if len(resets) < len(found):
+        return summary, "the others get work as soon as that attempt shows life", None
+    return summary, "one attempt is tried then; when it shows life, the others follow", min(resets)
+
+
+def _closed(account: Account) -> str:
+    """Return why an account's agents get no work now."""
+    if account.parked_until is not None:
+        until = datetime.fromtimestamp(account.parked_until / 1_000, UTC)
+        return f"account {account.id} is out of quota until {until:%Y-%m-%d %H:%M:%S} UTC"
+    assert account.canary is not None
+    return f"account {account.id} was out of quota, and task {account.canary.task} tries it"
+
+
 def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
     shape = view.shape_of(task)
-    lacking = view.shapes.missing(shape, view.class_of[agent.id])
-    machine = view.machines.get(agent.machine)
-    session = view.sessions.get(agent.machine)
-    where = machine.name if machine is not None else agent.machine
     refused = view.shapes.refused(shape, view.class_of[agent.id])
     if refused:
         return AgentRule(agent.id, "accepts", "it takes only " + ", ".join(refused))
+    lacking = view.shapes.missing(shape, view.class_of[agent.id])
     if lacking:
         return AgentRule(agent.id, "needs", "it lacks " + ", ".join(lacking))
+    closed = _gets_nothing(view, agent)
+    if closed is not None:
+        return closed
+    if view.slots_used.get(agent.id, 0) >= agent.slots:
+        running = [t.id for t in view.held_tasks(agent.machine) if t.agent == agent.id]
+        return AgentRule(agent.id, "busy", "it works on " + ", ".join(running))
+    if not view.fits(agent.machine, shape):
+        where = view.machines[agent.machine].name
+        used = ", ".join(f"{n} {much}" for n, much in view.used.get(agent.machine, {}).items())
+        return AgentRule(agent.id, "resources", f"machine {where} has too little left: {used} used")
+    return AgentRule(agent.id, "order", "tasks before it in the queue come first")
+
+
+def _gets_nothing(view: PoolView, agent: Agent) -> AgentRule | None:
+    """Return why an agent gets no work at all now; None if it does."""
+    machine = view.machines.get(agent.machine)
+    session = view.sessions.get(agent.machine)
+    where = machine.name if machine is not None else agent.machine
     if machine is None or machine.removed:
         return AgentRule(agent.id, "removed", f"machine {where} left the fleet")
     if session is None or session.connection is None or agent.absent:
@@ -143,13 +183,10 @@ def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
         return AgentRule(agent.id, "paused", f"agentcom agent resume {agent.id}")
     if machine.draining:
         return AgentRule(agent.id, "draining", f"agentcom machine drain --off {where}")
-    if view.slots_used.get(agent.id, 0) >= agent.slots:
-        running = [t.id for t in view.held_tasks(agent.machine) if t.agent == agent.id]
-        return AgentRule(agent.id, "busy", "it works on " + ", ".join(running))
-    if not view.fits(agent.machine, shape):
-        used = ", ".join(f"{n} {much}" for n, much in view.used.get(agent.machine, {}).items())
-        return AgentRule(agent.id, "resources", f"machine {where} has too little left: {used} used")
-    return AgentRule(agent.id, "order", "tasks before it in the queue come first")
+    account = view.exhausted_account(agent)
+    if account is not None and account.closed:
+        return AgentRule(agent.id, _QUOTA, _closed(account))
+    return None
 
 
 def _waiting(view: PoolView, task: Task) -> Explanation:
@@ -166,10 +203,9 @@ def _waiting(view: PoolView, task: Task) -> Explanation:
             summary = f"attempt {task.attempt} ended: {task.reason}"
             action = "the next attempt joins the queue then"
         case Wait.QUOTA:
-            summary, action = (
-                f"the model's quota is used up: {task.reason}",
-                "it is tried again then",
-            )
+            whose = accounts.of_task(view, task)
+            of = f"account {whose} is out of quota" if whose else "the model's quota is used up"
+            summary, action = f"{of}: {task.reason}", "it is tried again then"
         case Wait.ANSWER:
             summary, action = f"it asks: {task.reason}", "answer it"
         case Wait.APPROVAL:

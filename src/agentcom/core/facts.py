@@ -12,7 +12,7 @@ import msgspec
 from agentcom.model.agent import AgentSpec, Held
 from agentcom.model.batch import Row, Table
 from agentcom.model.identity import Identity, Role
-from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, UserId
+from agentcom.model.ids import AccountId, AgentId, Fence, MachineId, TaskId, UserId
 from agentcom.model.limit import Limit
 from agentcom.model.result import KeptResult, Landing, Result
 from agentcom.model.task import Phase, TaskSpec
@@ -51,6 +51,12 @@ class PauseAgent(msgspec.Struct, frozen=True, gc=False):
 
     agent: AgentId
     paused: bool
+
+
+class ResumeAccount(msgspec.Struct, frozen=True, gc=False):
+    """Someone says that an account has quota again."""
+
+    account: AccountId
 
 
 class DrainMachine(msgspec.Struct, frozen=True, gc=False):
@@ -128,6 +134,13 @@ class Checkpointed(msgspec.Struct, frozen=True, gc=False):
     session: str | None = None
 
 
+class CanaryLived(msgspec.Struct, frozen=True, gc=False):
+    """The attempt that tries an account spends tokens, or calls tools."""
+
+    task: TaskId
+    fence: Fence
+
+
 class Finished(msgspec.Struct, frozen=True, gc=False):
     """An attempt ended by itself."""
 
@@ -183,6 +196,12 @@ class WaitEnded(msgspec.Struct, frozen=True, gc=False):
     task: TaskId
 
 
+class AccountDue(msgspec.Struct, frozen=True, gc=False):
+    """The reset of an account's quota may have come, or what waits for it need not any more."""
+
+    account: AccountId
+
+
 class Recovered(msgspec.Struct, frozen=True, gc=False):
     """Work may be given out, after a restore or a rebuilt memory: every agent is looked at."""
 
@@ -224,6 +243,7 @@ Body = (
     | Retry
     | Adopt
     | PauseAgent
+    | ResumeAccount
     | DrainMachine
     | RemoveMachine
     | Enrol
@@ -238,6 +258,7 @@ Body = (
     | Accepted
     | PhaseReached
     | Checkpointed
+    | CanaryLived
     | Finished
     | Stopped
     | Declined
@@ -246,6 +267,7 @@ Body = (
     | DeadlineReached
     | LandingOverdue
     | WaitEnded
+    | AccountDue
     | Recovered
     | TodoDue
 )

@@ -16,7 +16,7 @@ from agentcom.model.errors import Conflict, InvalidInput, NotFound
 from agentcom.model.event import EventKind
 from agentcom.model.ids import TaskId
 from agentcom.model.replies import Submitted
-from agentcom.model.requirement import canonical, parse_capability
+from agentcom.model.requirement import PROMPT, canonical, parse_capability
 from agentcom.model.task import (
     Condition,
     Dependency,
@@ -31,9 +31,7 @@ from agentcom.model.task import (
 _SUBMITTED: Final = EventKind.SUBMITTED
 _WAITING: Final = TaskState.WAITING
 _QUEUED: Final = TaskState.QUEUED
-PROMPT: Final = "prompt"
 _ONLY_PROMPT: Final = (PROMPT,)  # shared: most tasks need just this
-"""The capability of agents that follow prompts; a task without a command needs it."""
 
 
 def wanted(view: PoolView, _fact: Fact, body: facts.Submit) -> Sequence[tuple[Table, str]]:
@@ -198,6 +196,7 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
         must_verify=bool(spec.verify),
         unique_key=spec.unique_key,
         cause=fact.cause or task_id,
+        on_quota=spec.on_quota,
     )
 
 

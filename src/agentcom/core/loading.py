@@ -22,6 +22,8 @@ def load(
         view.machines[machine.id] = machine
     for agent in rows.agents:
         view.learn_agent(agent)
+    for account in rows.accounts:
+        view.accounts[account.id] = account
     for edge in rows.edges:
         view.edges.setdefault(edge.task, {})[edge.on] = edge
         if not edge.met:

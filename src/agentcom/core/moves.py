@@ -82,13 +82,15 @@ class Stopped(msgspec.Struct, frozen=True, gc=False):
 class Parked(msgspec.Struct, frozen=True, gc=False):
     """The attempt ended without a verdict: it needs an answer, quota or a person."""
 
-    wait: Wait
+    wait: Wait | None
+    """None: others may go on with it at once."""
     until: WallTime | None
     reason: str
     commit: str | None = None
     branch: str | None = None
     base_commit: str | None = None
     land_key: str | None = None
+    session: str | None = None
 
 
 class Released(msgspec.Struct, frozen=True, gc=False):

@@ -8,10 +8,11 @@ the verification report, never from the name of a frame or an exit code.
 from collections.abc import Mapping, Sequence
 from typing import Final, assert_never
 
-from agentcom.core import moves
+from agentcom.core import accounts, moves
 from agentcom.core.effects import Acknowledge, Stop
 from agentcom.core.facts import (
     Accepted,
+    CanaryLived,
     Checkpointed,
     Declined,
     Fact,
@@ -28,7 +29,7 @@ from agentcom.model.errors import InvalidInput, NotAllowed, NotFound, Stale
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Fence, MachineId, TaskId, WallTime
-from agentcom.model.limits import DECLINE_RETRY_MS, ORPHANS_MAX, QUOTA_RETRY_MS, REASON_CHARS
+from agentcom.model.limits import DECLINE_RETRY_MS, ORPHANS_MAX, REASON_CHARS
 from agentcom.model.result import KeptResult, Landing, LandStatus, ReportKind, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase, Task, TaskState, Wait
 
@@ -66,7 +67,9 @@ def wanted(view: PoolView, fact: Fact, body: Report) -> Sequence[tuple[Table, st
     return keys if task is not None else [*keys, (Table.TASK, body.task)]
 
 
-def progressed(turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpointed) -> None:
+def progressed(
+    turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpointed | CanaryLived
+) -> None:
     """Follow an attempt on its way. A stale one is told to stop."""
     machine = _machine(fact)
     task = turn.view.tasks.get(body.task)
@@ -87,6 +90,8 @@ def progressed(turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpoin
             turn.move(task, moves.Saved(commit, session), EventKind.CHECKPOINT)
             saved = Acknowledge(machine, body.task, body.fence, _CHECKPOINT, commit=commit)
             turn.effects.append(saved)
+        case CanaryLived():
+            accounts.lived(turn, task)
         case _:
             assert_never(body)
 
@@ -159,6 +164,8 @@ def _finished(turn: Turn, task: Task, fence: Fence, result: Result) -> str | Non
         return None  # a repeat: the result is stored, and its landing has begun
     if task.stop_reason is not None:
         reason = f"the attempt was asked to stop: {task.stop_reason.value}"
+        if _is_exhausted(result):
+            accounts.note(turn, task, result)
         keep(turn, task.machine, task.id, fence, result, refused=reason)
         turn.move(task, moves.Stopped(turn.retry_at(task.failures)), _kind_of_stop(task))
         return Stale.code
@@ -169,7 +176,7 @@ def _finished(turn: Turn, task: Task, fence: Fence, result: Result) -> str | Non
 
 
 def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKind, str]:
-    """Return what a result makes of its task, from the evidence in it."""
+    """Return what a result makes of its task, from the evidence in it; it may park an account."""
     if result.status is not _DONE:
         return _judge_failure(turn, task, result)
     report = result.report
@@ -200,13 +207,13 @@ def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKin
 
 def _judge_failure(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKind, str]:
     failure = result.failure or FailureClass.AGENT
-    if result.status is ResultStatus.PARKED or failure is FailureClass.QUOTA:
-        until = result.resets_at
-        if until is None or until <= turn.now.wall:
-            until = WallTime(turn.now.wall + QUOTA_RETRY_MS)
-        parked = moves.Parked(Wait.QUOTA, until, _cut(result.message))
-        return parked, EventKind.PARKED, result.message
+    if _is_exhausted(result):
+        return accounts.exhausted(turn, task, result), EventKind.PARKED, result.message
     return _failure(turn, task, failure, result.message)
+
+
+def _is_exhausted(result: Result) -> bool:
+    return result.status is ResultStatus.PARKED or result.failure is FailureClass.QUOTA
 
 
 def _failure(

@@ -58,7 +58,7 @@ TRANSITIONS: Final[Mapping[type[Event], Mapping[TaskState, tuple[TaskState, ...]
     Declined: {_A: (_W, _END), _R: (_W, _END)},
     StopAsked: {_A: (_A,), _R: (_R,)},
     Stopped: {_A: (_Q, _W, _FAIL, _END), _R: (_Q, _W, _FAIL, _END)},
-    Parked: {_A: (_W,), _R: (_W,)},
+    Parked: {_A: (_W, _Q), _R: (_W, _Q)},
     Resumed: {_Q: (_R,)},
     Cancelled: {_W: (_END,), _Q: (_END,)},
     Reopened: {_W: (_Q,), _Q: (_Q,), _FAIL: (_Q, _W), _END: (_Q, _W)},
@@ -141,7 +141,8 @@ def _end(task: Task, event: End, now: WallTime) -> Task:
             return _stopped(task, event, now)
         case Parked(wait=wait, until=until, reason=reason):
             kept = _work(event) if wait is Wait.APPROVAL else {}
-            return _ended(task, now, state=_W, wait=wait, until=until, reason=reason, **kept)
+            kept |= {"reason": reason, "session": event.session or task.session}
+            return _ended(task, now, state=_W if wait else _Q, wait=wait, until=until, **kept)
         case Cancelled(said=said):
             return _ended(task, now, state=_END, failure=None, reason=said)
         case _:

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import fairness, holding, moves, placement, tasks
+from agentcom.core import accounts, fairness, holding, moves, placement, tasks
 from agentcom.core.effects import Push, SetTimer
 from agentcom.core.facts import DeadlineReached, LookAgain, WaitEnded
 from agentcom.core.ledger import Ledger, Mark
@@ -277,6 +277,8 @@ class Turn(Ledger):
             self.queued[after.id] = None
         if state.held or (was is not None and was.held):
             holding.follow(self, before, after)
+            if self.view.accounts:
+                accounts.follow(self, before, after)
         if after.deadline_at is not None:
             self.watch_deadline(after.deadline_at)
         elif was is not None and was.held:

@@ -15,9 +15,9 @@ from agentcom.core.lanes import Lanes
 from agentcom.core.matcher import Matcher
 from agentcom.core.shapes import ClassId, ShapeId, Shapes, Wants
 from agentcom.model import requirement
-from agentcom.model.agent import Agent, AgentState, Machine
+from agentcom.model.agent import Account, Agent, AgentState, Machine
 from agentcom.model.errors import AgentComError
-from agentcom.model.ids import AgentId, Instant, MachineId, PoolId, TaskId, WallTime
+from agentcom.model.ids import AccountId, AgentId, Instant, MachineId, PoolId, TaskId, WallTime
 from agentcom.model.limits import RECENT_KEYS
 from agentcom.model.task import Edge, Hold, Task, TaskState
 from agentcom.model.todo import Todo
@@ -75,9 +75,10 @@ class PoolView:
         self.edges: dict[TaskId, dict[TaskId, Edge]] = {}
         self.dependants: dict[TaskId, dict[TaskId, None]] = {}
         self.holds: dict[TaskId, dict[str, Hold]] = {}
+        # Land key -> tasks in order; the first one holds it.
         self.landing: dict[str, tuple[TaskId, ...]] = {}
-        """Land key -> tasks in order; the first one holds it."""
         self.agents: dict[AgentId, Agent] = {}
+        self.accounts: dict[AccountId, Account] = {}  # without quota: nearly always none
         self.class_of: dict[AgentId, ClassId] = {}
         self.slots_used: dict[AgentId, int] = {}
         self.machines: dict[MachineId, Machine] = {}
@@ -339,7 +340,15 @@ class PoolView:
             return 0
         if agent.paused or agent.absent or machine.draining or machine.removed:
             return 0
-        return max(0, agent.slots - self.slots_used.get(agent.id, 0))
+        free = max(0, agent.slots - self.slots_used.get(agent.id, 0))
+        account = self.exhausted_account(agent) if self.accounts else None
+        if account is None:
+            return free
+        return 0 if account.closed else min(1, free)
+
+    def exhausted_account(self, agent: Agent) -> Account | None:
+        """Return the account of `agent` if its quota is used up, or only being tried."""
+        return self.accounts.get(agent.account) if agent.account is not None else None
 
     def refresh(self, agent_id: AgentId) -> None:
         """Tell the matcher how free an agent is."""
@@ -369,7 +378,10 @@ class PoolView:
         mine = [t for t in self.held_tasks(agent.machine) if t.agent == agent.id]
         if any(t.state is TaskState.RUNNING for t in mine):
             return AgentState.WORKING
-        return AgentState.ASSIGNED if mine else AgentState.IDLE
+        if mine:
+            return AgentState.ASSIGNED
+        account = self.exhausted_account(agent)
+        return AgentState.BLOCKED if account is not None and account.closed else AgentState.IDLE
 
     def held_tasks(self, machine: MachineId) -> Sequence[Task]:
         """Return the tasks whose attempts a machine holds."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from agentcom.model.agent import Agent, Machine
+from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.event import TaskEvent
 from agentcom.model.identity import Credential, RequestRecord, User
 from agentcom.model.ids import BatchId, Fence, PoolId
@@ -30,6 +30,7 @@ class Table(StrEnum):
     RATE = "rate"
     RESULT = "result"
     AGENT = "agent"
+    ACCOUNT = "account"
     MACHINE = "machine"
     USER = "user"
     CREDENTIAL = "credential"
@@ -48,6 +49,7 @@ Row = (
     | Usage
     | KeptResult
     | Agent
+    | Account
     | Machine
     | User
     | Credential
@@ -64,6 +66,7 @@ ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
     Table.RATE: Usage,
     Table.RESULT: KeptResult,
     Table.AGENT: Agent,
+    Table.ACCOUNT: Account,
     Table.MACHINE: Machine,
     Table.USER: User,
     Table.CREDENTIAL: Credential,

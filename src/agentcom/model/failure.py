@@ -32,6 +32,15 @@ class FailureClass(StrEnum):
         return self in _FINAL
 
 
+class OnQuota(StrEnum):
+    """What becomes of a task whose agent's account has no quota left."""
+
+    MOVE = "move"
+    """Another account's agent may go on with it at once."""
+    WAIT = "wait"
+    """It waits until this account's quota resets."""
+
+
 _FINAL: Final = frozenset(
     {FailureClass.CONFLICT, FailureClass.DEPENDENCY, FailureClass.REFUSED, FailureClass.REVOKED}
 )

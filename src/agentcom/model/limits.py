@@ -25,6 +25,9 @@ LANDING_MS: Final = 2_700_000  # a landing: a fetch, a verification of 15 min, s
 RETRY_BASE_MS: Final = 5_000
 RETRY_MAX_MS: Final = 300_000
 QUOTA_RETRY_MS: Final = 300_000  # a quota without a stated reset is tried again after this
+QUOTA_RETRY_MAX_MS: Final = 3_600_000  # ... and twice as late each time, up to here
+QUOTA_PARK_MAX_MS: Final = 8 * 86_400_000  # a week is the longest window; later it is tried anyhow
+ACCOUNT_CHARS: Final = 200
 DECLINE_RETRY_MS: Final = 5_000  # a machine that cannot start a task now gets others first
 
 # Scheduling.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from agentcom.model.agent import Agent, Machine
+from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.task import Edge, Hold, Task
 from agentcom.model.todo import Todo
@@ -19,5 +19,6 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     limits: Sequence[Limit] = ()
     rates: Sequence[Usage] = ()
     agents: Sequence[Agent] = ()
+    accounts: Sequence[Account] = ()
     machines: Sequence[Machine] = ()
     todos: Sequence[Todo] = ()

@@ -9,7 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from agentcom.model import limits
-from agentcom.model.failure import FailureClass
+from agentcom.model.failure import FailureClass, OnQuota
 from agentcom.model.ids import AgentId, Fence, MachineId, ProjectId, TaskId, UserId, WallTime
 
 
@@ -118,6 +118,7 @@ class TaskSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     not_before: WallTime | None = None
     deadline_ms: int = limits.ATTEMPT_DEADLINE_MS
     failures_max: int = limits.FAILURES_MAX
+    on_quota: OnQuota = OnQuota.MOVE
     unique_key: str | None = None
     labels: dict[str, str] = {}
 
@@ -185,6 +186,7 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     verified: bool = False
     unique_key: str | None = None
     cause: str = ""
+    on_quota: OnQuota = OnQuota.MOVE
 
     @property
     def fence(self) -> Fence:

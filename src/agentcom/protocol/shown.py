@@ -6,10 +6,10 @@ a shape of their own here. Clients decode into the same types and ignore what th
 
 import msgspec
 
-from agentcom.model.agent import AgentState
+from agentcom.model.agent import AccountState, AgentState
 from agentcom.model.event import TaskEvent
 from agentcom.model.identity import Credential, CredentialKind, Role, User
-from agentcom.model.ids import AgentId, MachineId, ProjectId, TaskId, UserId, WallTime
+from agentcom.model.ids import AccountId, AgentId, MachineId, ProjectId, TaskId, UserId, WallTime
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Edge, Task, TaskBody
 from agentcom.protocol.frames import Activity
@@ -82,12 +82,38 @@ class AgentShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """True if its machine missed its last heartbeats."""
     cli_version: str = ""
     tasks: tuple[TaskId, ...] = ()
+    account: AccountId | None = None
 
 
 class AgentList(msgspec.Struct, frozen=True, omit_defaults=True):
     """Agents by name; `next` is the cursor of the page after."""
 
     agents: tuple[AgentShown, ...]
+    next: str | None = None
+
+
+class AccountShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An account whose quota agents use up, on whatever machines."""
+
+    id: AccountId
+    state: AccountState
+    until: WallTime | None = None
+    """When one attempt tries it again."""
+    canary: TaskId | None = None
+    """The task whose attempt tries it."""
+    reason: str = ""
+    """What its provider said."""
+    strikes: int = 0
+    """How often in a row its quota was found used up."""
+    machines: tuple[str, ...] = ()
+    """Names of the machines that have it."""
+    agents: tuple[AgentId, ...] = ()
+
+
+class AccountList(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Accounts by name; `next` is the cursor of the page after."""
+
+    accounts: tuple[AccountShown, ...]
     next: str | None = None
 
 

@@ -7,6 +7,7 @@ done already. The result is told as a fact; storing and reporting it is the mach
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,7 @@ from agentcom.sidecar import (
     workspace,
 )
 from agentcom.sidecar import machine_values as values
+from agentcom.sidecar.clock import Clock, SystemClock
 from agentcom.sidecar.concluding import Conclusion
 from agentcom.sidecar.config import AgentConfig, Config
 from agentcom.sidecar.machine_values import Record
@@ -59,8 +61,16 @@ class _Over(Exception):
 class Attempts:
     """Runs the attempts of one machine."""
 
-    def __init__(self, config: Config, *, runtimes: Mapping[str, base.Runtime], tell: Tell) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        runtimes: Mapping[str, base.Runtime],
+        tell: Tell,
+        clock: Clock | None = None,
+    ) -> None:
         self._config = config
+        self._clock = clock or SystemClock()
         self._home = config.home
         self._settings = config.machine.settings
         self._runtimes = runtimes
@@ -145,7 +155,9 @@ class Attempts:
         await self._tell(values.PhaseReached(record.key, Phase.WORKING))
         verdict = await self._watched(record, worktree, watch, running)
         await self._tell(values.PhaseReached(record.key, Phase.VERIFYING))
-        result = results.of_verdict(verdict, watch.session)
+        zone = datetime.now().astimezone().tzinfo or UTC
+        now = self._clock.now().wall
+        result = results.of_verdict(verdict, watch.session, now=now, zone=zone)
         if worktree is None:
             return await self._conclusion.conclude_scratch(record, result)
         return await self._concluded(record, worktree, result)

@@ -9,12 +9,15 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final, assert_never
 
+import msgspec
+
+from agentcom.model.failure import FailureClass
 from agentcom.model.result import TokenUsage
 from agentcom.protocol import frames
 from agentcom.sidecar.config import Settings
 from agentcom.sidecar.machine_values import Key, Noted
 from agentcom.sidecar.process import AgentProcess
-from agentcom.sidecar.runtime import base
+from agentcom.sidecar.runtime import agent_cli, base
 from agentcom.sidecar.session_usage import SinceBefore, Stated
 
 LOG_BYTES_MAX: Final = 16_384
@@ -53,6 +56,8 @@ class Watch:
         self._newest_call = ""
         self._repeats = 0
         self._text = ""
+        self._retrying = ""
+        """Why the program tries its model again, since its last progress."""
         self._log = bytearray()
         self._usage = base.Usage()
         self._timeout: asyncio.Timeout | None = None
@@ -72,7 +77,15 @@ class Watch:
             with contextlib.suppress(asyncio.CancelledError):
                 await flusher
         await self._flush()
-        return self._parser.finish(ended)
+        return self._judged(self._parser.finish(ended))
+
+    def _judged(self, verdict: base.Verdict) -> base.Verdict:
+        """Return a verdict that knows of a program which only waited for its quota."""
+        waited = verdict.failure is FailureClass.NO_PROGRESS and self._retrying
+        if not waited or agent_cli.classify(self._retrying) is not FailureClass.QUOTA:
+            return verdict
+        told = {"failure": FailureClass.QUOTA, "message": self._retrying}
+        return msgspec.structs.replace(verdict, **told)
 
     async def _read(self, running: AgentProcess) -> base.Exit:
         first_s = self._settings.first_event_ms / 1000 if self._bounded else None
@@ -109,11 +122,14 @@ class Watch:
             case base.TurnEnded():
                 self.turn_ended.set()
             case base.Retrying() | base.Warned() | base.Failed() | base.Raw():
+                if isinstance(event, base.Retrying):
+                    self._retrying = event.reason[:TEXT_CHARS_MAX]
                 self._note(_said(event))
                 self._news.set()
                 return  # not progress: a model that is away is tried again and again
             case _:
                 assert_never(event)
+        self._retrying = ""
         self._news.set()
         self._progressed()
 

@@ -8,7 +8,7 @@ from typing import cast
 
 import msgspec
 
-from agentcom.model.agent import Agent, Machine
+from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.batch import Batch, Change, Delete, Insert, Row, Table
 from agentcom.model.identity import RequestRecord
 from agentcom.model.ids import BatchId, PoolId, WallTime
@@ -61,6 +61,7 @@ class MemoryStore:
             limits=cast("list[Limit]", self._in_order(Table.RULE)),
             rates=cast("list[Usage]", self._in_order(Table.RATE)),
             agents=[agent for agent in agents if agent.pool == pool],
+            accounts=cast("list[Account]", self._in_order(Table.ACCOUNT)),
             machines=cast("list[Machine]", self._in_order(Table.MACHINE)),
             todos=cast("list[Todo]", self._in_order(Table.TODO)),
         )

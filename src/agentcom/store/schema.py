@@ -18,6 +18,7 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     Table.RATE: (),
     Table.RESULT: ("task",),
     Table.AGENT: ("machine", "project"),
+    Table.ACCOUNT: (),
     Table.MACHINE: ("owner",),
     Table.USER: ("role",),
     Table.CREDENTIAL: ("kind", "owner"),

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import apsw
 
-from agentcom.model.agent import Agent, Machine
+from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.batch import Batch, Change, Insert, Row, Table, Update
 from agentcom.model.ids import PoolId, WallTime
 from agentcom.model.limit import Limit, Usage
@@ -137,6 +137,7 @@ def scan(db: apsw.Connection, pool: PoolId) -> Snapshot:
             limits=_all(db, Table.RULE, Limit),
             rates=_all(db, Table.RATE, Usage),
             agents=[agent for agent in agents if agent.pool == pool],
+            accounts=_all(db, Table.ACCOUNT, Account),
             machines=_all(db, Table.MACHINE, Machine),
             todos=_all(db, Table.TODO, Todo),
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from agentcom.core.gates import files_of, scopes
 from agentcom.core.view import PoolView
 from agentcom.model import requirement
+from agentcom.model.agent import Account
 from agentcom.model.batch import Row, Table
 from agentcom.model.ids import AgentId
 from agentcom.model.limit import Limit, Usage
@@ -24,6 +25,7 @@ def check(view: PoolView, rows: Rows) -> None:
     _check_queue(view)
     _check_graph(view, rows)
     _check_gates(view, rows)
+    _check_accounts(view, rows)
     for task in live.values():
         _check_task(task)
 
@@ -138,3 +140,17 @@ def _check_graph(view: PoolView, rows: Rows) -> None:
         mine = view.edges.get(task.id, {})
         if task.wait is Wait.DEPENDENCIES:
             assert any(not edge.met for edge in mine.values()), f"{task} waits for nothing"
+
+
+def _check_accounts(view: PoolView, rows: Rows) -> None:
+    stored = {row.id: row for row in rows.values() if isinstance(row, Account)}
+    assert view.accounts == stored, "memory and store disagree about the accounts"
+    for account in stored.values():
+        if account.canary is None:
+            continue
+        assert account.parked_until is None, f"{account} is tried before its reset"
+        task = view.tasks.get(account.canary.task)
+        assert task is not None, f"{account} is tried by a task that is over"
+        mine = task.state.held and task.fence == account.canary.fence
+        assert mine, f"{account} is tried by an attempt that is over: {task}"
+        assert task.phase is not Phase.LANDING, f"{account} is tried by a landing: {task}"

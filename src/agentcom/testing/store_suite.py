@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 from msgspec.structs import replace
 
-from agentcom.model.agent import Agent, Machine
+from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.batch import (
     Change,
     Delete,
@@ -29,6 +29,7 @@ from agentcom.model.batch import (
 from agentcom.model.errors import InvalidInput
 from agentcom.model.ids import (
     DEFAULT_POOL,
+    AccountId,
     AgentId,
     BatchId,
     MachineId,
@@ -232,6 +233,7 @@ class StoreSuite(ListingSuite):
         edge = Edge(task=TaskId("t1"), on=TaskId("t2"))
         hold = Hold(task=TaskId("t2"), attempt=1, key="slot")
         agent = Agent(id=AgentId("bob"), machine=MachineId("m1"), runtime="claude")
+        account = Account(id=AccountId("anthropic:ann"), parked_until=WallTime(9))
         machine = Machine(
             id=MachineId("m1"), name="m1", owner=UserId("ada"), created_at=WallTime(1)
         )
@@ -246,6 +248,7 @@ class StoreSuite(ListingSuite):
                 Insert(Table.EDGE, edge_key("t1", "t2"), edge),
                 Insert(Table.HOLD, hold_key("t2", "slot"), hold),
                 Insert(Table.AGENT, "bob", agent),
+                Insert(Table.ACCOUNT, account.id, account),
                 Insert(Table.MACHINE, "m1", machine),
                 Insert(Table.TODO, "t3", todo),
             ),
@@ -256,6 +259,7 @@ class StoreSuite(ListingSuite):
         assert sorted(each.id for each in found.tasks) == ["t1", "t2"]
         assert (list(found.edges), list(found.holds)) == ([edge], [hold])
         assert (list(found.agents), list(found.machines)) == ([agent], [machine])
+        assert list(found.accounts) == [account]
         assert list(found.todos) == [todo]
 
     async def test_a_task_leaves_the_scan_when_it_ends_and_comes_back_when_reopened(

@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from agentcom.core import facts, reports
 from agentcom.core.effects import Answer, Refuse
+from agentcom.core.view import PoolView
 from agentcom.hub.limits_guard import Traffic
 from agentcom.model import limits, policy
-from agentcom.model.agent import Held, HeldStage
+from agentcom.model.agent import Canary, Held, HeldStage
 from agentcom.model.errors import AgentComError, MalformedInput, NotAllowed, Superseded
 from agentcom.model.ids import Instant, MachineId
 from agentcom.model.policy import Action
@@ -143,4 +144,14 @@ class MachineSide:
         task = desk.engine.view.tasks.get(frame.task)
         if frame.phase is not None and task is not None and frame.phase is not task.phase:
             self._session.put(facts.PhaseReached(frame.task, frame.fence, frame.phase))
+        if desk.engine.view.accounts and _shows_life(desk.engine.view, frame):
+            self._session.put(facts.CanaryLived(frame.task, frame.fence))
         desk.feeds.progress(self._session.identity, frame)
+
+
+def _shows_life(view: PoolView, frame: frames.Progress) -> bool:
+    """Return whether the one attempt that tries an account got answers from its model."""
+    if not frame.usage.output and frame.tool is None and not frame.repeats:
+        return False
+    canary = Canary(frame.task, frame.fence)
+    return any(account.canary == canary for account in view.accounts.values())

@@ -187,6 +187,8 @@ class Preflight(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: Sequence[str] = ()
     problem: str = ""
     fix: str = ""
+    account: str | None = None
+    """Whose quota it uses up, as its login tells."""
 
 
 class Runtime(Protocol):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from agentcom.model.failure import FailureClass
-from agentcom.sidecar.runtime import agent_cli
+from agentcom.sidecar.runtime import accounts, agent_cli, quota
 from agentcom.sidecar.runtime.agent_cli import Json
 from agentcom.sidecar.runtime.base import (
     Exit,
@@ -96,7 +96,8 @@ class Claude:
                 return _not_ready(version.text, f"{key} is not set", f"export {key}=...")
         elif not _logged_in(settings):
             return _not_ready(version.text, "not logged in", "claude auth login")
-        return agent_cli.ready(self.name, version.text, CAPABILITIES)
+        account = accounts.find(self.name, settings, os.environ)
+        return agent_cli.ready(self.name, version.text, CAPABILITIES, account)
 
     def launch(self, job: Job) -> Launch:
         """Return the call of `claude -p`; its configuration is all in the environment.
@@ -267,7 +268,7 @@ class ClaudeParser:
         message = said or "; ".join(named)[: agent_cli.MESSAGE_CHARACTERS_MAX] or subtype
         failure = self._class_of(record, message)
         limited = failure in {FailureClass.QUOTA, FailureClass.RATE_LIMIT}
-        resets = agent_cli.resets_at_ms(message) or self._resets_at_ms
+        resets = quota.epoch_ms(message) or self._resets_at_ms
         if limited and resets is not None:
             failure = FailureClass.QUOTA
         return Failed(failure, message or "claude says no reason", resets if limited else None)

@@ -19,7 +19,7 @@ from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Condition, Edge, Hold, HoldMode, Phase, Task, TaskState
-from agentcom.testing.simulation import bounds
+from agentcom.testing.simulation import bounds, quota_checks
 from agentcom.testing.simulation.books import Books
 from agentcom.testing.simulation.trace import Trace
 
@@ -105,10 +105,12 @@ class Auditor:
             self._check_change(change)
             if isinstance(change, Insert | Update) and isinstance(change.row, Task):
                 self._enter(change.row)
+        accounts = dict(books.accounts)
         self._take(batch)
         books.length += 1
         books.records += len(batch.appends)
         self._walk(batch, before)
+        quota_checks.check(batch, books, accounts, check)
         self._check_order(batch, was_queued)
         for change in batch.changes:
             if isinstance(change, Insert) and isinstance(change.row, Hold):
@@ -117,6 +119,7 @@ class Auditor:
 
     def _take(self, batch: Batch) -> None:  # noqa: C901, PLR0912, PLR0915 - one case for each table
         books = self.books
+        quota_checks.take(batch, books.accounts)
         for change in batch.changes:
             match change:
                 case Insert(row=row) | Update(row=row):

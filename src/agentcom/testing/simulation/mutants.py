@@ -22,6 +22,8 @@ _TURN: Final = "agentcom.core.turn"
 _CASCADES: Final = "agentcom.core.cascades"
 _MACHINE: Final = "agentcom.sidecar.machine"
 _ATTEMPTS: Final = "agentcom.sidecar.machine_attempts"
+_VIEW: Final = "agentcom.core.view"
+_ACCOUNTS: Final = "agentcom.core.accounts"
 _WORLD: Final = "agentcom.testing.simulation.world"
 
 MUTANTS: Final = (
@@ -277,6 +279,28 @@ MUTANTS: Final = (
         '        if False:\n            self.order(values.SetTimer("offers"',
         hours=60,
         often="restore",
+    ),
+    Mutant(
+        "the canary is not alone",
+        "at the reset of a quota the whole fleet runs into it again",
+        _VIEW,
+        "        return 0 if account.closed else min(1, free)",
+        "        return 0 if account.parked_until is not None else min(1, free)",
+    ),
+    Mutant(
+        "only one machine parks",
+        "the other machines of an account run into its exhausted quota one by one",
+        _ACCOUNTS,
+        "            view.refresh(agent.id)\n            if wider:",
+        "            view.refresh(agent.id)\n            if not wider:\n                return\n"
+        "            if wider:",
+    ),
+    Mutant(
+        "a dead canary has no successor",
+        "an account stays closed for ever since the machine died that tried it",
+        _ACCOUNTS,
+        "            _write(ledger, replace(row, canary=None), row)",
+        "            pass",
     ),
     Mutant(
         "old attempts go on",

@@ -60,6 +60,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     agent_crashes: float = 0.02
     agent_hangs: float = 0.01
     quota: float = 0.02
+    accounts: int = 0
+    """Accounts that the machines share; none has its own."""
     merges: float = 0.4
     drift_ppm: int = 0
     limits: bool = False
@@ -114,7 +116,7 @@ def draw(seed: int, hours: float) -> Options:
         for kind, choices in INTERVALS.items()
         if rng.random() < (0.8 if kind == "hub_crash" else 0.55)
     }
-    return Options(
+    options = Options(
         seed=seed,
         hours=hours,
         lossy=lossy,
@@ -143,3 +145,11 @@ def draw(seed: int, hours: float) -> Options:
         limits=rng.random() < LIMITED,
         **sizes,
     )
+    return _with_accounts(options, rng)
+
+
+def _with_accounts(options: Options, rng: random.Random) -> Options:
+    accounts = rng.choice((0, 1, 2))
+    # Accounts without use would show nothing: where they are shared, they run out.
+    quota = rng.choice((0.05, 0.2)) if accounts else options.quota
+    return msgspec.structs.replace(options, accounts=accounts, quota=quota)

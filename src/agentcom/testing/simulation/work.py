@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import WallTime
-from agentcom.model.result import Landing, LandStatus, Result, ResultStatus
+from agentcom.model.result import Landing, LandStatus, Result, ResultStatus, TokenUsage
 from agentcom.model.task import LandPolicy, Phase
 from agentcom.model.verification import CheckResult, Report
 from agentcom.protocol import frames
@@ -26,6 +26,8 @@ LAND_KEY: Final = "repo#main"
 CHECKPOINT_US: Final = 40 * SECOND
 AWAY_US: Final = 2 * SECOND
 """Pause between two questions to an origin that does not answer."""
+RESETS_STATED: Final = 0.8
+"""Share of exhausted quotas whose provider says when they reset."""
 HANG_US: Final = 6 * 3_600 * SECOND
 
 Steps = Generator[int, None, None]
@@ -164,7 +166,8 @@ class Work:
             if self._kernel.now_us >= agent.ends_us or not host.reaches_origin:
                 continue
             text = f"step {self._rng.getrandbits(8)}"
-            note = frames.Progress(task=key.task, fence=key.fence, text=text)
+            spent = TokenUsage(output=int(agent.outcome is not FailureClass.QUOTA))
+            note = frames.Progress(task=key.task, fence=key.fence, text=text, usage=spent)
             host.tell(values.Noted(key, note))
             commit = f"wip-{key.text}-{self._rng.getrandbits(16):04x}"
             host.tell(values.Saved(key, commit, f"session-{key.text}"))
@@ -208,8 +211,9 @@ class Work:
     def _failed(self, host: Host, failure: FailureClass) -> Result:
         if failure is FailureClass.QUOTA:
             resets_at = WallTime(host.wall + 1_000 + int(self._rng.random() * 90_000))
+            stated = resets_at if self._rng.random() < RESETS_STATED else None
             return Result(
-                status=ResultStatus.PARKED, failure=failure, message="quota", resets_at=resets_at
+                status=ResultStatus.PARKED, failure=failure, message="quota", resets_at=stated
             )
         return Result(status=ResultStatus.FAILED, failure=failure, message=failure.value)
 

@@ -12,7 +12,16 @@ from agentcom.model import token_text
 from agentcom.model.agent import AgentSpec
 from agentcom.model.batch import Batch, Insert, Table
 from agentcom.model.identity import Credential, CredentialKind, Role, User
-from agentcom.model.ids import DEFAULT_POOL, AgentId, BatchId, MachineId, TaskId, UserId, WallTime
+from agentcom.model.ids import (
+    DEFAULT_POOL,
+    AccountId,
+    AgentId,
+    BatchId,
+    MachineId,
+    TaskId,
+    UserId,
+    WallTime,
+)
 from agentcom.model.task import TaskState, Wait
 from agentcom.store import codec
 from agentcom.testing import invariants
@@ -151,6 +160,7 @@ class World:
             runtime="simulated",
             capabilities=capabilities if at else CAPABILITIES,
             slots=options.slots,
+            account=AccountId(f"account-{at % options.accounts}") if options.accounts else None,
         )
         drift = int((self._rng.random() * 2 - 1) * options.drift_ppm)
         rng = random.Random(f"{options.seed}/{name}/work")
@@ -360,6 +370,9 @@ class World:
                 self.nemesis.approve(task.id)
             elif task.wait is Wait.QUOTA and (task.until or 0) > far:
                 self.nemesis.insist(facts.Retry(task.id))
+        for account in list(self.auditor.books.accounts.values()):
+            if (account.parked_until or 0) > far:
+                self.nemesis.insist(facts.ResumeAccount(account.id))
 
     def _at_rest(self) -> bool:
         reported = all(
