@@ -16,6 +16,7 @@ from agentcom.model.ids import BatchId, Fence, PoolId
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Edge, Hold, Task, TaskBody
 from agentcom.model.todo import Todo
+from agentcom.model.usage import Usage
 
 
 class Table(StrEnum):
@@ -26,6 +27,7 @@ class Table(StrEnum):
     EDGE = "edge"
     HOLD = "hold"
     RESULT = "result"
+    USAGE = "usage"
     AGENT = "agent"
     MACHINE = "machine"
     USER = "user"
@@ -42,6 +44,7 @@ Row = (
     | Edge
     | Hold
     | KeptResult
+    | Usage
     | Agent
     | Machine
     | User
@@ -56,6 +59,7 @@ ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
     Table.EDGE: Edge,
     Table.HOLD: Hold,
     Table.RESULT: KeptResult,
+    Table.USAGE: Usage,
     Table.AGENT: Agent,
     Table.MACHINE: Machine,
     Table.USER: User,
@@ -129,6 +133,12 @@ def hold_key(task: str, key: str) -> str:
 def result_key(task: str, fence: Fence, machine: str) -> str:
     """Return the key of a kept result's row; sorts by attempt."""
     return f"{task}/{str(fence.incarnation).zfill(12)}.{str(fence.attempt).zfill(6)}/{machine}"
+
+
+def usage_key(task: str, fence: Fence, turn: int) -> str:
+    """Return the key of a turn's row; sorts by attempt and turn."""
+    attempt = f"{str(fence.incarnation).zfill(12)}.{str(fence.attempt).zfill(6)}"
+    return f"{task}/{attempt}/{str(turn).zfill(6)}"
 
 
 def request_key(submitter: str, key: str) -> str:

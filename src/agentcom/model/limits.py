@@ -37,6 +37,13 @@ CASCADE_BATCH: Final = 256  # the rest, per turn
 RECENT_REPLY_BYTES: Final = 256  # an answer of more is not kept in memory beside its key
 RECENT_KEYS: Final = 65_536  # request keys remembered in memory, beside those in the store
 
+# What work costs.
+TURNS_MAX: Final = 256  # turns of one attempt that are reported one by one; the rest is one more
+TOKENS_MAX: Final = 1_000_000_000_000  # of one turn; sums of a million such fit into 64 bits
+TURN_WALL_MAX_MS: Final = 7 * 86_400_000  # no attempt lives longer
+MODEL_CHARS: Final = 100
+COST_GROUPS_MAX: Final = 1_000  # rows of one table of costs
+
 # Text and lists (reference: OWASP API4, unrestricted resource consumption).
 TITLE_CHARS: Final = 200
 PROMPT_BYTES: Final = 65_536

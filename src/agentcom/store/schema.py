@@ -15,6 +15,11 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     Table.EDGE: ("task",),
     Table.HOLD: ("task",),
     Table.RESULT: ("task",),
+    Table.USAGE: (
+        *("task", "project", "submitter", "agent", "account", "model", "day"),
+        *("at", "input", "cached", "written", "output", "cost_micros"),
+        *("included", "unpriced", "late", "wall_ms"),
+    ),
     Table.AGENT: ("machine", "project"),
     Table.MACHINE: ("owner",),
     Table.USER: ("role",),
@@ -22,3 +27,11 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     Table.REQUEST: ("expires_at",),
     Table.TODO: ("kind",),
 }
+
+SUMMED: Final[Mapping[Table, tuple[str, ...]]] = {
+    Table.USAGE: (
+        *("input", "cached", "written", "output", "cost_micros"),
+        *("included", "unpriced", "late", "wall_ms"),
+    ),
+}
+"""Columns of numbers, for `Store.sums`; nothing (NULL) counts as 0."""

@@ -42,6 +42,7 @@ from agentcom.model.todo import Todo, TodoKind
 from agentcom.store.base import Committed, Conflict, Store, TermLost
 from agentcom.testing.store_listings import ListingSuite
 from agentcom.testing.store_rows import batch, body, committed, new_task, one, request, task
+from agentcom.testing.store_sums import SumsSuite
 
 Make = Callable[[], Store]
 
@@ -49,7 +50,7 @@ IN_FLIGHT: Final = 200
 MANY: Final = 10_000
 
 
-class StoreSuite(ListingSuite):
+class StoreSuite(ListingSuite, SumsSuite):
     """For every store."""
 
     @pytest.fixture
