@@ -16,6 +16,7 @@ from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, UserId
 from agentcom.model.result import KeptResult, Landing, Result
 from agentcom.model.task import Phase, TaskSpec
 from agentcom.model.todo import TodoKind
+from agentcom.model.usage import TurnUsage
 
 
 class Submit(msgspec.Struct, frozen=True, gc=False):
@@ -132,6 +133,8 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
     task: TaskId
     fence: Fence
     result: Result
+    turns: tuple[TurnUsage, ...] = ()
+    """What it spent, as far as the hub is not known to have counted it."""
 
 
 class Stopped(msgspec.Struct, frozen=True, gc=False):
@@ -140,6 +143,7 @@ class Stopped(msgspec.Struct, frozen=True, gc=False):
     task: TaskId
     fence: Fence
     result: Result | None = None
+    turns: tuple[TurnUsage, ...] = ()
 
 
 class Declined(msgspec.Struct, frozen=True, gc=False):
@@ -156,6 +160,14 @@ class Landed(msgspec.Struct, frozen=True, gc=False):
     task: TaskId
     fence: Fence
     landing: Landing
+
+
+class Used(msgspec.Struct, frozen=True, gc=False):
+    """An attempt spent something, and goes on."""
+
+    task: TaskId
+    fence: Fence
+    turns: tuple[TurnUsage, ...]
 
 
 class LeaseChecked(msgspec.Struct, frozen=True, gc=False):
@@ -212,6 +224,7 @@ Body = (
     | Stopped
     | Declined
     | Landed
+    | Used
     | LeaseChecked
     | DeadlineReached
     | LandingOverdue

@@ -10,7 +10,17 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from agentcom.core import cascades, controls, deadlines, explain, facts, intake, leases, reports
+from agentcom.core import (
+    cascades,
+    controls,
+    deadlines,
+    explain,
+    facts,
+    intake,
+    leases,
+    reports,
+    spending,
+)
 from agentcom.core.effects import Answer, Effect, Refuse
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
@@ -137,6 +147,7 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     facts.Stopped: reports.ended,
     facts.Declined: reports.ended,
     facts.Landed: reports.ended,
+    facts.Used: spending.used,
     facts.Heartbeat: leases.renewed,
     facts.MachineConnected: leases.changed,
     facts.MachineDisconnected: leases.changed,
@@ -160,6 +171,7 @@ _WANTED: Final[Mapping[type[facts.Body], Callable[[PoolView, Fact, Any], Keys]]]
     facts.Finished: reports.wanted,
     facts.Stopped: reports.wanted,
     facts.Landed: reports.wanted,
+    facts.Used: spending.wanted,
     facts.Cancel: controls.wanted,
     facts.Explain: controls.wanted,
     facts.Retry: controls.wanted,

@@ -8,7 +8,7 @@ the verification report, never from the name of a frame or an exit code.
 from collections.abc import Mapping, Sequence
 from typing import Final, assert_never
 
-from agentcom.core import moves
+from agentcom.core import moves, spending
 from agentcom.core.effects import Acknowledge, Stop
 from agentcom.core.facts import (
     Accepted,
@@ -28,7 +28,7 @@ from agentcom.model.errors import InvalidInput, NotAllowed, NotFound, Stale
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Fence, MachineId, TaskId, WallTime
-from agentcom.model.limits import DECLINE_RETRY_MS, ORPHANS_MAX, QUOTA_RETRY_MS, REASON_CHARS
+from agentcom.model.limits import DECLINE_RETRY_MS, QUOTA_RETRY_MS, REASON_CHARS
 from agentcom.model.result import KeptResult, Landing, LandStatus, ReportKind, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase, Task, TaskState, Wait
 
@@ -60,9 +60,12 @@ def wanted(view: PoolView, fact: Fact, body: Report) -> Sequence[tuple[Table, st
     """Return the rows that tell a repeated report from a stale one."""
     task = view.tasks.get(body.task)
     machine = fact.actor.machine
+    spent: Sequence[tuple[Table, str]] = ()
+    if isinstance(body, _WITH_RESULT) and body.turns:
+        spent = spending.wanted(view, fact, body)
     if machine is None or (task is not None and holds(task, machine, body.fence)):
-        return ()
-    keys = [(_RESULT, result_key(body.task, body.fence, machine))]
+        return spent
+    keys = [*spent, (_RESULT, result_key(body.task, body.fence, machine))]
     return keys if task is not None else [*keys, (Table.TASK, body.task)]
 
 
@@ -104,6 +107,8 @@ def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) 
     """Take the report that ends an attempt (or its landing), or keep it as stale."""
     machine = _machine(fact)
     _check_names(body)
+    if isinstance(body, _WITH_RESULT) and body.turns:
+        spending.count(turn, fact, machine, body)
     task = turn.view.tasks.get(body.task)
     back = task is not None and task.lost and not isinstance(body, Declined)
     if back and task is not None and _may_return(task, machine, body.fence):
@@ -285,41 +290,13 @@ def _too_late(
         turn.effects.append(answer(machine, body))
         return
     if isinstance(result, Result) and stored is None:
-        _check_foreign(turn, task, machine, body.fence)
+        spending.check_origin(turn, task, machine, body.fence)
         known = "the task went on without this attempt"
         reason = f"stale: {known if task is not None else 'this hub does not know the task'}"
         keep(turn, machine, body.task, body.fence, result, refused=reason)
         if task is not None:
             turn.record(task, EventKind.RESULT_KEPT, f"attempt {body.fence.attempt}: {reason}")
     turn.effects.append(answer(machine, body, code=Stale.code))
-
-
-def _check_foreign(turn: Turn, task: Task | None, machine: MachineId, fence: Fence) -> None:
-    """Refuse a result of an attempt that this machine never had.
-
-    Attempts of an earlier incarnation may be missing in a restored store: those are believed.
-    """
-    if fence.attempt < 1:
-        raise NotAllowed("this attempt was never issued")
-    if task is None:
-        _count_orphan(turn, machine)
-        return
-    held = dict(task.holders)
-    if task.machine is not None:
-        held[task.fence] = task.machine
-    holder = held.get(fence)
-    if holder is not None and holder != machine:
-        raise NotAllowed("this attempt belongs to another machine")
-    if holder is None and fence.incarnation >= turn.view.incarnation:
-        raise NotAllowed("this attempt was never issued to this machine")
-
-
-def _count_orphan(turn: Turn, machine: MachineId) -> None:
-    orphans = turn.view.orphans
-    count = orphans.get(machine, 0) + 1
-    if count > ORPHANS_MAX:
-        raise NotAllowed("too many results of tasks that this hub does not know")
-    turn.view.put(orphans, machine, count)
 
 
 def _check_names(body: Finished | Stopped | Declined | Landed) -> None:

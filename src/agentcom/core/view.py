@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from agentcom.core import fairness
 from agentcom.core.matcher import Matcher
+from agentcom.core.prices import Prices
 from agentcom.core.shapes import ClassId, ShapeId, Shapes
 from agentcom.model import requirement
 from agentcom.model.agent import Agent, AgentState, Machine
@@ -62,6 +63,8 @@ class PoolView:
     """When the one timer for the deadlines of all attempts fires: not after the earliest."""
     recovers_at: Instant | None = None
     """After a restore: until then holders that this store never knew may be at work."""
+    prices = Prices()
+    """What models charge; the shell's own list takes its place."""
 
     def __init__(self, pool: PoolId, *, incarnation: int, term: int | None) -> None:
         self.pool = pool
