@@ -1,5 +1,7 @@
 """What a turn costs by a price list."""
 
+from typing import Any
+
 import pytest
 
 from agentcom.core.prices import Price, Prices
@@ -16,7 +18,7 @@ PRICES = Prices(
 )
 
 
-def spent(model: str = "claude-sonnet-5", **tokens: int) -> TurnUsage:
+def spent(model: str = "claude-sonnet-5", **tokens: Any) -> TurnUsage:
     return TurnUsage(turn=1, agent=AgentId("bob"), model=model, **tokens)
 
 

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from agentcom.core import facts
 from agentcom.core.facts import Fact
 from agentcom.core.prices import Price, Prices

@@ -168,6 +168,7 @@ class _Turn(AttemptTurn):
             if attempt.stage in HELD and attempt.stage not in REPORTS:
                 self.accept(attempt)  # the first one may have been lost with its link
             self.send_checkpoint(attempt)
+            self.send_usage(attempt)
             self.report(attempt)
         if frame.incarnation > view.incarnation:
             self._met(frame.incarnation)
@@ -193,7 +194,11 @@ class _Turn(AttemptTurn):
             key = record.key
             if record.result is not None and (not again or key in again):
                 view.offered[key] = None
-                self.send(frames.Finish(task=key.task, fence=key.fence, result=record.result))
+                self.send(
+                    frames.Finish(
+                        task=key.task, fence=key.fence, result=record.result, turns=record.turns
+                    )
+                )
         if view.offered:
             self.order(values.SetTimer("offers", Instant(self.now + REPORT_RETRY_MS)))
         else:
@@ -363,6 +368,8 @@ class _Turn(AttemptTurn):
         saved = attempt.checkpoint
         if saved is not None and frame.of is ReportKind.CHECKPOINT and frame.commit == saved.commit:
             attempt.checkpoint = None
+        if frame.of is ReportKind.USAGE:
+            attempt.counted = max(attempt.counted, frame.turn)
         if attempt.stage is not ANSWERS.get(frame.of):
             return  # a repeat, of what came before
         result = attempt.record.result

@@ -15,6 +15,7 @@ from agentcom.model.agent import HeldStage
 from agentcom.model.ids import Instant, TaskId
 from agentcom.model.result import LandStatus, ReportKind, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase
+from agentcom.model.usage import TurnUsage
 from agentcom.protocol import frames
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.machine_values import Attempt, Key, Order, Stage, View
@@ -139,6 +140,8 @@ class AttemptTurn:
             case values.Noted():
                 if attempt.stage in RUNNING:
                     self.send(fact.progress)
+            case values.Spent():
+                self._spent(attempt, fact.turn)
             case values.Saved():
                 self._saved(attempt, fact)
             case values.Ended():
@@ -179,6 +182,7 @@ class AttemptTurn:
         if attempt.stage is Stage.STORING:
             self._begin(attempt)
         else:
+            self.send_usage(attempt)
             self.report(attempt)
 
     def _begin(self, attempt: Attempt) -> None:
@@ -213,6 +217,7 @@ class AttemptTurn:
             self.order(values.Forget(attempt.record, keep=False))
             return
         attempt.stored = True  # the hub's disk is better than none
+        self.send_usage(attempt)
         self.report(attempt)
         self.order(values.SetTimer(key.text, Instant(self.now + STORE_RETRY_MS)))
 
@@ -225,6 +230,15 @@ class AttemptTurn:
         attempt.phase = phase
         key = attempt.key
         self.send(frames.Progress(task=key.task, fence=key.fence, phase=phase))
+
+    def _spent(self, attempt: Attempt, turn: TurnUsage) -> None:
+        turns = attempt.record.turns
+        if turns and turn.turn <= turns[-1].turn:
+            return  # read a second time
+        if attempt.stage in RUNNING:
+            self.keep(attempt, turns=(*turns, turn))
+        else:  # its end is stored soon, and this with it
+            attempt.record = msgspec.structs.replace(attempt.record, turns=(*turns, turn))
 
     def _saved(self, attempt: Attempt, fact: values.Saved) -> None:
         attempt.checkpoint = frames.Checkpoint(
@@ -292,6 +306,13 @@ class AttemptTurn:
         self.send(_report_of(attempt))
         self.order(values.SetTimer("reports", Instant(self.now + REPORT_RETRY_MS)))
 
+    def send_usage(self, attempt: Attempt) -> None:
+        """Send what an attempt that goes on has spent; its end brings the rest."""
+        turns = attempt.uncounted
+        if turns and attempt.stored and attempt.stage in RUNNING:
+            key = attempt.key
+            self.send(frames.UsageFrame(task=key.task, fence=key.fence, turns=turns))
+
     def send_checkpoint(self, attempt: Attempt) -> None:
         """Send the newest checkpoint if it is not acknowledged."""
         if attempt.checkpoint is not None and self.view.session is not None:
@@ -318,6 +339,7 @@ def _report_of(attempt: Attempt) -> frames.FromMachine:
         return frames.LandedFrame(task=task, fence=fence, landing=record.landing)
     if attempt.stage is Stage.STOPPED:
         result = None if record.acked else record.result
-        return frames.StoppedFrame(task=task, fence=fence, result=result)
+        return frames.StoppedFrame(task=task, fence=fence, result=result, turns=attempt.uncounted)
     assert record.result is not None
-    return frames.Finish(task=task, fence=fence, result=record.result)
+    turns = attempt.uncounted
+    return frames.Finish(task=task, fence=fence, result=record.result, turns=turns)
