@@ -287,3 +287,17 @@ def test_who_locks_themselves_out_is_asked_first_and_told_the_way_back(tmp_path:
     assert "agentcom hub admin-token" in out.err
     assert shell("up", "--port", "0", "--agent", "alone=testagent").code == 0
     shell("down")
+
+
+def test_what_was_spent_is_added_up(fleet: Shell) -> None:
+    task = submit(fleet, EDIT, "--watch").splitlines()[0]
+
+    (cost,) = json.loads(fleet("task", "show", task, "--json", "cost").out).values()
+    rows = json.loads(fleet("cost", "--by", "agent", "--json", "name,turns,unpriced").out)
+    (total,) = fleet("cost", "--by", "project").lines
+
+    assert (cost["turns"], cost["unpriced"]) == (1, 1)
+    assert [row["name"] for row in rows] == ["tester"]
+    assert total[0] == "default"
+    assert total[-1] == f"{rows[0]['unpriced']} unpriced"
+    assert "nothing was spent" in fleet("cost", "--since", "0s").err

@@ -155,3 +155,12 @@ def test_a_repository_without_a_remote_is_told_what_it_cannot_do(clone: Path) ->
     assert found is not None
     assert found.repo == str(clone)
     assert any("no remote origin" in note for note in found.notes)
+
+
+def test_a_time_that_is_over_is_a_date_or_a_span() -> None:
+    day_ms = 86_400_000
+
+    assert 6 * day_ms < specs.when("1s") - specs.since("7d") < 8 * day_ms
+    assert specs.since("2026-01-31T00:00+00:00") == 1_769_817_600_000
+    with pytest.raises(CommandFailed, match="'soon' is no time"):
+        specs.since("soon")

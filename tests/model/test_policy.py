@@ -34,6 +34,7 @@ MATRIX = """
     hub:read           a a a a -
     hub:manage         - - - a -
     metrics:read       a a a a -
+    cost:read          a o a a -
 """
 REACHES = {"-": Reach.NONE, "o": Reach.OWN, "a": Reach.ANY}
 EXPECTED = {

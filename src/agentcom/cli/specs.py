@@ -102,6 +102,21 @@ def when(text: str) -> int:
         raise _usage(f"{text!r} is no time", "--not-before 2h, or 2027-01-31T08:00") from error
 
 
+def since(text: str) -> int:
+    """Return a wall time from `7d` ago, or a date and time of this zone.
+
+    Raises:
+        CommandFailed: it is neither.
+    """
+    short = _DURATION.fullmatch(text)
+    if short is not None:
+        return max(0, int(time.time() * 1000) - int(short[1]) * _UNIT_MS[short[2]])
+    try:
+        return max(0, int(datetime.fromisoformat(text).astimezone().timestamp() * 1000))
+    except ValueError as error:
+        raise _usage(f"{text!r} is no time", "--since 7d, or 2027-01-31") from error
+
+
 def first_line(text: str) -> str:
     """Return a title made of a prompt."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")

@@ -23,17 +23,16 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Prices:
-    """A price list; the longest pattern that matches a model's name decides."""
+    """Price lists; in each the longest pattern that matches a model's name decides."""
 
     __slots__ = ("_table",)
 
-    def __init__(self, table: Mapping[str, Price] | None = None) -> None:
-        """`table` maps patterns, as of a shell (`*`, `?`, `[...]`), to prices."""
-        ordered = sorted((table or {}).items(), key=lambda entry: (-len(entry[0]), entry[0]))
-        self._table = tuple(ordered)
+    def __init__(self, *tables: Mapping[str, Price]) -> None:
+        """`tables` map patterns, as of a shell (`*`, `?`, `[...]`), to prices; the first wins."""
+        self._table = tuple(entry for table in tables for entry in _in_order(table))
 
     def price(self, model: str) -> Price | None:
-        """Return what `model` charges; None if nothing in the list is its name."""
+        """Return what `model` charges; None if no pattern is its name's."""
         for pattern, price in self._table:
             if fnmatchcase(model, pattern):
                 return price
@@ -50,3 +49,7 @@ class Prices:
         whole = fresh * price.input + spent.output * price.output
         whole += spent.cached * cached + spent.written * written
         return (whole + _PER // 2) // _PER
+
+
+def _in_order(table: Mapping[str, Price]) -> list[tuple[str, Price]]:
+    return sorted(table.items(), key=lambda entry: (-len(entry[0]), entry[0]))

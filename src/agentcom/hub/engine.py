@@ -14,6 +14,7 @@ import msgspec
 from agentcom.core import facts, leases, loading, pool
 from agentcom.core.effects import Answer, Effect, Refuse, SetTimer
 from agentcom.core.facts import Fact
+from agentcom.core.prices import Prices
 from agentcom.core.view import PoolView
 from agentcom.hub import faults
 from agentcom.hub.bodies import Bodies
@@ -67,8 +68,10 @@ class Engine(Inbox):
         clock: Clock,
         ids: IdSource,
         rng: Rng,
+        prices: Prices | None = None,
     ) -> None:
         super().__init__()
+        self._prices = prices or Prices()
         self._store = store
         self._outlet = outlet
         self._pool = pool_id
@@ -218,6 +221,7 @@ class Engine(Inbox):
         self._view, effects = loading.load(
             rows, incarnation=self._incarnation, term=term, now=now, pool=self._pool
         )
+        self._view.prices = self._prices
         if old is not None:
             effects = [*effects, *leases.inherit(self._view, old)]
         self._outlet.perform(effects)

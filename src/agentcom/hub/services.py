@@ -15,7 +15,7 @@ import msgspec
 
 from agentcom.core import deadlines
 from agentcom.core.facts import Body, Fact
-from agentcom.hub import maintenance
+from agentcom.hub import maintenance, prices
 from agentcom.hub.activities import Activities
 from agentcom.hub.auth import Authenticator
 from agentcom.hub.clock import Clock
@@ -86,6 +86,7 @@ class Services:
             clock=clock,
             ids=ids,
             rng=self.rng,
+            prices=prices.load(config.prices),
         )
         cursors = Cursors()
         self.queries = Queries(self.store, self.feeds.activities, cursors)

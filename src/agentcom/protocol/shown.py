@@ -22,6 +22,39 @@ class TaskPage(msgspec.Struct, frozen=True, omit_defaults=True):
     next: str | None = None
 
 
+class CostShown(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What some turns of agents cost together."""
+
+    name: str | None = None
+    """What these turns have in common; None: nothing is known, or it is a total."""
+    turns: int = 0
+    cost_micros: int = 0
+    """Micro-dollars, of the turns that have a price."""
+    input: int = 0
+    """Tokens, those from a cache and those written to one included."""
+    cached: int = 0
+    written: int = 0
+    output: int = 0
+    included: int = 0
+    """Turns that a subscription pays for: they are not in `cost_micros`."""
+    unpriced: int = 0
+    """Turns of models without a known price: they are not in `cost_micros`."""
+    late: int = 0
+    """Turns of attempts that were not their task's newest any more."""
+    wall_ms: int = 0
+
+
+class CostList(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Costs, the largest first (days in their order), and the total of all."""
+
+    by: str
+    since: WallTime
+    groups: tuple[CostShown, ...]
+    total: CostShown
+    more: bool = False
+    """True: there are more groups than were asked for; `total` counts them too."""
+
+
 class TaskShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All there is to say about one task."""
 
@@ -33,6 +66,8 @@ class TaskShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The newest one, applied or kept."""
     activity: Activity | None = None
     """What its attempt reported last."""
+    cost: CostShown | None = None
+    """What it has cost so far, all attempts together; None: nothing, or not for this token."""
 
 
 class ResultList(msgspec.Struct, frozen=True):
