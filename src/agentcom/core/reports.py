@@ -62,7 +62,7 @@ def wanted(view: PoolView, fact: Fact, body: Report) -> Sequence[tuple[Table, st
     machine = fact.actor.machine
     spent: Sequence[tuple[Table, str]] = ()
     if isinstance(body, _WITH_RESULT) and body.turns:
-        spent = spending.wanted(view, fact, body)
+        spent = spending.wanted_turns(view, fact, body)
     if machine is None or (task is not None and holds(task, machine, body.fence)):
         return spent
     keys = [*spent, (_RESULT, result_key(body.task, body.fence, machine))]

@@ -21,7 +21,7 @@ from agentcom.model.usage import TurnUsage, Usage, day_of, fitted
 Spent = Used | Finished | Stopped
 
 
-def wanted(view: PoolView, _fact: Fact, body: Spent) -> Sequence[tuple[Table, str]]:
+def wanted_turns(view: PoolView, _fact: Fact, body: Spent) -> Sequence[tuple[Table, str]]:
     """Return the rows that tell a turn that was counted, and whose it is."""
     keys = [
         (Table.USAGE, usage_key(body.task, body.fence, spent.turn))

@@ -68,10 +68,8 @@ class Engine(Inbox):
         clock: Clock,
         ids: IdSource,
         rng: Rng,
-        prices: Prices | None = None,
     ) -> None:
         super().__init__()
-        self._prices = prices or Prices()
         self._store = store
         self._outlet = outlet
         self._pool = pool_id
@@ -83,6 +81,7 @@ class Engine(Inbox):
         self._view: PoolView | None = None
         self._forgiven = Instant(0)
         self._bodies = Bodies(store)
+        self.prices = Prices()
         self.on_turn: Callable[[int, float], None] = lambda _facts, _seconds: None
 
     @property
@@ -221,7 +220,7 @@ class Engine(Inbox):
         self._view, effects = loading.load(
             rows, incarnation=self._incarnation, term=term, now=now, pool=self._pool
         )
-        self._view.prices = self._prices
+        self._view.prices = self.prices
         if old is not None:
             effects = [*effects, *leases.inherit(self._view, old)]
         self._outlet.perform(effects)

@@ -86,8 +86,8 @@ class Services:
             clock=clock,
             ids=ids,
             rng=self.rng,
-            prices=prices.load(config.prices),
         )
+        self.engine.prices = prices.load(config.prices)
         cursors = Cursors()
         self.queries = Queries(self.store, self.feeds.activities, cursors)
         self.fleet = Fleet(lambda: self.engine.view, cursors, lambda: clock.now().instant)
