@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-from agentcom.core import facts
+from agentcom.core import budgets, facts
 from agentcom.core.controls import find
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
@@ -43,13 +43,15 @@ def _queued(turn: Turn, task: Task) -> Explanation:
     shape = view.shape_of(task)
     able = [rule for rule in rules if rule.rule != "needs"]
     position = view.matcher.position(task.id)
-    at = None
+    gate, at = budgets.gate(view, task), None
     if view.beyond:
         summary, action = _older_than_the_fleet(view)
     elif view.recovers_at is not None:
         summary = "the hub was restored, and waits for leases that it cannot know of to end"
         action = "work is given out again then"
         at = WallTime(turn.now.wall + max(0, view.recovers_at - turn.now.instant))
+    elif gate is not None:
+        summary, action, at = gate, *_gated(view, task, gate)
     elif not view.agents:
         summary, action = "there are no agents", "add one: agentcom up, or agentcom join"
     elif not view.shapes.compatible_classes(shape):
@@ -76,6 +78,16 @@ def _queued(turn: Turn, task: Task) -> Explanation:
         next_action=action,
         next_at=at,
     )
+
+
+def _gated(view: PoolView, task: Task, gate: str) -> tuple[str, WallTime | None]:
+    """Return what opens the gate of a task, and when that happens by itself."""
+    at = budgets.opens_at(view, task)
+    if at is not None:
+        return "the budget is renewed then; or raise it: agentcom budget set", at
+    if "used up" in gate:
+        return "this does not pass by itself: raise it: agentcom budget set", None
+    return "it starts after one of them has ended, if something is left", None
 
 
 def _older_than_the_fleet(view: PoolView) -> tuple[str, str]:
@@ -119,6 +131,8 @@ def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
         return AgentRule(agent.id, "suspect", f"machine {where} missed its last heartbeats")
     if agent.paused:
         return AgentRule(agent.id, "paused", f"agentcom agent resume {agent.id}")
+    if agent.id in view.purse.shut:
+        return AgentRule(agent.id, "budget", budgets.why_shut(view, agent))
     if machine.draining:
         return AgentRule(agent.id, "draining", f"agentcom machine drain --off {where}")
     if view.slots_used.get(agent.id, 0) >= agent.slots:

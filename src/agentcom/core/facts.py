@@ -11,6 +11,7 @@ import msgspec
 
 from agentcom.model.agent import AgentSpec, Held
 from agentcom.model.batch import Row, Table
+from agentcom.model.budget import Budget, Period
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, UserId
 from agentcom.model.result import KeptResult, Landing, Result
@@ -197,6 +198,18 @@ class Recovered(msgspec.Struct, frozen=True, gc=False):
     """Work may be given out, after a restore or a rebuilt memory: every agent is looked at."""
 
 
+class SetBudget(msgspec.Struct, frozen=True, gc=False):
+    """Someone gives a project, an agent or a submitter a budget; `limits` None takes it away."""
+
+    scope: str
+    period: Period
+    limits: Budget | None
+
+
+class BudgetsRenewed(msgspec.Struct, frozen=True, gc=False):
+    """A new day may have begun, and budgets by the day with it."""
+
+
 class TodoDue(msgspec.Struct, frozen=True, gc=False):
     """A cascade has more to do."""
 
@@ -231,6 +244,8 @@ Body = (
     | WaitEnded
     | Recovered
     | TodoDue
+    | SetBudget
+    | BudgetsRenewed
 )
 
 Found = Mapping[tuple[Table, str], Row | None]

@@ -8,6 +8,7 @@ work into a base; those who wait for it stand in `view.landing`, in order.
 
 from typing import Final
 
+from agentcom.core import budgets
 from agentcom.core.effects import ClearTimer, GrantLanding, SetTimer
 from agentcom.core.facts import LandingOverdue
 from agentcom.core.ledger import Ledger
@@ -34,8 +35,12 @@ def follow(ledger: Ledger, before: Task | None, after: Task) -> None:
     lands = now is not None and now.phase is _LANDING
     if was is not None and not landed and (now is None or lands):
         _count_slot(ledger, was.agent, -1)
+        if ledger.view.purse.budgets:
+            budgets.release(ledger, was)
     if now is not None and not lands and (was is None or landed):
         _count_slot(ledger, now.agent, 1)
+        if ledger.view.purse.budgets:
+            budgets.reserve(ledger, now)
     if was is not None and landed and not lands:
         _leave_landing(ledger, was)
     if now is not None and lands and not landed:

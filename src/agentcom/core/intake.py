@@ -9,13 +9,13 @@ from agentcom.core import facts
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
-from agentcom.model import limits, project_file, refs
+from agentcom.model import budget, limits, project_file, refs
 from agentcom.model.batch import Table, edge_key
 from agentcom.model.errors import Conflict, InvalidInput, NotFound
 from agentcom.model.event import EventKind
 from agentcom.model.ids import TaskId
 from agentcom.model.replies import Submitted
-from agentcom.model.requirement import canonical
+from agentcom.model.requirement import PROMPT, canonical
 from agentcom.model.task import (
     Condition,
     Dependency,
@@ -30,9 +30,7 @@ from agentcom.model.task import (
 _SUBMITTED: Final = EventKind.SUBMITTED
 _WAITING: Final = TaskState.WAITING
 _QUEUED: Final = TaskState.QUEUED
-PROMPT: Final = "prompt"
 _ONLY_PROMPT: Final = (PROMPT,)  # shared: most tasks need just this
-"""The capability of agents that follow prompts; a task without a command needs it."""
 
 
 def wanted(view: PoolView, _fact: Fact, body: facts.Submit) -> Sequence[tuple[Table, str]]:
@@ -107,6 +105,8 @@ def _check_numbers(spec: TaskSpec) -> None:
         raise InvalidInput("depends_on", f"at most {limits.DEPENDENCIES_MAX}")
     if spec.not_before is not None and not 0 <= spec.not_before < 1 << 53:
         raise InvalidInput("not_before", "UTC milliseconds since 1970")
+    if spec.budget is not None:
+        budget.check(spec.budget)
 
 
 def _create(
@@ -156,6 +156,7 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
         must_verify=bool(spec.verify),
         unique_key=spec.unique_key,
         cause=fact.cause or task_id,
+        budget=spec.budget,
     )
 
 

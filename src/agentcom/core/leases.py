@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import cascades, facts, intake, moves, reports
+from agentcom.core import cascades, facts, moves, reports
 from agentcom.core.effects import (
     ClearTimer,
     CloseConnection,
@@ -32,6 +32,7 @@ from agentcom.model.event import EventKind
 from agentcom.model.ids import Instant, MachineId, Now, WallTime
 from agentcom.model.limits import LEASE_PARTS
 from agentcom.model.replies import Refusal, Welcomed
+from agentcom.model.requirement import PROMPT
 
 replace: Final = msgspec.structs.replace
 
@@ -240,7 +241,7 @@ def _learn_agent(turn: Turn, machine: Machine, spec: AgentSpec) -> None:
 
 
 def _capabilities(spec: AgentSpec) -> tuple[str, ...]:
-    prompt = (intake.PROMPT,) if spec.prompts else ()
+    prompt = (PROMPT,) if spec.prompts else ()
     return tuple(dict.fromkeys((*spec.capabilities, *prompt)))
 
 

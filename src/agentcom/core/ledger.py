@@ -33,6 +33,8 @@ class Ledger:
         self.actor: str = _NO_FACT.actor.name
         self.looks: dict[AgentId, None] = {}
         """Agents that may be able to take work now."""
+        self.opened = False
+        """Whether a budget may give something that gave nothing before."""
         self._writes: dict[Place, Change | None] = {}
         """What becomes of each row; None if it was neither there before nor is after."""
         self._before: list[tuple[Place, Change | None]] = []
@@ -57,6 +59,7 @@ class Ledger:
         while len(self._writes) > mark[3]:
             self._writes.popitem()
         self.looks.clear()
+        self.opened = False
 
     def write(self, table: Table, key: str, row: Row | None, old: int | None) -> None:
         """Note a row's new content (None: no row); `old` is the version that is stored now."""

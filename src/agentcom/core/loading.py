@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from agentcom.core import deadlines, facts, fairness, leases
+from agentcom.core import budgets, deadlines, facts, fairness, leases
 from agentcom.core.effects import Continue, Effect
 from agentcom.core.view import PoolView
 from agentcom.model.ids import DEFAULT_POOL, Now, PoolId
@@ -30,7 +30,9 @@ def load(
         view.holds.setdefault(hold.task, {})[hold.key] = hold
     for task in sorted(rows.tasks, key=lambda task: task.seq):
         _load_task(view, task)
+    budgets.load(view, rows.budgets)
     effects = [*deadlines.timers(view, now)]
+    effects += budgets.timers(view, now)
     view.fairness.restore(_share(task) for task in view.tasks.values() if task.seq)
     effects += leases.grace(view, now)
     effects += leases.recover(view, now)

@@ -8,11 +8,21 @@ it is durable. Read next: `core/turn.py` (what follows from a move), then one of
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from agentcom.core import cascades, controls, deadlines, explain, facts, intake, leases, reports
+from agentcom.core import (
+    budgets,
+    cascades,
+    controls,
+    deadlines,
+    explain,
+    facts,
+    intake,
+    leases,
+    reports,
+)
 from agentcom.core.effects import Effect, Refuse
 from agentcom.core.facts import Fact
 from agentcom.core.repeats import Handler, once
-from agentcom.core.spending import used, wanted_turns
+from agentcom.core.spending import wanted_turns
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
 from agentcom.model.batch import Batch, Table, request_key
@@ -59,7 +69,7 @@ def decide(view: PoolView, batch: Sequence[Fact], *, now: Now, ids: IdSource, rn
             once(turn, fact, _HANDLERS[type(fact.body)])
             if turn.ended:
                 cascades.settle(turn)
-            if turn.looks or turn.queued:
+            if turn.looks or turn.queued or turn.opened:
                 turn.match()
         except AgentComError as error:
             turn.abandon(mark)
@@ -95,7 +105,9 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     facts.Stopped: reports.ended,
     facts.Declined: reports.ended,
     facts.Landed: reports.ended,
-    facts.Used: used,
+    facts.Used: reports.used,
+    facts.SetBudget: budgets.control,
+    facts.BudgetsRenewed: budgets.renewed,
     facts.Heartbeat: leases.renewed,
     facts.MachineConnected: leases.changed,
     facts.MachineDisconnected: leases.changed,

@@ -20,6 +20,7 @@ from agentcom.core.facts import (
     LeaseChecked,
     PhaseReached,
     Stopped,
+    Used,
 )
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
@@ -30,7 +31,7 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Fence, MachineId, TaskId, WallTime
 from agentcom.model.limits import DECLINE_RETRY_MS, QUOTA_RETRY_MS, REASON_CHARS
 from agentcom.model.result import KeptResult, Landing, LandStatus, ReportKind, Result, ResultStatus
-from agentcom.model.task import LandPolicy, Phase, Task, TaskState, Wait
+from agentcom.model.task import LandPolicy, Phase, StopReason, Task, TaskState, Wait
 
 # A member looked up in its enum costs a call (Python 3.11); here it is a global.
 _LANDING: Final = Phase.LANDING
@@ -69,7 +70,7 @@ def wanted(view: PoolView, fact: Fact, body: Report) -> Sequence[tuple[Table, st
     return keys if task is not None else [*keys, (Table.TASK, body.task)]
 
 
-def progressed(turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpointed) -> None:
+def progressed(turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpointed | Used) -> None:
     """Follow an attempt on its way. A stale one is told to stop."""
     machine = _machine(fact)
     task = turn.view.tasks.get(body.task)
@@ -90,8 +91,25 @@ def progressed(turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpoin
             turn.move(task, moves.Saved(commit, session), EventKind.CHECKPOINT)
             saved = Acknowledge(machine, body.task, body.fence, _CHECKPOINT, commit=commit)
             turn.effects.append(saved)
+        case Used():
+            pass
         case _:
             assert_never(body)
+
+
+def used(turn: Turn, fact: Fact, body: Used) -> None:
+    """Count what an attempt has spent that goes on, unless its budget is used up."""
+    machine = _machine(fact)
+    if not body.task.isprintable():
+        raise NotFound("there is no such task")
+    spending.count(turn, fact, machine, body)
+    progressed(turn, fact, body)
+    task = turn.view.tasks.get(body.task)
+    if task is not None and holds(task, machine, body.fence):
+        spending.enforce(turn, task)
+    last = max((spent.turn for spent in body.turns), default=0)
+    kind = ReportKind.USAGE
+    turn.effects.append(Acknowledge(machine, body.task, body.fence, kind, turn=last))
 
 
 def _accepted(turn: Turn, task: Task) -> None:
@@ -162,7 +180,7 @@ def _finished(turn: Turn, task: Task, fence: Fence, result: Result) -> str | Non
     """Take a result; return the code that says why it is not applied."""
     if task.phase is _LANDING:
         return None  # a repeat: the result is stored, and its landing has begun
-    if task.stop_reason is not None:
+    if task.stop_reason not in (None, StopReason.BUDGET):
         reason = f"the attempt was asked to stop: {task.stop_reason.value}"
         keep(turn, task.machine, task.id, fence, result, refused=reason)
         turn.move(task, moves.Stopped(turn.retry_at(task.failures)), _kind_of_stop(task))

@@ -6,16 +6,18 @@ it counts, and is marked as late. What a machine may report on is what it was on
 
 from collections.abc import Sequence
 
-from agentcom.core.effects import Acknowledge
+from agentcom.core import budgets, moves
+from agentcom.core.effects import Stop
 from agentcom.core.facts import Fact, Finished, Stopped, Used
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
 from agentcom.model.batch import Table, usage_key
-from agentcom.model.errors import NotAllowed, NotFound
+from agentcom.model.budget import NOTHING, Amounts, of_turn, plus
+from agentcom.model.errors import NotAllowed
+from agentcom.model.event import EventKind
 from agentcom.model.ids import AgentId, Fence, MachineId, UserId
 from agentcom.model.limits import ORPHANS_MAX, TURNS_MAX
-from agentcom.model.result import ReportKind
-from agentcom.model.task import Task
+from agentcom.model.task import Phase, StopReason, Task
 from agentcom.model.usage import TurnUsage, Usage, day_of, fitted
 
 Spent = Used | Finished | Stopped
@@ -30,19 +32,6 @@ def wanted_turns(view: PoolView, _fact: Fact, body: Spent) -> Sequence[tuple[Tab
     return keys if body.task in view.tasks else [*keys, (Table.TASK, body.task)]
 
 
-def used(turn: Turn, fact: Fact, body: Used) -> None:
-    """Count the turns of a report that brings nothing else, and acknowledge them."""
-    machine = fact.actor.machine
-    if machine is None:
-        raise NotAllowed("only a machine may report on attempts")
-    if not body.task.isprintable():
-        raise NotFound("there is no such task")
-    count(turn, fact, machine, body)
-    last = max((spent.turn for spent in body.turns), default=0)
-    kind = ReportKind.USAGE
-    turn.effects.append(Acknowledge(machine, body.task, body.fence, kind, turn=last))
-
-
 def count(turn: Turn, fact: Fact, machine: MachineId, body: Spent) -> None:
     """Write a row for each turn that has none yet.
 
@@ -51,16 +40,36 @@ def count(turn: Turn, fact: Fact, machine: MachineId, body: Spent) -> None:
     """
     row = turn.view.tasks.get(body.task) or turn.row(Table.TASK, body.task, fact.found)
     task = row if isinstance(row, Task) else None
-    checked = False
+    spent_now = NOTHING
     for spent in body.turns[:TURNS_MAX]:
         key = usage_key(body.task, body.fence, spent.turn)
         if turn.row(Table.USAGE, key, fact.found) is not None:
             continue
-        if not checked:
+        if spent_now is NOTHING:
             check_origin(turn, task, machine, body.fence)
-            checked = True
         usage = _usage(turn, fact, machine, body, task, fitted(spent))
         turn.write(Table.USAGE, key, usage, None)
+        budgets.settle(turn, usage)
+        spent_now = plus(spent_now, of_turn(usage))
+    if spent_now is not NOTHING and task is not None and task.id in turn.view.tasks:
+        spent_all = plus(task.spent or NOTHING, spent_now)
+        turn.move(task, moves.Charged(spent_all), EventKind.CHARGED, _said(spent_now))
+
+
+def enforce(turn: Turn, task: Task) -> None:
+    """Ask a running attempt to end if a budget of its is used up."""
+    if task.stop_reason is not None or task.phase is Phase.LANDING:
+        return
+    why = budgets.why_stop(turn.view, task)
+    if why is not None:
+        assert task.machine is not None
+        turn.move(task, moves.StopAsked(StopReason.BUDGET), EventKind.STOP_ASKED, why)
+        turn.effects.append(Stop(task.machine, task.id, task.fence, StopReason.BUDGET))
+
+
+def _said(spent: Amounts) -> str:
+    tokens = f"{spent.tokens:,} tokens"
+    return f"{tokens}, ${spent.cost_micros / 1_000_000:.2f}" if spent.cost_micros else tokens
 
 
 def _usage(

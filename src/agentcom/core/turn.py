@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import fairness, holding, moves, tasks
+from agentcom.core import budgets, fairness, holding, moves, tasks
 from agentcom.core.effects import Push, SetTimer
 from agentcom.core.facts import DeadlineReached, WaitEnded
 from agentcom.core.ledger import Ledger, Mark
@@ -142,6 +142,8 @@ class Turn(Ledger):
     def match(self) -> None:
         """Assign until no runnable task stands beside a compatible idle agent."""
         view = self.view
+        if self.opened:
+            self.queued.update((task.id, None) for task in budgets.reopen(self))
         if view.issuing:
             for agent_id in self.looks:
                 self._fill(agent_id)
@@ -162,8 +164,10 @@ class Turn(Ledger):
             task_id = view.matcher.pick_task(view.class_of[agent_id])
             if task_id is None:
                 break
+            if view.purse.budgets and budgets.park(view, view.tasks[task_id]):
+                continue
             self._assign(view.tasks[task_id], agent)
-            free -= 1
+            free = view.free_slots(agent)
         view.note_free(agent_id, free, used=free != before)
 
     def _find_agent(self, task_id: TaskId) -> None:
@@ -171,6 +175,8 @@ class Turn(Ledger):
         view = self.view
         task = view.tasks.get(task_id)
         if task is None or task.state is not _QUEUED:
+            return
+        if view.purse.budgets and budgets.park(view, task):
             return
         agent_id = view.matcher.pick_agent(view.shape_of(task))
         if agent_id is not None:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from agentcom.core import fairness
 from agentcom.core.matcher import Matcher
 from agentcom.core.prices import Prices
+from agentcom.core.purse import Purse
 from agentcom.core.shapes import ClassId, ShapeId, Shapes
 from agentcom.model import requirement
 from agentcom.model.agent import Agent, AgentState, Machine
@@ -67,9 +68,8 @@ class PoolView:
     """What models charge; the shell's own list takes its place."""
 
     def __init__(self, pool: PoolId, *, incarnation: int, term: int | None) -> None:
-        self.pool = pool
+        self.pool, self.term = pool, term
         self.incarnation = incarnation
-        self.term = term
         self.seq = 0
         self.tasks: dict[TaskId, Task] = {}
         self.edges: dict[TaskId, dict[TaskId, Edge]] = {}
@@ -91,6 +91,7 @@ class PoolView:
         self.todos: dict[TaskId, Todo] = {}
         self.unique: dict[str, TaskId] = {}
         self.requests: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
+        self.purse = Purse()
         self.shapes = Shapes()
         self.matcher = Matcher(self.shapes)
         self.journal: list[tuple[Any, ...]] = []  # inverses: `(function, *arguments)`
@@ -184,6 +185,8 @@ class PoolView:
         entry = self.matcher.withdraw(task)
         if entry is not None:
             self.journal.append((self.matcher.requeue, entry))
+        else:
+            self.drop(self.purse.gated, task)
 
     def set_deadline(self, at: WallTime) -> None:
         """Note when the timer for deadlines fires."""
@@ -213,6 +216,8 @@ class PoolView:
         if machine is None or session is None or session.connection is None or session.suspect:
             return 0
         if agent.paused or agent.absent or machine.draining or machine.removed:
+            return 0
+        if agent.id in self.purse.shut:
             return 0
         return max(0, agent.slots - self.slots_used.get(agent.id, 0))
 

@@ -36,6 +36,7 @@ _OWN: Final = (
     | facts.LandingOverdue
     | facts.WaitEnded
     | facts.Recovered
+    | facts.BudgetsRenewed
     | facts.TodoDue
     | facts.MachineDisconnected
 )

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agentcom.core import deadlines
+from agentcom.core import budgets, deadlines
 from agentcom.core.facts import Body, Fact
 from agentcom.hub import maintenance, prices
 from agentcom.hub.activities import Activities
@@ -154,7 +154,8 @@ class Services:
     def _reset_timers(self) -> None:
         """The wall clock was set: what waits for a time of day is mapped anew."""
         view = self.engine.view
-        self.switchboard.perform(deadlines.timers(view, self.clock.now()))
+        now = self.clock.now()
+        self.switchboard.perform([*deadlines.timers(view, now), *budgets.timers(view, now)])
 
 
 async def ask(engine: Engine, fact: Fact, *, ask_ms: int = ASK_MS) -> Reply | msgspec.Raw:

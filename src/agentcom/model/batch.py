@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from agentcom.model.agent import Agent, Machine
+from agentcom.model.budget import ScopeBudget
 from agentcom.model.event import TaskEvent
 from agentcom.model.identity import Credential, RequestRecord, User
 from agentcom.model.ids import BatchId, Fence, PoolId
@@ -28,6 +29,7 @@ class Table(StrEnum):
     HOLD = "hold"
     RESULT = "result"
     USAGE = "usage"
+    BUDGET = "budget"
     AGENT = "agent"
     MACHINE = "machine"
     USER = "user"
@@ -45,6 +47,7 @@ Row = (
     | Hold
     | KeptResult
     | Usage
+    | ScopeBudget
     | Agent
     | Machine
     | User
@@ -60,6 +63,7 @@ ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
     Table.HOLD: Hold,
     Table.RESULT: KeptResult,
     Table.USAGE: Usage,
+    Table.BUDGET: ScopeBudget,
     Table.AGENT: Agent,
     Table.MACHINE: Machine,
     Table.USER: User,
@@ -139,6 +143,11 @@ def usage_key(task: str, fence: Fence, turn: int) -> str:
     """Return the key of a turn's row; sorts by attempt and turn."""
     attempt = f"{str(fence.incarnation).zfill(12)}.{str(fence.attempt).zfill(6)}"
     return f"{task}/{attempt}/{str(turn).zfill(6)}"
+
+
+def budget_key(project: str, scope: str, period: str) -> str:
+    """Return the key of a budget's row."""
+    return f"{project}/{scope}/{period}"
 
 
 def request_key(submitter: str, key: str) -> str:

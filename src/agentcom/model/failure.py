@@ -25,6 +25,7 @@ class FailureClass(StrEnum):
     DEPENDENCY = "dependency"
     LEASE_LOST = "lease_lost"
     REVOKED = "revoked"
+    BUDGET = "budget"
 
     @property
     def final(self) -> bool:
@@ -33,5 +34,8 @@ class FailureClass(StrEnum):
 
 
 _FINAL: Final = frozenset(
-    {FailureClass.CONFLICT, FailureClass.DEPENDENCY, FailureClass.REFUSED, FailureClass.REVOKED}
+    {
+        *(FailureClass.CONFLICT, FailureClass.DEPENDENCY, FailureClass.REFUSED),
+        *(FailureClass.REVOKED, FailureClass.BUDGET),
+    }
 )

@@ -19,6 +19,9 @@ CAPABILITIES_MAX: Final = 64
 CAPABILITY_CHARS_MAX: Final = 64
 """Characters of one requirement or capability: they are shown in one line of a table."""
 
+PROMPT: Final = "prompt"
+"""The capability of agents that follow prompts; a task without a command needs it."""
+
 _NAME: Final = r"[a-z0-9][a-z0-9._:/+-]*"
 # A value may hold "=" but not begin with it, so that the slip "os==linux" is caught.
 _VALUE: Final = r"[a-z0-9._:/+-][a-z0-9._:/=+-]*"

@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from agentcom.model import limits
+from agentcom.model.budget import Amounts, Budget
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, Fence, MachineId, ProjectId, TaskId, UserId, WallTime
 
@@ -65,6 +66,7 @@ class StopReason(StrEnum):
     PAUSED = "paused"
     PREEMPTED = "preempted"
     REVOKED = "revoked"
+    BUDGET = "budget"
 
 
 class LandPolicy(StrEnum):
@@ -107,6 +109,7 @@ class TaskSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     deadline_ms: int = limits.ATTEMPT_DEADLINE_MS
     failures_max: int = limits.FAILURES_MAX
     unique_key: str | None = None
+    budget: Budget | None = None
     labels: dict[str, str] = {}
 
 
@@ -166,6 +169,9 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     verified: bool = False
     unique_key: str | None = None
     cause: str = ""
+    budget: Budget | None = None
+    spent: Amounts | None = None
+    """By all attempts, since the task was submitted or reopened; None: nothing."""
 
     @property
     def fence(self) -> Fence:

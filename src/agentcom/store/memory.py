@@ -11,6 +11,7 @@ import msgspec
 
 from agentcom.model.agent import Agent, Machine
 from agentcom.model.batch import Batch, Change, Delete, Insert, Row, Table
+from agentcom.model.budget import ScopeBudget
 from agentcom.model.identity import RequestRecord
 from agentcom.model.ids import BatchId, PoolId, WallTime
 from agentcom.model.snapshot import Snapshot
@@ -62,6 +63,7 @@ class MemoryStore:
             agents=[agent for agent in agents if agent.pool == pool],
             machines=cast("list[Machine]", self._in_order(Table.MACHINE)),
             todos=cast("list[Todo]", self._in_order(Table.TODO)),
+            budgets=cast("list[ScopeBudget]", self._in_order(Table.BUDGET)),
         )
 
     async def get(self, keys: Sequence[tuple[Table, str]]) -> list[Row | None]:

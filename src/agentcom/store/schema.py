@@ -20,6 +20,7 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
         *("at", "input", "cached", "written", "output", "cost_micros"),
         *("included", "unpriced", "late", "wall_ms"),
     ),
+    Table.BUDGET: ("project",),
     Table.AGENT: ("machine", "project"),
     Table.MACHINE: ("owner",),
     Table.USER: ("role",),

@@ -12,6 +12,7 @@ import apsw
 
 from agentcom.model.agent import Agent, Machine
 from agentcom.model.batch import Batch, Change, Insert, Row, Table, Update
+from agentcom.model.budget import ScopeBudget
 from agentcom.model.ids import PoolId, WallTime
 from agentcom.model.snapshot import Snapshot
 from agentcom.model.task import Edge, Hold, Task, TaskState
@@ -137,6 +138,7 @@ def scan(db: apsw.Connection, pool: PoolId) -> Snapshot:
             agents=[agent for agent in agents if agent.pool == pool],
             machines=_all(db, Table.MACHINE, Machine),
             todos=_all(db, Table.TODO, Todo),
+            budgets=_all(db, Table.BUDGET, ScopeBudget),
         )
 
     return _consistent(db, read_all)

@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping
 
+from agentcom.core import budgets
 from agentcom.core.view import PoolView
 from agentcom.model.batch import Row, Table
+from agentcom.model.budget import task_used_up
 from agentcom.model.task import Edge, Hold, Phase, Task, TaskState, Wait
 
 Rows = Mapping[tuple[Table, str], Row]
@@ -18,6 +20,7 @@ def check(view: PoolView, rows: Rows) -> None:
     _check_holds(view, rows)
     _check_queue(view)
     _check_graph(view, rows)
+    _check_budgets(view, rows)
     for task in live.values():
         _check_task(task)
 
@@ -64,7 +67,8 @@ def _check_landing(view: PoolView, holds: list[Hold]) -> None:
 
 def _check_queue(view: PoolView) -> None:
     queued = sum(task.state is TaskState.QUEUED for task in view.tasks.values())
-    assert view.matcher.depth() == queued, "the matcher's queue and the tasks disagree"
+    kept = view.matcher.depth() + len(view.purse.gated)
+    assert kept == queued, "the matcher's queue and the tasks disagree"
     for machine, tasks in view.held_by.items():
         for task_id in tasks:
             task = view.tasks[task_id]
@@ -76,6 +80,26 @@ def _check_queue(view: PoolView) -> None:
         if view.free_slots(agent) > 0:
             runnable = view.matcher.pick_task(view.class_of[agent_id])
             assert runnable is None, f"{runnable} is runnable, {agent_id} is free"
+
+
+def _check_budgets(view: PoolView, rows: Rows) -> None:
+    purse = view.purse
+    stored = {key: row for (table, key), row in rows.items() if table is Table.BUDGET}
+    assert purse.budgets == stored, "memory and store disagree about the budgets"
+    fresh = PoolView(view.pool, incarnation=view.incarnation, term=view.term)
+    fresh.tasks, fresh.agents, fresh.held_by = view.tasks, view.agents, view.held_by
+    budgets.load(fresh, list(purse.budgets.values()))
+    running = {key: count for key, count in purse.reserved.items() if count}
+    assert running == fresh.purse.reserved, "reserved is not what the attempts reserve"
+    assert purse.shut == fresh.purse.shut, "agents are shut out, or not, without a reason"
+    for task_id in purse.gated:
+        task = view.tasks[task_id]
+        assert task.state is TaskState.QUEUED, f"{task} is not queued, and waits for a budget"
+        assert budgets.gate(view, task) is not None, f"{task} waits for a budget that gives"
+    for row in rows.values():
+        if isinstance(row, Task) and row.spent is not None and row.state is TaskState.QUEUED:
+            lacks = task_used_up(row.budget, row.spent)
+            assert lacks is None or row.landing_only or row.lost, f"{row} can never begin"
 
 
 def _check_graph(view: PoolView, rows: Rows) -> None:

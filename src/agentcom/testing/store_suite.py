@@ -26,9 +26,11 @@ from agentcom.model.batch import (
     edge_key,
     hold_key,
 )
+from agentcom.model.budget import Amounts, Budget, Period, ScopeBudget
 from agentcom.model.errors import InvalidInput
 from agentcom.model.ids import (
     DEFAULT_POOL,
+    DEFAULT_PROJECT,
     AgentId,
     BatchId,
     MachineId,
@@ -237,6 +239,13 @@ class StoreSuite(ListingSuite, SumsSuite):
             id=MachineId("m1"), name="m1", owner=UserId("ada"), created_at=WallTime(1)
         )
         todo = Todo(kind=TodoKind.RELEASE_DEPENDANTS, task=TaskId("t3"))
+        budget = ScopeBudget(
+            project=DEFAULT_PROJECT,
+            scope="agent:bob",
+            period=Period.DAY,
+            limits=Budget(turns=3),
+            spent=Amounts(turns=1),
+        )
         await committed(
             store,
             batch(
@@ -249,6 +258,7 @@ class StoreSuite(ListingSuite, SumsSuite):
                 Insert(Table.AGENT, "bob", agent),
                 Insert(Table.MACHINE, "m1", machine),
                 Insert(Table.TODO, "t3", todo),
+                Insert(Table.BUDGET, "default/agent:bob/day", budget),
             ),
         )
 
@@ -257,7 +267,7 @@ class StoreSuite(ListingSuite, SumsSuite):
         assert sorted(each.id for each in found.tasks) == ["t1", "t2"]
         assert (list(found.edges), list(found.holds)) == ([edge], [hold])
         assert (list(found.agents), list(found.machines)) == ([agent], [machine])
-        assert list(found.todos) == [todo]
+        assert (list(found.todos), list(found.budgets)) == ([todo], [budget])
 
     async def test_a_task_leaves_the_scan_when_it_ends_and_comes_back_when_reopened(
         self, store: Store

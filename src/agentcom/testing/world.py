@@ -25,6 +25,7 @@ from agentcom.core.facts import Fact
 from agentcom.core.view import PoolView
 from agentcom.model.agent import Agent, AgentSpec, Assignment, Held, Machine
 from agentcom.model.batch import Append, Batch, Delete, Insert, Row, Table, Update
+from agentcom.model.budget import ScopeBudget
 from agentcom.model.errors import AgentComError
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import AgentId, Fence, Instant, MachineId, Now, TaskId, UserId, WallTime
@@ -85,6 +86,7 @@ class World:
             agents=self._all(Agent),
             machines=self._all(Machine),
             todos=self._all(Todo),
+            budgets=self._all(ScopeBudget),
         )
         self.timers = {}
         self.view, effects = loading.load(

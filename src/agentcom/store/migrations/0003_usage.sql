@@ -24,3 +24,10 @@ CREATE TABLE usage (
 ) STRICT;
 
 CREATE INDEX usage_at ON usage (project, at);
+
+CREATE TABLE budget (
+  key TEXT PRIMARY KEY NOT NULL,
+  version INTEGER NOT NULL,
+  project TEXT NOT NULL,
+  doc BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
