@@ -301,3 +301,25 @@ def test_what_was_spent_is_added_up(fleet: Shell) -> None:
     assert total[0] == "default"
     assert total[-1] == f"{rows[0]['unpriced']} unpriced"
     assert "nothing was spent" in fleet("cost", "--since", "0s").err
+
+
+def test_a_budget_is_set_shown_and_removed_and_keeps_tasks_waiting(fleet: Shell) -> None:
+    spent = submit(fleet, EDIT, "--watch", "--budget", "cost=1,turns=5").splitlines()[0]
+    assert json.loads(fleet("task", "show", spent, "--json", "spec").out)["spec"]["budget"] == {
+        "cost_micros": 1_000_000,
+        "turns": 5,
+    }
+
+    fleet("budget", "set", "agent:tester", "--per", "day", "--limit", "turns=1")
+    submit(fleet, EDIT, "--watch")
+    waits = submit(fleet, EDIT)
+    said = fleet("task", "why", waits).out
+    (row,) = json.loads(fleet("budget", "ls", "--json", "scope,period,spent,closed").out)
+
+    assert "budget\tthe budget of agent:tester by the day is used up: 1 of 1 turns" in said
+    assert (row["scope"], row["period"], row["spent"]["turns"]) == ("agent:tester", "day", 1)
+    assert row["closed"] in said
+    fleet("budget", "rm", "agent:tester", "--per", "day")
+    assert fleet("task", "watch", waits).code == 0
+    assert fleet("budget", "ls").out == ""
+    assert fleet("budget", "rm", "agent:tester", ok=False).code == 3

@@ -35,6 +35,7 @@ MATRIX = """
     hub:manage         - - - a -
     metrics:read       a a a a -
     cost:read          a o a a -
+    budget:set         - - a a -
 """
 REACHES = {"-": Reach.NONE, "o": Reach.OWN, "a": Reach.ANY}
 EXPECTED = {

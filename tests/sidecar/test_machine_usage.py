@@ -4,6 +4,7 @@ from msgspec.structs import replace
 
 from agentcom.model.ids import AgentId
 from agentcom.model.result import ReportKind
+from agentcom.model.task import Phase, StopReason
 from agentcom.model.usage import TurnUsage
 from agentcom.protocol import frames
 from agentcom.sidecar import machine_values as values
@@ -139,3 +140,53 @@ def test_an_attempt_that_begins_has_spent_nothing() -> None:
     machine.take(assign())
 
     assert usage(machine) == []
+
+
+def spent_out() -> frames.StopFrame:
+    return frames.StopFrame(task=key().task, fence=key().fence, reason=StopReason.BUDGET)
+
+
+def timers(machine: Machine) -> list[str]:
+    return [order.key for order in machine.last if isinstance(order, values.SetTimer)]
+
+
+def test_an_agent_whose_budget_is_used_up_may_end_by_itself() -> None:
+    machine = working()
+
+    machine.take(spent_out())
+    (timer,) = timers(machine)
+    machine.take(values.Ended(key(), DONE))
+
+    assert machine.stage() is Stage.FINISHED
+    assert machine.take(values.TimerFired(timer)) == []
+
+
+def test_one_that_begins_another_turn_is_stopped() -> None:
+    machine = working()
+    machine.take(spent_out())
+    (timer,) = timers(machine)
+
+    machine.take(spent_out())
+    assert timers(machine) == []
+
+    orders = machine.take(values.TimerFired(timer))
+    assert orders == [values.Stop(key(), StopReason.BUDGET)]
+
+
+def test_what_is_being_checked_costs_nothing_more() -> None:
+    machine = working()
+    machine.take(values.PhaseReached(key(), Phase.WORKING))
+    machine.take(values.PhaseReached(key(), Phase.VERIFYING))
+
+    assert machine.take(spent_out()) == []
+    assert machine.stage() is Stage.VERIFYING
+
+
+def test_an_attempt_that_has_not_begun_is_stopped_at_once() -> None:
+    machine = Machine(disk=False)
+    machine.connect()
+    machine.take(assign())
+
+    machine.take(spent_out())
+
+    assert machine.stage() is Stage.STOPPED

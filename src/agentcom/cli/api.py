@@ -100,6 +100,20 @@ class Hub:
         """Return what agents spent."""
         return self._get("/cost", shown.CostList, asked)
 
+    def budgets(self) -> list[dict[str, Any]]:
+        """Return the budgets of the project."""
+        found = self._get("/budgets", shown.BudgetList)
+        return [row_of(one) for one in found.budgets]
+
+    def set_budget(self, scope: str, period: str, limits: Row) -> None:
+        """Give a scope a budget."""
+        body = {"scope": scope, "period": period, "limits": limits}
+        self._post("/budgets", body, replies.Done)
+
+    def remove_budget(self, scope: str, period: str) -> None:
+        """Take a budget away."""
+        self._send("DELETE", "/budgets", {"scope": scope, "period": period})
+
     def why(self, task_id: str) -> dict[str, Any]:
         """Return why a task is where it is."""
         return row_of(self._get(f"/tasks/{task_id}/why", replies.Explanation))

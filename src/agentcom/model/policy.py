@@ -45,6 +45,7 @@ class Action(StrEnum):
     HUB_MANAGE = "hub:manage"
     METRICS_READ = "metrics:read"
     COST_READ = "cost:read"
+    BUDGET_SET = "budget:set"
 
     __hash__ = str.__hash__  # Enum's own is Python code, and every request looks its action up
 
@@ -89,6 +90,7 @@ _OPERATE: Final = {
     Action.MACHINE_REMOVE: Reach.ANY,
     Action.USER_READ: Reach.ANY,
     Action.COST_READ: Reach.ANY,
+    Action.BUDGET_SET: Reach.ANY,
 }
 _ADMINISTER: Final = {
     Action.USER_INVITE: Reach.ANY,

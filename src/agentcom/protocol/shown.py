@@ -7,6 +7,7 @@ a shape of their own here. Clients decode into the same types and ignore what th
 import msgspec
 
 from agentcom.model.agent import AgentState
+from agentcom.model.budget import Amounts, Budget, Period
 from agentcom.model.event import TaskEvent
 from agentcom.model.identity import Credential, CredentialKind, Role, User
 from agentcom.model.ids import AgentId, MachineId, ProjectId, TaskId, UserId, WallTime
@@ -53,6 +54,26 @@ class CostList(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     total: CostShown
     more: bool = False
     """True: there are more groups than were asked for; `total` counts them too."""
+
+
+class BudgetShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A budget, and what of it is spent."""
+
+    scope: str
+    period: Period
+    limits: Budget
+    spent: Amounts = Amounts()
+    running: int = 0
+    """Attempts that work at its cost; each has reserved an estimate of one turn."""
+    closed: str | None = None
+    """Why it gives no attempt now; None: it does."""
+    renews_at: WallTime | None = None
+
+
+class BudgetList(msgspec.Struct, frozen=True):
+    """The budgets of a project, as far as they concern the caller."""
+
+    budgets: tuple[BudgetShown, ...]
 
 
 class TaskShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

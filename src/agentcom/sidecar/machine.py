@@ -12,12 +12,14 @@ from agentcom.model import errors, ids
 from agentcom.model.agent import AgentSpec, Held
 from agentcom.model.ids import AgentId, Instant, TaskId
 from agentcom.model.result import ReportKind
+from agentcom.model.task import StopReason
 from agentcom.protocol import frames
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.machine_attempts import (
     ANSWERS,
     BUSY,
     HELD,
+    PENDING,
     REPORT_RETRY_MS,
     REPORTS,
     RUNNING,
@@ -272,9 +274,7 @@ class _Turn(AttemptTurn):
             for attempt in self.view.attempts.values():
                 self.report(attempt)
         else:
-            for attempt in self.view.attempts.values():
-                if attempt.key.text == key and attempt.stage in REPORTS:
-                    self.order(values.Store(attempt.record))
+            self.timer_of_attempt(key)
 
     def _heartbeat(self) -> None:
         view = self.view
@@ -345,6 +345,8 @@ class _Turn(AttemptTurn):
             self.send(frames.StoppedFrame(task=frame.task, fence=frame.fence))
         elif attempt.stage in (Stage.STOPPED, Stage.LANDED):
             self.report(attempt)
+        elif frame.reason is StopReason.BUDGET and attempt.stage not in PENDING:
+            self.last_turn(attempt)
         elif attempt.stage is not Stage.STOPPING:  # each heartbeat repeats the wish
             self.stop(attempt, frame)
 

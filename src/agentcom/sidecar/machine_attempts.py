@@ -14,7 +14,7 @@ import msgspec
 from agentcom.model.agent import HeldStage
 from agentcom.model.ids import Instant, TaskId
 from agentcom.model.result import LandStatus, ReportKind, Result, ResultStatus
-from agentcom.model.task import LandPolicy, Phase
+from agentcom.model.task import LandPolicy, Phase, StopReason
 from agentcom.model.usage import TurnUsage
 from agentcom.protocol import frames
 from agentcom.sidecar import machine_values as values
@@ -24,6 +24,9 @@ REPORT_RETRY_MS: Final = 15_000
 """A report without an acknowledgement is sent again after this, though the link stands."""
 DECLINED_MAX: Final = 256
 """Attempts that were declined and are remembered: pushes that cross with the word of it are few."""
+LAST_TURN_MS: Final = 10_000
+"""A program whose only turn is over has ended by then; one that has not has begun another."""
+_LAST_TURN: Final = "budget/"
 STORE_RETRY_MS: Final = 5_000
 """A full disk is tried again after this; the report is sent meanwhile."""
 
@@ -77,6 +80,9 @@ TRANSITIONS: Final[Mapping[Stage, Mapping[Move, Stage]]] = {
 }
 
 RUNNING: Final = frozenset({Stage.PREPARING, Stage.WORKING, Stage.VERIFYING})
+_AT_WORK: Final = frozenset({Stage.PREPARING, Stage.WORKING})
+PENDING: Final = frozenset({Stage.STORING, Stage.WAITING})
+"""Nothing of the attempt has begun."""
 BELIEVED: Final = RUNNING | {Stage.LANDING}
 """The machine acts for the task, and needs its lease for what others see of that."""
 LIVE: Final = BELIEVED | {Stage.STOPPING}
@@ -166,6 +172,26 @@ class AttemptTurn:
             self.order(values.Stop(attempt.key, frame.reason if frame else None))
         else:
             self.keep(attempt)
+
+    def last_turn(self, attempt: Attempt) -> None:
+        """Let an agent whose budget is used up end by itself, if it has nothing more to do.
+
+        What is checked or waits to land costs nothing more, and goes on.
+        """
+        if attempt.stage in _AT_WORK and not attempt.spent_out:
+            attempt.spent_out = True  # each heartbeat repeats the wish
+            at = Instant(self.now + LAST_TURN_MS)
+            self.order(values.SetTimer(f"{_LAST_TURN}{attempt.key.text}", at))
+
+    def timer_of_attempt(self, key: str) -> None:
+        """Store again what a full disk refused, or end an agent that began one turn too many."""
+        for attempt in self.view.attempts.values():
+            own = attempt.key
+            if own.text == key and attempt.stage in REPORTS:
+                self.order(values.Store(attempt.record))
+            elif key == f"{_LAST_TURN}{own.text}" and attempt.stage in _AT_WORK:
+                reason = StopReason.BUDGET
+                self.stop(attempt, frames.StopFrame(task=own.task, fence=own.fence, reason=reason))
 
     def land(self, attempt: Attempt) -> None:
         """Land if it was granted, the lease still runs, and so does nothing older of the task."""

@@ -291,6 +291,8 @@ class Attempt:
     adopt: bool = False
     counted: int = 0
     """The newest turn that the hub has counted, with all before it."""
+    spent_out: bool = False
+    """The hub wants it to end after its turn."""
 
     @property
     def key(self) -> Key:
