@@ -167,6 +167,8 @@ class _Turn(AttemptTurn):
             self.note("agent.refused", f"{refusal.name}: {refusal.message}")
         self.order(values.Settle())
         for attempt in view.attempts.values():
+            if frame.incarnation > view.incarnation:
+                attempt.counted = 0  # what a restored hub has counted may be gone
             if attempt.stage in HELD and attempt.stage not in REPORTS:
                 self.accept(attempt)  # the first one may have been lost with its link
             self.send_checkpoint(attempt)

@@ -13,12 +13,13 @@ _LEASES: Final = "agentcom.core.leases"
 _RECONCILE: Final = "agentcom.core.reconcile"
 _HOLDING: Final = "agentcom.core.holding"
 _ENGINE: Final = "agentcom.hub.engine"
-_POOL: Final = "agentcom.core.pool"
 _LOADING: Final = "agentcom.core.loading"
 _FAIRNESS: Final = "agentcom.core.fairness"
 _TURN: Final = "agentcom.core.turn"
 _CASCADES: Final = "agentcom.core.cascades"
 _MACHINE: Final = "agentcom.sidecar.machine"
+_SPENDING: Final = "agentcom.core.spending"
+_BUDGETS: Final = "agentcom.core.budgets"
 _ATTEMPTS: Final = "agentcom.sidecar.machine_attempts"
 _WORLD: Final = "agentcom.testing.simulation.world"
 
@@ -41,8 +42,8 @@ MUTANTS: Final = (
         "a stopped attempt's result counts",
         "work that was cancelled completes its task",
         _REPORTS,
-        '    if task.stop_reason is not None:\n        reason = f"the attempt was asked',
-        '    if False:\n        reason = f"the attempt was asked',
+        '    if task.stop_reason not in (None, StopReason.BUDGET):\n        reason = f"the att',
+        '    if False:\n        reason = f"the att',
     ),
     Mutant(
         "stale results are dropped",
@@ -220,7 +221,7 @@ MUTANTS: Final = (
     Mutant(
         "a lost key",
         "a repeated request makes a second set of tasks",
-        _POOL,
+        "agentcom.core.repeats",
         "    return (row.payload, bytes(row.reply)) if isinstance(row, RequestRecord) else None",
         "    return None",
     ),
@@ -282,6 +283,43 @@ MUTANTS: Final = (
         _ATTEMPTS,
         "        if any(attempt.stage in LIVE for attempt in attempts):\n            return\n",
         "",
+    ),
+    Mutant(
+        "a turn is settled twice",
+        "a budget is used up with half of it unspent",
+        _SPENDING,
+        "        budgets.settle(turn, usage)\n",
+        "        budgets.settle(turn, usage)\n        budgets.settle(turn, usage)\n",
+    ),
+    Mutant(
+        "a result without its turns",
+        "what a link lost is never counted",
+        _ATTEMPTS,
+        "result=record.result, turns=turns)",
+        "result=record.result)",
+    ),
+    Mutant(
+        "turns are acknowledged, not kept",
+        "what was spent by attempts that are over by then is not counted",
+        _SPENDING,
+        "    for spent in body.turns[:TURNS_MAX]:\n        key = ",
+        "    for spent in body.turns[:TURNS_MAX] if task is not None and task.state.held else ():\n"
+        "        key = ",
+    ),
+    Mutant(
+        "a budget with an open gate",
+        "work begins though nothing is left to spend",
+        _BUDGETS,
+        "    spent = amounts.used_up(budget.limits, budget.spent)\n    if spent is not None:\n"
+        '        return f"the budget of {named(budget)} is used up: {spent}"\n    reserved',
+        "    if amounts.used_up(budget.limits, budget.spent):\n        return None\n    reserved",
+    ),
+    Mutant(
+        "nobody is asked to end",
+        "an attempt goes on for hours after its budget is used up",
+        _SPENDING,
+        "    if why is not None:\n",
+        "    if False:\n",
     ),
 )
 

@@ -64,10 +64,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     drift_ppm: int = 0
     buggify: float = 0.0
     """Chance of each cooperative fault point of the shell."""
+    spends: float = 0.0
+    """Share of agents that tell what their turns cost."""
+    budget: bool = False
+    """True: the project has a budget, which is used up and raised again and again."""
 
 
 LOSSY: Final = 0.8
 """Share of seeds whose machines' links lose and double messages."""
+BUDGETS: Final = 0.3
+"""Share of seeds with a budget."""
 INTERVALS: Final[Mapping[str, tuple[int, ...]]] = {
     "hub_crash": (30 * SECOND, 60 * SECOND, 2 * MINUTE, 10 * MINUTE),
     "hub_restart": (10 * MINUTE,),
@@ -135,5 +141,7 @@ def draw(seed: int, hours: float) -> Options:
         merges=rng.choice((0, 0.4, 0.9)),
         drift_ppm=rng.choice((0, 100, 20_000)),
         buggify=rng.choice((0, 0.02)),
+        spends=rng.choice((0, 0.5, 1)),
+        budget=rng.random() < BUDGETS,
         **sizes,
     )

@@ -27,6 +27,7 @@ from agentcom.testing.simulation.network import Network
 from agentcom.testing.simulation.options import Options
 from agentcom.testing.simulation.origin import Origin
 from agentcom.testing.simulation.people import Person, Promises
+from agentcom.testing.simulation.purser import PERIOD, SCOPE, Purser
 from agentcom.testing.simulation.trace import Trace, Violation
 from agentcom.testing.simulation.witness import Witness
 from agentcom.testing.simulation.work import Work
@@ -49,7 +50,8 @@ class World:
         self.network = Network(self.kernel, options, self.trace)
         self.auditor = Auditor(self.trace)
         self.promises = Promises()
-        self.disk = HubDisk(options, self.trace, self.auditor.committed)
+        self.purser = Purser(self.auditor, self.trace)
+        self.disk = HubDisk(options, self.trace, self._committed)
         self.hub = HubNode(self.kernel, options, self.network, self.disk, self.trace)
         self.origin = Origin(self.trace)
         self.witness = Witness(self.auditor, self.promises, self.trace, lambda: self.kernel.now_us)
@@ -72,6 +74,7 @@ class World:
         self._run(10 * SECOND)
         self._people_come()
         self._enrol_all()
+        self._raise_budget()
         self.nemesis.start()
         end_us = int(self.options.hours * HOUR)
         while self.kernel.now_us < end_us:
@@ -252,6 +255,7 @@ class World:
         incarnation = max(self.disk.incarnation + 1, self.hub.clock.now().wall // 1_000)
         self.disk.restore(length, incarnation)
         self.auditor.restored(self._batches())
+        self.purser.restored(self._batches())
         self.witness.restored()
         promises = self.promises
         for task in [t for t, at in promises.tasks.items() if at > length]:
@@ -311,6 +315,16 @@ class World:
         bound = 4 * len(services.engine.view.tasks) + 4 * self._enrolled + 50
         self.trace.check("I12 timers are bounded", timers <= bound, services.timers.keys())
         self.trace.check("I12 the inbox is bounded", services.engine.backlog < 8_192, "")
+
+    def _committed(self, batch: Batch, first: int) -> None:
+        self.auditor.committed(batch, first)
+        self.purser.committed(batch)
+
+    def _raise_budget(self) -> None:
+        if self.options.budget:
+            limits = None if self.network.quiet else self.purser.raised()
+            self.nemesis.insist(facts.SetBudget(SCOPE, PERIOD, limits))
+            self.kernel.after(5 * MINUTE, self._raise_budget)
 
     def _view(self) -> PoolView | None:
         services = self.hub.services
@@ -374,6 +388,7 @@ class World:
         held = [node.name for node in self.nodes if node.disk.held]
         trace.check("I15 every report is acknowledged", not held, held)
         witness.check_results()
+        self.purser.check_counted(witness.turns)
         witness.check_history()
         for task in self.auditor.books.tasks.values():
             merged = task.state is TaskState.COMPLETED and task.verified and task.land_key
