@@ -161,6 +161,7 @@ def test_a_scope_with_nothing_left_gives_no_attempt_until_it_is_raised() -> None
     said = why(pool, late)
     assert said.summary == "the budget of submitter:ann in all is used up: 1 of 1 turns"
     assert said.next_action == "this does not pass by itself: raise it: agentcom budget set"
+    assert said.agents == ()
     give(pool, turns=2)
     assert pool.task(late).state is TaskState.ASSIGNED
 

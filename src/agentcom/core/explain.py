@@ -72,7 +72,7 @@ def _queued(turn: Turn, task: Task) -> Explanation:
     return Explanation(
         task=task,
         summary=summary,
-        agents=rules,
+        agents=rules if gate is None else tuple(r for r in rules if r.rule != "order"),
         missing=missing_needs,
         position=position,
         next_action=action,

@@ -167,7 +167,7 @@ class Turn(Ledger):
             if view.purse.budgets and budgets.park(view, view.tasks[task_id]):
                 continue
             self._assign(view.tasks[task_id], agent)
-            free = view.free_slots(agent)
+            free = view.free_slots(agent) if view.purse.budgets else free - 1
         view.note_free(agent_id, free, used=free != before)
 
     def _find_agent(self, task_id: TaskId) -> None:
