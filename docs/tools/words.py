@@ -104,6 +104,7 @@ FAILURES: Final[Mapping[str, str]] = MappingProxyType(
         "dependency": "a task that it depends on failed or was cancelled",
         "lease_lost": "its machine vanished five times",
         "revoked": "its machine lost the right to work",
+        "budget": "the task's own budget is used up; `agentcom task retry` gives it anew",
     }
 )
 SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
@@ -199,6 +200,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "task.result_kept": "a late result was refused, and kept",
         "task.reopened": "somebody wants another attempt",
         "task.adopted": "somebody took a kept result",
+        "task.charged": "an attempt spent something; the sum stands with the task",
         "task.declined": "the machine cannot start an assignment now",
         "task.body_missing": "a stored task has no specification: it is not pushed",
         "machine.connected": "a session began",

@@ -5,6 +5,7 @@ import pytest
 
 from agentcom.core import facts, intake
 from agentcom.model import limits
+from agentcom.model.budget import Budget
 from agentcom.model.errors import AgentComError, Conflict, InvalidInput, NotFound
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import ProjectId, TaskId, UserId, WallTime
@@ -31,6 +32,7 @@ GOOD: dict[str, list[object]] = {
     "unique_key": ["k" * limits.UNIQUE_KEY_CHARS],
     "ref": ["r" * limits.UNIQUE_KEY_CHARS],
     "labels": [{f"l{n}": "v" for n in range(limits.LABELS_MAX)}, {"k": "v" * 1_023}],
+    "budget": [Budget(tokens=1), Budget(cost_micros=limits.BUDGET_MAX)],
     "needs": [tuple(f"n{n}" for n in range(limits.NEEDS_MAX - 1))],  # and one for the prompt
     "repo": ["https://example.com/a.git"],
     "base": ["main"],
@@ -62,6 +64,7 @@ BAD: dict[str, list[object]] = {
         {"a\0b": "v"},
         {"k": "a\0b"},
     ],
+    "budget": [Budget(), Budget(tokens=0), Budget(turns=limits.BUDGET_MAX + 1)],
     "needs": [tuple(f"n{n}" for n in range(limits.NEEDS_MAX + 1)), ("NOT A NEED",)],
     "repo": ["--upload-pack=touch /tmp/x"],
     "base": ["-x", "a..b"],

@@ -12,7 +12,8 @@ from agentcom.core import facts
 from agentcom.core.effects import Push, Stop
 from agentcom.core.turn import DEADLINES
 from agentcom.model.agent import Held, HeldStage
-from agentcom.model.batch import Table
+from agentcom.model.batch import Table, usage_key
+from agentcom.model.budget import Budget, Period
 from agentcom.model.errors import AgentComError
 from agentcom.model.failure import FailureClass, OnQuota
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
@@ -27,6 +28,7 @@ from agentcom.model.task import (
     TaskSpec,
     TaskState,
 )
+from agentcom.model.usage import TurnUsage
 from agentcom.model.verification import CheckResult, Report
 from agentcom.testing import invariants
 from agentcom.testing.world import World, agent, machine, person
@@ -49,6 +51,10 @@ class History:
         self.completed: dict[TaskId, Task] = {}
         self.applied: set[str] = set()
         self.account: dict[str, str | None] = {"m1": "shared", "m2": "shared", "m3": None}
+        self.spends = seed % 2 == 1
+        """Every other history has budgets, and agents that tell what they spend."""
+        self.turns = 0
+        self.counted: set[str] = set()
 
     def run(self, steps: int) -> None:
         acts = [
@@ -73,6 +79,7 @@ class History:
             self.operate,
             self.full,
             self.limit,
+            *([self.spend, self.spend, self.budget] if self.spends else []),
         ]
         for _ in range(steps):
             act = self.rng.choice(acts)
@@ -111,6 +118,8 @@ class History:
         for key, kept in world.rows.items():
             if isinstance(kept, KeptResult) and kept.applied:
                 self.applied.add(key[1])
+        rows = sorted(key for table, key in world.rows if table is Table.USAGE)
+        assert rows == sorted(self.counted), "a turn that was told is lost, or counts twice"
         lost = [key for key in self.applied if (Table.RESULT, key) not in world.rows]
         assert not lost, "an applied result is gone"
 
@@ -226,6 +235,7 @@ class History:
                 on_quota=self.rng.choice(list(OnQuota)),
                 depends_on=tuple(depends),
                 **self.placed(),
+                budget=Budget(turns=3) if self.spends and self.rng.random() < 0.2 else None,
             )
             specs.append(spec)
         key = self.rng.choice([None, f"k{self.rng.randint(0, 30)}"])
@@ -274,6 +284,32 @@ class History:
             del self.held[name][task, fence]
             landing = Landing(status=self.rng.choice(list(LandStatus)), commit="l" * 40)
             self.world.tell(facts.Landed(task, fence, landing), who)
+
+    def spend(self) -> None:
+        """A machine tells a turn, new or known, of an attempt that it has, or had."""
+        held = [(m, t, f) for m, mine in self.held.items() for t, f in mine]
+        if not held:
+            return
+        name, task, fence = self.rng.choice(held)
+        self.turns += 1
+        turn = TurnUsage(
+            turn=self.rng.choice([self.turns, 1]),
+            agent=AgentId(f"a-{name}"),
+            input=self.rng.choice([10, 100_000, 1_000_000]),
+        )
+        body = facts.Used(task, fence, (turn,))
+        before = len(self.world.acks(task))
+        self.world.tell(body, machine(name))
+        if len(self.world.acks(task)) > before:
+            self.counted.add(usage_key(task, fence, turn.turn))
+
+    def budget(self) -> None:
+        scope = self.rng.choice(["project:default", "submitter:ann", "agent:a-m1"])
+        limits = Budget(
+            tokens=self.rng.choice([None, 300_000, 5_000_000]), turns=self.rng.choice([2, 9, 40])
+        )
+        given = None if self.rng.random() < 0.3 else limits
+        self.world.ask(facts.SetBudget(scope, self.rng.choice(list(Period)), given))
 
     def result(self) -> Result:
         passed = self.rng.random() < 0.8

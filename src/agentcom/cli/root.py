@@ -24,6 +24,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "Bound what runs or starts at once, and weigh shares.",
         ),
         "task": ("agentcom.cli.task:task", "Show and steer tasks."),
+        "cost": ("agentcom.cli.cost:cost", "Show what agents spent."),
+        "budget": ("agentcom.cli.budget:budget", "Bound what is spent."),
         "user": ("agentcom.cli.access:user", "Invite, list and remove people."),
         "token": ("agentcom.cli.access:token", "Create, list, rotate and revoke tokens."),
         "context": ("agentcom.cli.contexts:context_group", "Show and choose the hub to talk to."),

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, assert_never
 
-from agentcom.core import accounts, facts, fairness
+from agentcom.core import accounts, budgets, facts, fairness
 from agentcom.core.controls import find
 from agentcom.core.facts import Fact
+from agentcom.core.gates import Budgeted
 from agentcom.core.shapes import ShapeId
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
@@ -46,7 +47,7 @@ def _queued(turn: Turn, task: Task) -> Explanation:
     able = [rule for rule in rules if rule.rule not in ("needs", "accepts")]
     position = place_of(view, task)
     at = None
-    blockers = [found for gate in view.gates.gates_of(task) if (found := view.gates.blocker(gate))]
+    blocked = _blocked(view, task)
     if view.beyond:
         summary, action = _older_than_the_fleet(view)
     elif view.recovers_at is not None:
@@ -59,17 +60,14 @@ def _queued(turn: Turn, task: Task) -> Explanation:
         missing = ", ".join(task.needs)
         summary = f"no agent can run it: it needs {missing}"
         action = "add an agent that has it, or submit again with other needs"
-    elif blockers:
-        summary = "; ".join(words for words, _ in blockers)
-        action = "it starts when there is room again, in its place in the order"
-        at = max((until for _, until in blockers if until is not None), default=None)
+    elif blocked is not None:
+        summary, action, at = blocked
+        rules = tuple(rule for rule in rules if rule.rule != "order")
+    elif all(rule.rule == _QUOTA for rule in able):
+        summary, action, at = _out_of_quota(view, able)
     else:
         summary, action = _none_free(able)
-        if all(rule.rule == _QUOTA for rule in able):
-            summary, action, at = _out_of_quota(view, able)
-    missing_needs: tuple[str, ...] = ()
-    if view.agents and not able:
-        missing_needs = _missing(view, shape)
+    missing_needs = _missing(view, shape) if view.agents and not able else ()
     return Explanation(
         task=task,
         summary=summary,
@@ -100,6 +98,24 @@ def _missing(view: PoolView, shape: ShapeId) -> tuple[str, ...]:
     """Return what no agent has of all that a shape wants."""
     lacks = [view.shapes.missing(shape, class_id) for class_id in set(view.class_of.values())]
     return tuple(what for what in lacks[0] if all(what in lack for lack in lacks))
+
+
+def _blocked(view: PoolView, task: Task) -> tuple[str, str, WallTime | None] | None:
+    """Return which gates of a task are shut, what opens them, and when that is if time does."""
+    gates = view.gates
+    shut = [(gate, *found) for gate in gates.gates_of(task) if (found := gates.blocker(gate))]
+    if not shut:
+        return None
+    summary = "; ".join(words for _, words, _ in shut)
+    at = max((until for _, _, until in shut if until is not None), default=None)
+    spent = [(words, until) for gate, words, until in shut if isinstance(gate, Budgeted)]
+    if any("used up" in words and until is None for words, until in spent):
+        return summary, "this does not pass by itself: raise it: agentcom budget set", None
+    if any(until is not None for _, until in spent):
+        return summary, "the budget is renewed then; or raise it: agentcom budget set", at
+    if spent:
+        return summary, "it starts after one of them has ended, if something is left", at
+    return summary, "it starts when there is room again, in its place in the order", at
 
 
 def _older_than_the_fleet(view: PoolView) -> tuple[str, str]:
@@ -181,6 +197,8 @@ def _gets_nothing(view: PoolView, agent: Agent) -> AgentRule | None:
         return AgentRule(agent.id, "suspect", f"machine {where} missed its last heartbeats")
     if agent.paused:
         return AgentRule(agent.id, "paused", f"agentcom agent resume {agent.id}")
+    if agent.id in view.purse.shut:
+        return AgentRule(agent.id, "budget", budgets.why_shut(view, agent))
     if machine.draining:
         return AgentRule(agent.id, "draining", f"agentcom machine drain --off {where}")
     account = view.exhausted_account(agent)

@@ -11,12 +11,14 @@ import msgspec
 
 from agentcom.model.agent import AgentSpec, Held
 from agentcom.model.batch import Row, Table
+from agentcom.model.budget import Budget, Period
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import AccountId, AgentId, Fence, MachineId, TaskId, UserId
 from agentcom.model.limit import Limit
 from agentcom.model.result import KeptResult, Landing, Result
 from agentcom.model.task import Phase, TaskSpec
 from agentcom.model.todo import TodoKind
+from agentcom.model.usage import TurnUsage
 
 
 class Submit(msgspec.Struct, frozen=True, gc=False):
@@ -147,6 +149,8 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
     task: TaskId
     fence: Fence
     result: Result
+    turns: tuple[TurnUsage, ...] = ()
+    """What it spent, as far as the hub is not known to have counted it."""
 
 
 class Stopped(msgspec.Struct, frozen=True, gc=False):
@@ -155,6 +159,7 @@ class Stopped(msgspec.Struct, frozen=True, gc=False):
     task: TaskId
     fence: Fence
     result: Result | None = None
+    turns: tuple[TurnUsage, ...] = ()
 
 
 class Declined(msgspec.Struct, frozen=True, gc=False):
@@ -171,6 +176,14 @@ class Landed(msgspec.Struct, frozen=True, gc=False):
     task: TaskId
     fence: Fence
     landing: Landing
+
+
+class Used(msgspec.Struct, frozen=True, gc=False):
+    """An attempt spent something, and goes on."""
+
+    task: TaskId
+    fence: Fence
+    turns: tuple[TurnUsage, ...]
 
 
 class LeaseChecked(msgspec.Struct, frozen=True, gc=False):
@@ -230,6 +243,18 @@ class LookAgain(msgspec.Struct, frozen=True, gc=False):
     agent: AgentId
 
 
+class SetBudget(msgspec.Struct, frozen=True, gc=False):
+    """Someone gives a project, an agent or a submitter a budget; `limits` None takes it away."""
+
+    scope: str
+    period: Period
+    limits: Budget | None
+
+
+class BudgetsRenewed(msgspec.Struct, frozen=True, gc=False):
+    """A new day may have begun, and budgets by the day with it."""
+
+
 class TodoDue(msgspec.Struct, frozen=True, gc=False):
     """A cascade has more to do."""
 
@@ -263,6 +288,7 @@ Body = (
     | Stopped
     | Declined
     | Landed
+    | Used
     | LeaseChecked
     | DeadlineReached
     | LandingOverdue
@@ -270,6 +296,8 @@ Body = (
     | AccountDue
     | Recovered
     | TodoDue
+    | SetBudget
+    | BudgetsRenewed
 )
 
 Found = Mapping[tuple[Table, str], Row | None]

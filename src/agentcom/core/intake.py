@@ -10,7 +10,7 @@ from agentcom.core.facts import Fact
 from agentcom.core.gates import REPOSITORY
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
-from agentcom.model import globs, limit, limits, project_file, refs
+from agentcom.model import budget, globs, limit, limits, project_file, refs
 from agentcom.model.batch import Table, edge_key
 from agentcom.model.errors import Conflict, InvalidInput, NotFound
 from agentcom.model.event import EventKind
@@ -133,6 +133,8 @@ def _check_numbers(spec: TaskSpec) -> None:
         raise InvalidInput("depends_on", f"at most {limits.DEPENDENCIES_MAX}")
     if spec.not_before is not None and not 0 <= spec.not_before < 1 << 53:
         raise InvalidInput("not_before", "UTC milliseconds since 1970")
+    if spec.budget is not None:
+        budget.check(spec.budget)
 
 
 def _create(
@@ -197,6 +199,7 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
         unique_key=spec.unique_key,
         cause=fact.cause or task_id,
         on_quota=spec.on_quota,
+        budget=spec.budget,
     )
 
 

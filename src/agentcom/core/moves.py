@@ -2,6 +2,7 @@
 
 import msgspec
 
+from agentcom.model.budget import Amounts
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, Fence, MachineId, WallTime
 from agentcom.model.task import Phase, StopReason, Wait
@@ -114,6 +115,12 @@ class Cancelled(msgspec.Struct, frozen=True, gc=False):
     said: str | None = None
 
 
+class Charged(msgspec.Struct, frozen=True, gc=False):
+    """An attempt, this one or an older, spent something; `spent` is the sum of all."""
+
+    spent: Amounts
+
+
 class Reopened(msgspec.Struct, frozen=True, gc=False):
     """Someone wants another attempt, or the landing of `commit`."""
 
@@ -125,7 +132,9 @@ class Reopened(msgspec.Struct, frozen=True, gc=False):
     """True: its dependencies have to end first."""
 
 
-Step = Released | Matched | Advanced | Saved | LandingBegun | StopAsked | Resumed | Reopened
+Step = (
+    Released | Matched | Advanced | Saved | LandingBegun | StopAsked | Resumed | Reopened | Charged
+)
 """Events that leave the task live."""
 
 End = Completed | Failed | LeaseLost | Declined | Stopped | Parked | Cancelled

@@ -13,6 +13,7 @@ import msgspec
 from agentcom.core.moves import (
     Advanced,
     Cancelled,
+    Charged,
     Completed,
     Declined,
     End,
@@ -30,10 +31,11 @@ from agentcom.core.moves import (
     StopAsked,
     Stopped,
 )
+from agentcom.model.budget import task_used_up
 from agentcom.model.errors import IllegalTransition
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Fence, MachineId, WallTime
-from agentcom.model.limits import HOLDERS_MAX, LEASES_LOST_MAX
+from agentcom.model.limits import HOLDERS_MAX, LEASES_LOST_MAX, REASON_CHARS
 from agentcom.model.task import Phase, StopReason, Task, TaskState, Wait
 
 replace: Final = msgspec.structs.replace
@@ -44,6 +46,7 @@ _PREPARING, _LANDING = Phase.PREPARING, Phase.LANDING
 
 _LANDS_AGAIN: Final = (FailureClass.WORKSPACE, FailureClass.DEADLINE)
 """What can go wrong with a landing though the work is good: no agent is needed to try again."""
+_MODEL_NEXT: Final = (Wait.RETRY, Wait.QUOTA)
 _ENDS: Final = frozenset(get_args(End))
 
 TRANSITIONS: Final[Mapping[type[Event], Mapping[TaskState, tuple[TaskState, ...]]]] = {
@@ -55,11 +58,12 @@ TRANSITIONS: Final[Mapping[type[Event], Mapping[TaskState, tuple[TaskState, ...]
     Completed: dict.fromkeys((_A, _R, _W, _Q, _FAIL, _END), (_DONE,)),
     Failed: {_A: (_W, _FAIL), _R: (_W, _FAIL), _W: (_FAIL,), _Q: (_FAIL,)},
     LeaseLost: {_A: (_Q, _FAIL, _END), _R: (_Q, _FAIL, _END)},
-    Declined: {_A: (_W, _END), _R: (_W, _END)},
+    Declined: {_A: (_W, _FAIL, _END), _R: (_W, _FAIL, _END)},
     StopAsked: {_A: (_A,), _R: (_R,)},
     Stopped: {_A: (_Q, _W, _FAIL, _END), _R: (_Q, _W, _FAIL, _END)},
-    Parked: {_A: (_W, _Q), _R: (_W, _Q)},
+    Parked: {_A: (_W, _Q, _FAIL), _R: (_W, _Q, _FAIL)},
     Resumed: {_Q: (_R,)},
+    Charged: {_W: (_W,), _Q: (_Q,), _A: (_A,), _R: (_R,)},
     Cancelled: {_W: (_END,), _Q: (_END,)},
     Reopened: {_W: (_Q,), _Q: (_Q,), _FAIL: (_Q, _W), _END: (_Q, _W)},
 }
@@ -104,7 +108,8 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
         case Saved(commit=commit, session=session):
             return _changed(task, now, checkpoint=commit, session=session or task.session)
         case LandingBegun():
-            work = _work(event)
+            stop = task.stop_reason if task.stop_reason is not StopReason.BUDGET else None
+            work = {**_work(event), "stop_reason": stop}  # no model works from here on
             return _changed(task, now, state=_R, phase=_LANDING, **work)
         case StopAsked(reason=reason, said=said):
             told = {"reason": said} if reason is StopReason.CANCELLED else {}
@@ -116,6 +121,8 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
         case Released(until=until):
             wait = Wait.START_TIME if until is not None else None
             return _changed(task, now, state=_W if wait else _Q, wait=wait, until=until)
+        case Charged(spent=spent):
+            return _changed(task, now, spent=spent)
         case Reopened():
             return _reopened(task, event, now)
         case _:
@@ -195,7 +202,9 @@ def _stopped(task: Task, event: Stopped, now: WallTime) -> Task:
             reason = "the attempt used up its time"
             failed = Failed(FailureClass.DEADLINE, reason, event.retry_at)
             return _failed(task, failed, now)
-        case StopReason.PAUSED | StopReason.PREEMPTED | StopReason.REVOKED | None:
+        case (
+            StopReason.PAUSED | StopReason.PREEMPTED | StopReason.REVOKED | StopReason.BUDGET
+        ) | None:
             landing = task.landing_only or task.phase is _LANDING
             return _ended(task, now, state=_Q, landing_only=landing)
         case _:
@@ -205,6 +214,8 @@ def _stopped(task: Task, event: Stopped, now: WallTime) -> Task:
 def _reopened(task: Task, event: Reopened, now: WallTime) -> Task:
     if task.state.terminal:  # its old place lies before everyone's, and its number may be another's
         task = replace(task, start_tag=0.0, seq=0)
+    if task.spent is not None:  # a person gives it its budget anew
+        task = replace(task, spent=None)
     return _ended(
         task,
         now,
@@ -246,6 +257,12 @@ def _ended(
 
     The holder stays named: its fence is the newest until another is issued, so it may come back.
     """
+    if task.spent is not None and (state is _Q or wait in _MODEL_NEXT):
+        lacks = None if fields.get("landing_only") else task_used_up(task.budget, task.spent)
+        if lacks is not None:  # no further attempt could begin
+            state, lost, wait, until = _FAIL, False, None, None
+            reason = f"its budget is used up: {lacks}; {fields.get('reason') or ''}".rstrip("; ")
+            fields |= {"failure": FailureClass.BUDGET, "reason": reason[:REASON_CHARS]}
     ended = replace(
         task,
         version=task.version + 1,

@@ -171,12 +171,12 @@ class Turn(Ledger):
             task_id = view.matcher.pick_task(view.class_of[agent_id], fits=fits)
             if task_id is None:
                 break
-            if view.gates.rules and self._stands_elsewhere(view.tasks[task_id], agent_id):
+            if view.gates.ruled and self._stands_elsewhere(view.tasks[task_id], agent_id):
                 if self._moved >= MOVED_MAX:
                     break
                 continue
             self._assign(view.tasks[task_id], agent)
-            free -= 1
+            free = view.free_slots(agent) if view.purse.budgets else free - 1
         view.note_free(agent_id, free, used=free != before)
 
     def _find_agents(self) -> None:
@@ -202,7 +202,7 @@ class Turn(Ledger):
         task = view.tasks.get(task_id)
         if task is None or task.state is not _QUEUED or not view.matcher.is_queued(task_id):
             return
-        if view.gates.rules and self._stands_elsewhere(task, None):
+        if view.gates.ruled and self._stands_elsewhere(task, None):
             return
         agent_id = placement.pick(view, task)
         if agent_id is not None:
@@ -272,7 +272,9 @@ class Turn(Ledger):
             if not after.attempt:  # it ended before it ever ran: its submitter is not charged
                 weight = self.view.gates.weight(after.project, after.submitter)
                 self.view.fairness.refund(after.submitter, weight)
-        elif state is _QUEUED and was is not _QUEUED:
+        elif state is _QUEUED and (before is None or not _stays(before, after)):
+            if was is _QUEUED:  # it stands behind other gates now
+                self.view.withdraw(after.id)
             self.view.enqueue(after)
             self.queued[after.id] = None
         if state.held or (was is not None and was.held):
@@ -315,3 +317,8 @@ class Turn(Ledger):
             if on in view.dependants and task.id in view.dependants[on]:
                 view.drop(view.dependants[on], task.id)
         view.drop(view.edges, task.id)
+
+
+def _stays(before: Task, after: Task) -> bool:
+    """Return whether a task that is queued stands in the queue as it should."""
+    return before.state is _QUEUED and before.landing_only == after.landing_only

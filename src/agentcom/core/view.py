@@ -13,6 +13,8 @@ from agentcom.core import descriptions, fairness
 from agentcom.core.gates import Gates
 from agentcom.core.lanes import Lanes
 from agentcom.core.matcher import Matcher
+from agentcom.core.prices import Prices
+from agentcom.core.purse import Purse
 from agentcom.core.shapes import ClassId, ShapeId, Shapes, Wants
 from agentcom.model import requirement
 from agentcom.model.agent import Account, Agent, AgentState, Machine
@@ -65,11 +67,11 @@ class PoolView:
     """When the one timer for the deadlines of all attempts fires: not after the earliest."""
     recovers_at: Instant | None = None
     """After a restore: until then holders that this store never knew may be at work."""
+    prices = Prices()
+    """What models charge; the shell's own list takes its place."""
 
     def __init__(self, pool: PoolId, *, incarnation: int, term: int | None) -> None:
-        self.pool = pool
-        self.incarnation = incarnation
-        self.term = term
+        self.pool, self.incarnation, self.term = pool, incarnation, term
         self.seq = 0
         self.tasks: dict[TaskId, Task] = {}
         self.edges: dict[TaskId, dict[TaskId, Edge]] = {}
@@ -92,6 +94,7 @@ class PoolView:
         self.todos: dict[TaskId, Todo] = {}
         self.unique: dict[str, TaskId] = {}
         self.requests: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
+        self.purse = Purse()
         self.journal: list[tuple[Any, ...]] = []  # inverses: `(function, *arguments)`
         self.fairness = fairness.Fairness(self.journal)
         self._index()
@@ -100,7 +103,7 @@ class PoolView:
         """Begin with nothing queued and nothing described."""
         self.shapes = Shapes()
         self.matcher = Matcher(self.shapes)
-        self.gates = Gates()
+        self.gates = Gates(self.purse)
         self.lanes = Lanes(self.matcher, self.gates.is_open)
         self.named: dict[str, int] = {}
         """`agent=NAME` and `machine=NAME` -> live tasks whose needs speak of it."""
@@ -229,7 +232,7 @@ class PoolView:
     def enqueue(self, task: Task) -> None:
         """Put a task into the matcher's queue, or behind its gates."""
         rank = fairness.rank(task.start_tag, task.priority, task.seq, emergency=task.emergency)
-        gates = self.gates.gates_of(task) if self.gates.rules or task.files else ()
+        gates = self.gates.gates_of(task) if self.gates.ruled or task.files else ()
         if gates:
             self.lanes.add(task.id, self.shape_of(task), gates, rank)
             self.journal.append((self.lanes.remove, task.id))
@@ -339,6 +342,8 @@ class PoolView:
         if machine is None or session is None or session.connection is None or session.suspect:
             return 0
         if agent.paused or agent.absent or machine.draining or machine.removed:
+            return 0
+        if agent.id in self.purse.shut:
             return 0
         free = max(0, agent.slots - self.slots_used.get(agent.id, 0))
         account = self.exhausted_account(agent) if self.accounts else None

@@ -25,6 +25,7 @@ class FailureClass(StrEnum):
     DEPENDENCY = "dependency"
     LEASE_LOST = "lease_lost"
     REVOKED = "revoked"
+    BUDGET = "budget"
 
     @property
     def final(self) -> bool:
@@ -42,5 +43,8 @@ class OnQuota(StrEnum):
 
 
 _FINAL: Final = frozenset(
-    {FailureClass.CONFLICT, FailureClass.DEPENDENCY, FailureClass.REFUSED, FailureClass.REVOKED}
+    {
+        *(FailureClass.CONFLICT, FailureClass.DEPENDENCY, FailureClass.REFUSED),
+        *(FailureClass.REVOKED, FailureClass.BUDGET),
+    }
 )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from agentcom.model.agent import Account, Agent, Machine
+from agentcom.model.budget import ScopeBudget
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.task import Edge, Hold, Task
 from agentcom.model.todo import Todo
@@ -22,3 +23,4 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     accounts: Sequence[Account] = ()
     machines: Sequence[Machine] = ()
     todos: Sequence[Todo] = ()
+    budgets: Sequence[ScopeBudget] = ()

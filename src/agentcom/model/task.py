@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from agentcom.model import limits
+from agentcom.model.budget import Amounts, Budget
 from agentcom.model.failure import FailureClass, OnQuota
 from agentcom.model.ids import AgentId, Fence, MachineId, ProjectId, TaskId, UserId, WallTime
 
@@ -65,6 +66,7 @@ class StopReason(StrEnum):
     PAUSED = "paused"
     PREEMPTED = "preempted"
     REVOKED = "revoked"
+    BUDGET = "budget"
 
 
 class LandPolicy(StrEnum):
@@ -120,6 +122,7 @@ class TaskSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     failures_max: int = limits.FAILURES_MAX
     on_quota: OnQuota = OnQuota.MOVE
     unique_key: str | None = None
+    budget: Budget | None = None
     labels: dict[str, str] = {}
 
 
@@ -187,6 +190,9 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     unique_key: str | None = None
     cause: str = ""
     on_quota: OnQuota = OnQuota.MOVE
+    budget: Budget | None = None
+    spent: Amounts | None = None
+    """By all attempts, since the task was submitted or reopened; None: nothing."""
 
     @property
     def fence(self) -> Fence:

@@ -7,6 +7,7 @@ a shape of their own here. Clients decode into the same types and ignore what th
 import msgspec
 
 from agentcom.model.agent import AccountState, AgentState
+from agentcom.model.budget import Amounts, Budget, Period
 from agentcom.model.event import TaskEvent
 from agentcom.model.identity import Credential, CredentialKind, Role, User
 from agentcom.model.ids import AccountId, AgentId, MachineId, ProjectId, TaskId, UserId, WallTime
@@ -22,6 +23,59 @@ class TaskPage(msgspec.Struct, frozen=True, omit_defaults=True):
     next: str | None = None
 
 
+class CostShown(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What some turns of agents cost together."""
+
+    name: str | None = None
+    """What these turns have in common; None: nothing is known, or it is a total."""
+    turns: int = 0
+    cost_micros: int = 0
+    """Micro-dollars, of the turns that have a price."""
+    input: int = 0
+    """Tokens, those from a cache and those written to one included."""
+    cached: int = 0
+    written: int = 0
+    output: int = 0
+    included: int = 0
+    """Turns that a subscription pays for: they are not in `cost_micros`."""
+    unpriced: int = 0
+    """Turns of models without a known price: they are not in `cost_micros`."""
+    late: int = 0
+    """Turns of attempts that were not their task's newest any more."""
+    wall_ms: int = 0
+
+
+class CostList(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Costs, the largest first (days in their order), and the total of all."""
+
+    by: str
+    since: WallTime
+    groups: tuple[CostShown, ...]
+    total: CostShown
+    more: bool = False
+    """True: there are more groups than were asked for; `total` counts them too."""
+
+
+class BudgetShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A budget, and what of it is spent."""
+
+    scope: str
+    period: Period
+    limits: Budget
+    spent: Amounts = Amounts()
+    running: int = 0
+    """Attempts that work at its cost; each has reserved an estimate of one turn."""
+    closed: str | None = None
+    """Why it gives no attempt now; None: it does."""
+    renews_at: WallTime | None = None
+
+
+class BudgetList(msgspec.Struct, frozen=True):
+    """The budgets of a project, as far as they concern the caller."""
+
+    budgets: tuple[BudgetShown, ...]
+
+
 class TaskShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All there is to say about one task."""
 
@@ -33,6 +87,8 @@ class TaskShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The newest one, applied or kept."""
     activity: Activity | None = None
     """What its attempt reported last."""
+    cost: CostShown | None = None
+    """What it has cost so far, all attempts together; None: nothing, or not for this token."""
 
 
 class ResultList(msgspec.Struct, frozen=True):

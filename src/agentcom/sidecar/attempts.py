@@ -39,6 +39,7 @@ from agentcom.sidecar.machine_values import Record
 from agentcom.sidecar.repositories import Repositories
 from agentcom.sidecar.runtime import base
 from agentcom.sidecar.trees import Worktree
+from agentcom.sidecar.turns import Turns
 from agentcom.sidecar.watching import Watch
 
 COMMAND_RUNTIME: Final = "command"
@@ -93,6 +94,7 @@ class Attempts:
             return
         except (errors.AgentComError, OSError) as error:
             await self.stop(record)
+            await self._count(record)
             result = results.failed(results.class_of(error), results.said(error))
         await self._tell(values.Ended(record.key, results.fitted(result)))
 
@@ -110,12 +112,36 @@ class Attempts:
         result = None
         try:
             await self.stop(record)
+            await self._count(record)
             worktree = self._worktree(record)
             if worktree is not None:
                 result = await self._keep(record, worktree, stale=stale)
         except (errors.AgentComError, OSError) as error:
             log.warning("attempt.not_kept", task=record.key.task, reason=str(error))
         await self._tell(values.Stopped(record.key, result))
+
+    async def _count(self, record: Record) -> None:
+        """Tell what a stopped run has spent: its output is on this disk to its last line."""
+        folder = self._home.attempt(record.key.text)
+        known = survivors.read_record(folder)
+        if known is None:
+            return
+        with contextlib.suppress(_Over):  # its agent left this machine: nobody can read it
+            before = await asyncio.to_thread(session_usage.load, folder)
+            watch = self._watch(record, before)
+            async with self._briefly(record, "usage"):
+                await watch.count(process.AgentProcess(folder, known))
+            worktree = self._worktree(record)
+            if watch.stated is not None and worktree is not None:
+                await asyncio.to_thread(session_usage.save, worktree.state, watch.stated)
+
+    def _watch(self, record: Record, before: session_usage.Stated) -> Watch:
+        agent = self._agent(record)
+        runtime = self._runtime(agent, record)
+        turns = Turns(agent.name, runtime.name, agent.settings)
+        return Watch(
+            record.key, runtime, self._settings, tell=self._tell, before=before, turns=turns
+        )
 
     async def _keep(self, record: Record, worktree: Worktree, *, stale: bool) -> Result | None:
         saved: str | None = None
@@ -141,17 +167,15 @@ class Attempts:
     async def _run(self, record: Record, *, adopt: bool) -> Result:
         folder = self._home.attempt(record.key.text)
         known = survivors.read_record(folder) if adopt else None
-        agent = self._agent(record)
-        runtime = self._runtime(agent, record)
         if known is None:
-            worktree, running = await self._begin(record, agent, folder)
+            worktree, running = await self._begin(record, self._agent(record), folder)
         else:
             worktree, running = self._worktree(record), process.AgentProcess(folder, known)
             log.info("attempt.adopted", task=record.key.task, attempt=record.key.text)
         if worktree is None and record.body.spec.repo is not None:
             raise errors.NotFound("the worktree of this attempt is gone")
         before = await asyncio.to_thread(session_usage.load, folder)
-        watch = Watch(record.key, runtime, self._settings, tell=self._tell, before=before)
+        watch = self._watch(record, before)
         await self._tell(values.PhaseReached(record.key, Phase.WORKING))
         verdict = await self._watched(record, worktree, watch, running)
         await self._tell(values.PhaseReached(record.key, Phase.VERIFYING))

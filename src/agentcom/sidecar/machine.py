@@ -12,12 +12,14 @@ from agentcom.model import errors, ids
 from agentcom.model.agent import AgentSpec, Held
 from agentcom.model.ids import AgentId, Instant, TaskId
 from agentcom.model.result import ReportKind
+from agentcom.model.task import StopReason
 from agentcom.protocol import frames
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.machine_attempts import (
     ANSWERS,
     BUSY,
     HELD,
+    PENDING,
     REPORT_RETRY_MS,
     REPORTS,
     RUNNING,
@@ -174,9 +176,12 @@ class _Turn(AttemptTurn):
             self.note("agent.refused", f"{refusal.name}: {refusal.message}")
         self.order(values.Settle())
         for attempt in view.attempts.values():
+            if frame.incarnation > view.incarnation:
+                attempt.counted = 0  # what a restored hub has counted may be gone
             if attempt.stage in HELD and attempt.stage not in REPORTS:
                 self.accept(attempt)  # the first one may have been lost with its link
             self.send_checkpoint(attempt)
+            self.send_usage(attempt)
             self.report(attempt)
         if frame.incarnation > view.incarnation:
             self._met(frame.incarnation)
@@ -199,10 +204,10 @@ class _Turn(AttemptTurn):
         known = [attempt.record for attempt in view.attempts.values() if attempt.record.acked]
         again, view.offered = view.offered, {}  # what an earlier offer has no answer for
         for record in (*kept, *known):
-            key = record.key
-            if record.result is not None and (not again or key in again):
+            key, result, turns = record.key, record.result, record.turns
+            if result is not None and (not again or key in again):
                 view.offered[key] = None
-                self.send(frames.Finish(task=key.task, fence=key.fence, result=record.result))
+                self.send(frames.Finish(task=key.task, fence=key.fence, result=result, turns=turns))
         if view.offered:
             self.order(values.SetTimer("offers", Instant(self.now + REPORT_RETRY_MS)))
         else:
@@ -276,9 +281,7 @@ class _Turn(AttemptTurn):
             for attempt in self.view.attempts.values():
                 self.report(attempt)
         else:
-            for attempt in self.view.attempts.values():
-                if attempt.key.text == key and attempt.stage in REPORTS:
-                    self.order(values.Store(attempt.record))
+            self.timer_of_attempt(key)
 
     def _heartbeat(self) -> None:
         view = self.view
@@ -349,6 +352,8 @@ class _Turn(AttemptTurn):
             self.send(frames.StoppedFrame(task=frame.task, fence=frame.fence))
         elif attempt.stage in (Stage.STOPPED, Stage.LANDED):
             self.report(attempt)
+        elif frame.reason is StopReason.BUDGET and attempt.stage not in PENDING:
+            self.last_turn(attempt)
         elif attempt.stage is not Stage.STOPPING:  # each heartbeat repeats the wish
             self.stop(attempt, frame)
 
@@ -372,6 +377,8 @@ class _Turn(AttemptTurn):
         saved = attempt.checkpoint
         if saved is not None and frame.of is ReportKind.CHECKPOINT and frame.commit == saved.commit:
             attempt.checkpoint = None
+        if frame.of is ReportKind.USAGE:
+            attempt.counted = max(attempt.counted, frame.turn)
         if attempt.stage is not ANSWERS.get(frame.of):
             return  # a repeat, of what came before
         result = attempt.record.result

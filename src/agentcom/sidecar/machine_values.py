@@ -13,6 +13,7 @@ from agentcom.model.agent import AgentSpec, Assignment
 from agentcom.model.ids import AgentId, Fence, Instant, TaskId
 from agentcom.model.result import Landing, Result
 from agentcom.model.task import Phase, StopReason, TaskBody
+from agentcom.model.usage import TurnUsage
 from agentcom.protocol import frames
 
 
@@ -55,6 +56,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     landing: Landing | None = None
     acked: bool = False
     """The hub has the result; it is not sent a second time."""
+    turns: tuple[TurnUsage, ...] = ()
+    """What it spent, turn by turn; a restored hub is told all of them again."""
     version: int = 1
 
     @property
@@ -109,6 +112,13 @@ class Noted(msgspec.Struct, frozen=True):
     progress: frames.Progress
 
 
+class Spent(msgspec.Struct, frozen=True):
+    """A turn of an attempt's agent ended, and cost something."""
+
+    key: Key
+    turn: TurnUsage
+
+
 class Saved(msgspec.Struct, frozen=True):
     """An attempt's work so far is at the origin."""
 
@@ -158,7 +168,7 @@ FromHub = (
     | frames.ErrorFrame
     | frames.Drain
 )
-OwnWork = Stored | NotStored | PhaseReached | Noted | Saved | Ended | Stopped | LandEnded
+OwnWork = Stored | NotStored | PhaseReached | Noted | Spent | Saved | Ended | Stopped | LandEnded
 Fact = Connected | Disconnected | TimerFired | DrainAsked | Kept | FromHub | OwnWork
 
 
@@ -279,6 +289,10 @@ class Attempt:
     """The record is on disk as it is here, as far as the disk allows."""
     granted: bool = False
     adopt: bool = False
+    counted: int = 0
+    """The newest turn that the hub has counted, with all before it."""
+    spent_out: bool = False
+    """The hub wants it to end after its turn."""
 
     @property
     def key(self) -> Key:
@@ -289,6 +303,11 @@ class Attempt:
     def agent(self) -> AgentId:
         """Who does it."""
         return self.record.assignment.agent
+
+    @property
+    def uncounted(self) -> tuple[TurnUsage, ...]:
+        """What it spent that the hub is not known to have counted."""
+        return tuple(turn for turn in self.record.turns if turn.turn > self.counted)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping
 
+from agentcom.core import budgets
 from agentcom.core.gates import files_of, scopes
 from agentcom.core.view import PoolView
 from agentcom.model import requirement
 from agentcom.model.agent import Account
 from agentcom.model.batch import Row, Table
+from agentcom.model.budget import task_used_up
 from agentcom.model.ids import AgentId
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.requirement import Capability
@@ -26,6 +28,7 @@ def check(view: PoolView, rows: Rows) -> None:
     _check_graph(view, rows)
     _check_gates(view, rows)
     _check_accounts(view, rows)
+    _check_budgets(view, rows)
     for task in live.values():
         _check_task(task)
 
@@ -128,6 +131,23 @@ def _check_gates(view: PoolView, rows: Rows) -> None:
             behind = view.lanes.gates_of(task.id)
             if shown and behind:
                 assert all(map(gates.is_open, behind)), f"{task} is shown behind a shut gate"
+
+
+def _check_budgets(view: PoolView, rows: Rows) -> None:
+    purse = view.purse
+    stored = {key: row for (table, key), row in rows.items() if table is Table.BUDGET}
+    assert purse.budgets == stored, "memory and store disagree about the budgets"
+    fresh = PoolView(view.pool, incarnation=view.incarnation, term=view.term)
+    fresh.tasks, fresh.agents, fresh.held_by = view.tasks, view.agents, view.held_by
+    budgets.know(fresh, list(purse.budgets.values()))
+    budgets.load(fresh)
+    running = {key: count for key, count in purse.reserved.items() if count}
+    assert running == fresh.purse.reserved, "reserved is not what the attempts reserve"
+    assert purse.shut == fresh.purse.shut, "agents are shut out, or not, without a reason"
+    for row in rows.values():
+        if isinstance(row, Task) and row.spent is not None and row.state is TaskState.QUEUED:
+            lacks = task_used_up(row.budget, row.spent)
+            assert lacks is None or row.landing_only or row.lost, f"{row} can never begin"
 
 
 def _check_graph(view: PoolView, rows: Rows) -> None:

@@ -17,18 +17,12 @@ import pytest
 from msgspec.structs import replace
 
 from agentcom.model.agent import Account, Agent, Machine
-from agentcom.model.batch import (
-    Change,
-    Delete,
-    Insert,
-    Table,
-    Update,
-    edge_key,
-    hold_key,
-)
+from agentcom.model.batch import Change, Delete, Insert, Table, Update, edge_key, hold_key
+from agentcom.model.budget import Amounts, Budget, Period, ScopeBudget
 from agentcom.model.errors import InvalidInput
 from agentcom.model.ids import (
     DEFAULT_POOL,
+    DEFAULT_PROJECT,
     AccountId,
     AgentId,
     BatchId,
@@ -43,6 +37,7 @@ from agentcom.model.todo import Todo, TodoKind
 from agentcom.store.base import Committed, Conflict, Store, TermLost
 from agentcom.testing.store_listings import ListingSuite
 from agentcom.testing.store_rows import batch, body, committed, new_task, one, request, task
+from agentcom.testing.store_sums import SumsSuite
 
 Make = Callable[[], Store]
 
@@ -50,7 +45,7 @@ IN_FLIGHT: Final = 200
 MANY: Final = 10_000
 
 
-class StoreSuite(ListingSuite):
+class StoreSuite(ListingSuite, SumsSuite):
     """For every store."""
 
     @pytest.fixture
@@ -238,6 +233,13 @@ class StoreSuite(ListingSuite):
             id=MachineId("m1"), name="m1", owner=UserId("ada"), created_at=WallTime(1)
         )
         todo = Todo(kind=TodoKind.RELEASE_DEPENDANTS, task=TaskId("t3"))
+        budget = ScopeBudget(
+            project=DEFAULT_PROJECT,
+            scope="agent:bob",
+            period=Period.DAY,
+            limits=Budget(turns=3),
+            spent=Amounts(turns=1),
+        )
         await committed(
             store,
             batch(
@@ -251,6 +253,7 @@ class StoreSuite(ListingSuite):
                 Insert(Table.ACCOUNT, account.id, account),
                 Insert(Table.MACHINE, "m1", machine),
                 Insert(Table.TODO, "t3", todo),
+                Insert(Table.BUDGET, "default/agent:bob/day", budget),
             ),
         )
 
@@ -260,7 +263,7 @@ class StoreSuite(ListingSuite):
         assert (list(found.edges), list(found.holds)) == ([edge], [hold])
         assert (list(found.agents), list(found.machines)) == ([agent], [machine])
         assert list(found.accounts) == [account]
-        assert list(found.todos) == [todo]
+        assert (list(found.todos), list(found.budgets)) == ([todo], [budget])
 
     async def test_a_task_leaves_the_scan_when_it_ends_and_comes_back_when_reopened(
         self, store: Store

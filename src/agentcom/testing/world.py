@@ -25,6 +25,7 @@ from agentcom.core.facts import Fact
 from agentcom.core.view import PoolView
 from agentcom.model.agent import Account, Agent, AgentSpec, Assignment, Held, Machine
 from agentcom.model.batch import Append, Batch, Delete, Insert, Row, Table, Update
+from agentcom.model.budget import ScopeBudget
 from agentcom.model.errors import AgentComError
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import (
@@ -99,6 +100,7 @@ class World:
             accounts=self._all(Account),
             machines=self._all(Machine),
             todos=self._all(Todo),
+            budgets=self._all(ScopeBudget),
         )
         self.timers = {}
         self.view, effects = loading.load(

@@ -20,12 +20,13 @@ from agentcom.transport.ws_session import Session
 
 _REPORTS: Final[Mapping[type[frames.FromPeer], Callable[[Any], facts.Body]]] = {
     frames.Accept: lambda said: facts.Accepted(said.task, said.fence),
-    frames.Finish: lambda said: facts.Finished(said.task, said.fence, said.result),
+    frames.Finish: lambda said: facts.Finished(said.task, said.fence, said.result, said.turns),
     frames.Checkpoint: lambda said: facts.Checkpointed(
         said.task, said.fence, said.commit, said.session
     ),
-    frames.StoppedFrame: lambda said: facts.Stopped(said.task, said.fence, said.result),
+    frames.StoppedFrame: lambda said: facts.Stopped(said.task, said.fence, said.result, said.turns),
     frames.LandedFrame: lambda said: facts.Landed(said.task, said.fence, said.landing),
+    frames.UsageFrame: lambda said: facts.Used(said.task, said.fence, said.turns),
     frames.Decline: lambda said: facts.Declined(
         said.task, said.fence, said.reason[: limits.REASON_CHARS]
     ),

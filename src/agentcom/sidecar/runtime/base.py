@@ -97,6 +97,10 @@ class Usage(msgspec.Struct, frozen=True, tag="usage"):
     input: int = 0
     cached: int = 0
     output: int = 0
+    written: int = 0
+    """Part of `input`: what was written to a cache."""
+    model: str = ""
+    """As the agent names it; empty: it does not say."""
 
 
 class Retrying(msgspec.Struct, frozen=True, tag="retry"):

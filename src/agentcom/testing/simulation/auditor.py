@@ -18,7 +18,7 @@ from agentcom.model.event import EventKind, TaskEvent
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.result import KeptResult
-from agentcom.model.task import Condition, Edge, Hold, HoldMode, Phase, Task, TaskState
+from agentcom.model.task import Condition, Edge, Hold, HoldMode, Phase, StopReason, Task, TaskState
 from agentcom.testing.simulation import bounds, quota_checks
 from agentcom.testing.simulation.books import Books
 from agentcom.testing.simulation.trace import Trace
@@ -209,7 +209,7 @@ class Auditor:
         check("I4 a result counts once", not again, (result.task, result.fence))
         open_ = not task.state.terminal and (task.state.held or task.lost)
         check("I4 a result counts while its attempt is open", open_, task)
-        live = task.stop_reason is None
+        live = task.stop_reason in (None, StopReason.BUDGET)  # good work is not thrown away
         check("I4 a stopped attempt's result does not count", live, task)
 
     def _check_edges(self, task: Task) -> None:

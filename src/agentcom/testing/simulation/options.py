@@ -68,12 +68,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Whether tasks have keys, claim files, use resources and speak of agents by name."""
     buggify: float = 0.0
     """Chance of each cooperative fault point of the shell."""
+    spends: float = 0.0
+    """Share of agents that tell what their turns cost."""
+    budget: bool = False
+    """True: the project has a budget, which is used up and raised again and again."""
 
 
 LOSSY: Final = 0.8
 """Share of seeds whose machines' links lose and double messages."""
 LIMITED: Final = 0.5
 """Share of seeds whose tasks stand behind limits and claims of files."""
+BUDGETS: Final = 0.3
+"""Share of seeds with a budget."""
 INTERVALS: Final[Mapping[str, tuple[int, ...]]] = {
     "hub_crash": (30 * SECOND, 60 * SECOND, 2 * MINUTE, 10 * MINUTE),
     "hub_restart": (10 * MINUTE,),
@@ -145,11 +151,15 @@ def draw(seed: int, hours: float) -> Options:
         limits=rng.random() < LIMITED,
         **sizes,
     )
-    return _with_accounts(options, rng)
+    return _with_costs(options, rng)
 
 
-def _with_accounts(options: Options, rng: random.Random) -> Options:
+def _with_costs(options: Options, rng: random.Random) -> Options:
+    """Return options with accounts that run out, and budgets."""
     accounts = rng.choice((0, 1, 2))
     # Accounts without use would show nothing: where they are shared, they run out.
     quota = rng.choice((0.05, 0.2)) if accounts else options.quota
-    return msgspec.structs.replace(options, accounts=accounts, quota=quota)
+    spends, budget = rng.choice((0, 0.5, 1)), rng.random() < BUDGETS
+    return msgspec.structs.replace(
+        options, accounts=accounts, quota=quota, spends=spends, budget=budget
+    )

@@ -14,6 +14,7 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.ids import WallTime
 from agentcom.model.result import Landing, LandStatus, Result, ResultStatus, TokenUsage
 from agentcom.model.task import LandPolicy, Phase
+from agentcom.model.usage import TurnUsage
 from agentcom.model.verification import CheckResult, Report
 from agentcom.protocol import frames
 from agentcom.sidecar import machine_values as values
@@ -40,6 +41,9 @@ class AgentProcess:
     ends_us: int
     outcome: FailureClass | None
     killed: bool = False
+    spends: bool = False
+    turns: int = 0
+    """Turns that have ended; its output tells of them as often as it is read."""
 
 
 class Host(Protocol):
@@ -83,6 +87,8 @@ class Work:
         """Bring one attempt to its end."""
         key = record.key
         agent = self.agents.get(key) if adopt else None
+        if agent is not None:
+            self._read_turns(host, record, agent)
         if agent is None:
             yield self._about(SECOND)
             yield from self._reach(host)
@@ -95,8 +101,10 @@ class Work:
                 yield from self._verified(host, record, _done(record, landed))
                 return
             agent = self.agents[key] = self._new_agent(record)
+            agent.spends = bool(self._options.spends) and self._rng.random() < self._options.spends
         host.tell(values.PhaseReached(key, Phase.WORKING))
         yield from self._watched(host, record, agent)
+        self._end_turn(host, record, agent)
         host.tell(values.PhaseReached(key, Phase.VERIFYING))
         commit = f"{key.text}-{self._rng.getrandbits(32):08x}"
         if agent.outcome is None:
@@ -138,7 +146,9 @@ class Work:
     def wind_down(self, host: Host, record: Record) -> Steps:
         """End an attempt's agent, and tell when nothing runs any more."""
         yield self._about(500 * MS)
-        self.agents.pop(record.key, None)
+        agent = self.agents.pop(record.key, None)
+        if agent is not None:
+            self._read_turns(host, record, agent)
         host.tell(values.Stopped(record.key))
 
     def kill(self, key: Key) -> None:
@@ -165,12 +175,22 @@ class Work:
             yield min(left_us, CHECKPOINT_US)
             if self._kernel.now_us >= agent.ends_us or not host.reaches_origin:
                 continue
+            self._end_turn(host, record, agent)
             text = f"step {self._rng.getrandbits(8)}"
             spent = TokenUsage(output=int(agent.outcome is not FailureClass.QUOTA))
             note = frames.Progress(task=key.task, fence=key.fence, text=text, usage=spent)
             host.tell(values.Noted(key, note))
             commit = f"wip-{key.text}-{self._rng.getrandbits(16):04x}"
             host.tell(values.Saved(key, commit, f"session-{key.text}"))
+
+    def _end_turn(self, host: Host, record: Record, agent: AgentProcess) -> None:
+        if agent.spends:
+            agent.turns += 1
+            host.tell(_spent(record, agent.turns))
+
+    def _read_turns(self, host: Host, record: Record, agent: AgentProcess) -> None:
+        for turn in range(1, agent.turns + 1):
+            host.tell(_spent(record, turn))
 
     def _verified(self, host: Host, record: Record, result: Result) -> Iterator[int]:
         yield self._about(2 * SECOND)
@@ -219,6 +239,12 @@ class Work:
 
     def _about(self, mean_us: int) -> int:
         return int(mean_us * (0.2 + 1.6 * self._rng.random()))
+
+
+def _spent(record: Record, turn: int) -> values.Spent:
+    agent = record.assignment.agent
+    spent = TurnUsage(turn=turn, agent=agent, model="simulated", input=900, output=100)
+    return values.Spent(record.key, spent)
 
 
 def _done(record: Record, commit: str) -> Result:
