@@ -105,6 +105,7 @@ FAILURES: Final[Mapping[str, str]] = MappingProxyType(
         "lease_lost": "its machine vanished five times",
         "revoked": "its machine lost the right to work",
         "rejected": "a person said no to it",
+        "budget": "the task's own budget is used up; `agentcom task retry` gives it anew",
     }
 )
 SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
@@ -207,6 +208,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "task.adopted": "somebody took a kept result",
         "task.approved": "a person said yes to a task that waited for that",
         "task.rejected": "a person said no",
+        "task.charged": "an attempt spent something; the sum stands with the task",
         "task.declined": "the machine cannot start an assignment now",
         "task.body_missing": "a stored task has no specification: it is not pushed",
         "machine.connected": "a session began",

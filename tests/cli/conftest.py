@@ -19,6 +19,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """A hub with one machine and one test agent, started by `up`."""
     folder = tmp_path_factory.mktemp("fleet")
     shell = Shell(folder / "home", folder)
-    shell("up", "--port", "0", "--agent", "tester=testagent")
+    shell("up", "--port", "0", "--agent", "tester=testagent:account=acme:ann")
     yield shell
     shell("down", ok=False)

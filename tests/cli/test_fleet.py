@@ -309,3 +309,75 @@ def test_a_limit_without_sense_is_a_usage_error(fleet: Shell) -> None:
 
     assert said.code == 2
     assert "write one of project:NAME" in said.err
+
+
+LIMIT = """<<mock:quota>>
+```steps
+{"limit": "You've hit your usage limit. Try again in 2h 5m."}
+```
+"""
+
+
+def account(fleet: Shell, state: str) -> dict[str, object]:
+    """Return the row of the account once it is in a state."""
+    for _ in range(100):  # each look takes a tenth of a second or more
+        row: dict[str, object] = json.loads(fleet("account", "ls", "--json").out)[0]
+        if row["state"] == state:
+            return row
+    raise AssertionError(state)
+
+
+def test_an_account_without_quota_is_shown_named_and_opened(fleet: Shell, tmp_path: Path) -> None:
+    tasks = tmp_path / "tasks.json"
+    tasks.write_text(json.dumps([{"title": "t", "prompt": LIMIT, "on_quota": "wait"}]))
+    task = fleet("submit", "--no-repo", "-f", str(tasks)).out.strip()
+
+    parked = account(fleet, "parked")
+    why = fleet("task", "why", submit(fleet, EDIT)).out
+    fleet("task", "cancel", task)
+    fleet("account", "resume", "acme:ann")
+
+    assert (parked["id"], parked["agents"]) == ("acme:ann", ["tester"])
+    assert "account acme:ann is out of quota until" in why
+    assert "tester\tquota\t" in why
+    account(fleet, "open")
+
+
+def test_an_account_that_is_not_there_is_missing(fleet: Shell) -> None:
+    assert fleet("account", "resume", "nobody", ok=False).code == 3
+
+
+def test_what_was_spent_is_added_up(fleet: Shell) -> None:
+    task = submit(fleet, EDIT, "--watch").splitlines()[0]
+
+    (cost,) = json.loads(fleet("task", "show", task, "--json", "cost").out).values()
+    rows = json.loads(fleet("cost", "--by", "agent", "--json", "name,turns,unpriced").out)
+    (total,) = fleet("cost", "--by", "project").lines
+
+    assert (cost["turns"], cost["unpriced"]) == (1, 1)
+    assert [row["name"] for row in rows] == ["tester"]
+    assert total[0] == "default"
+    assert total[-1] == f"{rows[0]['unpriced']} unpriced"
+    assert "nothing was spent" in fleet("cost", "--since", "0s").err
+
+
+def test_a_budget_is_set_shown_and_removed_and_keeps_tasks_waiting(fleet: Shell) -> None:
+    spent = submit(fleet, EDIT, "--watch", "--budget", "cost=1,turns=5").splitlines()[0]
+    assert json.loads(fleet("task", "show", spent, "--json", "spec").out)["spec"]["budget"] == {
+        "cost_micros": 1_000_000,
+        "turns": 5,
+    }
+
+    fleet("budget", "set", "agent:tester", "--per", "day", "--limit", "turns=1")
+    submit(fleet, EDIT, "--watch")
+    waits = submit(fleet, EDIT)
+    said = fleet("task", "why", waits).out
+    (row,) = json.loads(fleet("budget", "ls", "--json", "scope,period,spent,closed").out)
+
+    assert "budget\tthe budget of agent:tester by the day is used up: 1 of 1 turns" in said
+    assert (row["scope"], row["period"], row["spent"]["turns"]) == ("agent:tester", "day", 1)
+    assert row["closed"] in said
+    fleet("budget", "rm", "agent:tester", "--per", "day")
+    assert fleet("task", "watch", waits).code == 0
+    assert fleet("budget", "ls").out == ""
+    assert fleet("budget", "rm", "agent:tester", ok=False).code == 3

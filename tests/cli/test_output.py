@@ -134,3 +134,18 @@ def test_where_nobody_can_be_asked_the_flag_is_named(
 
     assert errors.run(removing, []) == 2
     assert "try: --yes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("micros", "shown"),
+    [(0, "$0.00"), (7, "$0.000007"), (1_200, "$0.0012"), (12_345_678_900, "$12,345.68")],
+)
+def test_money_is_shown_to_the_cent_and_small_sums_exactly(micros: int, shown: str) -> None:
+    assert output.dollars(micros) == shown
+
+
+def test_what_is_not_money_stands_beside_it() -> None:
+    row = {"turns": 6, "cost_micros": 20_000, "unpriced": 2, "included": 1}
+
+    assert output.cost(row) == "$0.02, 2 unpriced, 1 included"
+    assert output.cost({**row, "turns": 3}) == "2 unpriced, 1 included"

@@ -12,6 +12,7 @@ OPTIONS: dict[str, Any] = {
     **dict.fromkeys(("title", "priority", "land", "not_before", "repo", "base", "kind")),
     **dict.fromkeys(("group", "reviews", "review_by")),
     **dict.fromkeys(("needs", "prefers", "uses", "limit_key", "scope", "verify"), ()),
+    **dict.fromkeys(("on_quota", "budget")),
     "scope_shared": False,
     "approval": False,
     "depends_on": (),
@@ -230,3 +231,30 @@ def test_a_repository_without_a_remote_is_told_what_it_cannot_do(clone: Path) ->
     assert found is not None
     assert found.repo == str(clone)
     assert any("no remote origin" in note for note in found.notes)
+
+
+def test_a_time_that_is_over_is_a_date_or_a_span() -> None:
+    day_ms = 86_400_000
+
+    assert 6 * day_ms < specs.when("1s") - specs.since("7d") < 8 * day_ms
+    assert specs.since("2026-01-31T00:00+00:00") == 1_769_817_600_000
+    with pytest.raises(CommandFailed, match="'soon' is no time"):
+        specs.since("soon")
+
+
+def test_a_budget_names_its_limits() -> None:
+    assert specs.budget("cost=5, tokens=2M,turns=10,wall=8h") == {
+        "cost_micros": 5_000_000,
+        "tokens": 2_000_000,
+        "turns": 10,
+        "wall_ms": 28_800_000,
+    }
+    assert specs.budget("cost=$0.25,tokens=1.5k") == {"cost_micros": 250_000, "tokens": 1_500}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "cost", "cost=-1", "cost=0", "cost=1,cost=2", "money=1", "wall=5", "tokens=1G"]
+)
+def test_a_limit_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(CommandFailed, match="limit"):
+        specs.budget(text)

@@ -4,18 +4,19 @@ import pytest
 
 from agentcom.core import facts
 from agentcom.core.controls import CLOSE_REVOKED
-from agentcom.core.effects import CloseConnection, Stop
+from agentcom.core.effects import ClearTimer, CloseConnection, Stop
 from agentcom.model.errors import IllegalTransition, NameTaken, NotAllowed, NotFound
 from agentcom.model.event import EventKind
-from agentcom.model.failure import FailureClass
+from agentcom.model.failure import FailureClass, OnQuota
 from agentcom.model.graph import Dependency
 from agentcom.model.identity import Identity, Role
-from agentcom.model.ids import AgentId, Fence, MachineId, ProjectId, TaskId, UserId
+from agentcom.model.ids import AccountId, AgentId, Fence, MachineId, ProjectId, TaskId, UserId
 from agentcom.model.replies import Done, TaskChanged
 from agentcom.model.result import ResultStatus
 from agentcom.model.task import StopReason, TaskSpec, TaskState, Wait
 from agentcom.testing.world import machine, person
 from tests.core.acts import Pool, done, failed, merging
+from tests.core.quota_acts import ANN, account, fleet, quota, working
 
 M1 = MachineId("m1")
 EVE = Identity(role=Role.SUBMITTER, user=UserId("eve"), credential="e")
@@ -297,3 +298,20 @@ def test_a_retried_task_waits_for_its_dependencies_again() -> None:
     world.ask(facts.Retry(second))
 
     assert world.task(second).wait is Wait.DEPENDENCIES
+
+
+def test_a_person_opens_an_account() -> None:
+    world = fleet("m1", "m2")
+    tasks = [working(world, f"t{n}", on_quota=OnQuota.WAIT) for n in range(2)]
+    for task in tasks:
+        world.finish(task, quota(world))
+
+    reply = world.ask(facts.ResumeAccount(ANN))
+
+    assert reply == Done("resumed")
+    assert account(world) is None
+    assert [world.task(task).state for task in tasks] == [TaskState.ASSIGNED] * 2
+    assert any(isinstance(e, ClearTimer) and e.key == f"account/{ANN}" for e in world.effects)
+    assert world.ask(facts.ResumeAccount(ANN)) == Done("resumed")
+    with pytest.raises(NotFound):
+        world.ask(facts.ResumeAccount(AccountId("nobody")))

@@ -8,12 +8,13 @@ from agentcom.core.turn import DEADLINES
 from agentcom.model import limits
 from agentcom.model.agent import HeldStage
 from agentcom.model.batch import Table
-from agentcom.model.failure import FailureClass
+from agentcom.model.failure import FailureClass, OnQuota
 from agentcom.model.graph import Dependency
-from agentcom.model.ids import Fence, MachineId, TaskId, WallTime
+from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
 from agentcom.model.task import StopReason, TaskSpec, TaskState, Wait
 from agentcom.testing.world import agent, machine
 from tests.core.acts import Pool, done, failed, merging
+from tests.core.quota_acts import ANN, HOUR_MS, canary_of, fleet, later, parked, quota
 
 M1 = MachineId("m1")
 
@@ -221,3 +222,34 @@ def test_a_landing_that_is_over_is_not_overdue() -> None:
     world.tell(facts.LandingOverdue(task, world.task(task).fence))
 
     assert world.task(task).stop_reason is None
+
+
+def test_many_tasks_that_wait_for_an_account_are_released_in_parts() -> None:
+    world = fleet("m1", slots=64)
+    world.machine("m1", agent("a-m1", slots=64, account=ANN))
+    tasks: list[TaskId] = []
+    for _ in range(limits.CASCADE_BATCH // 64 + 1):
+        some = world.submit(
+            *[TaskSpec(title="t", prompt="p", on_quota=OnQuota.WAIT) for _ in range(64)]
+        )
+        world.decide([facts.Fact(body=facts.Finished(t, world.task(t).fence, quota(world)),
+                                 actor=machine("m1")) for t in some])  # fmt: skip
+        tasks += some
+        world.rows.pop((Table.ACCOUNT, ANN))  # forget the park: the next 64 may start
+        world.view.accounts.clear()
+        world.view.refresh(AgentId("a-m1"))
+    (last,) = world.submit("last")
+    world.finish(last, quota(world))
+
+    world.ask(facts.ResumeAccount(ANN))
+
+    assert not [t for t in tasks if world.task(t).state is TaskState.WAITING]
+
+
+def test_at_the_reset_of_an_account_one_attempt_tries_it() -> None:
+    world, _ = parked()
+    world.submit("a")
+
+    later(world, HOUR_MS)
+
+    assert world.task(canary_of(world)).state is TaskState.ASSIGNED

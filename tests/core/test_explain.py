@@ -11,9 +11,10 @@ from agentcom.model.ids import AgentId, MachineId, TaskId, WallTime
 from agentcom.model.limit import Limit
 from agentcom.model.limits import RESTART_GRACE_MS
 from agentcom.model.replies import Explanation
-from agentcom.model.task import TaskSpec, Wait
+from agentcom.model.task import TaskSpec, TaskState, Wait
 from agentcom.testing.world import TTL_MS, agent, machine
 from tests.core.acts import Pool, done, failed, merging
+from tests.core.quota_acts import ANN, account, parked, quota, tried, working
 
 
 def why(world: Pool, task: TaskId) -> Explanation:
@@ -249,7 +250,7 @@ def test_it_says_how_a_task_ended() -> None:
     assert why(world, cancelled).next_action == f"agentcom task retry {cancelled}"
 
 
-def test_what_does_not_exist_cannot_be_explained() -> None:
+def test_what_does_not_exist_cannot_be_why() -> None:
     with pytest.raises(NotFound):
         why(Pool(), TaskId("none"))
 
@@ -317,3 +318,42 @@ def test_there_is_no_estimate_where_nothing_ran_yet_or_nobody_can() -> None:
 
     assert why(world, second).starts_at is None
     assert why(world, impossible).starts_at is None
+
+
+def test_why_names_the_account_and_when_it_is_tried() -> None:
+    world, first = parked("m1")
+    (task,) = world.submit("a")
+    row = account(world)
+    assert row is not None
+
+    said = why(world, task)
+
+    assert [rule.rule for rule in said.agents] == ["quota"]
+    assert said.agents[0].detail == f"account {ANN} is out of quota until 2023-11-14 23:13:21 UTC"
+    assert said.summary == said.agents[0].detail
+    assert said.next_at == row.parked_until
+    assert "one attempt is tried then" in said.next_action
+    assert why(world, first).summary == f"account {ANN} is out of quota: it broke"
+
+
+def test_why_names_the_attempt_that_tries() -> None:
+    world, canary = tried()
+    (task, *_) = [t.id for t in world.view.tasks.values() if t.state is TaskState.QUEUED]
+
+    said = why(world, task)
+
+    assert said.agents[0].rule == "quota"
+    assert said.summary == f"account {ANN} was out of quota, and task {canary.id} tries it"
+    assert said.next_at is None
+
+
+def test_why_tells_the_first_of_several_resets() -> None:
+    world, _ = parked("m1")
+    world.machine("m2", agent("a-m2", account="openai:bob"))
+    bob = working(world)
+    world.finish(bob, quota(world, 60_000))
+
+    said = why(world, world.submit("a")[0])
+
+    assert said.summary.count("is out of quota until") == 2
+    assert said.next_at == world.now.wall + 60_000

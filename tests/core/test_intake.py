@@ -5,6 +5,7 @@ import pytest
 
 from agentcom.core import facts, intake
 from agentcom.model import limits
+from agentcom.model.budget import Budget
 from agentcom.model.errors import AgentComError, Conflict, InvalidInput, NotFound
 from agentcom.model.graph import Condition, Dependency
 from agentcom.model.identity import Identity, Role
@@ -32,6 +33,7 @@ GOOD: dict[str, list[object]] = {
     "unique_key": ["k" * limits.UNIQUE_KEY_CHARS],
     "ref": ["r" * limits.UNIQUE_KEY_CHARS],
     "labels": [{f"l{n}": "v" for n in range(limits.LABELS_MAX)}, {"k": "v" * 1_023}],
+    "budget": [Budget(tokens=1), Budget(cost_micros=limits.BUDGET_MAX)],
     "needs": [tuple(f"n{n}" for n in range(limits.NEEDS_MAX - 1))],  # and one for the prompt
     "repo": ["https://example.com/a.git"],
     "base": ["main"],
@@ -63,6 +65,7 @@ BAD: dict[str, list[object]] = {
         {"a\0b": "v"},
         {"k": "a\0b"},
     ],
+    "budget": [Budget(), Budget(tokens=0), Budget(turns=limits.BUDGET_MAX + 1)],
     "needs": [tuple(f"n{n}" for n in range(limits.NEEDS_MAX + 1)), ("NOT A NEED",)],
     "repo": ["--upload-pack=touch /tmp/x"],
     "base": ["-x", "a..b"],
@@ -112,7 +115,15 @@ def test_a_field_over_its_bound_is_refused_and_named(field: str, value: object) 
 
 
 def test_every_field_of_a_specification_has_a_test_of_its_bound() -> None:
-    unbounded = {"emergency", "land", "scope_shared", "reviews", "review_by", "approval"}
+    unbounded = {
+        "emergency",
+        "land",
+        "scope_shared",
+        "reviews",
+        "review_by",
+        "approval",
+        "on_quota",
+    }
 
     assert set(TaskSpec.__struct_fields__) == set(BAD) | unbounded
 

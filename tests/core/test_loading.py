@@ -15,6 +15,7 @@ from agentcom.model.todo import Todo, TodoKind
 from agentcom.model.verification import CheckResult, Report
 from agentcom.testing import invariants
 from agentcom.testing.world import World
+from tests.core.quota_acts import ANN, HOUR_MS, account, parked
 
 MERGE = Result(
     status=ResultStatus.DONE,
@@ -106,3 +107,13 @@ def test_a_long_queue_is_loaded_without_a_long_journal(
 
     assert lengths[-1] < queued
     assert world.view.matcher.depth() == queued
+
+
+def test_accounts_without_quota_come_back_with_their_timers() -> None:
+    world, _ = parked()
+    row = account(world)
+
+    world.restart()
+
+    assert world.view.accounts == {ANN: row}
+    assert world.timers[f"account/{ANN}"].at == world.now_ms + HOUR_MS

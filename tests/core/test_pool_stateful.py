@@ -12,15 +12,17 @@ from agentcom.core import facts
 from agentcom.core.effects import Push, Stop
 from agentcom.core.turn import DEADLINES
 from agentcom.model.agent import Held, HeldStage
-from agentcom.model.batch import Table
+from agentcom.model.batch import Table, usage_key
+from agentcom.model.budget import Budget, Period
 from agentcom.model.errors import AgentComError
-from agentcom.model.failure import FailureClass
+from agentcom.model.failure import FailureClass, OnQuota
 from agentcom.model.graph import Approval, Condition, Dependency, OnFailure, ReviewBy
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.limit import Limit
 from agentcom.model.replies import Submitted
 from agentcom.model.result import KeptResult, Landing, LandStatus, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase, Task, TaskSpec, TaskState
+from agentcom.model.usage import TurnUsage
 from agentcom.model.verification import CheckResult, Report
 from agentcom.testing import invariants
 from agentcom.testing.world import World, agent, machine, person
@@ -42,6 +44,11 @@ class History:
         self.newest: dict[TaskId, Fence] = {}
         self.completed: dict[TaskId, Task] = {}
         self.applied: set[str] = set()
+        self.account: dict[str, str | None] = {"m1": "shared", "m2": "shared", "m3": None}
+        self.spends = seed % 2 == 1
+        """Every other history has budgets, and agents that tell what they spend."""
+        self.turns = 0
+        self.counted: set[str] = set()
 
     def run(self, steps: int) -> None:
         acts = [
@@ -60,6 +67,7 @@ class History:
             self.restart,
             self.refuse,
             self.pause,
+            self.quota,
             self.overtaken,
             self.together,
             self.operate,
@@ -68,6 +76,7 @@ class History:
             self.subtasks,
             self.decide,
             self.cancel_group,
+            *([self.spend, self.spend, self.budget] if self.spends else []),
         ]
         for _ in range(steps):
             act = self.rng.choice(acts)
@@ -92,6 +101,9 @@ class History:
                 assert in_time, f"the timer comes after the deadline of {task}"
             timed = task.state is TaskState.WAITING and task.until and task.wait != "dependencies"
             assert not timed or f"wait/{task.id}" in world.timers, task
+        for account in world.view.accounts.values():
+            timer = world.timers.get(f"account/{account.id}")
+            assert timer or account.parked_until is None, f"nobody opens {account}"
         for task_id in self.known:
             row, known = world.task(task_id), self.newest.get(task_id, Fence(0, 0))
             assert row.fence >= known, "a fence went back"
@@ -103,6 +115,8 @@ class History:
         for key, kept in world.rows.items():
             if isinstance(kept, KeptResult) and kept.applied:
                 self.applied.add(key[1])
+        rows = sorted(key for table, key in world.rows if table is Table.USAGE)
+        assert rows == sorted(self.counted), "a turn that was told is lost, or counts twice"
         lost = [key for key in self.applied if (Table.RESULT, key) not in world.rows]
         assert not lost, "an applied result is gone"
 
@@ -175,7 +189,10 @@ class History:
         name = self.rng.choice(["m1", "m2", "m3"])
         caps = {"m1": ("python",), "m2": ("python", "gpu"), "m3": ()}[name]
         slots = self.rng.choice([1, 2])
-        spec = agent(f"a-{name}", *caps, slots=slots)
+        account = self.account[name]
+        if self.rng.random() < 0.02:
+            account = self.account[name] = self.rng.choice([None, "shared", "own"])
+        spec = agent(f"a-{name}", *caps, slots=slots, account=account)
         if self.rng.random() < 0.2:
             accepts = self.rng.choice([("submitter=ann",), ("kind!=review",), ("project=default",)])
             spec = msgspec.structs.replace(spec, accepts=accepts)
@@ -217,9 +234,11 @@ class History:
                 ref=f"r{n}",
                 priority=self.rng.randint(-2, 2),
                 emergency=self.rng.random() < 0.1,
+                on_quota=self.rng.choice(list(OnQuota)),
                 depends_on=tuple(depends),
                 **self.placed(),
                 group=self.rng.choice([None, None, "g1", "g2"]),
+                budget=Budget(turns=3) if self.spends and self.rng.random() < 0.2 else None,
             )
             if self.rng.random() < 0.2:
                 of = f"r{n - 1}" if n else self.rng.choice([*self.known, None])
@@ -303,6 +322,32 @@ class History:
             landing = Landing(status=self.rng.choice(list(LandStatus)), commit="l" * 40)
             self.world.tell(facts.Landed(task, fence, landing), who)
 
+    def spend(self) -> None:
+        """A machine tells a turn, new or known, of an attempt that it has, or had."""
+        held = [(m, t, f) for m, mine in self.held.items() for t, f in mine]
+        if not held:
+            return
+        name, task, fence = self.rng.choice(held)
+        self.turns += 1
+        turn = TurnUsage(
+            turn=self.rng.choice([self.turns, 1]),
+            agent=AgentId(f"a-{name}"),
+            input=self.rng.choice([10, 100_000, 1_000_000]),
+        )
+        body = facts.Used(task, fence, (turn,))
+        before = len(self.world.acks(task))
+        self.world.tell(body, machine(name))
+        if len(self.world.acks(task)) > before:
+            self.counted.add(usage_key(task, fence, turn.turn))
+
+    def budget(self) -> None:
+        scope = self.rng.choice(["project:default", "submitter:ann", "agent:a-m1"])
+        limits = Budget(
+            tokens=self.rng.choice([None, 300_000, 5_000_000]), turns=self.rng.choice([2, 9, 40])
+        )
+        given = None if self.rng.random() < 0.3 else limits
+        self.world.ask(facts.SetBudget(scope, self.rng.choice(list(Period)), given))
+
     def result(self) -> Result:
         passed = self.rng.random() < 0.8
         report = Report(commit="c", checks=(CheckResult(name="t", passed=passed),))
@@ -374,6 +419,15 @@ class History:
         fact = facts.Fact(body=facts.Submit((spec, spec)), actor=person("ann"))
         self.world.decide([fact], commit=False)
         assert self.world.view.tasks == before
+
+    def quota(self) -> None:
+        """A canary shows life, or a person knows of quota."""
+        for row in list(self.world.view.accounts.values()):
+            if row.canary is not None and self.rng.random() < 0.5:
+                lived = facts.CanaryLived(row.canary.task, row.canary.fence)
+                self.world.tell(lived, machine(self.world.task(row.canary.task).machine or ""))
+            elif self.rng.random() < 0.1:
+                self.world.ask(facts.ResumeAccount(row.id))
 
     def pause(self) -> None:
         self.world.ask(

@@ -21,6 +21,7 @@ from agentcom.model.result import KeptResult, Landing, LandStatus, ReportKind, R
 from agentcom.model.task import LandPolicy, Phase, StopReason, TaskState, Wait
 from agentcom.testing.world import machine, person, stale
 from tests.core.acts import KEY, Pool, done, failed, merging, report
+from tests.core.quota_acts import account, quota, tried
 
 M1, M2 = machine("m1"), machine("m2")
 
@@ -784,3 +785,15 @@ def test_a_restored_hub_keeps_the_results_of_attempts_that_it_forgot() -> None:
     pool.tell(facts.Finished(task, forgotten, merging()), machine("m1"))
 
     assert [kept.fence for kept in pool.results(task)] == [forgotten]
+
+
+def test_an_account_is_parked_by_the_result_of_a_stopped_attempt_and_opened_by_life() -> None:
+    world, canary = tried()
+    who = machine(canary.machine or "")
+
+    world.tell(facts.CanaryLived(canary.id, canary.fence), who)
+    assert account(world) is None
+    world.ask(facts.Cancel(canary.id))
+    world.finish(canary.id, quota(world))
+
+    assert account(world) is not None

@@ -5,10 +5,11 @@ import typing
 import pytest
 
 from agentcom.core import moves, tasks
+from agentcom.model.budget import Amounts, Budget
 from agentcom.model.errors import IllegalTransition
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, Fence, MachineId, ProjectId, TaskId, UserId, WallTime
-from agentcom.model.limits import LEASES_LOST_MAX
+from agentcom.model.limits import LEASES_LOST_MAX, TASK_TURNS
 from agentcom.model.task import Phase, StopReason, Task, TaskState, Wait
 
 NOW = WallTime(1_000)
@@ -32,7 +33,9 @@ SAMPLES: dict[type[moves.Event], moves.Event] = {
     moves.Resumed: moves.Resumed(ADA, M1, Phase.WORKING, LATER),
     moves.Cancelled: moves.Cancelled(),
     moves.Reopened: moves.Reopened(),
+    moves.Charged: moves.Charged(Amounts(tokens=1)),
 }
+SPENT_OUT = Amounts(turns=TASK_TURNS)
 
 
 def a_task(state: TaskState, **fields: object) -> Task:
@@ -89,6 +92,8 @@ def reachable(event: type[moves.Event], state: TaskState) -> set[TaskState]:
     variants: list[moves.Event] = [SAMPLES[event]]
     if event is moves.Failed:
         variants.append(moves.Failed(FailureClass.CONFLICT, "clash", LATER))
+    if event is moves.Parked:
+        variants.append(moves.Parked(None, None, "quota"))
     if event is moves.Released:
         variants.append(moves.Released(LATER))
     if event is moves.Reopened:
@@ -99,6 +104,7 @@ def reachable(event: type[moves.Event], state: TaskState) -> set[TaskState]:
         for reason in reasons
         for lost in (0, LEASES_LOST_MAX - 1)
     ]
+    rows.append(a_task(state, spent=SPENT_OUT))
     if event is moves.Stopped:
         rows.append(a_task(state, stop_reason=StopReason.TIMED_OUT, failures=2))
     return {tasks.decide(row, variant, NOW).state for row in rows for variant in variants}
@@ -223,3 +229,69 @@ def test_a_cancel_wins_over_another_reason_to_stop() -> None:
 
     assert (after.stop_reason, after.reason) == (StopReason.CANCELLED, "enough")
     assert tasks.decide(after, moves.Stopped(NOW), NOW).state is TaskState.CANCELLED
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        moves.Failed(FailureClass.AGENT, "it broke", LATER),
+        moves.LeaseLost(),
+        moves.Declined("no disk", LATER),
+        moves.Stopped(LATER),
+        moves.Parked(Wait.QUOTA, LATER, "quota"),
+    ],
+)
+def test_a_task_that_spent_its_budget_gets_no_further_attempt(event: moves.End) -> None:
+    after = tasks.decide(a_task(TaskState.RUNNING, spent=SPENT_OUT), event, NOW)
+
+    assert (after.state, after.failure) == (TaskState.FAILED, FailureClass.BUDGET)
+    assert after.reason is not None
+    assert after.reason.startswith("its budget is used up: 1,000 of 1,000 turns")
+    assert (after.lost, after.wait, after.until) == (False, None, None)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        moves.Completed("c", "b", verified=True),
+        moves.Parked(Wait.APPROVAL, None, "look at it"),
+        moves.Failed(FailureClass.CONFLICT, "clash", LATER),
+    ],
+)
+def test_what_needs_no_further_attempt_needs_no_budget(event: moves.End) -> None:
+    after = tasks.decide(a_task(TaskState.RUNNING, spent=SPENT_OUT), event, NOW)
+
+    assert after.failure is not FailureClass.BUDGET
+
+
+def test_verified_work_lands_without_a_budget() -> None:
+    task = a_task(TaskState.RUNNING, phase=Phase.LANDING, spent=SPENT_OUT)
+
+    assert tasks.decide(task, moves.LeaseLost(), NOW).state is TaskState.QUEUED
+
+
+def test_a_submitter_may_give_more_than_the_default_and_less() -> None:
+    more = a_task(TaskState.RUNNING, spent=SPENT_OUT, budget=Budget(turns=TASK_TURNS + 1))
+    less = a_task(TaskState.RUNNING, spent=Amounts(tokens=5), budget=Budget(tokens=5))
+
+    assert tasks.decide(more, moves.LeaseLost(), NOW).state is TaskState.QUEUED
+    assert tasks.decide(less, moves.LeaseLost(), NOW).failure is FailureClass.BUDGET
+
+
+def test_who_reopens_a_task_gives_it_its_budget_anew() -> None:
+    failed = a_task(TaskState.FAILED, spent=SPENT_OUT, failure=FailureClass.BUDGET)
+
+    after = tasks.decide(failed, moves.Reopened(), NOW)
+
+    assert (after.state, after.spent) == (TaskState.QUEUED, None)
+
+
+def test_work_that_is_good_lands_though_it_was_asked_to_end() -> None:
+    begun = SAMPLES[moves.LandingBegun]
+
+    spent, paused = (
+        tasks.decide(a_task(TaskState.RUNNING, stop_reason=reason), begun, NOW).stop_reason
+        for reason in (StopReason.BUDGET, StopReason.PAUSED)
+    )
+
+    assert (spent, paused) == (None, StopReason.PAUSED)

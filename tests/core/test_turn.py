@@ -13,6 +13,7 @@ from agentcom.model.limits import RETRY_BASE_MS, RETRY_MAX_MS
 from agentcom.model.task import Phase, StopReason, TaskSpec, TaskState, Wait
 from agentcom.testing.world import agent, machine, person
 from tests.core.acts import KEY, Pool, done, failed, merging
+from tests.core.quota_acts import account, canary_of, tried
 
 ENDS = [
     moves.Completed("c", None, verified=False),
@@ -266,3 +267,12 @@ def test_a_refused_fact_leaves_no_trace() -> None:
     world.decide([fact])
 
     assert (world.view.agents, world.view.tasks, world.view.matcher.depth()) == before
+
+
+def test_the_canary_of_an_account_follows_its_task() -> None:
+    world, task = tried()
+
+    assert canary_of(world) == task.id
+    world.finish(task.id)
+
+    assert account(world) is None

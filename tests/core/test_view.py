@@ -5,11 +5,12 @@ import pytest
 from agentcom.core import facts, view
 from agentcom.core.parts import Session
 from agentcom.core.view import PoolView
-from agentcom.model.agent import AgentState
+from agentcom.model.agent import Account, AgentState
 from agentcom.model.ids import DEFAULT_POOL, AgentId, Instant, MachineId
 from agentcom.model.task import TaskSpec
 from agentcom.testing.world import agent
 from tests.core.acts import Pool
+from tests.core.quota_acts import ANN, parked
 
 ADA = AgentId("ada")
 
@@ -162,3 +163,16 @@ def test_the_shape_of_a_task_that_is_over_counts_no_more() -> None:
     world.ask(facts.Cancel(task))
 
     assert world.view.shapes.live_shapes == 0
+
+
+def test_a_exhausted_account_leaves_no_free_slot_and_one_that_is_tried_leaves_one() -> None:
+    world, _ = parked("m1", slots=3)
+    mine = world.view.agents[AgentId("a-m1")]
+
+    assert world.view.free_slots(mine) == 0
+    assert world.view.agent_state(mine) is AgentState.BLOCKED
+    world.view.accounts[ANN] = Account(id=ANN)
+    assert world.view.free_slots(mine) == 1
+    assert world.view.agent_state(mine) is AgentState.IDLE
+    world.view.accounts.clear()
+    assert world.view.free_slots(mine) == 3

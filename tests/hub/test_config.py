@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from agentcom.core.prices import Price
 from agentcom.hub.config import ConfigInvalid, HubConfig, LogLevel, load
 
 
@@ -84,3 +85,11 @@ def test_bounds_of_the_port_have_a_section_of_their_own(tmp_path: Path) -> None:
 
 def test_settings_can_be_made_without_a_file(tmp_path: Path) -> None:
     assert HubConfig(home=tmp_path, port=0).loopback
+
+
+def test_an_operator_names_prices_of_models(tmp_path: Path) -> None:
+    (tmp_path / "hub.toml").write_text('[prices]\n"my-*" = { input = 3, output = 4 }\n')
+
+    config = load(flags={"home": tmp_path}, environment={})
+
+    assert config.prices == {"my-*": Price(input=3, output=4)}

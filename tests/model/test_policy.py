@@ -37,6 +37,8 @@ MATRIX = """
     hub:read           a a a a -
     hub:manage         - - - a -
     metrics:read       a a a a -
+    cost:read          a o a a -
+    budget:set         - - a a -
 """
 REACHES = {"-": Reach.NONE, "o": Reach.OWN, "a": Reach.ANY}
 EXPECTED = {

@@ -1,27 +1,53 @@
 import msgspec
+import pytest
 
 from agentcom.model import errors, limits
 from agentcom.model.failure import FailureClass
+from agentcom.model.ids import WallTime
 from agentcom.model.result import Result, ResultStatus
 from agentcom.model.verification import CheckResult, Report
 from agentcom.sidecar import results
 from agentcom.sidecar.runtime import base
 
+NOW = WallTime(1_790_000_000_000)
 DONE = Result(status=ResultStatus.DONE, commit="a" * 40)
 
 
 def test_a_run_without_a_failure_is_done() -> None:
     verdict = base.Verdict(failure=None, summary="did it", session="s1")
 
-    result = results.of_verdict(verdict, None)
+    result = results.of_verdict(verdict, None, now=NOW)
 
     assert (result.status, result.summary, result.session) == (ResultStatus.DONE, "did it", "s1")
 
 
 def test_an_exhausted_quota_parks_until_its_reset() -> None:
-    result = results.of_verdict(base.Verdict(failure=FailureClass.QUOTA, resets_at_ms=9), None)
+    stated = base.Verdict(failure=FailureClass.QUOTA, resets_at_ms=9)
+    said = base.Verdict(failure=FailureClass.QUOTA, message="usage limit, try again in 2h 5m")
 
-    assert (result.status, result.resets_at) == (ResultStatus.PARKED, 9)
+    results_ = [results.of_verdict(verdict, None, now=NOW) for verdict in (stated, said)]
+
+    assert [result.status for result in results_] == [ResultStatus.PARKED] * 2
+    assert [result.resets_at for result in results_] == [9, NOW + 7_500_000]
+
+
+@pytest.mark.parametrize(
+    ("said", "failure", "resets_at"),
+    [
+        ("Rate limit reached, try again in 20s", FailureClass.RATE_LIMIT, None),
+        ("Rate limit reached, try again in 20m", FailureClass.QUOTA, 1_200_000),
+        ("Rate limit reached", FailureClass.RATE_LIMIT, None),
+    ],
+)
+def test_a_rate_limit_that_lasts_is_a_quota(
+    said: str, failure: FailureClass, resets_at: int | None
+) -> None:
+    verdict = base.Verdict(failure=FailureClass.RATE_LIMIT, message=said)
+
+    result = results.of_verdict(verdict, None, now=NOW)
+
+    assert result.failure is failure
+    assert result.resets_at == (None if resets_at is None else NOW + resets_at)
 
 
 def test_a_failed_check_is_named() -> None:

@@ -83,7 +83,7 @@ def test_a_recorded_edit_is_a_success_with_its_events() -> None:
     kinds = [type(event) for event in events]
     assert kinds[:4] == [SessionStarted, Text, ToolStarted, ToolEnded]
     assert kinds.count(ToolStarted) == kinds.count(ToolEnded) == 3
-    assert events[-2:] == [Usage(input=77146, output=53), TurnEnded(Stop.END_TURN)]
+    assert events[-2:] == [Usage(input=77146, output=53, model="m"), TurnEnded(Stop.END_TURN)]
     assert (verdict.failure, verdict.summary) == (None, "All done.")
     assert verdict.session
 

@@ -5,11 +5,13 @@ from typing import cast
 
 import pytest
 
-from agentcom.model.ids import Fence, TaskId
+from agentcom.model.failure import FailureClass
+from agentcom.model.ids import AgentId, Fence, TaskId
 from agentcom.sidecar.config import Settings
-from agentcom.sidecar.machine_values import Key, Noted
+from agentcom.sidecar.machine_values import Key, Noted, Spent
 from agentcom.sidecar.process import AgentProcess
 from agentcom.sidecar.runtime import base
+from agentcom.sidecar.turns import Turns
 from agentcom.sidecar.watching import Watch
 
 KEY = Key(TaskId("t1"), Fence(1, 1))
@@ -64,10 +66,74 @@ async def test_a_tool_call_that_is_made_again_word_for_word_is_counted(
 ) -> None:
     told: list[Noted] = []
 
-    async def tell(noted: Noted) -> None:
+    async def tell(noted: Noted | Spent) -> None:
+        assert isinstance(noted, Noted)
         told.append(noted)
 
     watch = Watch(KEY, cast("base.Runtime", Calls()), Settings(), tell=tell)
     await watch.follow(cast("AgentProcess", Run(said)))
 
     assert told[-1].progress.repeats == repeats
+
+
+class Waiting(Calls):
+    """A runtime whose agent only tries its model again: each line is the reason."""
+
+    def feed(self, line: str) -> Iterator[base.RuntimeEvent]:
+        yield base.Text("begun") if line == "text" else base.Retrying(line)
+
+    def finish(self, ended: base.Exit) -> base.Verdict:
+        return base.Verdict(failure=FailureClass.NO_PROGRESS, message=str(ended.stop))
+
+
+@pytest.mark.parametrize(
+    ("said", "failure"),
+    [
+        (["usage limit reached, try again in 3h"], FailureClass.QUOTA),
+        (["rate limited"], FailureClass.NO_PROGRESS),
+        (["usage limit reached", "text"], FailureClass.NO_PROGRESS),
+        ([], FailureClass.NO_PROGRESS),
+    ],
+)
+async def test_an_agent_that_only_waits_for_its_quota_has_none(
+    said: list[str], failure: FailureClass
+) -> None:
+    async def tell(_noted: Noted | Spent) -> None:
+        return
+
+    watch = Watch(KEY, cast("base.Runtime", Waiting()), Settings(), tell=tell)
+
+    verdict = await watch.follow(cast("AgentProcess", Run(said)))
+
+    assert verdict.failure is failure
+
+
+class Spends(Calls):
+    """A runtime whose agent spends: each line of its output is a turn's tokens."""
+
+    def feed(self, line: str) -> Iterator[base.RuntimeEvent]:
+        self.count += int(line)
+        yield base.Usage(output=int(line))
+
+    def finish(self, _ended: base.Exit) -> base.Verdict:
+        return base.Verdict(failure=None, usage=base.Usage(output=self.count + 5))
+
+
+@pytest.mark.parametrize("over", [False, True])
+async def test_turns_are_told_as_they_end_and_what_is_left_at_the_end(over: bool) -> None:
+    told: list[Spent] = []
+
+    async def tell(fact: Noted | Spent) -> None:
+        if isinstance(fact, Spent):
+            told.append(fact)
+
+    turns = Turns(AgentId("bob"), "claude", {})
+    runtime, running = cast("base.Runtime", Spends()), cast("AgentProcess", Run(["7", "9"]))
+    watch = Watch(KEY, runtime, Settings(), tell=tell, turns=turns)
+    await (watch.count(running) if over else watch.follow(running))
+
+    assert [(fact.key, fact.turn.turn, fact.turn.output) for fact in told] == [
+        (KEY, 1, 7),
+        (KEY, 2, 9),
+        (KEY, 3, 5),
+    ]

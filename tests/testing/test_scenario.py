@@ -50,3 +50,9 @@ def test_a_wrong_step_is_refused_by_its_number(line: str) -> None:
 def test_an_unknown_scenario_is_refused() -> None:
     with pytest.raises(errors.InvalidInput, match="none of"):
         scenario.steps("<<mock:dance>>")
+
+
+def test_a_limit_has_its_own_words() -> None:
+    step = scenario.Fail("quota", "try again in 2h 5m")
+
+    assert scenario.steps(scenario.render([step])) == [step]

@@ -10,7 +10,7 @@ from agentcom.cli.output import Column
 
 FIELDS: Final = (
     *("id", "state", "runtime", "machine", "machine_name", "capabilities", "labels", "slots"),
-    *("tasks", "paused", "absent", "suspect", "cli_version", "pool", "project"),
+    *("tasks", "paused", "absent", "suspect", "cli_version", "pool", "project", "account"),
 )
 CHECK_FIELDS: Final = ("runtime", "scenario", "passed", "expected", "found", "duration_ms")
 

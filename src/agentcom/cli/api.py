@@ -93,7 +93,26 @@ class Hub:
         found = self._get(f"/tasks/{quote(task_id, safe='')}", shown.TaskShown)
         body = row_of(found.body) if found.body is not None else {}
         extra = {name: body.get(name) for name in ("spec", "created_at")}
-        return {**row_of(found.task), **extra}
+        cost = None if found.cost is None else row_of(found.cost)
+        return {**row_of(found.task), **extra, "cost": cost}
+
+    def costs(self, **asked: Any) -> shown.CostList:
+        """Return what agents spent."""
+        return self._get("/cost", shown.CostList, asked)
+
+    def budgets(self) -> list[dict[str, Any]]:
+        """Return the budgets of the project."""
+        found = self._get("/budgets", shown.BudgetList)
+        return [row_of(one) for one in found.budgets]
+
+    def set_budget(self, scope: str, period: str, limits: Row) -> None:
+        """Give a scope a budget."""
+        body = {"scope": scope, "period": period, "limits": limits}
+        self._post("/budgets", body, replies.Done)
+
+    def remove_budget(self, scope: str, period: str) -> None:
+        """Take a budget away."""
+        self._send("DELETE", "/budgets", {"scope": scope, "period": period})
 
     def why(self, task_id: str) -> dict[str, Any]:
         """Return why a task is where it is."""
@@ -167,6 +186,14 @@ class Hub:
     def unpause(self, name: str) -> None:
         """Give a paused agent tasks again."""
         self._send("POST", f"/agents/{quote(name, safe='')}/resume")
+
+    def accounts(self) -> list[dict[str, Any]]:
+        """Return the accounts whose quota agents use up."""
+        return self._all("/accounts", shown.AccountList, "accounts")
+
+    def open_account(self, name: str) -> None:
+        """Say that an account has quota again."""
+        self._send("POST", f"/accounts/{quote(name, safe='')}/resume")
 
     def machines(self) -> list[dict[str, Any]]:
         """Return all machines."""

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from agentcom.cli.errors import CommandFailed, Exit
-from agentcom.model.ids import AgentId, MachineId, check_name
+from agentcom.model.ids import AccountId, AgentId, MachineId, check_name
 from agentcom.model.limits import SLOTS_MAX
 from agentcom.sidecar.config import AgentConfig, Home, MachineConfig
 from agentcom.sidecar.runtime import base
@@ -37,6 +37,7 @@ _SETTINGS: Final = (
         "base_url",
         "api_key_env",
         "home",
+        "account",
     ),
 )
 
@@ -96,6 +97,7 @@ def parse_agent(text: str) -> AgentConfig:
     settings = {key: value for key, _, value in pairs}
     capabilities = tuple(filter(None, settings.pop("capabilities", "").split("+")))
     accepts = tuple(filter(None, settings.pop("accepts", "").split("+")))
+    account = settings.pop("account", None)
     slots = settings.pop("slots", "1")
     if not slots.isdecimal() or not 1 <= int(slots) <= SLOTS_MAX:
         raise _usage(f"slots is a number from 1 to {SLOTS_MAX}", "--agent ...:slots=2")
@@ -109,6 +111,7 @@ def parse_agent(text: str) -> AgentConfig:
         accepts=accepts,
         settings={"home": str(Path.home()), **settings},
         environment=tuple(key for key in _KEYS.get(runtime, ()) if key in os.environ),
+        account=AccountId(account) if account is not None else None,
     )
 
 

@@ -29,6 +29,8 @@ _SEQUENCE: Final = re.compile(
 _STEERING: Final = re.compile(rf"[\x00-\x08\x0b-\x1f{_UNSEEN}]+")
 _WIDTH_MIN: Final = 20
 _SECOND_MS: Final = 1_000
+_DOLLAR_MICROS: Final = 1_000_000
+_CENT_MICROS: Final = 10_000
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _COLOURS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("completed", "idle", "ready", "ok", "landed", "PASS"), "green"),
@@ -218,6 +220,22 @@ def span(duration_ms: int) -> str:
         if seconds >= size:
             return f"{seconds // size} {unit}"
     return "0 s"
+
+
+def cost(row: Row) -> str:
+    """Return what some turns cost: money, and what is not in it."""
+    counted = row["turns"] - row["unpriced"] - row["included"]
+    parts = [dollars(row["cost_micros"])] if counted else []
+    parts += [f"{row['unpriced']} unpriced"] if row["unpriced"] else []
+    parts += [f"{row['included']} included"] if row["included"] else []
+    return ", ".join(parts)
+
+
+def dollars(micros: int) -> str:
+    """Return micro-dollars as dollars: to the cent, and to the micro-dollar below one."""
+    if 0 < abs(micros) < _CENT_MICROS:
+        return f"${micros / _DOLLAR_MICROS:.6f}".rstrip("0")
+    return f"${micros / _DOLLAR_MICROS:,.2f}"
 
 
 def short(identifier: str | None) -> str:

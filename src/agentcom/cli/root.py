@@ -17,6 +17,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "join": ("agentcom.cli.join:join", "Bring this computer into a fleet."),
         "machine": ("agentcom.cli.join:machine", "Invite, show, drain and remove machines."),
         "agent": ("agentcom.cli.agent:agent", "Show, pause and check agents."),
+        "account": ("agentcom.cli.account:account", "Show accounts, and which have no quota left."),
         "submit": ("agentcom.cli.submit:submit", "Give the fleet a task."),
         "limit": (
             "agentcom.cli.limit:limit",
@@ -24,6 +25,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         ),
         "task": ("agentcom.cli.task:task", "Show and steer tasks."),
         "group": ("agentcom.cli.group:group", "Show and steer tasks that share a name."),
+        "cost": ("agentcom.cli.cost:cost", "Show what agents spent."),
+        "budget": ("agentcom.cli.budget:budget", "Bound what is spent."),
         "user": ("agentcom.cli.access:user", "Invite, list and remove people."),
         "token": ("agentcom.cli.access:token", "Create, list, rotate and revoke tokens."),
         "context": ("agentcom.cli.contexts:context_group", "Show and choose the hub to talk to."),

@@ -7,6 +7,7 @@ import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +17,20 @@ from agentcom.model.task import TaskSpec
 
 _DURATION: Final = re.compile(r"(\d{1,7})(s|m|h|d)")
 _UNIT_MS: Final[Mapping[str, int]] = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_AMOUNTS: Final[Mapping[str, str]] = {
+    "tokens": "tokens",
+    "cost": "cost_micros",
+    "wall": "wall_ms",
+    "turns": "turns",
+}
+_AMOUNT: Final = re.compile(r"\$?(\d{1,12}(?:\.\d{1,6})?)([kM]?)")
+_THOUSANDS: Final[Mapping[str, int]] = {"": 1, "k": 1_000, "M": 1_000_000}
 _TITLE_CHARS: Final = 60
 _LISTED: Final = ("needs", "prefers", "scope", "verify")
 _LISTS: Final = (*_LISTED, "keys", "command")
 _IN_THE_FILE: Final = (
     *("title", "command", "needs", "verify", "depends_on", "not_before", "priority", "land"),
-    *("prefers", "uses", "limit_key", "scope", "scope_shared", "kind"),
+    *("prefers", "uses", "limit_key", "scope", "scope_shared", "kind", "on_quota", "budget"),
     *("group", "reviews", "review_by", "approval"),
 )
 """What a file says of each task itself."""
@@ -55,20 +64,20 @@ def from_options(
     else:
         spec["prompt"] = text
     spec |= {name: list(options[name]) for name in _LISTED if options[name]}
-    spec |= {name: options[name] for name in ("priority", "land", "kind") if options[name]}
-    if options["uses"]:
-        spec["uses"] = dict(map(_amount, options["uses"]))
-    if options["limit_key"]:
-        spec["keys"] = list(options["limit_key"])
-    if options["scope_shared"]:
-        spec["scope_shared"] = True
-    if options["depends_on"]:
-        spec["depends_on"] = [_dependency(text, resolve) for text in options["depends_on"]]
-    spec |= {name: options[name] for name in ("group", "review_by") if options[name]}
-    if options["reviews"]:
-        spec["reviews"] = resolve(options["reviews"])
-    if options["not_before"]:
-        spec["not_before"] = when(options["not_before"])
+    named = ("priority", "land", "kind", "on_quota", "group", "review_by")
+    spec |= {name: options[name] for name in named if options[name]}
+    readers: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+        "uses": ("uses", lambda given: dict(map(_amount, given))),
+        "limit_key": ("keys", list),
+        "scope_shared": ("scope_shared", bool),
+        "depends_on": ("depends_on", lambda given: [_dependency(it, resolve) for it in given]),
+        "reviews": ("reviews", resolve),
+        "budget": ("budget", budget),
+        "not_before": ("not_before", when),
+    }
+    for option, (name, read) in readers.items():
+        if options[option]:
+            spec[name] = read(options[option])
     if options["approval"]:
         return spec | {"approval": "person"}  # no agent, so no repository
     return spec | _place(options, spec)
@@ -123,6 +132,50 @@ def when(text: str) -> int:
         return int(datetime.fromisoformat(text).astimezone().timestamp() * 1000)
     except ValueError as error:
         raise _usage(f"{text!r} is no time", "--not-before 2h, or 2027-01-31T08:00") from error
+
+
+def since(text: str) -> int:
+    """Return a wall time from `7d` ago, or a date and time of this zone.
+
+    Raises:
+        CommandFailed: it is neither.
+    """
+    short = _DURATION.fullmatch(text)
+    if short is not None:
+        return max(0, int(time.time() * 1000) - int(short[1]) * _UNIT_MS[short[2]])
+    try:
+        return max(0, int(datetime.fromisoformat(text).astimezone().timestamp() * 1000))
+    except ValueError as error:
+        raise _usage(f"{text!r} is no time", "--since 7d, or 2027-01-31") from error
+
+
+def budget(text: str) -> dict[str, int]:
+    """Return the limits that `cost=5,tokens=2M,turns=10,wall=8h` names.
+
+    Raises:
+        CommandFailed: an amount is not understood.
+    """
+    limits: dict[str, int] = {}
+    for part in filter(None, text.split(",")):
+        name, _, amount = part.strip().partition("=")
+        field, value = _AMOUNTS.get(name, ""), _number(name, amount)
+        if not field or value is None or value < 1 or field in limits:
+            raise _usage(f"{part!r} is no limit", "cost=5,tokens=2M,turns=10,wall=8h")
+        limits[field] = value
+    if not limits:
+        raise _usage("no limit is named", "cost=5,tokens=2M,turns=10,wall=8h")
+    return limits
+
+
+def _number(name: str, text: str) -> int | None:
+    if name == "wall":
+        short = _DURATION.fullmatch(text)
+        return int(short[1]) * _UNIT_MS[short[2]] if short is not None else None
+    found = _AMOUNT.fullmatch(text)
+    if found is None:
+        return None
+    value = Decimal(found[1]) * _THOUSANDS[found[2]] * (1_000_000 if name == "cost" else 1)
+    return int(value)
 
 
 def first_line(text: str) -> str:

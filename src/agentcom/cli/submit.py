@@ -43,6 +43,8 @@ FIELDS: Final = ("tasks", "unschedulable")
 @click.option("--base", help="The branch to start from, and to land on.")
 @click.option("--no-repo", is_flag=True, help="Work in an empty folder.")
 @click.option("--land", type=click.Choice(["branch", "merge"]), help="Keep the branch, or merge.")
+@click.option("--on-quota", type=click.Choice(["move", "wait"]), help="Of a used-up account.")
+@click.option("--budget", metavar="LIMITS", help="cost=5,tokens=2M,turns=10,wall=8h")
 @click.option("--key", help="A repeat with the same key is answered, not done again.")
 def submit(words: tuple[str, ...], as_json: tuple[str, ...] | None, **options: Any) -> int:
     """Give the fleet a task.

@@ -17,8 +17,11 @@ TASK_FIELDS: Final = (
     *("base_commit", "checkpoint", "changed_at", "failures", "leases_lost", "stop_reason"),
     *("deadline_at", "cause", "incarnation", "spec", "created_at", "emergency"),
     *("group", "parents", "approval", "author"),
+    "cost",
 )
-CHANGED_FIELDS: Final = tuple(name for name in TASK_FIELDS if name not in ("spec", "created_at"))
+CHANGED_FIELDS: Final = tuple(
+    name for name in TASK_FIELDS if name not in ("spec", "created_at", "cost")
+)
 EVENT_FIELDS: Final = ("seq", "kind", "state", "at", "attempt", "agent", "machine", "detail")
 RESULT_FIELDS: Final = ("task", "fence", "agent", "machine", "at", "applied", "refused", "result")
 WHY_FIELDS: Final = (
@@ -80,6 +83,7 @@ _DETAILS: Final = (
     Column("CHANGED", lambda row: output.age(row.get("changed_at"))),
     Column("REPO", lambda row: (row.get("spec") or {}).get("repo")),
     Column("BASE", lambda row: (row.get("spec") or {}).get("base")),
+    Column("COST", lambda row: output.cost(row["cost"]) if row.get("cost") else None),
 )
 _RESULTS: Final = (
     Column("ATTEMPT", attempt_of),

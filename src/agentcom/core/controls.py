@@ -5,7 +5,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import facts, graphs, intake, moves, subtasks
+from agentcom.core import accounts, facts, graphs, intake, moves, subtasks
 from agentcom.core.effects import CloseConnection
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
@@ -37,6 +37,7 @@ Control = (
     | facts.Retry
     | facts.Adopt
     | facts.PauseAgent
+    | facts.ResumeAccount
     | facts.DrainMachine
     | facts.RemoveMachine
     | facts.Enrol
@@ -79,6 +80,8 @@ def control(turn: Turn, fact: Fact, body: Control) -> Reply:
             return TaskChanged(_adopt(turn, fact, body))
         case facts.PauseAgent():
             return _pause(turn, body)
+        case facts.ResumeAccount():
+            return accounts.resume(turn, body)
         case facts.DrainMachine():
             return _drain(turn, body)
         case facts.RemoveMachine():

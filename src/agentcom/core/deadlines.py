@@ -7,9 +7,15 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import assert_never
 
-from agentcom.core import moves
+from agentcom.core import accounts, moves
 from agentcom.core.effects import Effect, SetTimer, Stop
-from agentcom.core.facts import DeadlineReached, Fact, LandingOverdue, WaitEnded
+from agentcom.core.facts import (
+    AccountDue,
+    DeadlineReached,
+    Fact,
+    LandingOverdue,
+    WaitEnded,
+)
 from agentcom.core.turn import DEADLINES, Turn
 from agentcom.core.view import NEVER, PoolView
 from agentcom.model import limits
@@ -18,7 +24,11 @@ from agentcom.model.ids import Instant, Now, WallTime
 from agentcom.model.task import Phase, StopReason, Task, TaskState, Wait
 
 
-def due(turn: Turn, _fact: Fact, body: DeadlineReached | LandingOverdue | WaitEnded) -> None:
+def due(
+    turn: Turn,
+    _fact: Fact,
+    body: DeadlineReached | LandingOverdue | WaitEnded | AccountDue,
+) -> None:
     """Do what a time that has come asks for."""
     match body:
         case DeadlineReached():
@@ -27,6 +37,8 @@ def due(turn: Turn, _fact: Fact, body: DeadlineReached | LandingOverdue | WaitEn
             _overdue(turn, body)
         case WaitEnded():
             _wait_ended(turn, body)
+        case AccountDue():
+            _account_due(turn, body)
         case _:
             assert_never(body)
 
@@ -35,7 +47,8 @@ def timers(view: PoolView, now: Now) -> Sequence[Effect]:
     """Return the timers of stored tasks; also after the wall clock was set."""
     first = view.first_landings()
     waits = (t for t in view.tasks.values() if t.phase is not Phase.LANDING or t.id in first)
-    effects: list[Effect] = [timer for task in waits for timer in _timers_of(task, now)]
+    effects: list[Effect] = [*accounts.timers(view, now)]
+    effects += [timer for task in waits for timer in _timers_of(task, now)]
     view.set_deadline(min((at for at, _ in _working(view)), default=NEVER))
     if view.deadline_at != NEVER:
         at = _instant_of(view.deadline_at, now)
@@ -116,3 +129,21 @@ def _wait_ended(turn: Turn, body: WaitEnded) -> None:
         turn.effects.append(SetTimer(f"wait/{task.id}", at, body))
         return
     turn.move(task, moves.Released(), EventKind.UNBLOCKED)
+
+
+def _account_due(turn: Turn, body: AccountDue) -> None:
+    """Have an account tried, or release what waits for an open one, whatever its reset was."""
+    view = turn.view
+    row = view.accounts.get(body.account)
+    if row is not None:
+        accounts.due(turn, row)
+        return
+    waiting = [
+        task
+        for task in view.tasks.values()
+        if task.wait is Wait.QUOTA and accounts.of_task(view, task) == body.account
+    ]
+    for task in waiting[: limits.CASCADE_BATCH]:
+        turn.move(task, moves.Released(), EventKind.UNBLOCKED)
+    if waiting[limits.CASCADE_BATCH :]:
+        turn.again(body)

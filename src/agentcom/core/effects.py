@@ -50,6 +50,8 @@ class Acknowledge(msgspec.Struct, frozen=True, gc=False):
     code: str | None = None
     commit: str | None = None
     """Of a checkpoint: which one."""
+    turn: int = 0
+    """Of usage: the newest turn that is counted, with all before it."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):

@@ -1,16 +1,18 @@
 """Why a task is where it is: the rules of the scheduler, turned round and put into words."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final, assert_never
 
-from agentcom.core import facts, fairness, graphs
+from agentcom.core import accounts, budgets, facts, fairness, graphs
 from agentcom.core.controls import find
 from agentcom.core.facts import Fact
+from agentcom.core.gates import Budgeted
 from agentcom.core.shapes import ShapeId
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
 from agentcom.model import ids
-from agentcom.model.agent import Agent
+from agentcom.model.agent import Account, Agent
 from agentcom.model.batch import Table
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import WallTime
@@ -25,6 +27,7 @@ _FOR_GOOD: Final = frozenset({"needs", "accepts", AUTHOR})
 _SHOWN_MAX: Final = 5  # dependencies that a summary names
 _UNTIL_HELP: Final = frozenset({"paused", "draining", "offline", "removed"})
 """Rules that keep a task from an agent until a person does something."""
+_QUOTA: Final = "quota"
 
 
 def explain(turn: Turn, fact: Fact, body: facts.Explain) -> Explanation:
@@ -48,8 +51,9 @@ def _queued(turn: Turn, task: Task) -> Explanation:
     rules = tuple(_rule(view, task, agent) for agent in list(view.agents.values())[:PAGE_MAX])
     able = [rule for rule in rules if rule.rule not in _FOR_GOOD]
     position = place_of(view, task)
-    standstill = _standstill(turn)
-    summary, action, at = standstill or _kept(view, task, rules, able)
+    if _shut_out(view, task) is not None:
+        rules = tuple(rule for rule in rules if rule.rule != "order")
+    summary, action, at = _standstill(turn) or _kept(view, task, rules, able)
     return Explanation(
         task=task,
         summary=summary,
@@ -88,11 +92,11 @@ def _kept(
         missing = ", ".join(task.needs)
         action = "add an agent that has it, or submit again with other needs"
         return f"no agent can run it: it needs {missing}", action, None
-    blockers = [found for gate in view.gates.gates_of(task) if (found := view.gates.blocker(gate))]
-    if blockers:
-        summary = "; ".join(words for words, _ in blockers)
-        at = max((until for _, until in blockers if until is not None), default=None)
-        return summary, "it starts when there is room again, in its place in the order", at
+    shut_out = _shut_out(view, task)
+    if shut_out is not None:
+        return shut_out
+    if able and all(rule.rule == _QUOTA for rule in able):
+        return _out_of_quota(view, able)
     if not able and any(rule.rule == AUTHOR for rule in rules):
         summary = f"no other agent may review it than {', '.join(graphs.authors(view, task.id))}"
         return summary, "reviews are never given to the author: add another agent", None
@@ -134,6 +138,24 @@ def _missing(view: PoolView, shape: ShapeId) -> tuple[str, ...]:
     return tuple(what for what in lacks[0] if all(what in lack for lack in lacks))
 
 
+def _shut_out(view: PoolView, task: Task) -> tuple[str, str, WallTime | None] | None:
+    """Return which gates of a task are shut, what opens them, and when that is if time does."""
+    gates = view.gates
+    shut = [(gate, *found) for gate in gates.gates_of(task) if (found := gates.blocker(gate))]
+    if not shut:
+        return None
+    summary = "; ".join(words for _, words, _ in shut)
+    at = max((until for _, _, until in shut if until is not None), default=None)
+    spent = [(words, until) for gate, words, until in shut if isinstance(gate, Budgeted)]
+    if any("used up" in words and until is None for words, until in spent):
+        return summary, "this does not pass by itself: raise it: agentcom budget set", None
+    if any(until is not None for _, until in spent):
+        return summary, "the budget is renewed then; or raise it: agentcom budget set", at
+    if spent:
+        return summary, "it starts after one of them has ended, if something is left", at
+    return summary, "it starts when there is room again, in its place in the order", at
+
+
 def _older_than_the_fleet(view: PoolView) -> tuple[str, str]:
     names = ", ".join(view.machines[machine].name for machine in view.beyond)
     summary = (
@@ -156,6 +178,27 @@ def _none_free(able: Sequence[AgentRule]) -> tuple[str, str]:
     if all(rule.rule in _UNTIL_HELP for rule in able):
         action = "this does not pass by itself: do what the agents' lines say"
     return summary or f"{len(able)} agents could run it, none is free", action
+
+
+def _out_of_quota(view: PoolView, able: Sequence[AgentRule]) -> tuple[str, str, WallTime | None]:
+    """Return why no agent gets work that could do it, what happens next, and when."""
+    found = {
+        row.id: row for rule in able if (row := view.exhausted_account(view.agents[rule.agent]))
+    }
+    summary = "; ".join(map(_closed, found.values()))
+    resets = [row.parked_until for row in found.values() if row.parked_until is not None]
+    if len(resets) < len(found):
+        return summary, "the others get work as soon as that attempt shows life", None
+    return summary, "one attempt is tried then; when it shows life, the others follow", min(resets)
+
+
+def _closed(account: Account) -> str:
+    """Return why an account's agents get no work now."""
+    if account.parked_until is not None:
+        until = datetime.fromtimestamp(account.parked_until / 1_000, UTC)
+        return f"account {account.id} is out of quota until {until:%Y-%m-%d %H:%M:%S} UTC"
+    assert account.canary is not None
+    return f"account {account.id} was out of quota, and task {account.canary.task} tries it"
 
 
 def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
@@ -203,8 +246,13 @@ def _away(view: PoolView, agent: Agent) -> AgentRule | None:
         return AgentRule(agent.id, "suspect", f"machine {where} missed its last heartbeats")
     if agent.paused:
         return AgentRule(agent.id, "paused", f"agentcom agent resume {agent.id}")
+    if agent.id in view.purse.shut:
+        return AgentRule(agent.id, "budget", budgets.why_shut(view, agent))
     if machine.draining:
         return AgentRule(agent.id, "draining", f"agentcom machine drain --off {where}")
+    account = view.exhausted_account(agent)
+    if account is not None and account.closed:
+        return AgentRule(agent.id, _QUOTA, _closed(account))
     return None
 
 
@@ -218,10 +266,9 @@ def _waiting(turn: Turn, fact: Fact, task: Task) -> Explanation:
             summary = f"attempt {task.attempt} ended: {task.reason}"
             action = "the next attempt joins the queue then"
         case Wait.QUOTA:
-            summary, action = (
-                f"the model's quota is used up: {task.reason}",
-                "it is tried again then",
-            )
+            whose = accounts.of_task(turn.view, task)
+            of = f"account {whose} is out of quota" if whose else "the model's quota is used up"
+            summary, action = f"{of}: {task.reason}", "it is tried again then"
         case Wait.ANSWER:
             summary, action = f"it asks: {task.reason}", "answer it"
         case Wait.APPROVAL if task.approval is not None:

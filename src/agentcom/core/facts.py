@@ -11,12 +11,14 @@ import msgspec
 
 from agentcom.model.agent import AgentSpec, Held
 from agentcom.model.batch import Row, Table
+from agentcom.model.budget import Budget, Period
 from agentcom.model.identity import Identity, Role
-from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, UserId
+from agentcom.model.ids import AccountId, AgentId, Fence, MachineId, TaskId, UserId
 from agentcom.model.limit import Limit
 from agentcom.model.result import KeptResult, Landing, Result
 from agentcom.model.task import Phase, TaskSpec
 from agentcom.model.todo import TodoKind
+from agentcom.model.usage import TurnUsage
 
 
 class Submit(msgspec.Struct, frozen=True, gc=False):
@@ -69,6 +71,12 @@ class PauseAgent(msgspec.Struct, frozen=True, gc=False):
 
     agent: AgentId
     paused: bool
+
+
+class ResumeAccount(msgspec.Struct, frozen=True, gc=False):
+    """Someone says that an account has quota again."""
+
+    account: AccountId
 
 
 class DrainMachine(msgspec.Struct, frozen=True, gc=False):
@@ -146,12 +154,21 @@ class Checkpointed(msgspec.Struct, frozen=True, gc=False):
     session: str | None = None
 
 
+class CanaryLived(msgspec.Struct, frozen=True, gc=False):
+    """The attempt that tries an account spends tokens, or calls tools."""
+
+    task: TaskId
+    fence: Fence
+
+
 class Finished(msgspec.Struct, frozen=True, gc=False):
     """An attempt ended by itself."""
 
     task: TaskId
     fence: Fence
     result: Result
+    turns: tuple[TurnUsage, ...] = ()
+    """What it spent, as far as the hub is not known to have counted it."""
 
 
 class Stopped(msgspec.Struct, frozen=True, gc=False):
@@ -160,6 +177,7 @@ class Stopped(msgspec.Struct, frozen=True, gc=False):
     task: TaskId
     fence: Fence
     result: Result | None = None
+    turns: tuple[TurnUsage, ...] = ()
 
 
 class Declined(msgspec.Struct, frozen=True, gc=False):
@@ -176,6 +194,14 @@ class Landed(msgspec.Struct, frozen=True, gc=False):
     task: TaskId
     fence: Fence
     landing: Landing
+
+
+class Used(msgspec.Struct, frozen=True, gc=False):
+    """An attempt spent something, and goes on."""
+
+    task: TaskId
+    fence: Fence
+    turns: tuple[TurnUsage, ...]
 
 
 class LeaseChecked(msgspec.Struct, frozen=True, gc=False):
@@ -199,6 +225,12 @@ class WaitEnded(msgspec.Struct, frozen=True, gc=False):
     """The time has come for a task that waited for a time."""
 
     task: TaskId
+
+
+class AccountDue(msgspec.Struct, frozen=True, gc=False):
+    """The reset of an account's quota may have come, or what waits for it need not any more."""
+
+    account: AccountId
 
 
 class Recovered(msgspec.Struct, frozen=True, gc=False):
@@ -229,6 +261,18 @@ class LookAgain(msgspec.Struct, frozen=True, gc=False):
     agent: AgentId
 
 
+class SetBudget(msgspec.Struct, frozen=True, gc=False):
+    """Someone gives a project, an agent or a submitter a budget; `limits` None takes it away."""
+
+    scope: str
+    period: Period
+    limits: Budget | None
+
+
+class BudgetsRenewed(msgspec.Struct, frozen=True, gc=False):
+    """A new day may have begun, and budgets by the day with it."""
+
+
 class TodoDue(msgspec.Struct, frozen=True, gc=False):
     """A cascade has more to do."""
 
@@ -244,6 +288,7 @@ Body = (
     | Decide
     | CancelGroup
     | PauseAgent
+    | ResumeAccount
     | DrainMachine
     | RemoveMachine
     | Enrol
@@ -258,16 +303,21 @@ Body = (
     | Accepted
     | PhaseReached
     | Checkpointed
+    | CanaryLived
     | Finished
     | Stopped
     | Declined
     | Landed
+    | Used
     | LeaseChecked
     | DeadlineReached
     | LandingOverdue
     | WaitEnded
+    | AccountDue
     | Recovered
     | TodoDue
+    | SetBudget
+    | BudgetsRenewed
 )
 
 Found = Mapping[tuple[Table, str], Row | None]

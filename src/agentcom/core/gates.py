@@ -1,13 +1,14 @@
 """Gates: what a task passes before it can start, apart from an agent that suits it.
 
 A gate is a scope with a rule (`model/limit.py`: so many attempts at once, so many starts per
-time), or the files of a repository that a task claims. This file knows what is open and says why;
-what attempts take and give back is in `core/passing.py`.
+time), a budget, or the files of a repository that a task claims. This file knows what is open and
+says why; what attempts take and give back is in `core/passing.py` and `core/budgets.py`.
 """
 
 from collections.abc import Hashable, Sequence
 from typing import Final, NamedTuple
 
+from agentcom.core.purse import Purse
 from agentcom.model import globs, limit
 from agentcom.model.ids import TaskId, WallTime
 from agentcom.model.limit import Limit, Usage
@@ -34,6 +35,12 @@ class Claims(NamedTuple):
     repo: str
 
 
+class Budgeted(NamedTuple):
+    """The gate of a budget, by the key of its row: open while it gives something."""
+
+    key: str
+
+
 def scopes(task: Task) -> tuple[str, ...]:
     """Return everything that a limit can be set on, of one task."""
     return (f"project:{task.project}", f"submitter:{task.submitter}", *task.keys)
@@ -48,9 +55,10 @@ def files_of(task: Task) -> Files:
 class Gates:
     """The rules of a pool, and what the attempts under way have taken of them."""
 
-    __slots__ = ("files_held", "rates", "rules", "spent", "taken")
+    __slots__ = ("files_held", "purse", "rates", "rules", "spent", "taken")
 
-    def __init__(self) -> None:
+    def __init__(self, purse: Purse) -> None:
+        self.purse = purse
         self.rules: dict[str, Limit] = {}
         self.rates: dict[str, Usage] = {}
         self.taken: dict[str, int] = {}
@@ -60,11 +68,18 @@ class Gates:
         self.files_held: dict[str, dict[TaskId, Files]] = {}
         """Repository -> what the attempts under way claim of its files."""
 
+    @property
+    def ruled(self) -> bool:
+        """Whether people bound anything: tasks may stand behind gates that came after them."""
+        return bool(self.rules or self.purse.budgets)
+
     def gates_of(self, task: Task) -> tuple[Hashable, ...]:
         """Return the gates that a task passes as the rules are now."""
         found: list[Hashable] = []
         if self.rules:
             found += [scope for scope in scopes(task) if self.is_bounded(scope)]
+        if self.purse.budgets:
+            found += map(Budgeted, self.purse.scopes(task))
         if task.files:
             files = files_of(task)
             found += [files, Claims(files.repo)]
@@ -86,6 +101,8 @@ class Gates:
             return not held or not any(gate.conflicts(other) for other in held.values())
         if isinstance(gate, Claims):
             return True
+        if isinstance(gate, Budgeted):
+            return self.purse.lacks(gate.key) is None
         assert isinstance(gate, str), gate
         rule = self.rule_of(gate)
         if rule is None:
@@ -118,6 +135,8 @@ class Gates:
         if isinstance(gate, Files):
             names = ", ".join(str(task) for task in self.holders(gate))
             return f"its files ({', '.join(gate.globs)}) are in use by {names}", None
+        if isinstance(gate, Budgeted):
+            return str(self.purse.lacks(gate.key)), self.purse.opens_at(gate.key)
         assert isinstance(gate, str), gate
         rule = self.rule_of(gate)
         assert rule is not None

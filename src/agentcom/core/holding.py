@@ -9,7 +9,7 @@ who wait for it stand in `view.landing`, in order.
 
 from typing import Final
 
-from agentcom.core import passing
+from agentcom.core import budgets, passing
 from agentcom.core.effects import ClearTimer, GrantLanding, SetTimer
 from agentcom.core.facts import LandingOverdue
 from agentcom.core.ledger import Ledger
@@ -78,6 +78,8 @@ def _count_slot(ledger: Ledger, task: Task, change: int) -> None:
     ledger.looks[agent] = None
     if task.uses:
         _count_uses(ledger, task, change)
+    if view.purse.budgets:
+        budgets.reserve(ledger, task, change)
 
 
 def _count_uses(ledger: Ledger, task: Task, change: int) -> None:

@@ -10,22 +10,20 @@ from agentcom.core.facts import Fact
 from agentcom.core.gates import REPOSITORY
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
-from agentcom.model import globs, limit, limits, project_file, refs
+from agentcom.model import budget, globs, limit, limits, project_file, refs
 from agentcom.model.batch import Table
 from agentcom.model.errors import Conflict, InvalidInput, NotFound
 from agentcom.model.event import EventKind
 from agentcom.model.graph import Condition, Dependency, Edge
 from agentcom.model.ids import TaskId
 from agentcom.model.replies import Submitted
-from agentcom.model.requirement import parse_capability
+from agentcom.model.requirement import PROMPT, parse_capability
 from agentcom.model.task import Task, TaskBody, TaskSpec, TaskState, Wait
 
 _SUBMITTED: Final = EventKind.SUBMITTED
 _WAITING: Final = TaskState.WAITING
 _QUEUED: Final = TaskState.QUEUED
-PROMPT: Final = "prompt"
 _ONLY_PROMPT: Final = (PROMPT,)  # shared: most tasks need just this
-"""The capability of agents that follow prompts; a task without a command needs it."""
 
 
 def wanted(view: PoolView, fact: Fact, body: facts.Submit) -> Sequence[tuple[Table, str]]:
@@ -138,6 +136,8 @@ def _check_numbers(spec: TaskSpec) -> None:
         raise InvalidInput("depends_on", f"at most {limits.DEPENDENCIES_MAX}")
     if spec.not_before is not None and not 0 <= spec.not_before < 1 << 53:
         raise InvalidInput("not_before", "UTC milliseconds since 1970")
+    if spec.budget is not None:
+        budget.check(spec.budget)
 
 
 def _create(
@@ -204,6 +204,8 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
         must_verify=bool(spec.verify),
         unique_key=spec.unique_key,
         cause=fact.cause or task_id,
+        on_quota=spec.on_quota,
+        budget=spec.budget,
     )
 
 

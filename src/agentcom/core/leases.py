@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import cascades, facts, intake, moves, reports, subtasks
+from agentcom.core import accounts, cascades, facts, intake, moves, reports, subtasks
 from agentcom.core.effects import (
     ClearTimer,
     CloseConnection,
@@ -33,6 +33,7 @@ from agentcom.model.event import EventKind
 from agentcom.model.ids import Instant, MachineId, Now, WallTime
 from agentcom.model.limits import LEASE_PARTS
 from agentcom.model.replies import Refusal, Welcomed
+from agentcom.model.requirement import PROMPT
 from agentcom.model.todo import TodoKind
 
 replace: Final = msgspec.structs.replace
@@ -225,6 +226,7 @@ def _learn_agent(turn: Turn, machine: Machine, spec: AgentSpec) -> None:
     ids.check_name(spec.name)
     if not 1 <= spec.slots <= limits.SLOTS_MAX:
         raise InvalidInput("slots", f"from 1 to {limits.SLOTS_MAX}")
+    accounts.check_name(spec.account)
     known = view.agents.get(spec.name)
     if known is not None and known.machine != machine.id:
         owner = view.machines.get(known.machine)
@@ -243,12 +245,13 @@ def _learn_agent(turn: Turn, machine: Machine, spec: AgentSpec) -> None:
             accepts=spec.accepts,
             paused=known.paused if known is not None else False,
             version=known.version if known is not None else 1,
+            account=spec.account,
         ),
     )
 
 
 def _capabilities(spec: AgentSpec) -> tuple[str, ...]:
-    prompt = (intake.PROMPT,) if spec.prompts else ()
+    prompt = (PROMPT,) if spec.prompts else ()
     return tuple(dict.fromkeys((*spec.capabilities, *prompt)))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from agentcom.core import deadlines, facts, fairness, graphs, leases, passing
+from agentcom.core import budgets, deadlines, facts, fairness, graphs, leases, passing
 from agentcom.core.effects import Continue, Effect
 from agentcom.core.view import PoolView
 from agentcom.model.ids import DEFAULT_POOL, Now, PoolId
@@ -22,6 +22,8 @@ def load(
         view.machines[machine.id] = machine
     for agent in rows.agents:
         view.learn_agent(agent)
+    for account in rows.accounts:
+        view.accounts[account.id] = account
     for edge in rows.edges:
         view.edges.setdefault(edge.task, {})[edge.on] = edge
         if not edge.met:
@@ -31,12 +33,15 @@ def load(
     view.books.tallies.update({tally.id: tally for tally in rows.tallies})
     view.gates.rules.update((rule.scope, rule) for rule in rows.limits)
     view.gates.rates.update((rate.scope, rate) for rate in rows.rates)
+    budgets.know(view, rows.budgets)
     for hold in rows.holds:
         view.holds.setdefault(hold.task, {})[hold.key] = hold
     for task in sorted(rows.tasks, key=lambda task: task.seq):
         _load_task(view, task)
         view.journal.clear()  # nothing of it is undone, and a long queue would make it long
+    budgets.load(view)
     effects: list[Effect] = [*passing.load(view, now), *deadlines.timers(view, now)]
+    effects += budgets.timers(view, now)
     view.fairness.restore(_share(view, task) for task in view.tasks.values() if task.seq)
     effects += leases.grace(view, now)
     effects += leases.recover(view, now)

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from agentcom.model.budget import Amounts
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, Fence, MachineId, WallTime
 from agentcom.model.task import Phase, StopReason, Task, Wait
@@ -82,13 +83,15 @@ class Stopped(msgspec.Struct, frozen=True, gc=False):
 class Parked(msgspec.Struct, frozen=True, gc=False):
     """The attempt ended without a verdict: it needs an answer, quota or a person."""
 
-    wait: Wait
+    wait: Wait | None
+    """None: others may go on with it at once."""
     until: WallTime | None
     reason: str
     commit: str | None = None
     branch: str | None = None
     base_commit: str | None = None
     land_key: str | None = None
+    session: str | None = None
 
 
 class Released(msgspec.Struct, frozen=True, gc=False):
@@ -114,6 +117,12 @@ class Cancelled(msgspec.Struct, frozen=True, gc=False):
     said: str | None = None
 
 
+class Charged(msgspec.Struct, frozen=True, gc=False):
+    """An attempt, this one or an older, spent something; `spent` is the sum of all."""
+
+    spent: Amounts
+
+
 class Reopened(msgspec.Struct, frozen=True, gc=False):
     """Someone wants another attempt, or the landing of `commit`."""
 
@@ -125,7 +134,9 @@ class Reopened(msgspec.Struct, frozen=True, gc=False):
     """True: its dependencies have to end first."""
 
 
-Step = Released | Matched | Advanced | Saved | LandingBegun | StopAsked | Resumed | Reopened
+Step = (
+    Released | Matched | Advanced | Saved | LandingBegun | StopAsked | Resumed | Reopened | Charged
+)
 """Events that leave the task live."""
 
 End = Completed | Failed | LeaseLost | Declined | Stopped | Parked | Cancelled

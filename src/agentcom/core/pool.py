@@ -8,9 +8,8 @@ it is durable. Read next: `core/turn.py` (what follows from a move), then one of
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from agentcom.core import (
+    budgets,
     cascades,
     controls,
     deadlines,
@@ -22,21 +21,18 @@ from agentcom.core import (
     reports,
 )
 from agentcom.core.approvals import judged
-from agentcom.core.effects import Answer, Effect, Refuse
+from agentcom.core.effects import Effect, Refuse
 from agentcom.core.facts import Fact
+from agentcom.core.repeats import Handler, once
+from agentcom.core.spending import wanted_turns
 from agentcom.core.subtasks import cancel_group
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
 from agentcom.model.batch import Batch, Table, request_key
-from agentcom.model.errors import AgentComError, InvalidInput, KeyReused
-from agentcom.model.identity import RequestRecord
+from agentcom.model.errors import AgentComError
 from agentcom.model.ids import IdSource, Now, Rng
-from agentcom.model.limits import RECENT_REPLY_BYTES, REQUEST_KEY_CHARS
-from agentcom.model.replies import Reply
 
 Keys = Sequence[tuple[Table, str]]
-Handler = Callable[[Turn, Fact, Any], Reply | None]
-"""What one kind of fact comes to; the table of them ends this file."""
 
 _REQUEST: Final = Table.REQUEST
 
@@ -73,7 +69,7 @@ def decide(view: PoolView, batch: Sequence[Fact], *, now: Now, ids: IdSource, rn
             continue
         mark = turn.begin(fact)
         try:
-            _once(turn, fact)
+            once(turn, fact, _HANDLERS[type(fact.body)])
             if turn.ended:
                 cascades.settle(turn)
             if turn.looks or turn.queued or view.lanes.fresh:
@@ -97,43 +93,6 @@ def _reads(body: facts.Body, over: Container[str]) -> bool:
     return getattr(body, "task", None) in over
 
 
-def _once(turn: Turn, fact: Fact) -> None:
-    """Handle a fact, or give a repeated request the answer that it got the first time."""
-    if fact.key is None:
-        place = len(turn.effects)
-        reply = _HANDLERS[type(fact.body)](turn, fact, fact.body)
-        if reply is not None and fact.reply_to is not None:
-            turn.effects.insert(place, Answer(fact.reply_to, reply))
-        return
-    if len(fact.key) > REQUEST_KEY_CHARS or not fact.key.isprintable():
-        raise InvalidInput("key", f"at most {REQUEST_KEY_CHARS} characters, none a control")
-    name = request_key(fact.actor.user, fact.key)
-    known = _known(turn, fact, name)
-    if known is None:
-        reply = _HANDLERS[type(fact.body)](turn, fact, fact.body)
-        assert reply is not None, fact
-        raw = msgspec.json.encode(reply)
-        payload = fact.payload or ""
-        row = RequestRecord(name, payload, msgspec.Raw(raw), turn.keys_until)
-        turn.write(_REQUEST, name, row, None)
-        if len(raw) <= RECENT_REPLY_BYTES:  # a longer one is read again where it is stored
-            turn.view.put(turn.view.requests, name, (payload, raw))
-    elif known[0] != (fact.payload or ""):
-        raise KeyReused("this request key came with another request before; use a new one")
-    else:
-        raw = known[1]
-    if fact.reply_to is not None:
-        turn.effects.append(Answer(fact.reply_to, msgspec.Raw(raw)))
-
-
-def _known(turn: Turn, fact: Fact, name: str) -> tuple[str, bytes] | None:
-    recent = turn.view.requests.get(name)
-    if recent is not None:
-        return recent
-    row = turn.row(_REQUEST, name, fact.found)
-    return (row.payload, bytes(row.reply)) if isinstance(row, RequestRecord) else None
-
-
 def _refuse(turn: Turn, fact: Fact, error: AgentComError) -> None:
     if fact.reply_to is not None:
         turn.effects.append(Refuse(fact.reply_to, error))
@@ -147,10 +106,14 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     facts.Accepted: reports.progressed,
     facts.PhaseReached: reports.progressed,
     facts.Checkpointed: reports.progressed,
+    facts.CanaryLived: reports.progressed,
     facts.Finished: reports.ended,
     facts.Stopped: reports.ended,
     facts.Declined: reports.ended,
     facts.Landed: reports.ended,
+    facts.Used: reports.used,
+    facts.SetBudget: budgets.control,
+    facts.BudgetsRenewed: budgets.renewed,
     facts.Heartbeat: leases.renewed,
     facts.MachineConnected: leases.changed,
     facts.MachineDisconnected: leases.changed,
@@ -158,6 +121,7 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     facts.DeadlineReached: deadlines.due,
     facts.LandingOverdue: deadlines.due,
     facts.WaitEnded: deadlines.due,
+    facts.AccountDue: deadlines.due,
     facts.Recovered: leases.changed,
     facts.TodoDue: leases.changed,
     facts.GateDue: limiting.gate_due,
@@ -171,6 +135,7 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     facts.Decide: judged,
     facts.CancelGroup: cancel_group,
     facts.PauseAgent: controls.control,
+    facts.ResumeAccount: controls.control,
     facts.DrainMachine: controls.control,
     facts.RemoveMachine: controls.control,
     facts.Enrol: controls.control,
@@ -180,6 +145,7 @@ _WANTED: Final[Mapping[type[facts.Body], Callable[[PoolView, Fact, Any], Keys]]]
     facts.Finished: reports.wanted,
     facts.Stopped: reports.wanted,
     facts.Landed: reports.wanted,
+    facts.Used: wanted_turns,
     facts.Cancel: controls.wanted,
     facts.Explain: controls.wanted,
     facts.Retry: controls.wanted,

@@ -8,10 +8,11 @@ the verification report, never from the name of a frame or an exit code.
 from collections.abc import Mapping, Sequence
 from typing import Final, assert_never
 
-from agentcom.core import moves
+from agentcom.core import accounts, moves, spending
 from agentcom.core.effects import Acknowledge, Stop
 from agentcom.core.facts import (
     Accepted,
+    CanaryLived,
     Checkpointed,
     Declined,
     Fact,
@@ -20,6 +21,7 @@ from agentcom.core.facts import (
     LeaseChecked,
     PhaseReached,
     Stopped,
+    Used,
 )
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
@@ -28,9 +30,9 @@ from agentcom.model.errors import InvalidInput, NotAllowed, NotFound, Stale
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Fence, MachineId, TaskId, WallTime
-from agentcom.model.limits import DECLINE_RETRY_MS, ORPHANS_MAX, QUOTA_RETRY_MS, REASON_CHARS
+from agentcom.model.limits import DECLINE_RETRY_MS, REASON_CHARS
 from agentcom.model.result import KeptResult, Landing, LandStatus, ReportKind, Result, ResultStatus
-from agentcom.model.task import LandPolicy, Phase, Task, TaskState, Wait
+from agentcom.model.task import LandPolicy, Phase, StopReason, Task, TaskState, Wait
 
 # A member looked up in its enum costs a call (Python 3.11); here it is a global.
 _LANDING: Final = Phase.LANDING
@@ -60,13 +62,18 @@ def wanted(view: PoolView, fact: Fact, body: Report) -> Sequence[tuple[Table, st
     """Return the rows that tell a repeated report from a stale one."""
     task = view.tasks.get(body.task)
     machine = fact.actor.machine
+    spent: Sequence[tuple[Table, str]] = ()
+    if isinstance(body, _WITH_RESULT) and body.turns:
+        spent = spending.wanted_turns(view, fact, body)
     if machine is None or (task is not None and holds(task, machine, body.fence)):
-        return ()
-    keys = [(_RESULT, result_key(body.task, body.fence, machine))]
+        return spent
+    keys = [*spent, (_RESULT, result_key(body.task, body.fence, machine))]
     return keys if task is not None else [*keys, (Table.TASK, body.task)]
 
 
-def progressed(turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpointed) -> None:
+def progressed(
+    turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpointed | CanaryLived | Used
+) -> None:
     """Follow an attempt on its way. A stale one is told to stop."""
     machine = _machine(fact)
     task = turn.view.tasks.get(body.task)
@@ -87,8 +94,27 @@ def progressed(turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpoin
             turn.move(task, moves.Saved(commit, session), EventKind.CHECKPOINT)
             saved = Acknowledge(machine, body.task, body.fence, _CHECKPOINT, commit=commit)
             turn.effects.append(saved)
+        case CanaryLived():
+            accounts.lived(turn, task)
+        case Used():
+            pass
         case _:
             assert_never(body)
+
+
+def used(turn: Turn, fact: Fact, body: Used) -> None:
+    """Count what an attempt has spent that goes on, unless its budget is used up."""
+    machine = _machine(fact)
+    if not body.task.isprintable():
+        raise NotFound("there is no such task")
+    spending.count(turn, fact, machine, body)
+    progressed(turn, fact, body)
+    task = turn.view.tasks.get(body.task)
+    if task is not None and holds(task, machine, body.fence):
+        spending.enforce(turn, task)
+    last = max((spent.turn for spent in body.turns), default=0)
+    kind = ReportKind.USAGE
+    turn.effects.append(Acknowledge(machine, body.task, body.fence, kind, turn=last))
 
 
 def _accepted(turn: Turn, task: Task) -> None:
@@ -104,6 +130,8 @@ def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) 
     """Take the report that ends an attempt (or its landing), or keep it as stale."""
     machine = _machine(fact)
     _check_names(body)
+    if isinstance(body, _WITH_RESULT) and body.turns:
+        spending.count(turn, fact, machine, body)
     task = turn.view.tasks.get(body.task)
     back = task is not None and task.lost and not isinstance(body, Declined)
     if back and task is not None and _may_return(task, machine, body.fence):
@@ -157,8 +185,10 @@ def _finished(turn: Turn, task: Task, fence: Fence, result: Result) -> str | Non
     """Take a result; return the code that says why it is not applied."""
     if task.phase is _LANDING:
         return None  # a repeat: the result is stored, and its landing has begun
-    if task.stop_reason is not None:
+    if task.stop_reason not in (None, StopReason.BUDGET):
         reason = f"the attempt was asked to stop: {task.stop_reason.value}"
+        if _is_exhausted(result):
+            accounts.note(turn, task, result)
         keep(turn, task.machine, task.id, fence, result, refused=reason)
         turn.move(task, moves.Stopped(turn.retry_at(task.failures)), _kind_of_stop(task))
         return Stale.code
@@ -169,7 +199,7 @@ def _finished(turn: Turn, task: Task, fence: Fence, result: Result) -> str | Non
 
 
 def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKind, str]:
-    """Return what a result makes of its task, from the evidence in it."""
+    """Return what a result makes of its task, from the evidence in it; it may park an account."""
     if result.status is not _DONE:
         return _judge_failure(turn, task, result)
     report = result.report
@@ -200,13 +230,13 @@ def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKin
 
 def _judge_failure(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKind, str]:
     failure = result.failure or FailureClass.AGENT
-    if result.status is ResultStatus.PARKED or failure is FailureClass.QUOTA:
-        until = result.resets_at
-        if until is None or until <= turn.now.wall:
-            until = WallTime(turn.now.wall + QUOTA_RETRY_MS)
-        parked = moves.Parked(Wait.QUOTA, until, _cut(result.message))
-        return parked, EventKind.PARKED, result.message
+    if _is_exhausted(result):
+        return accounts.exhausted(turn, task, result), EventKind.PARKED, result.message
     return _failure(turn, task, failure, result.message)
+
+
+def _is_exhausted(result: Result) -> bool:
+    return result.status is ResultStatus.PARKED or result.failure is FailureClass.QUOTA
 
 
 def _failure(
@@ -285,41 +315,13 @@ def _too_late(
         turn.effects.append(answer(machine, body))
         return
     if isinstance(result, Result) and stored is None:
-        _check_foreign(turn, task, machine, body.fence)
+        spending.check_origin(turn, task, machine, body.fence)
         known = "the task went on without this attempt"
         reason = f"stale: {known if task is not None else 'this hub does not know the task'}"
         keep(turn, machine, body.task, body.fence, result, refused=reason)
         if task is not None:
             turn.record(task, EventKind.RESULT_KEPT, f"attempt {body.fence.attempt}: {reason}")
     turn.effects.append(answer(machine, body, code=Stale.code))
-
-
-def _check_foreign(turn: Turn, task: Task | None, machine: MachineId, fence: Fence) -> None:
-    """Refuse a result of an attempt that this machine never had.
-
-    Attempts of an earlier incarnation may be missing in a restored store: those are believed.
-    """
-    if fence.attempt < 1:
-        raise NotAllowed("this attempt was never issued")
-    if task is None:
-        _count_orphan(turn, machine)
-        return
-    held = dict(task.holders)
-    if task.machine is not None:
-        held[task.fence] = task.machine
-    holder = held.get(fence)
-    if holder is not None and holder != machine:
-        raise NotAllowed("this attempt belongs to another machine")
-    if holder is None and fence.incarnation >= turn.view.incarnation:
-        raise NotAllowed("this attempt was never issued to this machine")
-
-
-def _count_orphan(turn: Turn, machine: MachineId) -> None:
-    orphans = turn.view.orphans
-    count = orphans.get(machine, 0) + 1
-    if count > ORPHANS_MAX:
-        raise NotAllowed("too many results of tasks that this hub does not know")
-    turn.view.put(orphans, machine, count)
 
 
 def _check_names(body: Finished | Stopped | Declined | Landed) -> None:

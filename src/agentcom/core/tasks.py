@@ -14,6 +14,7 @@ from agentcom.core import moves
 from agentcom.core.moves import (
     Advanced,
     Cancelled,
+    Charged,
     Completed,
     Declined,
     End,
@@ -31,10 +32,11 @@ from agentcom.core.moves import (
     StopAsked,
     Stopped,
 )
+from agentcom.model.budget import task_used_up
 from agentcom.model.errors import IllegalTransition
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Fence, MachineId, WallTime
-from agentcom.model.limits import HOLDERS_MAX, LEASES_LOST_MAX
+from agentcom.model.limits import HOLDERS_MAX, LEASES_LOST_MAX, REASON_CHARS
 from agentcom.model.task import Phase, StopReason, Task, TaskState, Wait
 
 replace: Final = msgspec.structs.replace
@@ -45,6 +47,7 @@ _PREPARING, _LANDING = Phase.PREPARING, Phase.LANDING
 
 _LANDS_AGAIN: Final = (FailureClass.WORKSPACE, FailureClass.DEADLINE)
 """What can go wrong with a landing though the work is good: no agent is needed to try again."""
+_MODEL_NEXT: Final = (Wait.RETRY, Wait.QUOTA)
 _ENDS: Final = frozenset(get_args(End))
 
 TRANSITIONS: Final[Mapping[type[Event], Mapping[TaskState, tuple[TaskState, ...]]]] = {
@@ -56,11 +59,12 @@ TRANSITIONS: Final[Mapping[type[Event], Mapping[TaskState, tuple[TaskState, ...]
     Completed: dict.fromkeys((_A, _R, _W, _Q, _FAIL, _END), (_DONE,)),
     Failed: {_A: (_W, _FAIL), _R: (_W, _FAIL), _W: (_FAIL,), _Q: (_FAIL,)},
     LeaseLost: {_A: (_Q, _FAIL, _END), _R: (_Q, _FAIL, _END)},
-    Declined: {_A: (_W, _END), _R: (_W, _END)},
+    Declined: {_A: (_W, _FAIL, _END), _R: (_W, _FAIL, _END)},
     StopAsked: {_A: (_A,), _R: (_R,)},
     Stopped: {_A: (_Q, _W, _FAIL, _END), _R: (_Q, _W, _FAIL, _END)},
-    Parked: {_A: (_W,), _R: (_W,)},
+    Parked: {_A: (_W, _Q, _FAIL), _R: (_W, _Q, _FAIL)},
     Resumed: {_Q: (_R,)},
+    Charged: {_W: (_W,), _Q: (_Q,), _A: (_A,), _R: (_R,)},
     Cancelled: {_W: (_END,), _Q: (_END,)},
     Reopened: {_W: (_Q,), _Q: (_Q,), _FAIL: (_Q, _W), _END: (_Q, _W)},
 }
@@ -107,7 +111,8 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
         case Saved(commit=commit, session=session):
             return _changed(task, now, checkpoint=commit, session=session or task.session)
         case LandingBegun():
-            work = _work(event)
+            stop = task.stop_reason if task.stop_reason is not StopReason.BUDGET else None
+            work = {**_work(event), "stop_reason": stop}  # no model works from here on
             return _changed(task, now, state=_R, phase=_LANDING, **work)
         case StopAsked(reason=reason, said=said):
             cancelled = reason is StopReason.CANCELLED
@@ -118,14 +123,24 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
             lost = max(0, task.leases_lost - 1)
             back = {"deadline_at": at, "leases_lost": lost, "lost": False}
             return _changed(task, now, state=_R, phase=phase, **back)
-        case Released(until=until, needs=needs):
-            wait = Wait.START_TIME if until is not None else moves.approval(task)
-            more = {} if needs is None else {"needs": needs}
-            return _changed(task, now, state=_W if wait else _Q, wait=wait, until=until, **more)
-        case Reopened():
-            return _reopened(task, event, now)
+        case Charged(spent=spent):
+            return _changed(task, now, spent=spent)
+        case Released() | Reopened():
+            return _back(task, event, now)
         case _:
             assert_never(event)
+
+
+def _back(task: Task, event: Released | Reopened, now: WallTime) -> Task:
+    if isinstance(event, Released):
+        return _released(task, event, now)
+    return _reopened(task, event, now)
+
+
+def _released(task: Task, event: Released, now: WallTime) -> Task:
+    wait = Wait.START_TIME if event.until is not None else moves.approval(task)
+    more = {} if event.needs is None else {"needs": event.needs}
+    return _changed(task, now, state=_W if wait else _Q, wait=wait, until=event.until, **more)
 
 
 def _end(task: Task, event: End, now: WallTime) -> Task:
@@ -147,7 +162,8 @@ def _end(task: Task, event: End, now: WallTime) -> Task:
             return _stopped(task, event, now)
         case Parked(wait=wait, until=until, reason=reason):
             kept = _work(event) if wait is Wait.APPROVAL else {}
-            return _ended(task, now, state=_W, wait=wait, until=until, reason=reason, **kept)
+            kept |= {"reason": reason, "session": event.session or task.session}
+            return _ended(task, now, state=_W if wait else _Q, wait=wait, until=until, **kept)
         case Cancelled(said=said):
             return _ended(task, now, state=_END, failure=None, reason=said)
         case _:
@@ -200,7 +216,9 @@ def _stopped(task: Task, event: Stopped, now: WallTime) -> Task:
             reason = "the attempt used up its time"
             failed = Failed(FailureClass.DEADLINE, reason, event.retry_at)
             return _failed(task, failed, now)
-        case StopReason.PAUSED | StopReason.PREEMPTED | StopReason.REVOKED | None:
+        case (
+            StopReason.PAUSED | StopReason.PREEMPTED | StopReason.REVOKED | StopReason.BUDGET
+        ) | None:
             landing = task.landing_only or task.phase is _LANDING
             return _ended(task, now, state=_Q, landing_only=landing)
         case _:
@@ -210,6 +228,8 @@ def _stopped(task: Task, event: Stopped, now: WallTime) -> Task:
 def _reopened(task: Task, event: Reopened, now: WallTime) -> Task:
     if task.state.terminal:  # its old place lies before everyone's, and its number may be another's
         task = replace(task, start_tag=0.0, seq=0)
+    if task.spent is not None:  # a person gives it its budget anew
+        task = replace(task, spent=None)
     wait = Wait.DEPENDENCIES if event.blocked else moves.approval(task)
     return _ended(
         task,
@@ -252,6 +272,12 @@ def _ended(
 
     The holder stays named: its fence is the newest until another is issued, so it may come back.
     """
+    if task.spent is not None and (state is _Q or wait in _MODEL_NEXT):
+        lacks = None if fields.get("landing_only") else task_used_up(task.budget, task.spent)
+        if lacks is not None:  # no further attempt could begin
+            state, lost, wait, until = _FAIL, False, None, None
+            reason = f"its budget is used up: {lacks}; {fields.get('reason') or ''}".rstrip("; ")
+            fields |= {"failure": FailureClass.BUDGET, "reason": reason[:REASON_CHARS]}
     ended = replace(
         task,
         version=task.version + 1,

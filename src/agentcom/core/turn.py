@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import fairness, graphs, holding, moves, placement, tasks
+from agentcom.core import accounts, fairness, graphs, holding, moves, placement, tasks
 from agentcom.core.effects import Push, SetTimer
 from agentcom.core.facts import DeadlineReached, LookAgain, WaitEnded
 from agentcom.core.ledger import Ledger, Mark
@@ -174,12 +174,12 @@ class Turn(Ledger):
             task_id = view.matcher.pick_task(view.class_of[agent_id], allowed, fits=fits)
             if task_id is None:
                 break
-            if view.gates.rules and self._stands_elsewhere(view.tasks[task_id], agent_id):
+            if view.gates.ruled and self._stands_elsewhere(view.tasks[task_id], agent_id):
                 if self._moved >= MOVED_MAX:
                     break
                 continue
             self._assign(view.tasks[task_id], agent)
-            free -= 1
+            free = view.free_slots(agent) if view.purse.budgets else free - 1
         view.note_free(agent_id, free, used=free != before)
 
     def _find_agents(self) -> None:
@@ -205,7 +205,7 @@ class Turn(Ledger):
         task = view.tasks.get(task_id)
         if task is None or task.state is not _QUEUED or not view.matcher.is_queued(task_id):
             return
-        if view.gates.rules and self._stands_elsewhere(task, None):
+        if view.gates.ruled and self._stands_elsewhere(task, None):
             return
         agent_id = placement.pick(view, task)
         if agent_id is not None:
@@ -275,11 +275,15 @@ class Turn(Ledger):
             if not after.attempt:  # it ended before it ever ran: its submitter is not charged
                 weight = self.view.gates.weight(after.project, after.submitter)
                 self.view.fairness.refund(after.submitter, weight)
-        elif state is _QUEUED and was is not _QUEUED:
+        elif state is _QUEUED and (before is None or not _stays(before, after)):
+            if was is _QUEUED:  # it stands behind other gates now
+                self.view.withdraw(after.id)
             self.view.enqueue(after)
             self.queued[after.id] = None
         if state.held or (was is not None and was.held):
             holding.follow(self, before, after)
+            if self.view.accounts:
+                accounts.follow(self, before, after)
         if after.deadline_at is not None:
             self.watch_deadline(after.deadline_at)
         elif was is not None and was.held:
@@ -317,3 +321,8 @@ class Turn(Ledger):
                 view.drop(view.dependants[on], task.id)
         view.drop(view.edges, task.id)
         view.drop(view.books.reviews, task.id)
+
+
+def _stays(before: Task, after: Task) -> bool:
+    """Return whether a task that is queued stands in the queue as it should."""
+    return before.state is _QUEUED and before.landing_only == after.landing_only

@@ -14,12 +14,14 @@ from agentcom.core.gates import Gates
 from agentcom.core.lanes import Lanes
 from agentcom.core.matcher import Matcher
 from agentcom.core.parts import Books, Session
+from agentcom.core.prices import Prices
+from agentcom.core.purse import Purse
 from agentcom.core.shapes import ClassId, ShapeId, Shapes, Wants
 from agentcom.model import requirement
-from agentcom.model.agent import Agent, AgentState, Machine
+from agentcom.model.agent import Account, Agent, AgentState, Machine
 from agentcom.model.errors import AgentComError
 from agentcom.model.graph import Edge
-from agentcom.model.ids import AgentId, Instant, MachineId, PoolId, TaskId, WallTime
+from agentcom.model.ids import AccountId, AgentId, Instant, MachineId, PoolId, TaskId, WallTime
 from agentcom.model.limits import RECENT_KEYS
 from agentcom.model.task import Hold, Task, TaskState
 from agentcom.model.todo import Todo
@@ -39,11 +41,11 @@ class PoolView:
     """When the one timer for the deadlines of all attempts fires: not after the earliest."""
     recovers_at: Instant | None = None
     """After a restore: until then holders that this store never knew may be at work."""
+    prices = Prices()
+    """What models charge; the shell's own list takes its place."""
 
     def __init__(self, pool: PoolId, *, incarnation: int, term: int | None) -> None:
-        self.pool = pool
-        self.incarnation = incarnation
-        self.term = term
+        self.pool, self.incarnation, self.term = pool, incarnation, term
         self.seq = 0
         self.tasks: dict[TaskId, Task] = {}
         self.edges: dict[TaskId, dict[TaskId, Edge]] = {}
@@ -53,6 +55,7 @@ class PoolView:
         # Land key -> tasks in order; the first one holds it.
         self.landing: dict[str, tuple[TaskId, ...]] = {}
         self.agents: dict[AgentId, Agent] = {}
+        self.accounts: dict[AccountId, Account] = {}  # without quota: nearly always none
         self.class_of: dict[AgentId, ClassId] = {}
         self.slots_used: dict[AgentId, int] = {}
         self.machines: dict[MachineId, Machine] = {}
@@ -66,6 +69,7 @@ class PoolView:
         self.todos: dict[TaskId, Todo] = {}
         self.unique: dict[str, TaskId] = {}
         self.requests: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
+        self.purse = Purse()
         self.journal: list[tuple[Any, ...]] = []  # inverses: `(function, *arguments)`
         self.fairness = fairness.Fairness(self.journal)
         self._index()
@@ -74,7 +78,7 @@ class PoolView:
         """Begin with nothing queued and nothing described."""
         self.shapes = Shapes()
         self.matcher = Matcher(self.shapes)
-        self.gates = Gates()
+        self.gates = Gates(self.purse)
         self.lanes = Lanes(self.matcher, self.gates.is_open)
         self.named: dict[str, int] = {}
         """`agent=NAME` and `machine=NAME` -> live tasks whose needs speak of it."""
@@ -213,7 +217,7 @@ class PoolView:
     def enqueue(self, task: Task) -> None:
         """Put a task into the matcher's queue, or behind its gates."""
         rank = fairness.rank(task.start_tag, task.priority, task.seq, emergency=task.emergency)
-        gates = self.gates.gates_of(task) if self.gates.rules or task.files else ()
+        gates = self.gates.gates_of(task) if self.gates.ruled or task.files else ()
         if gates:
             self.lanes.add(task.id, self.shape_of(task), gates, rank)
             self.journal.append((self.lanes.remove, task.id))
@@ -325,7 +329,17 @@ class PoolView:
             return 0
         if agent.paused or agent.absent or machine.draining or machine.removed:
             return 0
-        return max(0, agent.slots - self.slots_used.get(agent.id, 0))
+        if agent.id in self.purse.shut:
+            return 0
+        free = max(0, agent.slots - self.slots_used.get(agent.id, 0))
+        account = self.exhausted_account(agent) if self.accounts else None
+        if account is None:
+            return free
+        return 0 if account.closed else min(1, free)
+
+    def exhausted_account(self, agent: Agent) -> Account | None:
+        """Return the account of `agent` if its quota is used up, or only being tried."""
+        return self.accounts.get(agent.account) if agent.account is not None else None
 
     def refresh(self, agent_id: AgentId) -> None:
         """Tell the matcher how free an agent is."""
@@ -355,7 +369,10 @@ class PoolView:
         mine = [t for t in self.held_tasks(agent.machine) if t.agent == agent.id]
         if any(t.state is TaskState.RUNNING for t in mine):
             return AgentState.WORKING
-        return AgentState.ASSIGNED if mine else AgentState.IDLE
+        if mine:
+            return AgentState.ASSIGNED
+        account = self.exhausted_account(agent)
+        return AgentState.BLOCKED if account is not None and account.closed else AgentState.IDLE
 
     def held_tasks(self, machine: MachineId) -> Sequence[Task]:
         """Return the tasks whose attempts a machine holds."""

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import platformdirs
 
+from agentcom.core.prices import Price
 from agentcom.model import limits
 from agentcom.model.errors import AgentComError
 from agentcom.model.ids import UserId
@@ -99,6 +100,8 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     log_level: LogLevel = LogLevel.INFO
     drain_ms: Annotated[int, msgspec.Meta(ge=0, le=8_000)] = DRAIN_MS
     limits: Bounds = Bounds()
+    prices: dict[str, Price] = {}
+    """What models charge, by patterns of their names: before the list that comes with the hub."""
 
     @property
     def loopback(self) -> bool:

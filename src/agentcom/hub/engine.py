@@ -14,6 +14,7 @@ import msgspec
 from agentcom.core import facts, leases, loading, pool
 from agentcom.core.effects import Answer, Effect, Refuse, SetTimer
 from agentcom.core.facts import Fact
+from agentcom.core.prices import Prices
 from agentcom.core.view import PoolView
 from agentcom.hub import faults
 from agentcom.hub.bodies import Bodies
@@ -35,6 +36,7 @@ _OWN: Final = (
     | facts.LandingOverdue
     | facts.WaitEnded
     | facts.Recovered
+    | facts.BudgetsRenewed
     | facts.TodoDue
     | facts.MachineDisconnected
 )
@@ -80,6 +82,7 @@ class Engine(Inbox):
         self._view: PoolView | None = None
         self._forgiven = Instant(0)
         self._bodies = Bodies(store)
+        self.prices = Prices()
         self.on_turn: Callable[[int, float], None] = lambda _facts, _seconds: None
 
     @property
@@ -218,6 +221,7 @@ class Engine(Inbox):
         self._view, effects = loading.load(
             rows, incarnation=self._incarnation, term=term, now=now, pool=self._pool
         )
+        self._view.prices = self.prices
         if old is not None:
             effects = [*effects, *leases.inherit(self._view, old)]
         self._outlet.perform(effects)

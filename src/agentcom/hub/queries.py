@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from agentcom.hub.activities import Activities
+from agentcom.hub.costs import Costs
 from agentcom.hub.cursors import Cursors
 from agentcom.model import policy
 from agentcom.model.batch import Table
@@ -68,6 +69,7 @@ class Queries:
         self._store = store
         self._activities = activities
         self._cursors = cursors
+        self.costs = Costs(store)
 
     async def tasks(self, identity: Identity, asked: TaskFilter) -> TaskPage:
         """Return one page of tasks, newest first.
@@ -106,6 +108,7 @@ class Queries:
             edges=tuple(row for row in edges.rows if isinstance(row, Edge)),
             result=results[0] if results else None,
             activity=self._activities.get(task.id) if task.state.held else None,
+            cost=await self.costs.of_task(identity, task),
         )
 
     async def results(self, identity: Identity, text: str) -> ResultList:

@@ -1,6 +1,6 @@
 """What people read of agents and machines: live rows with their derived states, and counts."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
@@ -8,14 +8,16 @@ from agentcom.core.gates import Gates
 from agentcom.core.view import PoolView
 from agentcom.hub.cursors import Cursors
 from agentcom.hub.queries import Ambiguous, page_limit
-from agentcom.model.agent import Agent, Machine
+from agentcom.model.agent import AccountState, Agent, Machine
 from agentcom.model.errors import NotFound
 from agentcom.model.identity import Identity
-from agentcom.model.ids import MachineId, UserId
+from agentcom.model.ids import AccountId, MachineId, UserId
 from agentcom.model.limit import Limit
 from agentcom.model.limits import PAGE_MAX
 from agentcom.model.task import TaskState
 from agentcom.protocol.shown import (
+    AccountList,
+    AccountShown,
     AgentList,
     AgentShown,
     LimitList,
@@ -27,7 +29,7 @@ from agentcom.protocol.shown import (
 COUNTS_AGE_MS: Final = 1_000  # counting 100,000 tasks takes some ms: once a second is enough
 _SHOWN_MAX: Final = 5
 
-_Row = TypeVar("_Row", Agent, Machine)
+_Row = TypeVar("_Row", Agent, AccountShown, Machine)
 
 
 class Fleet:
@@ -51,6 +53,16 @@ class Fleet:
     def agent(self, identity: Identity, text: str) -> AgentShown:
         """Return one agent; raises `NotFound` and `Ambiguous`."""
         return self._agent(self.find_agent(identity, text))
+
+    def accounts(self, identity: Identity, *, cursor: str | None, limit: int) -> AccountList:
+        """Return the accounts that agents of the caller's project use, by name."""
+        rows = self._accounts(identity)
+        page, after = self._page(identity, "accounts", rows, cursor=cursor, limit=limit)
+        return AccountList(tuple(page), after)
+
+    def find_account(self, identity: Identity, text: str) -> AccountShown:
+        """Return the account of a name, or of an unambiguous part of one."""
+        return _pick("account", text, self._accounts(identity), name=lambda row: row.id)
 
     def machines(self, identity: Identity, *, cursor: str | None, limit: int) -> MachineList:
         """Return the machines of the fleet."""
@@ -124,6 +136,31 @@ class Fleet:
         rows = self._present()
         return len(rows), sum(self._machine(row).connected for row in rows)
 
+    def _accounts(self, identity: Identity) -> Sequence[AccountShown]:
+        users: defaultdict[AccountId, list[Agent]] = defaultdict(list)
+        for row in self._view().agents.values():
+            if row.account is not None and row.project == identity.project:
+                users[row.account].append(row)
+        return [self._account(account, agents) for account, agents in users.items()]
+
+    def _account(self, account: AccountId, agents: Sequence[Agent]) -> AccountShown:
+        machines = dict.fromkeys(self.machine_name(row.machine) for row in agents)
+        row = self._view().accounts.get(account)
+        until = row.parked_until if row is not None else None
+        state = AccountState.OPEN
+        if row is not None:
+            state = AccountState.TRYING if until is None else AccountState.PARKED
+        return AccountShown(
+            id=account,
+            state=state,
+            until=until,
+            canary=row.canary.task if row is not None and row.canary is not None else None,
+            reason=row.reason if row is not None else "",
+            strikes=row.strikes if row is not None else 0,
+            machines=tuple(machines),
+            agents=tuple(row.id for row in agents),
+        )
+
     def _present(self) -> list[Machine]:
         return [row for row in self._view().machines.values() if not row.removed]
 
@@ -163,6 +200,7 @@ class Fleet:
             suspect=session is not None and session.suspect,
             cli_version=row.cli_version,
             tasks=tuple(task.id for task in held if task.agent == row.id),
+            account=row.account,
         )
 
     def _machine(self, row: Machine) -> MachineShown:

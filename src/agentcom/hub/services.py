@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import msgspec
 
-from agentcom.core import deadlines
+from agentcom.core import budgets, deadlines
 from agentcom.core.facts import Body, Fact
-from agentcom.hub import maintenance
+from agentcom.hub import maintenance, prices
 from agentcom.hub.activities import Activities
 from agentcom.hub.auth import Authenticator
 from agentcom.hub.clock import Clock
@@ -88,6 +88,7 @@ class Services:
             ids=ids,
             rng=self.rng,
         )
+        self.engine.prices = prices.load(config.prices)
         cursors = Cursors()
         self.queries = Queries(self.store, self.feeds.activities, cursors)
         self.graphs = Graphs(self.store, self.queries, cursors)
@@ -155,7 +156,8 @@ class Services:
     def _reset_timers(self) -> None:
         """The wall clock was set: what waits for a time of day is mapped anew."""
         view = self.engine.view
-        self.switchboard.perform(deadlines.timers(view, self.clock.now()))
+        now = self.clock.now()
+        self.switchboard.perform([*deadlines.timers(view, now), *budgets.timers(view, now)])
 
 
 async def ask(engine: Engine, fact: Fact, *, ask_ms: int = ASK_MS) -> Reply | msgspec.Raw:

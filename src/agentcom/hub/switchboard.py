@@ -214,6 +214,7 @@ class Switchboard:
             applied=effect.applied,
             code=effect.code,
             commit=effect.commit,
+            turn=effect.turn,
         )
         self._tell(effect.machine, ack)
 

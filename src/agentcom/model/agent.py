@@ -7,6 +7,7 @@ import msgspec
 from agentcom.model.ids import (
     DEFAULT_POOL,
     DEFAULT_PROJECT,
+    AccountId,
     AgentId,
     Fence,
     MachineId,
@@ -43,6 +44,8 @@ class AgentSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaul
     accepts: tuple[str, ...] = ()
     """What tasks it takes, as requirements on their project, submitter and kind."""
     version: str = ""
+    account: AccountId | None = None
+    """Whose quota its model calls use up; the same on every machine with that login."""
 
 
 class Agent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -62,6 +65,41 @@ class Agent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=T
     """True if its machine connected without it last time."""
     accepts: tuple[str, ...] = ()
     version: int = 1
+    account: AccountId | None = None
+
+
+class AccountState(StrEnum):
+    """Whether an account has quota, as far as anybody knows."""
+
+    OPEN = "open"
+    PARKED = "parked"
+    TRYING = "trying"
+
+
+class Canary(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The one attempt that tries an account again after its quota's reset."""
+
+    task: TaskId
+    fence: Fence
+
+
+class Account(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """A provider's account that has no quota left; one that has some has no row."""
+
+    id: AccountId
+    parked_until: WallTime | None = None
+    """None: the reset has come, and one attempt may try."""
+    canary: Canary | None = None
+    reason: str = ""
+    """What the provider said."""
+    strikes: int = 1
+    """How often in a row its quota was found used up."""
+    version: int = 1
+
+    @property
+    def closed(self) -> bool:
+        """Whether no attempt may begin; else one may, to try it."""
+        return self.parked_until is not None or self.canary is not None
 
 
 class Machine(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):

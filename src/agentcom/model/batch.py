@@ -9,15 +9,17 @@ from typing import Final
 
 import msgspec
 
-from agentcom.model.agent import Agent, Machine
+from agentcom.model import limit
+from agentcom.model.agent import Account, Agent, Machine
+from agentcom.model.budget import ScopeBudget
 from agentcom.model.event import TaskEvent
 from agentcom.model.graph import Edge, Member, Tally
 from agentcom.model.identity import Credential, RequestRecord, User
 from agentcom.model.ids import BatchId, Fence, PoolId
-from agentcom.model.limit import Limit, Usage
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Hold, Task, TaskBody
 from agentcom.model.todo import Todo
+from agentcom.model.usage import Usage
 
 
 class Table(StrEnum):
@@ -32,7 +34,10 @@ class Table(StrEnum):
     RULE = "rule"
     RATE = "rate"
     RESULT = "result"
+    USAGE = "usage"
+    BUDGET = "budget"
     AGENT = "agent"
+    ACCOUNT = "account"
     MACHINE = "machine"
     USER = "user"
     CREDENTIAL = "credential"
@@ -49,10 +54,13 @@ Row = (
     | Member
     | Tally
     | Hold
-    | Limit
-    | Usage
+    | limit.Limit
+    | limit.Usage
     | KeptResult
+    | Usage
+    | ScopeBudget
     | Agent
+    | Account
     | Machine
     | User
     | Credential
@@ -67,10 +75,13 @@ ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
     Table.MEMBER: Member,
     Table.TALLY: Tally,
     Table.HOLD: Hold,
-    Table.RULE: Limit,
-    Table.RATE: Usage,
+    Table.RULE: limit.Limit,
+    Table.RATE: limit.Usage,
     Table.RESULT: KeptResult,
+    Table.USAGE: Usage,
+    Table.BUDGET: ScopeBudget,
     Table.AGENT: Agent,
+    Table.ACCOUNT: Account,
     Table.MACHINE: Machine,
     Table.USER: User,
     Table.CREDENTIAL: Credential,
@@ -163,6 +174,17 @@ def hold_key(task: str, key: str) -> str:
 def result_key(task: str, fence: Fence, machine: str) -> str:
     """Return the key of a kept result's row; sorts by attempt."""
     return f"{task}/{str(fence.incarnation).zfill(12)}.{str(fence.attempt).zfill(6)}/{machine}"
+
+
+def usage_key(task: str, fence: Fence, turn: int) -> str:
+    """Return the key of a turn's row; sorts by attempt and turn."""
+    attempt = f"{str(fence.incarnation).zfill(12)}.{str(fence.attempt).zfill(6)}"
+    return f"{task}/{attempt}/{str(turn).zfill(6)}"
+
+
+def budget_key(project: str, scope: str, period: str) -> str:
+    """Return the key of a budget's row."""
+    return f"{project}/{scope}/{period}"
 
 
 def request_key(submitter: str, key: str) -> str:

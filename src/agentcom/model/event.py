@@ -31,6 +31,7 @@ class EventKind(StrEnum):
     ADOPTED = "adopted"
     APPROVED = "approved"
     REJECTED = "rejected"
+    CHARGED = "charged"
 
     __hash__ = str.__hash__  # Enum's own is Python code, and every record is counted by its kind
 

@@ -26,6 +26,7 @@ class FailureClass(StrEnum):
     LEASE_LOST = "lease_lost"
     REVOKED = "revoked"
     REJECTED = "rejected"
+    BUDGET = "budget"
 
     @property
     def final(self) -> bool:
@@ -33,12 +34,18 @@ class FailureClass(StrEnum):
         return self in _FINAL
 
 
+class OnQuota(StrEnum):
+    """What becomes of a task whose agent's account has no quota left."""
+
+    MOVE = "move"
+    """Another account's agent may go on with it at once."""
+    WAIT = "wait"
+    """It waits until this account's quota resets."""
+
+
 _FINAL: Final = frozenset(
     {
-        FailureClass.CONFLICT,
-        FailureClass.DEPENDENCY,
-        FailureClass.REFUSED,
-        FailureClass.REVOKED,
-        FailureClass.REJECTED,
+        *(FailureClass.CONFLICT, FailureClass.DEPENDENCY, FailureClass.REFUSED),
+        *(FailureClass.REVOKED, FailureClass.REJECTED, FailureClass.BUDGET),
     }
 )

@@ -13,6 +13,7 @@ from agentcom.model import errors
 
 TaskId = NewType("TaskId", str)
 AgentId = NewType("AgentId", str)
+AccountId = NewType("AccountId", str)
 MachineId = NewType("MachineId", str)
 UserId = NewType("UserId", str)
 ProjectId = NewType("ProjectId", str)

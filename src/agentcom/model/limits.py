@@ -25,6 +25,9 @@ LANDING_MS: Final = 2_700_000  # a landing: a fetch, a verification of 15 min, s
 RETRY_BASE_MS: Final = 5_000
 RETRY_MAX_MS: Final = 300_000
 QUOTA_RETRY_MS: Final = 300_000  # a quota without a stated reset is tried again after this
+QUOTA_RETRY_MAX_MS: Final = 3_600_000  # ... and twice as late each time, up to here
+QUOTA_PARK_MAX_MS: Final = 8 * 86_400_000  # a week is the longest window; later it is tried anyhow
+ACCOUNT_CHARS: Final = 200
 DECLINE_RETRY_MS: Final = 5_000  # a machine that cannot start a task now gets others first
 
 # Scheduling.
@@ -49,6 +52,22 @@ SCOPE_GLOB_CHARS: Final = 200
 MOVED_MAX: Final = 2_000  # tasks found behind a limit in one look; then others get their turn
 WARM_REPOSITORIES: Final = 256  # whose latest machines are remembered
 WARM_MACHINES: Final = 8  # per repository
+
+# What work costs.
+TURNS_MAX: Final = 256  # turns of one attempt that are reported one by one; the rest is one more
+TOKENS_MAX: Final = 1_000_000_000_000  # of one turn; sums of a million such fit into 64 bits
+TURN_WALL_MAX_MS: Final = 7 * 86_400_000  # no attempt lives longer
+MODEL_CHARS: Final = 100
+TASK_TOKENS: Final = 200_000_000  # what a task may spend if nobody said: some days of one agent
+TASK_COST_MICROS: Final = 50_000_000  # 50 dollars, likewise: a runaway ends, honest work does not
+TASK_WALL_MS: Final = 7 * 86_400_000  # likewise
+TASK_TURNS: Final = 1_000  # likewise
+BUDGET_MAX: Final = 1_000_000_000_000_000  # of any amount: sums stay far below 64 bits
+BUDGETS_MAX: Final = 1_000  # all are in memory, and each turn looks at those of its scopes
+TURN_TOKENS: Final = 200_000  # what a running attempt is taken to spend until it reports: a turn
+TURN_COST_MICROS: Final = 500_000  # ... of a large model, half a dollar
+TURN_WALL_MS: Final = 600_000  # ... and ten minutes
+COST_GROUPS_MAX: Final = 1_000  # rows of one table of costs
 
 # Text and lists (reference: OWASP API4, unrestricted resource consumption).
 TITLE_CHARS: Final = 200

@@ -47,6 +47,8 @@ class Action(StrEnum):
     HUB_READ = "hub:read"
     HUB_MANAGE = "hub:manage"
     METRICS_READ = "metrics:read"
+    COST_READ = "cost:read"
+    BUDGET_SET = "budget:set"
 
     __hash__ = str.__hash__  # Enum's own is Python code, and every request looks its action up
 
@@ -67,6 +69,7 @@ _READ: Final = {
     Action.EVENTS_READ: Reach.ANY,
     Action.HUB_READ: Reach.ANY,
     Action.METRICS_READ: Reach.ANY,
+    Action.COST_READ: Reach.ANY,
 }
 _OWN_TOKENS: Final = {
     Action.CREDENTIAL_READ: Reach.OWN,
@@ -80,6 +83,7 @@ _SUBMIT: Final = {
     Action.TASK_CANCEL: Reach.OWN,
     Action.TASK_RETRY: Reach.OWN,
     Action.TASK_APPROVE: Reach.OWN,
+    Action.COST_READ: Reach.OWN,
 }
 _OPERATE: Final = {
     Action.TASK_CANCEL: Reach.ANY,
@@ -92,6 +96,8 @@ _OPERATE: Final = {
     Action.MACHINE_DRAIN: Reach.ANY,
     Action.MACHINE_REMOVE: Reach.ANY,
     Action.USER_READ: Reach.ANY,
+    Action.COST_READ: Reach.ANY,
+    Action.BUDGET_SET: Reach.ANY,
 }
 _ADMINISTER: Final = {
     Action.USER_INVITE: Reach.ANY,

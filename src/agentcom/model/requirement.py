@@ -14,6 +14,8 @@ import msgspec
 
 from agentcom.model import errors
 
+PROMPT: Final = "prompt"
+"""The capability of agents that follow prompts; a task without a command needs it."""
 CAPABILITIES_MAX: Final = 64
 """Entries per task or agent: bounds what one new shape or class costs the matcher."""
 CAPABILITY_CHARS_MAX: Final = 64

@@ -70,6 +70,7 @@ class ReportKind(StrEnum):
     FINISH = "finish"
     STOPPED = "stopped"
     LANDED = "landed"
+    USAGE = "usage"
 
 
 class LandStatus(StrEnum):

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from agentcom.model.agent import Agent, Machine
+from agentcom.model.agent import Account, Agent, Machine
+from agentcom.model.budget import ScopeBudget
 from agentcom.model.graph import Edge, Tally
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.task import Hold, Task
@@ -22,5 +23,7 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     limits: Sequence[Limit] = ()
     rates: Sequence[Usage] = ()
     agents: Sequence[Agent] = ()
+    accounts: Sequence[Account] = ()
     machines: Sequence[Machine] = ()
     todos: Sequence[Todo] = ()
+    budgets: Sequence[ScopeBudget] = ()

@@ -9,7 +9,8 @@ from enum import StrEnum
 import msgspec
 
 from agentcom.model import limits
-from agentcom.model.failure import FailureClass
+from agentcom.model.budget import Amounts, Budget
+from agentcom.model.failure import FailureClass, OnQuota
 from agentcom.model.graph import Approval, Dependency, ReviewBy
 from agentcom.model.ids import AgentId, Fence, MachineId, ProjectId, TaskId, UserId, WallTime
 
@@ -66,6 +67,7 @@ class StopReason(StrEnum):
     PAUSED = "paused"
     PREEMPTED = "preempted"
     REVOKED = "revoked"
+    BUDGET = "budget"
 
 
 class LandPolicy(StrEnum):
@@ -113,7 +115,9 @@ class TaskSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     not_before: WallTime | None = None
     deadline_ms: int = limits.ATTEMPT_DEADLINE_MS
     failures_max: int = limits.FAILURES_MAX
+    on_quota: OnQuota = OnQuota.MOVE
     unique_key: str | None = None
+    budget: Budget | None = None
     labels: dict[str, str] = {}
 
 
@@ -187,6 +191,10 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     author: AgentId | None = None
     author_machine: MachineId | None = None
     """Who made the result, where that is not who held the newest attempt."""
+    on_quota: OnQuota = OnQuota.MOVE
+    budget: Budget | None = None
+    spent: Amounts | None = None
+    """By all attempts, since the task was submitted or reopened; None: nothing."""
 
     @property
     def fence(self) -> Fence:

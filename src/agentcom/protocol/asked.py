@@ -4,6 +4,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from agentcom.model.budget import Budget, Period
 from agentcom.model.graph import Dependency
 from agentcom.model.identity import Role
 from agentcom.model.ids import MachineId, UserId
@@ -23,12 +24,32 @@ class DependencyAsked(Dependency, frozen=True, forbid_unknown_fields=True):
     """One edge of the graph."""
 
 
+class BudgetAsked(
+    Budget, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """What may be spent."""
+
+    def limits(self) -> Budget:
+        """Return the same as the core knows it."""
+        return Budget(**msgspec.structs.asdict(self))
+
+
+class BudgetSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The budget that a scope shall have."""
+
+    scope: Annotated[str, msgspec.Meta(max_length=NOTE_CHARS)]
+    """`project:NAME`, `agent:NAME` or `submitter:NAME`."""
+    period: Period = Period.TOTAL
+    limits: BudgetAsked
+
+
 class TaskAsked(
     TaskSpec, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
     """One task that someone asks for."""
 
     depends_on: tuple[DependencyAsked, ...] = ()
+    budget: BudgetAsked | None = None
 
     def spec(self) -> TaskSpec:
         """Return the same as the core knows it."""
@@ -36,7 +57,9 @@ class TaskAsked(
             Dependency(edge.task, edge.condition, edge.on_failure, edge.children)
             for edge in self.depends_on
         )
-        return TaskSpec(**{**msgspec.structs.asdict(self), "depends_on": depends_on})
+        budget = self.budget.limits() if self.budget is not None else None
+        fields = {**msgspec.structs.asdict(self), "depends_on": depends_on, "budget": budget}
+        return TaskSpec(**fields)
 
 
 class TasksAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.replies import Welcomed
 from agentcom.model.result import Landing, ReportKind, Result, TokenUsage
 from agentcom.model.task import Phase, StopReason, TaskBody, TaskSpec
+from agentcom.model.usage import TurnUsage
 
 SUBPROTOCOL: Final = "agentcom.v1"
 VERSION: Final = 1
@@ -108,6 +109,8 @@ class Finish(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag
     task: TaskId
     fence: Fence
     result: Result
+    turns: tuple[TurnUsage, ...] = ()
+    """What it spent, as far as no `ack` has said that it is counted."""
 
 
 class StoppedFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="stopped"):
@@ -116,6 +119,7 @@ class StoppedFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=Tru
     task: TaskId
     fence: Fence
     result: Result | None = None
+    turns: tuple[TurnUsage, ...] = ()
 
 
 class LandedFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="landed"):
@@ -124,6 +128,14 @@ class LandedFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True
     task: TaskId
     fence: Fence
     landing: Landing
+
+
+class UsageFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="usage"):
+    """What an attempt spent, turn by turn: all that is not known to be counted. See `ack`."""
+
+    task: TaskId
+    fence: Fence
+    turns: tuple[TurnUsage, ...]
 
 
 # From people and programs --------------------------------------------------------------------
@@ -239,6 +251,8 @@ class Ack(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="a
     code: str | None = None
     commit: str | None = None
     """Of a checkpoint: which one."""
+    turn: int = 0
+    """Of usage: the newest turn that is counted, with all before it."""
 
 
 class ReplyFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="reply"):
@@ -298,6 +312,7 @@ FromMachine = (
     | StoppedFrame
     | LandedFrame
     | SubmitFrame
+    | UsageFrame
 )
 FromClient = Hello | SubmitFrame | CancelFrame | Subscribe | Unsubscribe
 FromPeer = FromMachine | FromClient

@@ -6,12 +6,13 @@ a shape of their own here. Clients decode into the same types and ignore what th
 
 import msgspec
 
-from agentcom.model.agent import AgentState
+from agentcom.model.agent import AccountState, AgentState
+from agentcom.model.budget import Amounts, Budget, Period
 from agentcom.model.event import TaskEvent
 from agentcom.model.failure import FailureClass
 from agentcom.model.graph import Condition, Edge, OnFailure
 from agentcom.model.identity import Credential, CredentialKind, Role, User
-from agentcom.model.ids import AgentId, MachineId, ProjectId, TaskId, UserId, WallTime
+from agentcom.model.ids import AccountId, AgentId, MachineId, ProjectId, TaskId, UserId, WallTime
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Phase, Task, TaskBody, TaskState, Wait
 from agentcom.protocol.frames import Activity
@@ -22,6 +23,59 @@ class TaskPage(msgspec.Struct, frozen=True, omit_defaults=True):
 
     tasks: tuple[Task, ...]
     next: str | None = None
+
+
+class CostShown(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What some turns of agents cost together."""
+
+    name: str | None = None
+    """What these turns have in common; None: nothing is known, or it is a total."""
+    turns: int = 0
+    cost_micros: int = 0
+    """Micro-dollars, of the turns that have a price."""
+    input: int = 0
+    """Tokens, those from a cache and those written to one included."""
+    cached: int = 0
+    written: int = 0
+    output: int = 0
+    included: int = 0
+    """Turns that a subscription pays for: they are not in `cost_micros`."""
+    unpriced: int = 0
+    """Turns of models without a known price: they are not in `cost_micros`."""
+    late: int = 0
+    """Turns of attempts that were not their task's newest any more."""
+    wall_ms: int = 0
+
+
+class CostList(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Costs, the largest first (days in their order), and the total of all."""
+
+    by: str
+    since: WallTime
+    groups: tuple[CostShown, ...]
+    total: CostShown
+    more: bool = False
+    """True: there are more groups than were asked for; `total` counts them too."""
+
+
+class BudgetShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A budget, and what of it is spent."""
+
+    scope: str
+    period: Period
+    limits: Budget
+    spent: Amounts = Amounts()
+    running: int = 0
+    """Attempts that work at its cost; each has reserved an estimate of one turn."""
+    closed: str | None = None
+    """Why it gives no attempt now; None: it does."""
+    renews_at: WallTime | None = None
+
+
+class BudgetList(msgspec.Struct, frozen=True):
+    """The budgets of a project, as far as they concern the caller."""
+
+    budgets: tuple[BudgetShown, ...]
 
 
 class TaskShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -35,6 +89,8 @@ class TaskShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The newest one, applied or kept."""
     activity: Activity | None = None
     """What its attempt reported last."""
+    cost: CostShown | None = None
+    """What it has cost so far, all attempts together; None: nothing, or not for this token."""
 
 
 class GraphTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -109,12 +165,38 @@ class AgentShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """True if its machine missed its last heartbeats."""
     cli_version: str = ""
     tasks: tuple[TaskId, ...] = ()
+    account: AccountId | None = None
 
 
 class AgentList(msgspec.Struct, frozen=True, omit_defaults=True):
     """Agents by name; `next` is the cursor of the page after."""
 
     agents: tuple[AgentShown, ...]
+    next: str | None = None
+
+
+class AccountShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An account whose quota agents use up, on whatever machines."""
+
+    id: AccountId
+    state: AccountState
+    until: WallTime | None = None
+    """When one attempt tries it again."""
+    canary: TaskId | None = None
+    """The task whose attempt tries it."""
+    reason: str = ""
+    """What its provider said."""
+    strikes: int = 0
+    """How often in a row its quota was found used up."""
+    machines: tuple[str, ...] = ()
+    """Names of the machines that have it."""
+    agents: tuple[AgentId, ...] = ()
+
+
+class AccountList(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Accounts by name; `next` is the cursor of the page after."""
+
+    accounts: tuple[AccountShown, ...]
     next: str | None = None
 
 

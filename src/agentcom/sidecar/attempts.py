@@ -7,6 +7,7 @@ done already. The result is told as a fact; storing and reporting it is the mach
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -32,12 +33,14 @@ from agentcom.sidecar import (
     workspace,
 )
 from agentcom.sidecar import machine_values as values
+from agentcom.sidecar.clock import Clock, SystemClock
 from agentcom.sidecar.concluding import Conclusion
 from agentcom.sidecar.config import AgentConfig, Config
 from agentcom.sidecar.machine_values import Key, Record
 from agentcom.sidecar.repositories import Repositories
 from agentcom.sidecar.runtime import base
 from agentcom.sidecar.trees import Worktree
+from agentcom.sidecar.turns import Turns
 from agentcom.sidecar.watching import Watch
 
 COMMAND_RUNTIME: Final = "command"
@@ -60,8 +63,16 @@ class _Over(Exception):
 class Attempts:
     """Runs the attempts of one machine."""
 
-    def __init__(self, config: Config, *, runtimes: Mapping[str, base.Runtime], tell: Tell) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        runtimes: Mapping[str, base.Runtime],
+        tell: Tell,
+        clock: Clock | None = None,
+    ) -> None:
         self._config = config
+        self._clock = clock or SystemClock()
         self._home = config.home
         self._settings = config.machine.settings
         self._runtimes = runtimes
@@ -85,6 +96,7 @@ class Attempts:
             return
         except (errors.AgentComError, OSError) as error:
             await self.stop(record)
+            await self._count(record)
             result = results.failed(results.class_of(error), results.said(error))
         await self._tell(values.Ended(record.key, results.fitted(result)))
 
@@ -117,12 +129,36 @@ class Attempts:
         result = None
         try:
             await self.stop(record)
+            await self._count(record)
             worktree = self._worktree(record)
             if worktree is not None:
                 result = await self._keep(record, worktree, stale=stale)
         except (errors.AgentComError, OSError) as error:
             log.warning("attempt.not_kept", task=record.key.task, reason=str(error))
         await self._tell(values.Stopped(record.key, result))
+
+    async def _count(self, record: Record) -> None:
+        """Tell what a stopped run has spent: its output is on this disk to its last line."""
+        folder = self._home.attempt(record.key.text)
+        known = survivors.read_record(folder)
+        if known is None:
+            return
+        with contextlib.suppress(_Over):  # its agent left this machine: nobody can read it
+            before = await asyncio.to_thread(session_usage.load, folder)
+            watch = self._watch(record, before)
+            async with self._briefly(record, "usage"):
+                await watch.count(process.AgentProcess(folder, known))
+            worktree = self._worktree(record)
+            if watch.stated is not None and worktree is not None:
+                await asyncio.to_thread(session_usage.save, worktree.state, watch.stated)
+
+    def _watch(self, record: Record, before: session_usage.Stated) -> Watch:
+        agent = self._agent(record)
+        runtime = self._runtime(agent, record)
+        turns = Turns(agent.name, runtime.name, agent.settings)
+        return Watch(
+            record.key, runtime, self._settings, tell=self._tell, before=before, turns=turns
+        )
 
     async def _keep(self, record: Record, worktree: Worktree, *, stale: bool) -> Result | None:
         saved: str | None = None
@@ -148,21 +184,21 @@ class Attempts:
     async def _run(self, record: Record, *, adopt: bool) -> Result:
         folder = self._home.attempt(record.key.text)
         known = survivors.read_record(folder) if adopt else None
-        agent = self._agent(record)
-        runtime = self._runtime(agent, record)
         if known is None:
-            worktree, running = await self._begin(record, agent, folder)
+            worktree, running = await self._begin(record, self._agent(record), folder)
         else:
             worktree, running = self._worktree(record), process.AgentProcess(folder, known)
             log.info("attempt.adopted", task=record.key.task, attempt=record.key.text)
         if worktree is None and record.body.spec.repo is not None:
             raise errors.NotFound("the worktree of this attempt is gone")
         before = await asyncio.to_thread(session_usage.load, folder)
-        watch = Watch(record.key, runtime, self._settings, tell=self._tell, before=before)
+        watch = self._watch(record, before)
         await self._tell(values.PhaseReached(record.key, Phase.WORKING))
         verdict = await self._watched(record, worktree, watch, running)
         await self._tell(values.PhaseReached(record.key, Phase.VERIFYING))
-        result = results.of_verdict(verdict, watch.session)
+        zone = datetime.now().astimezone().tzinfo or UTC
+        now = self._clock.now().wall
+        result = results.of_verdict(verdict, watch.session, now=now, zone=zone)
         if worktree is None:
             return await self._conclusion.conclude_scratch(record, result)
         return await self._concluded(record, worktree, result)

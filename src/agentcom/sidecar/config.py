@@ -16,7 +16,7 @@ import msgspec
 
 from agentcom.model import errors, limits
 from agentcom.model.agent import AgentSpec
-from agentcom.model.ids import AgentId, MachineId
+from agentcom.model.ids import AccountId, AgentId, MachineId
 
 CHECKPOINT_INTERVAL_MS: Final = 300_000
 PROGRESS_INTERVAL_MS: Final = 500
@@ -49,6 +49,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Names of variables that the agent gets from the sidecar's own environment."""
     accepts: tuple[str, ...] = ()
     """What tasks it takes: `project=web`, `submitter in (ann,bob)`, `kind!=review`."""
+    account: AccountId | None = None
+    """Whose quota it uses up; None: its program's login tells."""
 
     @property
     def spec(self) -> AgentSpec:
@@ -61,6 +63,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             slots=self.slots,
             version=self.version,
             accepts=self.accepts,
+            account=self.account,
         )
 
 

@@ -12,6 +12,7 @@ from agentcom.model import errors, ids
 from agentcom.model.agent import AgentSpec, Held
 from agentcom.model.ids import AgentId, Instant, TaskId
 from agentcom.model.result import ReportKind
+from agentcom.model.task import StopReason
 from agentcom.protocol import frames
 from agentcom.sidecar import machine_asking
 from agentcom.sidecar import machine_values as values
@@ -19,6 +20,7 @@ from agentcom.sidecar.machine_attempts import (
     ANSWERS,
     BUSY,
     HELD,
+    PENDING,
     REPORT_RETRY_MS,
     REPORTS,
     RUNNING,
@@ -36,7 +38,6 @@ BEATS_MISSED_MAX: Final = 2
 """Heartbeats without an answer before the link counts as dead; a quarter of the lease is left."""
 HELLO_MS_MAX: Final = 10_000
 """A hub that has not welcomed us by then never will on this link."""
-_REFUSALS: Final = frozenset({errors.NotAllowed.code, errors.NotAuthenticated.code})
 
 
 def load(
@@ -125,7 +126,7 @@ class _Turn(AttemptTurn):
             case frames.Beat():
                 self._still_ours(frame)
             case frames.Assign():
-                self._assigned(_record(frame))
+                self._assigned(values.record_of(frame))
             case frames.StopFrame():
                 self._stop_asked(frame)
             case frames.LandFrame():
@@ -180,9 +181,12 @@ class _Turn(AttemptTurn):
         self.order(values.Settle())
         machine_asking.again(self)  # before the reports: an attempt that ended asks no more
         for attempt in view.attempts.values():
+            if frame.incarnation > view.incarnation:
+                attempt.counted = 0  # what a restored hub has counted may be gone
             if attempt.stage in HELD and attempt.stage not in REPORTS:
                 self.accept(attempt)  # the first one may have been lost with its link
             self.send_checkpoint(attempt)
+            self.send_usage(attempt)
             self.report(attempt)
         if frame.incarnation > view.incarnation:
             self._met(frame.incarnation)
@@ -205,10 +209,10 @@ class _Turn(AttemptTurn):
         known = [attempt.record for attempt in view.attempts.values() if attempt.record.acked]
         again, view.offered = view.offered, {}  # what an earlier offer has no answer for
         for record in (*kept, *known):
-            key = record.key
-            if record.result is not None and (not again or key in again):
+            key, result, turns = record.key, record.result, record.turns
+            if result is not None and (not again or key in again):
                 view.offered[key] = None
-                self.send(frames.Finish(task=key.task, fence=key.fence, result=record.result))
+                self.send(frames.Finish(task=key.task, fence=key.fence, result=result, turns=turns))
         if view.offered:
             self.order(values.SetTimer("offers", Instant(self.now + REPORT_RETRY_MS)))
         else:
@@ -248,7 +252,7 @@ class _Turn(AttemptTurn):
             return  # a repeat
         self.note("hub.refused", f"{frame.code}: {frame.message}")
         greeted = self.view.session is not None
-        if not greeted and frame.code in _REFUSALS:
+        if not greeted and frame.code in values.REFUSALS:
             self.order(values.Quit(frame.message))
         elif not greeted or frame.code == errors.Superseded.code:
             self.order(values.Reconnect(frame.message, frame.retry_after_ms))
@@ -285,9 +289,7 @@ class _Turn(AttemptTurn):
             for attempt in self.view.attempts.values():
                 self.report(attempt)
         else:
-            for attempt in self.view.attempts.values():
-                if attempt.key.text == key and attempt.stage in REPORTS:
-                    self.order(values.Store(attempt.record))
+            self.timer_of_attempt(key)
 
     def _heartbeat(self) -> None:
         view = self.view
@@ -358,6 +360,8 @@ class _Turn(AttemptTurn):
             self.send(frames.StoppedFrame(task=frame.task, fence=frame.fence))
         elif attempt.stage in (Stage.STOPPED, Stage.LANDED):
             self.report(attempt)
+        elif frame.reason is StopReason.BUDGET and attempt.stage not in PENDING:
+            self.last_turn(attempt)
         elif attempt.stage is not Stage.STOPPING:  # each heartbeat repeats the wish
             self.stop(attempt, frame)
 
@@ -381,6 +385,8 @@ class _Turn(AttemptTurn):
         saved = attempt.checkpoint
         if saved is not None and frame.of is ReportKind.CHECKPOINT and frame.commit == saved.commit:
             attempt.checkpoint = None
+        if frame.of is ReportKind.USAGE:
+            attempt.counted = max(attempt.counted, frame.turn)
         if attempt.stage is not ANSWERS.get(frame.of):
             return  # a repeat, of what came before
         result = attempt.record.result
@@ -392,8 +398,3 @@ class _Turn(AttemptTurn):
         self.move(attempt, Move.FORGET)
         self.order(values.Forget(attempt.record))
         del self.view.attempts[attempt.key]
-
-
-def _record(frame: frames.Assign) -> Record:
-    stage = Stage.READY if frame.assignment.landing_only else Stage.PREPARING
-    return Record(assignment=frame.assignment, body=frame.body, stage=stage)

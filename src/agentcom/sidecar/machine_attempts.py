@@ -14,7 +14,8 @@ import msgspec
 from agentcom.model.agent import HeldStage
 from agentcom.model.ids import Instant, TaskId
 from agentcom.model.result import LandStatus, ReportKind, Result, ResultStatus
-from agentcom.model.task import LandPolicy, Phase
+from agentcom.model.task import LandPolicy, Phase, StopReason
+from agentcom.model.usage import TurnUsage
 from agentcom.protocol import frames
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.machine_values import Attempt, Key, Order, Stage, View
@@ -23,6 +24,9 @@ REPORT_RETRY_MS: Final = 15_000
 """A report without an acknowledgement is sent again after this, though the link stands."""
 DECLINED_MAX: Final = 256
 """Attempts that were declined and are remembered: pushes that cross with the word of it are few."""
+LAST_TURN_MS: Final = 10_000
+"""A program whose only turn is over has ended by then; one that has not has begun another."""
+_LAST_TURN: Final = "budget/"
 STORE_RETRY_MS: Final = 5_000
 """A full disk is tried again after this; the report is sent meanwhile."""
 
@@ -76,6 +80,9 @@ TRANSITIONS: Final[Mapping[Stage, Mapping[Move, Stage]]] = {
 }
 
 RUNNING: Final = frozenset({Stage.PREPARING, Stage.WORKING, Stage.VERIFYING})
+_AT_WORK: Final = frozenset({Stage.PREPARING, Stage.WORKING})
+PENDING: Final = frozenset({Stage.STORING, Stage.WAITING})
+"""Nothing of the attempt has begun."""
 BELIEVED: Final = RUNNING | {Stage.LANDING}
 """The machine acts for the task, and needs its lease for what others see of that."""
 LIVE: Final = BELIEVED | {Stage.STOPPING}
@@ -139,6 +146,8 @@ class AttemptTurn:
             case values.Noted():
                 if attempt.stage in RUNNING:
                     self.send(fact.progress)
+            case values.Spent():
+                self._spent(attempt, fact.turn)
             case values.Saved():
                 self._saved(attempt, fact)
             case values.Ended():
@@ -164,6 +173,26 @@ class AttemptTurn:
         else:
             self.keep(attempt)
 
+    def last_turn(self, attempt: Attempt) -> None:
+        """Let an agent whose budget is used up end by itself, if it has nothing more to do.
+
+        What is checked or waits to land costs nothing more, and goes on.
+        """
+        if attempt.stage in _AT_WORK and not attempt.spent_out:
+            attempt.spent_out = True  # each heartbeat repeats the wish
+            at = Instant(self.now + LAST_TURN_MS)
+            self.order(values.SetTimer(f"{_LAST_TURN}{attempt.key.text}", at))
+
+    def timer_of_attempt(self, key: str) -> None:
+        """Store again what a full disk refused, or end an agent that began one turn too many."""
+        for attempt in self.view.attempts.values():
+            own = attempt.key
+            if own.text == key and attempt.stage in REPORTS:
+                self.order(values.Store(attempt.record))
+            elif key == f"{_LAST_TURN}{own.text}" and attempt.stage in _AT_WORK:
+                reason = StopReason.BUDGET
+                self.stop(attempt, frames.StopFrame(task=own.task, fence=own.fence, reason=reason))
+
     def land(self, attempt: Attempt) -> None:
         """Land if it was granted, the lease still runs, and so does nothing older of the task."""
         wanted = attempt.granted and attempt.stage is Stage.READY
@@ -179,6 +208,7 @@ class AttemptTurn:
         if attempt.stage is Stage.STORING:
             self._begin(attempt)
         else:
+            self.send_usage(attempt)
             self.report(attempt)
 
     def _begin(self, attempt: Attempt) -> None:
@@ -213,6 +243,7 @@ class AttemptTurn:
             self.order(values.Forget(attempt.record, keep=False))
             return
         attempt.stored = True  # the hub's disk is better than none
+        self.send_usage(attempt)
         self.report(attempt)
         self.order(values.SetTimer(key.text, Instant(self.now + STORE_RETRY_MS)))
 
@@ -225,6 +256,15 @@ class AttemptTurn:
         attempt.phase = phase
         key = attempt.key
         self.send(frames.Progress(task=key.task, fence=key.fence, phase=phase))
+
+    def _spent(self, attempt: Attempt, turn: TurnUsage) -> None:
+        turns = attempt.record.turns
+        if turns and turn.turn <= turns[-1].turn:
+            return  # read a second time
+        if attempt.stage in RUNNING:
+            self.keep(attempt, turns=(*turns, turn))
+        else:  # its end is stored soon, and this with it
+            attempt.record = msgspec.structs.replace(attempt.record, turns=(*turns, turn))
 
     def _saved(self, attempt: Attempt, fact: values.Saved) -> None:
         attempt.checkpoint = frames.Checkpoint(
@@ -292,6 +332,13 @@ class AttemptTurn:
         self.send(_report_of(attempt))
         self.order(values.SetTimer("reports", Instant(self.now + REPORT_RETRY_MS)))
 
+    def send_usage(self, attempt: Attempt) -> None:
+        """Send what an attempt that goes on has spent; its end brings the rest."""
+        turns = attempt.uncounted
+        if turns and attempt.stored and attempt.stage in RUNNING:
+            key = attempt.key
+            self.send(frames.UsageFrame(task=key.task, fence=key.fence, turns=turns))
+
     def send_checkpoint(self, attempt: Attempt) -> None:
         """Send the newest checkpoint if it is not acknowledged."""
         if attempt.checkpoint is not None and self.view.session is not None:
@@ -318,6 +365,7 @@ def _report_of(attempt: Attempt) -> frames.FromMachine:
         return frames.LandedFrame(task=task, fence=fence, landing=record.landing)
     if attempt.stage is Stage.STOPPED:
         result = None if record.acked else record.result
-        return frames.StoppedFrame(task=task, fence=fence, result=result)
+        return frames.StoppedFrame(task=task, fence=fence, result=result, turns=attempt.uncounted)
     assert record.result is not None
-    return frames.Finish(task=task, fence=fence, result=record.result)
+    turns = attempt.uncounted
+    return frames.Finish(task=task, fence=fence, result=record.result, turns=turns)

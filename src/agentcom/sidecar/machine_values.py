@@ -6,14 +6,20 @@ Frames of the hub are facts as they are. Pure, like `machine.py`, which decides 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
+from agentcom.model import errors
 from agentcom.model.agent import AgentSpec, Assignment
 from agentcom.model.ids import AgentId, Fence, Instant, TaskId
 from agentcom.model.result import Landing, Result
 from agentcom.model.task import Phase, StopReason, TaskBody, TaskSpec
+from agentcom.model.usage import TurnUsage
 from agentcom.protocol import frames
+
+REFUSALS: Final = frozenset({errors.NotAllowed.code, errors.NotAuthenticated.code})
+"""Codes by which a hub says that this machine is not, or no longer, its own."""
 
 
 class Stage(StrEnum):
@@ -55,6 +61,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     landing: Landing | None = None
     acked: bool = False
     """The hub has the result; it is not sent a second time."""
+    turns: tuple[TurnUsage, ...] = ()
+    """What it spent, turn by turn; a restored hub is told all of them again."""
     version: int = 1
 
     @property
@@ -107,6 +115,13 @@ class Noted(msgspec.Struct, frozen=True):
 
     key: Key
     progress: frames.Progress
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """A turn of an attempt's agent ended, and cost something."""
+
+    key: Key
+    turn: TurnUsage
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -167,7 +182,7 @@ FromHub = (
     | frames.ReplyFrame
     | frames.Drain
 )
-OfAttempt = Stored | NotStored | PhaseReached | Noted | Saved | Ended | Stopped | LandEnded
+OfAttempt = Stored | NotStored | PhaseReached | Noted | Spent | Saved | Ended | Stopped | LandEnded
 OwnWork = OfAttempt | Asked
 Fact = Connected | Disconnected | TimerFired | DrainAsked | Kept | FromHub | OwnWork
 
@@ -298,6 +313,10 @@ class Attempt:
     """The record is on disk as it is here, as far as the disk allows."""
     granted: bool = False
     adopt: bool = False
+    counted: int = 0
+    """The newest turn that the hub has counted, with all before it."""
+    spent_out: bool = False
+    """The hub wants it to end after its turn."""
 
     @property
     def key(self) -> Key:
@@ -308,6 +327,11 @@ class Attempt:
     def agent(self) -> AgentId:
         """Who does it."""
         return self.record.assignment.agent
+
+    @property
+    def uncounted(self) -> tuple[TurnUsage, ...]:
+        """What it spent that the hub is not known to have counted."""
+        return tuple(turn for turn in self.record.turns if turn.turn > self.counted)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -347,3 +371,9 @@ class View:
             (attempt for key, attempt in self.attempts.items() if key.task == task),
             key=lambda attempt: attempt.key.fence,
         )
+
+
+def record_of(frame: frames.Assign) -> Record:
+    """Return what is stored of an assignment before its work begins."""
+    stage = Stage.READY if frame.assignment.landing_only else Stage.PREPARING
+    return Record(assignment=frame.assignment, body=frame.body, stage=stage)

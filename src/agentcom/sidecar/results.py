@@ -1,6 +1,7 @@
 """How the sidecar words what an attempt came to; whether it is a success is the hub's judgement."""
 
 from collections.abc import Sequence
+from datetime import UTC, tzinfo
 from typing import Final
 
 import msgspec
@@ -11,12 +12,16 @@ from agentcom.model.ids import WallTime
 from agentcom.model.result import Result, ResultStatus, TokenUsage
 from agentcom.model.verification import Report
 from agentcom.sidecar import git
-from agentcom.sidecar.runtime import base
+from agentcom.sidecar.runtime import base, quota
 
 REASONS_MAX: Final = 20
 REASON_CHARS_MAX: Final = 300
 RESULT_BYTES_MAX: Final = limits.FRAME_BYTES - 8_192
 """What a frame has room for, beside its envelope; a larger one would never be accepted."""
+
+LONG_LIMIT_MS: Final = 60_000
+"""A rate limit that lasts for longer than this is an exhausted quota for those who wait."""
+_LIMITS: Final = (FailureClass.QUOTA, FailureClass.RATE_LIMIT)
 
 replace: Final = msgspec.structs.replace
 
@@ -44,13 +49,23 @@ def said(error: Exception) -> str:
     return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
 
 
-def of_verdict(verdict: base.Verdict, session: str | None) -> Result:
-    """Return the result that the run alone gives."""
-    failure = verdict.failure
+def of_verdict(
+    verdict: base.Verdict, session: str | None, *, now: WallTime, zone: tzinfo = UTC
+) -> Result:
+    """Return the result that the run alone gives.
+
+    `zone` is this computer's: programs state the reset of a quota as its time of day.
+    """
+    failure, resets = verdict.failure, None
     status = ResultStatus.DONE if failure is None else ResultStatus.FAILED
+    if failure in _LIMITS:
+        resets = verdict.resets_at_ms
+        if resets is None:
+            resets = quota.resets_at_ms(verdict.message, now_ms=now, zone=zone)
+        if resets is not None and resets - now >= LONG_LIMIT_MS:
+            failure = FailureClass.QUOTA  # whatever it is called: there is none for long
     if failure is FailureClass.QUOTA:
         status = ResultStatus.PARKED
-    resets = verdict.resets_at_ms
     usage = verdict.usage
     return Result(
         status=status,
@@ -58,7 +73,7 @@ def of_verdict(verdict: base.Verdict, session: str | None) -> Result:
         message=verdict.message[: limits.REASON_CHARS],
         summary=verdict.summary[: limits.SUMMARY_CHARS],
         session=verdict.session or session,
-        resets_at=None if resets is None else WallTime(resets),
+        resets_at=WallTime(resets) if resets and failure is FailureClass.QUOTA else None,
         usage=TokenUsage(usage.input, usage.cached, usage.output),
     )
 

@@ -79,8 +79,8 @@ class SinceBefore:
 
 
 def _since(before: base.Usage, total: base.Usage) -> base.Usage:
-    earlier = (before.input, before.cached, before.output)
-    now = (total.input, total.cached, total.output)
-    if any(late < early for early, late in zip(earlier, now, strict=True)):
+    names = ("input", "cached", "written", "output")
+    spent = {name: getattr(total, name) - getattr(before, name) for name in names}
+    if any(number < 0 for number in spent.values()):
         return total  # the agent began to count anew
-    return base.Usage(*(late - early for early, late in zip(earlier, now, strict=True)))
+    return base.Usage(**spent, model=total.model)

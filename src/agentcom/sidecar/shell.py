@@ -29,7 +29,7 @@ from agentcom.sidecar.clock import Clock, SystemClock
 from agentcom.sidecar.config import AgentConfig, Config, computer_resources
 from agentcom.sidecar.disk import Disk
 from agentcom.sidecar.machine_values import Key, Record, Stage, View
-from agentcom.sidecar.runtime import base
+from agentcom.sidecar.runtime import accounts, base
 
 FACTS_MAX: Final = 1_024
 """Facts that wait for the loop; then whoever brings more waits too."""
@@ -83,7 +83,7 @@ class Sidecar:
             config.home, clock=self._clock, tell=self._tell, forgotten=self._forgotten
         )
         self._found = installed_runtimes() if runtimes is None else runtimes
-        self._attempts = Attempts(config, runtimes=self._found, tell=self._tell)
+        self._attempts = Attempts(config, runtimes=self._found, tell=self._tell, clock=self._clock)
         self._lease_log = lease_log.from_environment()
         machine_config = config.machine
         self._link = Link(
@@ -98,7 +98,10 @@ class Sidecar:
     def _spec(self, agent: AgentConfig) -> AgentSpec:
         runtime = self._found.get(agent.runtime)
         prompts = runtime is not None and runtime.takes_prompts(agent.settings)
-        return msgspec.structs.replace(agent.spec, prompts=prompts)
+        settings = {"home": str(self._config.home.agent(agent.name)), **agent.settings}
+        found = accounts.of_agent(agent.runtime, settings, agent.environment)
+        account = agent.account or found
+        return msgspec.structs.replace(agent.spec, prompts=prompts, account=account)
 
     def stop(self) -> None:
         """Take no new work, leave running agents to a successor, and end `run`."""

@@ -9,20 +9,25 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final, assert_never
 
+import msgspec
+
+from agentcom.model.failure import FailureClass
 from agentcom.model.result import TokenUsage
+from agentcom.model.usage import TurnUsage
 from agentcom.protocol import frames
 from agentcom.sidecar.config import Settings
-from agentcom.sidecar.machine_values import Key, Noted
+from agentcom.sidecar.machine_values import Key, Noted, Spent
 from agentcom.sidecar.process import AgentProcess
-from agentcom.sidecar.runtime import base
+from agentcom.sidecar.runtime import agent_cli, base
 from agentcom.sidecar.session_usage import SinceBefore, Stated
+from agentcom.sidecar.turns import Turns
 
 LOG_BYTES_MAX: Final = 16_384
 """New log in one frame; of more only the end is sent, the whole stays on this machine."""
 TEXT_CHARS_MAX: Final = 2_000
 TITLE_CHARS_MAX: Final = 200
 
-Tell = Callable[[Noted], Awaitable[None]]
+Tell = Callable[[Noted | Spent], Awaitable[None]]
 
 
 class Watch:
@@ -36,8 +41,12 @@ class Watch:
         *,
         tell: Tell,
         before: Stated | None = None,
+        turns: Turns | None = None,
     ) -> None:
-        """`before` is what the session had cost when the attempt began."""
+        """`before` is what the session had cost when the attempt began.
+
+        `turns` counts what is spent now; None: nobody wants to know.
+        """
         self.session: str | None = None
         self.turn_ended = asyncio.Event()
         self._key = key
@@ -53,8 +62,11 @@ class Watch:
         self._newest_call = ""
         self._repeats = 0
         self._text = ""
+        self._retrying = ""
+        """Why the program tries its model again, since its last progress."""
         self._log = bytearray()
         self._usage = base.Usage()
+        self._turns = turns
         self._timeout: asyncio.Timeout | None = None
 
     @property
@@ -64,6 +76,8 @@ class Watch:
 
     async def follow(self, running: AgentProcess) -> base.Verdict:
         """Read to the end and judge; an agent that makes no progress is stopped."""
+        if self._turns is not None:
+            self._turns.begin(_now_s())
         flusher = asyncio.create_task(self._flush_often())
         try:
             ended = await self._read(running)
@@ -72,7 +86,33 @@ class Watch:
             with contextlib.suppress(asyncio.CancelledError):
                 await flusher
         await self._flush()
-        return self._parser.finish(ended)
+        return await self._judged(ended)
+
+    async def count(self, running: AgentProcess) -> None:
+        """Tell what a run has spent that is over, and that nobody follows any more."""
+        async for _, line in running.lines():
+            for event in self._parser.feed(line):
+                await self._spent(event)
+        await self._judged(await running.wait())
+
+    async def _judged(self, ended: base.Exit) -> base.Verdict:
+        """Return a verdict that knows of a program which only waited for its quota."""
+        verdict = self._parser.finish(ended)
+        if self._turns is not None:
+            await self._told(self._turns.rest(verdict.usage, _now_s()))
+        waited = verdict.failure is FailureClass.NO_PROGRESS and self._retrying
+        if not waited or agent_cli.classify(self._retrying) is not FailureClass.QUOTA:
+            return verdict
+        told = {"failure": FailureClass.QUOTA, "message": self._retrying}
+        return msgspec.structs.replace(verdict, **told)
+
+    async def _spent(self, event: base.RuntimeEvent) -> None:
+        if isinstance(event, base.Usage) and self._turns is not None:
+            await self._told(self._turns.ended(event, _now_s()))
+
+    async def _told(self, turn: TurnUsage | None) -> None:
+        if turn is not None:
+            await self._tell(Spent(self._key, turn))
 
     async def _read(self, running: AgentProcess) -> base.Exit:
         first_s = self._settings.first_event_ms / 1000 if self._bounded else None
@@ -81,6 +121,7 @@ class Watch:
                 async for _, line in running.lines():
                     for event in self._parser.feed(line):
                         self._take(event)
+                        await self._spent(event)
         except TimeoutError:
             return await running.stop(base.Stop.NO_PROGRESS)
         return await running.wait()
@@ -109,11 +150,14 @@ class Watch:
             case base.TurnEnded():
                 self.turn_ended.set()
             case base.Retrying() | base.Warned() | base.Failed() | base.Raw():
+                if isinstance(event, base.Retrying):
+                    self._retrying = event.reason[:TEXT_CHARS_MAX]
                 self._note(_said(event))
                 self._news.set()
                 return  # not progress: a model that is away is tried again and again
             case _:
                 assert_never(event)
+        self._retrying = ""
         self._news.set()
         self._progressed()
 
@@ -127,7 +171,7 @@ class Watch:
         if not self._bounded or self._timeout is None or self._timeout.expired():
             return
         between_s = self._settings.between_events_ms / 1000
-        now = asyncio.get_running_loop().time()
+        now = _now_s()
         self._timeout.reschedule(None if self._tools else now + between_s)
 
     def _note(self, line: str) -> None:
@@ -156,6 +200,10 @@ class Watch:
         )
         self._log.clear()
         await self._tell(Noted(self._key, progress))
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _said(event: base.Retrying | base.Warned | base.Failed | base.Raw) -> str:

@@ -14,6 +14,7 @@ from agentcom.model.batch import Batch, Row, Table
 from agentcom.model.event import TaskEvent
 from agentcom.model.ids import BatchId, PoolId, WallTime
 from agentcom.model.snapshot import Snapshot
+from agentcom.store.sums import Sum, Sums
 
 
 class Committed(msgspec.Struct, frozen=True, gc=False):
@@ -103,6 +104,10 @@ class Store(Protocol):
 
     async def query(self, query: Query) -> Page:
         """Return one page of a listing."""
+        ...
+
+    async def sums(self, asked: Sums) -> Sequence[Sum]:
+        """Return sums, the largest of the first column first; those of no rows are left out."""
         ...
 
     async def commit(self, batch: Batch) -> Verdict:

@@ -3,13 +3,15 @@
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from operator import add
 from pathlib import Path
 from typing import cast
 
 import msgspec
 
-from agentcom.model.agent import Agent, Machine
+from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.batch import Batch, Change, Delete, Insert, Row, Table
+from agentcom.model.budget import ScopeBudget
 from agentcom.model.graph import Edge, Tally
 from agentcom.model.identity import RequestRecord
 from agentcom.model.ids import BatchId, PoolId, WallTime
@@ -28,6 +30,7 @@ from agentcom.store.base import (
     TermLost,
     Verdict,
 )
+from agentcom.store.sums import Sum, Sums
 
 _Staged = dict[tuple[Table, str], Row | None]
 
@@ -67,8 +70,10 @@ class MemoryStore:
             limits=cast("list[Limit]", self._in_order(Table.RULE)),
             rates=cast("list[Usage]", self._in_order(Table.RATE)),
             agents=[agent for agent in agents if agent.pool == pool],
+            accounts=cast("list[Account]", self._in_order(Table.ACCOUNT)),
             machines=cast("list[Machine]", self._in_order(Table.MACHINE)),
             todos=cast("list[Todo]", self._in_order(Table.TODO)),
+            budgets=cast("list[ScopeBudget]", self._in_order(Table.BUDGET)),
         )
 
     async def get(self, keys: Sequence[tuple[Table, str]]) -> list[Row | None]:
@@ -80,6 +85,21 @@ class MemoryStore:
         keys = sorted((key for key, row in rows.items() if _matches(query, key, row)), reverse=True)
         page = keys[: query.limit]
         return Page([rows[key] for key in page], page[-1] if len(keys) > len(page) else None)
+
+    async def sums(self, asked: Sums) -> Sequence[Sum]:
+        rules.check_sums(asked)
+        added: dict[str | int | None, list[int]] = {}
+        wanted = Query(table=asked.table, where=asked.where, prefix=asked.prefix)
+        for key, row in self._rows[asked.table].items():
+            small = any(getattr(row, name) < least for name, least in asked.least.items())
+            if small or not _matches(wanted, key, row):
+                continue
+            value = None if asked.by is None else getattr(row, asked.by)
+            sums = added.setdefault(value, [0] * (len(asked.columns) + 1))
+            numbers = [1, *(int(getattr(row, name) or 0) for name in asked.columns)]
+            added[value] = [*map(add, sums, numbers)]
+        found = [Sum(value, rows, tuple(sums)) for value, (rows, *sums) in added.items()]
+        return sorted(found, key=lambda one: (-one.sums[0], str(one.value)))[: asked.limit]
 
     async def commit(self, batch: Batch) -> Verdict:
         rules.check_batch(batch)

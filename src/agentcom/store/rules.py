@@ -1,12 +1,13 @@
 """What every adapter does alike: refusing what none can keep, and telling a conflict."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from agentcom.model.batch import Batch, Insert, Row, Table
 from agentcom.model.errors import InvalidInput
 from agentcom.store.base import Query
-from agentcom.store.schema import COLUMNS
+from agentcom.store.schema import COLUMNS, SUMMED
+from agentcom.store.sums import Sums
 
 RECENT_BATCHES: Final = 1_024  # batches whose outcome can be asked; far more than are in flight
 
@@ -36,14 +37,30 @@ def check_query(query: Query) -> None:
     Raises:
         InvalidInput: a column that the table does not have, or a limit below 1.
     """
-    unknown = sorted(set(query.where) - set(COLUMNS[query.table]))
-    if unknown:
-        known = ", ".join(COLUMNS[query.table]) or "none"
-        raise InvalidInput(
-            "where", f"{unknown[0]} is not a column of {query.table}; it has {known}"
-        )
+    _check_columns(query.table, query.where, COLUMNS[query.table])
     if query.limit < 1:
         raise InvalidInput("limit", "use 1 or more")
+
+
+def check_sums(asked: Sums) -> None:
+    """Refuse sums that no store can make.
+
+    Raises:
+        InvalidInput: a column that the table does not have or cannot add up, or a limit below 1.
+    """
+    columns = COLUMNS[asked.table]
+    _check_columns(asked.table, [*asked.where, *asked.least], columns)
+    _check_columns(asked.table, [] if asked.by is None else [asked.by], columns)
+    _check_columns(asked.table, asked.columns, SUMMED.get(asked.table, ()))
+    if asked.limit < 1 or not asked.columns:
+        raise InvalidInput("limit", "ask for 1 or more columns and rows")
+
+
+def _check_columns(table: Table, named: Iterable[str], columns: Sequence[str]) -> None:
+    unknown = sorted(set(named) - set(columns))
+    if unknown:
+        known = ", ".join(columns) or "none"
+        raise InvalidInput("where", f"{unknown[0]} is not a column of {table}; it has {known}")
 
 
 def first_expectations(batch: Batch) -> dict[tuple[Table, str], int | None]:

@@ -19,10 +19,25 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     Table.RULE: (),
     Table.RATE: (),
     Table.RESULT: ("task",),
+    Table.USAGE: (
+        *("task", "project", "submitter", "agent", "account", "model", "day"),
+        *("at", "input", "cached", "written", "output", "cost_micros"),
+        *("included", "unpriced", "late", "wall_ms"),
+    ),
+    Table.BUDGET: ("project",),
     Table.AGENT: ("machine", "project"),
+    Table.ACCOUNT: (),
     Table.MACHINE: ("owner",),
     Table.USER: ("role",),
     Table.CREDENTIAL: ("kind", "owner"),
     Table.REQUEST: ("expires_at",),
     Table.TODO: ("kind",),
 }
+
+SUMMED: Final[Mapping[Table, tuple[str, ...]]] = {
+    Table.USAGE: (
+        *("input", "cached", "written", "output", "cost_micros"),
+        *("included", "unpriced", "late", "wall_ms"),
+    ),
+}
+"""Columns of numbers, for `Store.sums`; nothing (NULL) counts as 0."""

@@ -36,6 +36,7 @@ from agentcom.store.failures import StoreFailed
 from agentcom.store.sqlite_disk import Disk, LastCommit
 from agentcom.store.sqlite_open import Migration
 from agentcom.store.sqlite_writer import Answer, Commit, Work, Writer
+from agentcom.store.sums import Sum, Sums
 
 INLINE_KEYS: Final = 256  # rows by key that are read in the event loop: some microseconds each
 PAGE_BYTES: Final = 4_096
@@ -134,6 +135,9 @@ class SqliteStore:
 
     async def query(self, query: Query) -> Page:
         return await self._read(lambda db: sqlite_rows.query(db, query))
+
+    async def sums(self, asked: Sums) -> Sequence[Sum]:
+        return await self._read(lambda db: sqlite_rows.sums(db, asked))
 
     async def commit(self, batch: Batch) -> Verdict:
         rules.check_batch(batch)

@@ -10,8 +10,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import apsw
 
-from agentcom.model.agent import Agent, Machine
+from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.batch import Batch, Change, Insert, Row, Table, Update
+from agentcom.model.budget import ScopeBudget
 from agentcom.model.graph import Edge, Tally
 from agentcom.model.ids import PoolId, WallTime
 from agentcom.model.limit import Limit, Usage
@@ -22,6 +23,7 @@ from agentcom.store import codec, rules, sqlite_lists
 from agentcom.store.base import Page, Query
 from agentcom.store.codec import Columns
 from agentcom.store.schema import COLUMNS
+from agentcom.store.sums import Sum, Sums
 
 PRUNE_ROWS: Final = 1_000  # per transaction, so that commits wait for milliseconds only
 
@@ -139,8 +141,10 @@ def scan(db: apsw.Connection, pool: PoolId) -> Snapshot:
             limits=_all(db, Table.RULE, Limit),
             rates=_all(db, Table.RATE, Usage),
             agents=[agent for agent in agents if agent.pool == pool],
+            accounts=_all(db, Table.ACCOUNT, Account),
             machines=_all(db, Table.MACHINE, Machine),
             todos=_all(db, Table.TODO, Todo),
+            budgets=_all(db, Table.BUDGET, ScopeBudget),
         )
 
     return _consistent(db, read_all)
@@ -160,6 +164,20 @@ def query(db: apsw.Connection, asked: Query) -> Page:
     page = found[: asked.limit]
     rows = [codec.decode(asked.table, doc) for _, doc in page]
     return Page(rows, page[-1][0] if len(found) > len(page) else None)
+
+
+def sums(db: apsw.Connection, asked: Sums) -> list[Sum]:
+    """Return sums, the largest of the first column first."""
+    rules.check_sums(asked)
+    terms, bindings = _condition(Query(table=asked.table, where=asked.where, prefix=asked.prefix))
+    terms += [f"{name} >= ?" for name in asked.least]
+    added = ", ".join(f"coalesce(sum({name}), 0)" for name in asked.columns)
+    group = f" GROUP BY {asked.by}" if asked.by is not None else ""
+    value = asked.by or "NULL"
+    sql = f"SELECT {value}, count(*), {added} FROM {asked.table}{_where(terms)}{group}"
+    ordered = f"{sql} ORDER BY 3 DESC, coalesce(CAST({value} AS TEXT), 'None') LIMIT ?"
+    found = db.execute(ordered, (*bindings, *asked.least.values(), asked.limit))
+    return [Sum(key, rows, tuple(numbers)) for key, rows, *numbers in found if rows]
 
 
 def expired(db: apsw.Connection, now: WallTime) -> list[Binding]:

@@ -84,8 +84,8 @@ class Agent:
         match step:
             case scenario.ExitWith(code):
                 sys.exit(code)
-            case scenario.Fail(kind):
-                fail(FailureClass(kind), f"the scenario asked for {kind}")
+            case scenario.Fail(kind, says):
+                fail(FailureClass(kind), says or f"the scenario asked for {kind}")
             case scenario.Hang():
                 while True:
                     time.sleep(ORPHAN_LIFE_S)

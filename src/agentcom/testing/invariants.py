@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from agentcom.core import graphs
+from agentcom.core import budgets, graphs
 from agentcom.core.gates import files_of, scopes
 from agentcom.core.view import PoolView
 from agentcom.model import requirement
+from agentcom.model.agent import Account
 from agentcom.model.batch import Row, Table, group_key, member_key
+from agentcom.model.budget import task_used_up
 from agentcom.model.graph import Edge, OnFailure, Tally
 from agentcom.model.ids import AgentId, TaskId
 from agentcom.model.limit import Limit, Usage
@@ -27,6 +29,8 @@ def check(view: PoolView, rows: Rows) -> None:
     _check_graph(view, rows)
     _check_gates(view, rows)
     _check_books(view, rows)
+    _check_accounts(view, rows)
+    _check_budgets(view, rows)
     for task in live.values():
         _check_task(task)
 
@@ -132,6 +136,23 @@ def _check_gates(view: PoolView, rows: Rows) -> None:
                 assert all(map(gates.is_open, behind)), f"{task} is shown behind a shut gate"
 
 
+def _check_budgets(view: PoolView, rows: Rows) -> None:
+    purse = view.purse
+    stored = {key: row for (table, key), row in rows.items() if table is Table.BUDGET}
+    assert purse.budgets == stored, "memory and store disagree about the budgets"
+    fresh = PoolView(view.pool, incarnation=view.incarnation, term=view.term)
+    fresh.tasks, fresh.agents, fresh.held_by = view.tasks, view.agents, view.held_by
+    budgets.know(fresh, list(purse.budgets.values()))
+    budgets.load(fresh)
+    running = {key: count for key, count in purse.reserved.items() if count}
+    assert running == fresh.purse.reserved, "reserved is not what the attempts reserve"
+    assert purse.shut == fresh.purse.shut, "agents are shut out, or not, without a reason"
+    for row in rows.values():
+        if isinstance(row, Task) and row.spent is not None and row.state is TaskState.QUEUED:
+            lacks = task_used_up(row.budget, row.spent)
+            assert lacks is None or row.landing_only or row.lost, f"{row} can never begin"
+
+
 def _check_graph(view: PoolView, rows: Rows) -> None:
     edges = [row for row in rows.values() if isinstance(row, Edge)]
     for edge in edges:
@@ -177,3 +198,17 @@ def _check_books(view: PoolView, rows: Rows) -> None:
 
 def _sets(index: Mapping[str, Mapping[TaskId, None]]) -> dict[str, list[str]]:
     return {key: sorted(tasks) for key, tasks in index.items() if tasks}
+
+
+def _check_accounts(view: PoolView, rows: Rows) -> None:
+    stored = {row.id: row for row in rows.values() if isinstance(row, Account)}
+    assert view.accounts == stored, "memory and store disagree about the accounts"
+    for account in stored.values():
+        if account.canary is None:
+            continue
+        assert account.parked_until is None, f"{account} is tried before its reset"
+        task = view.tasks.get(account.canary.task)
+        assert task is not None, f"{account} is tried by a task that is over"
+        mine = task.state.held and task.fence == account.canary.fence
+        assert mine, f"{account} is tried by an attempt that is over: {task}"
+        assert task.phase is not Phase.LANDING, f"{account} is tried by a landing: {task}"

@@ -15,7 +15,7 @@ from agentcom.client.link import Backoff, Lost
 from agentcom.model.agent import AgentSpec
 from agentcom.model.errors import AgentComError, NotAllowed, NotAuthenticated
 from agentcom.model.ids import Fence, Instant, Rng, TaskId
-from agentcom.model.result import Result
+from agentcom.model.result import Result, TokenUsage
 from agentcom.protocol import codec, frames
 from agentcom.sidecar import machine
 from agentcom.sidecar import machine_values as values
@@ -126,6 +126,11 @@ class LightMachine:
     def save(self, key: Key, commit: str) -> None:
         """An attempt has a checkpoint."""
         self._take(values.Saved(key, commit))
+
+    def spend(self, key: Key, usage: TokenUsage) -> None:
+        """An attempt tells what its model has cost so far."""
+        told = frames.Progress(task=key.task, fence=key.fence, usage=usage)
+        self._take(values.Noted(key, told))
 
     def pause(self) -> None:
         """Stop reading."""

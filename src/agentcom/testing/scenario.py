@@ -78,9 +78,10 @@ class ExitWith(msgspec.Struct, frozen=True):
 
 
 class Fail(msgspec.Struct, frozen=True):
-    """Report an error of this class and end."""
+    """Report an error of this class and end; `says` are the words, if not the usual ones."""
 
     kind: FailureKind
+    says: str = ""
 
 
 class Hang(msgspec.Struct, frozen=True):
@@ -137,6 +138,8 @@ class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     commit: str | None = None
     exit: int | None = None
     error: FailureKind | None = None
+    limit: str | None = None
+    """What a provider says whose quota is used up."""
     hang: Literal[True] | None = None
     loop: int | None = None
     spawn_orphan: Literal[True] | None = None
@@ -167,6 +170,7 @@ NAMED: Final[Mapping[str, tuple[Step, ...]]] = MappingProxyType(
         "slow": (Shell(("sleep", "120")), Say("Done.")),
         "auth": (Fail("auth"),),
         "quota": (Fail("quota"),),
+        "quota-reset": (Fail("quota", "You've hit your usage limit. Try again in 2h 5m."),),
         "rate-limit": (Fail("rate_limit"),),
         "model-down": (Fail("model_unavailable"),),
         "refuse": (Fail("refused"),),
@@ -248,6 +252,7 @@ def _step(line: _Line) -> list[Step]:
         None if line.commit is None else Commit(line.commit),
         None if line.exit is None else ExitWith(line.exit),
         None if line.error is None else Fail(line.error),
+        None if line.limit is None else Fail("quota", line.limit),
         None if line.hang is None else Hang(),
         None if line.loop is None else Loop(line.loop),
         None if line.spawn_orphan is None else SpawnOrphan(),
@@ -282,8 +287,8 @@ def _written_fault(
     match step:
         case ExitWith(code):
             written: dict[str, object] = {"exit": code}
-        case Fail(kind):
-            written = {"error": kind}
+        case Fail(kind, says):
+            written = {"limit": says} if says else {"error": kind}
         case Hang():
             written = {"hang": True}
         case Loop(count):

@@ -25,6 +25,7 @@ from agentcom.store.base import (
 )
 from agentcom.store.failures import CommitUnknown, StoreFailed
 from agentcom.store.memory import MemoryStore
+from agentcom.store.sums import Sum, Sums
 
 SLOW_MS: Final = 300  # a disk that is busy with something else
 
@@ -117,6 +118,9 @@ class SimulatedStore:
 
     async def query(self, query: Query) -> Page:
         return await self._running().query(query)
+
+    async def sums(self, asked: Sums) -> Sequence[Sum]:
+        return await self._running().sums(asked)
 
     async def commit(self, batch: Batch) -> Verdict:
         async with self._order:

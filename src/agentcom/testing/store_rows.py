@@ -1,6 +1,7 @@
 """Small rows and batches, and shorthand to write and read them in tests of stores."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -11,6 +12,7 @@ from agentcom.model.batch import (
     Insert,
     Row,
     Table,
+    usage_key,
 )
 from agentcom.model.event import EventKind, TaskEvent, task_log
 from agentcom.model.identity import RequestRecord
@@ -19,6 +21,7 @@ from agentcom.model.ids import (
     DEFAULT_PROJECT,
     AgentId,
     BatchId,
+    Fence,
     MachineId,
     PoolId,
     TaskId,
@@ -26,6 +29,7 @@ from agentcom.model.ids import (
     WallTime,
 )
 from agentcom.model.task import Task, TaskBody, TaskSpec, TaskState
+from agentcom.model.usage import Usage, day_of
 from agentcom.store.base import Committed, Store
 
 
@@ -63,6 +67,24 @@ def request(key: str, expires_at: int) -> RequestRecord:
     return RequestRecord(
         key=key, payload="00", reply=msgspec.Raw(b"{}"), expires_at=WallTime(expires_at)
     )
+
+
+def usage(name: str, turn: int = 1, *, at: int = 1, **fields: Any) -> Insert:
+    """Return what one turn writes; its model is `m`, unless `fields` say otherwise."""
+    row = Usage(
+        task=TaskId(name),
+        fence=Fence(1, 1),
+        turn=turn,
+        project=fields.pop("project", DEFAULT_PROJECT),
+        submitter=fields.pop("submitter", UserId("ada")),
+        agent=fields.pop("agent", AgentId("bob")),
+        model=fields.pop("model", "m"),
+        runtime="claude",
+        at=WallTime(at),
+        day=day_of(WallTime(at)),
+        **fields,
+    )
+    return Insert(Table.USAGE, usage_key(name, row.fence, turn), row)
 
 
 def new_task(name: str, state: TaskState = TaskState.QUEUED) -> tuple[Change, ...]:

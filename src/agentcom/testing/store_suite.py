@@ -14,22 +14,16 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from msgspec.structs import replace
 
-from agentcom.model.agent import Agent, Machine
-from agentcom.model.batch import (
-    Change,
-    Delete,
-    Insert,
-    Table,
-    Update,
-    edge_key,
-    hold_key,
-)
+from agentcom.model.agent import Account, Agent, Machine
+from agentcom.model.batch import Change, Delete, Insert, Table, Update, edge_key, hold_key
+from agentcom.model.budget import Amounts, Budget, Period, ScopeBudget
 from agentcom.model.errors import InvalidInput
 from agentcom.model.graph import Edge, Member, Tally
 from agentcom.model.ids import (
     DEFAULT_POOL,
+    DEFAULT_PROJECT,
+    AccountId,
     AgentId,
     BatchId,
     MachineId,
@@ -43,6 +37,8 @@ from agentcom.model.todo import Todo, TodoKind
 from agentcom.store.base import Committed, Conflict, Query, Store, TermLost
 from agentcom.testing.store_listings import ListingSuite
 from agentcom.testing.store_rows import batch, body, committed, new_task, one, request, task
+from agentcom.testing.store_sums import SumsSuite
+from agentcom.testing.store_verify import VerifySuite
 
 Make = Callable[[], Store]
 
@@ -50,7 +46,7 @@ IN_FLIGHT: Final = 200
 MANY: Final = 10_000
 
 
-class StoreSuite(ListingSuite):
+class StoreSuite(ListingSuite, SumsSuite, VerifySuite):
     """For every store."""
 
     @pytest.fixture
@@ -233,12 +229,20 @@ class StoreSuite(ListingSuite):
         edge = Edge(task=TaskId("t1"), on=TaskId("t2"))
         hold = Hold(task=TaskId("t2"), attempt=1, key="slot")
         agent = Agent(id=AgentId("bob"), machine=MachineId("m1"), runtime="claude")
+        account = Account(id=AccountId("anthropic:ann"), parked_until=WallTime(9))
         machine = Machine(
             id=MachineId("m1"), name="m1", owner=UserId("ada"), created_at=WallTime(1)
         )
         tally = Tally(id="group/default/g", made=2, live=1, states={"queued": 1})
         over = Tally(id="group/default/h", made=2)
         todo = Todo(kind=TodoKind.RELEASE_DEPENDANTS, task=TaskId("t3"))
+        budget = ScopeBudget(
+            project=DEFAULT_PROJECT,
+            scope="agent:bob",
+            period=Period.DAY,
+            limits=Budget(turns=3),
+            spent=Amounts(turns=1),
+        )
         await committed(
             store,
             batch(
@@ -249,11 +253,13 @@ class StoreSuite(ListingSuite):
                 Insert(Table.EDGE, edge_key("t1", "t2"), edge),
                 Insert(Table.HOLD, hold_key("t2", "slot"), hold),
                 Insert(Table.AGENT, "bob", agent),
+                Insert(Table.ACCOUNT, account.id, account),
                 Insert(Table.MACHINE, "m1", machine),
                 Insert(Table.TODO, "t3", todo),
                 Insert(Table.MEMBER, "group/default/g/t1", Member(task=TaskId("t1"))),
                 Insert(Table.TALLY, tally.id, tally),
                 Insert(Table.TALLY, over.id, over),
+                Insert(Table.BUDGET, "default/agent:bob/day", budget),
             ),
         )
 
@@ -262,7 +268,9 @@ class StoreSuite(ListingSuite):
         assert sorted(each.id for each in found.tasks) == ["t1", "t2"]
         assert (list(found.edges), list(found.holds)) == ([edge], [hold])
         assert (list(found.agents), list(found.machines)) == ([agent], [machine])
-        assert (list(found.todos), list(found.tallies)) == ([todo], [tally])
+        assert list(found.accounts) == [account]
+        assert (list(found.todos), list(found.budgets)) == ([todo], [budget])
+        assert list(found.tallies) == [tally]
         listed = await store.query(Query(table=Table.MEMBER, prefix="group/default/g/"))
         assert list(listed.rows) == [Member(task=TaskId("t1"))]
 
@@ -326,30 +334,6 @@ class StoreSuite(ListingSuite):
         )
 
         assert list(await store.verify()) == []
-
-    async def test_broken_invariants_are_found(self, store: Store) -> None:
-        hold = Hold(task=TaskId("t9"), attempt=1, key="slot")
-        await committed(
-            store,
-            batch(
-                "b1",
-                Insert(Table.TASK, "t1", replace(task("t1", TaskState.RUNNING), agent=None)),
-                Insert(Table.BODY, "t1", body("t1")),
-                Insert(Table.TASK, "t2", task("t2", version=0)),
-                Insert(Table.HOLD, "t9/slot", hold),
-                Insert(Table.EDGE, "t9/t1", Edge(task=TaskId("t9"), on=TaskId("t1"))),
-            ),
-        )
-
-        found = [problem.what for problem in await store.verify()]
-
-        assert found == [
-            "task t1 is under way, but nobody holds it",
-            "task t2 has version 0",
-            "hold t9/slot belongs to no attempt under way",
-            "dependency t9/t1 belongs to no live task",
-            "task t2 has no specification",
-        ]
 
     async def test_a_snapshot_is_a_file_of_its_own(self, store: Store, tmp_path: Path) -> None:
         await committed(store, batch("b1", *new_task("t1")))

@@ -23,12 +23,23 @@ from agentcom.core.effects import (
 )
 from agentcom.core.facts import Fact
 from agentcom.core.view import PoolView
-from agentcom.model.agent import Agent, AgentSpec, Assignment, Held, Machine
+from agentcom.model.agent import Account, Agent, AgentSpec, Assignment, Held, Machine
 from agentcom.model.batch import Append, Batch, Delete, Insert, Row, Table, Update
+from agentcom.model.budget import ScopeBudget
 from agentcom.model.errors import AgentComError
 from agentcom.model.graph import Edge, Tally
 from agentcom.model.identity import Identity, Role
-from agentcom.model.ids import AgentId, Fence, Instant, MachineId, Now, TaskId, UserId, WallTime
+from agentcom.model.ids import (
+    AccountId,
+    AgentId,
+    Fence,
+    Instant,
+    MachineId,
+    Now,
+    TaskId,
+    UserId,
+    WallTime,
+)
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.replies import Reply, Submitted
 from agentcom.model.result import KeptResult, Result, ResultStatus
@@ -88,8 +99,10 @@ class World:
             limits=self._all(Limit),
             rates=self._all(Usage),
             agents=self._all(Agent),
+            accounts=self._all(Account),
             machines=self._all(Machine),
             todos=self._all(Todo),
+            budgets=self._all(ScopeBudget),
         )
         self.timers = {}
         self.view, effects = loading.load(
@@ -288,9 +301,15 @@ def machine(name: str) -> Identity:
     )
 
 
-def agent(name: str, *capabilities: str, slots: int = 1) -> AgentSpec:
+def agent(name: str, *capabilities: str, slots: int = 1, account: str | None = None) -> AgentSpec:
     """Return an agent as its machine describes it."""
-    return AgentSpec(name=AgentId(name), runtime="command", capabilities=capabilities, slots=slots)
+    return AgentSpec(
+        name=AgentId(name),
+        runtime="command",
+        capabilities=capabilities,
+        slots=slots,
+        account=None if account is None else AccountId(account),
+    )
 
 
 def stale(fence: Fence, by: int = 1) -> Fence:

@@ -12,10 +12,18 @@ from agentcom.model.ids import WallTime
 from agentcom.model.policy import Action
 from agentcom.model.replies import Done
 from agentcom.protocol.asked import MachineInvited, Nothing
-from agentcom.protocol.shown import AgentList, AgentShown, Invitation, MachineList, MachineShown
+from agentcom.protocol.shown import (
+    AccountList,
+    AgentList,
+    AgentShown,
+    Invitation,
+    MachineList,
+    MachineShown,
+)
 from agentcom.transport.http_call import PREFIX, Call, Endpoint
 
 _AGENTS: Final = f"{PREFIX}/agents"
+_ACCOUNTS: Final = f"{PREFIX}/accounts"
 _MACHINES: Final = f"{PREFIX}/machines"
 
 
@@ -43,6 +51,16 @@ async def _pause(call: Call) -> object:
 async def _resume(call: Call) -> object:
     agent = call.hall.fleet.find_agent(call.who, call.named())
     return await call.ask(facts.PauseAgent(agent.id, paused=False))
+
+
+async def _accounts(call: Call) -> AccountList:
+    asked = call.asked(PageAsked)
+    return call.hall.fleet.accounts(call.who, cursor=asked.cursor, limit=asked.limit)
+
+
+async def _open_account(call: Call) -> object:
+    account = call.hall.fleet.find_account(call.who, call.named())
+    return await call.ask(facts.ResumeAccount(account.id))
 
 
 async def _machines(call: Call) -> MachineList:
@@ -118,6 +136,20 @@ ENDPOINTS: Final = (
     _read(f"{_AGENTS}/{{id}}", Action.AGENT_READ, _agent, "Show one agent", reply=AgentShown),
     _change(f"{_AGENTS}/{{id}}/pause", Action.AGENT_PAUSE, _pause, "Give an agent no new work"),
     _change(f"{_AGENTS}/{{id}}/resume", Action.AGENT_PAUSE, _resume, "Give an agent work again"),
+    _read(
+        _ACCOUNTS,
+        Action.AGENT_READ,
+        _accounts,
+        "List the accounts that agents use, and whether they have quota",
+        query=PageAsked,
+        reply=AccountList,
+    ),
+    _change(
+        f"{_ACCOUNTS}/{{id}}/resume",
+        Action.AGENT_PAUSE,
+        _open_account,
+        "Give the agents of an account work again",
+    ),
     _read(
         _MACHINES,
         Action.MACHINE_READ,

@@ -6,10 +6,11 @@ from typing import Any, Final
 
 from agentcom.core import facts, reports
 from agentcom.core.effects import Answer, Refuse
+from agentcom.core.view import PoolView
 from agentcom.hub.limits_guard import Traffic
 from agentcom.hub.requests import check_key
 from agentcom.model import limits, policy
-from agentcom.model.agent import Held, HeldStage
+from agentcom.model.agent import Canary, Held, HeldStage
 from agentcom.model.errors import AgentComError, MalformedInput, NotAllowed, Superseded
 from agentcom.model.ids import Instant, MachineId
 from agentcom.model.policy import Action
@@ -20,12 +21,13 @@ from agentcom.transport.ws_session import Session
 
 _REPORTS: Final[Mapping[type[frames.FromPeer], Callable[[Any], facts.Body]]] = {
     frames.Accept: lambda said: facts.Accepted(said.task, said.fence),
-    frames.Finish: lambda said: facts.Finished(said.task, said.fence, said.result),
+    frames.Finish: lambda said: facts.Finished(said.task, said.fence, said.result, said.turns),
     frames.Checkpoint: lambda said: facts.Checkpointed(
         said.task, said.fence, said.commit, said.session
     ),
-    frames.StoppedFrame: lambda said: facts.Stopped(said.task, said.fence, said.result),
+    frames.StoppedFrame: lambda said: facts.Stopped(said.task, said.fence, said.result, said.turns),
     frames.LandedFrame: lambda said: facts.Landed(said.task, said.fence, said.landing),
+    frames.UsageFrame: lambda said: facts.Used(said.task, said.fence, said.turns),
     frames.Decline: lambda said: facts.Declined(
         said.task, said.fence, said.reason[: limits.REASON_CHARS]
     ),
@@ -154,4 +156,14 @@ class MachineSide:
         task = desk.engine.view.tasks.get(frame.task)
         if frame.phase is not None and task is not None and frame.phase is not task.phase:
             self._session.put(facts.PhaseReached(frame.task, frame.fence, frame.phase))
+        if desk.engine.view.accounts and _shows_life(desk.engine.view, frame):
+            self._session.put(facts.CanaryLived(frame.task, frame.fence))
         desk.feeds.progress(self._session.identity, frame)
+
+
+def _shows_life(view: PoolView, frame: frames.Progress) -> bool:
+    """Return whether the one attempt that tries an account got answers from its model."""
+    if not frame.usage.output and frame.tool is None and not frame.repeats:
+        return False
+    canary = Canary(frame.task, frame.fence)
+    return any(account.canary == canary for account in view.accounts.values())

@@ -15,6 +15,7 @@ import msgspec
 
 from agentcom.model import errors
 from agentcom.model.failure import FailureClass
+from agentcom.sidecar.runtime import quota
 from agentcom.sidecar.runtime.base import Exit, Job, Preflight, Stop
 
 PROMPT_BYTES_MAX: Final = 16 << 10
@@ -37,7 +38,6 @@ DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 Json = Mapping[str, Any]
 
 _STATUS: Final = re.compile(r"(?:status|API Error:?)\W{0,3}(\d{3})\b|\((\d{3})\)", re.IGNORECASE)
-_EPOCH: Final = re.compile(r"\|(\d{10})\b")
 
 _WORDS: Final[Mapping[FailureClass, Sequence[str]]] = {
     FailureClass.CONTEXT_FULL: (
@@ -45,14 +45,7 @@ _WORDS: Final[Mapping[FailureClass, Sequence[str]]] = {
         r"prompt is too long",
         r"maximum context",
     ),
-    FailureClass.QUOTA: (
-        r"quota",
-        r"(usage|session|weekly|monthly|opus|hour) limit",
-        r"hit your limit",
-        r"credit balance",
-        r"out of credits",
-        r"billing",
-    ),
+    FailureClass.QUOTA: quota.WORDS,
     FailureClass.RATE_LIMIT: (r"rate.?limit", r"too many requests"),
     FailureClass.AUTH: (
         r"authenticat",
@@ -170,12 +163,6 @@ def classify(message: str, status: int | None = None) -> FailureClass:
             return worded or FailureClass.AGENT
 
 
-def resets_at_ms(message: str) -> int | None:
-    """Return the wall time at which a quota resets, if the message gives it as a Unix time."""
-    found = _EPOCH.search(message)
-    return int(found.group(1)) * 1000 if found else None
-
-
 def ended_without_record(ended: Exit, tail: Sequence[str]) -> tuple[FailureClass, str]:
     """Judge a run whose stream has no final record."""
     said = f": {tail[-1]}" if tail else ""
@@ -228,9 +215,13 @@ def probe(binary: str) -> Version:
     return Version(said.group().decode())
 
 
-def ready(runtime: str, version: str, capabilities: Sequence[str]) -> Preflight:
+def ready(
+    runtime: str, version: str, capabilities: Sequence[str], account: str | None = None
+) -> Preflight:
     """Return the good news."""
-    return Preflight(runtime=runtime, ready=True, version=version, capabilities=capabilities)
+    return Preflight(
+        runtime=runtime, ready=True, version=version, capabilities=capabilities, account=account
+    )
 
 
 def server_root(base_url: str) -> str:

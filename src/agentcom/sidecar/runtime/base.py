@@ -97,6 +97,10 @@ class Usage(msgspec.Struct, frozen=True, tag="usage"):
     input: int = 0
     cached: int = 0
     output: int = 0
+    written: int = 0
+    """Part of `input`: what was written to a cache."""
+    model: str = ""
+    """As the agent names it; empty: it does not say."""
 
 
 class Retrying(msgspec.Struct, frozen=True, tag="retry"):
@@ -187,6 +191,8 @@ class Preflight(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: Sequence[str] = ()
     problem: str = ""
     fix: str = ""
+    account: str | None = None
+    """Whose quota it uses up, as its login tells."""
 
 
 class Runtime(Protocol):

@@ -7,12 +7,14 @@ spoken by forks that hide an error in the text only ("[API Error: ..."), so that
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from agentcom.model.failure import FailureClass
-from agentcom.sidecar.runtime import agent_cli
+from agentcom.sidecar.runtime import accounts, agent_cli, quota
 from agentcom.sidecar.runtime.agent_cli import Json
 from agentcom.sidecar.runtime.base import (
     Exit,
@@ -42,6 +44,9 @@ KEY_VARIABLE: Final = "ANTHROPIC_API_KEY"
 
 TAIL_LINES: Final = 5
 """Log lines that are kept to explain a crash."""
+
+_NO_MODEL: Final = "<synthetic>"
+"""What claude calls the author of messages that it wrote itself."""
 
 _SWITCHES: Final[Mapping[str, str]] = {
     "CLAUDE_CODE_MAX_RETRIES": "1",
@@ -96,7 +101,8 @@ class Claude:
                 return _not_ready(version.text, f"{key} is not set", f"export {key}=...")
         elif not _logged_in(settings):
             return _not_ready(version.text, "not logged in", "claude auth login")
-        return agent_cli.ready(self.name, version.text, CAPABILITIES)
+        account = accounts.find(self.name, settings, os.environ)
+        return agent_cli.ready(self.name, version.text, CAPABILITIES, account)
 
     def launch(self, job: Job) -> Launch:
         """Return the call of `claude -p`; its configuration is all in the environment.
@@ -131,6 +137,7 @@ class ClaudeParser:
 
     def __init__(self) -> None:
         self._session: str | None = None
+        self._model = ""
         self._summary = ""
         self._spent: dict[str, Usage] = {}
         self._usage: Usage | None = None
@@ -176,11 +183,7 @@ class ClaudeParser:
         """What the final record says, else the sum of the messages (of a killed run)."""
         if self._usage is not None:
             return self._usage
-        return Usage(
-            input=sum(spent.input for spent in self._spent.values()),
-            cached=sum(spent.cached for spent in self._spent.values()),
-            output=sum(spent.output for spent in self._spent.values()),
-        )
+        return _added(self._spent.values(), self._model)
 
     def _events(self, record: Json) -> Iterator[RuntimeEvent]:
         match record.get("type"):
@@ -206,6 +209,7 @@ class ClaudeParser:
         match record.get("subtype"):
             case "init" if session and session != self._session:
                 self._session = session
+                self._named(record)
                 yield SessionStarted(session)
             case "api_retry":
                 reason = f"{record.get('error')} (status {record.get('error_status')})"
@@ -217,6 +221,7 @@ class ClaudeParser:
         message = agent_cli.record(record.get("message"))
         self._error_name = agent_cli.text(record.get("error"))
         self._spent[agent_cli.text(message.get("id"))] = _usage(message)
+        self._named(message)
         for block in agent_cli.records(message.get("content")):
             match block.get("type"):
                 case "text":
@@ -230,6 +235,11 @@ class ClaudeParser:
                 case _:
                     pass
 
+    def _named(self, record: Json) -> None:
+        model = agent_cli.text(record.get("model"))
+        if model and model != _NO_MODEL:
+            self._model = model
+
     def _limit(self, info: Json) -> None:
         if info.get("status") == "rejected":
             resets_at_s = agent_cli.count(info.get("resetsAt"))
@@ -237,13 +247,8 @@ class ClaudeParser:
 
     def _result(self, record: Json) -> Iterator[RuntimeEvent]:
         said = agent_cli.text(record.get("result"))
-        before = self._usage or Usage()
-        now = _usage(record)
-        self._usage = Usage(
-            input=before.input + now.input,
-            cached=before.cached + now.cached,
-            output=before.output + now.output,
-        )
+        now = msgspec.structs.replace(_usage(record), model=self._model)
+        self._usage = _added([self._usage or Usage(), now], self._model)
         yield now
         self._failed = self._failure(record, said)
         if self._failed is None:
@@ -267,7 +272,7 @@ class ClaudeParser:
         message = said or "; ".join(named)[: agent_cli.MESSAGE_CHARACTERS_MAX] or subtype
         failure = self._class_of(record, message)
         limited = failure in {FailureClass.QUOTA, FailureClass.RATE_LIMIT}
-        resets = agent_cli.resets_at_ms(message) or self._resets_at_ms
+        resets = quota.epoch_ms(message) or self._resets_at_ms
         if limited and resets is not None:
             failure = FailureClass.QUOTA
         return Failed(failure, message or "claude says no reason", resets if limited else None)
@@ -304,7 +309,18 @@ def _usage(record: Json) -> Usage:
     written = agent_cli.count(usage.get("cache_creation_input_tokens"))
     fresh = agent_cli.count(usage.get("input_tokens"))
     output = agent_cli.count(usage.get("output_tokens"))
-    return Usage(input=fresh + written + cached, cached=cached, output=output)
+    return Usage(input=fresh + written + cached, cached=cached, output=output, written=written)
+
+
+def _added(parts: Iterable[Usage], model: str) -> Usage:
+    each = tuple(parts)
+    return Usage(
+        input=sum(spent.input for spent in each),
+        cached=sum(spent.cached for spent in each),
+        output=sum(spent.output for spent in each),
+        written=sum(spent.written for spent in each),
+        model=model,
+    )
 
 
 def _title(block: Json) -> str:

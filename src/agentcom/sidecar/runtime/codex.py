@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from agentcom.model.failure import FailureClass
-from agentcom.sidecar.runtime import agent_cli
+from agentcom.sidecar.runtime import accounts, agent_cli, quota
 from agentcom.sidecar.runtime.agent_cli import Json
 from agentcom.sidecar.runtime.base import (
     Exit,
@@ -93,7 +93,8 @@ class Codex:
                 return _not_ready(version.text, f"{key} is not set", f"export {key}=...")
         elif not _logged_in(settings):
             return _not_ready(version.text, "not logged in", "codex login")
-        return agent_cli.ready(self.name, version.text, CAPABILITIES)
+        account = accounts.find(self.name, settings, os.environ)
+        return agent_cli.ready(self.name, version.text, CAPABILITIES, account)
 
     def launch(self, job: Job) -> Launch:
         """Return the call of `codex exec`, and its configuration when it has a home of its own.
@@ -173,7 +174,7 @@ class CodexParser:
             summary=self._summary,
             session=self._session,
             usage=self._usage,
-            resets_at_ms=agent_cli.resets_at_ms(message),
+            resets_at_ms=quota.epoch_ms(message),
         )
 
     def _judge(self, ended: Exit) -> tuple[FailureClass | None, str]:
@@ -253,7 +254,7 @@ class CodexParser:
     def _turn_failed(self, error: Json) -> Iterator[RuntimeEvent]:
         message = agent_cli.text(error.get("message")) or self._trouble or "codex says no reason"
         failure = agent_cli.classify(message)
-        self._failed = Failed(failure, message, agent_cli.resets_at_ms(message))
+        self._failed = Failed(failure, message, quota.epoch_ms(message))
         yield self._failed
         yield TurnEnded(Stop.REFUSAL if failure is FailureClass.REFUSED else Stop.ERROR)
 

@@ -121,9 +121,9 @@ def _outcome(entry: Entry, request: Request, given: Answer, dialect: _Dialect) -
     match given:
         case Silence():
             return Outcome(entry=entry, silent=True, streamed=request.stream)
-        case Fault(kind=kind):
+        case Fault(kind=kind, says=says):
             failed = msgspec.structs.replace(entry, status=faults.wording(kind).status, note=kind)
-            sent = _json(failed, faults.body(request.dialect, kind))
+            sent = _json(failed, faults.body(request.dialect, kind, says))
             return msgspec.structs.replace(sent, headers=faults.headers(kind))
         case Reply() if request.stream:
             return Outcome(entry=entry, events=list(dialect.events(request, given)), streamed=True)

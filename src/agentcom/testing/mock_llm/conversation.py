@@ -91,6 +91,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: scenario.FailureKind
     delay_ms: int = 0
+    says: str = ""
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True):

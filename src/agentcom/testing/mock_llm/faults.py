@@ -58,9 +58,10 @@ def wording(kind: FailureKind) -> Wording:
             assert_never(kind)
 
 
-def body(dialect: Dialect, kind: FailureKind) -> Json:
+def body(dialect: Dialect, kind: FailureKind, says: str = "") -> Json:
     """Return the error body of `kind` as the dialect's provider writes it."""
     words = wording(kind)
+    words = words._replace(message=says or words.message)
     match dialect:
         case "chat" | "responses":
             error = {"message": words.message, "type": words.openai, "code": words.openai}

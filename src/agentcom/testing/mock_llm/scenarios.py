@@ -157,8 +157,8 @@ def _act(
             return f"until [ -e {shlex.quote(path)} ]; do sleep 0.1; done"
         case scenario.Commit(message):
             return f"git add --all && git commit -q -m {shlex.quote(message)}"
-        case scenario.Fail(kind):
-            return Fault(kind=kind)
+        case scenario.Fail(kind, says):
+            return Fault(kind=kind, says=says)
         case scenario.Hang():
             return Silence()
         case scenario.SpawnOrphan():
@@ -174,8 +174,8 @@ def _answer(turn: _Turn, request: Request) -> Answer:
             return Reply(text=turn.text, delay_ms=turn.delay_ms)
         case Fault(kind="refused") if request.dialect != "responses":
             return Reply(text="I cannot help with that.", delay_ms=turn.delay_ms, refusal=True)
-        case Fault(kind=kind):
-            return Fault(kind=kind, delay_ms=turn.delay_ms)
+        case Fault(kind=kind, says=says):
+            return Fault(kind=kind, delay_ms=turn.delay_ms, says=says)
         case Silence():
             return Silence(delay_ms=turn.delay_ms)
         case scenario.Write():

@@ -19,8 +19,8 @@ from agentcom.model.graph import Condition, Edge
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.result import KeptResult
-from agentcom.model.task import Hold, HoldMode, Phase, Task, TaskState
-from agentcom.testing.simulation import bounds
+from agentcom.model.task import Hold, HoldMode, Phase, StopReason, Task, TaskState
+from agentcom.testing.simulation import bounds, quota_checks
 from agentcom.testing.simulation.books import Books
 from agentcom.testing.simulation.graph_checks import GraphChecks
 from agentcom.testing.simulation.trace import Trace
@@ -109,11 +109,13 @@ class Auditor:
             self._check_change(change)
             if isinstance(change, Insert | Update) and isinstance(change.row, Task):
                 self._enter(change.row)
+        accounts = dict(books.accounts)
         self._take(batch)
         books.length += 1
         books.records += len(batch.appends)
         self._walk(batch, before)
         self._graphs.check(batch, books)
+        quota_checks.check(batch, books, accounts, check)
         self._check_order(batch, was_queued)
         for change in batch.changes:
             if isinstance(change, Insert) and isinstance(change.row, Hold):
@@ -122,6 +124,7 @@ class Auditor:
 
     def _take(self, batch: Batch) -> None:  # noqa: C901, PLR0912, PLR0915 - one case for each table
         books = self.books
+        quota_checks.take(batch, books.accounts)
         for change in batch.changes:
             match change:
                 case Insert(row=row) | Update(row=row):
@@ -219,7 +222,7 @@ class Auditor:
         check("I4 a result counts once", not again, (result.task, result.fence))
         open_ = not task.state.terminal and (task.state.held or task.lost)
         check("I4 a result counts while its attempt is open", open_, task)
-        live = task.stop_reason is None
+        live = task.stop_reason in (None, StopReason.BUDGET)  # good work is not thrown away
         check("I4 a stopped attempt's result does not count", live, task)
 
     def _check_edges(self, task: Task) -> None:

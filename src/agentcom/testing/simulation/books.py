@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from agentcom.model.agent import Agent
+from agentcom.model.agent import Account, Agent
 from agentcom.model.graph import Edge
-from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
+from agentcom.model.ids import AccountId, AgentId, Fence, MachineId, TaskId
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Hold, Task
@@ -20,6 +20,7 @@ class Books:
     holds: dict[str, Hold] = field(default_factory=dict)
     edges: dict[TaskId, dict[TaskId, Edge]] = field(default_factory=dict)
     agents: dict[AgentId, Agent] = field(default_factory=dict)
+    accounts: dict[AccountId, Account] = field(default_factory=dict)
     machine_ids: dict[str, None] = field(default_factory=dict)
     rules: dict[str, Limit] = field(default_factory=dict)
     rates: dict[str, Usage] = field(default_factory=dict)

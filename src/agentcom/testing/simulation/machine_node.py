@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, assert_never
 
 from agentcom.model.agent import AgentSpec
-from agentcom.model.ids import Instant, MachineId, TaskId, WallTime
+from agentcom.model.ids import AccountId, AgentId, Instant, MachineId, TaskId, WallTime
 from agentcom.protocol import codec
 from agentcom.sidecar import machine
 from agentcom.sidecar import machine_values as values
@@ -34,8 +34,21 @@ Watch = Callable[["MachineNode", values.Fact], None]
 
 Overlook = Callable[["MachineNode", values.Order], None]
 """Is shown every order of the machine before it is carried out."""
+CAPABILITIES: Final = ("gpu", "browser")
 CORES: Final = 2
 """What each machine has, where tasks use resources."""
+
+
+def agent_of(options: Options, name: str, at: int) -> AgentSpec:
+    """Return the agent of a machine; the first machine's can do everything."""
+    capabilities = () if at % 2 else CAPABILITIES[: 1 + at // 2 % 2]
+    return AgentSpec(
+        name=AgentId(f"agent-{name}"),
+        runtime="simulated",
+        capabilities=capabilities if at else CAPABILITIES,
+        slots=options.slots,
+        account=AccountId(f"account-{at % options.accounts}") if options.accounts else None,
+    )
 
 
 class MachineNode:

@@ -6,16 +6,14 @@
 from typing import Final
 
 from agentcom.testing.simulation import planting
+from agentcom.testing.simulation.mutants_scheduling import SCHEDULING
 from agentcom.testing.simulation.planting import Mutant
 
 _REPORTS: Final = "agentcom.core.reports"
 _LEASES: Final = "agentcom.core.leases"
 _RECONCILE: Final = "agentcom.core.reconcile"
-_PASSING: Final = "agentcom.core.passing"
-_LANES: Final = "agentcom.core.lanes"
 _HOLDING: Final = "agentcom.core.holding"
 _ENGINE: Final = "agentcom.hub.engine"
-_POOL: Final = "agentcom.core.pool"
 _LOADING: Final = "agentcom.core.loading"
 _FAIRNESS: Final = "agentcom.core.fairness"
 _TURN: Final = "agentcom.core.turn"
@@ -24,6 +22,8 @@ _GRAPHS: Final = "agentcom.core.graphs"
 _SUBTASKS: Final = "agentcom.core.subtasks"
 _MACHINE: Final = "agentcom.sidecar.machine"
 _ATTEMPTS: Final = "agentcom.sidecar.machine_attempts"
+_VIEW: Final = "agentcom.core.view"
+_ACCOUNTS: Final = "agentcom.core.accounts"
 _WORLD: Final = "agentcom.testing.simulation.world"
 
 MUTANTS: Final = (
@@ -45,8 +45,8 @@ MUTANTS: Final = (
         "a stopped attempt's result counts",
         "work that was cancelled completes its task",
         _REPORTS,
-        '    if task.stop_reason is not None:\n        reason = f"the attempt was asked',
-        '    if False:\n        reason = f"the attempt was asked',
+        '    if task.stop_reason not in (None, StopReason.BUDGET):\n        reason = f"the att',
+        '    if False:\n        reason = f"the att',
     ),
     Mutant(
         "stale results are dropped",
@@ -65,7 +65,7 @@ MUTANTS: Final = (
     Mutant(
         "leases end early",
         "a task is given away while its holder may still act",
-        "agentcom.core.view",
+        "agentcom.core.parts",
         "self.expires_at = Instant(now + self.ttl_ms + self.margin_ms)",
         "self.expires_at = Instant(now + self.ttl_ms // 2)",
     ),
@@ -238,7 +238,7 @@ MUTANTS: Final = (
     Mutant(
         "a lost key",
         "a repeated request makes a second set of tasks",
-        _POOL,
+        "agentcom.core.repeats",
         "    return (row.payload, bytes(row.reply)) if isinstance(row, RequestRecord) else None",
         "    return None",
     ),
@@ -295,69 +295,35 @@ MUTANTS: Final = (
         often="restore",
     ),
     Mutant(
+        "the canary is not alone",
+        "at the reset of a quota the whole fleet runs into it again",
+        _VIEW,
+        "        return 0 if account.closed else min(1, free)",
+        "        return 0 if account.parked_until is not None else min(1, free)",
+    ),
+    Mutant(
+        "only one machine parks",
+        "the other machines of an account run into its exhausted quota one by one",
+        _ACCOUNTS,
+        "            view.refresh(agent.id)\n            if wider:",
+        "            view.refresh(agent.id)\n            if not wider:\n                return\n"
+        "            if wider:",
+    ),
+    Mutant(
+        "a dead canary has no successor",
+        "an account stays closed for ever since the machine died that tried it",
+        _ACCOUNTS,
+        "            _write(ledger, replace(row, canary=None), row)",
+        "            pass",
+    ),
+    Mutant(
         "old attempts go on",
         "two attempts of one task run on one machine",
         _ATTEMPTS,
         "        if any(attempt.stage in LIVE for attempt in attempts):\n            return\n",
         "",
     ),
-    Mutant(
-        "a limit is never given back",
-        "after some attempts nothing starts any more",
-        _PASSING,
-        "        if view.gates.taken.get(scope):\n",
-        "        if False:\n",
-    ),
-    Mutant(
-        "a restart forgets what a limit counts",
-        "twice as much runs as a limit allows",
-        _PASSING,
-        "    gates.taken.update(count_taken(view))\n",
-        "",
-    ),
-    Mutant(
-        "claims are compared as words",
-        "two agents write into one folder",
-        "agentcom.model.globs",
-        "    return any(_meet(one, other) for one in ones for other in others)",
-        "    return bool(set(ones) & set(others))",
-    ),
-    Mutant(
-        "a lane shows what it must hide",
-        "a full limit lets one more start",
-        _LANES,
-        "        wanted = first.task if all(map(self._is_open, gates)) else None\n",
-        "        wanted = first.task\n",
-    ),
-    Mutant(
-        "a lane forgets its second task",
-        "what stands behind a limit never starts",
-        _LANES,
-        "            self._settle(lane, member.lane[1])\n            return member\n",
-        "            return member\n",
-    ),
-    Mutant(
-        "a limit that comes later holds nothing",
-        "what was queued before it starts all at once",
-        _TURN,
-        "        if view.gates.gates_of(task) == view.lanes.gates_of(task.id):\n",
-        "        if True:\n",
-    ),
-    Mutant(
-        "resources are never given back",
-        "a machine fills up for good",
-        _HOLDING,
-        "    if task.uses:\n        _count_uses(ledger, task, change)",
-        "    if task.uses and change > 0:\n        _count_uses(ledger, task, change)",
-    ),
-    Mutant(
-        "what is reopened keeps its old place",
-        "two tasks have one number, and one comes before everybody",
-        "agentcom.core.tasks",
-        "    if task.state.terminal:  # its old place",
-        "    if False:  # its old place",
-        hours=60,
-    ),
+    *SCHEDULING,
 )
 
 

@@ -60,6 +60,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     agent_crashes: float = 0.02
     agent_hangs: float = 0.01
     quota: float = 0.02
+    accounts: int = 0
+    """Accounts that the machines share; none has its own."""
     merges: float = 0.4
     drift_ppm: int = 0
     limits: bool = False
@@ -70,12 +72,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Share of tasks with a group, a review, an approval or a policy."""
     subtasks: float = 0.0
     """Chance that an agent asks for sub-tasks, at each of its steps."""
+    spends: float = 0.0
+    """Share of agents that tell what their turns cost."""
+    budget: bool = False
+    """True: the project has a budget, which is used up and raised again and again."""
 
 
 LOSSY: Final = 0.8
 """Share of seeds whose machines' links lose and double messages."""
 LIMITED: Final = 0.5
 """Share of seeds whose tasks stand behind limits and claims of files."""
+BUDGETS: Final = 0.3
+"""Share of seeds with a budget."""
 INTERVALS: Final[Mapping[str, tuple[int, ...]]] = {
     "hub_crash": (30 * SECOND, 60 * SECOND, 2 * MINUTE, 10 * MINUTE),
     "hub_restart": (10 * MINUTE,),
@@ -118,7 +126,7 @@ def draw(seed: int, hours: float) -> Options:
         for kind, choices in INTERVALS.items()
         if rng.random() < (0.8 if kind == "hub_crash" else 0.55)
     }
-    return Options(
+    options = Options(
         seed=seed,
         hours=hours,
         lossy=lossy,
@@ -144,8 +152,24 @@ def draw(seed: int, hours: float) -> Options:
         merges=rng.choice((0, 0.4, 0.9)),
         drift_ppm=rng.choice((0, 100, 20_000)),
         buggify=rng.choice((0, 0.02)),
-        limits=rng.random() < LIMITED,
-        graphs=rng.choice((0, 0.3, 0.7)),
-        subtasks=rng.choice((0, 0.05, 0.15)),
         **sizes,
+    )
+    return _with_costs(_with_work(options, rng), rng)
+
+
+def _with_work(options: Options, rng: random.Random) -> Options:
+    """Return options with limits, graphs and sub-tasks."""
+    limits, graphs = rng.random() < LIMITED, rng.choice((0, 0.3, 0.7))
+    subtasks = rng.choice((0, 0.05, 0.15))
+    return msgspec.structs.replace(options, limits=limits, graphs=graphs, subtasks=subtasks)
+
+
+def _with_costs(options: Options, rng: random.Random) -> Options:
+    """Return options with accounts that run out, and budgets."""
+    accounts = rng.choice((0, 1, 2))
+    # Accounts without use would show nothing: where they are shared, they run out.
+    quota = rng.choice((0.05, 0.2)) if accounts else options.quota
+    spends, budget = rng.choice((0, 0.5, 1)), rng.random() < BUDGETS
+    return msgspec.structs.replace(
+        options, accounts=accounts, quota=quota, spends=spends, budget=budget
     )

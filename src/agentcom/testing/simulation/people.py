@@ -14,6 +14,7 @@ import msgspec
 from agentcom.client.link import Backoff
 from agentcom.model import errors
 from agentcom.model.event import EventKind, TaskEvent
+from agentcom.model.failure import OnQuota
 from agentcom.model.graph import Approval, Condition, Dependency, OnFailure, ReviewBy
 from agentcom.model.ids import TaskId, UserId, WallTime
 from agentcom.model.replies import Reply, Submitted
@@ -169,6 +170,7 @@ class Person:
             not_before=WallTime(wall + rng.randrange(90_000)) if later else None,
             deadline_ms=rng.choice((120_000, 300_000, 600_000)),
             failures_max=rng.choice((1, 3, 3)),
+            on_quota=OnQuota.WAIT if self._number % 3 == 0 else OnQuota.MOVE,
             labels={"person": "yes"} if rng.random() < 0.02 else {},
             **{"needs": needs, **(self._placed() if self._options.limits else {})},
         )

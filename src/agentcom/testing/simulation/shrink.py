@@ -32,6 +32,7 @@ _OFF: Final[dict[str, Any]] = {
     "agent_crashes": 0.0,
     "agent_hangs": 0.0,
     "quota": 0.0,
+    "accounts": 0,
     "merges": 0.0,
 }
 

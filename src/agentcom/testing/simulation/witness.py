@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from agentcom.model.batch import usage_key
 from agentcom.model.ids import Fence, MachineId, TaskId
 from agentcom.model.replies import Reply, Submitted
 from agentcom.model.result import ReportKind
@@ -43,6 +44,8 @@ class Witness:
         self.nodes: list[MachineNode] = []
         self.finished: dict[tuple[TaskId, Fence], str] = {}
         """Results that were on a machine's disk, and whose."""
+        self.turns: dict[str, str] = {}
+        """Turns that were on a machine's disk, by the keys of their rows, and whose."""
         self.cloned: dict[MachineId, None] = {}
         """Identities that two computers had: the hub believes each of what it says of the other."""
         self.history = History()
@@ -58,8 +61,10 @@ class Witness:
         """Look at a machine that has just decided."""
         if isinstance(fact, _BEGINS):
             self._check_holders(node)
-        if isinstance(fact, values.Stored) and fact.stage in machine_attempts.REPORTS:
-            self._note_result(node, fact.key)
+        if isinstance(fact, values.Stored):
+            self._note_turns(node, fact.key)
+            if fact.stage in machine_attempts.REPORTS:
+                self._note_result(node, fact.key)
         match fact:
             case frames.Assign(assignment=assignment):
                 self.history.assigned(assignment.task, assignment.fence, self._now_us())
@@ -106,6 +111,7 @@ class Witness:
     def restored(self) -> None:
         """Forget what an older hub has answered."""
         self._answers.clear()
+        self.turns.clear()  # of an attempt that was stopped nobody keeps them
         self._unsure.update({task: None for task, _ in self._auditor.issued})
         self.history.clear()
 
@@ -150,10 +156,18 @@ class Witness:
         if record is not None and record.result is not None:
             self.finished.setdefault((key.task, key.fence), node.name)
 
+    def _note_turns(self, node: MachineNode, key: Key) -> None:
+        data = node.disk.held.get(key.text)
+        if data is None or b'"turns"' not in data:
+            return
+        for turn in msgspec.json.decode(data, type=values.Record).turns:
+            self.turns.setdefault(usage_key(key.task, key.fence, turn.turn), node.name)
+
     def gone(self, node: MachineNode) -> None:
         """Take note that a computer and its disk are no more: what only it had is lost."""
         for name in [name for name, whose in self.finished.items() if whose == node.name]:
             del self.finished[name]
+        self.turns = {key: whose for key, whose in self.turns.items() if whose != node.name}
 
     def hub_says(self, payload: bytes) -> None:
         """Look at what leaves the hub: it tells only of what is durable (I8)."""

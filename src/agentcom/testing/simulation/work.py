@@ -15,8 +15,9 @@ import msgspec
 from agentcom.model.failure import FailureClass
 from agentcom.model.graph import Dependency
 from agentcom.model.ids import WallTime
-from agentcom.model.result import Landing, LandStatus, Result, ResultStatus
+from agentcom.model.result import Landing, LandStatus, Result, ResultStatus, TokenUsage
 from agentcom.model.task import LandPolicy, Phase, TaskSpec
+from agentcom.model.usage import TurnUsage
 from agentcom.model.verification import CheckResult, Report
 from agentcom.protocol import frames
 from agentcom.sidecar import machine_values as values
@@ -29,6 +30,8 @@ LAND_KEY: Final = "repo#main"
 CHECKPOINT_US: Final = 40 * SECOND
 AWAY_US: Final = 2 * SECOND
 """Pause between two questions to an origin that does not answer."""
+RESETS_STATED: Final = 0.8
+"""Share of exhausted quotas whose provider says when they reset."""
 HANG_US: Final = 6 * 3_600 * SECOND
 
 Steps = Generator[int, None, None]
@@ -41,6 +44,9 @@ class AgentProcess:
     ends_us: int
     outcome: FailureClass | None
     killed: bool = False
+    spends: bool = False
+    turns: int = 0
+    """Turns that have ended; its output tells of them as often as it is read."""
 
 
 class Host(Protocol):
@@ -92,6 +98,8 @@ class Work:
         """Bring one attempt to its end."""
         key = record.key
         agent = self.agents.get(key) if adopt else None
+        if agent is not None:
+            self._read_turns(host, record, agent)
         if agent is None:
             yield self._about(SECOND)
             yield from self._reach(host)
@@ -104,8 +112,10 @@ class Work:
                 yield from self._verified(host, record, _done(record, landed))
                 return
             agent = self.agents[key] = self._new_agent(record)
+            agent.spends = bool(self._options.spends) and self._rng.random() < self._options.spends
         host.tell(values.PhaseReached(key, Phase.WORKING))
         yield from self._watched(host, record, agent)
+        self._end_turn(host, record, agent)
         host.tell(values.PhaseReached(key, Phase.VERIFYING))
         commit = f"{key.text}-{self._rng.getrandbits(32):08x}"
         if agent.outcome is None:
@@ -147,7 +157,9 @@ class Work:
     def wind_down(self, host: Host, record: Record) -> Steps:
         """End an attempt's agent, and tell when nothing runs any more."""
         yield self._about(500 * MS)
-        self.agents.pop(record.key, None)
+        agent = self.agents.pop(record.key, None)
+        if agent is not None:
+            self._read_turns(host, record, agent)
         host.tell(values.Stopped(record.key))
 
     def kill(self, key: Key) -> None:
@@ -176,8 +188,10 @@ class Work:
                 continue
             if self._options.subtasks and not self.quiet:
                 self._ask_for_more(host, key)
+            self._end_turn(host, record, agent)
             text = f"step {self._rng.getrandbits(8)}"
-            note = frames.Progress(task=key.task, fence=key.fence, text=text)
+            spent = TokenUsage(output=int(agent.outcome is not FailureClass.QUOTA))
+            note = frames.Progress(task=key.task, fence=key.fence, text=text, usage=spent)
             host.tell(values.Noted(key, note))
             commit = f"wip-{key.text}-{self._rng.getrandbits(16):04x}"
             host.tell(values.Saved(key, commit, f"session-{key.text}"))
@@ -197,6 +211,15 @@ class Work:
                 for at in range(count)
             )
             host.tell(values.Asked(key, f"n{rng.getrandbits(40):x}", specs))
+
+    def _end_turn(self, host: Host, record: Record, agent: AgentProcess) -> None:
+        if agent.spends:
+            agent.turns += 1
+            host.tell(_spent(record, agent.turns))
+
+    def _read_turns(self, host: Host, record: Record, agent: AgentProcess) -> None:
+        for turn in range(1, agent.turns + 1):
+            host.tell(_spent(record, turn))
 
     def _verified(self, host: Host, record: Record, result: Result) -> Iterator[int]:
         yield self._about(2 * SECOND)
@@ -237,13 +260,20 @@ class Work:
     def _failed(self, host: Host, failure: FailureClass) -> Result:
         if failure is FailureClass.QUOTA:
             resets_at = WallTime(host.wall + 1_000 + int(self._rng.random() * 90_000))
+            stated = resets_at if self._rng.random() < RESETS_STATED else None
             return Result(
-                status=ResultStatus.PARKED, failure=failure, message="quota", resets_at=resets_at
+                status=ResultStatus.PARKED, failure=failure, message="quota", resets_at=stated
             )
         return Result(status=ResultStatus.FAILED, failure=failure, message=failure.value)
 
     def _about(self, mean_us: int) -> int:
         return int(mean_us * (0.2 + 1.6 * self._rng.random()))
+
+
+def _spent(record: Record, turn: int) -> values.Spent:
+    agent = record.assignment.agent
+    spent = TurnUsage(turn=turn, agent=agent, model="simulated", input=900, output=100)
+    return values.Spent(record.key, spent)
 
 
 def _done(record: Record, commit: str) -> Result:

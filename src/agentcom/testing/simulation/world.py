@@ -9,24 +9,25 @@ from agentcom.core import facts
 from agentcom.core.view import PoolView
 from agentcom.hub import credentials, tokens
 from agentcom.model import token_text
-from agentcom.model.agent import AgentSpec
 from agentcom.model.batch import Batch, Insert, Table
 from agentcom.model.identity import Credential, CredentialKind, Role, User
-from agentcom.model.ids import DEFAULT_POOL, AgentId, BatchId, MachineId, TaskId, UserId, WallTime
-from agentcom.model.task import TaskState, Wait
+from agentcom.model.ids import DEFAULT_POOL, BatchId, MachineId, TaskId, UserId, WallTime
+from agentcom.model.task import TaskState
 from agentcom.store import codec
 from agentcom.testing import invariants
+from agentcom.testing.simulation import last_words
 from agentcom.testing.simulation.auditor import Auditor
 from agentcom.testing.simulation.clocks import EPOCH_MS
 from agentcom.testing.simulation.hub_disk import HubDisk, at_once
 from agentcom.testing.simulation.hub_node import HubNode
 from agentcom.testing.simulation.kernel import HOUR, MINUTE, SECOND, Kernel
-from agentcom.testing.simulation.machine_node import MachineNode
+from agentcom.testing.simulation.machine_node import CAPABILITIES, MachineNode, agent_of
 from agentcom.testing.simulation.nemesis import LIMITED, Nemesis
 from agentcom.testing.simulation.network import Network
 from agentcom.testing.simulation.options import Options
 from agentcom.testing.simulation.origin import Origin
 from agentcom.testing.simulation.people import Person, Promises
+from agentcom.testing.simulation.purser import PERIOD, SCOPE, Purser
 from agentcom.testing.simulation.trace import Trace, Violation
 from agentcom.testing.simulation.witness import Witness
 from agentcom.testing.simulation.work import Work
@@ -36,7 +37,6 @@ LIVENESS_US: Final = 10 * MINUTE
 LOOK_US: Final = 60 * SECOND
 """Between two looks at the hub's memory."""
 LAST_WORDS_US: Final = 3 * SECOND
-CAPABILITIES: Final = ("gpu", "browser")
 
 
 class World:
@@ -49,7 +49,8 @@ class World:
         self.network = Network(self.kernel, options, self.trace)
         self.auditor = Auditor(self.trace)
         self.promises = Promises()
-        self.disk = HubDisk(options, self.trace, self.auditor.committed)
+        self.purser = Purser(self.auditor, self.trace)
+        self.disk = HubDisk(options, self.trace, self._committed)
         self.hub = HubNode(self.kernel, options, self.network, self.disk, self.trace)
         self.origin = Origin(self.trace)
         self.witness = Witness(self.auditor, self.promises, self.trace, lambda: self.kernel.now_us)
@@ -72,6 +73,7 @@ class World:
         self._run(10 * SECOND)
         self._people_come()
         self._enrol_all()
+        self._raise_budget()
         self.nemesis.start()
         end_us = int(self.options.hours * HOUR)
         while self.kernel.now_us < end_us:
@@ -145,13 +147,6 @@ class World:
 
     def _new_node(self, name: str, at: int) -> MachineNode:
         options = self.options
-        capabilities = () if at % 2 else CAPABILITIES[: 1 + at // 2 % 2]
-        spec = AgentSpec(
-            name=AgentId(f"agent-{name}"),
-            runtime="simulated",
-            capabilities=capabilities if at else CAPABILITIES,
-            slots=options.slots,
-        )
         drift = int((self._rng.random() * 2 - 1) * options.drift_ppm)
         rng = random.Random(f"{options.seed}/{name}/work")
         node = MachineNode(
@@ -161,7 +156,7 @@ class World:
             self.network,
             Work(self.kernel, options, self.origin, rng),
             self.trace,
-            specs=(spec,),
+            specs=(agent_of(options, name, at),),
             drift_ppm=drift,
         )
         node.work.quiet = self.network.quiet
@@ -252,6 +247,7 @@ class World:
         incarnation = max(self.disk.incarnation + 1, self.hub.clock.now().wall // 1_000)
         self.disk.restore(length, incarnation)
         self.auditor.restored(self._batches())
+        self.purser.restored(self._batches())
         self.witness.restored()
         promises = self.promises
         for task in [t for t, at in promises.tasks.items() if at > length]:
@@ -312,6 +308,16 @@ class World:
         self.trace.check("I12 timers are bounded", timers <= bound, services.timers.keys())
         self.trace.check("I12 the inbox is bounded", services.engine.backlog < 8_192, "")
 
+    def _committed(self, batch: Batch, first: int) -> None:
+        self.auditor.committed(batch, first)
+        self.purser.committed(batch)
+
+    def _raise_budget(self) -> None:
+        if self.options.budget:
+            limits = None if self.network.quiet else self.purser.raised()
+            self.nemesis.insist(facts.SetBudget(SCOPE, PERIOD, limits))
+            self.kernel.after(5 * MINUTE, self._raise_budget)
+
     def _view(self) -> PoolView | None:
         services = self.hub.services
         return services.engine.view if services is not None else None
@@ -343,33 +349,12 @@ class World:
         end_us = self.kernel.now_us + LIVENESS_US
         while self.kernel.now_us < end_us and not self._at_rest():
             self._run(LOOK_US // 6)
-            self._approve()
+            last_words.say(self.auditor.books, self.nemesis, self.hub.clock.now().wall)
 
     def _is_wanted(self, task: TaskId) -> bool:
         """Return whether a task's agent may come to its end; one that is cancelled must be told."""
         row = self.auditor.books.tasks.get(task)
         return row is None or row.stop_reason is None
-
-    def _approve(self) -> None:
-        """Do what only people can: accept work, and not wait until a wrong clock's time."""
-        far = self.hub.clock.now().wall + 60_000
-        for task in list(self.auditor.books.live.values()):
-            if task.state is not TaskState.WAITING:
-                continue
-            if task.approval is not None and task.wait is Wait.APPROVAL:
-                self.nemesis.insist(facts.Decide(task.id, approved=True))
-                continue
-            if task.wait is Wait.DEPENDENCIES and self._waits_for_a_retry(task.id):
-                self.nemesis.insist(facts.Cancel(task.id))
-                continue
-            if task.wait is Wait.APPROVAL:
-                self.nemesis.approve(task.id)
-            elif task.wait is Wait.QUOTA and (task.until or 0) > far:
-                self.nemesis.insist(facts.Retry(task.id))
-
-    def _waits_for_a_retry(self, task: TaskId) -> bool:
-        edges, tasks = self.auditor.books.edges.get(task, {}), self.auditor.books.tasks
-        return any(not e.met and tasks[e.on].state.terminal for e in edges.values())
 
     def _at_rest(self) -> bool:
         reported = all(
@@ -386,6 +371,7 @@ class World:
         held = [node.name for node in self.nodes if node.disk.held]
         trace.check("I15 every report is acknowledged", not held, held)
         witness.check_results()
+        self.purser.check_counted(witness.turns)
         witness.check_history()
         for task in self.auditor.books.tasks.values():
             merged = task.state is TaskState.COMPLETED and task.verified and task.land_key

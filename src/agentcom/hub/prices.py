@@ -1,0 +1,18 @@
+"""The price list of this hub: the operator's own lines, then those that come with the program."""
+
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from typing import Final
+
+import msgspec
+
+from agentcom.core.prices import Price, Prices
+
+FILE: Final = "prices.toml"
+
+
+def load(own: Mapping[str, Price]) -> Prices:
+    """Return the price list; a model that matches a line of `own` is priced by that."""
+    text = (resources.files("agentcom.hub") / FILE).read_text(encoding="utf-8")
+    return Prices(own, msgspec.convert(tomllib.loads(text), dict[str, Price]))

@@ -1,0 +1,109 @@
+"""Planted bugs of limits, claims, resources and budgets; a part of `mutants.MUTANTS`."""
+
+from typing import Final
+
+from agentcom.testing.simulation.planting import Mutant
+
+_PASSING: Final = "agentcom.core.passing"
+_LANES: Final = "agentcom.core.lanes"
+_HOLDING: Final = "agentcom.core.holding"
+_TURN: Final = "agentcom.core.turn"
+_SPENDING: Final = "agentcom.core.spending"
+_ATTEMPTS: Final = "agentcom.sidecar.machine_attempts"
+
+SCHEDULING: Final = (
+    Mutant(
+        "a limit is never given back",
+        "after some attempts nothing starts any more",
+        _PASSING,
+        "        if view.gates.taken.get(scope):\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "a restart forgets what a limit counts",
+        "twice as much runs as a limit allows",
+        _PASSING,
+        "    gates.taken.update(count_taken(view))\n",
+        "",
+    ),
+    Mutant(
+        "claims are compared as words",
+        "two agents write into one folder",
+        "agentcom.model.globs",
+        "    return any(_meet(one, other) for one in ones for other in others)",
+        "    return bool(set(ones) & set(others))",
+    ),
+    Mutant(
+        "a lane shows what it must hide",
+        "a full limit lets one more start",
+        _LANES,
+        "        wanted = first.task if all(map(self._is_open, gates)) else None\n",
+        "        wanted = first.task\n",
+    ),
+    Mutant(
+        "a lane forgets its second task",
+        "what stands behind a limit never starts",
+        _LANES,
+        "            self._settle(lane, member.lane[1])\n            return member\n",
+        "            return member\n",
+    ),
+    Mutant(
+        "a limit that comes later holds nothing",
+        "what was queued before it starts all at once",
+        _TURN,
+        "        if view.gates.gates_of(task) == view.lanes.gates_of(task.id):\n",
+        "        if True:\n",
+    ),
+    Mutant(
+        "resources are never given back",
+        "a machine fills up for good",
+        _HOLDING,
+        "    if task.uses:\n        _count_uses(ledger, task, change)",
+        "    if task.uses and change > 0:\n        _count_uses(ledger, task, change)",
+    ),
+    Mutant(
+        "what is reopened keeps its old place",
+        "two tasks have one number, and one comes before everybody",
+        "agentcom.core.tasks",
+        "    if task.state.terminal:  # its old place",
+        "    if False:  # its old place",
+        hours=60,
+    ),
+    Mutant(
+        "a turn is settled twice",
+        "a budget is used up with half of it unspent",
+        _SPENDING,
+        "        budgets.settle(turn, usage)\n",
+        "        budgets.settle(turn, usage)\n        budgets.settle(turn, usage)\n",
+    ),
+    Mutant(
+        "a result without its turns",
+        "what a link lost is never counted",
+        _ATTEMPTS,
+        "result=record.result, turns=turns)",
+        "result=record.result)",
+    ),
+    Mutant(
+        "turns are acknowledged, not kept",
+        "what was spent by attempts that are over by then is not counted",
+        _SPENDING,
+        "    for spent in body.turns[:TURNS_MAX]:\n        key = ",
+        "    for spent in body.turns[:TURNS_MAX] if task is not None and task.state.held else ():\n"
+        "        key = ",
+    ),
+    Mutant(
+        "a budget with an open gate",
+        "work begins though nothing is left to spend",
+        "agentcom.core.purse",
+        "        if spent is not None:\n"
+        '            return f"the budget of {named(budget)} is used up: {spent}"\n',
+        "        if spent is not None:\n            return None\n",
+    ),
+    Mutant(
+        "nobody is asked to end",
+        "an attempt goes on for hours after its budget is used up",
+        _SPENDING,
+        "    if why is not None:\n",
+        "    if False:\n",
+    ),
+)
