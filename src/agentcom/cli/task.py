@@ -16,10 +16,12 @@ TASK_FIELDS: Final = (
     *("submitter", "project", "needs", "failure", "reason", "verified", "branch", "commit"),
     *("base_commit", "checkpoint", "changed_at", "failures", "leases_lost", "stop_reason"),
     *("deadline_at", "cause", "incarnation", "spec", "created_at", "emergency"),
+    "note",
 )
 CHANGED_FIELDS: Final = tuple(name for name in TASK_FIELDS if name not in ("spec", "created_at"))
 EVENT_FIELDS: Final = ("seq", "kind", "state", "at", "attempt", "agent", "machine", "detail")
 RESULT_FIELDS: Final = ("task", "fence", "agent", "machine", "at", "applied", "refused", "result")
+WAITS_FIELDS: Final = ("task", "title", "by", "what", "on", "more", "until")
 WHY_FIELDS: Final = (
     *("summary", "next_action", "next_at", "agents", "blocked_by", "missing", "position"),
     *("activity", "task"),
@@ -68,6 +70,7 @@ _DETAILS: Final = (
     Column("CHANGED", lambda row: output.age(row.get("changed_at"))),
     Column("REPO", lambda row: (row.get("spec") or {}).get("repo")),
     Column("BASE", lambda row: (row.get("spec") or {}).get("base")),
+    Column("NOTE", lambda row: row.get("note")),
 )
 _RESULTS: Final = (
     Column("ATTEMPT", attempt_of),
@@ -77,6 +80,20 @@ _RESULTS: Final = (
     Column("APPLIED", lambda row: "applied" if row["applied"] else f"kept ({row.get('refused')})"),
     Column("COMMIT", lambda row: (row["result"].get("commit") or "")[:12]),
     Column("BRANCH", lambda row: row["result"].get("branch")),
+)
+_WAITS: Final = (
+    Column("TASK", lambda row: output.short(row["task"])),
+    Column("BY", lambda row: row["by"]),
+    Column("WHAT", lambda row: row["what"]),
+    Column(
+        "FOR",
+        lambda row: [
+            *map(output.short, row["on"]),
+            *([f"{row['more']} others"] if row["more"] else ()),
+            *([output.age(row["until"])] if row["until"] else ()),
+        ],
+    ),
+    Column("TITLE", lambda row: row["title"]),
 )
 _RULES: Final = (
     Column("AGENT", lambda row: row["agent"]),
@@ -191,6 +208,28 @@ def why(task_id: str, as_json: tuple[str, ...] | None) -> None:
             click.echo(f"  {label}: {output.plain(value)}")
     if found.get("agents"):
         output.listing(found["agents"], _RULES, as_json=None)
+
+
+@task.command(cls=output.JsonCommand, fields=WAITS_FIELDS)
+@click.option("--dot", "as_dot", is_flag=True, help="Print a graph for Graphviz.")
+def waits(as_dot: bool, as_json: tuple[str, ...] | None) -> None:
+    """Show which tasks wait for which: behind limits, files and dependencies.
+
+    \b
+    Examples:
+      agentcom task waits
+      agentcom task waits --dot | dot -Tsvg > waits.svg
+    """  # noqa: D301 - as above
+    from agentcom.cli import api
+    from agentcom.cli import waits as drawing
+
+    found = api.connect().waits()
+    if as_dot:
+        click.echo(drawing.dot(found))
+        return
+    output.listing(found["waits"], _WAITS, as_json=as_json)
+    if found["left_out"]:
+        output.talk(f"note: and {found['left_out']} more waits, which are not shown")
 
 
 @task.command(cls=output.JsonCommand, fields=RESULT_FIELDS)

@@ -5,7 +5,7 @@ time), or the files of a repository that a task claims. This file knows what is 
 what attempts take and give back is in `core/passing.py`.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from agentcom.model import globs, limit
@@ -28,6 +28,21 @@ class Files(NamedTuple):
         return not (self.shared and other.shared) and globs.overlap(self.globs, other.globs)
 
 
+Attempt = tuple[TaskId, int]
+
+
+class Touched(NamedTuple):
+    """What an attempt under way has changed, as its machine told last; replaced as a whole."""
+
+    attempt: int
+    repo: str
+    paths: tuple[str, ...]
+    changed: int
+    """How many paths, also those that were not told."""
+    told: Mapping[Attempt, tuple[str, str]]
+    """Attempts that change the same: in which words this one, and that one, was told."""
+
+
 class Claims(NamedTuple):
     """All claims in one repository: always open, and looked at when one comes or goes."""
 
@@ -48,7 +63,7 @@ def files_of(task: Task) -> Files:
 class Gates:
     """The rules of a pool, and what the attempts under way have taken of them."""
 
-    __slots__ = ("files_held", "rates", "rules", "spent", "taken")
+    __slots__ = ("files_held", "rates", "rules", "spent", "taken", "touched")
 
     def __init__(self) -> None:
         self.rules: dict[str, Limit] = {}
@@ -59,6 +74,8 @@ class Gates:
         """Scopes whose rate is used up for now."""
         self.files_held: dict[str, dict[TaskId, Files]] = {}
         """Repository -> what the attempts under way claim of its files."""
+        self.touched: dict[TaskId, Touched] = {}
+        """What attempts under way changed; a hint that a restart forgets."""
 
     def gates_of(self, task: Task) -> tuple[Hashable, ...]:
         """Return the gates that a task passes as the rules are now."""

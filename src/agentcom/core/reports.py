@@ -8,7 +8,7 @@ the verification report, never from the name of a frame or an exit code.
 from collections.abc import Mapping, Sequence
 from typing import Final, assert_never
 
-from agentcom.core import moves
+from agentcom.core import moves, touching
 from agentcom.core.effects import Acknowledge, Stop
 from agentcom.core.facts import (
     Accepted,
@@ -23,6 +23,7 @@ from agentcom.core.facts import (
 )
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
+from agentcom.model import note
 from agentcom.model.batch import Table, result_key
 from agentcom.model.errors import InvalidInput, NotAllowed, NotFound, Stale
 from agentcom.model.event import EventKind
@@ -84,7 +85,10 @@ def progressed(turn: Turn, fact: Fact, body: Accepted | PhaseReached | Checkpoin
             if phase is not task.phase and _LANDING not in (phase, task.phase):
                 turn.move(task, moves.Advanced(phase), EventKind.PHASE)
         case Checkpointed(commit=commit, session=session):
-            turn.move(task, moves.Saved(commit, session), EventKind.CHECKPOINT)
+            event = moves.Saved(commit, session, note.cleaned(body.note))
+            task = turn.move(task, event, EventKind.CHECKPOINT)
+            if body.touched or turn.view.gates.touched:
+                touching.note(turn, task, body.touched, body.touched_count)
             saved = Acknowledge(machine, body.task, body.fence, _CHECKPOINT, commit=commit)
             turn.effects.append(saved)
         case _:
@@ -176,7 +180,7 @@ def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKin
     verified = report is not None and report.verified and report.commit == result.commit
     declared = task.must_verify or result.verify_expected or bool(report and report.checks)
     if declared and not verified:
-        return _failure(turn, task, FailureClass.VERIFICATION, _failing(result))
+        return _failure(turn, task, FailureClass.VERIFICATION, _failing(result), result)
     if result.needs_person:
         reason = "; ".join(result.needs_person)
         parked = moves.Parked(
@@ -187,6 +191,7 @@ def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKin
             result.branch,
             result.base_commit,
             result.land_key if result.land is _MERGE and verified else None,
+            _note(task, result),
         )
         return parked, EventKind.PARKED, reason
     if result.land is _MERGE and verified and result.land_key and result.commit:
@@ -204,16 +209,22 @@ def _judge_failure(turn: Turn, task: Task, result: Result) -> tuple[moves.Event,
         until = result.resets_at
         if until is None or until <= turn.now.wall:
             until = WallTime(turn.now.wall + QUOTA_RETRY_MS)
-        parked = moves.Parked(Wait.QUOTA, until, _cut(result.message))
-        return parked, EventKind.PARKED, result.message
-    return _failure(turn, task, failure, result.message)
+        reason, said = _cut(result.message), _note(task, result)
+        return moves.Parked(Wait.QUOTA, until, reason, note=said), EventKind.PARKED, result.message
+    return _failure(turn, task, failure, result.message, result)
 
 
 def _failure(
-    turn: Turn, task: Task, failure: FailureClass, message: str
+    turn: Turn, task: Task, failure: FailureClass, message: str, result: Result | None = None
 ) -> tuple[moves.Event, EventKind, str]:
-    failed = moves.Failed(failure, _cut(message), turn.retry_at(task.failures))
+    said = None if result is None else _note(task, result)
+    failed = moves.Failed(failure, _cut(message), turn.retry_at(task.failures), said)
     return failed, EventKind.FAILED, message
+
+
+def _note(task: Task, result: Result) -> str | None:
+    """Return what the next attempt should know of one that brought this result."""
+    return note.cleaned(result.summary) or task.note or note.cleaned(result.message)
 
 
 def _stopped(turn: Turn, task: Task, fence: Fence, result: Result | None) -> None:

@@ -185,6 +185,8 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     verified: bool = False
     unique_key: str | None = None
     cause: str = ""
+    note: str | None = None
+    """The last words of its newest attempt, for the next one."""
 
     @property
     def fence(self) -> Fence:

@@ -105,6 +105,7 @@ class _Turn(AttemptTurn):
                 | frames.Beat()
                 | frames.Assign()
                 | frames.StopFrame()
+                | frames.Notice()
                 | frames.LandFrame()
                 | frames.Ack()
                 | frames.ErrorFrame()
@@ -124,6 +125,8 @@ class _Turn(AttemptTurn):
                 self._assigned(_record(frame))
             case frames.StopFrame():
                 self._stop_asked(frame)
+            case frames.Notice():
+                self.notify(frame)
             case frames.LandFrame():
                 self._granted(Key(frame.task, frame.fence))
             case frames.Ack():

@@ -150,6 +150,13 @@ class AttemptTurn:
             case _:
                 assert_never(fact)
 
+    def notify(self, frame: frames.Notice) -> None:
+        """Pass on what the agent of an attempt may want to know; for others it is too late."""
+        key = Key(frame.task, frame.fence)
+        attempt = self.view.attempts.get(key)
+        if attempt is not None and attempt.stage in RUNNING:
+            self.order(values.Notify(key, frame.text))
+
     def overtake(self, attempt: Attempt) -> None:
         """End an attempt since the hub has issued a newer one of its task."""
         if attempt.stage not in REPORTS:
@@ -228,7 +235,13 @@ class AttemptTurn:
 
     def _saved(self, attempt: Attempt, fact: values.Saved) -> None:
         attempt.checkpoint = frames.Checkpoint(
-            task=fact.key.task, fence=fact.key.fence, commit=fact.commit, session=fact.session
+            task=fact.key.task,
+            fence=fact.key.fence,
+            commit=fact.commit,
+            session=fact.session,
+            note=fact.note,
+            touched=fact.touched,
+            touched_count=fact.touched_count,
         )
         self.send_checkpoint(attempt)
 

@@ -115,6 +115,11 @@ class Saved(msgspec.Struct, frozen=True):
     key: Key
     commit: str
     session: str | None = None
+    note: str | None = None
+    """The newest words of its agent."""
+    touched: tuple[str, ...] = ()
+    touched_count: int = 0
+    """Paths that differ from what it began with: the first of them, and how many there are."""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -153,6 +158,7 @@ FromHub = (
     | frames.Beat
     | frames.Assign
     | frames.StopFrame
+    | frames.Notice
     | frames.LandFrame
     | frames.Ack
     | frames.ErrorFrame
@@ -246,6 +252,13 @@ class Report(msgspec.Struct, frozen=True):
     key: Key | None = None
 
 
+class Notify(msgspec.Struct, frozen=True):
+    """Lay a notice of the hub where the agent of an attempt finds it."""
+
+    key: Key
+    text: str
+
+
 Order = (
     Send
     | Store
@@ -260,6 +273,7 @@ Order = (
     | Reconnect
     | Quit
     | Report
+    | Notify
 )
 
 

@@ -11,6 +11,7 @@ from typing import Final, assert_never
 
 from agentcom.model.result import TokenUsage
 from agentcom.protocol import frames
+from agentcom.sidecar import handover
 from agentcom.sidecar.config import Settings
 from agentcom.sidecar.machine_values import Key, Noted
 from agentcom.sidecar.process import AgentProcess
@@ -56,6 +57,11 @@ class Watch:
         self._log = bytearray()
         self._usage = base.Usage()
         self._timeout: asyncio.Timeout | None = None
+
+    @property
+    def note(self) -> str | None:
+        """The newest words of the agent, for whoever goes on with its work."""
+        return handover.note_of(self._text)
 
     @property
     def stated(self) -> Stated | None:

@@ -237,7 +237,7 @@ class LightMachine:
             case values.Quit(reason):
                 self._refused(reason)
                 self.cut()
-            case values.Forget() | values.Remember() | values.Report():
+            case values.Forget() | values.Remember() | values.Report() | values.Notify():
                 pass
             case _:
                 assert_never(order)

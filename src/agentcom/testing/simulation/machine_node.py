@@ -234,10 +234,16 @@ class MachineNode:
                 self._link.drop(after_ms)
             case values.Quit(reason):
                 self.give_up(reason)
+            case values.Notify(key):
+                self._noticed(key)
             case values.Report(event, detail, key):
                 self._trace.note(self.name, f"{event} {detail} {key.text if key else ''}")
             case _:
                 assert_never(order)
+
+    def _noticed(self, key: Key) -> None:
+        assert key in self._runs, f"a notice for {key.text}, which does not run"
+        self._trace.counts["notices"] += 1
 
     def _fired(self, key: str) -> None:
         self._timers.pop(key, None)
