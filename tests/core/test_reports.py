@@ -432,6 +432,16 @@ def test_what_a_failed_attempt_sums_up_is_its_note_or_else_its_message(
     assert world.task(third).note == "all but the tests"
 
 
+def test_a_checkpoint_brings_what_the_attempt_changed() -> None:
+    world = Pool()
+    task = world.running(repo="https://git.example/r.git")
+
+    saved = facts.Checkpointed(task, world.task(task).fence, "k" * 40, touched=("a",))
+    world.tell(saved, M1)
+
+    assert world.view.gates.touched[task].paths == ("a",)
+
+
 def test_a_task_that_is_done_has_nothing_to_hand_over() -> None:
     world = Pool()
     task = world.running()
