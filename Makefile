@@ -17,10 +17,10 @@ DOCS_READY := $(VENV)/.docs-ready
 PACKAGE_READY := $(VENV)/.package-ready
 TESTS := $(BIN)/pytest -n 2 --dist loadgroup
 
-.PHONY: help setup run demo fix check test test-all journeys chaos simulate mutants crash soak bench docs change release lock clean clis
+.PHONY: help setup run demo fix check test test-all journeys chaos simulate mutants crash soak bench bench-peers docs change release lock clean clis
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(DEV_READY) $(PACKAGE_READY) ## make .venv with the locked tools and this package
 
@@ -65,8 +65,11 @@ crash: setup ## break the disk under the store in every way (ARGS=--quick: some 
 soak: setup clis ## storms, slow readers, a day of traffic, an idle hour (ARGS=--quick: 4 min)
 	@$(BIN)/python -m agentcom.testing.soak $(ARGS)
 
-bench: setup ## measure what this project claims, on this machine (ARGS=--quick: 90 s)
+bench: setup ## measure what this project claims, on this machine (ARGS=--quick: 2 min)
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-peers: setup ## the same job for this hub and six others, in turns (10 min; reports, never gates)
+	@$(BIN)/python -m bench.peers $(ARGS)
 
 docs: setup $(DOCS_READY) ## build the documentation into site/
 	$(BIN)/zensical build --clean --strict

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from agentcom.testing import peers
-from bench import floors, idle, plot, report, scenarios
+from bench import floors, idle, plot, report, scale, scenarios, slices
 
 ROOT: Final = Path(__file__).parent.parent
-PARTS: Final = ("lifecycles", "dispatch", "idle", "depth")
+PARTS: Final = ("lifecycles", "dispatch", "idle", "depth", "scale")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,7 @@ class Plan:
     depths: tuple[int, ...] = (10_000, 100_000, 1_000_000)
     depth_rounds: int = 5
     depth_round_s: float = 5.0
+    sizes: scale.Sizes = scale.Sizes()  # noqa: RUF009 - frozen
 
 
 QUICK: Final = Plan(
@@ -44,6 +45,7 @@ QUICK: Final = Plan(
     depths=(5_000, 50_000),
     depth_rounds=3,
     depth_round_s=1.5,
+    sizes=scale.QUICK,
 )
 TINY: Final = Plan(
     workers=(4,),
@@ -55,6 +57,7 @@ TINY: Final = Plan(
     depths=(100, 400),
     depth_rounds=1,
     depth_round_s=0.3,
+    sizes=scale.TINY,
 )
 """Only to see that it works."""
 
@@ -69,6 +72,7 @@ def measure(plan: Plan, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
     peers.more_files()
     found: dict[str, Any] = {
         "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "short_slices": slices.shorten(),
         "machine": floors.machine(),
         "floors": floors.floors(),
     }
@@ -90,6 +94,9 @@ def measure(plan: Plan, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
         found["depth"] = scenarios.depth(
             plan.depths, workers=16, rounds=plan.depth_rounds, seconds=plan.depth_round_s, say=say
         )
+    if "scale" in parts:
+        say("scale")
+        found["scale"] = scale.measure(plan.sizes)
     found["load_average_after"] = floors.load_average()
     return found
 
@@ -97,7 +104,9 @@ def measure(plan: Plan, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
 def save(found: dict[str, Any], folder: Path) -> list[Path]:
     """Write the figures, their page and their picture; return where."""
     folder.mkdir(parents=True, exist_ok=True)
-    stem = f"results-{found['date'][:10]}"
+    parts = [name for name in PARTS if name in found]
+    what = "results" if len(parts) == len(PARTS) else "-".join(parts)
+    stem = f"{what}-{found['date'][:10]}"
     paths = [folder / f"{stem}{suffix}" for suffix in (".json", ".md", ".svg")]
     has_picture = "lifecycles" in found or "depth" in found
     paths[0].write_text(json.dumps(found, indent=1) + "\n", "utf-8")
@@ -111,7 +120,7 @@ def main() -> None:
     """Measure, show, and keep."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="less of everything, in 90 s")
+    size.add_argument("--quick", action="store_true", help="less of everything, in 2 minutes")
     size.add_argument("--tiny", action="store_true", help="only to see that it works")
     parser.add_argument("--only", default=",".join(PARTS), help="some of " + ",".join(PARTS))
     parser.add_argument("--out", type=Path, help="where to write the results")

@@ -54,12 +54,12 @@ def _panel(
     top_value = 1.1 * max([bar.high for bar in bars] + ([target] if target else []))
     per_unit = (BOTTOM - TOP) / top_value
     step = PANEL / len(bars)
-    parts = [_text(left, 30, title, size=15, anchor="start", bold=True)]
-    parts.append(_line(left, BOTTOM, left + PANEL, BOTTOM, PALE))
+    parts = [text(left, 30, title, size=15, anchor="start", bold=True)]
+    parts.append(line(left, BOTTOM, left + PANEL, BOTTOM, PALE))
     if target is not None:
         y = BOTTOM - target * per_unit
-        parts.append(_line(left, y, left + PANEL, y, RED, dashes="6 4"))
-        parts.append(_text(left + PANEL, y - 5, f"target {target:,.0f}", colour=RED, anchor="end"))
+        parts.append(line(left, y, left + PANEL, y, RED, dashes="6 4"))
+        parts.append(text(left + PANEL, y - 5, f"target {target:,.0f}", colour=RED, anchor="end"))
     for number, bar in enumerate(bars):
         parts += _column(left + step * (number + 0.5), bar, per_unit, colour)
     return parts
@@ -71,31 +71,33 @@ def _column(x: float, bar: Bar, per_unit: float, colour: str) -> list[str]:
     place = f'x="{x - BAR / 2:.1f}" y="{y:.1f}" width="{BAR}" height="{BOTTOM - y:.1f}"'
     return [
         f'<rect {place} fill="{colour}" opacity="0.85"/>',
-        _line(x, low, x, high, INK),
-        _text(x, high - 6, f"{bar.value:,.0f}", bold=True),
-        _text(x, BOTTOM + 18, bar.label),
-        _text(x, BOTTOM + 36, bar.note, colour=PALE),
+        line(x, low, x, high, INK),
+        text(x, high - 6, f"{bar.value:,.0f}", bold=True),
+        text(x, BOTTOM + 18, bar.label),
+        text(x, BOTTOM + 36, bar.note, colour=PALE),
     ]
 
 
-def _text(
+def text(
     x: float,
     y: float,
-    text: str,
+    words: str,
     *,
     size: int = 13,
     anchor: str = "middle",
     colour: str = INK,
     bold: bool = False,
 ) -> str:
+    """Return words at a place."""
     weight = ' font-weight="600"' if bold else ""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" '
-        f'fill="{colour}"{weight}>{escape(text)}</text>'
+        f'fill="{colour}"{weight}>{escape(words)}</text>'
     )
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, *, dashes: str = "") -> str:
+def line(x1: float, y1: float, x2: float, y2: float, colour: str, *, dashes: str = "") -> str:
+    """Return a straight line."""
     dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
     return (
         f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '

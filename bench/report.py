@@ -3,11 +3,15 @@
 What is promised stands in `targets`, beside what was measured.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
+
+from bench import slices
 
 Row = dict[str, Any]
 Found = dict[str, Any]
+Table = tuple[str, list[str], list[list[str]]]
+"""Title, header, rows."""
 
 KIB_EACH_MAX: Final = 24.0
 WORKERS: Final = 16
@@ -15,6 +19,13 @@ PER_S_MIN: Final = 6_000.0
 P50_MS_MAX: Final = 2.0
 DEPTH_RATIO_MIN: Final = 0.9
 BYTES_EACH_MAX: Final = 250.0
+SCALE_RATIO_MAX: Final = 1.5
+REBUILD_S_MAX: Final = 30.0
+_EVENTS: Final = {
+    "submit": "submit, all agents at work",
+    "ready": "an agent becomes ready, and takes the first task",
+    "complete": "a completion, and the agent's next task",
+}
 
 
 _RATE: Final = ("lifecycles/s", "spread", "hub CPU each", "hub's cores")
@@ -40,7 +51,8 @@ class Target(NamedTuple):
 
 def targets(found: Found) -> list[Target]:
     """Return the promises that this run says something about."""
-    return [*_load_targets(found), *_size_targets(found)]
+    scale = _scale_targets(found["scale"]) if "scale" in found else ()
+    return [*_load_targets(found), *_size_targets(found), *scale]
 
 
 def _load_targets(found: Found) -> Iterator[Target]:
@@ -68,6 +80,20 @@ def _size_targets(found: Found) -> Iterator[Target]:
         yield Target("RAM per queued task", f"{each:.0f} B", "<= 250 B", each <= BYTES_EACH_MAX)
 
 
+def _scale_targets(found: Found) -> Iterator[Target]:
+    rows = found["events"]["rows"]
+    for what, of in (("depth", "queued"), ("agents", "agents")):
+        ends = f"{max(row[of] for row in rows):,} {of} to {min(row[of] for row in rows):,}"
+        worst = max(found["events"]["ratios"][f"{name}_by_{what}"] for name in _EVENTS)
+        name = f"CPU of an event in the core, {ends}"
+        met = worst <= SCALE_RATIO_MAX
+        yield Target(name, f"{worst:.2f} x", f"<= {SCALE_RATIO_MAX:g} x", met)
+    load = found["load"]
+    took_s = load["scan_s"] + load["load_s"]
+    name = f"memory rebuilt from a store with {load['queued']:,} queued"
+    yield Target(name, f"{took_s:.1f} s", f"<= {REBUILD_S_MAX:.0f} s", took_s <= REBUILD_S_MAX)
+
+
 def markdown(found: Found, plot: str | None) -> str:
     """Return the page of one run."""
     floors = found["floors"]
@@ -75,21 +101,26 @@ def markdown(found: Found, plot: str | None) -> str:
     lines = [
         f"# Results of {found['date']}",
         "",
-        f"{_machine(found['machine'])}. How: [method](method.md).",
+        f"{machine_words(found['machine'])}. How: [method](method.md).",
         "",
-        f"Load average {loads}. {_quietness(found)}",
+        f"Load average {loads}. {_quietness(found)} " + slices.words(short=found["short_slices"]),
     ]
     if plot is not None:
         lines += ["", f"![Lifecycles a second, and what a queue costs]({plot})"]
     for title, header, rows in tables(found):
-        lines += ["", f"## {title}", "", *_markdown_table(header, rows)]
+        lines += ["", f"## {title}", "", *markdown_table(header, rows)]
     return "\n".join(lines) + "\n"
 
 
 def terminal(found: Found) -> str:
     """Return all tables as aligned text."""
+    return aligned(tables(found))
+
+
+def aligned(shown: Iterable[Table]) -> str:
+    """Return tables as text with columns."""
     parts = []
-    for title, header, rows in tables(found):
+    for title, header, rows in shown:
         cells = [header, *rows]
         widths = [max(len(row[n]) for row in cells) for n in range(len(header))]
         text = [
@@ -100,13 +131,10 @@ def terminal(found: Found) -> str:
     return "\n\n".join(parts)
 
 
-Table = tuple[str, list[str], list[list[str]]]
-
-
 def tables(found: Found) -> Iterator[Table]:
     """Yield title, header and rows of each part that was measured."""
     yield _targets_table(found)
-    yield _floors_table(found["floors"])
+    yield floors_table(found["floors"])
     if "lifecycles" in found:
         yield _lifecycles_table(found["lifecycles"])
     if "dispatch" in found:
@@ -115,6 +143,10 @@ def tables(found: Found) -> Iterator[Table]:
         yield _idle_table(found["idle"])
     if "depth" in found:
         yield _depth_table(found["depth"])
+    if "scale" in found:
+        yield _events_table(found["scale"]["events"])
+        yield _run_table(found["scale"]["run"])
+        yield _load_table(found["scale"]["load"])
 
 
 def _targets_table(found: Found) -> Table:
@@ -122,7 +154,8 @@ def _targets_table(found: Found) -> Table:
     return "Targets", ["figure", "measured", "target", "met"], rows
 
 
-def _floors_table(floors: Row) -> Table:
+def floors_table(floors: Row) -> Table:
+    """Return what the machine can do at best."""
     rows = [[name, f"{floors[key]:{form}}"] for key, name, form in _FLOORS]
     return "Floors of this machine", ["probe", "result"], rows
 
@@ -186,7 +219,37 @@ def _depth_table(found: Row) -> Table:
     return "With a queue of this length all the time, W=16", header, rows
 
 
-def _machine(machine: Row) -> str:
+def _events_table(found: Row) -> Table:
+    header = ["queued", "agents", *_EVENTS.values()]
+    rows = [
+        [f"{row['queued']:,}", f"{row['agents']:,}"] + [f"{row[f'{n}_us']:.1f} us" for n in _EVENTS]
+        for row in found["rows"]
+    ]
+    for what in ("depth", "agents"):
+        ratios = [f"{found['ratios'][f'{name}_by_{what}']:.2f} x" for name in _EVENTS]
+        rows.append(["most to least", f"by {what}", *ratios])
+    return "CPU of one event in the core, median", header, rows
+
+
+def _run_table(row: Row) -> Table:
+    header = ["tasks", "agents", "CPU to submit", "CPU of the rest"]
+    header += ["RSS empty", "filled", "in the end", "bytes each"]
+    cells = [f"{row['tasks']:,}", f"{row['agents']:,}"]
+    cells += [f"{row['fill_us']:.1f} us", f"{row['work_us']:.1f} us"]
+    sizes = [f"{row[name] / 2**20:,.0f} MiB" for name in ("rss_before", "rss_filled", "rss_after")]
+    title = "A queue worked off to its end in one process, core only"
+    return title, header, [[*cells, *sizes, f"{row['bytes_each']:.0f}"]]
+
+
+def _load_table(row: Row) -> Table:
+    header = ["queued", "database", "scan", "load", "most memory for each task"]
+    cells = [f"{row['queued']:,}", f"{row['file_bytes'] / 2**20:,.0f} MiB"]
+    cells += [f"{row['scan_s']:.1f} s", f"{row['load_s']:.1f} s", f"{row['bytes_each']:.0f} B"]
+    return "The hub's memory rebuilt from SQLite", header, [cells]
+
+
+def machine_words(machine: Row) -> str:
+    """Return in a sentence what was measured on."""
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
         f"Linux {machine['kernel']}, {machine['filesystem']}, Python {machine['python']}, "
@@ -201,6 +264,7 @@ def _quietness(found: Found) -> str:
     return "Other programs ran: trust CPU per lifecycle and ratios, not the rates."
 
 
-def _markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
+def markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Return the lines of one table."""
     lines = [header, ["---"] * len(header), *rows]
     return [f"| {' | '.join(cells)} |" for cells in lines]

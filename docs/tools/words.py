@@ -104,6 +104,7 @@ FAILURES: Final[Mapping[str, str]] = MappingProxyType(
         "dependency": "a task that it depends on failed or was cancelled",
         "lease_lost": "its machine vanished five times",
         "revoked": "its machine lost the right to work",
+        "rejected": "a person said no to it",
     }
 )
 SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
@@ -146,6 +147,11 @@ SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
         "TaskSpec.priority": "-10 to 10",
         "TaskSpec.emergency": "before everything else",
         "TaskSpec.depends_on": "`task` is an id, or the `ref` of a task in the same submit",
+        "TaskSpec.group": "a name that tasks of a project share: `agentcom group show`",
+        "TaskSpec.parent": "set by the hub for a sub-task; refused in a submit",
+        "TaskSpec.reviews": "an id or a `ref`: it reviews that task, and its author never gets it",
+        "TaskSpec.review_by": "`other_agent`, or `other_machine` than the author's",
+        "TaskSpec.approval": "`person`: no agent runs it, a person approves or rejects it",
         "TaskSpec.ref": "a name for `depends_on` within one submit",
         "TaskSpec.repo": "an address or an absolute path that git can fetch and push",
         "TaskSpec.base": "the branch to start from; by default origin's own",
@@ -199,6 +205,8 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "task.result_kept": "a late result was refused, and kept",
         "task.reopened": "somebody wants another attempt",
         "task.adopted": "somebody took a kept result",
+        "task.approved": "a person said yes to a task that waited for that",
+        "task.rejected": "a person said no",
         "task.overlap": "another attempt changes, or claims, the same files",
         "task.declined": "the machine cannot start an assignment now",
         "task.body_missing": "a stored task has no specification: it is not pushed",
@@ -244,6 +252,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "attempt.notice": "the hub has word for the agent of an attempt: other work meets its own",
         "attempt.notice_lost": "that word could not be laid beside the agent",
         "checkpoint.failed": "unfinished work could not be pushed now",
+        "drop.not_answered": "an agent's request for sub-tasks could not be answered in its folder",
         "checkpoint.left_out": "a file stayed out of a checkpoint: a secret, or too large",
         "rescue.failed": "what a failed attempt left could not be pushed",
         "worktree.not_removed": "an old folder could not be removed",

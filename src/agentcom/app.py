@@ -213,6 +213,7 @@ class _Hub:
             clock=services.clock,
             causes=services.causes,
             queries=services.queries,
+            graphs=services.graphs,
             fleet=services.fleet,
             people=services.people,
             metrics=services.metrics,

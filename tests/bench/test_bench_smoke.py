@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import floors, idle, plot, report, scenarios
+from bench import floors, idle, plot, report, scale, scenarios
 from bench.__main__ import TINY, save
 
 ROOT = Path(__file__).parent.parent.parent
@@ -50,6 +50,7 @@ def test_a_run_is_shown_as_text_page_and_picture(tmp_path: Path) -> None:
     queue = {"queued": 10, "bytes_each": 9.0, "submits_per_s": 7.0, **rate}
     found = {
         "date": "2026-11-22 10:00 UTC",
+        "short_slices": False,
         "machine": floors.machine(),
         "floors": floors.floors(rounds=20),
         "lifecycles": [{"workers": 16, **rate}],
@@ -92,3 +93,14 @@ def test_the_smallest_plan_has_every_part() -> None:
     assert TINY.workers
     assert TINY.machines
     assert TINY.depths
+    assert TINY.sizes.stored
+
+
+def test_what_the_core_costs_is_found_at_all_sizes() -> None:
+    found = scale.measure(TINY.sizes)
+
+    assert [row["queued"] for row in found["events"]["rows"]] == [100, 400, 400]
+    assert found["run"]["tasks"] == 200
+    assert found["load"]["queued"] == 300
+    assert len(list(report.targets({"scale": found}))) == 3
+    assert "300" in report.terminal({"scale": found, "floors": floors.floors(rounds=20)})

@@ -1,3 +1,4 @@
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from agentcom.cli.errors import CommandFailed
 
 OPTIONS: dict[str, Any] = {
     **dict.fromkeys(("title", "priority", "land", "not_before", "repo", "base", "kind")),
+    **dict.fromkeys(("group", "reviews", "review_by")),
     **dict.fromkeys(("needs", "prefers", "uses", "limit_key", "scope", "verify"), ()),
     "scope_shared": False,
+    "approval": False,
     "depends_on": (),
     "no_repo": True,
     "command": False,
@@ -87,6 +90,52 @@ def test_a_dependency_may_ask_for_any_end() -> None:
     spec = specs.from_options(["x"], given, resolve=str.upper)
 
     assert spec["depends_on"] == [{"task": "ABC", "condition": "any_end"}, {"task": "DEF"}]
+
+
+def test_what_becomes_of_a_dependant_stands_behind_a_colon() -> None:
+    given = {**OPTIONS, "depends_on": ("abc:skip,children", "def:wait")}
+
+    spec = specs.from_options(["x"], given, resolve=str.upper)
+
+    assert spec["depends_on"] == [
+        {"task": "ABC", "on_failure": "skip", "children": True},
+        {"task": "DEF", "on_failure": "wait"},
+    ]
+    with pytest.raises(CommandFailed, match="is no dependency"):
+        specs.from_options(["x"], {**OPTIONS, "depends_on": ("abc:sometimes",)}, resolve=str)
+
+
+def test_a_group_a_review_and_an_approval_are_said_in_options() -> None:
+    review = {**OPTIONS, "group": "g", "reviews": "abc", "review_by": "other_machine"}
+    gate = {**OPTIONS, "approval": True, "no_repo": False, "repo": "/nowhere"}
+
+    assert specs.from_options(["x"], review, resolve=str.upper) == {
+        "title": "x",
+        "prompt": "x",
+        "group": "g",
+        "reviews": "ABC",
+        "review_by": "other_machine",
+    }
+    assert specs.from_options(["Go?"], gate, resolve=str) == {
+        "title": "Go?",
+        "prompt": "Go?",
+        "approval": "person",
+    }
+
+
+def test_in_a_file_a_dependency_is_a_ref_with_or_without_words(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.json"
+    depends = ["a", "a:any", "odd:ref", "a:wait,children"]
+    path.write_text(json.dumps([{"title": "t", "prompt": "p", "repo": "", "depends_on": depends}]))
+
+    (spec,) = specs.from_file(path, OPTIONS)
+
+    assert spec["depends_on"] == [
+        {"task": "a"},
+        {"task": "a", "condition": "any_end"},
+        {"task": "odd:ref"},
+        {"task": "a", "on_failure": "wait", "children": True},
+    ]
 
 
 def test_without_words_there_is_nothing_to_submit() -> None:

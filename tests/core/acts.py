@@ -8,6 +8,7 @@ from agentcom.core.effects import Effect
 from agentcom.core.facts import Fact
 from agentcom.model.agent import Held, HeldStage
 from agentcom.model.ids import MachineId, TaskId
+from agentcom.model.replies import Submitted
 from agentcom.model.result import Landing, LandStatus, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase, Task, TaskSpec
 from agentcom.model.verification import CheckResult, Report
@@ -35,6 +36,14 @@ class Pool(World):
         assert self.task(task).machine == on
         self.accept(task)
         return task
+
+    def ask_for(self, parent: TaskId, *specs: TaskSpec) -> list[TaskId]:
+        """Let the agent of a running task ask for sub-tasks."""
+        row = self.task(parent)
+        body = facts.Submit(specs, parent, row.fence)
+        reply = self.ask(body, machine(row.machine or ""))
+        assert isinstance(reply, Submitted)
+        return list(reply.tasks)
 
     def landing(self, *, on: str = "m1") -> TaskId:
         """Return a task whose verified work waits for its base, or has it."""

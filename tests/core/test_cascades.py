@@ -6,9 +6,10 @@ from agentcom.core import facts
 from agentcom.core.facts import Fact
 from agentcom.model.errors import InvalidInput
 from agentcom.model.failure import FailureClass
+from agentcom.model.graph import Condition, Dependency
 from agentcom.model.ids import TaskId, WallTime
 from agentcom.model.limits import CASCADE_BATCH, CASCADE_INLINE
-from agentcom.model.task import Condition, Dependency, TaskSpec, TaskState, Wait
+from agentcom.model.task import TaskSpec, TaskState, Wait
 from agentcom.testing.world import machine, person
 from tests.core.acts import Pool, done, failed
 

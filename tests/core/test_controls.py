@@ -8,11 +8,12 @@ from agentcom.core.effects import CloseConnection, Stop
 from agentcom.model.errors import IllegalTransition, NameTaken, NotAllowed, NotFound
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
+from agentcom.model.graph import Dependency
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import AgentId, Fence, MachineId, ProjectId, TaskId, UserId
 from agentcom.model.replies import Done, TaskChanged
 from agentcom.model.result import ResultStatus
-from agentcom.model.task import Dependency, StopReason, TaskSpec, TaskState, Wait
+from agentcom.model.task import StopReason, TaskSpec, TaskState, Wait
 from agentcom.testing.world import machine, person
 from tests.core.acts import Pool, done, failed, merging
 

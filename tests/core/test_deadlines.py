@@ -9,8 +9,9 @@ from agentcom.model import limits
 from agentcom.model.agent import HeldStage
 from agentcom.model.batch import Table
 from agentcom.model.failure import FailureClass
+from agentcom.model.graph import Dependency
 from agentcom.model.ids import Fence, MachineId, TaskId, WallTime
-from agentcom.model.task import Dependency, StopReason, TaskSpec, TaskState, Wait
+from agentcom.model.task import StopReason, TaskSpec, TaskState, Wait
 from agentcom.testing.world import agent, machine
 from tests.core.acts import Pool, done, failed, merging
 

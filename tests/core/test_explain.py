@@ -6,11 +6,12 @@ import pytest
 from agentcom.core import facts
 from agentcom.model.errors import NotFound
 from agentcom.model.failure import FailureClass
+from agentcom.model.graph import Dependency
 from agentcom.model.ids import AgentId, MachineId, TaskId, WallTime
 from agentcom.model.limit import Limit
 from agentcom.model.limits import RESTART_GRACE_MS
 from agentcom.model.replies import Explanation
-from agentcom.model.task import Dependency, TaskSpec, Wait
+from agentcom.model.task import TaskSpec, Wait
 from agentcom.testing.world import TTL_MS, agent, machine
 from tests.core.acts import Pool, done, failed, merging
 
@@ -73,7 +74,7 @@ def test_one_agent_and_one_dependency_are_spoken_of_as_one() -> None:
 
     assert why(world, queued).summary == "1 agent could run it, and is not free"
     assert why(world, queued).next_action == "it starts as soon as that one is free"
-    assert why(world, after).summary == "1 dependency has not ended"
+    assert why(world, after).summary == f"1 dependency has not ended: {running[-6:]} is running"
 
 
 def test_it_says_when_nothing_will_change_by_itself() -> None:

@@ -6,10 +6,11 @@ import pytest
 from agentcom.core import facts, intake
 from agentcom.model import limits
 from agentcom.model.errors import AgentComError, Conflict, InvalidInput, NotFound
+from agentcom.model.graph import Condition, Dependency
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import ProjectId, TaskId, UserId, WallTime
 from agentcom.model.replies import Submitted
-from agentcom.model.task import Condition, Dependency, TaskSpec, TaskState
+from agentcom.model.task import TaskSpec, TaskState
 from agentcom.testing.world import person
 from tests.core.acts import Pool, failed
 
@@ -86,6 +87,8 @@ BAD: dict[str, list[object]] = {
         {"a=b": 1},
         {f"r{n}": 1 for n in range(limits.USES_MAX + 1)},
     ],
+    "group": ["", "-x", "a b", "g" * (limits.GROUP_CHARS + 1)],
+    "parent": ["x"],
 }
 UNSAFE = {"repo", "base"}
 
@@ -109,7 +112,7 @@ def test_a_field_over_its_bound_is_refused_and_named(field: str, value: object) 
 
 
 def test_every_field_of_a_specification_has_a_test_of_its_bound() -> None:
-    unbounded = {"emergency", "land", "scope_shared"}
+    unbounded = {"emergency", "land", "scope_shared", "reviews", "review_by", "approval"}
 
     assert set(TaskSpec.__struct_fields__) == set(BAD) | unbounded
 

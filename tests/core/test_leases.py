@@ -12,9 +12,10 @@ from agentcom.model.batch import Table
 from agentcom.model.errors import InvalidInput, NotAllowed, Superseded
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
+from agentcom.model.graph import Dependency
 from agentcom.model.ids import AgentId, Fence, Instant, MachineId, TaskId
 from agentcom.model.replies import Welcomed
-from agentcom.model.task import Dependency, Phase, StopReason, TaskSpec, TaskState
+from agentcom.model.task import Phase, StopReason, TaskSpec, TaskState
 from agentcom.model.todo import Todo, TodoKind
 from agentcom.testing.world import TTL_MS, agent, machine
 from tests.core.acts import LOST_MS, Pool, done

@@ -4,11 +4,13 @@ import msgspec
 import pytest
 
 from agentcom.core.effects import SetTimer
+from agentcom.core.view import PoolView
 from agentcom.model.batch import Table
+from agentcom.model.graph import Dependency
 from agentcom.model.ids import Instant, MachineId
 from agentcom.model.limits import RESTART_GRACE_MS
 from agentcom.model.result import Result, ResultStatus
-from agentcom.model.task import Dependency, LandPolicy, TaskSpec, TaskState
+from agentcom.model.task import LandPolicy, TaskSpec, TaskState
 from agentcom.model.todo import Todo, TodoKind
 from agentcom.model.verification import CheckResult, Report
 from agentcom.testing import invariants
@@ -85,3 +87,22 @@ def test_a_cascade_that_was_under_way_goes_on(world: World) -> None:
     assert not world.view.todos
     assert not world.view.dependants
     assert world.view.matcher.depth() + len(world.pushed()) >= len(children)
+
+
+def test_a_long_queue_is_loaded_without_a_long_journal(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = []
+    confirm = PoolView.confirm
+
+    def watched(view: PoolView) -> None:
+        lengths.append(len(view.journal))
+        confirm(view)
+
+    world.submit(*[f"task {number}" for number in range(50)])
+    queued = world.view.matcher.depth()
+    monkeypatch.setattr(PoolView, "confirm", watched)
+    world.restart()
+
+    assert lengths[-1] < queued
+    assert world.view.matcher.depth() == queued

@@ -10,11 +10,12 @@ from agentcom.core.effects import Answer, Continue, Refuse
 from agentcom.core.facts import Fact
 from agentcom.model.batch import Table
 from agentcom.model.errors import InvalidInput, KeyReused
+from agentcom.model.graph import Dependency
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
 from agentcom.model.limits import REQUEST_KEY_CHARS, REQUEST_KEY_KEEP_MS
 from agentcom.model.replies import Submitted
 from agentcom.model.snapshot import Snapshot
-from agentcom.model.task import Dependency, Hold, Phase, Task, TaskSpec, TaskState
+from agentcom.model.task import Hold, Phase, Task, TaskSpec, TaskState
 from agentcom.model.todo import Todo, TodoKind
 from agentcom.testing.world import machine, person
 from tests.core.acts import KEY, Pool, done

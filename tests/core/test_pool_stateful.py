@@ -15,10 +15,12 @@ from agentcom.model.agent import Held, HeldStage
 from agentcom.model.batch import Table
 from agentcom.model.errors import AgentComError
 from agentcom.model.failure import FailureClass
+from agentcom.model.graph import Approval, Condition, Dependency, OnFailure, ReviewBy
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.limit import Limit
+from agentcom.model.replies import Submitted
 from agentcom.model.result import KeptResult, Landing, LandStatus, Result, ResultStatus
-from agentcom.model.task import Condition, Dependency, LandPolicy, Phase, Task, TaskSpec, TaskState
+from agentcom.model.task import LandPolicy, Phase, Task, TaskSpec, TaskState
 from agentcom.model.verification import CheckResult, Report
 from agentcom.testing import invariants
 from agentcom.testing.world import World, agent, machine, person
@@ -63,6 +65,9 @@ class History:
             self.operate,
             self.full,
             self.limit,
+            self.subtasks,
+            self.decide,
+            self.cancel_group,
         ]
         for _ in range(steps):
             act = self.rng.choice(acts)
@@ -195,7 +200,12 @@ class History:
         specs = []
         for n in range(self.rng.randint(1, 4)):
             depends = [
-                Dependency(self.rng.choice(self.known), self.rng.choice(list(Condition)))
+                Dependency(
+                    self.rng.choice(self.known),
+                    self.rng.choice(list(Condition)),
+                    self.rng.choice(list(OnFailure)),
+                    children=self.rng.random() < 0.3,
+                )
                 for _ in range(self.rng.choice([0, 0, 1, 2]))
                 if self.known
             ]
@@ -209,7 +219,16 @@ class History:
                 emergency=self.rng.random() < 0.1,
                 depends_on=tuple(depends),
                 **self.placed(),
+                group=self.rng.choice([None, None, "g1", "g2"]),
             )
+            if self.rng.random() < 0.2:
+                of = f"r{n - 1}" if n else self.rng.choice([*self.known, None])
+                by = self.rng.choice(list(ReviewBy))
+                spec = msgspec.structs.replace(spec, reviews=of, review_by=by)
+            elif self.rng.random() < 0.1:
+                spec = msgspec.structs.replace(
+                    spec, approval=Approval.PERSON, needs=(), emergency=False
+                )
             specs.append(spec)
         key = self.rng.choice([None, f"k{self.rng.randint(0, 30)}"])
         self.known += self.world.submit(*specs, by=self.rng.choice(["ann", "bob"]), key=key)
@@ -234,6 +253,32 @@ class History:
         if self.rng.random() < 0.2:
             fields["kind"] = "review"
         return fields
+
+    def subtasks(self) -> None:
+        """The agent of some attempt asks for more, perhaps one that is over."""
+        held = [(m, t, f) for m, mine in self.held.items() for t, f in mine]
+        if held:
+            name, task, fence = self.rng.choice(held)
+            depends = [Dependency(self.rng.choice(self.known), children=self.rng.random() < 0.5)]
+            spec = TaskSpec(
+                title="s",
+                prompt="p",
+                depends_on=tuple(depends) if self.rng.random() < 0.4 else (),
+                priority=self.rng.randint(-2, 2),
+            )
+            asked = facts.Submit((spec,) * self.rng.randint(1, 3), task, fence)
+            reply = self.world.ask(asked, machine(name))
+            assert isinstance(reply, Submitted)
+            self.known += reply.tasks
+
+    def decide(self) -> None:
+        waits = [t for t in self.world.view.tasks.values() if t.approval and t.wait == "approval"]
+        if waits:
+            self.world.ask(facts.Decide(self.rng.choice(waits).id, self.rng.random() < 0.6))
+
+    def cancel_group(self) -> None:
+        if self.rng.random() < 0.2:
+            self.world.ask(facts.CancelGroup(self.rng.choice(["g1", "g2", "g3"])))
 
     def work(self) -> None:
         held = [(m, t, f) for m, mine in self.held.items() for t, f in mine]

@@ -7,9 +7,10 @@ from agentcom.core.effects import Push, SetTimer
 from agentcom.core.turn import Turn
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
+from agentcom.model.graph import Dependency
 from agentcom.model.ids import AgentId, MachineId, TaskId, WallTime
 from agentcom.model.limits import RETRY_BASE_MS, RETRY_MAX_MS
-from agentcom.model.task import Dependency, Phase, StopReason, TaskSpec, TaskState, Wait
+from agentcom.model.task import Phase, StopReason, TaskSpec, TaskState, Wait
 from agentcom.testing.world import agent, machine, person
 from tests.core.acts import KEY, Pool, done, failed, merging
 

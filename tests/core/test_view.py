@@ -3,6 +3,7 @@
 import pytest
 
 from agentcom.core import facts, view
+from agentcom.core.parts import Session
 from agentcom.core.view import PoolView
 from agentcom.model.agent import AgentState
 from agentcom.model.ids import DEFAULT_POOL, AgentId, Instant, MachineId
@@ -70,6 +71,20 @@ def test_few_parsed_needs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(pool._needs) <= 2
 
 
+def test_tasks_that_need_the_same_hold_one_text_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view, "_FEW", 2)
+    pool = Pool().view
+
+    first = pool.write_needs(("rust", "git"))
+    again = pool.write_needs(("rust", "git"))
+    others = [pool.write_needs((f"n{n}",)) for n in range(5)]
+
+    assert first is again
+    assert first == ("git", "rust")
+    assert others[4] == ("n4",)
+    assert len(pool._needs) <= 2
+
+
 def test_an_agent_that_nobody_knows_cannot_take_work() -> None:
     view = a_view()
 
@@ -131,7 +146,7 @@ def test_a_queue_that_is_rolled_back_is_as_it_was() -> None:
 
 
 def test_a_lease_counts_from_the_receipt_of_a_heartbeat() -> None:
-    session = view.Session(1, 20_000, 5_000, None)
+    session = Session(1, 20_000, 5_000, None)
     session.suspect = True
 
     session.renew(Instant(1_000))

@@ -3,10 +3,11 @@
 import pytest
 
 from agentcom.core import facts, waits
+from agentcom.model.graph import Dependency
 from agentcom.model.ids import DEFAULT_PROJECT, ProjectId, TaskId
 from agentcom.model.limit import Limit
 from agentcom.model.replies import Waiting, Waits, WaitsFor
-from agentcom.model.task import Dependency, TaskSpec
+from agentcom.model.task import TaskSpec
 from agentcom.testing.world import agent
 from tests.core.acts import Pool
 

@@ -8,8 +8,9 @@ from agentcom.app import HubInfo
 from agentcom.client.hub import HubClient
 from agentcom.hub.clock import SystemClock
 from agentcom.hub.config import HubConfig
+from agentcom.model.graph import Dependency
 from agentcom.model.ids import Instant, Now, UserId, WallTime
-from agentcom.model.task import Dependency, TaskState
+from agentcom.model.task import TaskState
 from agentcom.store.sqlite import SMALL, SqliteStore
 from agentcom.testing.hub import running_hub
 from tests.defects.house import done, ended, finish, raw_machine, raw_task, shown_task

@@ -15,8 +15,11 @@ MATRIX = """
     task:cancel        - o a a -
     task:retry         - o a a -
     task:adopt         - - a a -
+    task:approve       - o a a -
     agent:read         a a a a -
     agent:pause        - - a a -
+    limit:read         a a a a -
+    limit:set          - - a a -
     machine:read       a a a a -
     machine:invite     - - a a -
     machine:drain      - - a a -

@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from agentcom.model.task import Condition, Dependency, TaskSpec
+from agentcom.model.graph import Condition, Dependency
+from agentcom.model.task import TaskSpec
 from agentcom.protocol.asked import TaskAsked, TasksAsked
 
 

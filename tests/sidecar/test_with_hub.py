@@ -1,7 +1,9 @@
 """The sidecar against the product's own hub: nothing of either side is imitated."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import base64
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,10 +12,11 @@ import pytest
 from agentcom.core import facts
 from agentcom.core.facts import Fact
 from agentcom.model.batch import Table
+from agentcom.model.graph import Dependency
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import TaskId, UserId
 from agentcom.model.replies import Submitted
-from agentcom.model.task import Dependency, LandPolicy, Task, TaskSpec, TaskState
+from agentcom.model.task import LandPolicy, Task, TaskSpec, TaskState
 from agentcom.sidecar import processes
 from agentcom.sidecar.config import Config
 from agentcom.sidecar.shell import EXIT_DONE, Sidecar
@@ -217,3 +220,45 @@ async def test_a_failure_is_tried_again_and_ends_as_a_failure(fleet: Fleet) -> N
     assert row.checkpoint == fleet.origin.ref(
         f"refs/agentcom/checkpoint/{task}/{row.incarnation}.1"
     )
+
+
+def _asks(name: str, tasks: Sequence[object]) -> dict[str, object]:
+    """Return the step of an agent that drops a request; a prompt in a prompt would be its own."""
+    text = base64.b64encode(json.dumps(tasks).encode()).decode()
+    script = f"mkdir -p .agentcom/submit && echo {text} | base64 -d > .agentcom/x"
+    return {"shell": ["sh", "-c", f"{script} && mv .agentcom/x .agentcom/submit/{name}.json"]}
+
+
+async def test_an_agent_fans_out_and_in_and_its_sub_tasks_land(fleet: Fleet) -> None:
+    def child(name: str) -> dict[str, object]:
+        steps = prompt({"write": {"path": f"{name}.txt", "text": "x\n"}})
+        return {"title": name, "prompt": steps, "ref": name}
+
+    both: list[object] = [{"task": "one"}, {"task": "two"}]
+    last = {**child("three"), "depends_on": both}
+    asks = _asks("more", [child("one"), child("two"), last])
+    spec = fleet.spec(asks, {"wait_for": ".agentcom/submitted/more.json"}, WRITE)
+
+    (task,) = await fleet.submit(spec)
+    await until(lambda: fleet.site.engine.view.books.below.get(task), patience_s=40)
+    *_, newest = fleet.site.engine.view.books.below[task]
+    row = await fleet.reaches(newest, _over)
+
+    assert row.state is TaskState.COMPLETED
+    assert row.parents == (task,)
+    assert row.submitter == "eve"
+    for name in ("one", "two", "three"):
+        assert git(fleet.origin.path, "show", f"main:{name}.txt") == "x"
+    assert ".agentcom/" not in git(fleet.origin.path, "ls-tree", "-r", "--name-only", "main")
+
+
+async def test_the_cancel_of_a_task_ends_what_its_agent_asked_for(fleet: Fleet) -> None:
+    child = {"title": "child", "prompt": prompt({"hang": True})}
+    (task,) = await fleet.submit(fleet.spec(_asks("a", [child]), {"hang": True}))
+    await until(lambda: fleet.site.engine.view.books.below.get(task))
+    (found,) = fleet.site.engine.view.books.below[task]
+
+    await fleet.cancel(task)
+
+    assert (await fleet.reaches(found, _over)).state is TaskState.CANCELLED
+    assert (await fleet.reaches(task, _over)).state is TaskState.CANCELLED

@@ -8,6 +8,7 @@ import pytest
 
 from agentcom.model.batch import Delete, Insert, Table, Update
 from agentcom.model.errors import StorageFull, StoreRefused
+from agentcom.model.graph import Tally
 from agentcom.model.ids import DEFAULT_POOL, Fence, MachineId, TaskId, WallTime
 from agentcom.model.result import KeptResult, Result, ResultStatus
 from agentcom.model.task import TaskState
@@ -272,6 +273,25 @@ async def test_an_older_format_is_copied_and_migrated(path: Path) -> None:
     kept.close()
     now.close()
     assert (formats, rows) == ([newest, newest + 1], [1, 1])
+
+
+async def test_a_store_from_before_groups_keeps_its_tasks_and_takes_groups(path: Path) -> None:
+    first, *_ = sqlite_open.load_migrations()
+    older = SqliteStore(path, options=SMALL, migrations=[first])
+    await older.open()
+    await committed(older, batch("b0", *new_task("t1")))
+    await older.close()
+
+    store = SqliteStore(path, options=SMALL)
+    await store.open()
+    tally = Tally(id="group/default/g", made=1, live=1, states={"queued": 1})
+    await committed(store, batch("b1", Insert(Table.TALLY, tally.id, tally)))
+    found = await store.scan(DEFAULT_POOL)
+    problems = await store.verify()
+    await store.close()
+
+    assert (list(found.tasks), list(found.tallies)) == ([task("t1")], [tally])
+    assert list(problems) == []
 
 
 async def test_a_migration_that_fails_changes_nothing(path: Path) -> None:

@@ -125,6 +125,68 @@ async def test_several_tasks_come_in_together_or_not_at_all(hub: RunningHub) -> 
     assert sorted(row["id"] for row in listed) == sorted(response.json()["tasks"])
 
 
+GRAPH = [
+    {"title": "build", "prompt": "p", "ref": "a", "group": "g"},
+    {"title": "look", "prompt": "p", "ref": "b", "group": "g", "reviews": "a"},
+    {
+        "title": "go?",
+        "approval": "person",
+        "group": "g",
+        "depends_on": [{"task": "b", "on_failure": "wait", "children": True}],
+    },
+]
+
+
+async def test_a_group_is_shown_with_its_graph_cancelled_and_retried(hub: RunningHub) -> None:
+    made = (await hub.http.post(TASKS, json={"tasks": GRAPH})).json()["tasks"]
+    groups = "/api/v1/groups"
+
+    listed = (await hub.http.get(groups)).json()["groups"]
+    shown = (await hub.http.get(f"{groups}/g")).json()
+    graph = (await hub.http.get(f"{groups}/g/graph")).json()
+    around = (await hub.http.get(f"{TASKS}/{made[0]}/graph")).json()
+    cancelled = await hub.http.post(f"{groups}/g/cancel", json={"reason": "enough"})
+    over = (await hub.http.get(f"{groups}/g")).json()
+    retried = await hub.http.post(f"{groups}/g/retry")
+    again = (await hub.http.get(f"{groups}/g")).json()
+
+    assert [group["name"] for group in listed] == ["g"]
+    assert (shown["percent"], shown["critical_path"]) == (0, 3)
+    assert [edge["kind"] for edge in graph["edges"]] == ["reviews", "depends"]
+    assert graph["edges"][1]["on_failure"] == "wait"
+    assert {task["id"] for task in around["tasks"]} == set(made)
+    assert cancelled.json()["detail"] == "3 tasks"
+    assert (over["percent"], over["states"]) == (100, {"cancelled": 3})
+    assert retried.json()["detail"] == "3 tasks"
+    assert again["states"] == {"queued": 1, "waiting": 2}
+    assert_problem(await hub.http.get(f"{groups}/other"), 404, "not_found")
+
+
+async def test_a_group_whose_tasks_are_anothers_is_not_retried_for_them(
+    hub: RunningHub, role_tokens: dict[Role, str]
+) -> None:
+    await hub.http.post(TASKS, json={"tasks": GRAPH})
+    await hub.http.post("/api/v1/groups/g/cancel")
+
+    async with hub.client(role_tokens[Role.SUBMITTER]) as client:
+        answer = await client.post("/api/v1/groups/g/retry")
+
+    assert answer.json()["detail"] == "0 tasks, 3 cannot be: see agentcom task why"
+
+
+async def test_a_person_approves_or_rejects(hub: RunningHub) -> None:
+    gate = {"title": "go?", "approval": "person"}
+    yes, no = [(await hub.http.post(TASKS, json=gate)).json()["tasks"][0] for _ in range(2)]
+
+    approved = await hub.http.post(f"{TASKS}/{yes}/approve", json={"message": "good"})
+    rejected = await hub.http.post(f"{TASKS}/{no}/reject")
+    late = await hub.http.post(f"{TASKS}/{no}/approve")
+
+    assert approved.json()["task"]["state"] == "completed"
+    assert rejected.json()["task"]["failure"] == "rejected"
+    assert_problem(late, 409, "illegal_transition")
+
+
 async def test_a_repeat_with_the_same_key_gets_the_same_answer(hub: RunningHub) -> None:
     headers = {"Idempotency-Key": "k1"}
     first = await hub.http.post(TASKS, json={"title": "t", "prompt": "p"}, headers=headers)

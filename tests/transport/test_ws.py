@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from websockets.exceptions import InvalidStatus
 
@@ -461,6 +462,29 @@ async def test_a_machines_session_does_not_take_requests(hub: HubSite) -> None:
 
         assert (await it.refusal(submit())).code == "not_allowed"
         assert (await it.refusal(hello("bob"))).code == "malformed"
+
+
+async def test_a_machine_asks_for_sub_tasks_of_an_attempt_that_it_holds(hub: HubSite) -> None:
+    async with machine(hub) as it, client(hub) as person:
+        await it.hear(frames.Welcome)
+        await person.ask(submit())
+        assignment = (await it.hear(frames.Assign)).assignment
+        await it.say(frames.Accept(task=assignment.task, fence=assignment.fence))
+        asked = frames.SubmitFrame(
+            key="sub/1", tasks=(SPEC,), parent=assignment.task, fence=assignment.fence
+        )
+
+        made = await it.ask(asked)
+        again = await it.ask(asked)
+        foreign = msgspec.structs.replace(asked, key="sub/2", fence=Fence(1, 99))
+        refused = await it.refusal(foreign)
+        by_a_person = await person.refusal(msgspec.structs.replace(asked, key="k9"))
+        unnamed = await it.refusal(submit("sub/3"))
+
+    assert made == again
+    assert len(made["tasks"]) == 1
+    assert (refused.code, refused.key) == ("stale", "sub/2")
+    assert (by_a_person.code, unnamed.code) == ("not_allowed", "not_allowed")
 
 
 async def test_a_clients_session_does_not_take_reports(hub: HubSite) -> None:

@@ -126,7 +126,7 @@ class Hub:
         return self._get(f"/tasks/{task_id}/logs", shown.LogTail)
 
     def act(self, task_id: str, verb: str, body: Row) -> dict[str, Any]:
-        """Cancel, retry or adopt; return the task after it."""
+        """Cancel, retry, adopt, approve or reject; return the task after it."""
         answer = self._post(f"/tasks/{task_id}/{verb}", body, replies.TaskChanged)
         return row_of(answer.task)
 
@@ -134,6 +134,26 @@ class Hub:
         """Take a kept result as the task's own."""
         body: dict[str, Any] = {"attempt": attempt}
         return self.act(task_id, "adopt", body | ({"machine": machine} if machine else {}))
+
+    # Groups and graphs --------------------------------------------------------------------------
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Return all groups."""
+        return self._all("/groups", shown.GroupList, "groups")
+
+    def group(self, name: str) -> dict[str, Any]:
+        """Return one group and its progress."""
+        return row_of(self._get(f"/groups/{quote(name, safe='')}", shown.GroupShown))
+
+    def act_on_group(self, name: str, verb: str, body: Row) -> str:
+        """Cancel or retry a group; return what came of it."""
+        path = f"/groups/{quote(name, safe='')}/{verb}"
+        return self._post(path, body, replies.Done).detail
+
+    def graph(self, *, task: str | None = None, group: str | None = None) -> shown.GraphShown:
+        """Return the graph around a task, or of a group."""
+        path = f"/groups/{quote(group, safe='')}" if group is not None else f"/tasks/{task}"
+        return self._get(f"{path}/graph", shown.GraphShown)
 
     # The fleet ----------------------------------------------------------------------------------
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from agentcom.model.task import Dependency, TaskSpec
+from agentcom.model.graph import Dependency
+from agentcom.model.task import TaskSpec
 from agentcom.testing import scenario
 from agentcom.testing.scenario import Commit, Say, Shell, Step, WaitFor, Write
 

@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "Bound what runs or starts at once, and weigh shares.",
         ),
         "task": ("agentcom.cli.task:task", "Show and steer tasks."),
+        "group": ("agentcom.cli.group:group", "Show and steer tasks that share a name."),
         "user": ("agentcom.cli.access:user", "Invite, list and remove people."),
         "token": ("agentcom.cli.access:token", "Create, list, rotate and revoke tokens."),
         "context": ("agentcom.cli.contexts:context_group", "Show and choose the hub to talk to."),

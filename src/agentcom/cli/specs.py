@@ -22,10 +22,20 @@ _LISTS: Final = (*_LISTED, "keys", "command")
 _IN_THE_FILE: Final = (
     *("title", "command", "needs", "verify", "depends_on", "not_before", "priority", "land"),
     *("prefers", "uses", "limit_key", "scope", "scope_shared", "kind"),
+    *("group", "reviews", "review_by", "approval"),
 )
 """What a file says of each task itself."""
 
 Spec = dict[str, Any]
+_HOW: Final[Mapping[str, Spec]] = {
+    "any": {"condition": "any_end"},
+    "success": {},
+    "skip": {"on_failure": "skip"},
+    "wait": {"on_failure": "wait"},
+    "fail": {"on_failure": "fail"},
+    "children": {"children": True},
+}
+"""What a word behind a dependency's id means."""
 
 
 def from_options(
@@ -54,8 +64,13 @@ def from_options(
         spec["scope_shared"] = True
     if options["depends_on"]:
         spec["depends_on"] = [_dependency(text, resolve) for text in options["depends_on"]]
+    spec |= {name: options[name] for name in ("group", "review_by") if options[name]}
+    if options["reviews"]:
+        spec["reviews"] = resolve(options["reviews"])
     if options["not_before"]:
         spec["not_before"] = when(options["not_before"])
+    if options["approval"]:
+        return spec | {"approval": "person"}  # no agent, so no repository
     return spec | _place(options, spec)
 
 
@@ -132,7 +147,7 @@ def _entry(entry: Mapping[str, Any], number: int, where: Spec) -> Spec:
             spec[name] = [spec[name]]
     if "depends_on" in spec:
         spec["depends_on"] = [
-            {"task": one} if isinstance(one, str) else one for one in spec["depends_on"]
+            _in_file(one) if isinstance(one, str) else one for one in spec["depends_on"]
         ]
     if isinstance(spec.get("not_before"), str):
         spec["not_before"] = when(spec["not_before"])
@@ -165,11 +180,22 @@ def _amount(text: str) -> tuple[str, int]:
 
 
 def _dependency(text: str, resolve: Callable[[str], str]) -> Spec:
-    name, _, condition = text.partition(":")
-    if condition not in ("", "any", "success"):
-        raise _usage(f"{text!r} is no dependency", "--depends-on ID, or ID:any for any end")
-    task: Spec = {"task": resolve(name)}
-    return task | ({"condition": "any_end"} if condition == "any" else {})
+    name, _, how = text.partition(":")
+    task: Spec = {}
+    for word in how.split(",") if how else ():
+        if word not in _HOW:
+            raise _usage(f"{text!r} is no dependency", f"--depends-on ID, or ID:{'|'.join(_HOW)}")
+        task |= _HOW[word]
+    return {"task": resolve(name), **task}
+
+
+def _in_file(text: str) -> Spec:
+    """Return a dependency on a `ref` or an id, as a file names it; a `ref` may hold a colon."""
+    name, _, how = text.rpartition(":")
+    words = how.split(",")
+    if not name or not all(word in _HOW for word in words):
+        return {"task": text}
+    return _dependency(text, str) if ":" not in name else {"task": text}
 
 
 def _usage(message: str, hint: str) -> CommandFailed:

@@ -32,7 +32,11 @@ FIELDS: Final = ("tasks", "unschedulable")
 @click.option("--scope-shared", is_flag=True, help="It only reads the files of --scope.")
 @click.option("--kind", help="What sort of work it is, for agents that take only some.")
 @click.option("--verify", multiple=True, help="A command that must pass; may be repeated.")
-@click.option("--depends-on", multiple=True, metavar="ID[:any]", help="Starts after that task.")
+@click.option("--depends-on", multiple=True, metavar="ID[:HOW]", help="Starts after that task.")
+@click.option("--group", metavar="NAME", help="A name that tasks share: agentcom group show.")
+@click.option("--reviews", metavar="ID", help="Reviews that task; never given to its author.")
+@click.option("--review-by", type=click.Choice(["other_agent", "other_machine"]), help="By whom.")
+@click.option("--approval", is_flag=True, help="No agent runs it: a person approves or rejects.")
 @click.option("--not-before", metavar="WHEN", help="30m, 2h, or a time like 2027-01-31T08:00.")
 @click.option("--priority", type=click.IntRange(-10, 10), help="-10 to 10.")
 @click.option("--repo", help="By default the repository of this folder.")
@@ -44,6 +48,8 @@ def submit(words: tuple[str, ...], as_json: tuple[str, ...] | None, **options: A
     """Give the fleet a task.
 
     The repository and the branch come from the folder you are in. Prints the task's id.
+    HOW of a dependency is any (its end in any way is enough), skip or wait (what becomes of this
+    task if it fails), children (its sub-tasks are waited for, too), or some of them with commas.
 
     \b
     Examples:

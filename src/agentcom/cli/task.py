@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from agentcom.cli import output
+from agentcom.cli import graphs, output
 from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.cli.lazy import Group
 from agentcom.cli.output import Column
@@ -16,6 +16,7 @@ TASK_FIELDS: Final = (
     *("submitter", "project", "needs", "failure", "reason", "verified", "branch", "commit"),
     *("base_commit", "checkpoint", "changed_at", "failures", "leases_lost", "stop_reason"),
     *("deadline_at", "cause", "incarnation", "spec", "created_at", "emergency"),
+    *("group", "parents", "approval", "author"),
     "note",
 )
 CHANGED_FIELDS: Final = tuple(name for name in TASK_FIELDS if name not in ("spec", "created_at"))
@@ -67,6 +68,8 @@ _DETAILS: Final = (
     Column("COMMIT", lambda row: row.get("commit")),
     Column("VERIFIED", lambda row: row.get("verified") if row["state"] == "completed" else None),
     Column("SUBMITTER", lambda row: row.get("submitter")),
+    Column("GROUP", lambda row: row.get("group")),
+    Column("PARENT", lambda row: (row.get("parents") or (None,))[-1]),
     Column("CHANGED", lambda row: output.age(row.get("changed_at"))),
     Column("REPO", lambda row: (row.get("spec") or {}).get("repo")),
     Column("BASE", lambda row: (row.get("spec") or {}).get("base")),
@@ -304,6 +307,33 @@ def retry(task_id: str, as_json: tuple[str, ...] | None) -> None:
 
     hub = api.connect()
     _changed(hub.act(hub.resolve(task_id), "retry", {}), as_json)
+
+
+@task.command(cls=output.JsonCommand, fields=CHANGED_FIELDS)
+@_ID
+@click.option("-m", "--message", default="", help="Kept with the task.")
+def approve(task_id: str, message: str, as_json: tuple[str, ...] | None) -> None:
+    """Say yes to a task that waits for a person; what depends on it follows."""
+    _decide(task_id, "approve", message, as_json)
+
+
+@task.command(cls=output.JsonCommand, fields=CHANGED_FIELDS)
+@_ID
+@click.option("-m", "--message", default="", help="Kept with the task.")
+def reject(task_id: str, message: str, as_json: tuple[str, ...] | None) -> None:
+    """Say no to a task that waits for a person: it fails, and what depends on it with it."""
+    _decide(task_id, "reject", message, as_json)
+
+
+def _decide(task_id: str, verb: str, message: str, as_json: Sequence[str] | None) -> None:
+    from agentcom.cli import api
+
+    hub = api.connect()
+    body = {"message": message} if message else {}
+    _changed(hub.act(hub.resolve(task_id), verb, body), as_json)
+
+
+task.add_command(graphs.graph)
 
 
 def _show_checks(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -5,8 +5,8 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import facts, intake, moves
-from agentcom.core.effects import CloseConnection, Stop
+from agentcom.core import facts, graphs, intake, moves, subtasks
+from agentcom.core.effects import CloseConnection
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
@@ -43,13 +43,20 @@ Control = (
 )
 
 
-def wanted(
-    view: PoolView, fact: Fact, body: facts.Cancel | facts.Explain | facts.Retry | facts.Adopt
-) -> Sequence[tuple[Table, str]]:
+Named = facts.Cancel | facts.Explain | facts.Retry | facts.Adopt | facts.Decide
+"""What is about one task, which may be over."""
+
+
+def wanted(view: PoolView, fact: Fact, body: Named) -> Sequence[tuple[Table, str]]:
     """Return the rows of a task that is no longer live, and of what it depended on."""
     keys: list[tuple[Table, str]] = []
     if body.task not in view.tasks:
         keys.append((Table.TASK, body.task))
+        task = fact.found.get((Table.TASK, body.task))
+        keys += graphs.tally_of(view, task) if isinstance(task, Task) else ()
+    if isinstance(body, facts.Explain):
+        edges = view.edges.get(body.task, {}).values()
+        keys += [(Table.TASK, e.on) for e in edges if not e.met and e.on not in view.tasks]
     if isinstance(body, facts.Retry | facts.Adopt):
         keys.append((Table.BODY, body.task))
         spec = fact.found.get((Table.BODY, body.task))
@@ -102,20 +109,14 @@ def _cancel(turn: Turn, fact: Fact, body: facts.Cancel) -> Task:
         return task
     if task.state.terminal:
         raise IllegalTransition(task.state.value, "a cancel")
-    said = body.reason or None
-    if not task.state.held:
-        return turn.move(task, moves.Cancelled(said), EventKind.CANCELLED, body.reason)
-    stop = moves.StopAsked(StopReason.CANCELLED, said)
-    after = turn.move(task, stop, EventKind.STOP_ASKED, body.reason)
-    assert after.machine is not None
-    turn.effects.append(Stop(after.machine, after.id, after.fence, after.stop_reason))
-    return after
+    return subtasks.stop(turn, task, body.reason)
 
 
 def _retry(turn: Turn, fact: Fact, task_id: TaskId) -> Task:
     task = find(turn, fact, task_id)
     _own(fact, task)
-    if task.state is TaskState.WAITING and task.wait in (Wait.RETRY, Wait.QUOTA, Wait.APPROVAL):
+    waits = task.approval is None and task.wait in (Wait.RETRY, Wait.QUOTA, Wait.APPROVAL)
+    if task.state is TaskState.WAITING and waits:
         return _reopen(turn, fact, task, moves.Reopened())
     if task.state not in (TaskState.FAILED, TaskState.CANCELLED):
         raise IllegalTransition(task.state.value, "a retry")
@@ -138,6 +139,7 @@ def _adopt(turn: Turn, fact: Fact, body: facts.Adopt) -> Task:
     turn.write(Table.RESULT, key, applied, old=kept.version)
     report = result.report
     verified = report is not None and report.verified and report.commit == result.commit
+    task = replace(task, author=kept.agent, author_machine=kept.machine)
     if result.land is LandPolicy.MERGE and verified and result.land_key and result.commit:
         landing = moves.Reopened(result.commit, result.branch, result.base_commit, result.land_key)
         return _reopen(turn, fact, task, landing)
@@ -151,8 +153,12 @@ def _reopen(turn: Turn, fact: Fact, task: Task, event: moves.Reopened) -> Task:
         if task.unique_key in view.unique:
             raise NotAllowed(f"task {view.unique[task.unique_key]} has its unique key now")
         view.put(view.unique, task.unique_key, task.id)
-    if event.commit is None and not _dependencies_met(turn, fact, task):
-        event = moves.Reopened(blocked=True)
+    if event.commit is None:
+        if not _dependencies_met(turn, fact, task):
+            event = moves.Reopened(blocked=True)
+        elif task.id in view.books.reviews and task.id not in view.tasks:
+            needs = graphs.vetted(view, task, view.edges[task.id].values())
+            task = replace(task, needs=needs)
     return turn.move(task, event, EventKind.REOPENED)
 
 
@@ -160,11 +166,8 @@ def _dependencies_met(turn: Turn, fact: Fact, task: Task) -> bool:
     """Take up the edges of a reopened task again; return whether nothing is left to wait for."""
     view = turn.view
     body = fact.found.get((Table.BODY, task.id))
-    if isinstance(body, TaskBody) and task.id not in view.edges:
-        depends = body.spec.depends_on
-        edges = [intake.learn_edge(turn, intake.edge_to(turn, fact, task.id, on)) for on in depends]
-        if edges:
-            view.put(view.edges, task.id, {edge.on: edge for edge in edges})
+    if isinstance(body, TaskBody) and task.id not in view.edges and body.spec.depends_on:
+        intake.learn_edges(turn, fact, task.id, body.spec)
     return all(edge.met for edge in view.edges.get(task.id, {}).values())
 
 

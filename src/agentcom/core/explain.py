@@ -3,19 +3,26 @@
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-from agentcom.core import facts, fairness, touching
+from agentcom.core import facts, fairness, graphs, touching
 from agentcom.core.controls import find
 from agentcom.core.facts import Fact
 from agentcom.core.shapes import ShapeId
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
+from agentcom.model import ids
 from agentcom.model.agent import Agent
+from agentcom.model.batch import Table
 from agentcom.model.failure import FailureClass
-from agentcom.model.ids import TaskId, WallTime
+from agentcom.model.ids import WallTime
 from agentcom.model.limits import PAGE_MAX
 from agentcom.model.replies import AgentRule, Explanation
 from agentcom.model.task import Phase, Task, TaskState, Wait
 
+AUTHOR: Final = "author"
+"""The rule that keeps a review from whoever made the work."""
+_FOR_GOOD: Final = frozenset({"needs", "accepts", AUTHOR})
+"""Rules that keep a task from an agent whatever happens."""
+_SHOWN_MAX: Final = 5  # dependencies that a summary names
 _UNTIL_HELP: Final = frozenset({"paused", "draining", "offline", "removed"})
 """Rules that keep a task from an agent until a person does something."""
 
@@ -23,12 +30,11 @@ _UNTIL_HELP: Final = frozenset({"paused", "draining", "offline", "removed"})
 def explain(turn: Turn, fact: Fact, body: facts.Explain) -> Explanation:
     """Return, for each agent, the rule that keeps the task from it; changes nothing."""
     task = find(turn, fact, body.task)
-    view = turn.view
     match task.state:
         case TaskState.QUEUED:
             return _queued(turn, task)
         case TaskState.WAITING:
-            return _waiting(view, task)
+            return _waiting(turn, fact, task)
         case TaskState.ASSIGNED | TaskState.RUNNING:
             return _held(turn, task)
         case TaskState.COMPLETED | TaskState.FAILED | TaskState.CANCELLED:
@@ -40,41 +46,55 @@ def explain(turn: Turn, fact: Fact, body: facts.Explain) -> Explanation:
 def _queued(turn: Turn, task: Task) -> Explanation:
     view = turn.view
     rules = tuple(_rule(view, task, agent) for agent in list(view.agents.values())[:PAGE_MAX])
-    shape = view.shape_of(task)
-    able = [rule for rule in rules if rule.rule not in ("needs", "accepts")]
-    position = place_of(view, task)
-    at = None
-    blockers = [found for gate in view.gates.gates_of(task) if (found := view.gates.blocker(gate))]
-    if view.beyond:
-        summary, action = _older_than_the_fleet(view)
-    elif view.recovers_at is not None:
-        summary = "the hub was restored, and waits for leases that it cannot know of to end"
-        action = "work is given out again then"
-        at = WallTime(turn.now.wall + max(0, view.recovers_at - turn.now.instant))
-    elif not view.agents:
-        summary, action = "there are no agents", "add one: agentcom up, or agentcom join"
-    elif not view.shapes.compatible_classes(shape):
-        missing = ", ".join(task.needs)
-        summary = f"no agent can run it: it needs {missing}"
-        action = "add an agent that has it, or submit again with other needs"
-    elif blockers:
-        summary = "; ".join(words for words, _ in blockers)
-        action = "it starts when there is room again, in its place in the order"
-        at = max((until for _, until in blockers if until is not None), default=None)
-    else:
-        summary, action = _none_free(able)
-    missing_needs: tuple[str, ...] = ()
-    if view.agents and not able:
-        missing_needs = _missing(view, shape)
+    able = [rule for rule in rules if rule.rule not in _FOR_GOOD]
+    standstill = _standstill(turn)
+    summary, action, at = standstill or _kept(view, task, rules, able)
     return Explanation(
         task=task,
         summary=summary,
         agents=rules,
-        missing=missing_needs,
-        position=position,
+        missing=_missing(view, view.shape_of(task)) if view.agents and not able else (),
+        position=place_of(view, task),
         next_action=action,
         next_at=at,
     )
+
+
+Words = tuple[str, str, WallTime | None]
+"""Why, what happens next, and when."""
+
+
+def _standstill(turn: Turn) -> Words | None:
+    """Return why the hub gives out nothing at all, if it does not."""
+    view = turn.view
+    if view.beyond:
+        return (*_older_than_the_fleet(view), None)
+    if view.recovers_at is not None:
+        summary = "the hub was restored, and waits for leases that it cannot know of to end"
+        at = WallTime(turn.now.wall + max(0, view.recovers_at - turn.now.instant))
+        return summary, "work is given out again then", at
+    if not view.agents:
+        return "there are no agents", "add one: agentcom up, or agentcom join", None
+    return None
+
+
+def _kept(
+    view: PoolView, task: Task, rules: Sequence[AgentRule], able: Sequence[AgentRule]
+) -> Words:
+    """Return why a queued task of a fleet at work has no agent."""
+    if not view.shapes.compatible_classes(view.shape_of(task)):
+        missing = ", ".join(task.needs)
+        action = "add an agent that has it, or submit again with other needs"
+        return f"no agent can run it: it needs {missing}", action, None
+    blockers = [found for gate in view.gates.gates_of(task) if (found := view.gates.blocker(gate))]
+    if blockers:
+        summary = "; ".join(words for words, _ in blockers)
+        at = max((until for _, until in blockers if until is not None), default=None)
+        return summary, "it starts when there is room again, in its place in the order", at
+    if not able and any(rule.rule == AUTHOR for rule in rules):
+        summary = f"no other agent may review it than {', '.join(graphs.authors(view, task.id))}"
+        return summary, "reviews are never given to the author: add another agent", None
+    return (*_none_free(able), None)
 
 
 def place_of(view: PoolView, task: Task) -> int | None:
@@ -124,15 +144,41 @@ def _none_free(able: Sequence[AgentRule]) -> tuple[str, str]:
 
 def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
     shape = view.shape_of(task)
-    lacking = view.shapes.missing(shape, view.class_of[agent.id])
-    machine = view.machines.get(agent.machine)
-    session = view.sessions.get(agent.machine)
-    where = machine.name if machine is not None else agent.machine
+    never = _unsuited(view, task, agent, shape)
+    if never is not None:
+        return never
+    away = _away(view, agent)
+    if away is not None:
+        return away
+    if view.slots_used.get(agent.id, 0) >= agent.slots:
+        running = [t.id for t in view.held_tasks(agent.machine) if t.agent == agent.id]
+        return AgentRule(agent.id, "busy", "it works on " + ", ".join(running))
+    if not view.fits(agent.machine, shape):
+        used = ", ".join(f"{n} {much}" for n, much in view.used.get(agent.machine, {}).items())
+        words = f"machine {view.machines[agent.machine].name} has too little left: {used} used"
+        return AgentRule(agent.id, "resources", words)
+    return AgentRule(agent.id, "order", "tasks before it in the queue come first")
+
+
+def _unsuited(view: PoolView, task: Task, agent: Agent, shape: ShapeId) -> AgentRule | None:
+    """Return the rule that keeps a task from an agent for good."""
     refused = view.shapes.refused(shape, view.class_of[agent.id])
     if refused:
         return AgentRule(agent.id, "accepts", "it takes only " + ", ".join(refused))
+    if not graphs.may_review(view, task.id, agent):
+        names = ", ".join(graphs.authors(view, task.id))
+        return AgentRule(agent.id, AUTHOR, f"reviews are never given to the author: {names}")
+    lacking = view.shapes.missing(shape, view.class_of[agent.id])
     if lacking:
         return AgentRule(agent.id, "needs", "it lacks " + ", ".join(lacking))
+    return None
+
+
+def _away(view: PoolView, agent: Agent) -> AgentRule | None:
+    """Return the rule that keeps every task from an agent now."""
+    machine = view.machines.get(agent.machine)
+    session = view.sessions.get(agent.machine)
+    where = machine.name if machine is not None else agent.machine
     if machine is None or machine.removed:
         return AgentRule(agent.id, "removed", f"machine {where} left the fleet")
     if session is None or session.connection is None or agent.absent:
@@ -143,23 +189,13 @@ def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
         return AgentRule(agent.id, "paused", f"agentcom agent resume {agent.id}")
     if machine.draining:
         return AgentRule(agent.id, "draining", f"agentcom machine drain --off {where}")
-    if view.slots_used.get(agent.id, 0) >= agent.slots:
-        running = [t.id for t in view.held_tasks(agent.machine) if t.agent == agent.id]
-        return AgentRule(agent.id, "busy", "it works on " + ", ".join(running))
-    if not view.fits(agent.machine, shape):
-        used = ", ".join(f"{n} {much}" for n, much in view.used.get(agent.machine, {}).items())
-        return AgentRule(agent.id, "resources", f"machine {where} has too little left: {used} used")
-    return AgentRule(agent.id, "order", "tasks before it in the queue come first")
+    return None
 
 
-def _waiting(view: PoolView, task: Task) -> Explanation:
-    blocked: tuple[TaskId, ...] = ()
+def _waiting(turn: Turn, fact: Fact, task: Task) -> Explanation:
     match task.wait:
         case Wait.DEPENDENCIES:
-            blocked = tuple(on for on, e in view.edges.get(task.id, {}).items() if not e.met)
-            many = f"{len(blocked)} dependencies have not ended", "it starts after them"
-            one = "1 dependency has not ended", "it starts after that"
-            summary, action = one if len(blocked) == 1 else many
+            return _blocked(turn, fact, task)
         case Wait.START_TIME:
             summary, action = "its start time is not here yet", "it joins the queue then"
         case Wait.RETRY:
@@ -172,6 +208,9 @@ def _waiting(view: PoolView, task: Task) -> Explanation:
             )
         case Wait.ANSWER:
             summary, action = f"it asks: {task.reason}", "answer it"
+        case Wait.APPROVAL if task.approval is not None:
+            summary = "it waits for a person's word"
+            action = f"agentcom task approve {task.id}, or agentcom task reject"
         case Wait.APPROVAL:
             summary = f"a person must look at it: {task.reason}"
             action = f"agentcom task results {task.id}, then agentcom task adopt or retry"
@@ -179,8 +218,29 @@ def _waiting(view: PoolView, task: Task) -> Explanation:
             summary, action = "it waits", ""
         case _:
             assert_never(task.wait)
+    return Explanation(task=task, summary=summary, next_action=action, next_at=task.until)
+
+
+def _blocked(turn: Turn, fact: Fact, task: Task) -> Explanation:
+    """Explain by what a task waits for, and where each of that stands."""
+    view = turn.view
+    blocked = tuple(on for on, e in view.edges.get(task.id, {}).items() if not e.met)
+    rows = [view.tasks.get(on) or turn.row(Table.TASK, on, fact.found) for on in blocked]
+    known = [row for row in rows if isinstance(row, Task)]
+    states = ", ".join(f"{ids.short(row.id)} is {row.state.value}" for row in known[:_SHOWN_MAX])
+    more = f", and {len(known) - _SHOWN_MAX} more" if len(known) > _SHOWN_MAX else ""
+    one = len(blocked) == 1
+    what = "1 dependency has" if one else f"{len(blocked)} dependencies have"
+    action = "it starts after that" if one else "it starts after them"
+    over = [row.id for row in known if row.state.terminal]
+    if over:
+        action = f"it waits for a retry that succeeds: agentcom task retry {over[0]}"
     return Explanation(
-        task=task, summary=summary, blocked_by=blocked, next_action=action, next_at=task.until
+        task=task,
+        summary=f"{what} not ended{' as wanted' * bool(over)}: {states}{more}",
+        blocked_by=blocked,
+        next_action=action,
+        next_at=task.until,
     )
 
 

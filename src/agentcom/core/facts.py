@@ -23,6 +23,9 @@ class Submit(msgspec.Struct, frozen=True, gc=False):
     """Someone asks for tasks; all of them, or none."""
 
     specs: tuple[TaskSpec, ...]
+    parent: TaskId | None = None
+    """Set: its agent asks, through the machine that holds the attempt `fence`."""
+    fence: Fence | None = None
 
 
 class Cancel(msgspec.Struct, frozen=True, gc=False):
@@ -44,6 +47,21 @@ class Adopt(msgspec.Struct, frozen=True, gc=False):
     task: TaskId
     fence: Fence
     machine: MachineId
+
+
+class Decide(msgspec.Struct, frozen=True, gc=False):
+    """Someone approves or rejects a task that waits for a person."""
+
+    task: TaskId
+    approved: bool
+    message: str = ""
+
+
+class CancelGroup(msgspec.Struct, frozen=True, gc=False):
+    """Someone wants all live tasks of a group to end."""
+
+    name: str
+    reason: str = ""
 
 
 class PauseAgent(msgspec.Struct, frozen=True, gc=False):
@@ -229,6 +247,8 @@ Body = (
     | Cancel
     | Retry
     | Adopt
+    | Decide
+    | CancelGroup
     | PauseAgent
     | DrainMachine
     | RemoveMachine

@@ -1,32 +1,24 @@
 """How tasks come in: bounds, references within one submit, dependencies, cycles."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from agentcom.core import facts, placement
+from agentcom.core import facts, graphs, placement, subtasks
 from agentcom.core.facts import Fact
 from agentcom.core.gates import REPOSITORY
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
 from agentcom.model import globs, limit, limits, project_file, refs
-from agentcom.model.batch import Table, edge_key
+from agentcom.model.batch import Table
 from agentcom.model.errors import Conflict, InvalidInput, NotFound
 from agentcom.model.event import EventKind
+from agentcom.model.graph import Condition, Dependency, Edge
 from agentcom.model.ids import TaskId
 from agentcom.model.replies import Submitted
-from agentcom.model.requirement import canonical, parse_capability
-from agentcom.model.task import (
-    Condition,
-    Dependency,
-    Edge,
-    Task,
-    TaskBody,
-    TaskSpec,
-    TaskState,
-    Wait,
-)
+from agentcom.model.requirement import parse_capability
+from agentcom.model.task import Task, TaskBody, TaskSpec, TaskState, Wait
 
 _SUBMITTED: Final = EventKind.SUBMITTED
 _WAITING: Final = TaskState.WAITING
@@ -36,13 +28,19 @@ _ONLY_PROMPT: Final = (PROMPT,)  # shared: most tasks need just this
 """The capability of agents that follow prompts; a task without a command needs it."""
 
 
-def wanted(view: PoolView, _fact: Fact, body: facts.Submit) -> Sequence[tuple[Table, str]]:
-    """Return the rows of dependencies that are no longer live."""
+def wanted(view: PoolView, fact: Fact, body: facts.Submit) -> Sequence[tuple[Table, str]]:
+    """Return the rows of dependencies, groups and families that the view lacks."""
     depends = [dependency.task for spec in body.specs for dependency in spec.depends_on]
+    more: list[tuple[Table, str]] = []
+    if body.parent is not None or [1 for spec in body.specs if spec.group or spec.reviews]:
+        depends += [spec.reviews for spec in body.specs if spec.reviews]
+        more = [*graphs.keys_of(view, fact.actor.project, body.specs)]
+        more += subtasks.wanted(view, body)
     if not depends:
-        return ()
+        return more
     refs_here = {spec.ref for spec in body.specs}
-    return [(Table.TASK, on) for on in depends if on not in refs_here and on not in view.tasks]
+    gone = [(Table.TASK, on) for on in depends if on not in refs_here and on not in view.tasks]
+    return [*gone, *more]
 
 
 def submit(turn: Turn, fact: Fact, body: facts.Submit) -> Submitted:
@@ -55,6 +53,10 @@ def submit(turn: Turn, fact: Fact, body: facts.Submit) -> Submitted:
     """
     if not 1 <= len(body.specs) <= limits.SUBMIT_TASKS_MAX:
         raise InvalidInput("tasks", f"submit 1 to {limits.SUBMIT_TASKS_MAX} tasks at once")
+    if body.parent is not None or fact.actor.machine is not None:
+        fact, body = subtasks.admitted(turn, fact, body)
+    elif [1 for spec in body.specs if spec.parent is not None]:
+        raise InvalidInput("parent", "only the agent of a task can ask for its sub-tasks")
     tasks = [(TaskId(turn.ids.new()), spec) for spec in body.specs]
     names = _names(tasks)
     if names:
@@ -63,7 +65,7 @@ def submit(turn: Turn, fact: Fact, body: facts.Submit) -> Submitted:
     for task_id, spec in tasks:
         check_spec(spec)
         task = _create(turn, fact, task_id, spec, names)
-        if not turn.view.shapes.compatible_classes(turn.view.shape_of(task)):
+        if not turn.view.shapes.compatible_classes(turn.view.shape_of(task)) and not spec.approval:
             unschedulable.append(task_id)
     return Submitted(tuple([task_id for task_id, _ in tasks]), tuple(unschedulable))
 
@@ -73,7 +75,7 @@ def check_spec(spec: TaskSpec) -> None:
     _check_text("title", spec.title, limits.TITLE_CHARS)
     if not spec.title.strip():
         raise InvalidInput("title", "a task needs a title")
-    if not spec.prompt and not spec.command:
+    if not spec.prompt and not spec.command and not spec.approval:
         raise InvalidInput("prompt", "a task needs a prompt or a command")
     if len(spec.prompt.encode()) > limits.PROMPT_BYTES or "\0" in spec.prompt:
         raise InvalidInput("prompt", f"at most {limits.PROMPT_BYTES} bytes, and no NUL")
@@ -82,10 +84,16 @@ def check_spec(spec: TaskSpec) -> None:
     _check_numbers(spec)
     if spec.unique_key is not None:
         _check_text("unique_key", spec.unique_key, limits.UNIQUE_KEY_CHARS)
+    if spec.group is not None or spec.approval:
+        graphs.check_spec(spec)
     if spec.labels:
         _check_labels(spec.labels)
-    if spec.prefers or spec.uses or spec.keys or spec.scope or spec.kind:
+    if _is_placed(spec):
         _check_placement(spec)
+    _check_repository(spec)
+
+
+def _check_repository(spec: TaskSpec) -> None:
     if spec.repo is not None:
         refs.check_repository(spec.repo)
     if spec.base is not None:
@@ -146,24 +154,42 @@ def _create(
             raise Conflict(f"task {view.unique[spec.unique_key]} has this unique key and is live")
         view.put(view.unique, spec.unique_key, task_id)
     blocked = False
-    if spec.depends_on:
-        edges = [learn_edge(turn, edge) for edge in _edges(turn, fact, task_id, spec, names)]
-        blocked = not all(edge.met for edge in edges)
-        view.put(view.edges, task_id, {edge.on: edge for edge in edges})
-        depends = tuple(Dependency(edge.on, edge.condition) for edge in edges)
-        spec = msgspec.structs.replace(spec, depends_on=depends, ref=None)
+    if spec.depends_on or spec.reviews:
+        spec, fresh = _resolved(spec, names), set(names.values())
+        blocked = not all(edge.met for edge in learn_edges(turn, fact, task_id, spec, fresh))
     elif spec.ref is not None:
         spec = msgspec.structs.replace(spec, ref=None)
     cause = fact.cause or task_id
     turn.insert_body(TaskBody(task_id, fact.actor.user, turn.now.wall, cause, spec))
     task = _task(turn, fact, task_id, spec, blocked=blocked)
+    if spec.repo or _is_placed(spec):
+        task = msgspec.structs.replace(
+            task,
+            prefers=spec.prefers,
+            uses=tuple(sorted(spec.uses.items())),
+            keys=_keys(spec),
+            files=globs.canonical(spec.scope),
+            files_shared=spec.scope_shared,
+            kind=spec.kind,
+        )
+    if spec.group or spec.parent or spec.approval:
+        task = graphs.placed(view, task, spec)
+    if spec.reviews and not blocked:
+        needs = graphs.vetted(view, task, view.edges[task_id].values())
+        task = msgspec.structs.replace(task, needs=needs)
     return turn.place(None, task, _SUBMITTED)
+
+
+def _is_placed(spec: TaskSpec) -> bool:
+    return bool(spec.prefers or spec.uses or spec.keys or spec.scope or spec.kind)
 
 
 def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: bool) -> Task:
     submitter = fact.actor.user
     ahead = spec.not_before if spec.not_before and spec.not_before > turn.now.wall else None
     wait = Wait.DEPENDENCIES if blocked else Wait.START_TIME if ahead else None
+    if spec.approval and not wait:
+        wait = Wait.APPROVAL
     start_tag, seq = (0.0, 0) if wait else turn.line_up(fact.actor.project, submitter)
     return Task(  # a call with over 15 keywords builds a dict of them (Python 3.11)
         task_id,
@@ -174,13 +200,7 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
         turn.now.wall,
         wait=wait,
         until=ahead,
-        needs=_needs(spec),
-        prefers=spec.prefers,
-        uses=tuple(sorted(spec.uses.items())),
-        keys=_keys(spec),
-        files=globs.canonical(spec.scope) if spec.scope else (),
-        files_shared=spec.scope_shared,
-        kind=spec.kind,
+        needs=_needs(turn.view, spec),
         emergency=spec.emergency,
         priority=spec.priority,
         start_tag=start_tag,
@@ -193,16 +213,14 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
     )
 
 
-def _needs(spec: TaskSpec) -> tuple[str, ...]:
+def _needs(view: PoolView, spec: TaskSpec) -> tuple[str, ...]:
     if not spec.needs:
         return () if spec.command else _ONLY_PROMPT
     needs = spec.needs if spec.command else (*spec.needs, PROMPT)
-    return tuple(str(need) for need in canonical(needs))
+    return view.write_needs(needs)
 
 
 def _keys(spec: TaskSpec) -> tuple[str, ...]:
-    if not (spec.keys or spec.repo):
-        return ()
     keys = {f"key:{key}": None for key in spec.keys}
     if spec.repo is not None:
         name = limit.repository_name(spec.repo)
@@ -212,43 +230,67 @@ def _keys(spec: TaskSpec) -> tuple[str, ...]:
     return tuple(keys)
 
 
-def _edges(
-    turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, names: Mapping[str, TaskId]
+def _resolved(spec: TaskSpec, names: Mapping[str, TaskId]) -> TaskSpec:
+    """Return a specification that names tasks by their ids."""
+    depends = {
+        one.task: msgspec.structs.replace(one, task=names.get(one.task, one.task))
+        for one in graphs.depends_on(spec)
+    }
+    reviews = None if spec.reviews is None else names.get(spec.reviews, spec.reviews)
+    return msgspec.structs.replace(
+        spec, depends_on=tuple(depends.values()), reviews=reviews, ref=None
+    )
+
+
+def learn_edges(
+    turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, fresh: Container[str] = ()
 ) -> Sequence[Edge]:
+    """Store the edges of a task as they stand now, and return them; raises as `edge_to` does.
+
+    `fresh` are tasks of the same submit, which may not be there yet.
+    """
+    view = turn.view
     edges: dict[TaskId, Edge] = {}
     for dependency in spec.depends_on:
-        on = names.get(dependency.task, TaskId(dependency.task))
-        known = Dependency(on, dependency.condition)
-        if dependency.task in names:
-            edges[on] = Edge(task=task_id, on=on, condition=dependency.condition)
-        else:
-            edges[on] = edge_to(turn, fact, task_id, known)
-    return list(edges.values())
+        edge = _edge(task_id, dependency)
+        if edge.on not in fresh:
+            edge = edge_to(turn, fact, edge)
+        review = graphs.review_of(spec, dependency.task)
+        edges[edge.on] = msgspec.structs.replace(edge, review=review) if review else edge
+    for edge in [edge for edge in edges.values() if edge.children and edge.met]:
+        edges |= {more.on: more for more in graphs.children_of(view, edge, edges)}
+    learnt = {on: graphs.learn_edge(turn, edge) for on, edge in edges.items()}
+    view.put(view.edges, task_id, learnt)
+    return list(learnt.values())
 
 
-def learn_edge(turn: Turn, edge: Edge) -> Edge:
-    """Store an edge; an unmet one waits for its dependency to end."""
-    if not edge.met:
-        turn.view.put(turn.view.dependants.setdefault(edge.on, {}), edge.task, None)
-    return turn.insert(Table.EDGE, edge_key(edge.task, edge.on), edge)
-
-
-def edge_to(turn: Turn, fact: Fact, task_id: TaskId, dependency: Dependency) -> Edge:
-    """Return the edge to one dependency as it stands now.
+def edge_to(turn: Turn, fact: Fact, edge: Edge) -> Edge:
+    """Return an edge as it stands now.
 
     Raises:
         NotFound: there is no such task in the submitter's project.
-        InvalidInput: it has ended already, and not as the condition wants.
+        InvalidInput: it has ended already, not as the condition wants, and nobody would wait.
     """
-    on = TaskId(dependency.task)
+    on = edge.on
     task = turn.view.tasks.get(on) or fact.found.get((Table.TASK, on))
     if not isinstance(task, Task) or task.project != fact.actor.project:
         raise NotFound(f"depends_on: there is no task {on}")
-    if not task.state.terminal:
-        return Edge(task=task_id, on=on, condition=dependency.condition)
-    if dependency.condition is Condition.SUCCESS and task.state is not TaskState.COMPLETED:
+    succeeded = task.state is TaskState.COMPLETED
+    if not task.state.terminal or graphs.waits_for_retry(edge, succeeded=succeeded):
+        return edge
+    if edge.condition is Condition.SUCCESS and not succeeded:
         raise InvalidInput("depends_on", f"task {on} is {task.state.value}; retry it first")
-    return Edge(task=task_id, on=on, condition=dependency.condition, met=True, commit=task.commit)
+    return graphs.met(edge, graphs.end_of(task))
+
+
+def _edge(task: TaskId, dependency: Dependency) -> Edge:
+    return Edge(
+        task=task,
+        on=TaskId(dependency.task),
+        condition=dependency.condition,
+        on_failure=dependency.on_failure,
+        children=dependency.children,
+    )
 
 
 def _names(tasks: Sequence[tuple[TaskId, TaskSpec]]) -> Mapping[str, TaskId]:
@@ -265,7 +307,7 @@ def _names(tasks: Sequence[tuple[TaskId, TaskSpec]]) -> Mapping[str, TaskId]:
 
 def _check_order(specs: Sequence[TaskSpec]) -> None:
     """Refuse cycles and chains over the depth bound among the tasks of one submit."""
-    needs = {spec.ref: [d.task for d in spec.depends_on] for spec in specs if spec.ref is not None}
+    needs = {spec.ref: [d.task for d in graphs.depends_on(spec)] for spec in specs if spec.ref}
     depth: dict[str, int] = {}
     for start in needs:
         path: list[tuple[str, int]] = [(start, 0)]

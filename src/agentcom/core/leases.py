@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import cascades, facts, intake, moves, reports
+from agentcom.core import cascades, facts, intake, moves, reports, subtasks
 from agentcom.core.effects import (
     ClearTimer,
     CloseConnection,
@@ -21,9 +21,10 @@ from agentcom.core.effects import (
     Stop,
 )
 from agentcom.core.facts import Fact
+from agentcom.core.parts import Session
 from agentcom.core.reconcile import phase_of, reconcile
 from agentcom.core.turn import Turn
-from agentcom.core.view import PoolView, Session
+from agentcom.core.view import PoolView
 from agentcom.model import ids, limits
 from agentcom.model.agent import Agent, AgentSpec, Held, Machine
 from agentcom.model.batch import Table
@@ -32,6 +33,7 @@ from agentcom.model.event import EventKind
 from agentcom.model.ids import Instant, MachineId, Now, WallTime
 from agentcom.model.limits import LEASE_PARTS
 from agentcom.model.replies import Refusal, Welcomed
+from agentcom.model.todo import TodoKind
 
 replace: Final = msgspec.structs.replace
 
@@ -365,13 +367,10 @@ def _todo(turn: Turn, body: facts.TodoDue) -> None:
     todo = view.todos.get(body.task)
     if todo is None:
         return
-    if todo.task not in view.tasks:  # else it was reopened, and its next end tells them
-        succeeded, commit = todo.succeeded, todo.commit
-        budget = limits.CASCADE_BATCH
-        cascades.release(turn, todo.task, succeeded=succeeded, commit=commit, budget=budget)
-        if view.dependants.get(todo.task):
-            turn.again(body)
-            return
+    step = subtasks.go_on if todo.kind is TodoKind.CANCEL_BELOW else cascades.go_on
+    if step(turn, todo, budget=limits.CASCADE_BATCH):
+        turn.again(body)
+        return
     view.drop(view.todos, todo.task)
     turn.write(Table.TODO, todo.task, None, old=todo.version)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from agentcom.core import deadlines, facts, fairness, leases, passing
+from agentcom.core import deadlines, facts, fairness, graphs, leases, passing
 from agentcom.core.effects import Continue, Effect
 from agentcom.core.view import PoolView
 from agentcom.model.ids import DEFAULT_POOL, Now, PoolId
@@ -26,12 +26,16 @@ def load(
         view.edges.setdefault(edge.task, {})[edge.on] = edge
         if not edge.met:
             view.dependants.setdefault(edge.on, {})[edge.task] = None
+        if edge.review is not None:
+            view.books.reviews[edge.task] = None
+    view.books.tallies.update({tally.id: tally for tally in rows.tallies})
     view.gates.rules.update((rule.scope, rule) for rule in rows.limits)
     view.gates.rates.update((rate.scope, rate) for rate in rows.rates)
     for hold in rows.holds:
         view.holds.setdefault(hold.task, {})[hold.key] = hold
     for task in sorted(rows.tasks, key=lambda task: task.seq):
         _load_task(view, task)
+        view.journal.clear()  # nothing of it is undone, and a long queue would make it long
     effects: list[Effect] = [*passing.load(view, now), *deadlines.timers(view, now)]
     view.fairness.restore(_share(view, task) for task in view.tasks.values() if task.seq)
     effects += leases.grace(view, now)
@@ -47,6 +51,8 @@ def _load_task(view: PoolView, task: Task) -> None:
     view.tasks[task.id] = task
     view.learn_shape(task)
     view.seq = max(view.seq, task.seq)
+    if task.group or task.parents:
+        graphs.index(view, task, live=True)
     if task.unique_key is not None:
         view.unique[task.unique_key] = task.id
     if task.state is TaskState.QUEUED:

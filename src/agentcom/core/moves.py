@@ -4,7 +4,7 @@ import msgspec
 
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, Fence, MachineId, WallTime
-from agentcom.model.task import Phase, StopReason, Wait
+from agentcom.model.task import Phase, StopReason, Task, Wait
 
 
 class Matched(msgspec.Struct, frozen=True, gc=False):
@@ -99,6 +99,8 @@ class Released(msgspec.Struct, frozen=True, gc=False):
     """What the task waited for is there; `until` is a start time still ahead."""
 
     until: WallTime | None = None
+    needs: tuple[str, ...] | None = None
+    """What a review needs, now that its author is known; None: as before."""
 
 
 class Resumed(msgspec.Struct, frozen=True, gc=False):
@@ -134,3 +136,17 @@ End = Completed | Failed | LeaseLost | Declined | Stopped | Parked | Cancelled
 """Events that end an attempt, or the task."""
 
 Event = Step | End
+
+
+def approval(task: Task) -> Wait | None:
+    """Return what a task waits for when nothing else is in its way."""
+    return None if task.approval is None else Wait.APPROVAL
+
+
+def authored(task: Task) -> Task:
+    """Keep who made the work that another agent's place will land; a new attempt has its own."""
+    if not task.landing_only:
+        return msgspec.structs.replace(task, author=None, author_machine=None)
+    if task.author_machine is not None:
+        return task
+    return msgspec.structs.replace(task, author=task.agent, author_machine=task.machine)

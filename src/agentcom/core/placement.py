@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+from agentcom.core import graphs
 from agentcom.core.gates import REPOSITORY
 from agentcom.core.view import PoolView
 from agentcom.model import errors, limits, requirement
@@ -28,14 +29,19 @@ _CANDIDATES: Final = 32
 def pick(view: PoolView, task: Task) -> AgentId | None:
     """Return the idle agent that gets a task; None if none suits now."""
     shape = view.shape_of(task)
-    allowed = partial(_fits, view, task) if task.uses else None
-    if not (task.prefers or task.session or task.keys):
-        return view.matcher.pick_agent(shape, allowed)
+    veto = graphs.reviewers(view, task.id)
+    if not (task.prefers or task.session or task.keys or task.uses):
+        return view.matcher.pick_agent(shape, veto)
+    allowed = partial(_fits, view, task, veto) if task.uses else veto
     score, prefer = _score(view, task), _preferred(view, task)
     return view.matcher.pick_agent(shape, allowed, score=score, prefer=prefer)
 
 
-def _fits(view: PoolView, task: Task, agent: AgentId) -> bool:
+def _fits(
+    view: PoolView, task: Task, veto: Callable[[AgentId], bool] | None, agent: AgentId
+) -> bool:
+    if veto is not None and not veto(agent):
+        return False
     return view.fits(view.agents[agent].machine, view.shape_of(task))
 
 

@@ -21,8 +21,10 @@ from agentcom.core import (
     limiting,
     reports,
 )
+from agentcom.core.approvals import judged
 from agentcom.core.effects import Answer, Effect, Refuse
 from agentcom.core.facts import Fact
+from agentcom.core.subtasks import cancel_group
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
 from agentcom.model.batch import Batch, Table, request_key
@@ -87,7 +89,9 @@ def _reads(body: facts.Body, over: Container[str]) -> bool:
     if type(body) not in _WANTED:
         return False
     if isinstance(body, facts.Submit):
-        return bool([d for spec in body.specs for d in spec.depends_on if d.task in over])
+        specs = body.specs
+        depends = [d for spec in specs for d in spec.depends_on if d.task in over]
+        return bool(depends or [spec for spec in specs if spec.reviews in over])
     if type(body) in (facts.Retry, facts.Adopt):
         return True  # what it depends on may have ended
     return getattr(body, "task", None) in over
@@ -164,6 +168,8 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     facts.Cancel: controls.control,
     facts.Retry: controls.control,
     facts.Adopt: controls.control,
+    facts.Decide: judged,
+    facts.CancelGroup: cancel_group,
     facts.PauseAgent: controls.control,
     facts.DrainMachine: controls.control,
     facts.RemoveMachine: controls.control,
@@ -178,4 +184,5 @@ _WANTED: Final[Mapping[type[facts.Body], Callable[[PoolView, Fact, Any], Keys]]]
     facts.Explain: controls.wanted,
     facts.Retry: controls.wanted,
     facts.Adopt: controls.wanted,
+    facts.Decide: controls.wanted,
 }

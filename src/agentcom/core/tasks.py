@@ -10,6 +10,7 @@ from typing import Any, Final, assert_never, get_args
 
 import msgspec
 
+from agentcom.core import moves
 from agentcom.core.moves import (
     Advanced,
     Cancelled,
@@ -84,6 +85,8 @@ def decide(task: Task, event: Event, now: WallTime) -> Task:
 def _step(task: Task, event: Step, now: WallTime) -> Task:
     match event:
         case Matched():
+            if task.landing_only or task.author_machine is not None:
+                task = moves.authored(task)
             return replace(
                 task,
                 holders=_holders(task),
@@ -108,15 +111,18 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
             work = _work(event)
             return _changed(task, now, state=_R, phase=_LANDING, **work)
         case StopAsked(reason=reason, said=said):
-            told = {"reason": said} if reason is StopReason.CANCELLED else {}
-            return _changed(task, now, stop_reason=task.stop_reason or reason, **told)
+            cancelled = reason is StopReason.CANCELLED
+            told = {"reason": said} if cancelled else {}
+            why = reason if cancelled else task.stop_reason or reason
+            return _changed(task, now, stop_reason=why, **told)
         case Resumed(phase=phase, deadline_at=at):
             lost = max(0, task.leases_lost - 1)
             back = {"deadline_at": at, "leases_lost": lost, "lost": False}
             return _changed(task, now, state=_R, phase=phase, **back)
-        case Released(until=until):
-            wait = Wait.START_TIME if until is not None else None
-            return _changed(task, now, state=_W if wait else _Q, wait=wait, until=until)
+        case Released(until=until, needs=needs):
+            wait = Wait.START_TIME if until is not None else moves.approval(task)
+            more = {} if needs is None else {"needs": needs}
+            return _changed(task, now, state=_W if wait else _Q, wait=wait, until=until, **more)
         case Reopened():
             return _reopened(task, event, now)
         case _:
@@ -206,11 +212,12 @@ def _stopped(task: Task, event: Stopped, now: WallTime) -> Task:
 def _reopened(task: Task, event: Reopened, now: WallTime) -> Task:
     if task.state.terminal:  # its old place lies before everyone's, and its number may be another's
         task = replace(task, start_tag=0.0, seq=0)
+    wait = Wait.DEPENDENCIES if event.blocked else moves.approval(task)
     return _ended(
         task,
         now,
-        state=_W if event.blocked else _Q,
-        wait=Wait.DEPENDENCIES if event.blocked else None,
+        state=_W if wait else _Q,
+        wait=wait,
         failures=0,
         leases_lost=0,
         failure=None,

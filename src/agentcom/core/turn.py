@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import fairness, holding, moves, placement, tasks
+from agentcom.core import fairness, graphs, holding, moves, placement, tasks
 from agentcom.core.effects import Push, SetTimer
 from agentcom.core.facts import DeadlineReached, LookAgain, WaitEnded
 from agentcom.core.ledger import Ledger, Mark
@@ -98,6 +98,8 @@ class Turn(Ledger):
         self.write(_TASK, task_id, after, None if before is None else before.version)
         if before is None or not holding.goes_on(before, after):
             self._follow(before, after)
+        if after.group or after.parents:
+            graphs.follow(self, before, after)
         if state.terminal:
             self._end(after)
         else:
@@ -109,6 +111,8 @@ class Turn(Ledger):
         """Return the start tag and the sequence number of a task that joins the queue."""
         view = self.view
         view.seq += 1  # a gap after a rollback is harmless
+        if not view.gates.rules:
+            return view.fairness.start_tag(submitter), view.seq
         weight = view.gates.weight(project, submitter)
         return view.fairness.start_tag(submitter, weight), view.seq
 
@@ -165,8 +169,9 @@ class Turn(Ledger):
             return
         free = before = view.free_slots(agent)
         fits = partial(view.fits, agent.machine) if view.using else None
+        allowed = graphs.reviewable(view, agent)
         while free:
-            task_id = view.matcher.pick_task(view.class_of[agent_id], fits=fits)
+            task_id = view.matcher.pick_task(view.class_of[agent_id], allowed, fits=fits)
             if task_id is None:
                 break
             if view.gates.rules and self._stands_elsewhere(view.tasks[task_id], agent_id):
@@ -180,6 +185,11 @@ class Turn(Ledger):
     def _find_agents(self) -> None:
         """Give the tasks that joined the queue to idle agents, first in order first."""
         fresh = self.view.lanes.fresh
+        if len(self.queued) == 1 and not fresh:  # nearly always
+            self._find_agent(next(iter(self.queued)))
+            if not fresh:
+                return
+            self.queued.clear()
         waiting = [(self._rank(task), task) for task in {**self.queued, **fresh}]
         fresh.clear()
         heapify(waiting)
@@ -308,3 +318,4 @@ class Turn(Ledger):
             if on in view.dependants and task.id in view.dependants[on]:
                 view.drop(view.dependants[on], task.id)
         view.drop(view.edges, task.id)
+        view.drop(view.books.reviews, task.id)

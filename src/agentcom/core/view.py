@@ -13,49 +13,23 @@ from agentcom.core import descriptions, fairness
 from agentcom.core.gates import Gates
 from agentcom.core.lanes import Lanes
 from agentcom.core.matcher import Matcher
+from agentcom.core.parts import Books, Session
 from agentcom.core.shapes import ClassId, ShapeId, Shapes, Wants
 from agentcom.model import requirement
 from agentcom.model.agent import Agent, AgentState, Machine
 from agentcom.model.errors import AgentComError
+from agentcom.model.graph import Edge
 from agentcom.model.ids import AgentId, Instant, MachineId, PoolId, TaskId, WallTime
 from agentcom.model.limits import RECENT_KEYS
-from agentcom.model.task import Edge, Hold, Task, TaskState
+from agentcom.model.task import Hold, Task, TaskState
 from agentcom.model.todo import Todo
 
 K = TypeVar("K")
 V = TypeVar("V")
 NEVER: Final = WallTime(1 << 62)
 _MISSING: Final = object()
+_Parsed = tuple[requirement.Requirement, ...]
 _FEW: Final = 4_096  # parsed requirement lists that are remembered
-
-
-class Session:
-    """A machine's lease on this hub's clock. In memory only; renewals are never rolled back."""
-
-    __slots__ = (
-        "connection",
-        "expires_at",
-        "margin_ms",
-        "number",
-        "suspect",
-        "suspect_at",
-        "ttl_ms",
-    )
-
-    def __init__(self, number: int, ttl_ms: int, margin_ms: int, connection: int | None) -> None:
-        self.number = number
-        self.ttl_ms = ttl_ms
-        self.margin_ms = margin_ms
-        self.connection = connection
-        self.suspect = False
-        self.suspect_at = Instant(0)
-        self.expires_at = Instant(0)
-
-    def renew(self, now: Instant) -> None:
-        """Count the lease from the receipt of a heartbeat."""
-        self.suspect = False
-        self.suspect_at = Instant(now + self.ttl_ms // 2)
-        self.expires_at = Instant(now + self.ttl_ms + self.margin_ms)
 
 
 class PoolView:
@@ -74,9 +48,10 @@ class PoolView:
         self.tasks: dict[TaskId, Task] = {}
         self.edges: dict[TaskId, dict[TaskId, Edge]] = {}
         self.dependants: dict[TaskId, dict[TaskId, None]] = {}
+        self.books = Books()
         self.holds: dict[TaskId, dict[str, Hold]] = {}
+        # Land key -> tasks in order; the first one holds it.
         self.landing: dict[str, tuple[TaskId, ...]] = {}
-        """Land key -> tasks in order; the first one holds it."""
         self.agents: dict[AgentId, Agent] = {}
         self.class_of: dict[AgentId, ClassId] = {}
         self.slots_used: dict[AgentId, int] = {}
@@ -112,7 +87,7 @@ class PoolView:
         self.warm: OrderedDict[str, tuple[MachineId, ...]] = OrderedDict()
         """Repository -> machines that had it last; a hint only."""
         self._mentions: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._needs: dict[tuple[str, ...], tuple[requirement.Requirement, ...]] = {}
+        self._needs: dict[tuple[str, ...], tuple[_Parsed, tuple[str, ...]]] = {}
         self._live_shapes: dict[tuple[str, ...], ShapeId] = {}  # by needs, some of them
 
     @property
@@ -158,15 +133,23 @@ class PoolView:
 
     # The queue --------------------------------------------------------------------------------
 
-    def parse_needs(self, needs: tuple[str, ...]) -> tuple[requirement.Requirement, ...]:
+    def parse_needs(self, needs: tuple[str, ...]) -> _Parsed:
         """Return canonical requirements; raises `InvalidInput`."""
-        parsed = self._needs.get(needs)
-        if parsed is None:
+        return self._canonical(needs)[0]
+
+    def write_needs(self, needs: tuple[str, ...]) -> tuple[str, ...]:
+        """Return canonical requirements as text, one object for all tasks; see `parse_needs`."""
+        return self._canonical(needs)[1]
+
+    def _canonical(self, needs: tuple[str, ...]) -> tuple[_Parsed, tuple[str, ...]]:
+        known = self._needs.get(needs)
+        if known is None:
             if len(self._needs) >= _FEW:
                 self._needs.clear()
             parsed = requirement.canonical(needs)
-            self._needs[needs] = parsed
-        return parsed
+            known = (parsed, tuple(map(str, parsed)))
+            self._needs[needs] = known
+        return known
 
     def shape_of(self, task: Task) -> ShapeId:
         """Return the shape of a task; raises `TooManyShapes` if it is not live yet."""
@@ -268,7 +251,9 @@ class PoolView:
         try:
             known = self.agents.get(agent.id)
             asked = descriptions.names_asked(agent)
-            self._ask(asked, () if known is None else descriptions.names_asked(known))
+            before = () if known is None else descriptions.names_asked(known)
+            if asked != before:
+                self._ask(asked, before)
             self._classify(agent)
         except AgentComError:
             self.rollback(mark)
@@ -314,11 +299,10 @@ class PoolView:
             self.enqueue(task)
 
     def _set_asked(self, asked: dict[str, int]) -> None:
-        if asked != self.asked:
-            self.journal.append((self._set_asked_back, self.asked))
-            self._set_asked_back(asked)
+        self.journal.append((self._ask_again, self.asked))
+        self._ask_again(asked)
 
-    def _set_asked_back(self, asked: dict[str, int]) -> None:
+    def _ask_again(self, asked: dict[str, int]) -> None:
         self.asked = asked
         self._live_shapes.clear()
 

@@ -16,12 +16,13 @@ from agentcom.model import policy
 from agentcom.model.batch import Table
 from agentcom.model.errors import AgentComError, InvalidInput, NotAllowed, NotFound
 from agentcom.model.event import task_log
+from agentcom.model.graph import Edge
 from agentcom.model.identity import Identity
 from agentcom.model.ids import DEFAULT_PROJECT, Fence, MachineId, TaskId
 from agentcom.model.limits import DEPENDENCIES_MAX, PAGE_MAX, RESULTS_KEPT
 from agentcom.model.policy import Action, Reach
 from agentcom.model.result import KeptResult
-from agentcom.model.task import Edge, Task, TaskBody, TaskState
+from agentcom.model.task import Task, TaskBody, TaskState
 from agentcom.protocol.shown import (
     EventPage,
     EventRecord,

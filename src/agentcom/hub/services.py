@@ -31,6 +31,7 @@ from agentcom.hub.limits_guard import RATES, Budgets
 from agentcom.hub.pulse import Notifier, Pulse
 from agentcom.hub.queries import Queries
 from agentcom.hub.queries_fleet import Fleet
+from agentcom.hub.queries_graphs import Graphs
 from agentcom.hub.queries_people import People
 from agentcom.hub.requests import Causes
 from agentcom.hub.supervisor import ChildSpec
@@ -89,6 +90,7 @@ class Services:
         )
         cursors = Cursors()
         self.queries = Queries(self.store, self.feeds.activities, cursors)
+        self.graphs = Graphs(self.store, self.queries, cursors)
         self.fleet = Fleet(lambda: self.engine.view, cursors, lambda: clock.now().instant)
         self.people = People(self.store, cursors)
         self._attach()

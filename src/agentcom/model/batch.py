@@ -11,11 +11,12 @@ import msgspec
 
 from agentcom.model.agent import Agent, Machine
 from agentcom.model.event import TaskEvent
+from agentcom.model.graph import Edge, Member, Tally
 from agentcom.model.identity import Credential, RequestRecord, User
 from agentcom.model.ids import BatchId, Fence, PoolId
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.result import KeptResult
-from agentcom.model.task import Edge, Hold, Task, TaskBody
+from agentcom.model.task import Hold, Task, TaskBody
 from agentcom.model.todo import Todo
 
 
@@ -25,6 +26,8 @@ class Table(StrEnum):
     TASK = "task"
     BODY = "body"
     EDGE = "edge"
+    MEMBER = "member"
+    TALLY = "tally"
     HOLD = "hold"
     RULE = "rule"
     RATE = "rate"
@@ -43,6 +46,8 @@ Row = (
     Task
     | TaskBody
     | Edge
+    | Member
+    | Tally
     | Hold
     | Limit
     | Usage
@@ -59,6 +64,8 @@ ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
     Table.TASK: Task,
     Table.BODY: TaskBody,
     Table.EDGE: Edge,
+    Table.MEMBER: Member,
+    Table.TALLY: Tally,
     Table.HOLD: Hold,
     Table.RULE: Limit,
     Table.RATE: Usage,
@@ -126,6 +133,26 @@ class Batch(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 def edge_key(task: str, on: str) -> str:
     """Return the key of a dependency's row."""
     return f"{task}/{on}"
+
+
+def group_key(project: str, name: str) -> str:
+    """Return the key of a group's tally; with a slash it begins the keys of its members."""
+    return f"group/{project}/{name}"
+
+
+def children_key(task: str) -> str:
+    """Return the key of the tally of a task's sub-tasks; with a slash it begins theirs."""
+    return f"children/{task}"
+
+
+def family_key(root: str) -> str:
+    """Return the key of the tally of all that came of a task, its sub-tasks' sub-tasks too."""
+    return f"family/{root}"
+
+
+def member_key(of: str, task: str) -> str:
+    """Return the key of a member's row; `of` is the key of the group's or the task's tally."""
+    return f"{of}/{task}"
 
 
 def hold_key(task: str, key: str) -> str:

@@ -29,6 +29,8 @@ class EventKind(StrEnum):
     RESULT_KEPT = "result_kept"
     REOPENED = "reopened"
     ADOPTED = "adopted"
+    APPROVED = "approved"
+    REJECTED = "rejected"
     OVERLAP = "overlap"
 
     __hash__ = str.__hash__  # Enum's own is Python code, and every record is counted by its kind

@@ -72,6 +72,13 @@ LABEL_BYTES: Final = 1_024
 DEPENDENCIES_MAX: Final = 100
 DEPTH_MAX: Final = 64
 SUBMIT_TASKS_MAX: Final = 1_000
+SUBTASK_DEPTH: Final = (
+    5  # agents that ask agents that ask ...: deeper is a loop more often than not
+)
+SUBTASKS_PER_TASK: Final = 100  # what one task's agents may ask for, in all its attempts
+SUBTASKS_PER_ROOT: Final = 1_000  # ... and all that comes of a person's one task
+GROUP_CHARS: Final = 64
+GRAPH_TASKS_MAX: Final = 1_000  # tasks of one graph that are shown
 VERIFY_COMMANDS_MAX: Final = 16
 REASON_CHARS: Final = 2_000
 SUMMARY_CHARS: Final = 8_000

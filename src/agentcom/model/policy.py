@@ -23,6 +23,7 @@ class Action(StrEnum):
     TASK_CANCEL = "task:cancel"
     TASK_RETRY = "task:retry"
     TASK_ADOPT = "task:adopt"
+    TASK_APPROVE = "task:approve"
     AGENT_READ = "agent:read"
     AGENT_PAUSE = "agent:pause"
     LIMIT_READ = "limit:read"
@@ -78,11 +79,13 @@ _SUBMIT: Final = {
     Action.TASK_SUBMIT: Reach.ANY,
     Action.TASK_CANCEL: Reach.OWN,
     Action.TASK_RETRY: Reach.OWN,
+    Action.TASK_APPROVE: Reach.OWN,
 }
 _OPERATE: Final = {
     Action.TASK_CANCEL: Reach.ANY,
     Action.TASK_RETRY: Reach.ANY,
     Action.TASK_ADOPT: Reach.ANY,
+    Action.TASK_APPROVE: Reach.ANY,
     Action.AGENT_PAUSE: Reach.ANY,
     Action.LIMIT_SET: Reach.ANY,
     Action.MACHINE_INVITE: Reach.ANY,

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import msgspec
 
 from agentcom.model.agent import Agent, Machine
+from agentcom.model.graph import Edge, Tally
 from agentcom.model.limit import Limit, Usage
-from agentcom.model.task import Edge, Hold, Task
+from agentcom.model.task import Hold, Task
 from agentcom.model.todo import Todo
 
 
@@ -15,6 +16,8 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     tasks: Sequence[Task] = ()
     edges: Sequence[Edge] = ()
+    tallies: Sequence[Tally] = ()
+    """Of the groups that have live tasks."""
     holds: Sequence[Hold] = ()
     limits: Sequence[Limit] = ()
     rates: Sequence[Usage] = ()

@@ -10,6 +10,7 @@ import msgspec
 
 from agentcom.model import limits
 from agentcom.model.failure import FailureClass
+from agentcom.model.graph import Approval, Dependency, ReviewBy
 from agentcom.model.ids import AgentId, Fence, MachineId, ProjectId, TaskId, UserId, WallTime
 
 
@@ -74,20 +75,6 @@ class LandPolicy(StrEnum):
     MERGE = "merge"
 
 
-class Condition(StrEnum):
-    """When a dependency counts as met."""
-
-    SUCCESS = "success"
-    ANY_END = "any_end"
-
-
-class Dependency(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One edge of the graph; `task` is an id, or the `ref` of a task in the same submit."""
-
-    task: str
-    condition: Condition = Condition.SUCCESS
-
-
 class TaskSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What a submitter asks for. Bounds are checked by `core/intake.py`."""
 
@@ -110,6 +97,14 @@ class TaskSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     priority: int = 0
     emergency: bool = False
     depends_on: tuple[Dependency, ...] = ()
+    group: str | None = None
+    parent: TaskId | None = None
+    """The task whose agent asked for this one; set by the hub."""
+    reviews: str | None = None
+    """A task (id or `ref`) that this one reviews: never given to the author of its result."""
+    review_by: ReviewBy = ReviewBy.OTHER_AGENT
+    approval: Approval | None = None
+    """Set: no agent runs it, a person approves or rejects it."""
     ref: str | None = None
     repo: str | None = None
     base: str | None = None
@@ -185,6 +180,13 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     verified: bool = False
     unique_key: str | None = None
     cause: str = ""
+    group: str | None = None
+    parents: tuple[TaskId, ...] = ()
+    """The task whose agent asked for it, last; before it that one's own parents."""
+    approval: Approval | None = None
+    author: AgentId | None = None
+    author_machine: MachineId | None = None
+    """Who made the result, where that is not who held the newest attempt."""
     note: str | None = None
     """The last words of its newest attempt, for the next one."""
 
@@ -192,17 +194,6 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     def fence(self) -> Fence:
         """The newest fence ever issued for this task."""
         return Fence(self.incarnation, self.attempt)
-
-
-class Edge(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """A dependency of a live task; `commit` is what the dependency produced."""
-
-    task: TaskId
-    on: TaskId
-    condition: Condition = Condition.SUCCESS
-    met: bool = False
-    commit: str | None = None
-    version: int = 1
 
 
 class HoldMode(StrEnum):

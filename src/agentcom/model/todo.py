@@ -4,13 +4,15 @@ from enum import StrEnum
 
 import msgspec
 
-from agentcom.model.ids import TaskId
+from agentcom.model.ids import AgentId, MachineId, TaskId, UserId
 
 
 class TodoKind(StrEnum):
     """What is left to do."""
 
     RELEASE_DEPENDANTS = "release_dependants"
+    CANCEL_BELOW = "cancel_below"
+    """Of a cancelled task's sub-tasks, or of a group's tasks."""
 
 
 class Todo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -21,3 +23,8 @@ class Todo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
     succeeded: bool = False
     commit: str | None = None
     version: int = 1
+    author: AgentId | None = None
+    author_machine: MachineId | None = None
+    reason: str = ""
+    submitter: UserId | None = None
+    """Of what is cancelled: only what this person submitted."""

@@ -4,10 +4,11 @@ from typing import Annotated, Final
 
 import msgspec
 
+from agentcom.model.graph import Dependency
 from agentcom.model.identity import Role
 from agentcom.model.ids import MachineId, UserId
 from agentcom.model.limits import REASON_CHARS, SUBMIT_TASKS_MAX
-from agentcom.model.task import Dependency, TaskSpec
+from agentcom.model.task import TaskSpec
 
 DAY_MS: Final = 86_400_000
 TOKEN_TTL_MAX_MS: Final = 3_650 * DAY_MS
@@ -31,7 +32,10 @@ class TaskAsked(
 
     def spec(self) -> TaskSpec:
         """Return the same as the core knows it."""
-        depends_on = tuple(Dependency(edge.task, edge.condition) for edge in self.depends_on)
+        depends_on = tuple(
+            Dependency(edge.task, edge.condition, edge.on_failure, edge.children)
+            for edge in self.depends_on
+        )
         return TaskSpec(**{**msgspec.structs.asdict(self), "depends_on": depends_on})
 
 
@@ -67,6 +71,12 @@ class CancelAsked(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     """Why a task shall end."""
 
     reason: Annotated[str, msgspec.Meta(max_length=REASON_CHARS)] = ""
+
+
+class DecideAsked(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a person says to a task that waits for one."""
+
+    message: Annotated[str, msgspec.Meta(max_length=REASON_CHARS)] = ""
 
 
 class AdoptAsked(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -136,10 +136,15 @@ class LandedFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True
 
 
 class SubmitFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="submit"):
-    """Asks for tasks: all or none. Answered by `reply` with `submitted`."""
+    """Asks for tasks: all or none. Answered by `reply` with `submitted`.
+
+    A machine asks for sub-tasks of `parent`, whose attempt `fence` it holds.
+    """
 
     key: str
     tasks: tuple[TaskSpec, ...]
+    parent: TaskId | None = None
+    fence: Fence | None = None
 
 
 class CancelFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="cancel"):
@@ -306,6 +311,7 @@ FromMachine = (
     | Finish
     | StoppedFrame
     | LandedFrame
+    | SubmitFrame
 )
 FromClient = Hello | SubmitFrame | CancelFrame | Subscribe | Unsubscribe
 FromPeer = FromMachine | FromClient

@@ -8,10 +8,12 @@ import msgspec
 
 from agentcom.model.agent import AgentState
 from agentcom.model.event import TaskEvent
+from agentcom.model.failure import FailureClass
+from agentcom.model.graph import Condition, Edge, OnFailure
 from agentcom.model.identity import Credential, CredentialKind, Role, User
 from agentcom.model.ids import AgentId, MachineId, ProjectId, TaskId, UserId, WallTime
 from agentcom.model.result import KeptResult
-from agentcom.model.task import Edge, Task, TaskBody
+from agentcom.model.task import Phase, Task, TaskBody, TaskState, Wait
 from agentcom.protocol.frames import Activity
 
 
@@ -33,6 +35,31 @@ class TaskShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The newest one, applied or kept."""
     activity: Activity | None = None
     """What its attempt reported last."""
+
+
+class GraphTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A task, as far as a graph shows it."""
+
+    id: TaskId
+    title: str
+    state: TaskState
+    wait: Wait | None = None
+    phase: Phase | None = None
+    agent: AgentId | None = None
+    failure: FailureClass | None = None
+    reason: str | None = None
+
+
+class GraphEdge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What leads from one task to another."""
+
+    task: TaskId
+    on: TaskId
+    kind: str
+    """`depends`, `reviews`, or `parent`: the agent of `on` asked for `task`."""
+    condition: Condition = Condition.SUCCESS
+    on_failure: OnFailure = OnFailure.FAIL
+    children: bool = False
 
 
 class ResultList(msgspec.Struct, frozen=True):
@@ -225,6 +252,42 @@ class HubStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     machines_connected: int
     backlog: int
     """Facts that wait for a decision."""
+
+
+class GroupShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A group of tasks, and how far it is."""
+
+    name: str
+    tasks: int
+    live: int
+    states: dict[str, int]
+    """How many of its tasks are in which state."""
+    percent: int
+    """How many of a hundred tasks are over, in whatever way."""
+    created_at: WallTime
+    changed_at: WallTime
+    failures: tuple[GraphTask, ...] = ()
+    """The first ones that failed; shown for one group only, as is the next."""
+    critical_path: int = 0
+    """How many tasks have to run one after the other, at least, before it is done."""
+    more: bool = False
+    """True: only its newest tasks were looked at for these two."""
+
+
+class GroupList(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Groups by name, the last first; `next` is the cursor of the page after."""
+
+    groups: tuple[GroupShown, ...]
+    next: str | None = None
+
+
+class GraphShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Tasks and what leads from one to another."""
+
+    tasks: tuple[GraphTask, ...]
+    edges: tuple[GraphEdge, ...]
+    more: bool = False
+    """True: there are more tasks than are shown."""
 
 
 def token_shown(row: Credential) -> TokenShown:

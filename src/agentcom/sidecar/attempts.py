@@ -19,6 +19,7 @@ from agentcom.model.result import Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase
 from agentcom.protocol import frames
 from agentcom.sidecar import (
+    dropping,
     fences,
     handover,
     jobs,
@@ -34,7 +35,7 @@ from agentcom.sidecar import (
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.concluding import Conclusion
 from agentcom.sidecar.config import AgentConfig, Config
-from agentcom.sidecar.machine_values import Record
+from agentcom.sidecar.machine_values import Key, Record
 from agentcom.sidecar.repositories import Repositories
 from agentcom.sidecar.runtime import base
 from agentcom.sidecar.trees import Worktree
@@ -68,6 +69,7 @@ class Attempts:
         self._tell = tell
         self._conclusion = Conclusion(config.home, config.machine.settings)
         self.repositories = Repositories(self._home.repositories)
+        self._asked: dict[tuple[Key, str], asyncio.Future[dropping.Answer]] = {}
 
     async def run(self, record: Record, *, adopt: bool) -> None:
         """Bring one attempt to its end and tell `Ended`, or `Stopped` if its fence is stale.
@@ -104,6 +106,21 @@ class Attempts:
             await running.stop(base.Stop.CANCELLED)
         tag = self._home.tag(record.key.text)
         await asyncio.to_thread(process.kill_survivors, tag, folder)
+
+    def answered(self, key: Key, name: str, answer: dropping.Answer) -> None:
+        """Hand on what the hub answered to an agent that asked for sub-tasks."""
+        waiting = self._asked.pop((key, name), None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
+
+    async def _ask(self, asked: values.Asked) -> dropping.Answer:
+        waiting: asyncio.Future[dropping.Answer] = asyncio.get_running_loop().create_future()
+        self._asked[asked.key, asked.name] = waiting
+        try:
+            await self._tell(asked)
+            return await waiting
+        finally:
+            self._asked.pop((asked.key, asked.name), None)
 
     async def wind_down(self, record: Record, *, stale: bool) -> None:
         """End everything of an attempt, keep its work if origin answers soon, tell `Stopped`."""
@@ -245,10 +262,15 @@ class Attempts:
         watch: Watch,
         running: process.AgentProcess,
     ) -> base.Verdict:
+        where = worktree.path if worktree is not None else self._scratch(record)
         if worktree is None:
-            return await watch.follow(running)
+            async with dropping.served(record.key, where, self._ask):
+                return await watch.follow(running)
         interval_ms = self._settings.checkpoint_interval_ms
-        async with saving.often(record, worktree, watch, interval_ms=interval_ms, tell=self._tell):
+        async with (
+            dropping.served(record.key, where, self._ask),
+            saving.often(record, worktree, watch, interval_ms=interval_ms, tell=self._tell),
+        ):
             verdict = await watch.follow(running)
         if watch.stated is not None:
             await asyncio.to_thread(session_usage.save, worktree.state, watch.stated)

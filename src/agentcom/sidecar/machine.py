@@ -13,6 +13,7 @@ from agentcom.model.agent import AgentSpec, Held
 from agentcom.model.ids import AgentId, Instant, TaskId
 from agentcom.model.result import ReportKind
 from agentcom.protocol import frames
+from agentcom.sidecar import machine_asking
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.machine_attempts import (
     ANSWERS,
@@ -26,6 +27,7 @@ from agentcom.sidecar.machine_attempts import (
     Move,
     lands,
     lease_valid,
+    record_of,
 )
 from agentcom.sidecar.machine_values import Attempt, Key, Order, Record, Stage, View
 
@@ -100,39 +102,42 @@ class _Turn(AttemptTurn):
                 self.view.draining = True
             case values.Kept():
                 self._offer(fact.records)
+            case values.Asked():
+                machine_asking.take(self, fact)
+            case frames.Notice():
+                self.notify(fact)
             case (
                 frames.Welcome()
                 | frames.Beat()
                 | frames.Assign()
                 | frames.StopFrame()
-                | frames.Notice()
                 | frames.LandFrame()
                 | frames.Ack()
                 | frames.ErrorFrame()
+                | frames.ReplyFrame()
                 | frames.Drain()
             ):
                 self._hub(fact)
             case _:
                 self.own(fact)
 
-    def _hub(self, frame: values.FromHub) -> None:
+    def _hub(self, frame: values.Ordered) -> None:
         match frame:
             case frames.Welcome():
                 self._welcomed(frame)
             case frames.Beat():
                 self._still_ours(frame)
             case frames.Assign():
-                self._assigned(_record(frame))
+                self._assigned(record_of(frame))
             case frames.StopFrame():
                 self._stop_asked(frame)
-            case frames.Notice():
-                self.notify(frame)
             case frames.LandFrame():
                 self._granted(Key(frame.task, frame.fence))
             case frames.Ack():
                 self._acked(frame)
-            case frames.ErrorFrame():
-                self._refused(frame)
+            case frames.ErrorFrame() | frames.ReplyFrame():
+                if not machine_asking.answered(self, frame):
+                    self._refused(frame)
             case frames.Drain():
                 self.order(values.Reconnect("the hub goes away", frame.retry_after_ms))
             case _:
@@ -176,6 +181,7 @@ class _Turn(AttemptTurn):
         for refusal in welcomed.refused:
             self.note("agent.refused", f"{refusal.name}: {refusal.message}")
         self.order(values.Settle())
+        machine_asking.again(self)  # before the reports: an attempt that ended asks no more
         for attempt in view.attempts.values():
             if attempt.stage in HELD and attempt.stage not in REPORTS:
                 self.accept(attempt)  # the first one may have been lost with its link
@@ -240,7 +246,9 @@ class _Turn(AttemptTurn):
         view.sent.clear()
         self._heartbeat()
 
-    def _refused(self, frame: frames.ErrorFrame) -> None:
+    def _refused(self, frame: frames.ErrorFrame | frames.ReplyFrame) -> None:
+        if isinstance(frame, frames.ReplyFrame):
+            return  # a repeat
         self.note("hub.refused", f"{frame.code}: {frame.message}")
         greeted = self.view.session is not None
         if not greeted and frame.code in _REFUSALS:
@@ -276,6 +284,7 @@ class _Turn(AttemptTurn):
             if self.view.offered:
                 self.order(values.Offer())
         elif key == "reports":
+            machine_asking.again(self)
             for attempt in self.view.attempts.values():
                 self.report(attempt)
         else:
@@ -386,8 +395,3 @@ class _Turn(AttemptTurn):
         self.move(attempt, Move.FORGET)
         self.order(values.Forget(attempt.record))
         del self.view.attempts[attempt.key]
-
-
-def _record(frame: frames.Assign) -> Record:
-    stage = Stage.READY if frame.assignment.landing_only else Stage.PREPARING
-    return Record(assignment=frame.assignment, body=frame.body, stage=stage)

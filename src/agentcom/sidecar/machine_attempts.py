@@ -124,7 +124,7 @@ class AttemptTurn:
         self.now = now
         self.orders: list[Order] = []
 
-    def own(self, fact: values.OwnWork) -> None:  # noqa: C901, PLR0912 - a total match
+    def own(self, fact: values.OfAttempt) -> None:  # noqa: C901, PLR0912 - a total match
         """Take what the machine's own work brought."""
         attempt = self.view.attempts.get(fact.key)
         if attempt is None:
@@ -322,6 +322,12 @@ class AttemptTurn:
     def order(self, order: Order) -> None:
         """Add an order."""
         self.orders.append(order)
+
+
+def record_of(frame: frames.Assign) -> values.Record:
+    """Return the first record of an attempt that the hub assigns."""
+    stage = Stage.READY if frame.assignment.landing_only else Stage.PREPARING
+    return values.Record(assignment=frame.assignment, body=frame.body, stage=stage)
 
 
 def _report_of(attempt: Attempt) -> frames.FromMachine:

@@ -12,7 +12,7 @@ import msgspec
 from agentcom.model.agent import AgentSpec, Assignment
 from agentcom.model.ids import AgentId, Fence, Instant, TaskId
 from agentcom.model.result import Landing, Result
-from agentcom.model.task import Phase, StopReason, TaskBody
+from agentcom.model.task import Phase, StopReason, TaskBody, TaskSpec
 from agentcom.protocol import frames
 
 
@@ -122,6 +122,14 @@ class Saved(msgspec.Struct, frozen=True):
     """Paths that differ from what it began with: the first of them, and how many there are."""
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """The agent of an attempt asks for sub-tasks, under a name that is its own."""
+
+    key: Key
+    name: str
+    tasks: tuple[TaskSpec, ...]
+
+
 class Ended(msgspec.Struct, frozen=True):
     """An attempt ended by itself, with a result."""
 
@@ -153,18 +161,20 @@ class Kept(msgspec.Struct, frozen=True):
     records: tuple[Record, ...]
 
 
-FromHub = (
+Ordered = (
     frames.Welcome
     | frames.Beat
     | frames.Assign
     | frames.StopFrame
-    | frames.Notice
     | frames.LandFrame
     | frames.Ack
     | frames.ErrorFrame
+    | frames.ReplyFrame
     | frames.Drain
 )
-OwnWork = Stored | NotStored | PhaseReached | Noted | Saved | Ended | Stopped | LandEnded
+FromHub = Ordered | frames.Notice
+OfAttempt = Stored | NotStored | PhaseReached | Noted | Saved | Ended | Stopped | LandEnded
+OwnWork = OfAttempt | Asked
 Fact = Connected | Disconnected | TimerFired | DrainAsked | Kept | FromHub | OwnWork
 
 
@@ -220,6 +230,14 @@ class Remember(msgspec.Struct, frozen=True):
     incarnation: int
 
 
+class Answered(msgspec.Struct, frozen=True):
+    """Tell the agent what came of what it asked for."""
+
+    key: Key
+    name: str
+    answer: msgspec.Raw | frames.ErrorFrame
+
+
 class SetTimer(msgspec.Struct, frozen=True):
     """Bring `TimerFired(key)` at `at`; a timer of the same key is replaced."""
 
@@ -268,6 +286,7 @@ Order = (
     | Forget
     | Offer
     | Remember
+    | Answered
     | SetTimer
     | Settle
     | Reconnect
@@ -332,6 +351,9 @@ class View:
     """Attempts that were declined, and why: a second push that is on its way changes nothing."""
     offered: dict[Key, None] = field(default_factory=dict)
     """Kept results that were offered to it, and that it has not acknowledged."""
+
+    asked: dict[str, Asked] = field(default_factory=dict)
+    """What agents asked for and the hub has not answered, by request key."""
 
     def of_task(self, task: TaskId) -> Iterable[Attempt]:
         """Return the attempts of one task, oldest first."""

@@ -186,13 +186,13 @@ class Sidecar:
             case values.Store() | values.Forget() | values.Offer() | values.Remember():
                 self._disk.put(order)
             case values.Start(record, adopt):
-                self._log("attempt.started", record, adopt=adopt)
-                self._run(record, self._attempts.run(record, adopt=adopt))
+                self._start(record, adopt=adopt)
             case values.Stop(key, reason):
                 self._stop_attempt(key, stale=reason is None)
             case values.Land(record):
-                self._log("landing.started", record)
                 self._run(record, self._land(record))
+            case values.Answered(key, name, answer):
+                self._attempts.answered(key, name, answer)
             case values.SetTimer(key, at):
                 self._set_timer(key, at)
             case values.Settle():
@@ -271,7 +271,13 @@ class Sidecar:
             await _cancel([running])
         self._run(record, self._attempts.wind_down(record, stale=stale))
 
+    def _start(self, record: Record, *, adopt: bool) -> None:
+        self._log("attempt.started", record, adopt=adopt)
+        self._run(record, self._attempts.run(record, adopt=adopt))
+
     async def _land(self, record: Record) -> None:
+        self._log("landing.started", record)
+
         def still_mine() -> bool:
             attempt = self._view.attempts.get(record.key)
             landing = attempt is not None and attempt.stage is Stage.LANDING

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, cast
 
 from agentcom.model.batch import Row, Table
+from agentcom.model.graph import Edge
 from agentcom.model.ids import TaskId
-from agentcom.model.task import Edge, Hold, Task
+from agentcom.model.task import Hold, Task
 from agentcom.store.base import Problem
 
 Rows = Callable[[Table], Iterable[tuple[str, Row]]]

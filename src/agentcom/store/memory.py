@@ -10,11 +10,12 @@ import msgspec
 
 from agentcom.model.agent import Agent, Machine
 from agentcom.model.batch import Batch, Change, Delete, Insert, Row, Table
+from agentcom.model.graph import Edge, Tally
 from agentcom.model.identity import RequestRecord
 from agentcom.model.ids import BatchId, PoolId, WallTime
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.snapshot import Snapshot
-from agentcom.model.task import Edge, Hold, Task
+from agentcom.model.task import Hold, Task
 from agentcom.model.todo import Todo
 from agentcom.store import codec, invariants, rules
 from agentcom.store.base import (
@@ -57,6 +58,11 @@ class MemoryStore:
         return Snapshot(
             tasks=[task for task in tasks if not task.state.terminal],
             edges=cast("list[Edge]", self._in_order(Table.EDGE)),
+            tallies=[
+                tally
+                for tally in cast("Iterable[Tally]", self._in_order(Table.TALLY))
+                if tally.live
+            ],
             holds=cast("list[Hold]", self._in_order(Table.HOLD)),
             limits=cast("list[Limit]", self._in_order(Table.RULE)),
             rates=cast("list[Usage]", self._in_order(Table.RATE)),

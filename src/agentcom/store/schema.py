@@ -13,6 +13,8 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     Table.TASK: ("state", "project", "submitter"),
     Table.BODY: (),
     Table.EDGE: ("task",),
+    Table.MEMBER: (),
+    Table.TALLY: ("live",),
     Table.HOLD: ("task",),
     Table.RULE: (),
     Table.RATE: (),

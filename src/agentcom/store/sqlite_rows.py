@@ -12,10 +12,11 @@ import apsw
 
 from agentcom.model.agent import Agent, Machine
 from agentcom.model.batch import Batch, Change, Insert, Row, Table, Update
+from agentcom.model.graph import Edge, Tally
 from agentcom.model.ids import PoolId, WallTime
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.snapshot import Snapshot
-from agentcom.model.task import Edge, Hold, Task, TaskState
+from agentcom.model.task import Hold, Task, TaskState
 from agentcom.model.todo import Todo
 from agentcom.store import codec, rules, sqlite_lists
 from agentcom.store.base import Page, Query
@@ -133,6 +134,7 @@ def scan(db: apsw.Connection, pool: PoolId) -> Snapshot:
         return Snapshot(
             tasks=_all(db, Table.TASK, Task, f" WHERE {sqlite_lists.IS_LIVE}"),
             edges=_all(db, Table.EDGE, Edge),
+            tallies=_all(db, Table.TALLY, Tally, " WHERE live > 0"),
             holds=_all(db, Table.HOLD, Hold),
             limits=_all(db, Table.RULE, Limit),
             rates=_all(db, Table.RATE, Usage),

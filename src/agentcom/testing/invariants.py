@@ -3,14 +3,16 @@
 from collections import Counter
 from collections.abc import Mapping
 
+from agentcom.core import graphs
 from agentcom.core.gates import files_of, scopes
 from agentcom.core.view import PoolView
 from agentcom.model import requirement
-from agentcom.model.batch import Row, Table
-from agentcom.model.ids import AgentId
+from agentcom.model.batch import Row, Table, group_key, member_key
+from agentcom.model.graph import Edge, OnFailure, Tally
+from agentcom.model.ids import AgentId, TaskId
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.requirement import Capability
-from agentcom.model.task import Edge, Hold, Phase, Task, TaskState, Wait
+from agentcom.model.task import Hold, Phase, Task, TaskState, Wait
 
 Rows = Mapping[tuple[Table, str], Row]
 
@@ -24,6 +26,7 @@ def check(view: PoolView, rows: Rows) -> None:
     _check_queue(view)
     _check_graph(view, rows)
     _check_gates(view, rows)
+    _check_books(view, rows)
     for task in live.values():
         _check_task(task)
 
@@ -83,7 +86,8 @@ def _check_queue(view: PoolView) -> None:
     for agent_id, agent in view.agents.items():
         if view.free_slots(agent) > 0:
             for task in able:
-                assert not suits(view, task, agent_id), f"{task} is runnable, {agent_id} is free"
+                may = suits(view, task, agent_id) and graphs.may_review(view, task.id, agent)
+                assert not may, f"{task} is runnable, {agent_id} is free"
 
 
 def suits(view: PoolView, task: Task, agent_id: AgentId) -> bool:
@@ -136,9 +140,44 @@ def _check_graph(view: PoolView, rows: Rows) -> None:
     edges = [row for row in rows.values() if isinstance(row, Edge)]
     for edge in edges:
         assert view.edges[edge.task][edge.on] == edge, f"{edge} is not in memory"
-        if not edge.met and edge.on not in view.tasks:
+        if not edge.met and edge.on not in view.tasks and edge.on_failure is not OnFailure.WAIT:
             assert edge.on in view.todos, f"{edge} waits for a task that is over"
+        told = edge.task in view.dependants.get(edge.on, {})
+        assert edge.met or told, f"nobody would tell {edge} of an end"
     for task in view.tasks.values():
         mine = view.edges.get(task.id, {})
+        for edge in mine.values():
+            held = task.state.held and task.agent is not None and edge.review is not None
+            assert not held or edge.author != task.agent, f"{task} reviews its own work"
         if task.wait is Wait.DEPENDENCIES:
             assert any(not edge.met for edge in mine.values()), f"{task} waits for nothing"
+
+
+def _check_books(view: PoolView, rows: Rows) -> None:
+    every = [row for row in rows.values() if isinstance(row, Task)]
+    books = view.books
+    members: dict[str, list[str]] = {}
+    below: dict[str, list[str]] = {}
+    states: dict[str, Counter[str]] = {}
+    for task in every:
+        key = group_key(task.project, task.group) if task.group is not None else ""
+        if key:
+            states.setdefault(key, Counter())[task.state.value] += 1
+            assert (Table.MEMBER, member_key(key, task.id)) in rows, f"{task} is no member"
+        if not task.state.terminal:
+            for name, index in ((key, members), *((parent, below) for parent in task.parents)):
+                index.setdefault(name, []).append(task.id)
+    members.pop("", None)
+    assert _sets(books.members) == {key: sorted(tasks) for key, tasks in members.items()}
+    assert _sets(books.below) == {key: sorted(tasks) for key, tasks in below.items()}
+    tallies = {row.id: row for row in rows.values() if isinstance(row, Tally)}
+    assert books.tallies == {key: row for key, row in tallies.items() if row.live}
+    for key, counted in states.items():
+        assert tallies[key].states == dict(counted), f"{key} counts wrong"
+        assert tallies[key].live == len(members.get(key, ())), f"{key} counts wrong"
+    reviews = {task for task, edges in view.edges.items() if any(e.review for e in edges.values())}
+    assert set(books.reviews) == reviews, "memory and store disagree about reviews"
+
+
+def _sets(index: Mapping[str, Mapping[TaskId, None]]) -> dict[str, list[str]]:
+    return {key: sorted(tasks) for key, tasks in index.items() if tasks}

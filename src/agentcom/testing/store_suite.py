@@ -27,6 +27,7 @@ from agentcom.model.batch import (
     hold_key,
 )
 from agentcom.model.errors import InvalidInput
+from agentcom.model.graph import Edge, Member, Tally
 from agentcom.model.ids import (
     DEFAULT_POOL,
     AgentId,
@@ -37,9 +38,9 @@ from agentcom.model.ids import (
     UserId,
     WallTime,
 )
-from agentcom.model.task import Edge, Hold, TaskState
+from agentcom.model.task import Hold, TaskState
 from agentcom.model.todo import Todo, TodoKind
-from agentcom.store.base import Committed, Conflict, Store, TermLost
+from agentcom.store.base import Committed, Conflict, Query, Store, TermLost
 from agentcom.testing.store_listings import ListingSuite
 from agentcom.testing.store_rows import batch, body, committed, new_task, one, request, task
 
@@ -235,6 +236,8 @@ class StoreSuite(ListingSuite):
         machine = Machine(
             id=MachineId("m1"), name="m1", owner=UserId("ada"), created_at=WallTime(1)
         )
+        tally = Tally(id="group/default/g", made=2, live=1, states={"queued": 1})
+        over = Tally(id="group/default/h", made=2)
         todo = Todo(kind=TodoKind.RELEASE_DEPENDANTS, task=TaskId("t3"))
         await committed(
             store,
@@ -248,6 +251,9 @@ class StoreSuite(ListingSuite):
                 Insert(Table.AGENT, "bob", agent),
                 Insert(Table.MACHINE, "m1", machine),
                 Insert(Table.TODO, "t3", todo),
+                Insert(Table.MEMBER, "group/default/g/t1", Member(task=TaskId("t1"))),
+                Insert(Table.TALLY, tally.id, tally),
+                Insert(Table.TALLY, over.id, over),
             ),
         )
 
@@ -256,7 +262,9 @@ class StoreSuite(ListingSuite):
         assert sorted(each.id for each in found.tasks) == ["t1", "t2"]
         assert (list(found.edges), list(found.holds)) == ([edge], [hold])
         assert (list(found.agents), list(found.machines)) == ([agent], [machine])
-        assert list(found.todos) == [todo]
+        assert (list(found.todos), list(found.tallies)) == ([todo], [tally])
+        listed = await store.query(Query(table=Table.MEMBER, prefix="group/default/g/"))
+        assert list(listed.rows) == [Member(task=TaskId("t1"))]
 
     async def test_a_task_leaves_the_scan_when_it_ends_and_comes_back_when_reopened(
         self, store: Store

@@ -26,13 +26,14 @@ from agentcom.core.view import PoolView
 from agentcom.model.agent import Agent, AgentSpec, Assignment, Held, Machine
 from agentcom.model.batch import Append, Batch, Delete, Insert, Row, Table, Update
 from agentcom.model.errors import AgentComError
+from agentcom.model.graph import Edge, Tally
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import AgentId, Fence, Instant, MachineId, Now, TaskId, UserId, WallTime
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.replies import Reply, Submitted
 from agentcom.model.result import KeptResult, Result, ResultStatus
 from agentcom.model.snapshot import Snapshot
-from agentcom.model.task import Edge, Hold, Task, TaskBody, TaskSpec
+from agentcom.model.task import Hold, Task, TaskBody, TaskSpec
 from agentcom.model.todo import Todo
 
 R = TypeVar("R")
@@ -82,6 +83,7 @@ class World:
         snapshot = Snapshot(
             tasks=list(live.values()),
             edges=[edge for edge in self._all(Edge) if edge.task in live],
+            tallies=[tally for tally in self._all(Tally) if tally.live],
             holds=self._all(Hold),
             limits=self._all(Limit),
             rates=self._all(Usage),

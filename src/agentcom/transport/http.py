@@ -28,6 +28,7 @@ from agentcom.model.identity import Identity
 from agentcom.telemetry import events
 from agentcom.transport import (
     http_fleet,
+    http_groups,
     http_hub,
     http_limits,
     http_people,
@@ -66,6 +67,7 @@ def endpoints() -> Sequence[Endpoint]:
     """Return the route table."""
     table = [
         *http_tasks.ENDPOINTS,
+        *http_groups.ENDPOINTS,
         *http_fleet.ENDPOINTS,
         *http_limits.ENDPOINTS,
         *http_people.ENDPOINTS,

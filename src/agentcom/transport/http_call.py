@@ -25,6 +25,7 @@ from agentcom.hub.feeds import Feeds
 from agentcom.hub.limits_guard import Budgets, Traffic
 from agentcom.hub.queries import Queries
 from agentcom.hub.queries_fleet import Fleet
+from agentcom.hub.queries_graphs import Graphs
 from agentcom.hub.queries_people import People
 from agentcom.hub.requests import Causes, payload_hash
 from agentcom.hub.services import ASK_MS, ask
@@ -82,6 +83,7 @@ class Hall:
     clock: Clock
     causes: Causes
     queries: Queries
+    graphs: Graphs
     fleet: Fleet
     people: People
     metrics: Metrics

@@ -13,7 +13,14 @@ from agentcom.model.errors import InvalidInput
 from agentcom.model.event import task_log
 from agentcom.model.policy import Action
 from agentcom.model.replies import Explanation, Submitted, TaskChanged, Waits
-from agentcom.protocol.asked import AdoptAsked, CancelAsked, Nothing, TaskAsked, TasksAsked
+from agentcom.protocol.asked import (
+    AdoptAsked,
+    CancelAsked,
+    DecideAsked,
+    Nothing,
+    TaskAsked,
+    TasksAsked,
+)
 from agentcom.protocol.shown import EventPage, LogTail, ResultList, TaskPage, TaskShown
 from agentcom.transport import http_events
 from agentcom.transport.http_call import PREFIX, Call, Endpoint
@@ -123,6 +130,19 @@ async def _adopt(call: Call) -> object:
     return await call.ask(facts.Adopt(task.id, kept[machine], machine))
 
 
+async def _approve(call: Call) -> object:
+    return await _decide(call, approved=True)
+
+
+async def _reject(call: Call) -> object:
+    return await _decide(call, approved=False)
+
+
+async def _decide(call: Call, *, approved: bool) -> object:
+    task = await call.hall.queries.find(call.who, call.named())
+    return await call.ask(facts.Decide(task.id, approved, call.given(DecideAsked).message))
+
+
 def _last_event(text: str | None, after: int) -> int:
     if not text:
         return after
@@ -210,4 +230,8 @@ ENDPOINTS: Final = (
     _change("cancel", Action.TASK_CANCEL, _cancel, "End a task", CancelAsked),
     _change("retry", Action.TASK_RETRY, _retry, "Reopen a failed or cancelled task", Nothing),
     _change("adopt", Action.TASK_ADOPT, _adopt, "Take a kept result as the task's", AdoptAsked),
+    _change("approve", Action.TASK_APPROVE, _approve, "Say yes to what asks for it", DecideAsked),
+    _change(
+        "reject", Action.TASK_APPROVE, _reject, "Say no to what asks for approval", DecideAsked
+    ),
 )

@@ -4,22 +4,18 @@ import asyncio
 from functools import partial
 from typing import Final
 
-import msgspec
-
 from agentcom.core import facts
-from agentcom.core.effects import Answer, Refuse
 from agentcom.hub.feeds import Subscription
 from agentcom.hub.limits_guard import Traffic
 from agentcom.hub.requests import check_key
 from agentcom.model import limits, policy
 from agentcom.model.errors import AgentComError, InvalidInput, MalformedInput, NotAllowed
 from agentcom.model.policy import Action
-from agentcom.model.replies import Done, Reply
+from agentcom.model.replies import Done
 from agentcom.protocol import codec, frames
 from agentcom.transport.ws_session import Session
 
 SUBSCRIPTIONS_MAX: Final = 256  # of one connection
-_ENCODER: Final = msgspec.json.Encoder()
 _SUBMIT: Final = Action.TASK_SUBMIT
 _SUBMITS: Final = Traffic.SUBMIT
 
@@ -46,7 +42,8 @@ class ClientSide:
         match frame:
             case frames.SubmitFrame():  # nearly every frame
                 tasks = frame.tasks
-                self._request(frame.key, facts.Submit(tasks), _SUBMIT, cost=len(tasks))
+                body = facts.Submit(tasks, frame.parent, frame.fence)
+                self._request(frame.key, body, _SUBMIT, cost=len(tasks))
             case frames.CancelFrame(key=key, task=task, reason=reason):
                 cancel = facts.Cancel(task, reason[: limits.REASON_CHARS])
                 self._request(key, cancel, Action.TASK_CANCEL)
@@ -57,7 +54,7 @@ class ClientSide:
                 subscription = self._subscriptions.pop(name, None)
                 if subscription is not None:
                     self._session.desk.feeds.leave(subscription)
-                self._reply(check_key(key), Done())
+                self._session.reply(check_key(key), Done())
             case frames.Hello():
                 raise MalformedInput("hello was said already")
             case _:
@@ -77,7 +74,7 @@ class ClientSide:
         policy.authorize(identity, action, owner=identity.user)
         traffic = _SUBMITS if action is _SUBMIT else Traffic.QUERY
         desk.budgets.spend(identity, traffic, desk.clock.now(), cost)
-        self._session.ask(body, partial(self._answer, key), key=key)
+        self._session.ask(body, partial(self._session.answer, key), key=key)
 
     def _subscribe(self, frame: frames.Subscribe) -> None:
         desk, identity = self._session.desk, self._session.identity
@@ -103,7 +100,7 @@ class ClientSide:
             wanted = self._wanted.get(frame.log) is frame
             if wanted:
                 del self._wanted[frame.log]
-        self._reply(frame.key, Done())
+        self._session.reply(frame.key, Done())
         if not wanted:
             return  # another request for the same log came meanwhile
         old = self._subscriptions.pop(frame.log, None)
@@ -117,14 +114,3 @@ class ClientSide:
             live_only=frame.live_only,
             progress=frame.progress,
         )
-
-    def _answer(self, key: str, effect: Answer | Refuse) -> None:
-        self._session.settle()
-        if isinstance(effect, Refuse):
-            self._session.error(effect.error, key=key)
-        else:
-            self._reply(key, effect.reply)
-
-    def _reply(self, key: str, reply: Reply | msgspec.Raw) -> None:
-        raw = reply if isinstance(reply, msgspec.Raw) else msgspec.Raw(_ENCODER.encode(reply))
-        self._session.write(codec.encode(frames.ReplyFrame(key=key, reply=raw)))

@@ -7,6 +7,7 @@ from typing import Any, Final
 from agentcom.core import facts, reports
 from agentcom.core.effects import Answer, Refuse
 from agentcom.hub.limits_guard import Traffic
+from agentcom.hub.requests import check_key
 from agentcom.model import limits, policy
 from agentcom.model.agent import Held, HeldStage
 from agentcom.model.errors import AgentComError, MalformedInput, NotAllowed, Superseded
@@ -77,6 +78,8 @@ class MachineSide:
                 self._heartbeat(frame)
             case frames.Progress():
                 self._progress(frame)
+            case frames.SubmitFrame():
+                self._ask(frame)
             case frames.MachineHello():
                 raise MalformedInput("the session stands; connect again for a new one")
             case _:
@@ -141,6 +144,14 @@ class MachineSide:
             if not mine and item.stage is not HeldStage.FINISHED:
                 stale.append(frames.Stale(item.task, item.fence))
         return tuple(stale)
+
+    def _ask(self, frame: frames.SubmitFrame) -> None:
+        """Pass on what an agent asks for; the core looks whether its machine may."""
+        desk, session = self._session.desk, self._session
+        key, cost = check_key(frame.key), len(frame.tasks)
+        desk.budgets.spend(session.identity, Traffic.SUBMIT, desk.clock.now(), cost)
+        body = facts.Submit(frame.tasks, frame.parent, frame.fence)
+        session.ask(body, partial(session.answer, key), key=key)
 
     def _progress(self, frame: frames.Progress) -> None:
         desk = self._session.desk

@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from agentcom.core import facts
+from agentcom.core.effects import Answer, Refuse
 from agentcom.core.facts import Fact
 from agentcom.hub.auth import Authenticator
 from agentcom.hub.clock import Clock
@@ -26,6 +27,7 @@ from agentcom.hub.switchboard import Switchboard
 from agentcom.model import limits
 from agentcom.model.errors import AgentComError, InvalidInput, MalformedInput, RateLimited
 from agentcom.model.identity import CredentialKind, Identity
+from agentcom.model.replies import Reply
 from agentcom.protocol import codec, frames
 from agentcom.telemetry import events
 from agentcom.transport.socket import (
@@ -241,6 +243,19 @@ class Session:
         if self._in_flight >= IN_FLIGHT_MAX or waiting > BACKLOG_HIGH:
             self._pause()
 
+    def answer(self, key: str, effect: Answer | Refuse) -> None:
+        """Send the answer of a request by its key."""
+        self.settle()
+        if isinstance(effect, Refuse):
+            self.error(effect.error, key=key)
+        else:
+            self.reply(key, effect.reply)
+
+    def reply(self, key: str, reply: Reply | msgspec.Raw) -> None:
+        """Send what a request came to."""
+        raw = reply if isinstance(reply, msgspec.Raw) else msgspec.Raw(_ENCODER.encode(reply))
+        self.write(codec.encode(frames.ReplyFrame(key=key, reply=raw)))
+
     def settle(self) -> None:
         """Count a request as answered: there is room for another one."""
         self._in_flight -= 1
@@ -324,6 +339,9 @@ class Session:
         if self.closed or not out:
             return
         self._socket.send_texts(out)
+
+
+_ENCODER: Final = msgspec.json.Encoder()
 
 
 class _Keyed(msgspec.Struct):

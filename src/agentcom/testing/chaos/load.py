@@ -13,8 +13,9 @@ from typing import Final
 from agentcom.client.dialling import NotReached
 from agentcom.client.hub import HubClient
 from agentcom.model import errors
+from agentcom.model.graph import Dependency
 from agentcom.model.ids import TaskId
-from agentcom.model.task import Dependency, LandPolicy, TaskSpec, TaskState
+from agentcom.model.task import LandPolicy, TaskSpec, TaskState
 from agentcom.protocol import frames
 
 ASK_AGAIN_S: Final = 6.0

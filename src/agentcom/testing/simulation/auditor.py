@@ -15,12 +15,14 @@ from agentcom.core.view import PoolView
 from agentcom.model.agent import Agent, Machine
 from agentcom.model.batch import Batch, Delete, Insert, Table, Update
 from agentcom.model.event import EventKind, TaskEvent
+from agentcom.model.graph import Condition, Edge
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.result import KeptResult
-from agentcom.model.task import Condition, Edge, Hold, HoldMode, Phase, Task, TaskState
+from agentcom.model.task import Hold, HoldMode, Phase, Task, TaskState
 from agentcom.testing.simulation import bounds
 from agentcom.testing.simulation.books import Books
+from agentcom.testing.simulation.graph_checks import GraphChecks
 from agentcom.testing.simulation.trace import Trace
 
 BEGINS: Final = frozenset({TaskState.WAITING, TaskState.QUEUED})
@@ -69,10 +71,12 @@ class Auditor:
         self._last_id = ""
         self._last_life = -1
         self._trace = trace
+        self._graphs = GraphChecks(trace)
 
     def restored(self, batches: Iterator[Batch]) -> None:
         """Begin the books anew with what a restored store holds."""
         self.books = Books()
+        self._graphs.restored()
         for batch in batches:
             self._take(batch)
             self.books.length += 1
@@ -109,6 +113,7 @@ class Auditor:
         books.length += 1
         books.records += len(batch.appends)
         self._walk(batch, before)
+        self._graphs.check(batch, books)
         self._check_order(batch, was_queued)
         for change in batch.changes:
             if isinstance(change, Insert) and isinstance(change.row, Hold):
@@ -155,6 +160,14 @@ class Auditor:
                     del books.rates[key]
                 case _:
                     pass
+        self._graphs.take(batch, {name: issue.agent for name, issue in self._named(batch)})
+
+    def _named(self, batch: Batch) -> Iterator[tuple[tuple[TaskId, Fence], Issue]]:
+        """Yield the attempts whose results a batch brings."""
+        for change in batch.changes:
+            row = None if isinstance(change, Delete) else change.row
+            if isinstance(row, KeptResult) and (row.task, row.fence) in self.issued:
+                yield (row.task, row.fence), self.issued[row.task, row.fence]
 
     def _issue(self, task: Task) -> None:
         if task.attempt == 0 or task.machine is None or task.agent is None:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 
 from agentcom.model.agent import Agent
+from agentcom.model.graph import Edge
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.result import KeptResult
-from agentcom.model.task import Edge, Hold, Task
+from agentcom.model.task import Hold, Task
 
 
 @dataclass(slots=True)

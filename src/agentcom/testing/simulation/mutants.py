@@ -20,6 +20,8 @@ _LOADING: Final = "agentcom.core.loading"
 _FAIRNESS: Final = "agentcom.core.fairness"
 _TURN: Final = "agentcom.core.turn"
 _CASCADES: Final = "agentcom.core.cascades"
+_GRAPHS: Final = "agentcom.core.graphs"
+_SUBTASKS: Final = "agentcom.core.subtasks"
 _MACHINE: Final = "agentcom.sidecar.machine"
 _ATTEMPTS: Final = "agentcom.sidecar.machine_attempts"
 _WORLD: Final = "agentcom.testing.simulation.world"
@@ -182,7 +184,21 @@ MUTANTS: Final = (
         "dependencies do not wait",
         "a task starts though what it depends on has failed",
         _CASCADES,
-        "    if not succeeded and edge.condition is Condition.SUCCESS:",
+        "    if not end.succeeded and edge.condition is Condition.SUCCESS:",
+        "    if False:",
+    ),
+    Mutant(
+        "a review by the author",
+        "an agent judges its own work",
+        _GRAPHS,
+        "author=end.author, author_machine=end.author_machine",
+        "author=None, author_machine=None",
+    ),
+    Mutant(
+        "orphaned sub-tasks",
+        "what an agent asked for goes on after its task was cancelled",
+        _SUBTASKS,
+        "    if task.id in turn.view.books.below:",
         "    if False:",
     ),
     Mutant(

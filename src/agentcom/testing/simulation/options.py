@@ -66,6 +66,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Whether tasks have keys, claim files, use resources and speak of agents by name."""
     buggify: float = 0.0
     """Chance of each cooperative fault point of the shell."""
+    graphs: float = 0.0
+    """Share of tasks with a group, a review, an approval or a policy."""
+    subtasks: float = 0.0
+    """Chance that an agent asks for sub-tasks, at each of its steps."""
 
 
 LOSSY: Final = 0.8
@@ -141,5 +145,7 @@ def draw(seed: int, hours: float) -> Options:
         drift_ppm=rng.choice((0, 100, 20_000)),
         buggify=rng.choice((0, 0.02)),
         limits=rng.random() < LIMITED,
+        graphs=rng.choice((0, 0.3, 0.7)),
+        subtasks=rng.choice((0, 0.05, 0.15)),
         **sizes,
     )

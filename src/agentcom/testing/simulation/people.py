@@ -14,9 +14,10 @@ import msgspec
 from agentcom.client.link import Backoff
 from agentcom.model import errors
 from agentcom.model.event import EventKind, TaskEvent
+from agentcom.model.graph import Approval, Condition, Dependency, OnFailure, ReviewBy
 from agentcom.model.ids import TaskId, UserId, WallTime
 from agentcom.model.replies import Reply, Submitted
-from agentcom.model.task import Condition, Dependency, LandPolicy, TaskSpec
+from agentcom.model.task import LandPolicy, TaskSpec
 from agentcom.protocol import codec, frames
 from agentcom.testing.simulation.kernel import MS, SECOND, Entry, Kernel
 from agentcom.testing.simulation.network import Connection, Network
@@ -156,7 +157,7 @@ class Person:
         wall = 1_700_000_000_000 + self._kernel.now_us // MS
         later = rng.random() < 0.05
         needs = (rng.choice(self._needs),) if self._needs and rng.random() < 0.3 else ()
-        return TaskSpec(
+        spec = TaskSpec(
             title=f"work {self._number}.{at}",
             prompt="do it",
             priority=rng.choice((0, 0, 0, 1, -1, 3, 10)),
@@ -171,6 +172,25 @@ class Person:
             labels={"person": "yes"} if rng.random() < 0.02 else {},
             **{"needs": needs, **(self._placed() if self._options.limits else {})},
         )
+        graphs = self._options.graphs
+        return self._in_graph(spec, at) if graphs and rng.random() < graphs else spec
+
+    def _in_graph(self, spec: TaskSpec, at: int) -> TaskSpec:
+        """Return a task with a group, and a policy, a review or an approval."""
+        rng = self._rng
+        spec = msgspec.structs.replace(spec, group=f"{self.name}-{self._number % 5}")
+        known = [f"r{before}" for before in range(at)] or list(self.open)[-5:]
+        if known and rng.random() < 0.5:
+            of, by = rng.choice(known), rng.choice(list(ReviewBy))
+            return msgspec.structs.replace(spec, reviews=of, review_by=by, needs=())
+        if rng.random() < 0.05:
+            approval = Approval.PERSON
+            return msgspec.structs.replace(spec, approval=approval, needs=(), emergency=False)
+        depends = tuple(
+            Dependency(one.task, one.condition, rng.choice(list(OnFailure)), rng.random() < 0.5)
+            for one in spec.depends_on
+        )
+        return msgspec.structs.replace(spec, depends_on=depends)
 
     def _placed(self) -> dict[str, Any]:
         """Return what some tasks ask of their place, and what they share."""

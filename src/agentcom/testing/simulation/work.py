@@ -10,10 +10,13 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import msgspec
+
 from agentcom.model.failure import FailureClass
+from agentcom.model.graph import Dependency
 from agentcom.model.ids import WallTime
 from agentcom.model.result import Landing, LandStatus, Result, ResultStatus
-from agentcom.model.task import LandPolicy, Phase
+from agentcom.model.task import LandPolicy, Phase, TaskSpec
 from agentcom.model.verification import CheckResult, Report
 from agentcom.protocol import frames
 from agentcom.sidecar import machine_values as values
@@ -66,6 +69,14 @@ class Host(Protocol):
 
 class Work:
     """All work of one machine."""
+
+    answers: int = 0
+    """What agents asked for and the hub has answered."""
+
+    def answered(self, key: Key, answer: msgspec.Raw | frames.ErrorFrame) -> None:
+        """Take note of an answer to what an agent asked for."""
+        del key, answer
+        self.answers += 1
 
     def __init__(
         self, kernel: Kernel, options: Options, origin: Origin, rng: random.Random
@@ -165,6 +176,8 @@ class Work:
             yield min(left_us, CHECKPOINT_US)
             if self._kernel.now_us >= agent.ends_us or not host.reaches_origin:
                 continue
+            if self._options.subtasks and not self.quiet:
+                self._ask_for_more(host, key)
             text = f"step {self._rng.getrandbits(8)}"
             note = frames.Progress(task=key.task, fence=key.fence, text=text)
             host.tell(values.Noted(key, note))
@@ -172,6 +185,22 @@ class Work:
             touched = TOUCHED[int(commit[-1], 16) % len(TOUCHED)] if self._options.limits else ()
             said = values.Saved(key, commit, f"session-{key.text}", text, touched, len(touched))
             host.tell(said)
+
+    def _ask_for_more(self, host: Host, key: Key) -> None:
+        rng = self._rng
+        if rng.random() < self._options.subtasks:
+            count = rng.randrange(1, 4)
+            specs = tuple(
+                TaskSpec(
+                    title=f"part {at}",
+                    prompt="do a part",
+                    ref=f"p{at}",
+                    depends_on=(Dependency(f"p{at - 1}"),) if at and rng.random() < 0.3 else (),
+                    deadline_ms=rng.choice((120_000, 600_000)),
+                )
+                for at in range(count)
+            )
+            host.tell(values.Asked(key, f"n{rng.getrandbits(40):x}", specs))
 
     def _verified(self, host: Host, record: Record, result: Result) -> Iterator[int]:
         yield self._about(2 * SECOND)

@@ -356,10 +356,20 @@ class World:
         for task in list(self.auditor.books.live.values()):
             if task.state is not TaskState.WAITING:
                 continue
+            if task.approval is not None and task.wait is Wait.APPROVAL:
+                self.nemesis.insist(facts.Decide(task.id, approved=True))
+                continue
+            if task.wait is Wait.DEPENDENCIES and self._waits_for_a_retry(task.id):
+                self.nemesis.insist(facts.Cancel(task.id))
+                continue
             if task.wait is Wait.APPROVAL:
                 self.nemesis.approve(task.id)
             elif task.wait is Wait.QUOTA and (task.until or 0) > far:
                 self.nemesis.insist(facts.Retry(task.id))
+
+    def _waits_for_a_retry(self, task: TaskId) -> bool:
+        edges, tasks = self.auditor.books.edges.get(task, {}), self.auditor.books.tasks
+        return any(not e.met and tasks[e.on].state.terminal for e in edges.values())
 
     def _at_rest(self) -> bool:
         reported = all(

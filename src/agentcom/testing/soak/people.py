@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from agentcom.client.hub import ALL, HubClient
 from agentcom.model.event import EventKind
+from agentcom.model.graph import Dependency
 from agentcom.model.ids import TaskId
 from agentcom.model.limits import FRAME_BYTES
-from agentcom.model.task import Dependency, TaskSpec
+from agentcom.model.task import TaskSpec
 from agentcom.protocol import frames
 from agentcom.protocol.shown import TaskPage
 from agentcom.testing.peers import Pipe, told
