@@ -295,6 +295,30 @@ def test_what_no_agent_has_is_named_also_for_resources() -> None:
     assert why(world, task).missing == ("gpu", "cpu=3")
 
 
+def test_a_queued_task_has_an_estimate_by_what_such_work_took() -> None:
+    world = Pool()
+    first = world.running()
+    world.advance(8_000)
+    world.finish(first)
+    world.submit("second")
+    _, fourth = world.submit("third", "fourth")
+
+    shown = why(world, fourth)
+
+    assert shown.position == 2
+    assert shown.starts_at == world.now.wall + 2 * 8_000
+
+
+def test_there_is_no_estimate_where_nothing_ran_yet_or_nobody_can() -> None:
+    world = Pool()
+    world.machine("m1")
+    _, second = world.submit("first", "second")
+    (impossible,) = world.submit(TaskSpec(title="t", prompt="p", needs=("gpu",)))
+
+    assert why(world, second).starts_at is None
+    assert why(world, impossible).starts_at is None
+
+
 def test_a_running_attempt_says_what_it_changed_and_who_changes_the_same() -> None:
     world = Pool()
     world.machine("m1", agent("a1", slots=4))

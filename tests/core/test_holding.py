@@ -1,12 +1,14 @@
 """What an attempt takes, and gives back."""
 
+import pytest
+
 from agentcom.core import facts, holding
 from agentcom.core.effects import GrantLanding
 from agentcom.core.ledger import Ledger
 from agentcom.model.ids import AgentId, MachineId
 from agentcom.model.result import LandStatus
 from agentcom.model.task import Hold
-from agentcom.testing.world import machine
+from agentcom.testing.world import agent, machine
 from tests.core.acts import KEY, Pool
 
 
@@ -102,3 +104,18 @@ def test_only_the_landing_that_has_its_base_has_a_timer() -> None:
 
 def landing_timers(world: Pool) -> list[str]:
     return [key for key in world.timers if key.startswith("land/")]
+
+
+def test_what_such_work_took_is_learned_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentcom.core.holding.PACES_MAX", 1)
+    world = Pool()
+    for took_ms in 1_000, 2_000:
+        task = world.running()
+        world.advance(took_ms)
+        world.finish(task)
+    assert world.view.pace == {("prompt",): 1_200.0}
+
+    world.machine("m2", agent("b", "gpu"))
+    world.finish(world.running(on="m2", needs=("gpu",)))
+
+    assert list(world.view.pace) == [("gpu", "prompt")]

@@ -214,3 +214,12 @@ def test_a_checkpoint_without_a_session_keeps_the_session_known() -> None:
     task = a_task(TaskState.RUNNING, session="s1")
 
     assert tasks.decide(task, moves.Saved("k", None), NOW).session == "s1"
+
+
+def test_a_cancel_wins_over_another_reason_to_stop() -> None:
+    stopping = a_task(TaskState.RUNNING, stop_reason=StopReason.TIMED_OUT)
+
+    after = tasks.decide(stopping, moves.StopAsked(StopReason.CANCELLED, "enough"), NOW)
+
+    assert (after.stop_reason, after.reason) == (StopReason.CANCELLED, "enough")
+    assert tasks.decide(after, moves.Stopped(NOW), NOW).state is TaskState.CANCELLED

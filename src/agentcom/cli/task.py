@@ -24,7 +24,16 @@ EVENT_FIELDS: Final = ("seq", "kind", "state", "at", "attempt", "agent", "machin
 RESULT_FIELDS: Final = ("task", "fence", "agent", "machine", "at", "applied", "refused", "result")
 WAITS_FIELDS: Final = ("task", "title", "by", "what", "on", "more", "until")
 WHY_FIELDS: Final = (
-    *("summary", "next_action", "next_at", "agents", "blocked_by", "missing", "position"),
+    *(
+        "summary",
+        "next_action",
+        "next_at",
+        "agents",
+        "blocked_by",
+        "missing",
+        "position",
+        "starts_at",
+    ),
     *("activity", "task"),
 )
 
@@ -205,6 +214,8 @@ def why(task_id: str, as_json: tuple[str, ...] | None) -> None:
         ("last event", _last(found["task"])),
         ("waits for", [output.short(one) for one in found.get("blocked_by") or ()]),
         ("nobody has", found.get("missing")),
+        ("place", found.get("position")),
+        ("starts", output.age(found.get("starts_at"))),
         ("next", _next(found)),
     ):
         if value:

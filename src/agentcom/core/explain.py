@@ -47,6 +47,7 @@ def _queued(turn: Turn, task: Task) -> Explanation:
     view = turn.view
     rules = tuple(_rule(view, task, agent) for agent in list(view.agents.values())[:PAGE_MAX])
     able = [rule for rule in rules if rule.rule not in _FOR_GOOD]
+    position = place_of(view, task)
     standstill = _standstill(turn)
     summary, action, at = standstill or _kept(view, task, rules, able)
     return Explanation(
@@ -54,7 +55,8 @@ def _queued(turn: Turn, task: Task) -> Explanation:
         summary=summary,
         agents=rules,
         missing=_missing(view, view.shape_of(task)) if view.agents and not able else (),
-        position=place_of(view, task),
+        position=position,
+        starts_at=_estimate(turn, task, position, able),
         next_action=action,
         next_at=at,
     )
@@ -95,6 +97,20 @@ def _kept(
         summary = f"no other agent may review it than {', '.join(graphs.authors(view, task.id))}"
         return summary, "reviews are never given to the author: add another agent", None
     return (*_none_free(able), None)
+
+
+def _estimate(
+    turn: Turn, task: Task, position: int | None, able: Sequence[AgentRule]
+) -> WallTime | None:
+    """Return about when a task starts, by its place and the pace of the slots it competes for."""
+    view = turn.view
+    at_work = [rule.agent for rule in able if rule.rule in ("busy", "order", "resources")]
+    slots = sum(view.agents[agent].slots for agent in at_work)
+    pace = view.pace.get(task.needs)
+    if not slots or position is None or pace is None or view.lanes.gates_of(task.id):
+        return None
+    rounds = -(-position // slots)
+    return WallTime(turn.now.wall + int(pace * rounds))
 
 
 def place_of(view: PoolView, task: Task) -> int | None:

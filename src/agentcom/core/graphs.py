@@ -92,7 +92,10 @@ def placed(view: PoolView, task: Task, spec: TaskSpec) -> Task:
     parents: tuple[TaskId, ...] = ()
     if spec.parent is not None:
         parents = (*view.tasks[spec.parent].parents, spec.parent)
-    return replace(task, group=spec.group, parents=parents, approval=spec.approval)
+    needs, edges = task.needs, view.edges.get(task.id, {}).values()
+    if spec.reviews is not None and all(edge.met for edge in edges):
+        needs = vetted(view, task, edges)
+    return replace(task, group=spec.group, parents=parents, approval=spec.approval, needs=needs)
 
 
 # Edges ----------------------------------------------------------------------------------------

@@ -18,6 +18,9 @@ from agentcom.model.ids import Instant, MachineId, TaskId
 from agentcom.model.limits import LANDING_MS
 from agentcom.model.task import Hold, Phase, Task
 
+PACE_SHARE: Final = 0.2
+"""How much the newest attempt says of how long the next one takes."""
+PACES_MAX: Final = 1_000
 _LANDING: Final = Phase.LANDING
 
 
@@ -48,10 +51,24 @@ def follow(ledger: Ledger, before: Task | None, after: Task) -> None:
             passing.end(ledger, was)
         if now is not None and (gates.rules or now.files):
             passing.begin(ledger, now)
+    if was is not None and now is None:
+        _note_pace(ledger, was)
     left = None if was is None else was.machine
     holder = None if now is None else now.machine
     if left != holder:
         _note_holder(ledger, after.id, left, holder)
+
+
+def _note_pace(ledger: Ledger, was: Task) -> None:
+    """Learn how long such work takes; a hint for people, so nothing undoes it."""
+    pace = ledger.view.pace
+    if was.deadline_at is None:
+        return
+    took_ms = max(0, ledger.now.wall - was.deadline_at + was.deadline_ms)
+    known = pace.get(was.needs)
+    if known is None and len(pace) >= PACES_MAX:
+        pace.clear()
+    pace[was.needs] = took_ms if known is None else known + PACE_SHARE * (took_ms - known)
 
 
 def _count_slot(ledger: Ledger, task: Task, change: int) -> None:

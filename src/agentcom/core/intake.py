@@ -30,16 +30,13 @@ _ONLY_PROMPT: Final = (PROMPT,)  # shared: most tasks need just this
 
 def wanted(view: PoolView, fact: Fact, body: facts.Submit) -> Sequence[tuple[Table, str]]:
     """Return the rows of dependencies, groups and families that the view lacks."""
-    depends = [dependency.task for spec in body.specs for dependency in spec.depends_on]
-    more: list[tuple[Table, str]] = []
-    if body.parent is not None or [1 for spec in body.specs if spec.group or spec.reviews]:
-        depends += [spec.reviews for spec in body.specs if spec.reviews]
-        more = [*graphs.keys_of(view, fact.actor.project, body.specs)]
-        more += subtasks.wanted(view, body)
-    if not depends:
-        return more
-    refs_here = {spec.ref for spec in body.specs}
+    specs = body.specs
+    if not [1 for spec in specs if spec.depends_on or spec.group or spec.reviews]:
+        return subtasks.wanted(view, body) if body.parent is not None else ()
+    depends = [dependency.task for spec in specs for dependency in graphs.depends_on(spec)]
+    refs_here = {spec.ref for spec in specs}
     gone = [(Table.TASK, on) for on in depends if on not in refs_here and on not in view.tasks]
+    more = [*graphs.keys_of(view, fact.actor.project, specs), *subtasks.wanted(view, body)]
     return [*gone, *more]
 
 
@@ -55,8 +52,6 @@ def submit(turn: Turn, fact: Fact, body: facts.Submit) -> Submitted:
         raise InvalidInput("tasks", f"submit 1 to {limits.SUBMIT_TASKS_MAX} tasks at once")
     if body.parent is not None or fact.actor.machine is not None:
         fact, body = subtasks.admitted(turn, fact, body)
-    elif [1 for spec in body.specs if spec.parent is not None]:
-        raise InvalidInput("parent", "only the agent of a task can ask for its sub-tasks")
     tasks = [(TaskId(turn.ids.new()), spec) for spec in body.specs]
     names = _names(tasks)
     if names:
@@ -172,11 +167,10 @@ def _create(
             files_shared=spec.scope_shared,
             kind=spec.kind,
         )
-    if spec.group or spec.parent or spec.approval:
+    if spec.group or spec.parent or spec.approval or spec.reviews:
+        if spec.parent is not None and fact.actor.machine is None:
+            raise InvalidInput("parent", "only the agent of a task can ask for its sub-tasks")
         task = graphs.placed(view, task, spec)
-    if spec.reviews and not blocked:
-        needs = graphs.vetted(view, task, view.edges[task_id].values())
-        task = msgspec.structs.replace(task, needs=needs)
     return turn.place(None, task, _SUBMITTED)
 
 

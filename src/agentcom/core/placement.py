@@ -29,7 +29,7 @@ _CANDIDATES: Final = 32
 def pick(view: PoolView, task: Task) -> AgentId | None:
     """Return the idle agent that gets a task; None if none suits now."""
     shape = view.shape_of(task)
-    veto = graphs.reviewers(view, task.id)
+    veto = graphs.reviewers(view, task.id) if view.books.reviews else None
     if not (task.prefers or task.session or task.keys or task.uses):
         return view.matcher.pick_agent(shape, veto)
     allowed = partial(_fits, view, task, veto) if task.uses else veto

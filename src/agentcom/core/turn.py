@@ -169,7 +169,7 @@ class Turn(Ledger):
             return
         free = before = view.free_slots(agent)
         fits = partial(view.fits, agent.machine) if view.using else None
-        allowed = graphs.reviewable(view, agent)
+        allowed = graphs.reviewable(view, agent) if view.books.reviews else None
         while free:
             task_id = view.matcher.pick_task(view.class_of[agent_id], allowed, fits=fits)
             if task_id is None:

@@ -84,6 +84,8 @@ class PoolView:
         """Live tasks that use named resources."""
         self.used: dict[MachineId, dict[str, int]] = {}
         """What the attempts on a machine use of its resources."""
+        self.pace: dict[tuple[str, ...], float] = {}
+        """Needs -> how long attempts took lately, in milliseconds; a hint only."""
         self.warm: OrderedDict[str, tuple[MachineId, ...]] = OrderedDict()
         """Repository -> machines that had it last; a hint only."""
         self._mentions: dict[tuple[str, ...], tuple[str, ...]] = {}

@@ -69,6 +69,8 @@ class Explanation(
     position: int | None = None
     next_action: str = ""
     next_at: WallTime | None = None
+    starts_at: WallTime | None = None
+    """For a queued task: about when, by its place and how long such work took lately."""
     activity: str = ""
     """For a running task: the last event and the open tool call, as its machine reported."""
 

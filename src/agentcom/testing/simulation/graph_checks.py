@@ -79,7 +79,7 @@ class GraphChecks:
                 case _:
                     pass
         for append in batch.appends:
-            if append.record.kind in (EventKind.REOPENED, EventKind.RESUMED):
+            if append.record.kind is EventKind.REOPENED:
                 self._reopened[append.record.task] = None
 
     def check(self, batch: Batch, books: Books) -> None:
