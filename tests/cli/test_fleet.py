@@ -303,6 +303,37 @@ def test_limits_are_set_listed_and_removed(fleet: Shell) -> None:
     assert fleet("limit", "rm", "key:db", ok=False).code == 3
 
 
+def test_who_waits_for_whom_is_listed_and_drawn(fleet: Shell) -> None:
+    fleet("limit", "set", "key:waits", "--at-once", "0")
+    one = submit(fleet, EDIT, "--limit-key", "waits")
+    two = submit(fleet, 'Say "hi" \\ <<mock:say>>', "--depends-on", one)
+
+    rows = json.loads(fleet("task", "waits", "--json", "task,by,what,on").out)
+    lines = fleet("task", "waits").lines
+    drawn = fleet("task", "waits", "--dot").out
+    fleet("limit", "rm", "key:waits")
+
+    assert {"task": one, "by": "limit", "what": "key:waits", "on": []} in rows
+    assert {"task": two, "by": "dependency", "what": "", "on": [one]} in rows
+    assert ["limit", "key:waits"] in [line[1:3] for line in lines]
+    assert f'  "{two}" -> "{one}" [label="dependency"];' in drawn.splitlines()
+    assert f'  "{one}" -> "key:waits" [label="limit"];' in drawn.splitlines()
+    assert drawn.startswith("digraph waits {\n")
+    assert drawn.endswith("}\n")
+    assert '\\"hi\\"' in drawn
+
+
+def test_a_failed_task_shows_its_last_words(fleet: Shell) -> None:
+    steps = '{"say": "The parser is next."}\n{"error": "refused"}'
+    prompt = f"<<mock:edit>>\n```steps\n{steps}\n```"
+    task = fleet("submit", "--no-repo", prompt, "--watch", ok=False).lines[0][0]
+
+    assert ["note", "The parser is next."] in fleet("task", "show", task).lines
+    assert json.loads(fleet("task", "show", task, "--json", "note").out) == {
+        "note": "The parser is next."
+    }
+
+
 def test_a_limit_without_sense_is_a_usage_error(fleet: Shell) -> None:
     assert fleet("limit", "set", "key:db", "--rate", "often", ok=False).code == 2
     said = fleet("limit", "set", "nothing:db", "--at-once", "1", ok=False)

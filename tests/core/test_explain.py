@@ -357,3 +357,18 @@ def test_why_tells_the_first_of_several_resets() -> None:
 
     assert said.summary.count("is out of quota until") == 2
     assert said.next_at == world.now.wall + 60_000
+
+
+def test_a_running_attempt_says_what_it_changed_and_who_changes_the_same() -> None:
+    world = Pool()
+    world.machine("m1", agent("a1", slots=4))
+    spec = TaskSpec(title="t", prompt="p", repo="https://git.example/r.git")
+    first, second = world.submit(spec, spec)
+    for task in (first, second):
+        world.accept(task)
+        saved = facts.Checkpointed(task, world.task(task).fence, "k" * 40, touched=("src/a.py",))
+        world.tell(saved, machine("m1"))
+
+    summary = why(world, first).summary
+    assert "; 1 path is changed so far; " in summary
+    assert summary.endswith(f"also touches src/a.py: task {second}")

@@ -232,3 +232,18 @@ def test_claims_of_files_are_compared_per_repository() -> None:
 
     assert one.conflicts(other)
     assert not other.conflicts(other)
+
+
+def test_what_an_attempt_changed_is_forgotten_when_it_ends_and_back_if_that_was_not_written() -> (
+    None
+):
+    world = Pool()
+    task = world.running(repo="https://git.example/r.git")
+    fence = world.task(task).fence
+    world.tell(facts.Checkpointed(task, fence, "k" * 40, touched=("a",)), machine("m1"))
+    ended = facts.Fact(body=facts.Finished(task, fence, failed()), actor=machine("m1"))
+
+    world.decide([ended], commit=False)
+    assert world.view.gates.touched[task].paths == ("a",)
+    world.decide([ended])
+    assert world.view.gates.touched == {}

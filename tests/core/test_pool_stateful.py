@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from agentcom.core import facts
-from agentcom.core.effects import Push, Stop
+from agentcom.core.effects import Notify, Push, Stop
 from agentcom.core.turn import DEADLINES
 from agentcom.model.agent import Held, HeldStage
 from agentcom.model.batch import Table, usage_key
@@ -310,7 +310,14 @@ class History:
             self.held[name][task, fence] = HeldStage.RUNNING
             self.world.tell(facts.Accepted(task, fence), who)
         elif stage is HeldStage.RUNNING and self.rng.random() < 0.3:
-            self.world.tell(facts.Checkpointed(task, fence, "k" * 40), who)
+            touched = self.rng.choice([(), ("src/a.py",), ("docs/x", "src/b"), ("other",)])
+            note = self.rng.choice([None, "so far so good"])
+            saved = facts.Checkpointed(task, fence, "k" * 40, note=note, touched=touched)
+            for effect in self.world.tell(saved, who):
+                if isinstance(effect, Notify):
+                    other = self.world.task(effect.task)
+                    assert other.state.held, "told of what is over"
+                    assert (other.fence, other.machine) == (effect.fence, effect.machine)
         elif stage is HeldStage.RUNNING:
             self.held[name][task, fence] = HeldStage.FINISHED
             self.world.tell(facts.Finished(task, fence, self.result()), who)

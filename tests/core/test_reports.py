@@ -13,9 +13,11 @@ from agentcom.model.limits import (
     ATTEMPT_DEADLINE_MS,
     DECLINE_RETRY_MS,
     LANDING_MS,
+    NOTE_CHARS,
     ORPHANS_MAX,
     QUOTA_RETRY_MS,
     REASON_CHARS,
+    RETRY_BASE_MS,
 )
 from agentcom.model.result import KeptResult, Landing, LandStatus, ReportKind, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase, StopReason, TaskState, Wait
@@ -396,6 +398,66 @@ def test_a_checkpoint_is_acknowledged_and_travels_with_the_next_attempt() -> Non
     saved = Acknowledge(MachineId("m1"), task, fence, ReportKind.CHECKPOINT, commit="k" * 40)
     assert world.acks(task) == [saved]
     assert (world.pushed(task)[-1].checkpoint, world.pushed(task)[-1].session) == ("k" * 40, "s1")
+
+
+def test_the_last_words_of_an_attempt_reach_the_next_one() -> None:
+    world = Pool()
+    task = world.running()
+    fence = world.task(task).fence
+
+    world.tell(facts.Checkpointed(task, fence, "k" * 40, note="the parser\x1b is next"), M1)
+    world.tell(facts.Checkpointed(task, fence, "l" * 40), M1)
+    saved = world.task(task).note
+    world.finish(task, failed())
+    world.advance(RETRY_BASE_MS)
+
+    assert saved == "the parser\ufffd is next"
+    again = world.pushed(task)[-1]
+    assert (again.fence.attempt, again.checkpoint, again.note) == (2, "l" * 40, saved)
+    assert again.reason == "it broke"
+
+
+@pytest.mark.parametrize("status", [ResultStatus.FAILED, ResultStatus.PARKED])
+def test_what_a_failed_attempt_sums_up_is_its_note_or_else_its_message(
+    status: ResultStatus,
+) -> None:
+    world = Pool()
+    first, second, third = world.running(), world.running(on="m2"), world.running(on="m3")
+
+    world.finish(first, Result(status=status, message="it broke", summary="s" * 2_000))
+    world.finish(second, Result(status=status, message="it broke"))
+    world.finish(third, done(summary="all but the tests", report=report(passed=False)))
+
+    assert world.task(first).note == "s" * NOTE_CHARS
+    assert world.task(second).note == "it broke"
+    assert world.task(third).note == "all but the tests"
+
+
+def test_a_checkpoint_brings_what_the_attempt_changed() -> None:
+    world = Pool()
+    task = world.running(repo="https://git.example/r.git")
+
+    saved = facts.Checkpointed(task, world.task(task).fence, "k" * 40, touched=("a",))
+    world.tell(saved, M1)
+
+    assert world.view.gates.touched[task].paths == ("a",)
+
+
+def test_a_task_that_is_done_has_nothing_to_hand_over() -> None:
+    world = Pool()
+    task = world.running()
+    world.tell(facts.Checkpointed(task, world.task(task).fence, "k" * 40, note="n"), M1)
+
+    assert world.finish(task, done()).note is None
+
+
+def test_work_that_waits_for_a_person_keeps_what_its_agent_said() -> None:
+    world = Pool()
+    task = world.running()
+
+    row = world.finish(task, done(needs_person=("it deletes tests",), summary="they were wrong"))
+
+    assert (row.wait, row.note) == (Wait.APPROVAL, "they were wrong")
 
 
 def test_a_late_phase_does_not_take_a_task_out_of_its_landing() -> None:

@@ -132,6 +132,10 @@ def test_a_machine_with_much_on_its_way_gets_its_next_assignment_later(
             effects.Stop(LAPTOP, TASK, FENCE, StopReason.CANCELLED),
             frames.StopFrame(task=TASK, fence=FENCE, reason=StopReason.CANCELLED),
         ),
+        (
+            effects.Notify(LAPTOP, TASK, FENCE, "also touches a"),
+            frames.Notice(task=TASK, fence=FENCE, text="also touches a"),
+        ),
         (effects.GrantLanding(LAPTOP, TASK, FENCE), frames.LandFrame(task=TASK, fence=FENCE)),
         (
             effects.Acknowledge(LAPTOP, TASK, FENCE, ReportKind.FINISH, False, "stale"),

@@ -202,6 +202,16 @@ async def test_a_later_attempt_goes_on_from_the_checkpoint(
     assert git(origin.path, "show", f"{result.commit}:more.txt") == "more"
 
 
+async def test_a_checkpoint_brings_the_newest_words_and_what_was_changed(
+    origin: Origin, machine: Config
+) -> None:
+    told = await run(machine, record(spec(origin, WRITE, {"say": "half done"}, {"error": "agent"})))
+
+    saved = told.all(values.Saved)[-1]
+    assert isinstance(saved, values.Saved)
+    assert (saved.note, saved.touched, saved.touched_count) == ("half done", ("hello.txt",), 1)
+
+
 async def test_inputs_are_merged_into_the_fresh_base(origin: Origin, machine: Config) -> None:
     needed = origin.push({"needed.txt": "1\n"}, branch="dependency")
     origin.push({"meanwhile.txt": "1\n"})

@@ -1,5 +1,6 @@
 """Tests of checkpoints: agentcom.sidecar.workspace and snapshots."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,40 @@ async def test_a_checkpoint_has_everything_and_touches_nothing(
     assert (
         agent(worktree, "status", "--porcelain") + agent(worktree, "log", "--format=%H") == before
     )
+
+
+async def test_a_checkpoint_names_what_differs_from_the_beginning(
+    fleet: Repositories, origin: Origin
+) -> None:
+    worktree = await prepare(fleet, origin)
+    (worktree.path / "committed").write_text("1")
+    agent(worktree, "add", "committed")
+    agent(worktree, "commit", "-qm", "mine")
+    (worktree.path / "README").unlink()
+    (worktree.path / 'odd "name\n').write_text("2")
+    (worktree.path / os.fsdecode(b"caf\xe9")).write_text("3")
+
+    saved = await workspace.checkpoint(worktree)
+
+    assert saved is not None
+    assert set(saved.touched) == {"committed", "README", 'odd "name\n', "caf\ufffd"}
+    assert saved.touched_count == 4
+
+
+async def test_what_an_earlier_attempt_changed_is_still_named(
+    fleet: Repositories, origin: Origin
+) -> None:
+    worktree = await prepare(fleet, origin)
+    (worktree.path / "first").write_text("1")
+    saved = await workspace.checkpoint(worktree)
+    assert saved is not None
+    later = await prepare(fleet, origin, fence=SECOND, checkpoint=saved.commit)
+    (later.path / "second").write_text("2")
+
+    saved = await workspace.checkpoint(later)
+
+    assert saved is not None
+    assert saved.touched == ("first", "second")
 
 
 async def test_a_checkpoint_without_news_is_none(fleet: Repositories, origin: Origin) -> None:

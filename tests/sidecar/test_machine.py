@@ -277,6 +277,33 @@ def test_the_newest_checkpoint_is_sent_again_until_it_is_acknowledged() -> None:
     assert checkpoint not in made.sent()
 
 
+def test_a_notice_goes_to_an_attempt_that_runs_and_to_no_other() -> None:
+    made = connected().running()
+    notice = frames.Notice(task=T1, fence=F1, text="also touches a")
+
+    assert values.Notify(key(), "also touches a") in made.take(notice)
+    made.take(values.Ended(key(), DONE))
+    assert made.take(notice) == []
+    assert made.take(frames.Notice(task=T1, fence=Fence(7, 9), text="x")) == []
+
+
+def test_a_checkpoint_says_what_the_agent_said_and_what_it_changed() -> None:
+    made = connected().running()
+
+    made.take(values.Saved(key(), COMMIT, "s1", "half done", ("a", "b"), 2))
+
+    saved = frames.Checkpoint(
+        task=T1,
+        fence=F1,
+        commit=COMMIT,
+        session="s1",
+        note="half done",
+        touched=("a", "b"),
+        touched_count=2,
+    )
+    assert saved in made.sent()
+
+
 def test_a_second_acknowledgement_of_a_result_does_not_drop_the_landing() -> None:
     made = finished(LANDS)
     made.take(values.TimerFired("reports"), ACK, GRANT, values.LandEnded(key(), LANDED))
@@ -715,6 +742,7 @@ def frame_facts() -> st.SearchStrategy[values.Fact]:
         ),
         st.builds(frames.StopFrame, **named, reason=st.sampled_from((None, StopReason.CANCELLED))),
         st.builds(frames.LandFrame, **named),
+        st.builds(frames.Notice, **named, text=st.just("also touches a")),
         st.builds(frames.Ack, **named, of=st.sampled_from(ReportKind), applied=st.booleans()),
         st.sampled_from(("heartbeat", "reports")).map(values.TimerFired),
     )

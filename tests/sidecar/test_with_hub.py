@@ -160,6 +160,57 @@ async def test_a_restart_of_the_sidecar_and_a_blip_of_the_hub_cost_no_attempt(
     assert (row.state, row.attempt) == (TaskState.COMPLETED, 1)
 
 
+async def test_the_next_attempt_reads_the_last_words_of_the_one_before(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    script = (
+        f'n=$(ls {seen} | wc -l); cp "$AGENTCOM_TASK_FILE" {seen}/$n.json; '
+        "echo x > work.txt; echo the parser is next; test $n = 1"
+    )
+    spec = fleet.spec(command=("sh", "-c", script), land=LandPolicy.BRANCH)
+    (task,) = await fleet.submit(msgspec.structs.replace(spec, prompt=""))
+    failed = await fleet.reaches(task, lambda row: row.failures == 1)
+    await fleet.site.engine.ask(Fact(body=facts.Retry(task), actor=EVE))
+
+    row = await fleet.reaches(task, _over)
+
+    assert failed.note == "the parser is next"
+    assert (row.state, row.attempt, row.note) == (TaskState.COMPLETED, 2, None)
+    first, second = (msgspec.json.decode((seen / f"{n}.json").read_bytes()) for n in (0, 1))
+    assert first["earlier"] is None
+    told = second["earlier"]
+    assert (told["attempts"], told["note"], told["kept"]) == (1, "the parser is next", True)
+
+
+async def test_two_agents_that_change_the_same_file_hear_of_each_other(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    await fleet.stop()
+    (ada,) = fleet.machine.machine.agents
+    quick = msgspec.structs.replace(fleet.machine.machine.settings, checkpoint_interval_ms=50)
+    roomy = msgspec.structs.replace(
+        fleet.machine.machine, agents=(msgspec.structs.replace(ada, slots=2),), settings=quick
+    )
+    fleet.machine = msgspec.structs.replace(fleet.machine, machine=roomy)
+    fleet.start()
+    script = (
+        "echo $AGENTCOM_TASK > same.txt; n=0; "
+        'while ! test -s "$AGENTCOM_NOTICES" && test $n -lt 600; do n=$((n+1)); sleep 0.05; done; '
+        f'cp "$AGENTCOM_NOTICES" {tmp_path}/$AGENTCOM_TASK'
+    )
+    spec = fleet.spec(command=("sh", "-c", script), land=LandPolicy.BRANCH)
+    one, two = await fleet.submit(*[msgspec.structs.replace(spec, prompt="")] * 2)
+
+    rows = [await fleet.reaches(task, _over) for task in (one, two)]
+
+    assert [row.state for row in rows] == [TaskState.COMPLETED] * 2
+    for task, other in ((one, two), (two, one)):
+        said = (tmp_path / task).read_text("utf-8")
+        assert said == f"also touches same.txt: task {other}\n"
+
+
 async def test_a_failure_is_tried_again_and_ends_as_a_failure(fleet: Fleet) -> None:
     (task,) = await fleet.submit(fleet.spec(WRITE, {"error": "agent"}, failures_max=1))
 

@@ -118,6 +118,11 @@ class Hub:
         """Return why a task is where it is."""
         return row_of(self._get(f"/tasks/{task_id}/why", replies.Explanation))
 
+    def waits(self) -> dict[str, Any]:
+        """Return which tasks wait for which."""
+        found = self._get("/waits", replies.Waits)
+        return {**row_of(found), "waits": [row_of(one) for one in found.waits]}
+
     def results(self, task_id: str) -> list[dict[str, Any]]:
         """Return the results of a task, newest first."""
         found = self._get(f"/tasks/{task_id}/results", shown.ResultList)

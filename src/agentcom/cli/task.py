@@ -17,6 +17,7 @@ TASK_FIELDS: Final = (
     *("base_commit", "checkpoint", "changed_at", "failures", "leases_lost", "stop_reason"),
     *("deadline_at", "cause", "incarnation", "spec", "created_at", "emergency"),
     *("group", "parents", "approval", "author"),
+    "note",
     "cost",
 )
 CHANGED_FIELDS: Final = tuple(
@@ -24,6 +25,7 @@ CHANGED_FIELDS: Final = tuple(
 )
 EVENT_FIELDS: Final = ("seq", "kind", "state", "at", "attempt", "agent", "machine", "detail")
 RESULT_FIELDS: Final = ("task", "fence", "agent", "machine", "at", "applied", "refused", "result")
+WAITS_FIELDS: Final = ("task", "title", "by", "what", "on", "more", "until")
 WHY_FIELDS: Final = (
     *(
         "summary",
@@ -84,6 +86,7 @@ _DETAILS: Final = (
     Column("REPO", lambda row: (row.get("spec") or {}).get("repo")),
     Column("BASE", lambda row: (row.get("spec") or {}).get("base")),
     Column("COST", lambda row: output.cost(row["cost"]) if row.get("cost") else None),
+    Column("NOTE", lambda row: row.get("note")),
 )
 _RESULTS: Final = (
     Column("ATTEMPT", attempt_of),
@@ -93,6 +96,20 @@ _RESULTS: Final = (
     Column("APPLIED", lambda row: "applied" if row["applied"] else f"kept ({row.get('refused')})"),
     Column("COMMIT", lambda row: (row["result"].get("commit") or "")[:12]),
     Column("BRANCH", lambda row: row["result"].get("branch")),
+)
+_WAITS: Final = (
+    Column("TASK", lambda row: output.short(row["task"])),
+    Column("BY", lambda row: row["by"]),
+    Column("WHAT", lambda row: row["what"]),
+    Column(
+        "FOR",
+        lambda row: [
+            *map(output.short, row["on"]),
+            *([f"{row['more']} others"] if row["more"] else ()),
+            *([output.age(row["until"])] if row["until"] else ()),
+        ],
+    ),
+    Column("TITLE", lambda row: row["title"]),
 )
 _RULES: Final = (
     Column("AGENT", lambda row: row["agent"]),
@@ -209,6 +226,28 @@ def why(task_id: str, as_json: tuple[str, ...] | None) -> None:
             click.echo(f"  {label}: {output.plain(value)}")
     if found.get("agents"):
         output.listing(found["agents"], _RULES, as_json=None)
+
+
+@task.command(cls=output.JsonCommand, fields=WAITS_FIELDS)
+@click.option("--dot", "as_dot", is_flag=True, help="Print a graph for Graphviz.")
+def waits(as_dot: bool, as_json: tuple[str, ...] | None) -> None:
+    """Show which tasks wait for which: behind limits, files and dependencies.
+
+    \b
+    Examples:
+      agentcom task waits
+      agentcom task waits --dot | dot -Tsvg > waits.svg
+    """  # noqa: D301 - as above
+    from agentcom.cli import api
+    from agentcom.cli import waits as drawing
+
+    found = api.connect().waits()
+    if as_dot:
+        click.echo(drawing.dot(found))
+        return
+    output.listing(found["waits"], _WAITS, as_json=as_json)
+    if found["left_out"]:
+        output.talk(f"note: and {found['left_out']} more waits, which are not shown")
 
 
 @task.command(cls=output.JsonCommand, fields=RESULT_FIELDS)

@@ -46,7 +46,7 @@ def words(row: Mapping[str, Any]) -> str:
         str(row["agent"]) if row.get("agent") else "",
         f"attempt {row['attempt']}" if row.get("attempt") else "",
         str(row.get("phase") or row.get("wait") or row.get("stop_reason") or ""),
-        f"({row['failure']})" if told and row.get("failure") else "",
+        f"({row['failure']})" if told and row["kind"] != "overlap" and row.get("failure") else "",
         (row.get("commit") or "")[:12],
         _cut(str(row.get("detail") or "")) if told else "",
     ]

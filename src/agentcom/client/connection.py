@@ -181,6 +181,7 @@ class Connection:
                 | frames.Beat()
                 | frames.Assign()
                 | frames.StopFrame()
+                | frames.Notice()
                 | frames.LandFrame()
                 | frames.Ack()
             ):

@@ -96,6 +96,15 @@ class CloseConnection(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+class Notify(msgspec.Struct, frozen=True, gc=False):
+    """Tell a machine something that the agent of an attempt may want to know."""
+
+    machine: MachineId
+    task: TaskId
+    fence: Fence
+    text: str
+
+
 Effect = (
     Push
     | Stop
@@ -107,4 +116,5 @@ Effect = (
     | ClearTimer
     | Continue
     | CloseConnection
+    | Notify
 )

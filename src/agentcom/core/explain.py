@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, assert_never
 
-from agentcom.core import accounts, budgets, facts, fairness, graphs
+from agentcom.core import accounts, budgets, facts, fairness, graphs, touching
 from agentcom.core.controls import find
 from agentcom.core.facts import Fact
 from agentcom.core.gates import Budgeted
@@ -316,6 +316,8 @@ def _held(turn: Turn, task: Task) -> Explanation:
     if task.phase is Phase.LANDING and task.land_key is not None:
         ahead = view.landing.get(task.land_key, ()).index(task.id)
         summary += f", {ahead} landings before it" if ahead else ", its base is its own"
+    if view.gates.touched:
+        summary = "; ".join((summary, *touching.words(view, task)))
     if task.stop_reason is not None:
         summary += f"; it was asked to stop ({task.stop_reason.value})"
         action = "its slot is free when the machine confirms, or when the lease ends"

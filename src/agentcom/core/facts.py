@@ -152,6 +152,12 @@ class Checkpointed(msgspec.Struct, frozen=True, gc=False):
     fence: Fence
     commit: str
     session: str | None = None
+    note: str | None = None
+    """The newest words of its agent."""
+    touched: tuple[str, ...] = ()
+    """Paths that differ from what the attempt began with, the first of them."""
+    touched_count: int = 0
+    """How many there are."""
 
 
 class CanaryLived(msgspec.Struct, frozen=True, gc=False):

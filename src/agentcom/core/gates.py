@@ -5,7 +5,7 @@ time), a budget, or the files of a repository that a task claims. This file know
 says why; what attempts take and give back is in `core/passing.py` and `core/budgets.py`.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from agentcom.core.purse import Purse
@@ -27,6 +27,21 @@ class Files(NamedTuple):
     def conflicts(self, other: "Files") -> bool:
         """Return whether two tasks may not run at the same time."""
         return not (self.shared and other.shared) and globs.overlap(self.globs, other.globs)
+
+
+Attempt = tuple[TaskId, int]
+
+
+class Touched(NamedTuple):
+    """What an attempt under way has changed, as its machine told last; replaced as a whole."""
+
+    attempt: int
+    repo: str
+    paths: tuple[str, ...]
+    changed: int
+    """How many paths, also those that were not told."""
+    told: Mapping[Attempt, tuple[str, str]]
+    """Attempts that change the same: in which words this one, and that one, was told."""
 
 
 class Claims(NamedTuple):
@@ -55,7 +70,7 @@ def files_of(task: Task) -> Files:
 class Gates:
     """The rules of a pool, and what the attempts under way have taken of them."""
 
-    __slots__ = ("files_held", "purse", "rates", "rules", "spent", "taken")
+    __slots__ = ("files_held", "purse", "rates", "rules", "spent", "taken", "touched")
 
     def __init__(self, purse: Purse) -> None:
         self.purse = purse
@@ -67,6 +82,8 @@ class Gates:
         """Scopes whose rate is used up for now."""
         self.files_held: dict[str, dict[TaskId, Files]] = {}
         """Repository -> what the attempts under way claim of its files."""
+        self.touched: dict[TaskId, Touched] = {}
+        """What attempts under way changed; a hint that a restart forgets."""
 
     @property
     def ruled(self) -> bool:

@@ -47,7 +47,7 @@ def follow(ledger: Ledger, before: Task | None, after: Task) -> None:
         _join_landing(ledger, now)
     if was is None or now is None or was.attempt != now.attempt:
         gates = ledger.view.gates
-        if was is not None and (gates.taken or was.files):
+        if was is not None and (gates.taken or was.files or gates.touched):
             passing.end(ledger, was)
         if now is not None and (gates.rules or now.files):
             passing.begin(ledger, now)

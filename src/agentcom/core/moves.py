@@ -28,6 +28,7 @@ class Saved(msgspec.Struct, frozen=True, gc=False):
 
     commit: str
     session: str | None
+    note: str | None = None
 
 
 class LandingBegun(msgspec.Struct, frozen=True, gc=False):
@@ -53,6 +54,8 @@ class Failed(msgspec.Struct, frozen=True, gc=False):
     failure: FailureClass
     reason: str
     retry_at: WallTime
+    note: str | None = None
+    """What the next attempt should know; None: what it knows already."""
 
 
 class LeaseLost(msgspec.Struct, frozen=True, gc=False):
@@ -92,6 +95,7 @@ class Parked(msgspec.Struct, frozen=True, gc=False):
     base_commit: str | None = None
     land_key: str | None = None
     session: str | None = None
+    note: str | None = None
 
 
 class Released(msgspec.Struct, frozen=True, gc=False):

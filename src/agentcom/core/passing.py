@@ -43,6 +43,8 @@ def begin(ledger: Ledger, task: Task) -> None:
 def end(ledger: Ledger, task: Task) -> None:
     """Give back what an attempt took."""
     view = ledger.view
+    if view.gates.touched:
+        view.drop(view.gates.touched, task.id)
     for scope in scopes(task):
         if view.gates.taken.get(scope):
             _count(view, scope, -1)

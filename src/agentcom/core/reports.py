@@ -8,7 +8,9 @@ the verification report, never from the name of a frame or an exit code.
 from collections.abc import Mapping, Sequence
 from typing import Final, assert_never
 
-from agentcom.core import accounts, moves, spending
+import msgspec
+
+from agentcom.core import accounts, moves, spending, touching
 from agentcom.core.effects import Acknowledge, Stop
 from agentcom.core.facts import (
     Accepted,
@@ -25,6 +27,7 @@ from agentcom.core.facts import (
 )
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
+from agentcom.model import note
 from agentcom.model.batch import Table, result_key
 from agentcom.model.errors import InvalidInput, NotAllowed, NotFound, Stale
 from agentcom.model.event import EventKind
@@ -90,16 +93,23 @@ def progressed(
         case PhaseReached(phase=phase):
             if phase is not task.phase and _LANDING not in (phase, task.phase):
                 turn.move(task, moves.Advanced(phase), EventKind.PHASE)
-        case Checkpointed(commit=commit, session=session):
-            turn.move(task, moves.Saved(commit, session), EventKind.CHECKPOINT)
-            saved = Acknowledge(machine, body.task, body.fence, _CHECKPOINT, commit=commit)
-            turn.effects.append(saved)
+        case Checkpointed():
+            _saved(turn, task, machine, body)
         case CanaryLived():
             accounts.lived(turn, task)
         case Used():
             pass
         case _:
             assert_never(body)
+
+
+def _saved(turn: Turn, task: Task, machine: MachineId, body: Checkpointed) -> None:
+    event = moves.Saved(body.commit, body.session, note.cleaned(body.note))
+    task = turn.move(task, event, EventKind.CHECKPOINT)
+    if body.touched or turn.view.gates.touched:
+        touching.note(turn, task, body.touched, body.touched_count)
+    saved = Acknowledge(machine, body.task, body.fence, _CHECKPOINT, commit=body.commit)
+    turn.effects.append(saved)
 
 
 def used(turn: Turn, fact: Fact, body: Used) -> None:
@@ -206,7 +216,7 @@ def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKin
     verified = report is not None and report.verified and report.commit == result.commit
     declared = task.must_verify or result.verify_expected or bool(report and report.checks)
     if declared and not verified:
-        return _failure(turn, task, FailureClass.VERIFICATION, _failing(result))
+        return _failure(turn, task, FailureClass.VERIFICATION, _failing(result), result)
     if result.needs_person:
         reason = "; ".join(result.needs_person)
         parked = moves.Parked(
@@ -217,6 +227,7 @@ def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKin
             result.branch,
             result.base_commit,
             result.land_key if result.land is _MERGE and verified else None,
+            note=_note(task, result),
         )
         return parked, EventKind.PARKED, reason
     if result.land is _MERGE and verified and result.land_key and result.commit:
@@ -231,8 +242,10 @@ def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKin
 def _judge_failure(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKind, str]:
     failure = result.failure or FailureClass.AGENT
     if _is_exhausted(result):
-        return accounts.exhausted(turn, task, result), EventKind.PARKED, result.message
-    return _failure(turn, task, failure, result.message)
+        parked = accounts.exhausted(turn, task, result)
+        parked = msgspec.structs.replace(parked, note=_note(task, result))
+        return parked, EventKind.PARKED, result.message
+    return _failure(turn, task, failure, result.message, result)
 
 
 def _is_exhausted(result: Result) -> bool:
@@ -240,10 +253,16 @@ def _is_exhausted(result: Result) -> bool:
 
 
 def _failure(
-    turn: Turn, task: Task, failure: FailureClass, message: str
+    turn: Turn, task: Task, failure: FailureClass, message: str, result: Result | None = None
 ) -> tuple[moves.Event, EventKind, str]:
-    failed = moves.Failed(failure, _cut(message), turn.retry_at(task.failures))
+    said = None if result is None else _note(task, result)
+    failed = moves.Failed(failure, _cut(message), turn.retry_at(task.failures), said)
     return failed, EventKind.FAILED, message
+
+
+def _note(task: Task, result: Result) -> str | None:
+    """Return what the next attempt should know of one that brought this result."""
+    return note.cleaned(result.summary) or task.note or note.cleaned(result.message)
 
 
 def _stopped(turn: Turn, task: Task, fence: Fence, result: Result | None) -> None:

@@ -108,8 +108,9 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
         case Advanced():
             version = task.version + 1
             return replace(task, version=version, changed_at=now, state=_R, phase=event.phase)
-        case Saved(commit=commit, session=session):
-            return _changed(task, now, checkpoint=commit, session=session or task.session)
+        case Saved(commit=commit, session=session, note=note):
+            known = {"session": session or task.session, "note": note or task.note}
+            return _changed(task, now, checkpoint=commit, **known)
         case LandingBegun():
             stop = task.stop_reason if task.stop_reason is not StopReason.BUDGET else None
             work = {**_work(event), "stop_reason": stop}  # no model works from here on
@@ -147,9 +148,8 @@ def _end(task: Task, event: End, now: WallTime) -> Task:
     match event:
         case Completed(commit=commit, branch=branch, verified=verified):
             done = _ended(task, now, state=_DONE)
-            return replace(
-                done, failure=None, reason=None, commit=commit, branch=branch, verified=verified
-            )
+            work = {"commit": commit, "branch": branch, "verified": verified}
+            return replace(done, failure=None, reason=None, note=None, **work)
         case Failed():
             return _failed(task, event, now)
         case LeaseLost():
@@ -163,6 +163,7 @@ def _end(task: Task, event: End, now: WallTime) -> Task:
         case Parked(wait=wait, until=until, reason=reason):
             kept = _work(event) if wait is Wait.APPROVAL else {}
             kept |= {"reason": reason, "session": event.session or task.session}
+            kept["note"] = event.note or task.note
             return _ended(task, now, state=_W if wait else _Q, wait=wait, until=until, **kept)
         case Cancelled(said=said):
             return _ended(task, now, state=_END, failure=None, reason=said)
@@ -192,6 +193,7 @@ def _failed(task: Task, event: Failed, now: WallTime) -> Task:
         reason=event.reason,
         landing_only=task.phase is _LANDING and event.failure in _LANDS_AGAIN,
         checkpoint=task.commit or task.checkpoint,
+        note=event.note or task.note,
     )
 
 

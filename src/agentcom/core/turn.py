@@ -262,6 +262,8 @@ class Turn(Ledger):
             base_commit=task.base_commit,
             failures=task.failures,
             cause=task.cause,
+            note=task.note,
+            reason=task.reason,
         )
         self.effects.append(Push(task.machine, assignment, self._bodies.get(task.id)))
 

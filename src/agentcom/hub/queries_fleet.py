@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
+from agentcom.core import waits
 from agentcom.core.gates import Gates
 from agentcom.core.view import PoolView
 from agentcom.hub.cursors import Cursors
@@ -14,6 +15,7 @@ from agentcom.model.identity import Identity
 from agentcom.model.ids import AccountId, MachineId, UserId
 from agentcom.model.limit import Limit
 from agentcom.model.limits import PAGE_MAX
+from agentcom.model.replies import Waits
 from agentcom.model.task import TaskState
 from agentcom.protocol.shown import (
     AccountList,
@@ -94,6 +96,10 @@ class Fleet:
                 )
             )
         return LimitList(tuple(shown))
+
+    def waits(self, identity: Identity) -> Waits:
+        """Return which tasks of the caller's project wait for which."""
+        return waits.picture(self._view(), identity.project)
 
     def find_agent(self, identity: Identity, text: str) -> Agent:
         """Return the agent of a name, or of an unambiguous part of one."""

@@ -102,6 +102,7 @@ class Switchboard:
             effects.ClearTimer: self._clear_timer,
             effects.Continue: self._continue,
             effects.CloseConnection: self._close,
+            effects.Notify: self._notify,
         }
         """All but answers and refusals, which the engine hands out."""
 
@@ -221,6 +222,10 @@ class Switchboard:
     def _stop(self, effect: effects.Stop) -> None:
         stop = frames.StopFrame(task=effect.task, fence=effect.fence, reason=effect.reason)
         self._tell(effect.machine, stop)
+
+    def _notify(self, effect: effects.Notify) -> None:
+        notice = frames.Notice(task=effect.task, fence=effect.fence, text=effect.text)
+        self._tell(effect.machine, notice)
 
     def _grant_landing(self, effect: effects.GrantLanding) -> None:
         self._tell(effect.machine, frames.LandFrame(task=effect.task, fence=effect.fence))

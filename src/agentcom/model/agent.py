@@ -157,3 +157,7 @@ class Assignment(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     base_commit: str | None = None
     failures: int = 0
     cause: str = ""
+    note: str | None = None
+    """The last words of the attempt before, if there was one."""
+    reason: str | None = None
+    """Why that one ended, if it is known."""

@@ -32,6 +32,7 @@ class EventKind(StrEnum):
     APPROVED = "approved"
     REJECTED = "rejected"
     CHARGED = "charged"
+    OVERLAP = "overlap"
 
     __hash__ = str.__hash__  # Enum's own is Python code, and every record is counted by its kind
 

@@ -1,5 +1,7 @@
 """Answers to requests; the same values on every door."""
 
+from enum import StrEnum
+
 import msgspec
 
 from agentcom.model.ids import AgentId, TaskId, WallTime
@@ -74,3 +76,35 @@ class Explanation(
 
 
 Reply = Submitted | TaskChanged | Welcomed | Done | Explanation
+
+
+class WaitsFor(StrEnum):
+    """What keeps a task that is not alone from starting."""
+
+    LIMIT = "limit"
+    FILES = "files"
+    DEPENDENCY = "dependency"
+
+
+class Waiting(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """One thing that one task waits for."""
+
+    task: TaskId
+    title: str
+    by: WaitsFor
+    what: str = ""
+    """The scope of the limit, or the files."""
+    on: tuple[TaskId, ...] = ()
+    """Tasks that have to end, or one of them."""
+    more: int = 0
+    """How many there are beside those in `on`."""
+    until: WallTime | None = None
+    """When a rate allows the next start."""
+
+
+class Waits(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """Who waits for whom: first those behind limits and files, in order of the queue."""
+
+    waits: tuple[Waiting, ...]
+    left_out: int = 0
+    """How many waits there are beside those shown."""

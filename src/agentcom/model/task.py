@@ -195,6 +195,8 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     budget: Budget | None = None
     spent: Amounts | None = None
     """By all attempts, since the task was submitted or reopened; None: nothing."""
+    note: str | None = None
+    """The last words of its newest attempt, for the next one."""
 
     @property
     def fence(self) -> Fence:

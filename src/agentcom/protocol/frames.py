@@ -101,6 +101,12 @@ class Checkpoint(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True,
     fence: Fence
     commit: str
     session: str | None = None
+    note: str | None = None
+    """The newest words of its agent, for whoever goes on."""
+    touched: tuple[str, ...] = ()
+    """Paths that differ from what the attempt began with: the first `TOUCHED_MAX`."""
+    touched_count: int = 0
+    """How many there are, if `touched` has not all of them."""
 
 
 class Finish(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="finish"):
@@ -234,6 +240,14 @@ class StopFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, 
     reason: StopReason | None = None
 
 
+class Notice(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="notice"):
+    """Something that the agent of this attempt may want to know; may be lost. Not answered."""
+
+    task: TaskId
+    fence: Fence
+    text: str
+
+
 class LandFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="land"):
     """Land now: the base is yours alone. Answered by `landed`."""
 
@@ -322,6 +336,7 @@ FromHub = (
     | Beat
     | Assign
     | StopFrame
+    | Notice
     | LandFrame
     | Ack
     | ReplyFrame

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from agentcom.model import errors, limits, refs
+from agentcom.model import errors, limits, note, refs
 from agentcom.model.failure import FailureClass
 from agentcom.model.result import Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase
@@ -22,6 +22,7 @@ from agentcom.protocol import frames
 from agentcom.sidecar import (
     dropping,
     fences,
+    handover,
     jobs,
     process,
     repositories,
@@ -99,6 +100,15 @@ class Attempts:
             await self._count(record)
             result = results.failed(results.class_of(error), results.said(error))
         await self._tell(values.Ended(record.key, results.fitted(result)))
+
+    async def notify(self, key: values.Key, text: str) -> None:
+        """Lay a notice where the agent of an attempt finds it."""
+        log.info("attempt.notice", task=key.task, notice=note.one_line(text, limits.NOTICE_CHARS))
+        folder = self._home.attempt(key.text)
+        try:
+            await asyncio.to_thread(handover.add_notice, folder, text)
+        except OSError as error:
+            log.warning("attempt.notice_lost", task=key.task, reason=results.said(error))
 
     async def stop(self, record: Record) -> None:
         """End everything that runs of an attempt."""
@@ -213,7 +223,8 @@ class Attempts:
             raise
         except (errors.AgentComError, OSError) as error:
             result = results.failed_with(result, results.class_of(error), results.said(error))
-        saved = await saving.checkpoint(record, worktree, result.session, self._tell)
+        said = handover.note_of(result.summary)
+        saved = await saving.checkpoint(record, worktree, result.session, self._tell, note=said)
         salvaged = await self._conclusion.salvage(record, worktree, result)
         return replace(salvaged, checkpoint=saved)
 
@@ -228,7 +239,8 @@ class Attempts:
         where = worktree.path if worktree is not None else self._scratch(record)
         same_place = before is not None and before.agent == agent.name
         resume = record.assignment.session if same_place else None
-        job = jobs.make(self._home, record, agent, where=where, resume=resume)
+        kept = worktree is not None and worktree.resumed
+        job = jobs.make(self._home, record, agent, where=where, resume=resume, kept=kept)
         if worktree is not None and resume is not None:
             stated = await asyncio.to_thread(session_usage.load, worktree.state)
             await asyncio.to_thread(session_usage.save, folder, stated)

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from agentcom.model import refs
+from agentcom.sidecar import handover
 from agentcom.sidecar.config import AgentConfig, Home
 from agentcom.sidecar.machine_values import Record
 from agentcom.sidecar.runtime import base
@@ -17,20 +18,34 @@ _OURS: Final = "AGENTCOM_"
 
 
 def make(
-    home: Home, record: Record, agent: AgentConfig, *, where: Path, resume: str | None
+    home: Home,
+    record: Record,
+    agent: AgentConfig,
+    *,
+    where: Path,
+    resume: str | None,
+    kept: bool = False,
 ) -> base.Job:
-    """Return the job of `record` for `agent` in the folder `where`, and write its task file."""
+    """Return the job of `record` for `agent` in the folder `where`, and write its task file.
+
+    `kept` says whether the work of the attempt before is in that folder.
+    """
     spec, folder = record.body.spec, home.attempt(record.key.text)
     own = home.agent(agent.name)
     own.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     names = [*_KEPT_VARIABLES, *agent.environment]
     names = [name for name in names if name in os.environ and not name.startswith(_OURS)]
+    before = handover.earlier(record.assignment, kept=kept)
+    prompt = spec.prompt
+    if before is not None and resume is None and prompt and not spec.command:
+        prompt += handover.section(before)  # who goes on in its own session knows it all
     job = base.Job(
         task=record.key.task,
         attempt=home.tag(record.key.text),
-        prompt=spec.prompt,
+        prompt=prompt,
         task_file=str(folder / "task.json"),
+        notices=str(folder / handover.NOTICES),
         worktree=str(where),
         home=str(own),
         command=spec.command,
@@ -38,7 +53,7 @@ def make(
         settings=agent.settings,
         environment={name: os.environ[name] for name in names},
     )
-    _write_task_file(job, record)
+    _write_task_file(job, record, before)
     return job
 
 
@@ -58,15 +73,17 @@ def message(record: Record) -> str:
     return f"{record.body.spec.title}\n\nTask: {record.key.task}\n"
 
 
-def _write_task_file(job: base.Job, record: Record) -> None:
+def _write_task_file(job: base.Job, record: Record, before: handover.Earlier | None) -> None:
     """Write what the agent is to do; it may read it, and nobody else."""
     task = {
         "task": job.task,
         "attempt": record.key.text,
         "title": record.body.spec.title,
-        "prompt": job.prompt,
+        "prompt": record.body.spec.prompt,
         "command": list(job.command),
         "worktree": job.worktree,
+        "earlier": before,
+        "notices": job.notices,
     }
     handle = os.open(job.task_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "wb") as file:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, assert_never
 
 from agentcom.model import errors, ids
-from agentcom.model.agent import AgentSpec, Held
+from agentcom.model.agent import AgentSpec
 from agentcom.model.ids import AgentId, Instant, TaskId
 from agentcom.model.result import ReportKind
 from agentcom.model.task import StopReason
@@ -27,8 +27,10 @@ from agentcom.sidecar.machine_attempts import (
     TRANSITIONS,
     AttemptTurn,
     Move,
+    held,
     lands,
     lease_valid,
+    record_of,
 )
 from agentcom.sidecar.machine_values import Attempt, Key, Order, Record, Stage, View
 
@@ -78,15 +80,6 @@ def decide(view: View, fact: values.Fact, *, now: Instant) -> tuple[Order, ...]:
     return tuple(turn.orders)
 
 
-def held(view: View) -> tuple[Held, ...]:
-    """Return every fence that this machine has, as heartbeats list them."""
-    return tuple(
-        Held(key.task, key.fence, HELD[attempt.stage], attempt.phase)
-        for key, attempt in view.attempts.items()
-        if attempt.stage in HELD
-    )
-
-
 class _Turn(AttemptTurn):
     """One fact's way through the view."""
 
@@ -104,6 +97,8 @@ class _Turn(AttemptTurn):
                 self._offer(fact.records)
             case values.Asked():
                 machine_asking.take(self, fact)
+            case frames.Notice():
+                self.notify(fact)
             case (
                 frames.Welcome()
                 | frames.Beat()
@@ -119,14 +114,14 @@ class _Turn(AttemptTurn):
             case _:
                 self.own(fact)
 
-    def _hub(self, frame: values.FromHub) -> None:
+    def _hub(self, frame: values.Ordered) -> None:
         match frame:
             case frames.Welcome():
                 self._welcomed(frame)
             case frames.Beat():
                 self._still_ours(frame)
             case frames.Assign():
-                self._assigned(values.record_of(frame))
+                self._assigned(record_of(frame))
             case frames.StopFrame():
                 self._stop_asked(frame)
             case frames.LandFrame():

@@ -11,7 +11,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.model.agent import HeldStage
+from agentcom.model.agent import Held, HeldStage
 from agentcom.model.ids import Instant, TaskId
 from agentcom.model.result import LandStatus, ReportKind, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase, StopReason
@@ -159,6 +159,13 @@ class AttemptTurn:
             case _:
                 assert_never(fact)
 
+    def notify(self, frame: frames.Notice) -> None:
+        """Pass on what the agent of an attempt may want to know; for others it is too late."""
+        key = Key(frame.task, frame.fence)
+        attempt = self.view.attempts.get(key)
+        if attempt is not None and attempt.stage in RUNNING:
+            self.order(values.Notify(key, frame.text))
+
     def overtake(self, attempt: Attempt) -> None:
         """End an attempt since the hub has issued a newer one of its task."""
         if attempt.stage not in REPORTS:
@@ -268,7 +275,13 @@ class AttemptTurn:
 
     def _saved(self, attempt: Attempt, fact: values.Saved) -> None:
         attempt.checkpoint = frames.Checkpoint(
-            task=fact.key.task, fence=fact.key.fence, commit=fact.commit, session=fact.session
+            task=fact.key.task,
+            fence=fact.key.fence,
+            commit=fact.commit,
+            session=fact.session,
+            note=fact.note,
+            touched=fact.touched,
+            touched_count=fact.touched_count,
         )
         self.send_checkpoint(attempt)
 
@@ -356,6 +369,21 @@ class AttemptTurn:
     def order(self, order: Order) -> None:
         """Add an order."""
         self.orders.append(order)
+
+
+def held(view: View) -> tuple[Held, ...]:
+    """Return every fence that this machine has, as heartbeats list them."""
+    return tuple(
+        Held(key.task, key.fence, HELD[attempt.stage], attempt.phase)
+        for key, attempt in view.attempts.items()
+        if attempt.stage in HELD
+    )
+
+
+def record_of(frame: frames.Assign) -> values.Record:
+    """Return the first record of an attempt that the hub assigns."""
+    stage = Stage.READY if frame.assignment.landing_only else Stage.PREPARING
+    return values.Record(assignment=frame.assignment, body=frame.body, stage=stage)
 
 
 def _report_of(attempt: Attempt) -> frames.FromMachine:

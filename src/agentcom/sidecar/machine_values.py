@@ -130,6 +130,11 @@ class Saved(msgspec.Struct, frozen=True):
     key: Key
     commit: str
     session: str | None = None
+    note: str | None = None
+    """The newest words of its agent."""
+    touched: tuple[str, ...] = ()
+    touched_count: int = 0
+    """Paths that differ from what it began with: the first of them, and how many there are."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -171,7 +176,7 @@ class Kept(msgspec.Struct, frozen=True):
     records: tuple[Record, ...]
 
 
-FromHub = (
+Ordered = (
     frames.Welcome
     | frames.Beat
     | frames.Assign
@@ -182,6 +187,7 @@ FromHub = (
     | frames.ReplyFrame
     | frames.Drain
 )
+FromHub = Ordered | frames.Notice
 OfAttempt = Stored | NotStored | PhaseReached | Noted | Spent | Saved | Ended | Stopped | LandEnded
 OwnWork = OfAttempt | Asked
 Fact = Connected | Disconnected | TimerFired | DrainAsked | Kept | FromHub | OwnWork
@@ -279,6 +285,13 @@ class Report(msgspec.Struct, frozen=True):
     key: Key | None = None
 
 
+class Notify(msgspec.Struct, frozen=True):
+    """Lay a notice of the hub where the agent of an attempt finds it."""
+
+    key: Key
+    text: str
+
+
 Order = (
     Send
     | Store
@@ -294,6 +307,7 @@ Order = (
     | Reconnect
     | Quit
     | Report
+    | Notify
 )
 
 
@@ -371,9 +385,3 @@ class View:
             (attempt for key, attempt in self.attempts.items() if key.task == task),
             key=lambda attempt: attempt.key.fence,
         )
-
-
-def record_of(frame: frames.Assign) -> Record:
-    """Return what is stored of an assignment before its work begins."""
-    stage = Stage.READY if frame.assignment.landing_only else Stage.PREPARING
-    return Record(assignment=frame.assignment, body=frame.body, stage=stage)

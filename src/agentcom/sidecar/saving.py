@@ -19,11 +19,16 @@ log = structlog.get_logger(__name__)
 
 
 async def checkpoint(
-    record: Record, worktree: Worktree, session: str | None, tell: Tell
+    record: Record,
+    worktree: Worktree,
+    session: str | None,
+    tell: Tell,
+    *,
+    note: str | None = None,
 ) -> str | None:
     """Bring the work so far to origin and return the commit that is there now.
 
-    What is new is told as `Saved`; a failure is logged, no more.
+    What is new is told as `Saved`, with the agent's newest words; a failure is logged, no more.
     """
     try:
         saved = await workspace.checkpoint(worktree)
@@ -34,7 +39,8 @@ async def checkpoint(
         return await workspace.saved(worktree)
     for finding in saved.findings:
         log.warning("checkpoint.left_out", task=record.key.task, finding=str(finding))
-    await tell(values.Saved(record.key, saved.commit, session))
+    told = values.Saved(record.key, saved.commit, session, note, saved.touched, saved.touched_count)
+    await tell(told)
     return saved.commit
 
 
@@ -56,7 +62,7 @@ async def often(
                     await watch.turn_ended.wait()
             watch.turn_ended.clear()
             if not over.is_set():
-                await checkpoint(record, worktree, watch.session, tell)
+                await checkpoint(record, worktree, watch.session, tell, note=watch.note)
 
     saver = asyncio.create_task(save())
     try:

@@ -206,13 +206,18 @@ class Sidecar:
             case values.Quit(reason):
                 self.refusal = errors.NotAllowed(reason)
                 self._stop.set()
-            case values.Report(event, detail, key):
-                if event == "agent.refused" and self._on_welcome is not None:
-                    self._refused.append(detail)
-                task = key.task if key is not None else None
-                log.warning(event, detail=detail, task=task)
+            case values.Notify(key, text):
+                self._spawn(self._attempts.notify(key, text))
+            case values.Report():
+                self._report(order)
             case _:
                 assert_never(order)
+
+    def _report(self, order: values.Report) -> None:
+        if order.event == "agent.refused" and self._on_welcome is not None:
+            self._refused.append(order.detail)
+        task = order.key.task if order.key is not None else None
+        log.warning(order.event, detail=order.detail, task=task)
 
     def _welcomed(self) -> None:
         self._link.settle()

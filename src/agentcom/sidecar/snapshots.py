@@ -111,6 +111,12 @@ async def tree_of(cache: Cache, commit: str) -> str:
     return (await cache.run("rev-parse", "--verify", f"{commit}^{{tree}}")).text
 
 
+async def changed_paths(cache: Cache, before: str, tree: str) -> list[str]:
+    """Return the paths in which a tree differs from that of a commit, in git's order."""
+    args = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", "--end-of-options")
+    return (await cache.run(*args, before, tree)).fields
+
+
 async def import_refs(worktree: Worktree) -> None:
     """Keep all branches and stashes of the agent's own repository in the clone cache."""
     target = f"{refs.rescue_ref(worktree.task, worktree.fence)}-refs"

@@ -15,6 +15,7 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.result import TokenUsage
 from agentcom.model.usage import TurnUsage
 from agentcom.protocol import frames
+from agentcom.sidecar import handover
 from agentcom.sidecar.config import Settings
 from agentcom.sidecar.machine_values import Key, Noted, Spent
 from agentcom.sidecar.process import AgentProcess
@@ -68,6 +69,11 @@ class Watch:
         self._usage = base.Usage()
         self._turns = turns
         self._timeout: asyncio.Timeout | None = None
+
+    @property
+    def note(self) -> str | None:
+        """The newest words of the agent, for whoever goes on with its work."""
+        return handover.note_of(self._text)
 
     @property
     def stated(self) -> Stated | None:

@@ -13,7 +13,16 @@ import msgspec
 
 from agentcom.model import errors, refs
 from agentcom.model.ids import AgentId, Fence, TaskId, WallTime
-from agentcom.sidecar import fences, git, joining, repositories, searching, snapshots, trees
+from agentcom.sidecar import (
+    fences,
+    git,
+    handover,
+    joining,
+    repositories,
+    searching,
+    snapshots,
+    trees,
+)
 from agentcom.sidecar.repositories import Cache, Move
 from agentcom.sidecar.secrets_scan import Finding
 from agentcom.sidecar.trees import Worktree
@@ -46,6 +55,9 @@ class Saved:
 
     commit: str
     findings: tuple[Finding, ...] = ()
+    touched: tuple[str, ...] = ()
+    """Paths that differ from what the attempt began with, the first of them."""
+    touched_count: int = 0
 
 
 class _Last(msgspec.Struct, frozen=True):
@@ -120,12 +132,14 @@ async def checkpoint(worktree: Worktree) -> Saved | None:
         if (shot.head, shot.tree) == (last.head, last.tree):
             return None
         safe = await snapshots.safe(worktree, shot, file_bytes_max=CHECKPOINT_FILE_BYTES_MAX)
+        paths = await snapshots.changed_paths(cache, worktree.joined, shot.tree)
         title = f"Work in progress on {worktree.task}, attempt {worktree.fence.attempt}"
         commit = await snapshots.commit_tree(cache, safe.tree, title, safe.parent)
         await _push_checkpoint(worktree, commit, last.commit)
         record = msgspec.json.encode(_Last(commit, shot.head, shot.tree)).decode()
         repositories.write(worktree.state / "checkpoint.json", record)
-    return Saved(commit=commit, findings=safe.findings)
+    touched, count = handover.touched_of(paths), len(paths)
+    return Saved(commit=commit, findings=safe.findings, touched=touched, touched_count=count)
 
 
 async def saved(worktree: Worktree) -> str | None:

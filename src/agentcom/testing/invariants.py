@@ -124,6 +124,10 @@ def _check_gates(view: PoolView, rows: Rows) -> None:
     files = {t.id: files_of(t) for t in held if t.files}
     claimed = {task: claim for mine in gates.files_held.values() for task, claim in mine.items()}
     assert claimed == files, "claims of files are not those of what runs"
+    for task_id, touched in gates.touched.items():
+        mine = view.tasks[task_id]
+        assert mine.state.held, f"{mine} is over, and its paths are remembered"
+        assert mine.attempt == touched.attempt, f"the paths are of an attempt before that of {mine}"
     ruled = {row.scope: row for row in rows.values() if isinstance(row, Limit)}
     assert gates.rules == ruled, "memory and store disagree about the limits"
     rates = {row.scope: row for row in rows.values() if isinstance(row, Usage)}

@@ -242,7 +242,9 @@ class LightMachine:
             case values.Quit(reason):
                 self._refused(reason)
                 self.cut()
-            case values.Forget() | values.Remember() | values.Answered() | values.Report():
+            case values.Forget() | values.Remember() | values.Answered():
+                pass
+            case values.Report() | values.Notify():
                 pass
             case _:
                 assert_never(order)

@@ -12,7 +12,7 @@ from agentcom.model import limits
 from agentcom.model.errors import InvalidInput
 from agentcom.model.event import task_log
 from agentcom.model.policy import Action
-from agentcom.model.replies import Explanation, Submitted, TaskChanged
+from agentcom.model.replies import Explanation, Submitted, TaskChanged, Waits
 from agentcom.protocol.asked import (
     AdoptAsked,
     CancelAsked,
@@ -82,6 +82,10 @@ async def _why(call: Call) -> object:
         return reply
     activity = call.hall.feeds.activities.describe(task.id)
     return msgspec.structs.replace(reply, activity=activity)
+
+
+async def _waits(call: Call) -> Waits:
+    return call.hall.fleet.waits(call.who)
 
 
 async def _results(call: Call) -> ResultList:
@@ -196,6 +200,13 @@ ENDPOINTS: Final = (
         _why,
         "Explain why a task is where it is, and what happens next",
         reply=Explanation,
+    ),
+    _read(
+        f"{PREFIX}/waits",
+        Action.TASK_READ,
+        _waits,
+        "Show which tasks wait for which: behind limits, files and dependencies",
+        reply=Waits,
     ),
     _read(
         f"{_TASK}/results",

@@ -23,7 +23,13 @@ _REPORTS: Final[Mapping[type[frames.FromPeer], Callable[[Any], facts.Body]]] = {
     frames.Accept: lambda said: facts.Accepted(said.task, said.fence),
     frames.Finish: lambda said: facts.Finished(said.task, said.fence, said.result, said.turns),
     frames.Checkpoint: lambda said: facts.Checkpointed(
-        said.task, said.fence, said.commit, said.session
+        said.task,
+        said.fence,
+        said.commit,
+        said.session,
+        said.note,
+        said.touched,
+        said.touched_count,
     ),
     frames.StoppedFrame: lambda said: facts.Stopped(said.task, said.fence, said.result, said.turns),
     frames.LandedFrame: lambda said: facts.Landed(said.task, said.fence, said.landing),

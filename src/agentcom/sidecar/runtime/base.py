@@ -40,6 +40,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The agent's runtime settings: `binary`, `model`, `base_url`, `api_key_env`, ..."""
     environment: Mapping[str, str] = {}
     """Allow-listed variables; the child's environment is built from nothing but these."""
+    notices: str = ""
+    """The file where notices of the hub appear while the agent works."""
 
 
 class File(msgspec.Struct, frozen=True):

@@ -1,7 +1,8 @@
 """The plainest runtime: any command. It says nothing while it works; its exit code is the verdict.
 
 The task reaches it by environment only (`AGENTCOM_TASK_FILE`, `AGENTCOM_TASK`,
-`AGENTCOM_WORKTREE`, `AGENTCOM_SUBMIT`), never by templates in argv, and never through a shell.
+`AGENTCOM_WORKTREE`, `AGENTCOM_SUBMIT`, `AGENTCOM_NOTICES`), never by templates in argv, and never
+through a shell.
 """
 
 import shutil
@@ -66,6 +67,7 @@ def task_environment(job: base.Job) -> dict[str, str]:
         "AGENTCOM_WORKTREE": job.worktree,
         "AGENTCOM_SUBMIT": f"{job.worktree}/.agentcom/submit",
         "AGENTCOM_ATTEMPT": job.attempt,
+        "AGENTCOM_NOTICES": job.notices,
     }
 
 

@@ -239,20 +239,29 @@ class MachineNode:
             case values.Answered(key, _, answer):
                 self.work.answered(key, answer)
             case values.SetTimer(key, at):
-                former = self._timers.pop(key, None)
-                if former is not None:
-                    former.cancel()
-                self._timers[key] = self.after(self.clock.us_until(at), self._fired, key)
+                self._set_timer(key, at)
             case values.Settle():
                 self._link.settle()
             case values.Reconnect(_, after_ms):
                 self._link.drop(after_ms)
             case values.Quit(reason):
                 self.give_up(reason)
+            case values.Notify(key):
+                self._noticed(key)
             case values.Report(event, detail, key):
                 self._trace.note(self.name, f"{event} {detail} {key.text if key else ''}")
             case _:
                 assert_never(order)
+
+    def _set_timer(self, key: str, at: Instant) -> None:
+        former = self._timers.pop(key, None)
+        if former is not None:
+            former.cancel()
+        self._timers[key] = self.after(self.clock.us_until(at), self._fired, key)
+
+    def _noticed(self, key: Key) -> None:
+        assert key in self._runs, f"a notice for {key.text}, which does not run"
+        self._trace.counts["notices"] += 1
 
     def _fired(self, key: str) -> None:
         self._timers.pop(key, None)

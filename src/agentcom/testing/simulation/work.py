@@ -28,6 +28,8 @@ from agentcom.testing.simulation.origin import Origin, StaleClaim
 
 LAND_KEY: Final = "repo#main"
 CHECKPOINT_US: Final = 40 * SECOND
+TOUCHED: Final = ((), ("src/a.py",), ("docs/x.md", "src/b/c.py"))
+"""What an agent has changed, beside the `CLAIMS` that tasks make."""
 AWAY_US: Final = 2 * SECOND
 """Pause between two questions to an origin that does not answer."""
 RESETS_STATED: Final = 0.8
@@ -194,7 +196,9 @@ class Work:
             note = frames.Progress(task=key.task, fence=key.fence, text=text, usage=spent)
             host.tell(values.Noted(key, note))
             commit = f"wip-{key.text}-{self._rng.getrandbits(16):04x}"
-            host.tell(values.Saved(key, commit, f"session-{key.text}"))
+            touched = TOUCHED[int(commit[-1], 16) % len(TOUCHED)] if self._options.limits else ()
+            said = values.Saved(key, commit, f"session-{key.text}", text, touched, len(touched))
+            host.tell(said)
 
     def _ask_for_more(self, host: Host, key: Key) -> None:
         rng = self._rng
