@@ -213,6 +213,7 @@ class _Hub:
             clock=services.clock,
             causes=services.causes,
             queries=services.queries,
+            chooser=services.chooser,
             fleet=services.fleet,
             people=services.people,
             metrics=services.metrics,
@@ -269,6 +270,7 @@ class _Hub:
             machines=machines,
             machines_connected=connected,
             backlog=services.engine.backlog,
+            pauses=len(services.engine.view.pauses),
         )
 
     def _info(self, number: int, admin: UserId, token: str | None) -> HubInfo:

@@ -65,9 +65,9 @@ def control(turn: Turn, fact: Fact, body: Control) -> Reply:
     """Do what a person asked; raises what the act raises."""
     match body:
         case facts.Cancel():
-            return TaskChanged(_cancel(turn, fact, body))
+            return TaskChanged(cancel(turn, fact, body))
         case facts.Retry():
-            return TaskChanged(_retry(turn, fact, body.task))
+            return TaskChanged(retry(turn, fact, body.task))
         case facts.Adopt():
             return TaskChanged(_adopt(turn, fact, body))
         case facts.PauseAgent():
@@ -90,14 +90,16 @@ def find(turn: Turn, fact: Fact, task_id: TaskId) -> Task:
     return row
 
 
-def _own(fact: Fact, task: Task) -> None:
+def own(fact: Fact, task: Task) -> None:
+    """Refuse a submitter what belongs to another; raises `NotFound`."""
     if fact.actor.role is Role.SUBMITTER and task.submitter != fact.actor.user:
         raise NotFound(f"there is no task {task.id}")
 
 
-def _cancel(turn: Turn, fact: Fact, body: facts.Cancel) -> Task:
+def cancel(turn: Turn, fact: Fact, body: facts.Cancel) -> Task:
+    """End a task, or have its attempt stopped; return it as it is then."""
     task = find(turn, fact, body.task)
-    _own(fact, task)
+    own(fact, task)
     if task.state is TaskState.CANCELLED:
         return task
     if task.state.terminal:
@@ -112,9 +114,10 @@ def _cancel(turn: Turn, fact: Fact, body: facts.Cancel) -> Task:
     return after
 
 
-def _retry(turn: Turn, fact: Fact, task_id: TaskId) -> Task:
+def retry(turn: Turn, fact: Fact, task_id: TaskId) -> Task:
+    """Reopen a task; return it as it is then."""
     task = find(turn, fact, task_id)
-    _own(fact, task)
+    own(fact, task)
     if task.state is TaskState.WAITING and task.wait in (Wait.RETRY, Wait.QUOTA, Wait.APPROVAL):
         return _reopen(turn, fact, task, moves.Reopened())
     if task.state not in (TaskState.FAILED, TaskState.CANCELLED):
@@ -174,6 +177,8 @@ def _pause(turn: Turn, body: facts.PauseAgent) -> Done:
     if agent is None:
         raise NotFound(f"there is no agent {body.agent}")
     after = replace(agent, paused=body.paused, version=agent.version + 1)
+    if not body.paused:  # whoever resumes it has looked at it
+        after = replace(after, quarantined=None, quarantined_at=None, failed=())
     turn.write(Table.AGENT, agent.id, after, old=agent.version)
     view.put(view.agents, agent.id, after)
     view.refresh(agent.id)

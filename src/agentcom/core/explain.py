@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-from agentcom.core import facts
+from agentcom.core import facts, pauses
 from agentcom.core.controls import find
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
@@ -13,10 +13,11 @@ from agentcom.model.agent import Agent
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import TaskId, WallTime
 from agentcom.model.limits import PAGE_MAX
+from agentcom.model.pause import Pause
 from agentcom.model.replies import AgentRule, Explanation
 from agentcom.model.task import Phase, Task, TaskState, Wait
 
-_UNTIL_HELP: Final = frozenset({"paused", "draining", "offline", "removed"})
+_UNTIL_HELP: Final = frozenset({"paused", "draining", "offline", "removed", "quarantined"})
 """Rules that keep a task from an agent until a person does something."""
 
 
@@ -44,7 +45,10 @@ def _queued(turn: Turn, task: Task) -> Explanation:
     able = [rule for rule in rules if rule.rule != "needs"]
     position = view.matcher.position(task.id)
     at = None
-    if view.beyond:
+    pause = pauses.find(view, task)
+    if pause is not None:
+        summary, action = pause.words, f"it keeps its place; {_lift(pause)}"
+    elif view.beyond:
         summary, action = _older_than_the_fleet(view)
     elif view.recovers_at is not None:
         summary = "the hub was restored, and waits for leases that it cannot know of to end"
@@ -76,6 +80,13 @@ def _queued(turn: Turn, task: Task) -> Explanation:
         next_action=action,
         next_at=at,
     )
+
+
+def _lift(pause: Pause) -> str:
+    kind, _, name = pause.key.partition(":")
+    if kind == "task":
+        return f"agentcom task resume {name}"
+    return f"agentcom resume --{kind} {name}".rstrip()
 
 
 def _older_than_the_fleet(view: PoolView) -> tuple[str, str]:
@@ -117,6 +128,9 @@ def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
         return AgentRule(agent.id, "offline", f"machine {where} is not connected")
     if session.suspect:
         return AgentRule(agent.id, "suspect", f"machine {where} missed its last heartbeats")
+    if agent.quarantined is not None:
+        cure = f"{agent.quarantined}; when that is put right: agentcom agent resume {agent.id}"
+        return AgentRule(agent.id, "quarantined", cure)
     if agent.paused:
         return AgentRule(agent.id, "paused", f"agentcom agent resume {agent.id}")
     if machine.draining:
@@ -124,6 +138,8 @@ def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
     if view.slots_used.get(agent.id, 0) >= agent.slots:
         running = [t.id for t in view.held_tasks(agent.machine) if t.agent == agent.id]
         return AgentRule(agent.id, "busy", "it works on " + ", ".join(running))
+    if pauses.gate(view, task) is not None:
+        return AgentRule(agent.id, "gate", "the task is paused")
     return AgentRule(agent.id, "order", "tasks before it in the queue come first")
 
 
@@ -154,6 +170,10 @@ def _waiting(view: PoolView, task: Task) -> Explanation:
             summary, action = "it waits", ""
         case _:
             assert_never(task.wait)
+    pause = pauses.find(view, task)
+    if pause is not None:
+        summary = f"{summary}; and {pause.words}"
+        action = f"{action}; then it stays out until {_lift(pause)}"
     return Explanation(
         task=task, summary=summary, blocked_by=blocked, next_action=action, next_at=task.until
     )

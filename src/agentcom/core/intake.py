@@ -146,7 +146,7 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
         turn.now.wall,
         wait=wait,
         until=ahead,
-        needs=_needs(spec),
+        needs=needs_of(spec),
         emergency=spec.emergency,
         priority=spec.priority,
         start_tag=start_tag,
@@ -159,7 +159,8 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
     )
 
 
-def _needs(spec: TaskSpec) -> tuple[str, ...]:
+def needs_of(spec: TaskSpec) -> tuple[str, ...]:
+    """Return what an agent must have for a task, in canonical order."""
     if not spec.needs:
         return () if spec.command else _ONLY_PROMPT
     needs = spec.needs if spec.command else (*spec.needs, PROMPT)

@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import cascades, facts, intake, moves, reports
+from agentcom.core import bulk, cascades, facts, intake, moves, pausing, reports
 from agentcom.core.effects import (
     ClearTimer,
     CloseConnection,
@@ -32,6 +32,8 @@ from agentcom.model.event import EventKind
 from agentcom.model.ids import Instant, MachineId, Now, WallTime
 from agentcom.model.limits import LEASE_PARTS
 from agentcom.model.replies import Refusal, Welcomed
+from agentcom.model.task import Task
+from agentcom.model.todo import TodoKind
 
 replace: Final = msgspec.structs.replace
 
@@ -78,7 +80,7 @@ def changed(
         case facts.Recovered():
             _recovered(turn)
         case facts.TodoDue():
-            _todo(turn, body)
+            _todo(turn, fact, body)
         case _:
             assert_never(body)
     return None
@@ -235,6 +237,9 @@ def _learn_agent(turn: Turn, machine: Machine, spec: AgentSpec) -> None:
             cli_version=spec.version,
             paused=known.paused if known is not None else False,
             version=known.version if known is not None else 1,
+            failed=known.failed if known is not None else (),
+            quarantined=known.quarantined if known is not None else None,
+            quarantined_at=known.quarantined_at if known is not None else None,
         ),
     )
 
@@ -305,7 +310,7 @@ def _apply(turn: Turn, machine: MachineId, report: Sequence[Held], *, heartbeat_
     for task in orders.gone:
         # At a restored store a machine first offers what it has kept; then comes its heartbeat.
         if heartbeat_ms or task.incarnation == view.incarnation:
-            turn.move(task, moves.LeaseLost(), EventKind.RETURNED, "its machine no longer has it")
+            _return(turn, task, "its machine no longer has it")
     for task, item in orders.resume:
         reports.resume(turn, task, phase_of(item))
 
@@ -340,7 +345,13 @@ def _check(turn: Turn, machine: MachineId) -> None:
 
 def _lose(turn: Turn, machine: MachineId) -> None:
     for task in turn.view.held_tasks(machine):
-        turn.move(task, moves.LeaseLost(), EventKind.RETURNED, "its machine fell silent")
+        _return(turn, task, "its machine fell silent")
+
+
+def _return(turn: Turn, task: Task, why: str) -> None:
+    machine = turn.view.machines.get(task.machine) if task.machine is not None else None
+    name = machine.name if machine is not None else task.machine or ""
+    turn.move(task, moves.LeaseLost(name), EventKind.RETURNED, why)
 
 
 def _recovered(turn: Turn) -> None:
@@ -354,10 +365,16 @@ def _recovered(turn: Turn) -> None:
         turn.ready(agent)
 
 
-def _todo(turn: Turn, body: facts.TodoDue) -> None:
+def _todo(turn: Turn, fact: Fact, body: facts.TodoDue) -> None:
     view = turn.view
     todo = view.todos.get(body.task)
     if todo is None:
+        return
+    if todo.kind is TodoKind.STOP_PAUSED:
+        pausing.go_on(turn, todo)
+        return
+    if todo.kind is TodoKind.BULK:
+        bulk.go_on(turn, fact, todo)
         return
     if todo.task not in view.tasks:  # else it was reopened, and its next end tells them
         succeeded, commit = todo.succeeded, todo.commit

@@ -28,6 +28,7 @@ def load(
             view.dependants.setdefault(edge.on, {})[edge.task] = None
     for hold in rows.holds:
         view.holds.setdefault(hold.task, {})[hold.key] = hold
+    view.pauses.update({pause.key: pause for pause in rows.pauses})
     for task in sorted(rows.tasks, key=lambda task: task.seq):
         _load_task(view, task)
     effects = [*deadlines.timers(view, now)]

@@ -166,6 +166,10 @@ class Matcher:
         """Return what is noted of an agent."""
         return self._agents.get(agent_id)
 
+    def has(self, task_id: TaskId) -> bool:
+        """Return whether a task is queued here."""
+        return task_id in self._queued
+
     def depth(self, shape: ShapeId | None = None) -> int:
         """Return how many tasks are queued, in all or of one shape."""
         if shape is None:

@@ -70,6 +70,11 @@ class Turn(Ledger):
         self._bodies[body.id] = body
         self.write(_BODY, body.id, body, None)
 
+    def update_body(self, body: TaskBody, old: int) -> None:
+        """Store what a specification has become; `old` is the version before."""
+        self._bodies[body.id] = body
+        self.write(_BODY, body.id, body, old)
+
     # Tasks ------------------------------------------------------------------------------------
 
     def move(self, task: Task, event: moves.Event, kind: EventKind, detail: str = "") -> Task:
@@ -225,9 +230,8 @@ class Turn(Ledger):
             self.view.withdraw(after.id)
             if not after.attempt:  # it ended before it ever ran: its submitter is not charged
                 self.view.fairness.refund(after.submitter)
-        elif state is _QUEUED and was is not _QUEUED:
-            self.view.enqueue(after)
-            self.queued[after.id] = None
+        elif state is _QUEUED:
+            self._queue(was, after)
         if state.held or (was is not None and was.held):
             holding.follow(self, before, after)
         if after.deadline_at is not None:
@@ -237,6 +241,12 @@ class Turn(Ledger):
         if state is _WAITING and after.wait is not _DEPENDENCIES and after.until:
             at = self.instant_of(after.until)
             self.effects.append(SetTimer(f"wait/{after.id}", at, WaitEnded(after.id)))
+
+    def _queue(self, was: TaskState | None, after: Task) -> None:
+        if was is _QUEUED:  # it was edited or paused: its needs, rank or gate are others now
+            self.view.withdraw(after.id)
+        if self.view.enqueue(after):
+            self.queued[after.id] = None
 
     def watch_deadline(self, at: WallTime) -> None:
         """Look at the deadlines of all attempts at `at`, or earlier."""

@@ -9,13 +9,15 @@ from collections import OrderedDict
 from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, Final, TypeVar
 
-from agentcom.core import fairness
+from agentcom.core import fairness, pauses
 from agentcom.core.matcher import Matcher
 from agentcom.core.shapes import ClassId, ShapeId, Shapes
 from agentcom.model import requirement
 from agentcom.model.agent import Agent, AgentState, Machine
 from agentcom.model.ids import AgentId, Instant, MachineId, PoolId, TaskId, WallTime
 from agentcom.model.limits import RECENT_KEYS
+from agentcom.model.pause import Pause
+from agentcom.model.replies import BulkShown
 from agentcom.model.task import Edge, Hold, Task, TaskState
 from agentcom.model.todo import Todo
 
@@ -72,8 +74,8 @@ class PoolView:
         self.edges: dict[TaskId, dict[TaskId, Edge]] = {}
         self.dependants: dict[TaskId, dict[TaskId, None]] = {}
         self.holds: dict[TaskId, dict[str, Hold]] = {}
+        # Land key -> tasks in order; the first one holds it.
         self.landing: dict[str, tuple[TaskId, ...]] = {}
-        """Land key -> tasks in order; the first one holds it."""
         self.agents: dict[AgentId, Agent] = {}
         self.class_of: dict[AgentId, ClassId] = {}
         self.slots_used: dict[AgentId, int] = {}
@@ -83,10 +85,13 @@ class PoolView:
         self.sessions: dict[MachineId, Session] = {}
         self.beyond: dict[MachineId, None] = {}
         """Machines that hold an attempt which this store never gave: it is older than the fleet."""
+        # Results of unknown tasks that machines brought since the hub's start.
         self.orphans: dict[MachineId, int] = {}
-        """Results of unknown tasks that machines brought since the hub's start."""
         self.todos: dict[TaskId, Todo] = {}
         self.unique: dict[str, TaskId] = {}
+        self.pauses: dict[str, Pause] = {}
+        # Acts on many tasks that were done here, the newest last; in memory only.
+        self.bulks: OrderedDict[TaskId, BulkShown] = OrderedDict()
         self.requests: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
         self.shapes = Shapes()
         self.matcher = Matcher(self.shapes)
@@ -170,11 +175,14 @@ class PoolView:
         if not self.shapes.release(shape):
             self._live_shapes.clear()
 
-    def enqueue(self, task: Task) -> None:
-        """Put a task into the matcher's queue."""
+    def enqueue(self, task: Task) -> bool:
+        """Put a task into the matcher's queue; return False if a pause keeps it out."""
+        if (self.pauses or task.paused is not None) and pauses.gate(self, task) is not None:
+            return False
         rank = fairness.rank(task.start_tag, task.priority, task.seq, emergency=task.emergency)
         self.matcher.enqueue(task.id, self.shape_of(task), rank)
         self.journal.append((self.matcher.withdraw, task.id))
+        return True
 
     def withdraw(self, task: TaskId) -> None:
         """Take a task out of the matcher's queue."""
@@ -209,7 +217,9 @@ class PoolView:
         session = self.sessions.get(agent.machine)
         if machine is None or session is None or session.connection is None or session.suspect:
             return 0
-        if agent.paused or agent.absent or machine.draining or machine.removed:
+        if agent.paused or agent.absent or agent.quarantined is not None:
+            return 0
+        if machine.draining or machine.removed:
             return 0
         return max(0, agent.slots - self.slots_used.get(agent.id, 0))
 
@@ -236,6 +246,8 @@ class PoolView:
         machine = self.machines.get(agent.machine)
         if session is None or session.connection is None or agent.absent or machine is None:
             return AgentState.OFFLINE
+        if agent.quarantined is not None:
+            return AgentState.QUARANTINED
         if agent.paused or machine.draining:
             return AgentState.DRAINING
         mine = [t for t in self.held_tasks(agent.machine) if t.agent == agent.id]

@@ -28,6 +28,7 @@ class AgentState(StrEnum):
     WORKING = "working"
     BLOCKED = "blocked"
     DRAINING = "draining"
+    QUARANTINED = "quarantined"
 
 
 class AgentSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -59,6 +60,11 @@ class Agent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=T
     absent: bool = False
     """True if its machine connected without it last time."""
     version: int = 1
+    failed: tuple[TaskId, ...] = ()
+    """Different tasks that it failed in a row, for reasons of its own."""
+    quarantined: str | None = None
+    """Why it gets no new work, until a person resumes it."""
+    quarantined_at: WallTime | None = None
 
 
 class Machine(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):

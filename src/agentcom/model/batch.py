@@ -13,6 +13,7 @@ from agentcom.model.agent import Agent, Machine
 from agentcom.model.event import TaskEvent
 from agentcom.model.identity import Credential, RequestRecord, User
 from agentcom.model.ids import BatchId, Fence, PoolId
+from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Edge, Hold, Task, TaskBody
 from agentcom.model.todo import Todo
@@ -29,6 +30,7 @@ class Table(StrEnum):
     AGENT = "agent"
     MACHINE = "machine"
     USER = "user"
+    PAUSE = "pause"
     CREDENTIAL = "credential"
     REQUEST = "request"
     TODO = "todo"
@@ -45,6 +47,7 @@ Row = (
     | Agent
     | Machine
     | User
+    | Pause
     | Credential
     | RequestRecord
     | Todo
@@ -59,6 +62,7 @@ ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
     Table.AGENT: Agent,
     Table.MACHINE: Machine,
     Table.USER: User,
+    Table.PAUSE: Pause,
     Table.CREDENTIAL: Credential,
     Table.REQUEST: RequestRecord,
     Table.TODO: Todo,

@@ -29,6 +29,10 @@ class EventKind(StrEnum):
     RESULT_KEPT = "result_kept"
     REOPENED = "reopened"
     ADOPTED = "adopted"
+    EDITED = "edited"
+    PAUSED = "paused"
+    UNPAUSED = "unpaused"
+    AGENT_QUARANTINED = "agent_quarantined"
 
     __hash__ = str.__hash__  # Enum's own is Python code, and every record is counted by its kind
 

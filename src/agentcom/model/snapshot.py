@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from agentcom.model.agent import Agent, Machine
+from agentcom.model.pause import Pause
 from agentcom.model.task import Edge, Hold, Task
 from agentcom.model.todo import Todo
 
@@ -18,3 +19,4 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     agents: Sequence[Agent] = ()
     machines: Sequence[Machine] = ()
     todos: Sequence[Todo] = ()
+    pauses: Sequence[Pause] = ()

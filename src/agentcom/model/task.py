@@ -11,6 +11,7 @@ import msgspec
 from agentcom.model import limits
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, Fence, MachineId, ProjectId, TaskId, UserId, WallTime
+from agentcom.model.pause import Pause
 
 
 class TaskState(StrEnum):
@@ -111,7 +112,7 @@ class TaskSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
 
 
 class TaskBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The stored specification: written once at submit."""
+    """The stored specification: written at submit, and once more by each edit."""
 
     id: TaskId
     submitter: UserId
@@ -166,6 +167,11 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     verified: bool = False
     unique_key: str | None = None
     cause: str = ""
+    paused: Pause | None = None
+    lost_on: tuple[str, ...] = ()
+    """Names of the machines that vanished with it, for as long as `leases_lost` counts them."""
+    crashed_on: tuple[AgentId, ...] = ()
+    """Different agents that crashed on it since it was submitted or reopened."""
 
     @property
     def fence(self) -> Fence:

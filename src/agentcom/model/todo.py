@@ -4,6 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
+from agentcom.model.bulk import Bulk
 from agentcom.model.ids import TaskId
 
 
@@ -11,6 +12,9 @@ class TodoKind(StrEnum):
     """What is left to do."""
 
     RELEASE_DEPENDANTS = "release_dependants"
+    STOP_PAUSED = "stop_paused"
+    """Ask what still runs in a paused scope to stop."""
+    BULK = "bulk"
 
 
 class Todo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -18,6 +22,8 @@ class Todo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
 
     kind: TodoKind
     task: TaskId
+    """The task that ended; of other kinds: the scope, or the id of the act."""
     succeeded: bool = False
     commit: str | None = None
     version: int = 1
+    bulk: Bulk | None = None

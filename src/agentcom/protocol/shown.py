@@ -10,6 +10,7 @@ from agentcom.model.agent import AgentState
 from agentcom.model.event import TaskEvent
 from agentcom.model.identity import Credential, CredentialKind, Role, User
 from agentcom.model.ids import AgentId, MachineId, ProjectId, TaskId, UserId, WallTime
+from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Edge, Task, TaskBody
 from agentcom.protocol.frames import Activity
@@ -82,6 +83,9 @@ class AgentShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """True if its machine missed its last heartbeats."""
     cli_version: str = ""
     tasks: tuple[TaskId, ...] = ()
+    quarantined: str | None = None
+    """Why it gets no new work until a person resumes it."""
+    quarantined_at: WallTime | None = None
 
 
 class AgentList(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -112,6 +116,12 @@ class MachineList(msgspec.Struct, frozen=True, omit_defaults=True):
 
     machines: tuple[MachineShown, ...]
     next: str | None = None
+
+
+class PauseList(msgspec.Struct, frozen=True):
+    """What is paused beside single tasks, the widest first."""
+
+    pauses: tuple[Pause, ...]
 
 
 class UserList(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -205,6 +215,8 @@ class HubStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     machines_connected: int
     backlog: int
     """Facts that wait for a decision."""
+    pauses: int = 0
+    """Pauses of everything, of pools and of projects."""
 
 
 def token_shown(row: Credential) -> TokenShown:

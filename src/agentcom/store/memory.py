@@ -12,6 +12,7 @@ from agentcom.model.agent import Agent, Machine
 from agentcom.model.batch import Batch, Change, Delete, Insert, Row, Table
 from agentcom.model.identity import RequestRecord
 from agentcom.model.ids import BatchId, PoolId, WallTime
+from agentcom.model.pause import Pause
 from agentcom.model.snapshot import Snapshot
 from agentcom.model.task import Edge, Hold, Task
 from agentcom.model.todo import Todo
@@ -60,6 +61,7 @@ class MemoryStore:
             agents=[agent for agent in agents if agent.pool == pool],
             machines=cast("list[Machine]", self._in_order(Table.MACHINE)),
             todos=cast("list[Todo]", self._in_order(Table.TODO)),
+            pauses=cast("list[Pause]", self._in_order(Table.PAUSE)),
         )
 
     async def get(self, keys: Sequence[tuple[Table, str]]) -> list[Row | None]:

@@ -13,6 +13,7 @@ import apsw
 from agentcom.model.agent import Agent, Machine
 from agentcom.model.batch import Batch, Change, Insert, Row, Table, Update
 from agentcom.model.ids import PoolId, WallTime
+from agentcom.model.pause import Pause
 from agentcom.model.snapshot import Snapshot
 from agentcom.model.task import Edge, Hold, Task, TaskState
 from agentcom.model.todo import Todo
@@ -136,6 +137,7 @@ def scan(db: apsw.Connection, pool: PoolId) -> Snapshot:
             agents=[agent for agent in agents if agent.pool == pool],
             machines=_all(db, Table.MACHINE, Machine),
             todos=_all(db, Table.TODO, Todo),
+            pauses=_all(db, Table.PAUSE, Pause),
         )
 
     return _consistent(db, read_all)

@@ -3,9 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping
 
+from agentcom.core import pauses
 from agentcom.core.view import PoolView
+from agentcom.model.agent import Agent
 from agentcom.model.batch import Row, Table
+from agentcom.model.pause import Pause
 from agentcom.model.task import Edge, Hold, Phase, Task, TaskState, Wait
+from agentcom.model.todo import Todo
 
 Rows = Mapping[tuple[Table, str], Row]
 
@@ -15,6 +19,7 @@ def check(view: PoolView, rows: Rows) -> None:
     stored = [row for row in rows.values() if isinstance(row, Task)]
     live = {task.id: task for task in stored if not task.state.terminal}
     assert view.tasks == live, "memory and store disagree about the live tasks"
+    _check_controls(view, rows)
     _check_holds(view, rows)
     _check_queue(view)
     _check_graph(view, rows)
@@ -30,6 +35,16 @@ def _check_task(task: Task) -> None:
     assert not task.state.held or (task.agent and task.machine and task.attempt), task
     if task.wait in (Wait.RETRY, Wait.QUOTA, Wait.START_TIME):
         assert task.until is not None, f"{task} would wait for ever"
+
+
+def _check_controls(view: PoolView, rows: Rows) -> None:
+    """Pauses, agents and what is left to do are in memory as they are stored."""
+    paused = {row.key: row for row in rows.values() if isinstance(row, Pause)}
+    assert view.pauses == paused, "memory and store disagree about the pauses"
+    agents = {row.id: row for row in rows.values() if isinstance(row, Agent)}
+    assert view.agents == agents, "memory and store disagree about the agents"
+    todos = {row.task: row for row in rows.values() if isinstance(row, Todo)}
+    assert view.todos == todos, "memory and store disagree about what is left to do"
 
 
 def _check_holds(view: PoolView, rows: Rows) -> None:
@@ -63,8 +78,10 @@ def _check_landing(view: PoolView, holds: list[Hold]) -> None:
 
 
 def _check_queue(view: PoolView) -> None:
-    queued = sum(task.state is TaskState.QUEUED for task in view.tasks.values())
-    assert view.matcher.depth() == queued, "the matcher's queue and the tasks disagree"
+    waiting = [task for task in view.tasks.values() if task.state is TaskState.QUEUED]
+    queued = [task for task in waiting if pauses.gate(view, task) is None]
+    assert all(view.matcher.has(task.id) for task in queued), "a task is in no queue"
+    assert view.matcher.depth() == len(queued), "the matcher's queue and the tasks disagree"
     for machine, tasks in view.held_by.items():
         for task_id in tasks:
             task = view.tasks[task_id]

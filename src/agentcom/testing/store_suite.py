@@ -37,6 +37,7 @@ from agentcom.model.ids import (
     UserId,
     WallTime,
 )
+from agentcom.model.pause import Pause
 from agentcom.model.task import Edge, Hold, TaskState
 from agentcom.model.todo import Todo, TodoKind
 from agentcom.store.base import Committed, Conflict, Store, TermLost
@@ -236,6 +237,7 @@ class StoreSuite(ListingSuite):
             id=MachineId("m1"), name="m1", owner=UserId("ada"), created_at=WallTime(1)
         )
         todo = Todo(kind=TodoKind.RELEASE_DEPENDANTS, task=TaskId("t3"))
+        pause = Pause(key="project:api", by=UserId("ada"), at=WallTime(1))
         await committed(
             store,
             batch(
@@ -248,6 +250,7 @@ class StoreSuite(ListingSuite):
                 Insert(Table.AGENT, "bob", agent),
                 Insert(Table.MACHINE, "m1", machine),
                 Insert(Table.TODO, "t3", todo),
+                Insert(Table.PAUSE, pause.key, pause),
             ),
         )
 
@@ -256,7 +259,7 @@ class StoreSuite(ListingSuite):
         assert sorted(each.id for each in found.tasks) == ["t1", "t2"]
         assert (list(found.edges), list(found.holds)) == ([edge], [hold])
         assert (list(found.agents), list(found.machines)) == ([agent], [machine])
-        assert list(found.todos) == [todo]
+        assert (list(found.todos), list(found.pauses)) == ([todo], [pause])
 
     async def test_a_task_leaves_the_scan_when_it_ends_and_comes_back_when_reopened(
         self, store: Store

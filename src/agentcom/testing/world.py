@@ -28,6 +28,7 @@ from agentcom.model.batch import Append, Batch, Delete, Insert, Row, Table, Upda
 from agentcom.model.errors import AgentComError
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import AgentId, Fence, Instant, MachineId, Now, TaskId, UserId, WallTime
+from agentcom.model.pause import Pause
 from agentcom.model.replies import Reply, Submitted
 from agentcom.model.result import KeptResult, Result, ResultStatus
 from agentcom.model.snapshot import Snapshot
@@ -85,6 +86,7 @@ class World:
             agents=self._all(Agent),
             machines=self._all(Machine),
             todos=self._all(Todo),
+            pauses=self._all(Pause),
         )
         self.timers = {}
         self.view, effects = loading.load(

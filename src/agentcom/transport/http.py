@@ -26,7 +26,7 @@ from agentcom.model.errors import (
 )
 from agentcom.model.identity import Identity
 from agentcom.telemetry import events
-from agentcom.transport import http_fleet, http_hub, http_people, http_tasks, openapi
+from agentcom.transport import http_control, http_fleet, http_hub, http_people, http_tasks, openapi
 from agentcom.transport.guard import App
 from agentcom.transport.http_call import (
     PREFIX,
@@ -62,6 +62,7 @@ def endpoints() -> Sequence[Endpoint]:
         *http_fleet.ENDPOINTS,
         *http_people.ENDPOINTS,
         *http_hub.ENDPOINTS,
+        *http_control.ENDPOINTS,
     ]
     return [*table, _description(table)]
 

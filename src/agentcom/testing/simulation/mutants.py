@@ -13,7 +13,7 @@ _LEASES: Final = "agentcom.core.leases"
 _RECONCILE: Final = "agentcom.core.reconcile"
 _HOLDING: Final = "agentcom.core.holding"
 _ENGINE: Final = "agentcom.hub.engine"
-_POOL: Final = "agentcom.core.pool"
+_REQUESTS: Final = "agentcom.core.requests"
 _LOADING: Final = "agentcom.core.loading"
 _FAIRNESS: Final = "agentcom.core.fairness"
 _TURN: Final = "agentcom.core.turn"
@@ -220,7 +220,7 @@ MUTANTS: Final = (
     Mutant(
         "a lost key",
         "a repeated request makes a second set of tasks",
-        _POOL,
+        _REQUESTS,
         "    return (row.payload, bytes(row.reply)) if isinstance(row, RequestRecord) else None",
         "    return None",
     ),
