@@ -1,7 +1,7 @@
 """Looks at every durable batch: the one place where all that the hub decides passes in order.
 
 It keeps rows of its own and knows nothing of the core but its map of transitions. What it checks
-are the invariants I1, I4, I6, I9, I13, I14 and I16, and the exclusive holds.
+are the invariants I1, I4, I6, I9, I13, I14 and I16, the exclusive holds, and pauses.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +16,7 @@ from agentcom.model.agent import Agent, Machine
 from agentcom.model.batch import Batch, Delete, Insert, Table, Update
 from agentcom.model.event import EventKind, TaskEvent
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
+from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Condition, Edge, Hold, HoldMode, Phase, Task, TaskState
 from agentcom.testing.simulation.trace import Trace
@@ -26,6 +27,7 @@ STEP: Final = 8.0
 OTHERS_MAX: Final = 2
 """Submitters beside a task's own: each may overtake it as often as the bound says."""
 _ISSUES: Final = frozenset({EventKind.ASSIGNED})
+_MOVES: Final = frozenset({EventKind.EDITED, EventKind.PAUSED, EventKind.UNPAUSED})
 
 PAIRS: Final = frozenset(
     (before, after)
@@ -56,6 +58,7 @@ class Books:
     edges: dict[TaskId, dict[TaskId, Edge]] = field(default_factory=dict)
     agents: dict[AgentId, Agent] = field(default_factory=dict)
     machine_ids: dict[str, None] = field(default_factory=dict)
+    pauses: dict[str, Pause] = field(default_factory=dict)
     applied: dict[tuple[TaskId, Fence], MachineId] = field(default_factory=dict)
     length: int = 0
     """Batches in the journal."""
@@ -127,17 +130,19 @@ class Auditor:
             self._check_change(change)
             if isinstance(change, Insert | Update) and isinstance(change.row, Task):
                 self._enter(change.row)
+        paused = dict(books.pauses) if issues else {}
         self._take(batch)
         books.length += 1
         books.records += len(batch.appends)
         self._walk(batch, before)
+        self._check_paused(batch, before, paused)
         self._check_order(batch, was_queued)
         for change in batch.changes:
             if isinstance(change, Insert) and isinstance(change.row, Hold):
                 self._check_hold(change.row)
         self._virtual = view.fairness.virtual_time if view is not None else 0.0
 
-    def _take(self, batch: Batch) -> None:  # noqa: C901, PLR0912 - one case for each table
+    def _take(self, batch: Batch) -> None:  # noqa: C901, PLR0912, PLR0915 - one case for each table
         books = self.books
         for change in batch.changes:
             match change:
@@ -160,10 +165,14 @@ class Auditor:
                             books.agents[row.id] = row
                         case Machine():
                             books.machine_ids[row.id] = None
+                        case Pause():
+                            books.pauses[row.key] = row
                         case _:
                             pass
                 case Delete(table=Table.HOLD, key=key):
                     del books.holds[key]
+                case Delete(table=Table.PAUSE, key=key):
+                    del books.pauses[key]
                 case _:
                     pass
 
@@ -266,11 +275,31 @@ class Auditor:
             allowed = last is record.state or (last, record.state) in PAIRS
         self._trace.check("I13 only listed transitions", allowed, (last, record))
 
+    def _check_paused(
+        self, batch: Batch, before: dict[str, Task | None], paused: dict[str, Pause]
+    ) -> None:
+        """What was paused before a batch, and still is after it, was not issued in it."""
+        books = self.books
+        closed = [p for scope, p in paused.items() if books.pauses.get(scope) is p]
+        lifted = {a.record.task for a in batch.appends if a.record.kind is EventKind.UNPAUSED}
+        for append in batch.appends:
+            if append.record.kind not in _ISSUES:
+                continue
+            check = self._trace.check
+            # All tasks of a simulation are of one project and one pool.
+            check("nothing is issued in a paused scope", not closed, (append.record, closed))
+            old = before.get(append.record.task)
+            own = old.paused if old is not None and append.record.task not in lifted else None
+            check("no paused task is issued", own is None, (append.record, own))
+
     def _check_order(self, batch: Batch, was_queued: Sequence[TaskId]) -> None:
         """Of tasks that need the same, the first in order is dispatched first."""
         books = self.books
         # Who comes back with the newest fence goes on, though its place was given away meanwhile.
         back = {a.record.task for a in batch.appends if a.record.kind is EventKind.RESUMED}
+        # Of these the row after the batch does not say where they stood when others were issued.
+        moved = {a.record.task for a in batch.appends if a.record.kind in _MOVES}
+        opened = any(change.table is Table.PAUSE for change in batch.changes)
         for append in batch.appends:
             if append.record.kind not in _ISSUES:
                 continue
@@ -284,6 +313,8 @@ class Auditor:
                 if other.state is not TaskState.QUEUED or other.needs != task.needs:
                     continue
                 if other.id == task.id or other.landing_only != task.landing_only:
+                    continue
+                if opened or other.paused is not None or moved & {other.id, task.id}:
                     continue
                 self._trace.check("I16 order is kept", mine < _rank(other), (task, other))
                 self._overtaken(other, task)

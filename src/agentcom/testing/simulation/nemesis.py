@@ -15,6 +15,7 @@ from agentcom.model.ids import Fence, TaskId, UserId
 from agentcom.model.result import Landing, LandStatus, Result, ResultStatus
 from agentcom.model.task import Phase, TaskState, Wait
 from agentcom.protocol import codec, frames
+from agentcom.testing.simulation import steering
 from agentcom.testing.simulation.auditor import Auditor
 from agentcom.testing.simulation.clocks import NodeClock
 from agentcom.testing.simulation.hub_node import HubNode
@@ -235,6 +236,9 @@ class Nemesis:
         if rng.random() < 0.3:
             self._pause_something(rng)
             return
+        if rng.random() < 0.4:
+            steering.steer(rng, books, self)
+            return
         tasks = list(books.tasks.values())[-200:]
         again = [t for t in tasks if t.state in (TaskState.FAILED, TaskState.CANCELLED)]
         parked = [t for t in tasks if t.state is TaskState.WAITING and t.wait is Wait.APPROVAL]
@@ -272,6 +276,14 @@ class Nemesis:
             hub.ask(facts.DrainMachine(node.machine, draining=True), OPERATOR, _ignore)
             resume = facts.DrainMachine(node.machine, draining=False)
         self._kernel.after(later_us, self.insist, resume)
+
+    def once(self, body: facts.Body) -> None:
+        """Ask, whatever comes of it."""
+        self._fleet.hub.ask(body, OPERATOR, _ignore)
+
+    def later(self, delay_us: int, body: facts.Body) -> None:
+        """Insist on something after a time."""
+        self._kernel.after(delay_us, self.insist, body)
 
     def insist(self, body: facts.Body, then: Callable[[], object] = lambda: None) -> None:
         """Ask until it is done: what was paused must be resumed some day."""
