@@ -15,8 +15,8 @@ from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import ProjectId, TaskId, UserId, WallTime
 from agentcom.model.replies import TaskChanged
 from agentcom.model.task import Dependency, Task, TaskSpec, TaskState, Wait
-from agentcom.testing.world import agent, person
-from tests.core.acts import Pool, failed
+from agentcom.testing.world import agent, machine, person
+from tests.core.acts import Pool, done, failed
 
 
 def edit(world: Pool, task: TaskId, **values: Any) -> Task:
@@ -271,3 +271,22 @@ def test_an_edit_that_is_not_written_leaves_no_trace() -> None:
 
     assert world.view.matcher.heads() == before
     assert edit(world, task, priority=5).priority == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "comes_back"), [({"prompt": "new"}, False), ({"priority": 1}, True)]
+)
+def test_a_silent_holder_does_not_come_back_to_work_that_is_asked_for_anew(
+    change: dict[str, Any], comes_back: bool
+) -> None:
+    world = Pool()
+    task = world.running()
+    fence = world.task(task).fence
+    world.vanish("m1")
+    assert world.task(task).lost
+
+    edit(world, task, **change)
+    world.tell(facts.Finished(task, fence, done()), machine("m1"))
+
+    assert (world.task(task).state is TaskState.COMPLETED) is comes_back
+    assert [row.applied for row in world.results(task)] == [comes_back]

@@ -50,6 +50,7 @@ def edited(**fields: Any) -> moves.Edited:
         "until": None,
         "start_tag": 1.0,
         "seq": 4,
+        "lost": False,
     }
     return moves.Edited(**(values | fields))
 

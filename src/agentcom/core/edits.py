@@ -96,6 +96,7 @@ def _event(turn: Turn, task: Task, spec: TaskSpec, changed: set[str]) -> moves.E
         until=until,
         start_tag=0.0 if leaves else task.start_tag,
         seq=0 if leaves else task.seq,
+        lost=task.lost and not leaves and not changed - WHILE_HELD,
     )
 
 

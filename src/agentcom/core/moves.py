@@ -140,6 +140,8 @@ class Edited(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     until: WallTime | None
     start_tag: float
     seq: int
+    lost: bool
+    """Whether the newest holder may still come back: not to work that is asked for anew."""
 
 
 class PauseSet(msgspec.Struct, frozen=True, gc=False):
