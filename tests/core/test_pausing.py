@@ -6,6 +6,7 @@ import pytest
 from agentcom.core import facts
 from agentcom.core.effects import Stop
 from agentcom.core.facts import Fact
+from agentcom.model.agent import Held, HeldStage
 from agentcom.model.batch import Table
 from agentcom.model.errors import IllegalTransition, InvalidInput, NotFound
 from agentcom.model.event import EventKind
@@ -185,6 +186,19 @@ def test_what_runs_is_stopped_on_request_and_keeps_place_and_session(scope: str)
     assert len(world.pushed(task)) == 1
     lift(world, scope)
     assert len(world.pushed(task)) == 2
+
+
+def test_a_silent_holder_is_stopped_by_not_coming_back() -> None:
+    world = Pool()
+    task = world.running()
+    fence = world.task(task).fence
+    world.vanish("m1")
+
+    close(world, "all", stop=True)
+    world.machine("m1", held=[Held(task, fence, HeldStage.RUNNING)])
+
+    assert (world.task(task).state, world.task(task).lost) == (TaskState.QUEUED, False)
+    assert any(isinstance(effect, Stop) and effect.task == task for effect in world.effects)
 
 
 def test_a_landing_is_not_stopped_by_a_pause() -> None:

@@ -148,6 +148,8 @@ class PauseSet(msgspec.Struct, frozen=True, gc=False):
     """Someone paused the task, or (None) lets it go on."""
 
     paused: Pause | None
+    returns: bool = True
+    """Whether a holder that fell silent may still come back."""
 
 
 Step = Released | Matched | Advanced | Saved | LandingBegun | Resumed

@@ -125,6 +125,9 @@ def _stop_some(turn: Turn, scope: str) -> bool:
     view = turn.view
     running = (task for task in _within(view, scope) if _stops(task))
     for task in islice(running, CASCADE_BATCH):
+        if task.lost:  # who fell silent is not there to be asked, and does not come back
+            turn.move(task, moves.PauseSet(task.paused, returns=False), EventKind.STOP_ASKED)
+            continue
         asked = moves.StopAsked(StopReason.PAUSED)
         after = turn.move(task, asked, EventKind.STOP_ASKED, "paused")
         assert after.machine is not None
@@ -134,7 +137,8 @@ def _stop_some(turn: Turn, scope: str) -> bool:
 
 def _stops(task: Task) -> bool:
     """Return whether a pause ends an attempt: what has only to land is as good as done."""
-    return task.state.held and task.stop_reason is None and task.phase is not Phase.LANDING
+    running = task.state.held and task.stop_reason is None and task.phase is not Phase.LANDING
+    return running or task.lost
 
 
 def go_on(turn: Turn, todo: Todo) -> None:

@@ -134,8 +134,8 @@ def _asked(task: Task, event: Asked, now: WallTime) -> Task:
             return _changed(task, now, stop_reason=reason, **told)
         case Reopened():
             return _reopened(task, event, now)
-        case PauseSet(paused=paused):
-            return _changed(task, now, paused=paused)
+        case PauseSet(paused=paused, returns=returns):
+            return _changed(task, now, paused=paused, lost=task.lost and returns)
         case Edited():
             state = task.state if task.state.held else _W if event.wait else _Q
             return _changed(task, now, state=state, **msgspec.structs.asdict(event))
