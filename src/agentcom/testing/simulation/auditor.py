@@ -130,12 +130,12 @@ class Auditor:
             self._check_change(change)
             if isinstance(change, Insert | Update) and isinstance(change.row, Task):
                 self._enter(change.row)
-        paused = dict(books.pauses) if issues else {}
+        shut = dict(books.pauses), dict(books.agents)
         self._take(batch)
         books.length += 1
         books.records += len(batch.appends)
         self._walk(batch, before)
-        self._check_paused(batch, before, paused)
+        self._check_shut(batch, before, *shut)
         self._check_order(batch, was_queued)
         for change in batch.changes:
             if isinstance(change, Insert) and isinstance(change.row, Hold):
@@ -275,10 +275,14 @@ class Auditor:
             allowed = last is record.state or (last, record.state) in PAIRS
         self._trace.check("I13 only listed transitions", allowed, (last, record))
 
-    def _check_paused(
-        self, batch: Batch, before: dict[str, Task | None], paused: dict[str, Pause]
+    def _check_shut(
+        self,
+        batch: Batch,
+        before: dict[str, Task | None],
+        paused: dict[str, Pause],
+        agents: dict[AgentId, Agent],
     ) -> None:
-        """What was paused before a batch, and still is after it, was not issued in it."""
+        """What was paused or quarantined before a batch, and still is after it, got nothing."""
         books = self.books
         closed = [p for scope, p in paused.items() if books.pauses.get(scope) is p]
         lifted = {a.record.task for a in batch.appends if a.record.kind is EventKind.UNPAUSED}
@@ -291,6 +295,10 @@ class Auditor:
             old = before.get(append.record.task)
             own = old.paused if old is not None and append.record.task not in lifted else None
             check("no paused task is issued", own is None, (append.record, own))
+            agent = agents.get(append.record.agent or AgentId(""))
+            same = agent is not None and books.agents[agent.id] is agent
+            shut = same and agent is not None and agent.quarantined is not None
+            check("no quarantined agent gets work", not shut, (append.record, agent))
 
     def _check_order(self, batch: Batch, was_queued: Sequence[TaskId]) -> None:
         """Of tasks that need the same, the first in order is dispatched first."""
