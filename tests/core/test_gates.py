@@ -3,7 +3,7 @@
 import msgspec
 
 from agentcom.core.gates import Claims, Files, Gates, files_of, scopes
-from agentcom.model.ids import TaskId, WallTime
+from agentcom.model.ids import DEFAULT_POOL, TaskId, WallTime
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.task import Task
 from tests.core.acts import Pool
@@ -18,13 +18,13 @@ def task(**fields: object) -> Task:
 
 
 def ruled(*rules: Limit) -> Gates:
-    gates = Gates()
+    gates = Gates(DEFAULT_POOL)
     gates.rules.update((rule.scope, rule) for rule in rules)
     return gates
 
 
 def test_a_task_without_limits_passes_no_gate() -> None:
-    assert Gates().gates_of(task()) == ()
+    assert Gates(DEFAULT_POOL).gates_of(task()) == ()
     assert ruled(Limit(scope="submitter:ann", weight=2)).gates_of(task()) == ()
 
 
@@ -66,7 +66,7 @@ def test_odd_periods_are_told_in_seconds() -> None:
 
 
 def test_files_say_who_has_them() -> None:
-    gates, mine = Gates(), Files("repo:r", ("src/**",), shared=False)
+    gates, mine = Gates(DEFAULT_POOL), Files("repo:r", ("src/**",), shared=False)
     gates.files_held["repo:r"] = {
         TaskId("x"): Files("repo:r", ("src/a",), shared=True),
         TaskId("y"): Files("repo:r", ("docs/a",), shared=False),
@@ -82,4 +82,4 @@ def test_a_weight_is_that_of_the_project_times_the_submitters() -> None:
 
     assert gates.weight("p", "ann") == 6
     assert gates.weight("q", "ann") == 3
-    assert Gates().weight("p", "ann") == 1
+    assert Gates(DEFAULT_POOL).weight("p", "ann") == 1

@@ -37,6 +37,10 @@ MATRIX = """
     hub:read           a a a a -
     hub:manage         - - - a -
     metrics:read       a a a a -
+    task:edit          - o a a -
+    task:pause         - o a a -
+    project:pause      - - a a -
+    pool:pause         - - - a -
 """
 REACHES = {"-": Reach.NONE, "o": Reach.OWN, "a": Reach.ANY}
 EXPECTED = {

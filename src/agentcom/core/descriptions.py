@@ -19,6 +19,8 @@ from agentcom.model.task import Task
 AGENT: Final = "agent"
 MACHINE: Final = "machine"
 RUNTIME: Final = "runtime"
+PROMPT: Final = "prompt"
+"""The capability of agents that follow prompts; a task without a command needs it."""
 ASKED: Final = ("project", "submitter", "kind")
 """What an agent may ask of a task."""
 _NAMING: Final = frozenset({Op.EQUAL, Op.NOT_EQUAL, Op.IN})

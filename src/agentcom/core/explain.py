@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-from agentcom.core import facts, fairness, graphs
+from agentcom.core import facts, fairness, graphs, pauses
 from agentcom.core.controls import find
 from agentcom.core.facts import Fact
 from agentcom.core.shapes import ShapeId
@@ -15,6 +15,7 @@ from agentcom.model.batch import Table
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import WallTime
 from agentcom.model.limits import PAGE_MAX
+from agentcom.model.pause import Pause
 from agentcom.model.replies import AgentRule, Explanation
 from agentcom.model.task import Phase, Task, TaskState, Wait
 
@@ -23,7 +24,7 @@ AUTHOR: Final = "author"
 _FOR_GOOD: Final = frozenset({"needs", "accepts", AUTHOR})
 """Rules that keep a task from an agent whatever happens."""
 _SHOWN_MAX: Final = 5  # dependencies that a summary names
-_UNTIL_HELP: Final = frozenset({"paused", "draining", "offline", "removed"})
+_UNTIL_HELP: Final = frozenset({"paused", "draining", "offline", "removed", "quarantined"})
 """Rules that keep a task from an agent until a person does something."""
 
 
@@ -47,8 +48,8 @@ def _queued(turn: Turn, task: Task) -> Explanation:
     view = turn.view
     rules = tuple(_rule(view, task, agent) for agent in list(view.agents.values())[:PAGE_MAX])
     able = [rule for rule in rules if rule.rule not in _FOR_GOOD]
-    standstill = _standstill(turn)
-    summary, action, at = standstill or _kept(view, task, rules, able)
+    paused = _shut(view, task) if pauses.find(view, task) is not None else None
+    summary, action, at = paused or _standstill(turn) or _kept(view, task, rules, able)
     return Explanation(
         task=task,
         summary=summary,
@@ -86,15 +87,27 @@ def _kept(
         missing = ", ".join(task.needs)
         action = "add an agent that has it, or submit again with other needs"
         return f"no agent can run it: it needs {missing}", action, None
-    blockers = [found for gate in view.gates.gates_of(task) if (found := view.gates.blocker(gate))]
-    if blockers:
-        summary = "; ".join(words for words, _ in blockers)
-        at = max((until for _, until in blockers if until is not None), default=None)
-        return summary, "it starts when there is room again, in its place in the order", at
+    shut = _shut(view, task)
+    if shut is not None:
+        return shut
     if not able and any(rule.rule == AUTHOR for rule in rules):
         summary = f"no other agent may review it than {', '.join(graphs.authors(view, task.id))}"
         return summary, "reviews are never given to the author: add another agent", None
     return (*_none_free(able), None)
+
+
+def _shut(view: PoolView, task: Task) -> Words | None:
+    """Return which gates a task stands behind, and what opens them; None if all are open."""
+    gates = view.gates
+    blockers = [b for gate in gates.gates_of(task) if (b := gates.blocker(gate, task.paused))]
+    if not blockers:
+        return None
+    summary = "; ".join(words for words, _ in blockers)
+    at = max((until for _, until in blockers if until is not None), default=None)
+    pause = pauses.find(view, task)
+    if pause is not None:
+        return summary, f"it keeps its place; {_lift(pause)}", at
+    return summary, "it starts when there is room again, in its place in the order", at
 
 
 def place_of(view: PoolView, task: Task) -> int | None:
@@ -116,6 +129,13 @@ def _missing(view: PoolView, shape: ShapeId) -> tuple[str, ...]:
     """Return what no agent has of all that a shape wants."""
     lacks = [view.shapes.missing(shape, class_id) for class_id in set(view.class_of.values())]
     return tuple(what for what in lacks[0] if all(what in lack for lack in lacks))
+
+
+def _lift(pause: Pause) -> str:
+    kind, _, name = pause.key.partition(":")
+    if kind == "task":
+        return f"agentcom task resume {name}"
+    return f"agentcom resume --{kind} {name}".rstrip()
 
 
 def _older_than_the_fleet(view: PoolView) -> tuple[str, str]:
@@ -157,6 +177,8 @@ def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
         used = ", ".join(f"{n} {much}" for n, much in view.used.get(agent.machine, {}).items())
         words = f"machine {view.machines[agent.machine].name} has too little left: {used} used"
         return AgentRule(agent.id, "resources", words)
+    if pauses.find(view, task) is not None:
+        return AgentRule(agent.id, "gate", "the task is paused")
     return AgentRule(agent.id, "order", "tasks before it in the queue come first")
 
 
@@ -185,6 +207,9 @@ def _away(view: PoolView, agent: Agent) -> AgentRule | None:
         return AgentRule(agent.id, "offline", f"machine {where} is not connected")
     if session.suspect:
         return AgentRule(agent.id, "suspect", f"machine {where} missed its last heartbeats")
+    if agent.quarantined is not None:
+        cure = f"{agent.quarantined}; when that is put right: agentcom agent resume {agent.id}"
+        return AgentRule(agent.id, "quarantined", cure)
     if agent.paused:
         return AgentRule(agent.id, "paused", f"agentcom agent resume {agent.id}")
     if machine.draining:
@@ -218,7 +243,16 @@ def _waiting(turn: Turn, fact: Fact, task: Task) -> Explanation:
             summary, action = "it waits", ""
         case _:
             assert_never(task.wait)
+    summary, action = _and_pause(turn.view, task, summary, action)
     return Explanation(task=task, summary=summary, next_action=action, next_at=task.until)
+
+
+def _and_pause(view: PoolView, task: Task, summary: str, action: str) -> tuple[str, str]:
+    """Add the pause that keeps a task out when what it waits for is there."""
+    pause = pauses.find(view, task)
+    if pause is None:
+        return summary, action
+    return f"{summary}; and {pause.words}", f"{action}; then it stays out until {_lift(pause)}"
 
 
 def _blocked(turn: Turn, fact: Fact, task: Task) -> Explanation:
@@ -235,9 +269,11 @@ def _blocked(turn: Turn, fact: Fact, task: Task) -> Explanation:
     over = [row.id for row in known if row.state.terminal]
     if over:
         action = f"it waits for a retry that succeeds: agentcom task retry {over[0]}"
+    summary = f"{what} not ended{' as wanted' * bool(over)}: {states}{more}"
+    summary, action = _and_pause(view, task, summary, action)
     return Explanation(
         task=task,
-        summary=f"{what} not ended{' as wanted' * bool(over)}: {states}{more}",
+        summary=summary,
         blocked_by=blocked,
         next_action=action,
         next_at=task.until,

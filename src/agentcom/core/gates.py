@@ -1,16 +1,19 @@
 """Gates: what a task passes before it can start, apart from an agent that suits it.
 
 A gate is a scope with a rule (`model/limit.py`: so many attempts at once, so many starts per
-time), or the files of a repository that a task claims. This file knows what is open and says why;
-what attempts take and give back is in `core/passing.py`.
+time), a pause (`core/pauses.py`), or the files of a repository that a task claims. This file knows
+what is open and says why; what attempts take and give back is in `core/passing.py`.
 """
 
 from collections.abc import Hashable, Sequence
 from typing import Final, NamedTuple
 
+from agentcom.core import pauses
+from agentcom.core.pauses import OWN, Paused
 from agentcom.model import globs, limit
-from agentcom.model.ids import TaskId, WallTime
+from agentcom.model.ids import PoolId, TaskId, WallTime
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.pause import Pause
 from agentcom.model.task import Task
 
 REPOSITORY: Final = "repo:"
@@ -46,11 +49,14 @@ def files_of(task: Task) -> Files:
 
 
 class Gates:
-    """The rules of a pool, and what the attempts under way have taken of them."""
+    """The rules and pauses of a pool, and what the attempts under way have taken."""
 
-    __slots__ = ("files_held", "rates", "rules", "spent", "taken")
+    __slots__ = ("files_held", "pauses", "pool", "rates", "rules", "spent", "taken")
 
-    def __init__(self) -> None:
+    def __init__(self, pool: PoolId) -> None:
+        self.pool = pool
+        self.pauses: dict[str, Pause] = {}
+        """The pauses of more than one task, by scope."""
         self.rules: dict[str, Limit] = {}
         self.rates: dict[str, Usage] = {}
         self.taken: dict[str, int] = {}
@@ -60,9 +66,16 @@ class Gates:
         self.files_held: dict[str, dict[TaskId, Files]] = {}
         """Repository -> what the attempts under way claim of its files."""
 
+    @property
+    def ruled(self) -> bool:
+        """Whether tasks may have gates that came after they were queued."""
+        return bool(self.rules or self.pauses)
+
     def gates_of(self, task: Task) -> tuple[Hashable, ...]:
-        """Return the gates that a task passes as the rules are now."""
+        """Return the gates that a task passes as rules and pauses are now."""
         found: list[Hashable] = []
+        if self.pauses or task.paused is not None:
+            found += pauses.gates_of(self, task)
         if self.rules:
             found += [scope for scope in scopes(task) if self.is_bounded(scope)]
         if task.files:
@@ -84,6 +97,8 @@ class Gates:
         if isinstance(gate, Files):
             held = self.files_held.get(gate.repo)
             return not held or not any(gate.conflicts(other) for other in held.values())
+        if isinstance(gate, Paused):
+            return gate != OWN and gate.scope not in self.pauses
         if isinstance(gate, Claims):
             return True
         assert isinstance(gate, str), gate
@@ -111,10 +126,19 @@ class Gates:
                 weight *= rule.weight
         return weight
 
-    def blocker(self, gate: Hashable) -> tuple[str, WallTime | None] | None:
-        """Return in words why a gate is shut, and until when; None if it is open."""
+    def blocker(
+        self, gate: Hashable, own: Pause | None = None
+    ) -> tuple[str, WallTime | None] | None:
+        """Return in words why a gate is shut, and until when; None if it is open.
+
+        `own` is the task's own pause, if it has one.
+        """
         if self.is_open(gate):
             return None
+        if isinstance(gate, Paused):
+            pause = own if gate == OWN else self.pauses[gate.scope]
+            assert pause is not None, gate
+            return pause.words, None
         if isinstance(gate, Files):
             names = ", ".join(str(task) for task in self.holders(gate))
             return f"its files ({', '.join(gate.globs)}) are in use by {names}", None

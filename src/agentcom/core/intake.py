@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from agentcom.core import facts, graphs, placement, subtasks
+from agentcom.core.descriptions import PROMPT
 from agentcom.core.facts import Fact
 from agentcom.core.gates import REPOSITORY
 from agentcom.core.turn import Turn
@@ -23,9 +24,7 @@ from agentcom.model.task import Task, TaskBody, TaskSpec, TaskState, Wait
 _SUBMITTED: Final = EventKind.SUBMITTED
 _WAITING: Final = TaskState.WAITING
 _QUEUED: Final = TaskState.QUEUED
-PROMPT: Final = "prompt"
 _ONLY_PROMPT: Final = (PROMPT,)  # shared: most tasks need just this
-"""The capability of agents that follow prompts; a task without a command needs it."""
 
 
 def wanted(view: PoolView, fact: Fact, body: facts.Submit) -> Sequence[tuple[Table, str]]:
@@ -200,7 +199,7 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
         turn.now.wall,
         wait=wait,
         until=ahead,
-        needs=_needs(spec),
+        needs=needs_of(spec),
         emergency=spec.emergency,
         priority=spec.priority,
         start_tag=start_tag,
@@ -213,7 +212,8 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
     )
 
 
-def _needs(spec: TaskSpec) -> tuple[str, ...]:
+def needs_of(spec: TaskSpec) -> tuple[str, ...]:
+    """Return what an agent must have for a task, in canonical order."""
     if not spec.needs:
         return () if spec.command else _ONLY_PROMPT
     needs = spec.needs if spec.command else (*spec.needs, PROMPT)

@@ -33,6 +33,7 @@ def load(
     view.gates.rates.update((rate.scope, rate) for rate in rows.rates)
     for hold in rows.holds:
         view.holds.setdefault(hold.task, {})[hold.key] = hold
+    view.pauses.update({pause.key: pause for pause in rows.pauses})
     for task in sorted(rows.tasks, key=lambda task: task.seq):
         _load_task(view, task)
     effects: list[Effect] = [*passing.load(view, now), *deadlines.timers(view, now)]

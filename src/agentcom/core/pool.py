@@ -8,30 +8,31 @@ it is durable. Read next: `core/turn.py` (what follows from a move), then one of
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from agentcom.core import (
+    bulk,
     cascades,
     controls,
     deadlines,
+    edits,
     explain,
     facts,
     intake,
     leases,
     limiting,
+    pausing,
     reports,
+    requests,
+    todos,
 )
 from agentcom.core.approvals import judged
-from agentcom.core.effects import Answer, Effect, Refuse
+from agentcom.core.effects import Effect
 from agentcom.core.facts import Fact
 from agentcom.core.subtasks import cancel_group
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
 from agentcom.model.batch import Batch, Table, request_key
-from agentcom.model.errors import AgentComError, InvalidInput, KeyReused
-from agentcom.model.identity import RequestRecord
+from agentcom.model.errors import AgentComError
 from agentcom.model.ids import IdSource, Now, Rng
-from agentcom.model.limits import RECENT_REPLY_BYTES, REQUEST_KEY_CHARS
 from agentcom.model.replies import Reply
 
 Keys = Sequence[tuple[Table, str]]
@@ -73,14 +74,14 @@ def decide(view: PoolView, batch: Sequence[Fact], *, now: Now, ids: IdSource, rn
             continue
         mark = turn.begin(fact)
         try:
-            _once(turn, fact)
+            requests.once(turn, fact, _HANDLERS[type(fact.body)])
             if turn.ended:
                 cascades.settle(turn)
             if turn.looks or turn.queued or view.lanes.fresh:
                 turn.match()
         except AgentComError as error:
             turn.abandon(mark)
-            _refuse(turn, fact, error)
+            requests.refuse(turn, fact, error)
     return Plan(turn.batch(), turn.effects, deferred)
 
 
@@ -92,54 +93,9 @@ def _reads(body: facts.Body, over: Container[str]) -> bool:
         specs = body.specs
         depends = [d for spec in specs for d in spec.depends_on if d.task in over]
         return bool(depends or [spec for spec in specs if spec.reviews in over])
-    if type(body) in (facts.Retry, facts.Adopt):
-        return True  # what it depends on may have ended
+    if type(body) in (facts.Retry, facts.Adopt, facts.TodoDue):
+        return True  # what it depends on may have ended, or one of many tasks
     return getattr(body, "task", None) in over
-
-
-def _once(turn: Turn, fact: Fact) -> None:
-    """Handle a fact, or give a repeated request the answer that it got the first time."""
-    if fact.key is None:
-        place = len(turn.effects)
-        reply = _HANDLERS[type(fact.body)](turn, fact, fact.body)
-        if reply is not None and fact.reply_to is not None:
-            turn.effects.insert(place, Answer(fact.reply_to, reply))
-        return
-    if len(fact.key) > REQUEST_KEY_CHARS or not fact.key.isprintable():
-        raise InvalidInput("key", f"at most {REQUEST_KEY_CHARS} characters, none a control")
-    name = request_key(fact.actor.user, fact.key)
-    known = _known(turn, fact, name)
-    if known is None:
-        reply = _HANDLERS[type(fact.body)](turn, fact, fact.body)
-        assert reply is not None, fact
-        raw = msgspec.json.encode(reply)
-        payload = fact.payload or ""
-        row = RequestRecord(name, payload, msgspec.Raw(raw), turn.keys_until)
-        turn.write(_REQUEST, name, row, None)
-        if len(raw) <= RECENT_REPLY_BYTES:  # a longer one is read again where it is stored
-            turn.view.put(turn.view.requests, name, (payload, raw))
-    elif known[0] != (fact.payload or ""):
-        raise KeyReused("this request key came with another request before; use a new one")
-    else:
-        raw = known[1]
-    if fact.reply_to is not None:
-        turn.effects.append(Answer(fact.reply_to, msgspec.Raw(raw)))
-
-
-def _known(turn: Turn, fact: Fact, name: str) -> tuple[str, bytes] | None:
-    recent = turn.view.requests.get(name)
-    if recent is not None:
-        return recent
-    row = turn.row(_REQUEST, name, fact.found)
-    return (row.payload, bytes(row.reply)) if isinstance(row, RequestRecord) else None
-
-
-def _refuse(turn: Turn, fact: Fact, error: AgentComError) -> None:
-    if fact.reply_to is not None:
-        turn.effects.append(Refuse(fact.reply_to, error))
-    machine = fact.actor.machine
-    if machine is not None and isinstance(fact.body, reports.REPORTS):
-        turn.effects.append(reports.answer(machine, fact.body, code=error.code))
 
 
 _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
@@ -159,7 +115,7 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     facts.LandingOverdue: deadlines.due,
     facts.WaitEnded: deadlines.due,
     facts.Recovered: leases.changed,
-    facts.TodoDue: leases.changed,
+    facts.TodoDue: todos.due,
     facts.GateDue: limiting.gate_due,
     facts.LookAgain: limiting.look_again,
     facts.SetLimit: limiting.set_limit,
@@ -174,6 +130,9 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     facts.DrainMachine: controls.control,
     facts.RemoveMachine: controls.control,
     facts.Enrol: controls.control,
+    facts.Pause: pausing.pause,
+    facts.Edit: edits.edit,
+    facts.ActOnMany: bulk.take,
 }
 _WANTED: Final[Mapping[type[facts.Body], Callable[[PoolView, Fact, Any], Keys]]] = {
     facts.Submit: intake.wanted,
@@ -185,4 +144,7 @@ _WANTED: Final[Mapping[type[facts.Body], Callable[[PoolView, Fact, Any], Keys]]]
     facts.Retry: controls.wanted,
     facts.Adopt: controls.wanted,
     facts.Decide: controls.wanted,
+    facts.Pause: pausing.wanted,
+    facts.Edit: edits.wanted,
+    facts.TodoDue: bulk.wanted,
 }

@@ -8,7 +8,7 @@ the verification report, never from the name of a frame or an exit code.
 from collections.abc import Mapping, Sequence
 from typing import Final, assert_never
 
-from agentcom.core import moves
+from agentcom.core import moves, quarantine
 from agentcom.core.effects import Acknowledge, Stop
 from agentcom.core.facts import (
     Accepted,
@@ -119,7 +119,9 @@ def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) 
             _stopped(turn, task, body.fence, body.result)
         case Declined(reason=reason):
             retry_at = WallTime(turn.now.wall + DECLINE_RETRY_MS)
-            turn.move(task, moves.Declined(_cut(reason), retry_at), EventKind.RETURNED)
+            after = turn.move(task, moves.Declined(_cut(reason), retry_at), EventKind.RETURNED)
+            if task.stop_reason is None:
+                quarantine.declined(turn, after)
             return
         case Landed(landing=landing):
             _landed(turn, task, landing)
@@ -164,7 +166,8 @@ def _finished(turn: Turn, task: Task, fence: Fence, result: Result) -> str | Non
         return Stale.code
     keep(turn, task.machine, task.id, fence, result)
     event, kind, detail = judge(turn, task, result)
-    turn.move(task, event, kind, _cut(detail))
+    after = turn.move(task, event, kind, _cut(detail))
+    quarantine.judged(turn, after, event)
     return None
 
 

@@ -28,6 +28,7 @@ class AgentState(StrEnum):
     WORKING = "working"
     BLOCKED = "blocked"
     DRAINING = "draining"
+    QUARANTINED = "quarantined"
 
 
 class AgentSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -62,6 +63,11 @@ class Agent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=T
     """True if its machine connected without it last time."""
     accepts: tuple[str, ...] = ()
     version: int = 1
+    failed: tuple[TaskId, ...] = ()
+    """Different tasks that it failed in a row, for reasons of its own."""
+    quarantined: str | None = None
+    """Why it gets no new work, until a person resumes it."""
+    quarantined_at: WallTime | None = None
 
 
 class Machine(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):

@@ -15,6 +15,7 @@ from agentcom.model.graph import Edge, Member, Tally
 from agentcom.model.identity import Credential, RequestRecord, User
 from agentcom.model.ids import BatchId, Fence, PoolId
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Hold, Task, TaskBody
 from agentcom.model.todo import Todo
@@ -35,6 +36,7 @@ class Table(StrEnum):
     AGENT = "agent"
     MACHINE = "machine"
     USER = "user"
+    PAUSE = "pause"
     CREDENTIAL = "credential"
     REQUEST = "request"
     TODO = "todo"
@@ -55,6 +57,7 @@ Row = (
     | Agent
     | Machine
     | User
+    | Pause
     | Credential
     | RequestRecord
     | Todo
@@ -73,6 +76,7 @@ ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
     Table.AGENT: Agent,
     Table.MACHINE: Machine,
     Table.USER: User,
+    Table.PAUSE: Pause,
     Table.CREDENTIAL: Credential,
     Table.REQUEST: RequestRecord,
     Table.TODO: Todo,

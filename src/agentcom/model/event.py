@@ -31,6 +31,10 @@ class EventKind(StrEnum):
     ADOPTED = "adopted"
     APPROVED = "approved"
     REJECTED = "rejected"
+    EDITED = "edited"
+    PAUSED = "paused"
+    UNPAUSED = "unpaused"
+    AGENT_QUARANTINED = "agent_quarantined"
 
     __hash__ = str.__hash__  # Enum's own is Python code, and every record is counted by its kind
 

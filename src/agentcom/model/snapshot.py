@@ -7,6 +7,7 @@ import msgspec
 from agentcom.model.agent import Agent, Machine
 from agentcom.model.graph import Edge, Tally
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.pause import Pause
 from agentcom.model.task import Hold, Task
 from agentcom.model.todo import Todo
 
@@ -24,3 +25,4 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     agents: Sequence[Agent] = ()
     machines: Sequence[Machine] = ()
     todos: Sequence[Todo] = ()
+    pauses: Sequence[Pause] = ()

@@ -12,6 +12,7 @@ from agentcom.model import limits
 from agentcom.model.failure import FailureClass
 from agentcom.model.graph import Approval, Dependency, ReviewBy
 from agentcom.model.ids import AgentId, Fence, MachineId, ProjectId, TaskId, UserId, WallTime
+from agentcom.model.pause import Pause
 
 
 class TaskState(StrEnum):
@@ -118,7 +119,7 @@ class TaskSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
 
 
 class TaskBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The stored specification: written once at submit."""
+    """The stored specification: written at submit, and once more by each edit."""
 
     id: TaskId
     submitter: UserId
@@ -187,6 +188,11 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     author: AgentId | None = None
     author_machine: MachineId | None = None
     """Who made the result, where that is not who held the newest attempt."""
+    paused: Pause | None = None
+    lost_on: tuple[str, ...] = ()
+    """Names of the machines that vanished with it, for as long as `leases_lost` counts them."""
+    crashed_on: tuple[AgentId, ...] = ()
+    """Different agents that crashed on it since it was submitted or reopened."""
 
     @property
     def fence(self) -> Fence:

@@ -12,6 +12,7 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.graph import Condition, Edge, OnFailure
 from agentcom.model.identity import Credential, CredentialKind, Role, User
 from agentcom.model.ids import AgentId, MachineId, ProjectId, TaskId, UserId, WallTime
+from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Phase, Task, TaskBody, TaskState, Wait
 from agentcom.protocol.frames import Activity
@@ -109,6 +110,9 @@ class AgentShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """True if its machine missed its last heartbeats."""
     cli_version: str = ""
     tasks: tuple[TaskId, ...] = ()
+    quarantined: str | None = None
+    """Why it gets no new work until a person resumes it."""
+    quarantined_at: WallTime | None = None
 
 
 class AgentList(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -159,6 +163,12 @@ class LimitList(msgspec.Struct, frozen=True, omit_defaults=True):
     """All limits, by scope."""
 
     limits: tuple[LimitShown, ...]
+
+
+class PauseList(msgspec.Struct, frozen=True):
+    """What is paused beside single tasks, the widest first."""
+
+    pauses: tuple[Pause, ...]
 
 
 class UserList(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -252,6 +262,8 @@ class HubStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     machines_connected: int
     backlog: int
     """Facts that wait for a decision."""
+    pauses: int = 0
+    """Pauses of everything, of pools and of projects."""
 
 
 class GroupShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

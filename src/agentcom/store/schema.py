@@ -22,6 +22,7 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     Table.AGENT: ("machine", "project"),
     Table.MACHINE: ("owner",),
     Table.USER: ("role",),
+    Table.PAUSE: (),
     Table.CREDENTIAL: ("kind", "owner"),
     Table.REQUEST: ("expires_at",),
     Table.TODO: ("kind",),

@@ -15,6 +15,7 @@ from agentcom.model.batch import Batch, Change, Insert, Row, Table, Update
 from agentcom.model.graph import Edge, Tally
 from agentcom.model.ids import PoolId, WallTime
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.pause import Pause
 from agentcom.model.snapshot import Snapshot
 from agentcom.model.task import Hold, Task, TaskState
 from agentcom.model.todo import Todo
@@ -141,6 +142,7 @@ def scan(db: apsw.Connection, pool: PoolId) -> Snapshot:
             agents=[agent for agent in agents if agent.pool == pool],
             machines=_all(db, Table.MACHINE, Machine),
             todos=_all(db, Table.TODO, Todo),
+            pauses=_all(db, Table.PAUSE, Pause),
         )
 
     return _consistent(db, read_all)

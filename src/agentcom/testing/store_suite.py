@@ -38,6 +38,7 @@ from agentcom.model.ids import (
     UserId,
     WallTime,
 )
+from agentcom.model.pause import Pause
 from agentcom.model.task import Hold, TaskState
 from agentcom.model.todo import Todo, TodoKind
 from agentcom.store.base import Committed, Conflict, Query, Store, TermLost
@@ -239,6 +240,7 @@ class StoreSuite(ListingSuite):
         tally = Tally(id="group/default/g", made=2, live=1, states={"queued": 1})
         over = Tally(id="group/default/h", made=2)
         todo = Todo(kind=TodoKind.RELEASE_DEPENDANTS, task=TaskId("t3"))
+        pause = Pause(key="project:api", by=UserId("ada"), at=WallTime(1))
         await committed(
             store,
             batch(
@@ -254,6 +256,7 @@ class StoreSuite(ListingSuite):
                 Insert(Table.MEMBER, "group/default/g/t1", Member(task=TaskId("t1"))),
                 Insert(Table.TALLY, tally.id, tally),
                 Insert(Table.TALLY, over.id, over),
+                Insert(Table.PAUSE, pause.key, pause),
             ),
         )
 
@@ -263,6 +266,7 @@ class StoreSuite(ListingSuite):
         assert (list(found.edges), list(found.holds)) == ([edge], [hold])
         assert (list(found.agents), list(found.machines)) == ([agent], [machine])
         assert (list(found.todos), list(found.tallies)) == ([todo], [tally])
+        assert list(found.pauses) == [pause]
         listed = await store.query(Query(table=Table.MEMBER, prefix="group/default/g/"))
         assert list(listed.rows) == [Member(task=TaskId("t1"))]
 

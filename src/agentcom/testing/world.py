@@ -30,6 +30,7 @@ from agentcom.model.graph import Edge, Tally
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import AgentId, Fence, Instant, MachineId, Now, TaskId, UserId, WallTime
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.pause import Pause
 from agentcom.model.replies import Reply, Submitted
 from agentcom.model.result import KeptResult, Result, ResultStatus
 from agentcom.model.snapshot import Snapshot
@@ -90,6 +91,7 @@ class World:
             agents=self._all(Agent),
             machines=self._all(Machine),
             todos=self._all(Todo),
+            pauses=self._all(Pause),
         )
         self.timers = {}
         self.view, effects = loading.load(

@@ -27,6 +27,7 @@ from agentcom.model.errors import (
 from agentcom.model.identity import Identity
 from agentcom.telemetry import events
 from agentcom.transport import (
+    http_control,
     http_fleet,
     http_groups,
     http_hub,
@@ -72,6 +73,7 @@ def endpoints() -> Sequence[Endpoint]:
         *http_limits.ENDPOINTS,
         *http_people.ENDPOINTS,
         *http_hub.ENDPOINTS,
+        *http_control.ENDPOINTS,
     ]
     return [*table, _description(table)]
 

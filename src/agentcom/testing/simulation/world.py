@@ -16,6 +16,7 @@ from agentcom.model.ids import DEFAULT_POOL, AgentId, BatchId, MachineId, TaskId
 from agentcom.model.task import TaskState, Wait
 from agentcom.store import codec
 from agentcom.testing import invariants
+from agentcom.testing.simulation import steering
 from agentcom.testing.simulation.auditor import Auditor
 from agentcom.testing.simulation.clocks import EPOCH_MS
 from agentcom.testing.simulation.hub_disk import HubDisk, at_once
@@ -340,6 +341,7 @@ class World:
                 self.nemesis.insist(facts.PauseAgent(spec.name, paused=False))
         for scope in LIMITED if self.options.limits else ():
             self.nemesis.insist(facts.DropLimit(scope))
+        steering.lift_all(self.auditor.books, self.nemesis)
         end_us = self.kernel.now_us + LIVENESS_US
         while self.kernel.now_us < end_us and not self._at_rest():
             self._run(LOOK_US // 6)
@@ -354,6 +356,8 @@ class World:
         """Do what only people can: accept work, and not wait until a wrong clock's time."""
         far = self.hub.clock.now().wall + 60_000
         for task in list(self.auditor.books.live.values()):
+            if task.paused is not None:
+                self.nemesis.once(facts.Pause(f"task:{task.id}", paused=False))
             if task.state is not TaskState.WAITING:
                 continue
             if task.approval is not None and task.wait is Wait.APPROVAL:

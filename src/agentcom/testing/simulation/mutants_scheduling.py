@@ -1,0 +1,96 @@
+"""The planted bugs of what decides when work starts: limits, claims, pauses, schedules."""
+
+from typing import Final
+
+from agentcom.testing.simulation.planting import Mutant
+
+_PASSING: Final = "agentcom.core.passing"
+_LANES: Final = "agentcom.core.lanes"
+_HOLDING: Final = "agentcom.core.holding"
+_LOADING: Final = "agentcom.core.loading"
+_TURN: Final = "agentcom.core.turn"
+
+MUTANTS: Final = (
+    Mutant(
+        "a pause that keeps nothing out",
+        "what joins the queue of a paused project is given out",
+        "agentcom.core.gates",
+        "        if self.pauses or task.paused is not None:\n",
+        "        if False:\n",
+        often="operator",
+    ),
+    Mutant(
+        "an edit keeps the old place",
+        "a new priority changes nothing",
+        _TURN,
+        "            self.view.withdraw(after.id)\n        self.view.enqueue(after)\n",
+        "            return\n        self.view.enqueue(after)\n",
+        often="operator",
+    ),
+    Mutant(
+        "a pause that comes later holds nothing",
+        "what was queued before it is given out all the same",
+        "agentcom.core.gates",
+        "        return bool(self.rules or self.pauses)\n",
+        "        return bool(self.rules)\n",
+        often="operator",
+    ),
+    Mutant(
+        "pauses are not loaded",
+        "a restart of the hub ends every pause",
+        _LOADING,
+        "    view.pauses.update({pause.key: pause for pause in rows.pauses})\n",
+        "",
+        hours=60,
+        often="operator",
+    ),
+    Mutant(
+        "a limit is never given back",
+        "after some attempts nothing starts any more",
+        _PASSING,
+        "        if view.gates.taken.get(scope):\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "a restart forgets what a limit counts",
+        "twice as much runs as a limit allows",
+        _PASSING,
+        "    gates.taken.update(count_taken(view))\n",
+        "",
+    ),
+    Mutant(
+        "claims are compared as words",
+        "two agents write into one folder",
+        "agentcom.model.globs",
+        "    return any(_meet(one, other) for one in ones for other in others)",
+        "    return bool(set(ones) & set(others))",
+    ),
+    Mutant(
+        "a lane shows what it must hide",
+        "a full limit lets one more start",
+        _LANES,
+        "        wanted = first.task if all(map(self._is_open, gates)) else None\n",
+        "        wanted = first.task\n",
+    ),
+    Mutant(
+        "a lane forgets its second task",
+        "what stands behind a limit never starts",
+        _LANES,
+        "            self._settle(lane, member.lane[1])\n            return member\n",
+        "            return member\n",
+    ),
+    Mutant(
+        "a limit that comes later holds nothing",
+        "what was queued before it starts all at once",
+        _TURN,
+        "        if view.gates.gates_of(task) == view.lanes.gates_of(task.id):\n",
+        "        if True:\n",
+    ),
+    Mutant(
+        "resources are never given back",
+        "a machine fills up for good",
+        _HOLDING,
+        "    if task.uses:\n        _count_uses(ledger, task, change)",
+        "    if task.uses and change > 0:\n        _count_uses(ledger, task, change)",
+    ),
+)
