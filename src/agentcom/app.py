@@ -214,6 +214,7 @@ class _Hub:
             causes=services.causes,
             queries=services.queries,
             graphs=services.graphs,
+            chooser=services.chooser,
             fleet=services.fleet,
             people=services.people,
             metrics=services.metrics,
@@ -270,6 +271,7 @@ class _Hub:
             machines=machines,
             machines_connected=connected,
             backlog=services.engine.backlog,
+            pauses=len(services.engine.view.pauses),
         )
 
     def _info(self, number: int, admin: UserId, token: str | None) -> HubInfo:

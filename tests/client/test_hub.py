@@ -388,6 +388,13 @@ async def test_what_is_posted_has_a_key(web: HubClient) -> None:
     assert other.body == ""
 
 
+async def test_what_is_patched_has_a_key(web: HubClient) -> None:
+    echoed = await web.patch("/tasks/t1", Echoed, {"version": 1})
+
+    assert (echoed.method, echoed.body) == ("PATCH", '{"version":1}')
+    assert echoed.key
+
+
 async def test_a_problem_is_an_exception_of_its_class(web: HubClient) -> None:
     with pytest.raises(errors.NameTaken, match="that is mine"):
         await web.get("/no", Echoed)

@@ -34,6 +34,8 @@ async def test_a_program_submits_cancels_and_waits(hub: HubSite) -> None:
                 client.get("/nothing", dict)
             with pytest.raises(errors.NotFound):
                 client.post("/nothing", dict)
+            with pytest.raises(errors.NotFound):
+                client.patch("/nothing", dict, {})
 
     await asyncio.to_thread(program)
 

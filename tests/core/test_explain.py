@@ -9,7 +9,7 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.graph import Dependency
 from agentcom.model.ids import AgentId, MachineId, TaskId, WallTime
 from agentcom.model.limit import Limit
-from agentcom.model.limits import RESTART_GRACE_MS
+from agentcom.model.limits import QUARANTINE_FAILURES, RESTART_GRACE_MS
 from agentcom.model.replies import Explanation
 from agentcom.model.task import TaskSpec, TaskState, Wait
 from agentcom.testing.world import TTL_MS, agent, machine
@@ -372,3 +372,54 @@ def test_a_running_attempt_says_what_it_changed_and_who_changes_the_same() -> No
     summary = why(world, first).summary
     assert "; 1 path is changed so far; " in summary
     assert summary.endswith(f"also touches src/a.py: task {second}")
+
+
+@pytest.mark.parametrize(
+    ("scope", "words", "cure"),
+    [
+        ("all", "ann paused everything: upgrade", "agentcom resume --all"),
+        ("project:default", "ann paused the project default: upgrade", "--project default"),
+        ("pool:default", "ann paused the pool default: upgrade", "agentcom resume --pool default"),
+    ],
+)
+def test_it_says_who_paused_what_and_how_to_go_on(scope: str, words: str, cure: str) -> None:
+    world = Pool()
+    world.machine("m1")
+    world.ask(facts.Pause(scope, paused=True, reason="upgrade"))
+    (task,) = world.submit("t")
+
+    found = why(world, task)
+
+    assert found.summary == words
+    assert found.position == 1
+    assert [rule.rule for rule in found.agents] == ["gate"]
+    assert found.next_action.endswith(cure) or cure in found.next_action
+
+
+def test_a_pause_of_its_own_is_told_of_a_task_that_waits_for_something_else_too() -> None:
+    world = Pool()
+    (first,) = world.submit("first")
+    (task,) = world.submit(TaskSpec(title="t", prompt="p", depends_on=(Dependency(first),)))
+    world.ask(facts.Pause(f"task:{task}", paused=True))
+
+    found = why(world, task)
+
+    assert found.summary.endswith("and ann paused the task")
+    assert found.next_action.endswith(f"agentcom task resume {task}")
+
+
+def test_it_names_the_quarantine_of_an_agent_and_its_cure() -> None:
+    world = Pool()
+    world.machine("m1")
+    for _ in range(QUARANTINE_FAILURES):
+        (task,) = world.submit("t")
+        world.accept(task)
+        world.finish(task, failed(failure=FailureClass.AUTH))
+    (task,) = world.submit("next")
+
+    found = why(world, task)
+
+    (rule,) = found.agents
+    assert rule.rule == "quarantined"
+    assert rule.detail.endswith("agentcom agent resume m1")
+    assert found.next_action.startswith("this does not pass by itself")

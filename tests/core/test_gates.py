@@ -6,7 +6,7 @@ from agentcom.core.gates import Budgeted, Claims, Files, Gates, files_of, scopes
 from agentcom.core.purse import Purse
 from agentcom.model.batch import budget_key
 from agentcom.model.budget import Amounts, Budget, Period, ScopeBudget
-from agentcom.model.ids import DEFAULT_PROJECT, TaskId, WallTime
+from agentcom.model.ids import DEFAULT_POOL, DEFAULT_PROJECT, TaskId, WallTime
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.task import Task
 from agentcom.model.usage import DAY_MS
@@ -22,13 +22,13 @@ def task(**fields: object) -> Task:
 
 
 def ruled(*rules: Limit) -> Gates:
-    gates = Gates(Purse())
+    gates = Gates(DEFAULT_POOL, Purse())
     gates.rules.update((rule.scope, rule) for rule in rules)
     return gates
 
 
 def test_a_task_without_limits_passes_no_gate() -> None:
-    assert Gates(Purse()).gates_of(task()) == ()
+    assert Gates(DEFAULT_POOL, Purse()).gates_of(task()) == ()
     assert ruled(Limit(scope="submitter:ann", weight=2)).gates_of(task()) == ()
 
 
@@ -70,7 +70,7 @@ def test_odd_periods_are_told_in_seconds() -> None:
 
 
 def test_files_say_who_has_them() -> None:
-    gates, mine = Gates(Purse()), Files("repo:r", ("src/**",), shared=False)
+    gates, mine = Gates(DEFAULT_POOL, Purse()), Files("repo:r", ("src/**",), shared=False)
     gates.files_held["repo:r"] = {
         TaskId("x"): Files("repo:r", ("src/a",), shared=True),
         TaskId("y"): Files("repo:r", ("docs/a",), shared=False),
@@ -86,12 +86,12 @@ def test_a_weight_is_that_of_the_project_times_the_submitters() -> None:
 
     assert gates.weight("p", "ann") == 6
     assert gates.weight("q", "ann") == 3
-    assert Gates(Purse()).weight("p", "ann") == 1
+    assert Gates(DEFAULT_POOL, Purse()).weight("p", "ann") == 1
 
 
 def test_a_budget_is_a_gate_for_what_needs_a_model() -> None:
     purse = Purse()
-    gates, key = Gates(purse), budget_key("default", "submitter:ann", Period.DAY)
+    gates, key = Gates(DEFAULT_POOL, purse), budget_key("default", "submitter:ann", Period.DAY)
     before = gates.ruled
     purse.budgets[key] = ScopeBudget(
         project=DEFAULT_PROJECT,

@@ -203,6 +203,7 @@ def test_five_lost_leases_make_a_dead_letter() -> None:
     row = world.task(task)
     assert (row.state, row.failure) == (TaskState.FAILED, FailureClass.LEASE_LOST)
     assert row.attempt == limits.LEASES_LOST_MAX
+    assert row.reason == "its machine vanished 5 times: m1"
 
 
 def test_attempts_that_their_machine_does_not_have_any_more_are_queued_again() -> None:

@@ -81,6 +81,26 @@ def test_what_a_refused_fact_wrote_is_taken_back() -> None:
     assert (ledger.effects, ledger.looks) == ([], {})
 
 
+def test_a_part_of_a_fact_is_taken_back_and_the_rest_stays() -> None:
+    ledger = a_ledger()
+    ledger.begin(Fact(body=LeaseChecked(MachineId("m"))))
+    ledger.write(Table.HOLD, "kept", hold(), old=None)
+    ledger.write(Table.HOLD, "twice", hold(), old=None)
+    ledger.write(Table.HOLD, "twice", hold(2), old=1)
+    mark = ledger.mark()
+    ledger.write(Table.HOLD, "kept", hold(2), old=1)
+    ledger.write(Table.HOLD, "new", hold(), old=None)
+    ledger.again(TodoDue(TaskId("t"), TodoKind.BULK))
+
+    ledger.take_back(mark)
+
+    assert ledger.batch().changes == (
+        Insert(Table.HOLD, "kept", hold()),
+        Insert(Table.HOLD, "twice", hold(2)),
+    )
+    assert ledger.effects == []
+
+
 def test_a_fact_for_the_next_turn_is_an_effect() -> None:
     ledger = a_ledger()
     body = TodoDue(TaskId("t"), TodoKind.RELEASE_DEPENDANTS)

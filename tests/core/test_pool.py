@@ -2,7 +2,6 @@
 
 from typing import get_args
 
-import msgspec
 import pytest
 
 from agentcom.core import facts, loading, pool
@@ -11,9 +10,8 @@ from agentcom.core.facts import Fact
 from agentcom.model.batch import Table
 from agentcom.model.graph import Dependency
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
-from agentcom.model.replies import Submitted
 from agentcom.model.snapshot import Snapshot
-from agentcom.model.task import Hold, Phase, Task, TaskSpec, TaskState
+from agentcom.model.task import Hold, Phase, TaskSpec, TaskState
 from agentcom.model.todo import Todo, TodoKind
 from agentcom.testing.world import machine, person
 from tests.core.acts import KEY, Pool, done
@@ -142,15 +140,6 @@ def test_a_fact_names_the_rows_that_it_needs(body: facts.Body, tables: list[str]
     assert [table for table, _ in keys] == tables
 
 
-def test_submits_of_one_batch_are_told_apart() -> None:
-    world = Pool()
-
-    world.decide([request(ONE, 1, key="a"), request(TWO, 2, key="b")])
-
-    replies = [msgspec.json.decode(bytes(world.replies[n]), type=Submitted) for n in (1, 2)]  # type: ignore[arg-type]  # raw
-    assert replies[0].tasks != replies[1].tasks
-
-
 def test_every_kind_of_fact_is_taken_up() -> None:
     world = Pool()
     task = world.running(deadline_ms=1_000)
@@ -211,20 +200,3 @@ def test_a_retry_in_the_batch_that_ends_what_the_task_depends_on_sees_that_end()
 
 def test_every_kind_of_fact_has_its_handler() -> None:
     assert set(pool._HANDLERS) == set(get_args(facts.Body))
-
-
-def test_a_long_answer_is_repeated_from_the_store_and_within_one_batch() -> None:
-    world = Pool()
-    specs = tuple(TaskSpec(title=f"t{n}", prompt="p") for n in range(50))
-    body = facts.Submit(specs)
-    first, second, third = [
-        Fact(body=body, actor=person("ann"), key="k", payload="h", reply_to=n) for n in (1, 2, 3)
-    ]
-
-    world.decide([first, second])
-    world.decide([third])
-
-    assert len(world.view.requests) == 0
-    answers = [world.replies[n] for n in (1, 2, 3)]
-    assert len({bytes(raw) for raw in answers if isinstance(raw, msgspec.Raw)}) == 1
-    assert sum(isinstance(row, Task) for row in world.rows.values()) == len(specs)

@@ -14,10 +14,12 @@ from agentcom.core.turn import DEADLINES
 from agentcom.model.agent import Held, HeldStage
 from agentcom.model.batch import Table, usage_key
 from agentcom.model.budget import Budget, Period
+from agentcom.model.bulk import BulkAct
+from agentcom.model.edit import TaskEdit
 from agentcom.model.errors import AgentComError
 from agentcom.model.failure import FailureClass, OnQuota
 from agentcom.model.graph import Approval, Condition, Dependency, OnFailure, ReviewBy
-from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
+from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
 from agentcom.model.limit import Limit
 from agentcom.model.replies import Submitted
 from agentcom.model.result import KeptResult, Landing, LandStatus, Result, ResultStatus
@@ -77,6 +79,11 @@ class History:
             self.decide,
             self.cancel_group,
             *([self.spend, self.spend, self.budget] if self.spends else []),
+            self.close,
+            self.open,
+            self.open,
+            self.edit,
+            self.act_on_many,
         ]
         for _ in range(steps):
             act = self.rng.choice(acts)
@@ -154,6 +161,51 @@ class History:
         """Someone drains, resumes or removes a machine; a removed one is enrolled anew."""
         name = MachineId(self.rng.choice(["m1", "m2", "m3"]))
         self.world.ask(facts.DrainMachine(name, self.rng.random() < 0.3))
+
+    def scope(self) -> str:
+        scopes = ["all", "pool:default", "project:default"]
+        scopes += [f"task:{task}" for task in self.known[-3:]]
+        return self.rng.choice(scopes)
+
+    def close(self) -> None:
+        scope, stop = self.scope(), self.rng.random() < 0.5
+        self.world.ask(facts.Pause(scope, paused=True, stop=stop))
+        if scope in self.world.view.pauses:  # all that there is has one project and one pool
+            before = {task: self.world.task(task).attempt for task in self.known}
+            self.connect()
+            self.submit()
+            after = {task: self.world.task(task).attempt for task in before}
+            assert after == before, "what is paused got an attempt"
+
+    def open(self) -> None:
+        """Resume something: mostly what is paused, or nothing would ever run."""
+        for scope in list(self.world.view.pauses):
+            if self.rng.random() < 0.8:
+                self.world.ask(facts.Pause(scope, paused=False))
+        self.world.ask(facts.PauseAgent(AgentId(f"a-m{self.rng.randint(1, 3)}"), paused=False))
+        self.world.ask(facts.Pause(self.scope(), paused=False))
+
+    def edit(self) -> None:
+        if not self.known:
+            return
+        task = self.rng.choice(self.known)
+        later = WallTime(self.world.now.wall + self.rng.choice([-1, 5_000, 60_000]))
+        change = self.rng.choice(
+            [
+                TaskEdit(priority=self.rng.randint(-3, 3)),
+                TaskEdit(needs=self.rng.choice([(), ("gpu",), ("tpu",)]), prompt="new"),
+                TaskEdit(not_before=self.rng.choice([None, later])),
+                TaskEdit(emergency=self.rng.random() < 0.5, title="new"),
+            ]
+        )
+        self.world.ask(facts.Edit(task, self.world.task(task).version, change))
+
+    def act_on_many(self) -> None:
+        some = self.rng.sample(self.known, min(len(self.known), 5))
+        states = self.rng.choice([(), (TaskState.FAILED,), (TaskState.QUEUED,)])
+        act = self.rng.choice(list(BulkAct))
+        body = facts.ActOnMany(act, (*some, TaskId("none")), states)
+        self.world.decide([facts.Fact(body=body, actor=person("ann"))])
 
     def full(self) -> None:
         """Reports whose batch found no room come again."""

@@ -1,6 +1,7 @@
 """The life of one task, every state with every event."""
 
 import typing
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,8 @@ from agentcom.model.budget import Amounts, Budget
 from agentcom.model.errors import IllegalTransition
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, Fence, MachineId, ProjectId, TaskId, UserId, WallTime
-from agentcom.model.limits import LEASES_LOST_MAX, TASK_TURNS
+from agentcom.model.limits import CRASHED_ON_MAX, LEASES_LOST_MAX, TASK_TURNS
+from agentcom.model.pause import Pause
 from agentcom.model.task import Phase, StopReason, Task, TaskState, Wait
 
 NOW = WallTime(1_000)
@@ -34,8 +36,30 @@ SAMPLES: dict[type[moves.Event], moves.Event] = {
     moves.Cancelled: moves.Cancelled(),
     moves.Reopened: moves.Reopened(),
     moves.Charged: moves.Charged(Amounts(tokens=1)),
+    moves.PauseSet: moves.PauseSet(Pause("task:t", UserId("ann"), NOW)),
 }
 SPENT_OUT = Amounts(turns=TASK_TURNS)
+
+
+def edited(**fields: Any) -> moves.Edited:
+    values: dict[str, Any] = {
+        "title": "new",
+        "needs": ("gpu",),
+        "priority": 5,
+        "emergency": False,
+        "deadline_ms": 5_000,
+        "failures_max": 9,
+        "wait": None,
+        "until": None,
+        "start_tag": 1.0,
+        "seq": 4,
+        "lost": False,
+    }
+    return moves.Edited(**(values | fields))
+
+
+PUT_OFF = edited(wait=Wait.START_TIME, until=LATER, seq=0)
+SAMPLES[moves.Edited] = edited()
 
 
 def a_task(state: TaskState, **fields: object) -> Task:
@@ -98,6 +122,8 @@ def reachable(event: type[moves.Event], state: TaskState) -> set[TaskState]:
         variants.append(moves.Released(LATER))
     if event is moves.Reopened:
         variants.append(moves.Reopened(blocked=True))
+    if event is moves.Edited and not state.held:
+        variants.append(PUT_OFF)
     reasons = [None, *StopReason] if state.held else [None]
     rows = [
         a_task(state, stop_reason=reason, leases_lost=lost)
@@ -295,3 +321,53 @@ def test_work_that_is_good_lands_though_it_was_asked_to_end() -> None:
     )
 
     assert (spent, paused) == (None, StopReason.PAUSED)
+
+
+def test_an_edit_of_a_running_attempt_leaves_it_running() -> None:
+    after = tasks.decide(a_task(TaskState.RUNNING), edited(priority=7), NOW)
+
+    assert (after.state, after.phase, after.priority) == (TaskState.RUNNING, Phase.WORKING, 7)
+
+
+def test_who_cancels_what_was_asked_to_pause_gets_a_cancelled_task() -> None:
+    asked = a_task(TaskState.RUNNING, stop_reason=StopReason.PAUSED)
+
+    cancelled = tasks.decide(asked, moves.StopAsked(StopReason.CANCELLED, "enough"), NOW)
+
+    assert tasks.decide(cancelled, moves.Stopped(LATER), NOW).state is TaskState.CANCELLED
+    again = tasks.decide(cancelled, moves.StopAsked(StopReason.PAUSED), NOW)
+    assert again.stop_reason is StopReason.CANCELLED
+
+
+def test_a_dead_letter_of_lost_leases_names_the_machines() -> None:
+    task = a_task(TaskState.QUEUED)
+    for at in range(LEASES_LOST_MAX):
+        held = tasks.replace(task, state=TaskState.RUNNING, phase=Phase.WORKING, deadline_at=LATER)
+        task = tasks.decide(held, moves.LeaseLost(f"box{at % 2}"), NOW)
+
+    assert task.state is TaskState.FAILED
+    assert task.reason == "its machine vanished 5 times: box0, box1"
+
+
+def test_a_machine_that_comes_back_is_not_named_among_the_lost() -> None:
+    lost = tasks.decide(a_task(TaskState.RUNNING), moves.LeaseLost("box"), NOW)
+
+    back = tasks.decide(lost, SAMPLES[moves.Resumed], NOW)
+
+    assert (back.leases_lost, back.lost_on) == (0, ())
+
+
+def test_a_task_that_crashes_different_agents_is_a_dead_letter_whatever_it_may_fail() -> None:
+    crash = moves.Failed(FailureClass.CRASHED, "signal 11", LATER)
+    task = a_task(TaskState.RUNNING, failures_max=100)
+    for name in ("a", "a", "b"):
+        task = tasks.replace(task, agent=AgentId(name))
+        waits = tasks.decide(task, crash, NOW)
+        assert waits.state is TaskState.WAITING
+        task = tasks.replace(waits, state=TaskState.RUNNING, wait=None, phase=Phase.WORKING)
+
+    dead = tasks.decide(tasks.replace(task, agent=AgentId("c")), crash, NOW)
+
+    assert dead.state is TaskState.FAILED
+    assert len(dead.crashed_on) == CRASHED_ON_MAX
+    assert tasks.decide(dead, moves.Reopened(), NOW).crashed_on == ()

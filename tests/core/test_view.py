@@ -3,10 +3,9 @@
 import pytest
 
 from agentcom.core import facts, view
-from agentcom.core.parts import Session
 from agentcom.core.view import PoolView
 from agentcom.model.agent import Account, AgentState
-from agentcom.model.ids import DEFAULT_POOL, AgentId, Instant, MachineId
+from agentcom.model.ids import DEFAULT_POOL, AgentId, MachineId
 from agentcom.model.task import TaskSpec
 from agentcom.testing.world import agent
 from tests.core.acts import Pool
@@ -144,15 +143,6 @@ def test_a_queue_that_is_rolled_back_is_as_it_was() -> None:
     world.view.discard()
 
     assert world.view.matcher.position(task) == 1
-
-
-def test_a_lease_counts_from_the_receipt_of_a_heartbeat() -> None:
-    session = Session(1, 20_000, 5_000, None)
-    session.suspect = True
-
-    session.renew(Instant(1_000))
-
-    assert (session.suspect, session.suspect_at, session.expires_at) == (False, 11_000, 26_000)
 
 
 def test_the_shape_of_a_task_that_is_over_counts_no_more() -> None:

@@ -88,7 +88,7 @@ async def test_a_graph_of_a_group_has_its_tasks_and_what_leads_to_what() -> None
 
 async def test_a_graph_around_a_task_goes_up_and_down_but_not_sideways() -> None:
     world, (a, b, c, d, e) = chain()
-    (child,) = world.ask(  # type: ignore[union-attr]  # an answer with tasks
+    (child,) = world.ask(  # type: ignore[union-attr, misc]  # an answer with tasks
         facts.Submit((TaskSpec(title="s", prompt="p"),), a, world.accept(a).fence),
         machine("m1"),
     ).tasks

@@ -39,6 +39,10 @@ MATRIX = """
     metrics:read       a a a a -
     cost:read          a o a a -
     budget:set         - - a a -
+    task:edit          - o a a -
+    task:pause         - o a a -
+    project:pause      - - a a -
+    pool:pause         - - - a -
 """
 REACHES = {"-": Reach.NONE, "o": Reach.OWN, "a": Reach.ANY}
 EXPECTED = {

@@ -1,18 +1,25 @@
-"""`agentcom agent`: show, pause and check agents."""
+"""`agentcom agent`: show, pause, drain and check agents."""
 
 from typing import Final
 
 import click
 
 from agentcom.cli import output
+from agentcom.cli.errors import Exit
 from agentcom.cli.lazy import Group
 from agentcom.cli.output import Column
 
 FIELDS: Final = (
     *("id", "state", "runtime", "machine", "machine_name", "capabilities", "labels", "slots"),
     *("tasks", "paused", "absent", "suspect", "cli_version", "pool", "project", "account"),
+    *("quarantined", "quarantined_at"),
 )
 CHECK_FIELDS: Final = ("runtime", "scenario", "passed", "expected", "found", "duration_ms")
+
+
+def _cure(row: output.Row) -> str | None:
+    return f"agentcom agent resume {row['id']}" if row.get("quarantined") else None
+
 
 _TABLE: Final = (
     Column("AGENT", lambda row: row["id"]),
@@ -22,6 +29,12 @@ _TABLE: Final = (
     Column("SLOTS", lambda row: row.get("slots", 1)),
     Column("TASKS", lambda row: [output.short(str(one)) for one in row.get("tasks") or ()]),
     Column("CAPABILITIES", lambda row: row.get("capabilities")),
+)
+_DETAILS: Final = (
+    *_TABLE,
+    Column("WHY", lambda row: row.get("quarantined")),
+    Column("SINCE", lambda row: output.age(row.get("quarantined_at"))),
+    Column("CURE", _cure),
 )
 _CHECKS: Final = (
     Column("RUNTIME", lambda row: row["runtime"]),
@@ -42,7 +55,11 @@ def ls(as_json: tuple[str, ...] | None) -> None:
     """List the agents of the fleet."""
     from agentcom.cli import api
 
-    output.listing(api.connect().agents(), _TABLE, as_json=as_json)
+    rows = api.connect().agents()
+    output.listing(rows, _TABLE, as_json=as_json)
+    for row in rows:
+        if row.get("quarantined") and as_json is None:
+            output.talk(f"note: {row['id']} is quarantined: {_cure(row)}")
 
 
 @agent.command(cls=output.JsonCommand, fields=FIELDS)
@@ -51,23 +68,29 @@ def show(name: str, as_json: tuple[str, ...] | None) -> None:
     """Show one agent."""
     from agentcom.cli import api
 
-    output.details(api.connect().agent(name), _TABLE, as_json=as_json)
+    output.details(api.connect().agent(name), _DETAILS, as_json=as_json)
 
 
 @agent.command()
 @click.argument("name")
-def pause(name: str) -> None:
+@click.option("--wait", is_flag=True, help="Return when nothing runs on it any more.")
+@click.option("--timeout", type=click.FloatRange(min=0), help="With --wait: seconds; then 124.")
+def pause(name: str, wait: bool, timeout: float | None) -> int:
     """Give an agent no new tasks; what it runs goes on."""
-    from agentcom.cli import api
+    from agentcom.cli import api, pausing
 
-    api.connect().pause(name)
+    hub = api.connect()
+    hub.pause(name)
     click.echo(f"{name}\tpaused")
+    if not wait:
+        return Exit.DONE
+    return pausing.until_quiet(lambda: len(hub.agent(name)["tasks"]), timeout_s=timeout)
 
 
 @agent.command()
 @click.argument("name")
 def resume(name: str) -> None:
-    """Give a paused agent tasks again."""
+    """Give a paused or quarantined agent tasks again."""
     from agentcom.cli import api
 
     api.connect().unpause(name)

@@ -174,6 +174,32 @@ class Hub:
         path = f"/groups/{quote(group, safe='')}" if group is not None else f"/tasks/{task}"
         return self._get(f"{path}/graph", shown.GraphShown)
 
+    def edit(self, task_id: str, body: Row) -> dict[str, Any]:
+        """Change a task; `body` holds the version that was seen."""
+        path = f"/tasks/{task_id}"
+        answer = self._run(self._http.call("PATCH", path, replies.TaskChanged, body=body))
+        return row_of(answer.task)
+
+    def act_on_many(self, verb: str, body: Row, *, key: str) -> replies.BulkShown:
+        """Cancel or retry many tasks; return how many, and under which id it is worked off."""
+        return self._post(f"/bulk/{verb}", body, replies.BulkShown, key=key)
+
+    def bulk(self, name: str) -> replies.BulkShown:
+        """Return how far an act on many tasks is."""
+        return self._get(f"/bulk/{name}", replies.BulkShown)
+
+    def pause_scope(self, path: str, body: Row) -> None:
+        """Close what is at `path` for new attempts."""
+        self._post(f"{path}/pause", body, replies.Done)
+
+    def resume_scope(self, path: str) -> None:
+        """Open what is at `path` again."""
+        self._post(f"{path}/resume", {}, replies.Done)
+
+    def pauses(self) -> list[dict[str, Any]]:
+        """Return what is paused beside single tasks."""
+        return [row_of(one) for one in self._get("/pauses", shown.PauseList).pauses]
+
     # The fleet ----------------------------------------------------------------------------------
 
     def agents(self) -> list[dict[str, Any]]:

@@ -118,12 +118,18 @@ def show(name: str, as_json: tuple[str, ...] | None) -> None:
 @machine.command()
 @_NAME
 @click.option("--off", is_flag=True, help="Give it tasks again.")
-def drain(name: str, off: bool) -> None:
+@click.option("--wait", is_flag=True, help="Return when nothing runs there any more.")
+@click.option("--timeout", type=click.FloatRange(min=0), help="With --wait: seconds; then 124.")
+def drain(name: str, off: bool, wait: bool, timeout: float | None) -> int:
     """Give a machine no new tasks; what it runs goes on."""
-    from agentcom.cli import api
+    from agentcom.cli import api, pausing
 
-    api.connect().drain(name, off=off)
+    hub = api.connect()
+    hub.drain(name, off=off)
     click.echo(f"{name}\t{'active' if off else 'draining'}")
+    if off or not wait:
+        return Exit.DONE
+    return pausing.until_quiet(lambda: len(hub.machine(name)["tasks"]), timeout_s=timeout)
 
 
 @machine.command("rm")

@@ -34,7 +34,9 @@ _CENT_MICROS: Final = 10_000
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _COLOURS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("completed", "idle", "ready", "ok", "landed", "PASS"), "green"),
-    **dict.fromkeys(("failed", "offline", "not ready", "FAIL", "REFUSED", "SIGKILL"), "red"),
+    **dict.fromkeys(
+        ("failed", "offline", "quarantined", "not ready", "FAIL", "REFUSED", "SIGKILL"), "red"
+    ),
     **dict.fromkeys(("running", "working", "assigned"), "cyan"),
     **dict.fromkeys(("waiting", "draining", "blocked", "suspect"), "yellow"),
 }

@@ -13,7 +13,16 @@ from agentcom.cli.output import Column
 
 STATUS_FIELDS: Final = (
     *("url", "version", "state", "store", "uptime_ms", "issuing", "tasks", "ended", "agents"),
-    *("machines", "machines_connected", "backlog", "user", "role", "hub_pid", "sidecar_pid"),
+    *(
+        "machines",
+        "machines_connected",
+        "backlog",
+        "pauses",
+        "user",
+        "role",
+        "hub_pid",
+        "sidecar_pid",
+    ),
 )
 
 
@@ -37,6 +46,7 @@ _STATUS: Final = (
     Column("TASKS", lambda row: row["tasks"]),
     Column("ENDED", lambda row: f"{output.plain(row['ended'])} since the hub's start"),
     Column("ISSUING", lambda row: None if row["issuing"] else "no: agentcom task why ID says why"),
+    Column("PAUSES", lambda row: f"{row['pauses']}: agentcom pause" if row["pauses"] else None),
     Column("HERE", _here),
 )
 

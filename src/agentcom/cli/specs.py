@@ -125,9 +125,9 @@ def when(text: str) -> int:
     Raises:
         CommandFailed: it is neither.
     """
-    short = _DURATION.fullmatch(text)
+    short = span_ms(text)
     if short is not None:
-        return int(time.time() * 1000) + int(short[1]) * _UNIT_MS[short[2]]
+        return int(time.time() * 1000) + short
     try:
         return int(datetime.fromisoformat(text).astimezone().timestamp() * 1000)
     except ValueError as error:
@@ -176,6 +176,12 @@ def _number(name: str, text: str) -> int | None:
         return None
     value = Decimal(found[1]) * _THOUSANDS[found[2]] * (1_000_000 if name == "cost" else 1)
     return int(value)
+
+
+def span_ms(text: str) -> int | None:
+    """Return the milliseconds of `90s`, `30m`, `2h` or `1d`; None if it is none of these."""
+    short = _DURATION.fullmatch(text)
+    return None if short is None else int(short[1]) * _UNIT_MS[short[2]]
 
 
 def first_line(text: str) -> str:

@@ -1,28 +1,17 @@
-"""`agentcom task`: show tasks, follow them, explain them, and steer them."""
+"""`agentcom task`: show tasks, follow them, explain them; how to steer them is in `steering.py`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import click
 
-from agentcom.cli import graphs, output
+from agentcom.cli import graphs, output, steering
 from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.cli.lazy import Group
 from agentcom.cli.output import Column
+from agentcom.cli.steering import CHANGED_FIELDS, TASK_FIELDS, changed, state_of
 
 STATES: Final = ("waiting", "queued", "assigned", "running", "completed", "failed", "cancelled")
-TASK_FIELDS: Final = (
-    *("id", "title", "state", "phase", "wait", "until", "agent", "machine", "attempt", "priority"),
-    *("submitter", "project", "needs", "failure", "reason", "verified", "branch", "commit"),
-    *("base_commit", "checkpoint", "changed_at", "failures", "leases_lost", "stop_reason"),
-    *("deadline_at", "cause", "incarnation", "spec", "created_at", "emergency"),
-    *("group", "parents", "approval", "author"),
-    "note",
-    "cost",
-)
-CHANGED_FIELDS: Final = tuple(
-    name for name in TASK_FIELDS if name not in ("spec", "created_at", "cost")
-)
 EVENT_FIELDS: Final = ("seq", "kind", "state", "at", "attempt", "agent", "machine", "detail")
 RESULT_FIELDS: Final = ("task", "fence", "agent", "machine", "at", "applied", "refused", "result")
 WAITS_FIELDS: Final = ("task", "title", "by", "what", "on", "more", "until")
@@ -39,18 +28,6 @@ WHY_FIELDS: Final = (
     ),
     *("activity", "task"),
 )
-
-
-def state_of(row: Mapping[str, Any]) -> str:
-    """Return a task's state with what qualifies it."""
-    state = str(row["state"])
-    detail = {
-        "waiting": row.get("wait"),
-        "running": row.get("phase"),
-        "failed": row.get("failure"),
-        "completed": None if row.get("verified") else "unverified",
-    }.get(state)
-    return f"{state} ({detail})" if detail else state
 
 
 def attempt_of(row: Mapping[str, Any]) -> int:
@@ -73,6 +50,7 @@ _DETAILS: Final = (
     Column("TITLE", lambda row: row["title"]),
     Column("STATE", state_of),
     Column("REASON", lambda row: row.get("reason")),
+    Column("PAUSED", steering.pause_of),
     Column("AGENT", lambda row: row.get("agent")),
     Column("ATTEMPT", lambda row: row.get("attempt") or ""),
     Column("NEEDS", lambda row: row.get("needs")),
@@ -299,29 +277,7 @@ def adopt(
     if attempt is None:
         waits = hub.task(found).get("wait") == "approval"
         attempt = _adoptable(hub.results(found), applied=waits)
-    _changed(hub.adopt(found, attempt=attempt, machine=machine), as_json)
-
-
-@task.command(cls=output.JsonCommand, fields=CHANGED_FIELDS)
-@_ID
-@click.option("--reason", default="", help="Kept with the task.")
-def cancel(task_id: str, reason: str, as_json: tuple[str, ...] | None) -> None:
-    """End a task; a running agent is stopped."""
-    from agentcom.cli import api
-
-    hub = api.connect()
-    body = {"reason": reason} if reason else {}
-    _changed(hub.act(hub.resolve(task_id), "cancel", body), as_json)
-
-
-@task.command(cls=output.JsonCommand, fields=CHANGED_FIELDS)
-@_ID
-def retry(task_id: str, as_json: tuple[str, ...] | None) -> None:
-    """Run a failed or cancelled task again, as its next attempt."""
-    from agentcom.cli import api
-
-    hub = api.connect()
-    _changed(hub.act(hub.resolve(task_id), "retry", {}), as_json)
+    changed(hub.adopt(found, attempt=attempt, machine=machine), as_json)
 
 
 @task.command(cls=output.JsonCommand, fields=CHANGED_FIELDS)
@@ -345,7 +301,7 @@ def _decide(task_id: str, verb: str, message: str, as_json: Sequence[str] | None
 
     hub = api.connect()
     body = {"message": message} if message else {}
-    _changed(hub.act(hub.resolve(task_id), verb, body), as_json)
+    changed(hub.act(hub.resolve(task_id), verb, body), as_json)
 
 
 task.add_command(graphs.graph)
@@ -387,10 +343,5 @@ def _adoptable(rows: list[dict[str, Any]], *, applied: bool) -> int:
     return max(attempt_of(row) for row in kept)
 
 
-def _changed(row: Mapping[str, Any], as_json: Sequence[str] | None) -> None:
-    if as_json is not None:
-        output.details(row, (), as_json=as_json)
-    elif output.is_terminal():
-        click.echo(f"{output.short(row['id'])}  {output.paint(state_of(row))}")
-    else:
-        click.echo(f"{row['id']}\t{row['state']}")
+for _command in (steering.cancel, steering.retry, steering.edit, steering.pause, steering.resume):
+    task.add_command(_command)

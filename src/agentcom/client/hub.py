@@ -220,6 +220,10 @@ class HubClient:
         """Send `body` to `path` of the HTTP interface, once per `key`."""
         return await self.http.post(path, kind, body, key=key or new_key())
 
+    async def patch(self, path: str, kind: type[T], body: Any, *, key: str | None = None) -> T:
+        """Change what is at `path` of the HTTP interface, once per `key`."""
+        return await self.http.call("PATCH", path, kind, body=body, key=key or new_key())
+
     # The connection -----------------------------------------------------------------------------
 
     async def _request(

@@ -119,6 +119,10 @@ class SyncHubClient:
         """Send `body` to `path` of the HTTP interface, once per `key`."""
         return self._portal.call(self._client.post(path, kind, body, key=key))
 
+    def patch(self, path: str, kind: type[T], body: Any, *, key: str | None = None) -> T:
+        """Change what is at `path` of the HTTP interface, once per `key`."""
+        return self._portal.call(self._client.patch(path, kind, body, key=key))
+
 
 class _Portal:
     """An event loop in a thread."""

@@ -73,9 +73,9 @@ def control(turn: Turn, fact: Fact, body: Control) -> Reply:
     """Do what a person asked; raises what the act raises."""
     match body:
         case facts.Cancel():
-            return TaskChanged(_cancel(turn, fact, body))
+            return TaskChanged(cancel(turn, fact, body))
         case facts.Retry():
-            return TaskChanged(_retry(turn, fact, body.task))
+            return TaskChanged(retry(turn, fact, body.task))
         case facts.Adopt():
             return TaskChanged(_adopt(turn, fact, body))
         case facts.PauseAgent():
@@ -100,14 +100,16 @@ def find(turn: Turn, fact: Fact, task_id: TaskId) -> Task:
     return row
 
 
-def _own(fact: Fact, task: Task) -> None:
+def own(fact: Fact, task: Task) -> None:
+    """Refuse a submitter what belongs to another; raises `NotFound`."""
     if fact.actor.role is Role.SUBMITTER and task.submitter != fact.actor.user:
         raise NotFound(f"there is no task {task.id}")
 
 
-def _cancel(turn: Turn, fact: Fact, body: facts.Cancel) -> Task:
+def cancel(turn: Turn, fact: Fact, body: facts.Cancel) -> Task:
+    """End a task, or have its attempt stopped; return it as it is then."""
     task = find(turn, fact, body.task)
-    _own(fact, task)
+    own(fact, task)
     if task.state is TaskState.CANCELLED:
         return task
     if task.state.terminal:
@@ -115,9 +117,10 @@ def _cancel(turn: Turn, fact: Fact, body: facts.Cancel) -> Task:
     return subtasks.stop(turn, task, body.reason)
 
 
-def _retry(turn: Turn, fact: Fact, task_id: TaskId) -> Task:
+def retry(turn: Turn, fact: Fact, task_id: TaskId) -> Task:
+    """Reopen a task; return it as it is then."""
     task = find(turn, fact, task_id)
-    _own(fact, task)
+    own(fact, task)
     waits = task.approval is None and task.wait in (Wait.RETRY, Wait.QUOTA, Wait.APPROVAL)
     if task.state is TaskState.WAITING and waits:
         return _reopen(turn, fact, task, moves.Reopened())
@@ -180,6 +183,8 @@ def _pause(turn: Turn, body: facts.PauseAgent) -> Done:
     if agent is None:
         raise NotFound(f"there is no agent {body.agent}")
     after = replace(agent, paused=body.paused, version=agent.version + 1)
+    if not body.paused:  # whoever resumes it has looked at it
+        after = replace(after, quarantined=None, quarantined_at=None, failed=())
     turn.write(Table.AGENT, agent.id, after, old=agent.version)
     view.put(view.agents, agent.id, after)
     view.refresh(agent.id)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, assert_never
 
-from agentcom.core import accounts, budgets, facts, fairness, graphs, touching
+from agentcom.core import accounts, budgets, facts, fairness, graphs, pauses, touching
 from agentcom.core.controls import find
 from agentcom.core.facts import Fact
 from agentcom.core.gates import Budgeted
@@ -17,6 +17,7 @@ from agentcom.model.batch import Table
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import WallTime
 from agentcom.model.limits import PAGE_MAX
+from agentcom.model.pause import Pause
 from agentcom.model.replies import AgentRule, Explanation
 from agentcom.model.task import Phase, Task, TaskState, Wait
 
@@ -25,7 +26,7 @@ AUTHOR: Final = "author"
 _FOR_GOOD: Final = frozenset({"needs", "accepts", AUTHOR})
 """Rules that keep a task from an agent whatever happens."""
 _SHOWN_MAX: Final = 5  # dependencies that a summary names
-_UNTIL_HELP: Final = frozenset({"paused", "draining", "offline", "removed"})
+_UNTIL_HELP: Final = frozenset({"paused", "draining", "offline", "removed", "quarantined"})
 """Rules that keep a task from an agent until a person does something."""
 _QUOTA: Final = "quota"
 
@@ -53,7 +54,8 @@ def _queued(turn: Turn, task: Task) -> Explanation:
     position = place_of(view, task)
     if _shut_out(view, task) is not None:
         rules = tuple(rule for rule in rules if rule.rule != "order")
-    summary, action, at = _standstill(turn) or _kept(view, task, rules, able)
+    paused = _shut_out(view, task) if pauses.find(view, task) is not None else None
+    summary, action, at = paused or _standstill(turn) or _kept(view, task, rules, able)
     return Explanation(
         task=task,
         summary=summary,
@@ -141,11 +143,18 @@ def _missing(view: PoolView, shape: ShapeId) -> tuple[str, ...]:
 def _shut_out(view: PoolView, task: Task) -> tuple[str, str, WallTime | None] | None:
     """Return which gates of a task are shut, what opens them, and when that is if time does."""
     gates = view.gates
-    shut = [(gate, *found) for gate in gates.gates_of(task) if (found := gates.blocker(gate))]
+    shut = [
+        (gate, *found)
+        for gate in gates.gates_of(task)
+        if (found := gates.blocker(gate, task.paused))
+    ]
     if not shut:
         return None
     summary = "; ".join(words for _, words, _ in shut)
     at = max((until for _, _, until in shut if until is not None), default=None)
+    pause = pauses.find(view, task)
+    if pause is not None:
+        return summary, f"it keeps its place; {_lift(pause)}", at
     spent = [(words, until) for gate, words, until in shut if isinstance(gate, Budgeted)]
     if any("used up" in words and until is None for words, until in spent):
         return summary, "this does not pass by itself: raise it: agentcom budget set", None
@@ -154,6 +163,13 @@ def _shut_out(view: PoolView, task: Task) -> tuple[str, str, WallTime | None] | 
     if spent:
         return summary, "it starts after one of them has ended, if something is left", at
     return summary, "it starts when there is room again, in its place in the order", at
+
+
+def _lift(pause: Pause) -> str:
+    kind, _, name = pause.key.partition(":")
+    if kind == "task":
+        return f"agentcom task resume {name}"
+    return f"agentcom resume --{kind} {name}".rstrip()
 
 
 def _older_than_the_fleet(view: PoolView) -> tuple[str, str]:
@@ -216,6 +232,8 @@ def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
         used = ", ".join(f"{n} {much}" for n, much in view.used.get(agent.machine, {}).items())
         words = f"machine {view.machines[agent.machine].name} has too little left: {used} used"
         return AgentRule(agent.id, "resources", words)
+    if pauses.find(view, task) is not None:
+        return AgentRule(agent.id, "gate", "the task is paused")
     return AgentRule(agent.id, "order", "tasks before it in the queue come first")
 
 
@@ -244,6 +262,9 @@ def _away(view: PoolView, agent: Agent) -> AgentRule | None:
         return AgentRule(agent.id, "offline", f"machine {where} is not connected")
     if session.suspect:
         return AgentRule(agent.id, "suspect", f"machine {where} missed its last heartbeats")
+    if agent.quarantined is not None:
+        cure = f"{agent.quarantined}; when that is put right: agentcom agent resume {agent.id}"
+        return AgentRule(agent.id, "quarantined", cure)
     if agent.paused:
         return AgentRule(agent.id, "paused", f"agentcom agent resume {agent.id}")
     if agent.id in view.purse.shut:
@@ -281,7 +302,16 @@ def _waiting(turn: Turn, fact: Fact, task: Task) -> Explanation:
             summary, action = "it waits", ""
         case _:
             assert_never(task.wait)
+    summary, action = _and_pause(turn.view, task, summary, action)
     return Explanation(task=task, summary=summary, next_action=action, next_at=task.until)
+
+
+def _and_pause(view: PoolView, task: Task, summary: str, action: str) -> tuple[str, str]:
+    """Add the pause that keeps a task out when what it waits for is there."""
+    pause = pauses.find(view, task)
+    if pause is None:
+        return summary, action
+    return f"{summary}; and {pause.words}", f"{action}; then it stays out until {_lift(pause)}"
 
 
 def _blocked(turn: Turn, fact: Fact, task: Task) -> Explanation:
@@ -298,9 +328,11 @@ def _blocked(turn: Turn, fact: Fact, task: Task) -> Explanation:
     over = [row.id for row in known if row.state.terminal]
     if over:
         action = f"it waits for a retry that succeeds: agentcom task retry {over[0]}"
+    summary = f"{what} not ended{' as wanted' * bool(over)}: {states}{more}"
+    summary, action = _and_pause(view, task, summary, action)
     return Explanation(
         task=task,
-        summary=f"{what} not ended{' as wanted' * bool(over)}: {states}{more}",
+        summary=summary,
         blocked_by=blocked,
         next_action=action,
         next_at=task.until,

@@ -12,11 +12,13 @@ import msgspec
 from agentcom.model.agent import AgentSpec, Held
 from agentcom.model.batch import Row, Table
 from agentcom.model.budget import Budget, Period
+from agentcom.model.bulk import BulkAct
+from agentcom.model.edit import TaskEdit
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import AccountId, AgentId, Fence, MachineId, TaskId, UserId
 from agentcom.model.limit import Limit
 from agentcom.model.result import KeptResult, Landing, Result
-from agentcom.model.task import Phase, TaskSpec
+from agentcom.model.task import Phase, TaskSpec, TaskState
 from agentcom.model.todo import TodoKind
 from agentcom.model.usage import TurnUsage
 
@@ -286,6 +288,33 @@ class TodoDue(msgspec.Struct, frozen=True, gc=False):
     kind: TodoKind
 
 
+class Pause(msgspec.Struct, frozen=True, gc=False):
+    """Someone closes a scope for new attempts, or (`paused` False) opens it again."""
+
+    scope: str
+    paused: bool
+    reason: str = ""
+    stop: bool = False
+    """Whether what runs shall stop, too."""
+
+
+class Edit(msgspec.Struct, frozen=True, gc=False):
+    """Someone changes a task; `version` is the one that they have seen."""
+
+    task: TaskId
+    version: int
+    change: TaskEdit
+
+
+class ActOnMany(msgspec.Struct, frozen=True, gc=False):
+    """Someone cancels or reopens many tasks; those in none of `states` by then are left alone."""
+
+    act: BulkAct
+    tasks: tuple[TaskId, ...]
+    states: tuple[TaskState, ...] = ()
+    reason: str = ""
+
+
 Body = (
     Submit
     | Cancel
@@ -324,6 +353,9 @@ Body = (
     | TodoDue
     | SetBudget
     | BudgetsRenewed
+    | Pause
+    | Edit
+    | ActOnMany
 )
 
 Found = Mapping[tuple[Table, str], Row | None]

@@ -1,17 +1,21 @@
 """Gates: what a task passes before it can start, apart from an agent that suits it.
 
 A gate is a scope with a rule (`model/limit.py`: so many attempts at once, so many starts per
-time), a budget, or the files of a repository that a task claims. This file knows what is open and
-says why; what attempts take and give back is in `core/passing.py` and `core/budgets.py`.
+time), a budget, a pause (`core/pauses.py`), or the files of a repository that a task claims. This
+file knows what is open and says why; what attempts take and give back is in `core/passing.py` and
+`core/budgets.py`.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from agentcom.core import pauses
+from agentcom.core.pauses import OWN, Paused
 from agentcom.core.purse import Purse
 from agentcom.model import globs, limit
-from agentcom.model.ids import TaskId, WallTime
+from agentcom.model.ids import PoolId, TaskId, WallTime
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.pause import Pause
 from agentcom.model.task import Task
 
 REPOSITORY: Final = "repo:"
@@ -68,12 +72,18 @@ def files_of(task: Task) -> Files:
 
 
 class Gates:
-    """The rules of a pool, and what the attempts under way have taken of them."""
+    """The rules and pauses of a pool, and what the attempts under way have taken."""
 
-    __slots__ = ("files_held", "purse", "rates", "rules", "spent", "taken", "touched")
+    __slots__ = (
+        *("files_held", "pauses", "pool", "purse", "rates", "rules", "spent", "taken"),
+        "touched",
+    )
 
-    def __init__(self, purse: Purse) -> None:
+    def __init__(self, pool: PoolId, purse: Purse) -> None:
+        self.pool = pool
         self.purse = purse
+        self.pauses: dict[str, Pause] = {}
+        """The pauses of more than one task, by scope."""
         self.rules: dict[str, Limit] = {}
         self.rates: dict[str, Usage] = {}
         self.taken: dict[str, int] = {}
@@ -87,12 +97,14 @@ class Gates:
 
     @property
     def ruled(self) -> bool:
-        """Whether people bound anything: tasks may stand behind gates that came after them."""
-        return bool(self.rules or self.purse.budgets)
+        """Whether people bound or paused anything: tasks may have gates that came after them."""
+        return bool(self.rules or self.pauses or self.purse.budgets)
 
     def gates_of(self, task: Task) -> tuple[Hashable, ...]:
-        """Return the gates that a task passes as the rules are now."""
+        """Return the gates that a task passes as rules, pauses and budgets are now."""
         found: list[Hashable] = []
+        if self.pauses or task.paused is not None:
+            found += pauses.gates_of(self, task)
         if self.rules:
             found += [scope for scope in scopes(task) if self.is_bounded(scope)]
         if self.purse.budgets:
@@ -116,6 +128,8 @@ class Gates:
         if isinstance(gate, Files):
             held = self.files_held.get(gate.repo)
             return not held or not any(gate.conflicts(other) for other in held.values())
+        if isinstance(gate, Paused):
+            return gate != OWN and gate.scope not in self.pauses
         if isinstance(gate, Claims):
             return True
         if isinstance(gate, Budgeted):
@@ -145,10 +159,19 @@ class Gates:
                 weight *= rule.weight
         return weight
 
-    def blocker(self, gate: Hashable) -> tuple[str, WallTime | None] | None:
-        """Return in words why a gate is shut, and until when; None if it is open."""
+    def blocker(
+        self, gate: Hashable, own: Pause | None = None
+    ) -> tuple[str, WallTime | None] | None:
+        """Return in words why a gate is shut, and until when; None if it is open.
+
+        `own` is the task's own pause, if it has one.
+        """
         if self.is_open(gate):
             return None
+        if isinstance(gate, Paused):
+            pause = own if gate == OWN else self.pauses[gate.scope]
+            assert pause is not None, gate
+            return pause.words, None
         if isinstance(gate, Files):
             names = ", ".join(str(task) for task in self.holders(gate))
             return f"its files ({', '.join(gate.globs)}) are in use by {names}", None

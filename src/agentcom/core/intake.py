@@ -194,7 +194,7 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
         turn.now.wall,
         wait=wait,
         until=ahead,
-        needs=_needs(turn.view, spec),
+        needs=needs_of(turn.view, spec),
         emergency=spec.emergency,
         priority=spec.priority,
         start_tag=start_tag,
@@ -209,7 +209,8 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
     )
 
 
-def _needs(view: PoolView, spec: TaskSpec) -> tuple[str, ...]:
+def needs_of(view: PoolView, spec: TaskSpec) -> tuple[str, ...]:
+    """Return what an agent must have for a task, in canonical order."""
     if not spec.needs:
         return () if spec.command else _ONLY_PROMPT
     needs = spec.needs if spec.command else (*spec.needs, PROMPT)

@@ -1,4 +1,4 @@
-"""Sessions and leases: machines that come, stay, fall silent and return; and other timers.
+"""Sessions and leases: machines that come, stay, fall silent and return.
 
 A lease is renewed by a heartbeat and counted from its receipt on the hub's monotonic clock. What
 a machine held is given to others only after its lease and the margin, or when the machine itself
@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import accounts, cascades, facts, intake, moves, reports, subtasks
+from agentcom.core import accounts, facts, intake, moves, reports
 from agentcom.core.effects import (
     ClearTimer,
     CloseConnection,
@@ -34,7 +34,7 @@ from agentcom.model.ids import Instant, MachineId, Now, WallTime
 from agentcom.model.limits import LEASE_PARTS
 from agentcom.model.replies import Refusal, Welcomed
 from agentcom.model.requirement import PROMPT
-from agentcom.model.todo import TodoKind
+from agentcom.model.task import Task
 
 replace: Final = msgspec.structs.replace
 
@@ -64,11 +64,7 @@ def renewed(turn: Turn, fact: Fact, body: facts.Heartbeat) -> None:
 def changed(
     turn: Turn,
     fact: Fact,
-    body: facts.MachineConnected
-    | facts.MachineDisconnected
-    | facts.LeaseChecked
-    | facts.Recovered
-    | facts.TodoDue,
+    body: facts.MachineConnected | facts.MachineDisconnected | facts.LeaseChecked | facts.Recovered,
 ) -> Welcomed | None:
     """Take up a session that begins or breaks, or a time that has come."""
     match body:
@@ -80,8 +76,6 @@ def changed(
             _check(turn, body.machine)
         case facts.Recovered():
             _recovered(turn)
-        case facts.TodoDue():
-            _todo(turn, body)
         case _:
             assert_never(body)
     return None
@@ -246,6 +240,9 @@ def _learn_agent(turn: Turn, machine: Machine, spec: AgentSpec) -> None:
             paused=known.paused if known is not None else False,
             version=known.version if known is not None else 1,
             account=spec.account,
+            failed=known.failed if known is not None else (),
+            quarantined=known.quarantined if known is not None else None,
+            quarantined_at=known.quarantined_at if known is not None else None,
         ),
     )
 
@@ -316,7 +313,7 @@ def _apply(turn: Turn, machine: MachineId, report: Sequence[Held], *, heartbeat_
     for task in orders.gone:
         # At a restored store a machine first offers what it has kept; then comes its heartbeat.
         if heartbeat_ms or task.incarnation == view.incarnation:
-            turn.move(task, moves.LeaseLost(), EventKind.RETURNED, "its machine no longer has it")
+            _return(turn, task, "its machine no longer has it")
     for task, item in orders.resume:
         reports.resume(turn, task, phase_of(item))
 
@@ -351,7 +348,13 @@ def _check(turn: Turn, machine: MachineId) -> None:
 
 def _lose(turn: Turn, machine: MachineId) -> None:
     for task in turn.view.held_tasks(machine):
-        turn.move(task, moves.LeaseLost(), EventKind.RETURNED, "its machine fell silent")
+        _return(turn, task, "its machine fell silent")
+
+
+def _return(turn: Turn, task: Task, why: str) -> None:
+    machine = turn.view.machines.get(task.machine) if task.machine is not None else None
+    name = machine.name if machine is not None else task.machine or ""
+    turn.move(task, moves.LeaseLost(name), EventKind.RETURNED, why)
 
 
 def _recovered(turn: Turn) -> None:
@@ -363,19 +366,6 @@ def _recovered(turn: Turn) -> None:
     for agent in view.agents:
         view.refresh(agent)
         turn.ready(agent)
-
-
-def _todo(turn: Turn, body: facts.TodoDue) -> None:
-    view = turn.view
-    todo = view.todos.get(body.task)
-    if todo is None:
-        return
-    step = subtasks.go_on if todo.kind is TodoKind.CANCEL_BELOW else cascades.go_on
-    if step(turn, todo, budget=limits.CASCADE_BATCH):
-        turn.again(body)
-        return
-    view.drop(view.todos, todo.task)
-    turn.write(Table.TODO, todo.task, None, old=todo.version)
 
 
 def _timer(machine: MachineId, at: Instant) -> SetTimer:

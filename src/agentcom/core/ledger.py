@@ -13,7 +13,7 @@ from agentcom.model.limits import REQUEST_KEY_KEEP_MS
 
 R = TypeVar("R", bound=Row)
 Place = tuple[Table, str]
-Mark = tuple[int, int, int, int]
+Mark = tuple[int, int, int, int, int]
 _NO_FACT: Final = Fact(body=WaitEnded(TaskId("")))
 
 
@@ -44,19 +44,28 @@ class Ledger:
         actor = fact.actor
         self.actor = actor.machine or actor.user
         self._before.clear()
-        return len(self.view.journal), len(self.effects), len(self.appends), len(self._writes)
+        return self.mark()
+
+    def mark(self) -> Mark:
+        """Return how far the books are, for `take_back`."""
+        journal, before = len(self.view.journal), len(self._before)
+        return journal, len(self.effects), len(self.appends), len(self._writes), before
 
     def abandon(self, mark: Mark) -> None:
         """Take back everything since `begin`."""
+        self.take_back(mark)
+        self.looks.clear()
+
+    def take_back(self, mark: Mark) -> None:
+        """Take back everything since `mark`; what it brought forth besides does no harm."""
         self.view.rollback(mark[0])
         del self.effects[mark[1] :]
         del self.appends[mark[2] :]
-        while self._before:
+        while len(self._before) > mark[4]:
             place, known = self._before.pop()
             self._writes[place] = known
         while len(self._writes) > mark[3]:
             self._writes.popitem()
-        self.looks.clear()
 
     def write(self, table: Table, key: str, row: Row | None, old: int | None) -> None:
         """Note a row's new content (None: no row); `old` is the version that is stored now."""

@@ -36,6 +36,7 @@ def load(
     budgets.know(view, rows.budgets)
     for hold in rows.holds:
         view.holds.setdefault(hold.task, {})[hold.key] = hold
+    view.pauses.update({pause.key: pause for pause in rows.pauses})
     for task in sorted(rows.tasks, key=lambda task: task.seq):
         _load_task(view, task)
         view.journal.clear()  # nothing of it is undone, and a long queue would make it long

@@ -5,6 +5,7 @@ import msgspec
 from agentcom.model.budget import Amounts
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, Fence, MachineId, WallTime
+from agentcom.model.pause import Pause
 from agentcom.model.task import Phase, StopReason, Task, Wait
 
 
@@ -60,6 +61,9 @@ class Failed(msgspec.Struct, frozen=True, gc=False):
 
 class LeaseLost(msgspec.Struct, frozen=True, gc=False):
     """The holder's machine did not come back in time."""
+
+    name: str = ""
+    """The machine's."""
 
 
 class Declined(msgspec.Struct, frozen=True, gc=False):
@@ -138,15 +142,41 @@ class Reopened(msgspec.Struct, frozen=True, gc=False):
     """True: its dependencies have to end first."""
 
 
-Step = (
-    Released | Matched | Advanced | Saved | LandingBegun | StopAsked | Resumed | Reopened | Charged
-)
+class Edited(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Someone changed what the task asks for; these are its values now."""
+
+    title: str
+    needs: tuple[str, ...]
+    priority: int
+    emergency: bool
+    deadline_ms: int
+    failures_max: int
+    wait: Wait | None
+    until: WallTime | None
+    start_tag: float
+    seq: int
+    lost: bool
+    """Whether the newest holder may still come back: not to work that is asked for anew."""
+
+
+class PauseSet(msgspec.Struct, frozen=True, gc=False):
+    """Someone paused the task, or (None) lets it go on."""
+
+    paused: Pause | None
+    returns: bool = True
+    """Whether a holder that fell silent may still come back."""
+
+
+Step = Released | Matched | Advanced | Saved | LandingBegun | Resumed | Charged
 """Events that leave the task live."""
 
 End = Completed | Failed | LeaseLost | Declined | Stopped | Parked | Cancelled
 """Events that end an attempt, or the task."""
 
-Event = Step | End
+Asked = StopAsked | Reopened | Edited | PauseSet
+"""What people want of a task; it stays live, too."""
+
+Event = Step | Asked | End
 
 
 def approval(task: Task) -> Wait | None:

@@ -10,20 +10,24 @@ from typing import Any, Final, NamedTuple
 
 from agentcom.core import (
     budgets,
+    bulk,
     cascades,
     controls,
     deadlines,
+    edits,
     explain,
     facts,
     intake,
     leases,
     limiting,
+    pausing,
     reports,
+    requests,
+    todos,
 )
 from agentcom.core.approvals import judged
-from agentcom.core.effects import Effect, Refuse
+from agentcom.core.effects import Effect
 from agentcom.core.facts import Fact
-from agentcom.core.repeats import Handler, once
 from agentcom.core.spending import wanted_turns
 from agentcom.core.subtasks import cancel_group
 from agentcom.core.turn import Turn
@@ -31,7 +35,10 @@ from agentcom.core.view import PoolView
 from agentcom.model.batch import Batch, Table, request_key
 from agentcom.model.errors import AgentComError
 from agentcom.model.ids import IdSource, Now, Rng
+from agentcom.model.replies import Reply
 
+Handler = Callable[[Turn, Fact, Any], Reply | None]
+"""What one kind of fact comes to; the table of them ends this file."""
 Keys = Sequence[tuple[Table, str]]
 
 _REQUEST: Final = Table.REQUEST
@@ -69,14 +76,14 @@ def decide(view: PoolView, batch: Sequence[Fact], *, now: Now, ids: IdSource, rn
             continue
         mark = turn.begin(fact)
         try:
-            once(turn, fact, _HANDLERS[type(fact.body)])
+            requests.once(turn, fact, _HANDLERS[type(fact.body)])
             if turn.ended:
                 cascades.settle(turn)
             if turn.looks or turn.queued or view.lanes.fresh:
                 turn.match()
         except AgentComError as error:
             turn.abandon(mark)
-            _refuse(turn, fact, error)
+            requests.refuse(turn, fact, error)
     return Plan(turn.batch(), turn.effects, deferred)
 
 
@@ -88,17 +95,9 @@ def _reads(body: facts.Body, over: Container[str]) -> bool:
         specs = body.specs
         depends = [d for spec in specs for d in spec.depends_on if d.task in over]
         return bool(depends or [spec for spec in specs if spec.reviews in over])
-    if type(body) in (facts.Retry, facts.Adopt):
-        return True  # what it depends on may have ended
+    if type(body) in (facts.Retry, facts.Adopt, facts.TodoDue):
+        return True  # what it depends on may have ended, or one of many tasks
     return getattr(body, "task", None) in over
-
-
-def _refuse(turn: Turn, fact: Fact, error: AgentComError) -> None:
-    if fact.reply_to is not None:
-        turn.effects.append(Refuse(fact.reply_to, error))
-    machine = fact.actor.machine
-    if machine is not None and isinstance(fact.body, reports.REPORTS):
-        turn.effects.append(reports.answer(machine, fact.body, code=error.code))
 
 
 _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
@@ -123,7 +122,7 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     facts.WaitEnded: deadlines.due,
     facts.AccountDue: deadlines.due,
     facts.Recovered: leases.changed,
-    facts.TodoDue: leases.changed,
+    facts.TodoDue: todos.due,
     facts.GateDue: limiting.gate_due,
     facts.LookAgain: limiting.look_again,
     facts.SetLimit: limiting.set_limit,
@@ -139,6 +138,9 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     facts.DrainMachine: controls.control,
     facts.RemoveMachine: controls.control,
     facts.Enrol: controls.control,
+    facts.Pause: pausing.pause,
+    facts.Edit: edits.edit,
+    facts.ActOnMany: bulk.take,
 }
 _WANTED: Final[Mapping[type[facts.Body], Callable[[PoolView, Fact, Any], Keys]]] = {
     facts.Submit: intake.wanted,
@@ -151,4 +153,7 @@ _WANTED: Final[Mapping[type[facts.Body], Callable[[PoolView, Fact, Any], Keys]]]
     facts.Retry: controls.wanted,
     facts.Adopt: controls.wanted,
     facts.Decide: controls.wanted,
+    facts.Pause: pausing.wanted,
+    facts.Edit: edits.wanted,
+    facts.TodoDue: bulk.wanted,
 }

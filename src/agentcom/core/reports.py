@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import accounts, moves, spending, touching
+from agentcom.core import accounts, moves, quarantine, spending, touching
 from agentcom.core.effects import Acknowledge, Stop
 from agentcom.core.facts import (
     Accepted,
@@ -157,7 +157,9 @@ def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) 
             _stopped(turn, task, body.fence, body.result)
         case Declined(reason=reason):
             retry_at = WallTime(turn.now.wall + DECLINE_RETRY_MS)
-            turn.move(task, moves.Declined(_cut(reason), retry_at), EventKind.RETURNED)
+            after = turn.move(task, moves.Declined(_cut(reason), retry_at), EventKind.RETURNED)
+            if task.stop_reason is None:
+                quarantine.declined(turn, after)
             return
         case Landed(landing=landing):
             _landed(turn, task, landing)
@@ -204,7 +206,8 @@ def _finished(turn: Turn, task: Task, fence: Fence, result: Result) -> str | Non
         return Stale.code
     keep(turn, task.machine, task.id, fence, result)
     event, kind, detail = judge(turn, task, result)
-    turn.move(task, event, kind, _cut(detail))
+    after = turn.move(task, event, kind, _cut(detail))
+    quarantine.judged(turn, after, event)
     return None
 
 

@@ -13,10 +13,12 @@ import msgspec
 from agentcom.core import moves
 from agentcom.core.moves import (
     Advanced,
+    Asked,
     Cancelled,
     Charged,
     Completed,
     Declined,
+    Edited,
     End,
     Event,
     Failed,
@@ -24,6 +26,7 @@ from agentcom.core.moves import (
     LeaseLost,
     Matched,
     Parked,
+    PauseSet,
     Released,
     Reopened,
     Resumed,
@@ -36,7 +39,7 @@ from agentcom.model.budget import task_used_up
 from agentcom.model.errors import IllegalTransition
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Fence, MachineId, WallTime
-from agentcom.model.limits import HOLDERS_MAX, LEASES_LOST_MAX, REASON_CHARS
+from agentcom.model.limits import CRASHED_ON_MAX, HOLDERS_MAX, LEASES_LOST_MAX, REASON_CHARS
 from agentcom.model.task import Phase, StopReason, Task, TaskState, Wait
 
 replace: Final = msgspec.structs.replace
@@ -49,6 +52,7 @@ _LANDS_AGAIN: Final = (FailureClass.WORKSPACE, FailureClass.DEADLINE)
 """What can go wrong with a landing though the work is good: no agent is needed to try again."""
 _MODEL_NEXT: Final = (Wait.RETRY, Wait.QUOTA)
 _ENDS: Final = frozenset(get_args(End))
+_ASKS: Final = frozenset(get_args(Asked))
 
 TRANSITIONS: Final[Mapping[type[Event], Mapping[TaskState, tuple[TaskState, ...]]]] = {
     Released: {_W: (_Q, _W)},
@@ -67,6 +71,8 @@ TRANSITIONS: Final[Mapping[type[Event], Mapping[TaskState, tuple[TaskState, ...]
     Charged: {_W: (_W,), _Q: (_Q,), _A: (_A,), _R: (_R,)},
     Cancelled: {_W: (_END,), _Q: (_END,)},
     Reopened: {_W: (_Q,), _Q: (_Q,), _FAIL: (_Q, _W), _END: (_Q, _W)},
+    Edited: {_W: (_W, _Q), _Q: (_Q, _W), _A: (_A,), _R: (_R,)},
+    PauseSet: {state: (state,) for state in (_W, _Q, _A, _R)},
 }
 
 
@@ -81,6 +87,8 @@ def decide(task: Task, event: Event, now: WallTime) -> Task:
     if allowed is None:
         raise IllegalTransition(task.state.value, kind.__name__)
     happen: Callable[[Task, Any, WallTime], Task] = _end if kind in _ENDS else _step
+    if kind in _ASKS:
+        happen = _asked
     after = happen(task, event, now)
     assert after.state in allowed, (task.state, event, after.state)
     return after
@@ -115,19 +123,32 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
             stop = task.stop_reason if task.stop_reason is not StopReason.BUDGET else None
             work = {**_work(event), "stop_reason": stop}  # no model works from here on
             return _changed(task, now, state=_R, phase=_LANDING, **work)
-        case StopAsked(reason=reason, said=said):
-            cancelled = reason is StopReason.CANCELLED
-            told = {"reason": said} if cancelled else {}
-            why = reason if cancelled else task.stop_reason or reason
-            return _changed(task, now, stop_reason=why, **told)
         case Resumed(phase=phase, deadline_at=at):
             lost = max(0, task.leases_lost - 1)
-            back = {"deadline_at": at, "leases_lost": lost, "lost": False}
-            return _changed(task, now, state=_R, phase=phase, **back)
+            back = {"leases_lost": lost, "lost_on": task.lost_on[:lost], "lost": False}
+            return _changed(task, now, state=_R, phase=phase, deadline_at=at, **back)
         case Charged(spent=spent):
             return _changed(task, now, spent=spent)
-        case Released() | Reopened():
-            return _back(task, event, now)
+        case Released():
+            return _released(task, event, now)
+        case _:
+            assert_never(event)
+
+
+def _asked(task: Task, event: Asked, now: WallTime) -> Task:
+    match event:
+        case StopAsked(reason=reason, said=said):
+            told = {"reason": said} if reason is StopReason.CANCELLED else {}
+            if reason is not StopReason.CANCELLED:  # who cancels means it, whatever was before
+                reason = task.stop_reason or reason
+            return _changed(task, now, stop_reason=reason, **told)
+        case Reopened():
+            return _reopened(task, event, now)
+        case PauseSet(paused=paused, returns=returns):
+            return _changed(task, now, paused=paused, lost=task.lost and returns)
+        case Edited():
+            state = task.state if task.state.held else _W if event.wait else _Q
+            return _changed(task, now, state=state, **msgspec.structs.asdict(event))
         case _:
             assert_never(event)
 
@@ -153,7 +174,7 @@ def _end(task: Task, event: End, now: WallTime) -> Task:
         case Failed():
             return _failed(task, event, now)
         case LeaseLost():
-            return _lost(task, now)
+            return _lost(task, event, now)
         case Declined(reason=reason, retry_at=at):
             if task.stop_reason is StopReason.CANCELLED:
                 return _ended(task, now, state=_END, failure=None)
@@ -181,7 +202,11 @@ def _failed(task: Task, event: Failed, now: WallTime) -> Task:
     if not task.state.held:
         return _ended(task, now, state=_FAIL, failure=event.failure, reason=event.reason)
     failures = task.failures + 1
-    final = event.failure.final or failures >= task.failures_max
+    crashed_on = task.crashed_on
+    if event.failure is FailureClass.CRASHED and task.agent is not None:
+        crashed_on = tuple(dict.fromkeys((*crashed_on, task.agent)))
+    poison = len(crashed_on) >= CRASHED_ON_MAX
+    final = event.failure.final or failures >= task.failures_max or poison
     return _ended(
         task,
         now,
@@ -189,6 +214,7 @@ def _failed(task: Task, event: Failed, now: WallTime) -> Task:
         wait=None if final else Wait.RETRY,
         until=None if final else event.retry_at,
         failures=failures,
+        crashed_on=crashed_on,
         failure=event.failure,
         reason=event.reason,
         landing_only=task.phase is _LANDING and event.failure in _LANDS_AGAIN,
@@ -197,17 +223,20 @@ def _failed(task: Task, event: Failed, now: WallTime) -> Task:
     )
 
 
-def _lost(task: Task, now: WallTime) -> Task:
+def _lost(task: Task, event: LeaseLost, now: WallTime) -> Task:
     if task.stop_reason is StopReason.CANCELLED:
         return _ended(task, now, state=_END, failure=None)
-    lost = task.leases_lost + 1
+    lost, lost_on = task.leases_lost + 1, (*task.lost_on, event.name)
     landing = task.landing_only or task.phase is _LANDING
     # Who was told to stop does not come back: what it brings later is kept, not applied.
     returns = task.stop_reason is None
     if lost >= LEASES_LOST_MAX:
-        failure, reason = FailureClass.LEASE_LOST, "its machine vanished too often"
-        return _ended(task, now, state=_FAIL, leases_lost=lost, failure=failure, reason=reason)
-    return _ended(task, now, state=_Q, lost=returns, leases_lost=lost, landing_only=landing)
+        where = ", ".join(dict.fromkeys(lost_on))
+        reason = f"its machine vanished {lost} times: {where}"
+        gone: dict[str, Any] = {"failure": FailureClass.LEASE_LOST, "reason": reason}
+        return _ended(task, now, state=_FAIL, leases_lost=lost, lost_on=lost_on, **gone)
+    kept: dict[str, Any] = {"leases_lost": lost, "lost_on": lost_on, "landing_only": landing}
+    return _ended(task, now, state=_Q, lost=returns, **kept)
 
 
 def _stopped(task: Task, event: Stopped, now: WallTime) -> Task:
@@ -240,6 +269,8 @@ def _reopened(task: Task, event: Reopened, now: WallTime) -> Task:
         wait=wait,
         failures=0,
         leases_lost=0,
+        lost_on=(),
+        crashed_on=(),
         failure=None,
         reason=None,
         landing_only=event.commit is not None,

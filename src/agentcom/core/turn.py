@@ -75,6 +75,11 @@ class Turn(Ledger):
         self._bodies[body.id] = body
         self.write(_BODY, body.id, body, None)
 
+    def update_body(self, body: TaskBody, old: int) -> None:
+        """Store what a specification has become; `old` is the version before."""
+        self._bodies[body.id] = body
+        self.write(_BODY, body.id, body, old)
+
     # Tasks ------------------------------------------------------------------------------------
 
     def move(self, task: Task, event: moves.Event, kind: EventKind, detail: str = "") -> Task:
@@ -205,15 +210,16 @@ class Turn(Ledger):
         task = view.tasks.get(task_id)
         if task is None or task.state is not _QUEUED or not view.matcher.is_queued(task_id):
             return
-        if view.gates.ruled and self._stands_elsewhere(task, None):
-            return
         agent_id = placement.pick(view, task)
-        if agent_id is not None:
+        if agent_id is None:
+            return
+        moved = view.gates.ruled and self._stands_elsewhere(task, None)
+        if not moved or view.matcher.is_queued(task_id):
             self._assign(task, view.agents[agent_id])
             view.refresh(agent_id)
 
     def _stands_elsewhere(self, task: Task, agent: AgentId | None) -> bool:
-        """Put a task behind the gates of rules that came after it; return whether it moved."""
+        """Put a task behind the gates of what was set after it; return whether it moved."""
         view = self.view
         if view.gates.gates_of(task) == view.lanes.gates_of(task.id):
             return False
@@ -277,11 +283,8 @@ class Turn(Ledger):
             if not after.attempt:  # it ended before it ever ran: its submitter is not charged
                 weight = self.view.gates.weight(after.project, after.submitter)
                 self.view.fairness.refund(after.submitter, weight)
-        elif state is _QUEUED and (before is None or not _stays(before, after)):
-            if was is _QUEUED:  # it stands behind other gates now
-                self.view.withdraw(after.id)
-            self.view.enqueue(after)
-            self.queued[after.id] = None
+        elif state is _QUEUED:
+            self._queue(was, after)
         if state.held or (was is not None and was.held):
             holding.follow(self, before, after)
             if self.view.accounts:
@@ -293,6 +296,12 @@ class Turn(Ledger):
         if state is _WAITING and after.wait is not _DEPENDENCIES and after.until:
             at = self.instant_of(after.until)
             self.effects.append(SetTimer(f"wait/{after.id}", at, WaitEnded(after.id)))
+
+    def _queue(self, was: TaskState | None, after: Task) -> None:
+        if was is _QUEUED:  # it was edited or paused: its needs, rank or gate are others now
+            self.view.withdraw(after.id)
+        self.view.enqueue(after)
+        self.queued[after.id] = None
 
     def watch_deadline(self, at: WallTime) -> None:
         """Look at the deadlines of all attempts at `at`, or earlier."""

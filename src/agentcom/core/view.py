@@ -23,6 +23,7 @@ from agentcom.model.errors import AgentComError
 from agentcom.model.graph import Edge
 from agentcom.model.ids import AccountId, AgentId, Instant, MachineId, PoolId, TaskId, WallTime
 from agentcom.model.limits import RECENT_KEYS
+from agentcom.model.replies import BulkShown
 from agentcom.model.task import Hold, Task, TaskState
 from agentcom.model.todo import Todo
 
@@ -64,10 +65,12 @@ class PoolView:
         self.sessions: dict[MachineId, Session] = {}
         self.beyond: dict[MachineId, None] = {}
         """Machines that hold an attempt which this store never gave: it is older than the fleet."""
+        # Results of unknown tasks that machines brought since the hub's start.
         self.orphans: dict[MachineId, int] = {}
-        """Results of unknown tasks that machines brought since the hub's start."""
         self.todos: dict[TaskId, Todo] = {}
         self.unique: dict[str, TaskId] = {}
+        # Acts on many tasks that were done here, the newest last; in memory only.
+        self.bulks: OrderedDict[TaskId, BulkShown] = OrderedDict()
         self.requests: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
         self.purse = Purse()
         self.journal: list[tuple[Any, ...]] = []  # inverses: `(function, *arguments)`
@@ -78,7 +81,8 @@ class PoolView:
         """Begin with nothing queued and nothing described."""
         self.shapes = Shapes()
         self.matcher = Matcher(self.shapes)
-        self.gates = Gates(self.purse)
+        self.gates = Gates(self.pool, self.purse)
+        self.pauses = self.gates.pauses
         self.lanes = Lanes(self.matcher, self.gates.is_open)
         self.named: dict[str, int] = {}
         """`agent=NAME` and `machine=NAME` -> live tasks whose needs speak of it."""
@@ -217,7 +221,8 @@ class PoolView:
     def enqueue(self, task: Task) -> None:
         """Put a task into the matcher's queue, or behind its gates."""
         rank = fairness.rank(task.start_tag, task.priority, task.seq, emergency=task.emergency)
-        gates = self.gates.gates_of(task) if self.gates.ruled or task.files else ()
+        passes = task.files or task.paused is not None or self.gates.ruled
+        gates = self.gates.gates_of(task) if passes else ()
         if gates:
             self.lanes.add(task.id, self.shape_of(task), gates, rank)
             self.journal.append((self.lanes.remove, task.id))
@@ -327,7 +332,9 @@ class PoolView:
         session = self.sessions.get(agent.machine)
         if machine is None or session is None or session.connection is None or session.suspect:
             return 0
-        if agent.paused or agent.absent or machine.draining or machine.removed:
+        if agent.paused or agent.absent or agent.quarantined is not None:
+            return 0
+        if machine.draining or machine.removed:
             return 0
         if agent.id in self.purse.shut:
             return 0
@@ -364,6 +371,8 @@ class PoolView:
         machine = self.machines.get(agent.machine)
         if session is None or session.connection is None or agent.absent or machine is None:
             return AgentState.OFFLINE
+        if agent.quarantined is not None:
+            return AgentState.QUARANTINED
         if agent.paused or machine.draining:
             return AgentState.DRAINING
         mine = [t for t in self.held_tasks(agent.machine) if t.agent == agent.id]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from agentcom.core.effects import Effect, Push
-from agentcom.model.batch import Change, Insert, Table
+from agentcom.model.batch import Change, Insert, Table, Update
 from agentcom.model.ids import TaskId
 from agentcom.model.task import TaskBody
 from agentcom.store.base import Store
@@ -30,7 +30,11 @@ class Bodies:
     def remember(self, changes: Sequence[Change]) -> None:
         """Keep the specifications of new tasks: most are pushed soon."""
         for change in changes:
-            if change.table is _BODY and isinstance(change, Insert):
+            if change.table is not _BODY:
+                continue
+            if isinstance(change, Update):  # it was edited: the store has it
+                self._forget(change.key)
+            elif isinstance(change, Insert):
                 assert isinstance(change.row, TaskBody), "its table says so"
                 self._recent[change.row.id] = change.row
                 self._chars += _chars(change.row)
@@ -42,9 +46,7 @@ class Bodies:
         attached, missing = list(effects), []
         for at, effect in enumerate(effects):
             if type(effect) is Push:
-                body = self._recent.pop(effect.assignment.task, None)
-                if body is not None:
-                    self._chars -= _chars(body)
+                body = self._forget(effect.assignment.task)
                 if effect.body is None and body is not None:
                     attached[at] = Push(effect.machine, effect.assignment, body)
                 elif effect.body is None:
@@ -55,6 +57,12 @@ class Bodies:
                 if isinstance(row, TaskBody):
                     attached[at] = Push(push.machine, push.assignment, row)
         return attached
+
+    def _forget(self, task: str) -> TaskBody | None:
+        body = self._recent.pop(TaskId(task), None)
+        if body is not None:
+            self._chars -= _chars(body)
+        return body
 
 
 def _chars(body: TaskBody) -> int:

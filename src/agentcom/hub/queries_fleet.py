@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
-from agentcom.core import waits
+from agentcom.core import pauses, waits
 from agentcom.core.gates import Gates
 from agentcom.core.view import PoolView
 from agentcom.hub.cursors import Cursors
@@ -12,10 +12,10 @@ from agentcom.hub.queries import Ambiguous, page_limit
 from agentcom.model.agent import AccountState, Agent, Machine
 from agentcom.model.errors import NotFound
 from agentcom.model.identity import Identity
-from agentcom.model.ids import AccountId, MachineId, UserId
+from agentcom.model.ids import AccountId, MachineId, TaskId, UserId
 from agentcom.model.limit import Limit
 from agentcom.model.limits import PAGE_MAX
-from agentcom.model.replies import Waits
+from agentcom.model.replies import BulkShown, Waits
 from agentcom.model.task import TaskState
 from agentcom.protocol.shown import (
     AccountList,
@@ -26,6 +26,7 @@ from agentcom.protocol.shown import (
     LimitShown,
     MachineList,
     MachineShown,
+    PauseList,
 )
 
 COUNTS_AGE_MS: Final = 1_000  # counting 100,000 tasks takes some ms: once a second is enough
@@ -121,6 +122,23 @@ class Fleet:
         """Return the machines of a person."""
         return [row for row in self._present() if row.owner == owner]
 
+    def pauses(self, identity: Identity) -> PauseList:
+        """Return the pauses that the caller's tasks are under."""
+        view = self._view()
+        scopes = pauses.scopes(view.pool, identity.project)
+        return PauseList(tuple(view.pauses[scope] for scope in scopes if scope in view.pauses))
+
+    def bulk(self, identity: Identity, text: str) -> BulkShown:
+        """Return how far an act on many tasks is.
+
+        Raises:
+            NotFound: there is none of this id, or it was over before this hub began.
+        """
+        found = self._view().bulks.get(TaskId(text))
+        if found is None or found.project != identity.project:
+            raise NotFound("there is no such act under way; what it did stands in its tasks")
+        return found
+
     def task_counts(self) -> dict[str, int]:
         """Return how many live tasks are in each state; a second old at most."""
         now = self._instant_ms()
@@ -207,6 +225,8 @@ class Fleet:
             cli_version=row.cli_version,
             tasks=tuple(task.id for task in held if task.agent == row.id),
             account=row.account,
+            quarantined=row.quarantined,
+            quarantined_at=row.quarantined_at,
         )
 
     def _machine(self, row: Machine) -> MachineShown:

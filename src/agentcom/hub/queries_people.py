@@ -9,7 +9,7 @@ from agentcom.model.errors import NotFound
 from agentcom.model.identity import Credential, Identity, Role, User
 from agentcom.model.ids import UserId
 from agentcom.model.limits import PAGE_MAX
-from agentcom.protocol.shown import TokenList, UserList, token_shown
+from agentcom.protocol.shown import TokenList, TokenShown, UserList
 from agentcom.store.base import Query, Store
 
 
@@ -57,3 +57,21 @@ class People:
 
     def _after(self, identity: Identity, listing: str, place: str | None) -> str | None:
         return self._cursors.make(identity, listing, place) if place else None
+
+
+def token_shown(row: Credential) -> TokenShown:
+    """Return what may be seen of a credential."""
+    return TokenShown(
+        id=row.id,
+        kind=row.kind,
+        role=row.role,
+        owner=row.owner,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        machine=row.machine,
+        note=row.note,
+        uses_left=row.uses_left,
+        grants=row.grants,
+        last_used=row.last_used,
+        revoked_at=row.revoked_at,
+    )

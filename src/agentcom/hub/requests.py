@@ -14,7 +14,7 @@ from agentcom.model.limits import REQUEST_KEY_CHARS
 _ENCODER: Final = msgspec.json.Encoder(order="deterministic")
 
 
-def payload_hash(body: Body) -> str:
+def payload_hash(body: Body | msgspec.Struct) -> str:
     """Return the SHA-256 of a request; that of a submit covers its tasks and nothing else."""
     if isinstance(body, Submit):
         return hashlib.sha256(_ENCODER.encode(body.specs)).hexdigest()

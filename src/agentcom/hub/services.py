@@ -18,6 +18,7 @@ from agentcom.core.facts import Body, Fact
 from agentcom.hub import maintenance, prices
 from agentcom.hub.activities import Activities
 from agentcom.hub.auth import Authenticator
+from agentcom.hub.choosing import Chooser
 from agentcom.hub.clock import Clock
 from agentcom.hub.config import HubConfig
 from agentcom.hub.credentials import Credentials
@@ -90,6 +91,7 @@ class Services:
         )
         self.engine.prices = prices.load(config.prices)
         cursors = Cursors()
+        self.chooser = Chooser(self.store)
         self.queries = Queries(self.store, self.feeds.activities, cursors)
         self.graphs = Graphs(self.store, self.queries, cursors)
         self.fleet = Fleet(lambda: self.engine.view, cursors, lambda: clock.now().instant)

@@ -29,6 +29,7 @@ class AgentState(StrEnum):
     WORKING = "working"
     BLOCKED = "blocked"
     DRAINING = "draining"
+    QUARANTINED = "quarantined"
 
 
 class AgentSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -66,6 +67,11 @@ class Agent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=T
     accepts: tuple[str, ...] = ()
     version: int = 1
     account: AccountId | None = None
+    failed: tuple[TaskId, ...] = ()
+    """Different tasks that it failed in a row, for reasons of its own."""
+    quarantined: str | None = None
+    """Why it gets no new work, until a person resumes it."""
+    quarantined_at: WallTime | None = None
 
 
 class AccountState(StrEnum):

@@ -16,6 +16,7 @@ from agentcom.model.event import TaskEvent
 from agentcom.model.graph import Edge, Member, Tally
 from agentcom.model.identity import Credential, RequestRecord, User
 from agentcom.model.ids import BatchId, Fence, PoolId
+from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Hold, Task, TaskBody
 from agentcom.model.todo import Todo
@@ -40,6 +41,7 @@ class Table(StrEnum):
     ACCOUNT = "account"
     MACHINE = "machine"
     USER = "user"
+    PAUSE = "pause"
     CREDENTIAL = "credential"
     REQUEST = "request"
     TODO = "todo"
@@ -63,6 +65,7 @@ Row = (
     | Account
     | Machine
     | User
+    | Pause
     | Credential
     | RequestRecord
     | Todo
@@ -84,6 +87,7 @@ ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
     Table.ACCOUNT: Account,
     Table.MACHINE: Machine,
     Table.USER: User,
+    Table.PAUSE: Pause,
     Table.CREDENTIAL: Credential,
     Table.REQUEST: RequestRecord,
     Table.TODO: Todo,

@@ -33,6 +33,10 @@ class EventKind(StrEnum):
     REJECTED = "rejected"
     CHARGED = "charged"
     OVERLAP = "overlap"
+    EDITED = "edited"
+    PAUSED = "paused"
+    UNPAUSED = "unpaused"
+    AGENT_QUARANTINED = "agent_quarantined"
 
     __hash__ = str.__hash__  # Enum's own is Python code, and every record is counted by its kind
 

@@ -19,6 +19,7 @@ ATTEMPT_DEADLINE_MAX_MS: Final = 7 * 86_400_000
 FAILURES_MAX: Final = 3  # attempts that ran and failed, before the task is a dead letter
 FAILURES_BOUND: Final = 100  # what `failures_max` may ask for
 LEASES_LOST_MAX: Final = 5  # attempts whose machine vanished: a task that kills its machine
+CRASHED_ON_MAX: Final = 3  # different agents that crash on a task, before it is a dead letter
 HOLDERS_MAX: Final = 16  # earlier holders of a task that are remembered, for late results
 ORPHANS_MAX: Final = 1_000  # results of unknown tasks that one machine may leave at a hub
 LANDING_MS: Final = 2_700_000  # a landing: a fetch, a verification of 15 min, some pushes
@@ -37,6 +38,13 @@ TURN_FACTS_MAX: Final = 512  # facts decided in one batch: bounds latency and th
 INBOX_MAX: Final = 8_192  # facts waiting for a decision; then submitters are not read any more
 CASCADE_INLINE: Final = 32  # dependants released in the batch that ended their dependency
 CASCADE_BATCH: Final = 256  # the rest, per turn
+BULK_TASKS_MAX: Final = (
+    10_000  # of one act on many: its todo is 350 KB then, and is written 40 times
+)
+BULK_LOOK_MAX: Final = 100_000  # rows that the choice of them may look at: some seconds
+BULKS_KEPT: Final = 64  # acts whose counts can be asked for after they are done
+BULK_REFUSALS: Final = 20  # refusals of one act that are told, each with its task
+QUARANTINE_FAILURES: Final = 3  # different tasks that an agent fails in a row, of its own fault
 RECENT_REPLY_BYTES: Final = 256  # an answer of more is not kept in memory beside its key
 RECENT_KEYS: Final = 65_536  # request keys remembered in memory, beside those in the store
 

@@ -49,6 +49,11 @@ class Action(StrEnum):
     METRICS_READ = "metrics:read"
     COST_READ = "cost:read"
     BUDGET_SET = "budget:set"
+    TASK_EDIT = "task:edit"
+    TASK_PAUSE = "task:pause"
+    PROJECT_PAUSE = "project:pause"
+    POOL_PAUSE = "pool:pause"
+    """Also everything: what others than one project wait for."""
 
     __hash__ = str.__hash__  # Enum's own is Python code, and every request looks its action up
 
@@ -84,12 +89,17 @@ _SUBMIT: Final = {
     Action.TASK_RETRY: Reach.OWN,
     Action.TASK_APPROVE: Reach.OWN,
     Action.COST_READ: Reach.OWN,
+    Action.TASK_EDIT: Reach.OWN,
+    Action.TASK_PAUSE: Reach.OWN,
 }
 _OPERATE: Final = {
     Action.TASK_CANCEL: Reach.ANY,
     Action.TASK_RETRY: Reach.ANY,
     Action.TASK_ADOPT: Reach.ANY,
     Action.TASK_APPROVE: Reach.ANY,
+    Action.TASK_EDIT: Reach.ANY,
+    Action.TASK_PAUSE: Reach.ANY,
+    Action.PROJECT_PAUSE: Reach.ANY,
     Action.AGENT_PAUSE: Reach.ANY,
     Action.LIMIT_SET: Reach.ANY,
     Action.MACHINE_INVITE: Reach.ANY,
@@ -107,6 +117,7 @@ _ADMINISTER: Final = {
     Action.CREDENTIAL_ROTATE: Reach.ANY,
     Action.CREDENTIAL_REVOKE: Reach.ANY,
     Action.HUB_MANAGE: Reach.ANY,
+    Action.POOL_PAUSE: Reach.ANY,
 }
 TABLE: Final[Mapping[Role, Mapping[Action, Reach]]] = MappingProxyType(
     {

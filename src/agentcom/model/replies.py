@@ -4,7 +4,8 @@ from enum import StrEnum
 
 import msgspec
 
-from agentcom.model.ids import AgentId, TaskId, WallTime
+from agentcom.model.bulk import BulkAct
+from agentcom.model.ids import DEFAULT_PROJECT, AgentId, ProjectId, TaskId, WallTime
 from agentcom.model.task import Task
 
 
@@ -75,7 +76,23 @@ class Explanation(
     """For a running task: the last event and the open tool call, as its machine reported."""
 
 
-Reply = Submitted | TaskChanged | Welcomed | Done | Explanation
+class BulkShown(msgspec.Struct, frozen=True, kw_only=True, tag="bulk", omit_defaults=True):
+    """An act on many tasks, and how far it has come; at the end nothing is `left`."""
+
+    id: TaskId
+    act: BulkAct
+    tasks: int
+    """How many were chosen."""
+    left: int = 0
+    done: int = 0
+    skipped: int = 0
+    """Tasks that had moved on meanwhile, or that refused it."""
+    refused: tuple[Refusal, ...] = ()
+    """The first of them, and why."""
+    project: ProjectId = DEFAULT_PROJECT
+
+
+Reply = Submitted | TaskChanged | Welcomed | Done | Explanation | BulkShown
 
 
 class WaitsFor(StrEnum):

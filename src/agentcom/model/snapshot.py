@@ -8,6 +8,7 @@ from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.budget import ScopeBudget
 from agentcom.model.graph import Edge, Tally
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.pause import Pause
 from agentcom.model.task import Hold, Task
 from agentcom.model.todo import Todo
 
@@ -27,3 +28,4 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     machines: Sequence[Machine] = ()
     todos: Sequence[Todo] = ()
     budgets: Sequence[ScopeBudget] = ()
+    pauses: Sequence[Pause] = ()

@@ -13,6 +13,7 @@ from agentcom.model.budget import Amounts, Budget
 from agentcom.model.failure import FailureClass, OnQuota
 from agentcom.model.graph import Approval, Dependency, ReviewBy
 from agentcom.model.ids import AgentId, Fence, MachineId, ProjectId, TaskId, UserId, WallTime
+from agentcom.model.pause import Pause
 
 
 class TaskState(StrEnum):
@@ -122,7 +123,7 @@ class TaskSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
 
 
 class TaskBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The stored specification: written once at submit."""
+    """The stored specification: written at submit, and once more by each edit."""
 
     id: TaskId
     submitter: UserId
@@ -197,6 +198,11 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """By all attempts, since the task was submitted or reopened; None: nothing."""
     note: str | None = None
     """The last words of its newest attempt, for the next one."""
+    paused: Pause | None = None
+    lost_on: tuple[str, ...] = ()
+    """Names of the machines that vanished with it, for as long as `leases_lost` counts them."""
+    crashed_on: tuple[AgentId, ...] = ()
+    """Different agents that crashed on it since it was submitted or reopened."""
 
     @property
     def fence(self) -> Fence:

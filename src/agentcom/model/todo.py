@@ -4,6 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
+from agentcom.model.bulk import Bulk
 from agentcom.model.ids import AgentId, MachineId, TaskId, UserId
 
 
@@ -13,6 +14,9 @@ class TodoKind(StrEnum):
     RELEASE_DEPENDANTS = "release_dependants"
     CANCEL_BELOW = "cancel_below"
     """Of a cancelled task's sub-tasks, or of a group's tasks."""
+    STOP_PAUSED = "stop_paused"
+    """Ask what still runs in a paused scope to stop."""
+    BULK = "bulk"
 
 
 class Todo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -20,6 +24,7 @@ class Todo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
 
     kind: TodoKind
     task: TaskId
+    """The task that ended; of other kinds: the scope, or the id of the act."""
     succeeded: bool = False
     commit: str | None = None
     version: int = 1
@@ -28,3 +33,4 @@ class Todo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
     reason: str = ""
     submitter: UserId | None = None
     """Of what is cancelled: only what this person submitted."""
+    bulk: Bulk | None = None

@@ -5,11 +5,12 @@ from typing import Annotated, Final
 import msgspec
 
 from agentcom.model.budget import Budget, Period
+from agentcom.model.edit import TaskEdit
 from agentcom.model.graph import Dependency
 from agentcom.model.identity import Role
 from agentcom.model.ids import MachineId, UserId
 from agentcom.model.limits import REASON_CHARS, SUBMIT_TASKS_MAX
-from agentcom.model.task import TaskSpec
+from agentcom.model.task import TaskSpec, TaskState
 
 DAY_MS: Final = 86_400_000
 TOKEN_TTL_MAX_MS: Final = 3_650 * DAY_MS
@@ -153,3 +154,52 @@ class RotationAsked(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkn
     """How long the old token goes on working."""
 
     grace_ms: Annotated[int, msgspec.Meta(ge=0, le=GRACE_MAX_MS)] = DAY_MS
+
+
+class PauseAsked(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """Why nothing shall begin there, and whether what runs shall stop."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=REASON_CHARS)] = ""
+    stop: bool = False
+
+
+class EditAsked(
+    TaskEdit, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """New values for some fields of a task, and the version that the caller has seen."""
+
+    version: Annotated[int, msgspec.Meta(ge=1, le=(1 << 53) - 1)]
+
+    def change(self) -> TaskEdit:
+        """Return the same as the core knows it."""
+        given = {name: value for name, value in self.given().items() if name != "version"}
+        return msgspec.structs.replace(TaskEdit(), **given)
+
+
+class TaskChoice(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """Which tasks are meant: those that fit all that is said."""
+
+    state: tuple[TaskState, ...] = ()
+    """By default: live ones to cancel, failed and cancelled ones to retry."""
+    submitter: str | None = None
+    """A user, or `@me`."""
+    project: str | None = None
+    labels: dict[str, str] = {}
+    since: Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)] | None = None
+    """UTC milliseconds: those that changed since then."""
+
+
+class ManyAsked(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """Many tasks: named one by one, or chosen."""
+
+    tasks: Annotated[tuple[str, ...], msgspec.Meta(max_length=SUBMIT_TASKS_MAX)] = ()
+    filter: TaskChoice | None = None
+    reason: Annotated[str, msgspec.Meta(max_length=REASON_CHARS)] = ""
+    dry_run: bool = False
+    """Only say how many, and which, it would be."""

@@ -11,8 +11,9 @@ from agentcom.model.budget import Amounts, Budget, Period
 from agentcom.model.event import TaskEvent
 from agentcom.model.failure import FailureClass
 from agentcom.model.graph import Condition, Edge, OnFailure
-from agentcom.model.identity import Credential, CredentialKind, Role, User
+from agentcom.model.identity import CredentialKind, Role, User
 from agentcom.model.ids import AccountId, AgentId, MachineId, ProjectId, TaskId, UserId, WallTime
+from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Phase, Task, TaskBody, TaskState, Wait
 from agentcom.protocol.frames import Activity
@@ -166,6 +167,9 @@ class AgentShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cli_version: str = ""
     tasks: tuple[TaskId, ...] = ()
     account: AccountId | None = None
+    quarantined: str | None = None
+    """Why it gets no new work until a person resumes it."""
+    quarantined_at: WallTime | None = None
 
 
 class AgentList(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -241,6 +245,12 @@ class LimitList(msgspec.Struct, frozen=True, omit_defaults=True):
     """All limits, by scope."""
 
     limits: tuple[LimitShown, ...]
+
+
+class PauseList(msgspec.Struct, frozen=True):
+    """What is paused beside single tasks, the widest first."""
+
+    pauses: tuple[Pause, ...]
 
 
 class UserList(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -334,6 +344,8 @@ class HubStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     machines_connected: int
     backlog: int
     """Facts that wait for a decision."""
+    pauses: int = 0
+    """Pauses of everything, of pools and of projects."""
 
 
 class GroupShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -370,21 +382,3 @@ class GraphShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     edges: tuple[GraphEdge, ...]
     more: bool = False
     """True: there are more tasks than are shown."""
-
-
-def token_shown(row: Credential) -> TokenShown:
-    """Return what may be seen of a credential."""
-    return TokenShown(
-        id=row.id,
-        kind=row.kind,
-        role=row.role,
-        owner=row.owner,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        machine=row.machine,
-        note=row.note,
-        uses_left=row.uses_left,
-        grants=row.grants,
-        last_used=row.last_used,
-        revoked_at=row.revoked_at,
-    )

@@ -16,6 +16,7 @@ from agentcom.model.graph import Edge, Tally
 from agentcom.model.identity import RequestRecord
 from agentcom.model.ids import BatchId, PoolId, WallTime
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.pause import Pause
 from agentcom.model.snapshot import Snapshot
 from agentcom.model.task import Hold, Task
 from agentcom.model.todo import Todo
@@ -74,6 +75,7 @@ class MemoryStore:
             machines=cast("list[Machine]", self._in_order(Table.MACHINE)),
             todos=cast("list[Todo]", self._in_order(Table.TODO)),
             budgets=cast("list[ScopeBudget]", self._in_order(Table.BUDGET)),
+            pauses=cast("list[Pause]", self._in_order(Table.PAUSE)),
         )
 
     async def get(self, keys: Sequence[tuple[Table, str]]) -> list[Row | None]:

@@ -29,6 +29,7 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     Table.ACCOUNT: (),
     Table.MACHINE: ("owner",),
     Table.USER: ("role",),
+    Table.PAUSE: (),
     Table.CREDENTIAL: ("kind", "owner"),
     Table.REQUEST: ("expires_at",),
     Table.TODO: ("kind",),

@@ -16,6 +16,7 @@ from agentcom.model.budget import ScopeBudget
 from agentcom.model.graph import Edge, Tally
 from agentcom.model.ids import PoolId, WallTime
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.pause import Pause
 from agentcom.model.snapshot import Snapshot
 from agentcom.model.task import Hold, Task, TaskState
 from agentcom.model.todo import Todo
@@ -145,6 +146,7 @@ def scan(db: apsw.Connection, pool: PoolId) -> Snapshot:
             machines=_all(db, Table.MACHINE, Machine),
             todos=_all(db, Table.TODO, Todo),
             budgets=_all(db, Table.BUDGET, ScopeBudget),
+            pauses=_all(db, Table.PAUSE, Pause),
         )
 
     return _consistent(db, read_all)

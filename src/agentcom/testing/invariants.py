@@ -7,14 +7,16 @@ from agentcom.core import budgets, graphs
 from agentcom.core.gates import files_of, scopes
 from agentcom.core.view import PoolView
 from agentcom.model import requirement
-from agentcom.model.agent import Account
+from agentcom.model.agent import Account, Agent
 from agentcom.model.batch import Row, Table, group_key, member_key
 from agentcom.model.budget import task_used_up
 from agentcom.model.graph import Edge, OnFailure, Tally
 from agentcom.model.ids import AgentId, TaskId
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.pause import Pause
 from agentcom.model.requirement import Capability
 from agentcom.model.task import Hold, Phase, Task, TaskState, Wait
+from agentcom.model.todo import Todo
 
 Rows = Mapping[tuple[Table, str], Row]
 
@@ -24,6 +26,7 @@ def check(view: PoolView, rows: Rows) -> None:
     stored = [row for row in rows.values() if isinstance(row, Task)]
     live = {task.id: task for task in stored if not task.state.terminal}
     assert view.tasks == live, "memory and store disagree about the live tasks"
+    _check_controls(view, rows)
     _check_holds(view, rows)
     _check_queue(view)
     _check_graph(view, rows)
@@ -43,6 +46,16 @@ def _check_task(task: Task) -> None:
     assert not task.state.held or (task.agent and task.machine and task.attempt), task
     if task.wait in (Wait.RETRY, Wait.QUOTA, Wait.START_TIME):
         assert task.until is not None, f"{task} would wait for ever"
+
+
+def _check_controls(view: PoolView, rows: Rows) -> None:
+    """Pauses, agents and what is left to do are in memory as they are stored."""
+    paused = {row.key: row for row in rows.values() if isinstance(row, Pause)}
+    assert view.pauses == paused, "memory and store disagree about the pauses"
+    agents = {row.id: row for row in rows.values() if isinstance(row, Agent)}
+    assert view.agents == agents, "memory and store disagree about the agents"
+    todos = {row.task: row for row in rows.values() if isinstance(row, Todo)}
+    assert view.todos == todos, "memory and store disagree about what is left to do"
 
 
 def _check_holds(view: PoolView, rows: Rows) -> None:

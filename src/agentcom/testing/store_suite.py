@@ -32,6 +32,8 @@ from agentcom.model.ids import (
     UserId,
     WallTime,
 )
+from agentcom.model.limit import Limit
+from agentcom.model.pause import Pause
 from agentcom.model.task import Hold, TaskState
 from agentcom.model.todo import Todo, TodoKind
 from agentcom.store.base import Committed, Conflict, Query, Store, TermLost
@@ -236,13 +238,6 @@ class StoreSuite(ListingSuite, SumsSuite, VerifySuite):
         tally = Tally(id="group/default/g", made=2, live=1, states={"queued": 1})
         over = Tally(id="group/default/h", made=2)
         todo = Todo(kind=TodoKind.RELEASE_DEPENDANTS, task=TaskId("t3"))
-        budget = ScopeBudget(
-            project=DEFAULT_PROJECT,
-            scope="agent:bob",
-            period=Period.DAY,
-            limits=Budget(turns=3),
-            spent=Amounts(turns=1),
-        )
         await committed(
             store,
             batch(
@@ -259,7 +254,6 @@ class StoreSuite(ListingSuite, SumsSuite, VerifySuite):
                 Insert(Table.MEMBER, "group/default/g/t1", Member(task=TaskId("t1"))),
                 Insert(Table.TALLY, tally.id, tally),
                 Insert(Table.TALLY, over.id, over),
-                Insert(Table.BUDGET, "default/agent:bob/day", budget),
             ),
         )
 
@@ -269,10 +263,34 @@ class StoreSuite(ListingSuite, SumsSuite, VerifySuite):
         assert (list(found.edges), list(found.holds)) == ([edge], [hold])
         assert (list(found.agents), list(found.machines)) == ([agent], [machine])
         assert list(found.accounts) == [account]
-        assert (list(found.todos), list(found.budgets)) == ([todo], [budget])
-        assert list(found.tallies) == [tally]
+        assert (list(found.todos), list(found.tallies)) == ([todo], [tally])
         listed = await store.query(Query(table=Table.MEMBER, prefix="group/default/g/"))
         assert list(listed.rows) == [Member(task=TaskId("t1"))]
+
+    async def test_the_scan_returns_what_keeps_work_from_starting(self, store: Store) -> None:
+        budget = ScopeBudget(
+            project=DEFAULT_PROJECT,
+            scope="agent:bob",
+            period=Period.DAY,
+            limits=Budget(turns=3),
+            spent=Amounts(turns=1),
+        )
+        pause = Pause(key="project:api", by=UserId("ada"), at=WallTime(1))
+        rule = Limit(scope="key:a", concurrency=1)
+        await committed(
+            store,
+            batch(
+                "b1",
+                Insert(Table.BUDGET, "default/agent:bob/day", budget),
+                Insert(Table.PAUSE, pause.key, pause),
+                Insert(Table.RULE, rule.scope, rule),
+            ),
+        )
+
+        found = await store.scan(DEFAULT_POOL)
+
+        assert (list(found.budgets), list(found.pauses)) == ([budget], [pause])
+        assert list(found.limits) == [rule]
 
     async def test_a_task_leaves_the_scan_when_it_ends_and_comes_back_when_reopened(
         self, store: Store

@@ -41,6 +41,7 @@ from agentcom.model.ids import (
     WallTime,
 )
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.pause import Pause
 from agentcom.model.replies import Reply, Submitted
 from agentcom.model.result import KeptResult, Result, ResultStatus
 from agentcom.model.snapshot import Snapshot
@@ -103,6 +104,7 @@ class World:
             machines=self._all(Machine),
             todos=self._all(Todo),
             budgets=self._all(ScopeBudget),
+            pauses=self._all(Pause),
         )
         self.timers = {}
         self.view, effects = loading.load(

@@ -27,6 +27,7 @@ from agentcom.model.errors import (
 from agentcom.model.identity import Identity
 from agentcom.telemetry import events
 from agentcom.transport import (
+    http_control,
     http_cost,
     http_fleet,
     http_groups,
@@ -74,6 +75,7 @@ def endpoints() -> Sequence[Endpoint]:
         *http_people.ENDPOINTS,
         *http_hub.ENDPOINTS,
         *http_cost.ENDPOINTS,
+        *http_control.ENDPOINTS,
     ]
     return [*table, _description(table)]
 

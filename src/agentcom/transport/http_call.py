@@ -17,6 +17,7 @@ from agentcom.core import facts
 from agentcom.core.facts import Fact
 from agentcom.hub.address import Address
 from agentcom.hub.auth import Authenticator
+from agentcom.hub.choosing import Chooser
 from agentcom.hub.clock import Clock
 from agentcom.hub.credentials import Credentials
 from agentcom.hub.engine import Engine
@@ -84,6 +85,7 @@ class Hall:
     causes: Causes
     queries: Queries
     graphs: Graphs
+    chooser: Chooser
     fleet: Fleet
     people: People
     metrics: Metrics
@@ -145,14 +147,18 @@ class Call:
             raise NotFound("there is no such thing")
         return text
 
-    async def ask(self, body: facts.Body, *, keyed: bool = True) -> Reply | msgspec.Raw:
+    async def ask(
+        self, body: facts.Body, *, keyed: bool = True, asked: msgspec.Struct | None = None
+    ) -> Reply | msgspec.Raw:
         """Bring a fact to the pool and return its answer.
+
+        `asked` is what makes a repeat the same, if the fact itself may differ by then.
 
         Raises:
             Timeout: there is none in time; it may come true nevertheless.
         """
         key = self.key if keyed else None
-        payload = payload_hash(body) if key is not None else None
+        payload = payload_hash(asked or body) if key is not None else None
         fact = Fact(body=body, actor=self.who, cause=self.cause, key=key, payload=payload)
         return await ask(self.hall.engine, fact, ask_ms=self.hall.ask_ms)
 

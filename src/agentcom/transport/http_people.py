@@ -8,6 +8,7 @@ from agentcom.core import facts
 from agentcom.hub.credentials import Grant
 from agentcom.hub.enrolment import CODE_TTL_MS
 from agentcom.hub.limits_guard import Traffic
+from agentcom.hub.queries_people import token_shown
 from agentcom.model import limits, policy
 from agentcom.model.errors import Conflict, Unsupported
 from agentcom.model.identity import Credential, CredentialKind, Identity, Role, User
@@ -22,7 +23,6 @@ from agentcom.protocol.shown import (
     TokenList,
     TokenShown,
     UserList,
-    token_shown,
 )
 from agentcom.transport.http_call import PREFIX, Call, Endpoint, Gate
 from agentcom.transport.http_fleet import PageAsked, invitation

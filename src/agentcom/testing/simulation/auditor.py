@@ -1,7 +1,7 @@
 """Looks at every durable batch: the one place where all that the hub decides passes in order.
 
 It keeps rows of its own and knows nothing of the core but its map of transitions. What it checks
-are the invariants I1, I4, I6, I9, I13, I14 and I16, and the exclusive holds.
+are the invariants I1, I4, I6, I9, I13, I14 and I16, the exclusive holds, and pauses.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +18,10 @@ from agentcom.model.event import EventKind, TaskEvent
 from agentcom.model.graph import Condition, Edge
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Hold, HoldMode, Phase, StopReason, Task, TaskState
-from agentcom.testing.simulation import bounds, quota_checks
+from agentcom.testing.simulation import bounds, quota_checks, shutting
 from agentcom.testing.simulation.books import Books
 from agentcom.testing.simulation.graph_checks import GraphChecks
 from agentcom.testing.simulation.trace import Trace
@@ -84,7 +85,7 @@ class Auditor:
         self._bounds.clear()
         self._entered.clear()
 
-    def committed(self, batch: Batch, first: int) -> None:
+    def committed(self, batch: Batch, first: int) -> None:  # noqa: PLR0915 - in order
         """Check one durable batch, and take it down."""
         books, check = self.books, self._trace.check
         view = self.view()
@@ -110,12 +111,14 @@ class Auditor:
             if isinstance(change, Insert | Update) and isinstance(change.row, Task):
                 self._enter(change.row)
         accounts = dict(books.accounts)
+        shut = dict(books.pauses), dict(books.agents)
         self._take(batch)
         books.length += 1
         books.records += len(batch.appends)
         self._walk(batch, before)
         self._graphs.check(batch, books)
         quota_checks.check(batch, books, accounts, check)
+        shutting.check(batch, books, self._trace, before, *shut)
         self._check_order(batch, was_queued)
         for change in batch.changes:
             if isinstance(change, Insert) and isinstance(change.row, Hold):
@@ -153,6 +156,8 @@ class Auditor:
                             books.agents[row.id] = row
                         case Machine():
                             books.machine_ids[row.id] = None
+                        case Pause():
+                            books.pauses[row.key] = row
                         case _:
                             pass
                 case Delete(table=Table.HOLD, key=key):
@@ -161,6 +166,8 @@ class Auditor:
                     del books.rules[key]
                 case Delete(table=Table.RATE, key=key):
                     del books.rates[key]
+                case Delete(table=Table.PAUSE, key=key):
+                    del books.pauses[key]
                 case _:
                     pass
         self._graphs.take(batch, {name: issue.agent for name, issue in self._named(batch)})
@@ -281,6 +288,9 @@ class Auditor:
         # Who comes back with the newest fence goes on, though its place was given away meanwhile.
         back = {a.record.task for a in batch.appends if a.record.kind is EventKind.RESUMED}
         new = {change.key for change in batch.changes if change.table is Table.RULE}
+        # Of these the row after the batch does not say where they stood when others were issued.
+        moved = {a.record.task for a in batch.appends if a.record.kind in shutting.MOVES}
+        opened = any(change.table is Table.PAUSE for change in batch.changes)
         for append in batch.appends:
             if append.record.kind not in _ISSUES:
                 continue
@@ -297,6 +307,8 @@ class Auditor:
                 if other.id == task.id or other.landing_only != task.landing_only:
                     continue
                 if not _is_rival(other, task, limited=bool(books.rules)):
+                    continue
+                if opened or other.paused is not None or moved & {other.id, task.id}:
                     continue
                 self._trace.check("I16 order is kept", mine < _rank(other), (task, other))
                 self._overtaken(other, task)

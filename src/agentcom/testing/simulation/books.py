@@ -6,6 +6,7 @@ from agentcom.model.agent import Account, Agent
 from agentcom.model.graph import Edge
 from agentcom.model.ids import AccountId, AgentId, Fence, MachineId, TaskId
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Hold, Task
 
@@ -25,6 +26,7 @@ class Books:
     rules: dict[str, Limit] = field(default_factory=dict)
     rates: dict[str, Usage] = field(default_factory=dict)
     resources: dict[MachineId, dict[str, int]] = field(default_factory=dict)
+    pauses: dict[str, Pause] = field(default_factory=dict)
     applied: dict[tuple[TaskId, Fence], MachineId] = field(default_factory=dict)
     length: int = 0
     """Batches in the journal."""

@@ -14,6 +14,7 @@ _LEASES: Final = "agentcom.core.leases"
 _RECONCILE: Final = "agentcom.core.reconcile"
 _HOLDING: Final = "agentcom.core.holding"
 _ENGINE: Final = "agentcom.hub.engine"
+_REQUESTS: Final = "agentcom.core.requests"
 _LOADING: Final = "agentcom.core.loading"
 _FAIRNESS: Final = "agentcom.core.fairness"
 _TURN: Final = "agentcom.core.turn"
@@ -238,7 +239,7 @@ MUTANTS: Final = (
     Mutant(
         "a lost key",
         "a repeated request makes a second set of tasks",
-        "agentcom.core.repeats",
+        _REQUESTS,
         "    return (row.payload, bytes(row.reply)) if isinstance(row, RequestRecord) else None",
         "    return None",
     ),

@@ -1,4 +1,4 @@
-"""Planted bugs of limits, claims, resources and budgets; a part of `mutants.MUTANTS`."""
+"""Planted bugs of what decides when work starts: limits, budgets, pauses, edits, schedules."""
 
 from typing import Final
 
@@ -7,11 +7,45 @@ from agentcom.testing.simulation.planting import Mutant
 _PASSING: Final = "agentcom.core.passing"
 _LANES: Final = "agentcom.core.lanes"
 _HOLDING: Final = "agentcom.core.holding"
+_LOADING: Final = "agentcom.core.loading"
 _TURN: Final = "agentcom.core.turn"
 _SPENDING: Final = "agentcom.core.spending"
 _ATTEMPTS: Final = "agentcom.sidecar.machine_attempts"
 
 SCHEDULING: Final = (
+    Mutant(
+        "a pause that keeps nothing out",
+        "what joins the queue of a paused project is given out",
+        "agentcom.core.gates",
+        "        if self.pauses or task.paused is not None:\n",
+        "        if False:\n",
+        often="operator",
+    ),
+    Mutant(
+        "an edit keeps the old place",
+        "a new priority changes nothing",
+        _TURN,
+        "            self.view.withdraw(after.id)\n        self.view.enqueue(after)\n",
+        "            return\n        self.view.enqueue(after)\n",
+        often="operator",
+    ),
+    Mutant(
+        "a pause that comes later holds nothing",
+        "what was queued before it is given out all the same",
+        "agentcom.core.gates",
+        "        return bool(self.rules or self.pauses or self.purse.budgets)\n",
+        "        return bool(self.rules or self.purse.budgets)\n",
+        often="operator",
+    ),
+    Mutant(
+        "pauses are not loaded",
+        "a restart of the hub ends every pause",
+        _LOADING,
+        "    view.pauses.update({pause.key: pause for pause in rows.pauses})\n",
+        "",
+        hours=60,
+        often="operator",
+    ),
     Mutant(
         "a limit is never given back",
         "after some attempts nothing starts any more",

@@ -16,6 +16,7 @@ from agentcom.model.limit import Limit
 from agentcom.model.result import Landing, LandStatus, Result, ResultStatus
 from agentcom.model.task import Phase, TaskState, Wait
 from agentcom.protocol import codec, frames
+from agentcom.testing.simulation import steering
 from agentcom.testing.simulation.auditor import Auditor
 from agentcom.testing.simulation.clocks import NodeClock
 from agentcom.testing.simulation.hub_node import HubNode
@@ -239,6 +240,9 @@ class Nemesis:
         if rng.random() < 0.3:
             self._pause_something(rng)
             return
+        if rng.random() < 0.4:
+            steering.steer(rng, books, self)
+            return
         tasks = list(books.tasks.values())[-200:]
         again = [t for t in tasks if t.state in (TaskState.FAILED, TaskState.CANCELLED)]
         parked = [t for t in tasks if t.state is TaskState.WAITING and t.wait is Wait.APPROVAL]
@@ -289,6 +293,14 @@ class Nemesis:
         if rng.random() < 0.3:
             body = facts.DropLimit(scope)
         self._fleet.hub.ask(body, OPERATOR, _ignore)
+
+    def once(self, body: facts.Body) -> None:
+        """Ask, whatever comes of it."""
+        self._fleet.hub.ask(body, OPERATOR, _ignore)
+
+    def later(self, delay_us: int, body: facts.Body) -> None:
+        """Insist on something after a time."""
+        self._kernel.after(delay_us, self.insist, body)
 
     def insist(self, body: facts.Body, then: Callable[[], object] = lambda: None) -> None:
         """Ask until it is done: what was paused must be resumed some day."""

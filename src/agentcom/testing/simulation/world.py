@@ -15,7 +15,7 @@ from agentcom.model.ids import DEFAULT_POOL, BatchId, MachineId, TaskId, UserId,
 from agentcom.model.task import TaskState
 from agentcom.store import codec
 from agentcom.testing import invariants
-from agentcom.testing.simulation import last_words
+from agentcom.testing.simulation import last_words, steering
 from agentcom.testing.simulation.auditor import Auditor
 from agentcom.testing.simulation.clocks import EPOCH_MS
 from agentcom.testing.simulation.hub_disk import HubDisk, at_once
@@ -346,6 +346,7 @@ class World:
                 self.nemesis.insist(facts.PauseAgent(spec.name, paused=False))
         for scope in LIMITED if self.options.limits else ():
             self.nemesis.insist(facts.DropLimit(scope))
+        steering.lift_all(self.auditor.books, self.nemesis)
         end_us = self.kernel.now_us + LIVENESS_US
         while self.kernel.now_us < end_us and not self._at_rest():
             self._run(LOOK_US // 6)

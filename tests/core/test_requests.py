@@ -1,14 +1,18 @@
-"""Requests with a key: done once, and answered as often as they come."""
+"""Requests under a key, and what a repeat gets."""
 
 import msgspec
 import pytest
 
 from agentcom.core import facts
+from agentcom.core.effects import Acknowledge, Refuse
 from agentcom.core.facts import Fact
 from agentcom.model.errors import InvalidInput, KeyReused
+from agentcom.model.ids import TaskId
 from agentcom.model.limits import REQUEST_KEY_CHARS, REQUEST_KEY_KEEP_MS
-from agentcom.model.task import TaskSpec
-from agentcom.testing.world import person
+from agentcom.model.replies import Submitted
+from agentcom.model.result import Landing, LandStatus
+from agentcom.model.task import Task, TaskSpec
+from agentcom.testing.world import machine, person
 from tests.core.acts import Pool
 
 ONE = facts.Submit((TaskSpec(title="one", prompt="p"),))
@@ -77,10 +81,46 @@ def test_a_request_key_is_bounded(key: str) -> None:
         Pool().submit("t", key=key)
 
 
-def test_what_nobody_waits_for_is_done_without_an_answer() -> None:
+def test_submits_of_one_batch_are_told_apart() -> None:
     world = Pool()
 
-    world.decide([Fact(body=ONE, actor=person("ann"))])
+    world.decide([request(ONE, 1, key="a"), request(TWO, 2, key="b")])
 
-    assert len(world.view.tasks) == 1
-    assert world.replies == {}
+    replies = [msgspec.json.decode(bytes(world.replies[n]), type=Submitted) for n in (1, 2)]  # type: ignore[arg-type]  # raw
+    assert replies[0].tasks != replies[1].tasks
+
+
+def test_a_long_answer_is_repeated_from_the_store_and_within_one_batch() -> None:
+    world = Pool()
+    specs = tuple(TaskSpec(title=f"t{n}", prompt="p") for n in range(50))
+    body = facts.Submit(specs)
+    first, second, third = [
+        Fact(body=body, actor=person("ann"), key="k", payload="h", reply_to=n) for n in (1, 2, 3)
+    ]
+
+    world.decide([first, second])
+    world.decide([third])
+
+    assert len(world.view.requests) == 0
+    answers = [world.replies[n] for n in (1, 2, 3)]
+    assert len({bytes(raw) for raw in answers if isinstance(raw, msgspec.Raw)}) == 1
+    assert sum(isinstance(row, Task) for row in world.rows.values()) == len(specs)
+
+
+def test_a_refusal_reaches_who_asked_and_a_machine_whose_report_it_is() -> None:
+    world = Pool()
+    task = world.running()
+    fence = world.task(task).fence
+    bad = facts.Landed(task, fence, Landing(status=LandStatus.LANDED))
+
+    effects = world.decide([Fact(body=bad, actor=machine("m1"), reply_to=7)])
+
+    assert [effect.ticket for effect in effects if isinstance(effect, Refuse)] == [7]
+    assert [effect.code for effect in effects if isinstance(effect, Acknowledge)] == ["stale"]
+
+
+def test_a_refusal_that_nobody_waits_for_is_told_to_nobody() -> None:
+    world = Pool()
+    cancel = facts.Cancel(TaskId("none"))
+
+    assert world.decide([Fact(body=cancel, actor=person("ann"))]) == []

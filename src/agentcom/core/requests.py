@@ -1,31 +1,25 @@
-"""A request that comes twice with one key is done once, and answered twice."""
+"""Answers: a request that is repeated under its key gets the first one's; a refusal says why."""
 
 from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
-from agentcom.core.effects import Answer
+from agentcom.core import reports
+from agentcom.core.effects import Answer, Refuse
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
 from agentcom.model.batch import Table, request_key
-from agentcom.model.errors import InvalidInput, KeyReused
+from agentcom.model.errors import AgentComError, InvalidInput, KeyReused
 from agentcom.model.identity import RequestRecord
 from agentcom.model.limits import RECENT_REPLY_BYTES, REQUEST_KEY_CHARS
 from agentcom.model.replies import Reply
 
-Handler = Callable[[Turn, Fact, Any], Reply | None]
-"""What one kind of fact comes to."""
-
 _REQUEST: Final = Table.REQUEST
 
 
-def once(turn: Turn, fact: Fact, handle: Handler) -> None:
-    """Handle a fact, or give a repeated request the answer that it got the first time.
-
-    Raises:
-        KeyReused: the key came with another request before.
-    """
+def once(turn: Turn, fact: Fact, handle: Callable[[Turn, Fact, Any], Reply | None]) -> None:
+    """Handle a fact, or give a repeated request the answer that it got the first time."""
     if fact.key is None:
         place = len(turn.effects)
         reply = handle(turn, fact, fact.body)
@@ -51,6 +45,15 @@ def once(turn: Turn, fact: Fact, handle: Handler) -> None:
         raw = known[1]
     if fact.reply_to is not None:
         turn.effects.append(Answer(fact.reply_to, msgspec.Raw(raw)))
+
+
+def refuse(turn: Turn, fact: Fact, error: AgentComError) -> None:
+    """Tell whoever waits for it why nothing was done."""
+    if fact.reply_to is not None:
+        turn.effects.append(Refuse(fact.reply_to, error))
+    machine = fact.actor.machine
+    if machine is not None and isinstance(fact.body, reports.REPORTS):
+        turn.effects.append(reports.answer(machine, fact.body, code=error.code))
 
 
 def _known(turn: Turn, fact: Fact, name: str) -> tuple[str, bytes] | None:

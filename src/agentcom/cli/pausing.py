@@ -1,0 +1,114 @@
+"""`agentcom pause` and `agentcom resume`: projects, pools, everything; and waiting for quiet."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+
+from agentcom.cli import output
+from agentcom.cli.errors import CommandFailed, Exit
+from agentcom.cli.output import Column
+
+FIELDS: Final = ("key", "by", "at", "reason")
+_LOOK_S: Final = 0.5
+_TABLE: Final = (
+    Column("SCOPE", lambda row: row["key"]),
+    Column("BY", lambda row: row["by"]),
+    Column("SINCE", lambda row: output.age(row["at"])),
+    Column("REASON", lambda row: row.get("reason")),
+)
+
+
+def _scoped(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--all", "everything", is_flag=True, help="The whole fleet (an admin)."),
+        click.option("--pool", metavar="NAME", help="All tasks of a pool (an admin)."),
+        click.option("--project", metavar="NAME", help="All tasks of a project."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(cls=output.JsonCommand, fields=FIELDS)
+@_scoped
+@click.option("--reason", default="", help="For those who wonder why nothing starts.")
+@click.option("--stop", is_flag=True, help="Have running attempts stopped, too.")
+@click.option("--wait", is_flag=True, help="Return when nothing runs there any more.")
+@click.option("--timeout", type=click.FloatRange(min=0), help="With --wait: seconds; then 124.")
+def pause(as_json: tuple[str, ...] | None, **options: Any) -> int:
+    """Give a project, a pool or everything no new work; without a name, list what is paused.
+
+    Tasks keep their place. What runs goes on, unless you say --stop.
+
+    \b
+    Examples:
+      agentcom pause --project default --reason "code freeze"
+      agentcom pause --all --wait
+    """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
+    from agentcom.cli import api
+
+    hub = api.connect()
+    if not (options["everything"] or options["pool"] or options["project"]):
+        output.listing(hub.pauses(), _TABLE, as_json=as_json)
+        return Exit.DONE
+    scope, path = _place(options)
+    hub.pause_scope(path, {"reason": options["reason"], "stop": options["stop"]})
+    click.echo(f"{scope}\tpaused")
+    if not options["wait"]:
+        return Exit.DONE
+
+    def running() -> int:
+        if options["project"]:
+            held = hub.tasks(
+                states=("assigned", "running"), submitter=None, query=None, limit=1_000
+            )
+            return len(held)
+        counts = hub.status()["tasks"]
+        return int(counts.get("assigned", 0)) + int(counts.get("running", 0))
+
+    return until_quiet(running, timeout_s=options["timeout"])
+
+
+@click.command()
+@_scoped
+def resume(**options: Any) -> None:
+    """Let a project, a pool or everything go on."""
+    from agentcom.cli import api
+
+    scope, path = _place(options)
+    api.connect().resume_scope(path)
+    click.echo(f"{scope}\tresumed")
+
+
+def until_quiet(running: Callable[[], int], *, timeout_s: float | None) -> int:
+    """Wait until nothing runs; return the exit code."""
+    began = time.monotonic()
+    told = -1
+    while left := running():
+        if left != told:
+            output.talk(f"waits for {left} running")
+            told = left
+        if timeout_s is not None and time.monotonic() - began >= timeout_s:
+            output.talk("it is still running; new work stays away")
+            return Exit.TIMEOUT
+        time.sleep(_LOOK_S)
+    return Exit.DONE
+
+
+def _place(options: dict[str, Any]) -> tuple[str, str]:
+    """Return the scope that is named, and its path."""
+    from urllib.parse import quote
+
+    named = [("project", options["project"]), ("pool", options["pool"])]
+    found = [(f"{kind}:{name}", f"/{kind}s/{quote(name, safe='')}") for kind, name in named if name]
+    if options["everything"]:
+        found.append(("all", ""))
+    if len(found) != 1:
+        raise CommandFailed(
+            "name one: a project, a pool or everything",
+            hint="--project NAME, --pool NAME or --all",
+            exit_code=Exit.USAGE,
+            code="usage",
+        )
+    return found[0]

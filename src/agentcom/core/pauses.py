@@ -1,0 +1,55 @@
+"""What a pause means: which scopes a task is in, and which of them are closed.
+
+A pause is a gate (`core/gates.py`): who is behind it waits in a lane that nobody is shown. Pure
+questions about one task. What a pause sets in motion is in `core/pausing.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from agentcom.model.ids import PoolId, ProjectId
+from agentcom.model.pause import ALL, Pause
+from agentcom.model.task import Task
+
+
+class Paused(NamedTuple):
+    """The gate of a pause."""
+
+    scope: str
+
+
+OWN: Final = Paused("task")
+"""The gate of all tasks that are paused by themselves: each comes out of it by its own move."""
+
+
+class Closed(Protocol):
+    """What a view, or its gates, show of pauses."""
+
+    @property
+    def pool(self) -> PoolId:
+        """Whose tasks these are."""
+        ...
+
+    @property
+    def pauses(self) -> Mapping[str, Pause]:
+        """The pauses of more than one task, by scope."""
+        ...
+
+
+def scopes(pool: PoolId, project: ProjectId) -> tuple[str, str, str]:
+    """Return the scopes that close a project's tasks in a pool, the widest first."""
+    return ALL, f"pool:{pool}", f"project:{project}"
+
+
+def find(view: Closed, task: Task) -> Pause | None:
+    """Return the widest pause that keeps a task from new attempts."""
+    for gate in gates_of(view, task):
+        return task.paused if gate is OWN else view.pauses[gate.scope]
+    return None
+
+
+def gates_of(view: Closed, task: Task) -> Sequence[Paused]:
+    """Return the gates of the pauses that a task is under, the widest first."""
+    closed = view.pauses
+    found = [Paused(name) for name in scopes(view.pool, task.project) if name in closed]
+    return found if task.paused is None else [*found, OWN]

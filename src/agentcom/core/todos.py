@@ -1,0 +1,28 @@
+"""Work that earlier batches left over: each kind goes on here, in bounded steps."""
+
+from agentcom.core import bulk, cascades, facts, pausing, subtasks
+from agentcom.core.facts import Fact
+from agentcom.core.turn import Turn
+from agentcom.model.batch import Table
+from agentcom.model.limits import CASCADE_BATCH
+from agentcom.model.todo import TodoKind
+
+
+def due(turn: Turn, fact: Fact, body: facts.TodoDue) -> None:
+    """Do one more step of what is left to do, and forget it after the last one."""
+    view = turn.view
+    todo = view.todos.get(body.task)
+    if todo is None:
+        return
+    if todo.kind is TodoKind.STOP_PAUSED:
+        pausing.go_on(turn, todo)
+        return
+    if todo.kind is TodoKind.BULK:
+        bulk.go_on(turn, fact, todo)
+        return
+    step = subtasks.go_on if todo.kind is TodoKind.CANCEL_BELOW else cascades.go_on
+    if step(turn, todo, budget=CASCADE_BATCH):
+        turn.again(body)
+        return
+    view.drop(view.todos, todo.task)
+    turn.write(Table.TODO, todo.task, None, old=todo.version)

@@ -1,0 +1,39 @@
+"""What a person has paused: a scope, who did it and why."""
+
+from typing import Final
+
+import msgspec
+
+from agentcom.model.errors import InvalidInput
+from agentcom.model.ids import UserId, WallTime
+
+ALL: Final = "all"
+KINDS: Final = ("pool", "project", "task")
+_SCOPE_CHARS: Final = 128
+
+
+class Pause(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Nothing in this scope gets a new attempt. A task's own pause stands in its row."""
+
+    key: str
+    """The scope: `all`, `pool:NAME`, `project:NAME` or `task:ID`."""
+    by: UserId
+    at: WallTime
+    reason: str = ""
+    version: int = 1
+
+    @property
+    def words(self) -> str:
+        """Who paused what, and why, for people."""
+        kind, _, name = self.key.partition(":")
+        what = {"all": "everything", "task": "the task"}.get(kind, f"the {kind} {name}")
+        return f"{self.by} paused {what}" + (f": {self.reason}" if self.reason else "")
+
+
+def split_scope(scope: str) -> tuple[str, str]:
+    """Return kind and name of a scope; raises `InvalidInput` for what is none."""
+    kind, colon, name = scope.partition(":")
+    fits = len(scope) <= _SCOPE_CHARS and scope.isprintable()
+    if fits and (scope == ALL or (kind in KINDS and colon and name)):
+        return kind, name
+    raise InvalidInput("scope", "all, pool:NAME, project:NAME or task:ID")
