@@ -15,7 +15,7 @@ from typing import Final
 
 from agentcom.core.fairness import Fairness, rank
 from agentcom.core.matcher import Matcher
-from agentcom.core.shapes import ShapeId, Shapes
+from agentcom.core.shapes import Offers, ShapeId, Shapes, Wants
 from agentcom.model.ids import AgentId, TaskId, UserId
 from agentcom.model.requirement import Requirement, canonical, canonical_capabilities
 
@@ -53,11 +53,11 @@ class Scene:
         self.needs = sorted(distinct)
         self.shape_ids: list[ShapeId] = []
         for needs in self.needs:
-            self.shape_ids.append(self.shapes.shape_of(needs))
+            self.shape_ids.append(self.shapes.shape_of(Wants(needs)))
             self.shapes.retain(self.shape_ids[-1])
         classes = []
         for _ in range(min(agents, CLASSES)):
-            class_id = self.shapes.class_of(canonical_capabilities(offers_of(self.chance)))
+            class_id = self.shapes.class_of(Offers(canonical_capabilities(offers_of(self.chance))))
             self.shapes.retain_class(class_id)
             classes.append(class_id)
         self.agents = [(AgentId(f"agent-{n}"), classes[n % len(classes)]) for n in range(agents)]
@@ -71,7 +71,7 @@ class Scene:
         """Queue one task as the pool does it."""
         self.seq += 1
         user = self.users[self.seq % 50]
-        shape = self.shapes.shape_of(self.needs[self.seq * 7919 % SHAPES])
+        shape = self.shapes.shape_of(Wants(self.needs[self.seq * 7919 % SHAPES]))
         place = rank(self.fairness.start_tag(user), self.seq % 5 - 2, self.seq)
         self.matcher.enqueue(task_id, shape, place)
 

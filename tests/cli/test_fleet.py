@@ -323,3 +323,25 @@ def test_an_account_without_quota_is_shown_named_and_opened(fleet: Shell, tmp_pa
 
 def test_an_account_that_is_not_there_is_missing(fleet: Shell) -> None:
     assert fleet("account", "resume", "nobody", ok=False).code == 3
+
+
+def test_limits_are_set_listed_and_removed(fleet: Shell) -> None:
+    fleet("limit", "set", "key:db", "--at-once", "0", "--rate", "10/1h")
+    task = submit(fleet, EDIT, "--limit-key", "db")
+
+    (row,) = json.loads(fleet("limit", "ls", "--json", "scope,concurrency,rate,waiting").out)
+    why = json.loads(fleet("task", "why", task, "--json", "summary").out)["summary"]
+    fleet("limit", "rm", "key:db")
+
+    assert row == {"scope": "key:db", "concurrency": 0, "rate": 10, "waiting": 1}
+    assert why == "the limit of key:db is full: 0 of 0 run"
+    assert fleet("limit", "ls").out == ""
+    assert fleet("limit", "rm", "key:db", ok=False).code == 3
+
+
+def test_a_limit_without_sense_is_a_usage_error(fleet: Shell) -> None:
+    assert fleet("limit", "set", "key:db", "--rate", "often", ok=False).code == 2
+    said = fleet("limit", "set", "nothing:db", "--at-once", "1", ok=False)
+
+    assert said.code == 2
+    assert "write one of project:NAME" in said.err

@@ -8,9 +8,11 @@ from agentcom.cli import repository, specs
 from agentcom.cli.errors import CommandFailed
 
 OPTIONS: dict[str, Any] = {
-    **dict.fromkeys(("title", "priority", "land", "not_before", "repo", "base", "on_quota")),
-    "needs": (),
-    "verify": (),
+    **dict.fromkeys(
+        ("title", "priority", "land", "not_before", "repo", "base", "kind", "on_quota")
+    ),
+    **dict.fromkeys(("needs", "prefers", "uses", "limit_key", "scope", "verify"), ()),
+    "scope_shared": False,
     "depends_on": (),
     "no_repo": True,
     "command": False,
@@ -41,6 +43,32 @@ def clone(tmp_path: Path) -> Path:
     git(tmp_path / "work", "push", "-q", "origin", "main")
     git(tmp_path / "work", "fetch", "-q")
     return tmp_path / "work"
+
+
+def test_where_a_task_goes_can_be_said() -> None:
+    given = {
+        "prefers": ("gpu*2",),
+        "uses": ("cpu=2", "db=1"),
+        "limit_key": ("deploy",),
+        "scope": ("src/**",),
+        "scope_shared": True,
+        "kind": "review",
+    }
+
+    spec = specs.from_options(["Go"], OPTIONS | given, resolve=str)
+
+    assert spec == {
+        "title": "Go",
+        "prompt": "Go",
+        "prefers": ["gpu*2"],
+        "uses": {"cpu": 2, "db": 1},
+        "keys": ["deploy"],
+        "scope": ["src/**"],
+        "scope_shared": True,
+        "kind": "review",
+    }
+    with pytest.raises(CommandFailed, match="no amount"):
+        specs.from_options(["Go"], OPTIONS | {"uses": ("cpu",)}, resolve=str)
 
 
 def test_the_prompt_becomes_a_task_with_its_first_line_as_title() -> None:

@@ -6,12 +6,13 @@ from agentcom.core import facts
 from agentcom.core.effects import Stop
 from agentcom.core.turn import DEADLINES
 from agentcom.model import limits
+from agentcom.model.agent import HeldStage
 from agentcom.model.batch import Table
 from agentcom.model.failure import FailureClass, OnQuota
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
 from agentcom.model.task import Dependency, StopReason, TaskSpec, TaskState, Wait
 from agentcom.testing.world import agent, machine
-from tests.core.acts import Pool, done, failed
+from tests.core.acts import Pool, done, failed, merging
 from tests.core.quota_acts import ANN, HOUR_MS, canary_of, fleet, later, parked, quota
 
 M1 = MachineId("m1")
@@ -193,6 +194,22 @@ def test_a_deadline_in_the_past_is_due_at_once_after_a_start() -> None:
     world.restart()
 
     assert world.timers[DEADLINES].at == world.now_ms
+
+
+def test_after_a_restart_only_the_landing_that_has_its_base_is_timed() -> None:
+    world = Pool()
+    first, second = world.running(on="m1"), world.running(on="m2")
+    for task in first, second:
+        world.finish(task, merging())
+    world.restart()
+    world.machine("m1", held=[world.holding(first, HeldStage.LANDING)])
+    world.machine("m2", held=[world.holding(second, HeldStage.READY)])
+    assert f"land/{second}" not in world.timers
+
+    world.land(first)
+    world.land(second)
+
+    assert not [key for key in world.timers if key.startswith("land/")]
 
 
 def test_a_landing_that_is_over_is_not_overdue() -> None:

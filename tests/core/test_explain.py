@@ -7,6 +7,7 @@ from agentcom.core import facts
 from agentcom.model.errors import NotFound
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, MachineId, TaskId, WallTime
+from agentcom.model.limit import Limit
 from agentcom.model.limits import RESTART_GRACE_MS
 from agentcom.model.replies import Explanation
 from agentcom.model.task import Dependency, TaskSpec, TaskState, Wait
@@ -290,3 +291,44 @@ def test_why_tells_the_first_of_several_resets() -> None:
 
     assert said.summary.count("is out of quota until") == 2
     assert said.next_at == world.now.wall + 60_000
+
+
+def test_a_full_limit_is_named_with_who_runs_under_it() -> None:
+    world = Pool()
+    world.ask(facts.SetLimit(Limit(scope="key:db", concurrency=1)))
+    world.machine("m1", agent("a1", slots=4))
+    keyed = TaskSpec(title="t", prompt="p", keys=("db",))
+    _, second, third = world.submit(keyed, keyed, keyed)
+
+    shown = why(world, third)
+
+    assert shown.summary == "the limit of key:db is full: 1 of 1 run"
+    assert shown.position == 2
+    assert why(world, second).position == 1
+
+
+def test_files_in_use_are_named_with_their_holder() -> None:
+    world = Pool()
+    world.machine("m1", agent("a1", slots=4))
+    claim = TaskSpec(title="t", prompt="p", scope=("src/**",))
+    first, second = world.submit(claim, claim)
+
+    assert why(world, second).summary == f"its files (src/**) are in use by {first}"
+
+
+def test_a_machine_with_too_little_left_says_what_is_used() -> None:
+    world = Pool()
+    world.machine("m1", agent("a1", slots=4), resources={"cpu": 2})
+    uses = TaskSpec(title="t", prompt="p", uses={"cpu": 2})
+    _, second = world.submit(uses, uses)
+
+    (rule,) = why(world, second).agents
+    assert (rule.rule, rule.detail) == ("resources", "machine m1 has too little left: cpu 2 used")
+
+
+def test_what_no_agent_has_is_named_also_for_resources() -> None:
+    world = Pool()
+    world.machine("m1", resources={"cpu": 2})
+    (task,) = world.submit(TaskSpec(title="t", prompt="p", needs=("gpu",), uses={"cpu": 3}))
+
+    assert why(world, task).missing == ("gpu", "cpu=3")

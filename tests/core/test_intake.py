@@ -34,6 +34,11 @@ GOOD: dict[str, list[object]] = {
     "needs": [tuple(f"n{n}" for n in range(limits.NEEDS_MAX - 1))],  # and one for the prompt
     "repo": ["https://example.com/a.git"],
     "base": ["main"],
+    "prefers": [("gpu*1000", "spread"), tuple(f"p{n}" for n in range(limits.PREFERS_MAX))],
+    "keys": [("deploy", "db/main#1"), tuple(f"k{n}" for n in range(limits.KEYS_MAX))],
+    "scope": [("src/**", "*.md"), tuple(f"f{n}" for n in range(limits.SCOPE_GLOBS_MAX))],
+    "kind": ["review"],
+    "uses": [{"cpu": 2, "browser": 1}],
 }
 BAD: dict[str, list[object]] = {
     "title": ["", "  ", "x" * (limits.TITLE_CHARS + 1), "a\nb", "a\0b"],
@@ -60,6 +65,27 @@ BAD: dict[str, list[object]] = {
     "needs": [tuple(f"n{n}" for n in range(limits.NEEDS_MAX + 1)), ("NOT A NEED",)],
     "repo": ["--upload-pack=touch /tmp/x"],
     "base": ["-x", "a..b"],
+    "prefers": [
+        ("gpu*0",),
+        ("gpu*1001",),
+        ("NO",),
+        tuple(f"p{n}" for n in range(limits.PREFERS_MAX + 1)),
+    ],
+    "keys": [
+        ("",),
+        ("a b",),
+        ("k" * (limits.KEY_CHARS + 1),),
+        tuple(f"k{n}" for n in range(limits.KEYS_MAX + 1)),
+    ],
+    "scope": [("/etc",), ("../x",), tuple(f"f{n}" for n in range(limits.SCOPE_GLOBS_MAX + 1))],
+    "kind": ["A B"],
+    "uses": [
+        {"cpu": 0},
+        {"cpu": 1 << 53},
+        {"A": 1},
+        {"a=b": 1},
+        {f"r{n}": 1 for n in range(limits.USES_MAX + 1)},
+    ],
 }
 UNSAFE = {"repo", "base"}
 
@@ -83,7 +109,7 @@ def test_a_field_over_its_bound_is_refused_and_named(field: str, value: object) 
 
 
 def test_every_field_of_a_specification_has_a_test_of_its_bound() -> None:
-    unbounded = {"emergency", "land", "on_quota"}
+    unbounded = {"emergency", "land", "on_quota", "scope_shared"}
 
     assert set(TaskSpec.__struct_fields__) == set(BAD) | unbounded
 

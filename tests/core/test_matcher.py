@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from agentcom.core.fairness import Rank
 from agentcom.core.matcher import CANDIDATES_MAX, LOOK_AHEAD, Matcher
-from agentcom.core.shapes import ClassId, ShapeId, Shapes
+from agentcom.core.shapes import ClassId, Offers, ShapeId, Shapes, Wants
 from agentcom.model.ids import AgentId, TaskId
 from agentcom.model.requirement import canonical, canonical_capabilities, satisfies
 
@@ -26,12 +26,12 @@ class Fleet:
         self.seq = count()
 
     def shape(self, *needs: str) -> ShapeId:
-        shape = self.shapes.shape_of(canonical(needs))
+        shape = self.shapes.shape_of(Wants(canonical(needs)))
         self.shapes.retain(shape)
         return shape
 
     def klass(self, *offers: str) -> ClassId:
-        class_id = self.shapes.class_of(canonical_capabilities(offers))
+        class_id = self.shapes.class_of(Offers(canonical_capabilities(offers)))
         self.shapes.retain_class(class_id)
         return class_id
 

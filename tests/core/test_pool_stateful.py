@@ -3,7 +3,9 @@
 import contextlib
 import random
 from collections.abc import Sequence
+from typing import Any
 
+import msgspec
 import pytest
 
 from agentcom.core import facts
@@ -14,6 +16,7 @@ from agentcom.model.batch import Table
 from agentcom.model.errors import AgentComError
 from agentcom.model.failure import FailureClass, OnQuota
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
+from agentcom.model.limit import Limit
 from agentcom.model.result import KeptResult, Landing, LandStatus, Result, ResultStatus
 from agentcom.model.task import (
     Condition,
@@ -69,6 +72,7 @@ class History:
             self.together,
             self.operate,
             self.full,
+            self.limit,
         ]
         for _ in range(steps):
             act = self.rng.choice(acts)
@@ -183,7 +187,25 @@ class History:
         if self.rng.random() < 0.02:
             account = self.account[name] = self.rng.choice([None, "shared", "own"])
         spec = agent(f"a-{name}", *caps, slots=slots, account=account)
-        self.world.machine(name, spec, held=self.report(name))
+        if self.rng.random() < 0.2:
+            accepts = self.rng.choice([("submitter=ann",), ("kind!=review",), ("project=default",)])
+            spec = msgspec.structs.replace(spec, accepts=accepts)
+        resources = self.rng.choice([{}, {"cpu": 2}, {"cpu": 3, "db": 1}])
+        self.world.machine(name, spec, held=self.report(name), resources=resources)
+
+    def limit(self) -> None:
+        """Someone sets a limit or takes it away, while things run."""
+        scope = self.rng.choice(
+            ["submitter:ann", "submitter:*", "key:a", "key:*", "project:default", "repo:*"]
+        )
+        if self.rng.random() < 0.4:
+            self.world.ask(facts.DropLimit(scope))
+        elif self.rng.random() < 0.3:
+            rate = Limit(scope=scope, rate=self.rng.randint(1, 3), per_ms=60_000)
+            self.world.ask(facts.SetLimit(rate))
+        else:
+            limit = Limit(scope=scope, concurrency=self.rng.choice([0, 1, 2]))
+            self.world.ask(facts.SetLimit(limit))
 
     def submit(self) -> None:
         specs = []
@@ -199,15 +221,36 @@ class History:
                 title="t",
                 prompt="p",
                 ref=f"r{n}",
-                needs=self.rng.choice([(), ("python",), ("gpu",), ("python", "gpu")]),
                 priority=self.rng.randint(-2, 2),
                 emergency=self.rng.random() < 0.1,
                 on_quota=self.rng.choice(list(OnQuota)),
                 depends_on=tuple(depends),
+                **self.placed(),
             )
             specs.append(spec)
         key = self.rng.choice([None, f"k{self.rng.randint(0, 30)}"])
         self.known += self.world.submit(*specs, by=self.rng.choice(["ann", "bob"]), key=key)
+
+    def placed(self) -> dict[str, Any]:
+        """Return what some tasks ask of their place."""
+        needs = self.rng.choice([(), ("python",), ("gpu",), ("python", "gpu")])
+        fields: dict[str, Any] = {"needs": needs}
+        if self.rng.random() < 0.3:
+            fields["keys"] = self.rng.choice([("a",), ("b",), ("a", "b")])
+        if self.rng.random() < 0.2:
+            fields["uses"] = self.rng.choice([{"cpu": 1}, {"cpu": 2}, {"db": 1}])
+        if self.rng.random() < 0.3:
+            fields["repo"] = "https://git.example/r.git"
+            fields["scope"] = self.rng.choice([("src/**",), ("src/a.py",), ("docs/*",), ("**",)])
+            fields["scope_shared"] = self.rng.random() < 0.3
+        if self.rng.random() < 0.2:
+            named = ["agent!=a-m1", "machine=m2", "agent in (a-m1,a-m3)"]
+            fields["needs"] = (*needs, self.rng.choice(named))
+        if self.rng.random() < 0.2:
+            fields["prefers"] = self.rng.choice([("gpu*3",), ("spread",), ("machine=m3",)])
+        if self.rng.random() < 0.2:
+            fields["kind"] = "review"
+        return fields
 
     def work(self) -> None:
         held = [(m, t, f) for m, mine in self.held.items() for t, f in mine]

@@ -8,14 +8,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from agentcom.core.shapes import (
     UNUSED_MAX,
     ClassId,
+    Offers,
     ShapeId,
     Shapes,
     TooManyClasses,
     TooManyShapes,
+    Wants,
 )
 from agentcom.model.requirement import (
-    Capability,
-    Requirement,
     canonical,
     canonical_capabilities,
     satisfies,
@@ -23,13 +23,13 @@ from agentcom.model.requirement import (
 
 
 def keep_shape(shapes: Shapes, *needs: str) -> ShapeId:
-    shape = shapes.shape_of(canonical(needs))
+    shape = shapes.shape_of(Wants(canonical(needs)))
     shapes.retain(shape)
     return shape
 
 
 def keep_class(shapes: Shapes, *offers: str) -> ClassId:
-    class_id = shapes.class_of(canonical_capabilities(offers))
+    class_id = shapes.class_of(Offers(canonical_capabilities(offers)))
     shapes.retain_class(class_id)
     return class_id
 
@@ -80,10 +80,10 @@ def test_what_is_missing_is_named() -> None:
     shapes = Shapes()
     shape = keep_shape(shapes, "gpu", "os=linux")
 
-    missing = shapes.missing(shape, canonical_capabilities(["os=linux"]))
+    missing = shapes.missing(shape, keep_class(shapes, "os=linux"))
 
     assert [str(need) for need in missing] == ["gpu"]
-    assert shapes.needs(shape) == canonical(["gpu", "os=linux"])
+    assert shapes.wants(shape).needs == canonical(["gpu", "os=linux"])
 
 
 def test_a_live_shape_too_many_is_refused_until_one_goes() -> None:
@@ -143,7 +143,7 @@ def test_an_owner_that_never_sweeps_is_bounded_too() -> None:
         keep_shape(shapes, "fresh")
     shapes.sweep()
 
-    assert shapes.needs(keep_shape(shapes, "fresh")) == canonical(["fresh"])
+    assert shapes.wants(keep_shape(shapes, "fresh")).needs == canonical(["fresh"])
 
 
 def test_a_swept_id_is_used_again() -> None:
@@ -190,18 +190,45 @@ def test_a_shape_that_takes_over_an_id_inherits_nothing() -> None:
 
 def test_releasing_more_often_than_retaining_is_a_bug() -> None:
     shapes = Shapes()
-    shape = shapes.shape_of(())
+    shape = shapes.shape_of(Wants(()))
 
     with pytest.raises(AssertionError):
         shapes.release(shape)
 
 
-NEEDS = st.lists(
-    st.sampled_from(["a", "b=1", "b!=2", "b>=2", "b<3", "c in (x,y)"]), max_size=3
-).map(canonical)
-OFFERS = st.lists(st.sampled_from(["a", "b=1", "b=2", "b=3", "c=x", "c=z"]), max_size=4).map(
-    canonical_capabilities
+def amounts(
+    *choices: tuple[tuple[str, int], ...],
+) -> st.SearchStrategy[tuple[tuple[str, int], ...]]:
+    return st.sampled_from(choices)
+
+
+WANTS = st.builds(
+    Wants,
+    st.lists(st.sampled_from(["a", "b=1", "b!=2", "b>=2", "b<3", "c in (x,y)"]), max_size=3).map(
+        canonical
+    ),
+    st.lists(st.sampled_from(["project=p", "kind=k", "kind=l"]), max_size=2).map(
+        canonical_capabilities
+    ),
+    amounts((), (), (("cpu", 2),), (("cpu", 1), ("db", 1))),
 )
+OFFERS = st.builds(
+    Offers,
+    st.lists(st.sampled_from(["a", "b=1", "b=2", "b=3", "c=x", "c=z"]), max_size=4).map(
+        canonical_capabilities
+    ),
+    st.lists(st.sampled_from(["project=p", "kind!=k"]), max_size=1).map(canonical),
+    amounts((), (("cpu", 4),), (("cpu", 1), ("db", 1))),
+)
+
+
+def suits(wants: Wants, offers: Offers) -> bool:
+    capacity = dict(offers.capacity)
+    return (
+        all(satisfies(offers.capabilities, need) for need in wants.needs)
+        and all(satisfies(wants.about, rule) for rule in offers.accepts)
+        and all(capacity.get(name, 0) >= much for name, much in wants.uses)
+    )
 
 
 class Churn(RuleBasedStateMachine):
@@ -210,25 +237,25 @@ class Churn(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.shapes = Shapes()
-        self.needs: list[tuple[ShapeId, tuple[Requirement, ...]]] = []
-        self.offers: list[tuple[ClassId, tuple[Capability, ...]]] = []
+        self.wants: list[tuple[ShapeId, Wants]] = []
+        self.offers: list[tuple[ClassId, Offers]] = []
 
-    @rule(needs=NEEDS)
-    def task_comes(self, needs: tuple[Requirement, ...]) -> None:
-        shape = self.shapes.shape_of(needs)
+    @rule(wants=WANTS)
+    def task_comes(self, wants: Wants) -> None:
+        shape = self.shapes.shape_of(wants)
         self.shapes.retain(shape)
-        self.needs.append((shape, needs))
+        self.wants.append((shape, wants))
 
     @rule(offers=OFFERS)
-    def agent_comes(self, offers: tuple[Capability, ...]) -> None:
+    def agent_comes(self, offers: Offers) -> None:
         class_id = self.shapes.class_of(offers)
         self.shapes.retain_class(class_id)
         self.offers.append((class_id, offers))
 
-    @precondition(lambda self: self.needs)
+    @precondition(lambda self: self.wants)
     @rule(at=st.integers(0, 100))
     def task_goes(self, at: int) -> None:
-        self.shapes.release(self.needs.pop(at % len(self.needs))[0])
+        self.shapes.release(self.wants.pop(at % len(self.wants))[0])
 
     @precondition(lambda self: self.offers)
     @rule(at=st.integers(0, 100))
@@ -241,20 +268,21 @@ class Churn(RuleBasedStateMachine):
 
     @invariant()
     def counts_are_right(self) -> None:
-        assert self.shapes.live_shapes == len({needs for _, needs in self.needs})
+        assert self.shapes.live_shapes == len({wants for _, wants in self.wants})
         assert self.shapes.live_classes == len({offers for _, offers in self.offers})
 
     @invariant()
     def compatibility_is_right(self) -> None:
-        for shape, needs in self.needs:
+        for shape, wants in self.wants:
             listed = self.shapes.class_list(shape)
             assert sum(1 << c for c in listed) == self.shapes.compatible_classes(shape)
             for class_id, offers in self.offers:
-                runs = all(satisfies(offers, need) for need in needs)
+                runs = suits(wants, offers)
                 assert bool(self.shapes.compatible_classes(shape) >> class_id & 1) == runs
                 assert (shape in self.shapes.compatible_shapes(class_id)) == runs
-                assert (not self.shapes.missing(shape, offers)) == runs
-                assert self.shapes.capabilities(class_id) == offers
+                kept = self.shapes.missing(shape, class_id) + self.shapes.refused(shape, class_id)
+                assert (not kept) == runs
+                assert self.shapes.offers(class_id) == offers
             assert all(c in self.shapes.class_list(shape) for c in listed)
 
 

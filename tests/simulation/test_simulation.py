@@ -113,7 +113,7 @@ def test_a_module_that_is_imported_already_is_not_planted() -> None:
 
 
 def test_a_planted_bug_is_caught_and_the_run_made_smaller() -> None:
-    options = draw(1, 0.5)
+    options = draw(3, 0.5)
 
     found = campaign.replay(options, mutant="a repeat is stale")
     small = campaign.replay(options, mutant="a repeat is stale", smaller=True)
@@ -129,7 +129,7 @@ def test_a_planted_bug_is_caught_and_the_run_made_smaller() -> None:
 
 
 def test_the_product_without_a_bug_holds_where_the_bug_was_found() -> None:
-    assert told(campaign.replay(draw(1, 0.5))) == ""
+    assert told(campaign.replay(draw(3, 0.5))) == ""
 
 
 def test_a_campaign_adds_its_runs_up() -> None:

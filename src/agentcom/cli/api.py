@@ -177,6 +177,18 @@ class Hub:
         body = {name: value for name, value in wanted.items() if value is not None}
         return row_of(self._post("/machines/invite", body, shown.Invitation))
 
+    def limits(self) -> list[dict[str, Any]]:
+        """Return all limits, with what is taken of them."""
+        return [row_of(one) for one in self._get("/limits", shown.LimitList).limits]
+
+    def set_limit(self, limit: Row) -> None:
+        """Set the limit of a scope."""
+        self._post("/limits", limit, replies.Done)
+
+    def drop_limit(self, scope: str) -> None:
+        """Take the limit of a scope away."""
+        self._send("DELETE", "/limits", {"scope": scope})
+
     # People and the hub -------------------------------------------------------------------------
 
     def users(self) -> list[dict[str, Any]]:

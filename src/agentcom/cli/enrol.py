@@ -27,8 +27,18 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 )
 _NAME_CHARS: Final = 40
 _SETTINGS: Final = (
-    *("slots", "capabilities", "binary", "model", "small_model", "base_url", "api_key_env", "home"),
-    "account",
+    *(
+        "slots",
+        "capabilities",
+        "accepts",
+        "binary",
+        "model",
+        "small_model",
+        "base_url",
+        "api_key_env",
+        "home",
+        "account",
+    ),
 )
 
 
@@ -64,7 +74,8 @@ def agents_here(checks: Sequence[base.Preflight], machine: str) -> tuple[AgentCo
 def parse_agent(text: str) -> AgentConfig:
     """Return the agent that `name=runtime[:key=value,...]` describes.
 
-    Keys are the runtime's settings; `capabilities=a+b` gives what it offers, `slots=2` the slots.
+    Keys are the runtime's settings; `capabilities=a+b` gives what it offers, `accepts=kind=review`
+    what tasks it takes, `slots=2` the slots.
 
     Raises:
         CommandFailed: it is not of that form, or the runtime or a setting is unknown.
@@ -86,6 +97,7 @@ def parse_agent(text: str) -> AgentConfig:
     settings = {key: value for key, _, value in pairs}
     capabilities = tuple(filter(None, settings.pop("capabilities", "").split("+")))
     account = settings.pop("account", None)
+    accepts = tuple(filter(None, settings.pop("accepts", "").split("+")))
     slots = settings.pop("slots", "1")
     if not slots.isdecimal() or not 1 <= int(slots) <= SLOTS_MAX:
         raise _usage(f"slots is a number from 1 to {SLOTS_MAX}", "--agent ...:slots=2")
@@ -96,6 +108,7 @@ def parse_agent(text: str) -> AgentConfig:
         capabilities=capabilities or (runtime, *own.capabilities, *_computer()),
         version=own.version,
         slots=int(slots),
+        accepts=accepts,
         settings={"home": str(Path.home()), **settings},
         environment=tuple(key for key in _KEYS.get(runtime, ()) if key in os.environ),
         account=AccountId(account) if account is not None else None,

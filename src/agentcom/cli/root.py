@@ -19,6 +19,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "agent": ("agentcom.cli.agent:agent", "Show, pause and check agents."),
         "account": ("agentcom.cli.account:account", "Show accounts, and which have no quota left."),
         "submit": ("agentcom.cli.submit:submit", "Give the fleet a task."),
+        "limit": (
+            "agentcom.cli.limit:limit",
+            "Bound what runs or starts at once, and weigh shares.",
+        ),
         "task": ("agentcom.cli.task:task", "Show and steer tasks."),
         "user": ("agentcom.cli.access:user", "Invite, list and remove people."),
         "token": ("agentcom.cli.access:token", "Create, list, rotate and revoke tokens."),

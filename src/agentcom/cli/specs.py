@@ -17,10 +17,12 @@ from agentcom.model.task import TaskSpec
 _DURATION: Final = re.compile(r"(\d{1,7})(s|m|h|d)")
 _UNIT_MS: Final[Mapping[str, int]] = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _TITLE_CHARS: Final = 60
-_LISTS: Final = ("needs", "verify", "command")
+_LISTED: Final = ("needs", "prefers", "scope", "verify")
+_LISTS: Final = (*_LISTED, "keys", "command")
 _IN_THE_FILE: Final = (
     *("title", "command", "needs", "verify", "depends_on", "not_before", "priority", "land"),
     "on_quota",
+    *("prefers", "uses", "limit_key", "scope", "scope_shared", "kind"),
 )
 """What a file says of each task itself."""
 
@@ -43,12 +45,16 @@ def from_options(
         spec["command"] = list(words)
     else:
         spec["prompt"] = text
-    spec |= {name: list(options[name]) for name in ("needs", "verify") if options[name]}
+    spec |= {name: list(options[name]) for name in _LISTED if options[name]}
     spec |= {
-        name: options[name]
-        for name in ("priority", "land", "on_quota")
-        if options[name] is not None
+        name: options[name] for name in ("priority", "land", "kind", "on_quota") if options[name]
     }
+    if options["uses"]:
+        spec["uses"] = dict(map(_amount, options["uses"]))
+    if options["limit_key"]:
+        spec["keys"] = list(options["limit_key"])
+    if options["scope_shared"]:
+        spec["scope_shared"] = True
     if options["depends_on"]:
         spec["depends_on"] = [_dependency(text, resolve) for text in options["depends_on"]]
     if options["not_before"]:
@@ -152,6 +158,13 @@ def _place(options: Mapping[str, Any], spec: Spec) -> Spec:
     if not spec.get("verify") and not found.has_checks:
         output.talk("note: nothing says how to verify it: it will end as completed (unverified)")
     return {"repo": found.repo, "base": options["base"] or found.base}
+
+
+def _amount(text: str) -> tuple[str, int]:
+    name, _, much = text.partition("=")
+    if not much.isdecimal():
+        raise _usage(f"{text!r} is no amount", "--uses cpu=2")
+    return name, int(much)
 
 
 def _dependency(text: str, resolve: Callable[[str], str]) -> Spec:

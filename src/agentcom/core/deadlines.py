@@ -45,8 +45,10 @@ def due(
 
 def timers(view: PoolView, now: Now) -> Sequence[Effect]:
     """Return the timers of stored tasks; also after the wall clock was set."""
+    first = view.first_landings()
+    waits = (t for t in view.tasks.values() if t.phase is not Phase.LANDING or t.id in first)
     effects: list[Effect] = [*accounts.timers(view, now)]
-    effects += [timer for task in view.tasks.values() for timer in _timers_of(task, now)]
+    effects += [timer for task in waits for timer in _timers_of(task, now)]
     view.set_deadline(min((at for at, _ in _working(view)), default=NEVER))
     if view.deadline_at != NEVER:
         at = _instant_of(view.deadline_at, now)

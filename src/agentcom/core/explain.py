@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, assert_never
 
-from agentcom.core import accounts, facts
+from agentcom.core import accounts, facts, fairness
 from agentcom.core.controls import find
 from agentcom.core.facts import Fact
+from agentcom.core.shapes import ShapeId
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
-from agentcom.model import requirement
 from agentcom.model.agent import Account, Agent
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import TaskId, WallTime
@@ -43,9 +43,10 @@ def _queued(turn: Turn, task: Task) -> Explanation:
     view = turn.view
     rules = tuple(_rule(view, task, agent) for agent in list(view.agents.values())[:PAGE_MAX])
     shape = view.shape_of(task)
-    able = [rule for rule in rules if rule.rule != "needs"]
-    position = view.matcher.position(task.id)
+    able = [rule for rule in rules if rule.rule not in ("needs", "accepts")]
+    position = place_of(view, task)
     at = None
+    blockers = [found for gate in view.gates.gates_of(task) if (found := view.gates.blocker(gate))]
     if view.beyond:
         summary, action = _older_than_the_fleet(view)
     elif view.recovers_at is not None:
@@ -58,19 +59,17 @@ def _queued(turn: Turn, task: Task) -> Explanation:
         missing = ", ".join(task.needs)
         summary = f"no agent can run it: it needs {missing}"
         action = "add an agent that has it, or submit again with other needs"
+    elif blockers:
+        summary = "; ".join(words for words, _ in blockers)
+        action = "it starts when there is room again, in its place in the order"
+        at = max((until for _, until in blockers if until is not None), default=None)
     else:
         summary, action = _none_free(able)
         if all(rule.rule == _QUOTA for rule in able):
             summary, action, at = _out_of_quota(view, able)
     missing_needs: tuple[str, ...] = ()
     if view.agents and not able:
-        offers = [requirement.canonical_capabilities(a.capabilities) for a in view.agents.values()]
-        needs = view.parse_needs(task.needs)
-        missing_needs = tuple(
-            str(need)
-            for need in needs
-            if not any(requirement.satisfies(offer, need) for offer in offers)
-        )
+        missing_needs = _missing(view, shape)
     return Explanation(
         task=task,
         summary=summary,
@@ -80,6 +79,27 @@ def _queued(turn: Turn, task: Task) -> Explanation:
         next_action=action,
         next_at=at,
     )
+
+
+def place_of(view: PoolView, task: Task) -> int | None:
+    """Return a queued task's place, from 1, among those that compete for the same classes.
+
+    Looks at all queued tasks: for explaining, not for deciding.
+    """
+    place = view.matcher.position(task.id)
+    rank = fairness.rank(task.start_tag, task.priority, task.seq, emergency=task.emergency)
+    classes = view.shapes.compatible_classes(view.shape_of(task))
+    hidden = [m for m in view.lanes.hidden_members() if m.rank < rank]
+    ahead = sum(1 for m in hidden if view.shapes.compatible_classes(m.lane[0]) & classes)
+    if place is None:
+        place = 1 + view.matcher.ahead(rank, classes)
+    return place + ahead
+
+
+def _missing(view: PoolView, shape: ShapeId) -> tuple[str, ...]:
+    """Return what no agent has of all that a shape wants."""
+    lacks = [view.shapes.missing(shape, class_id) for class_id in set(view.class_of.values())]
+    return tuple(what for what in lacks[0] if all(what in lack for lack in lacks))
 
 
 def _older_than_the_fleet(view: PoolView) -> tuple[str, str]:
@@ -128,14 +148,16 @@ def _closed(account: Account) -> str:
 
 
 def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
-    lacking = view.shapes.missing(
-        view.shape_of(task), requirement.canonical_capabilities(agent.capabilities)
-    )
+    shape = view.shape_of(task)
+    lacking = view.shapes.missing(shape, view.class_of[agent.id])
     machine = view.machines.get(agent.machine)
     session = view.sessions.get(agent.machine)
     where = machine.name if machine is not None else agent.machine
+    refused = view.shapes.refused(shape, view.class_of[agent.id])
+    if refused:
+        return AgentRule(agent.id, "accepts", "it takes only " + ", ".join(refused))
     if lacking:
-        return AgentRule(agent.id, "needs", "it lacks " + ", ".join(map(str, lacking)))
+        return AgentRule(agent.id, "needs", "it lacks " + ", ".join(lacking))
     if machine is None or machine.removed:
         return AgentRule(agent.id, "removed", f"machine {where} left the fleet")
     if session is None or session.connection is None or agent.absent:
@@ -146,12 +168,19 @@ def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
         return AgentRule(agent.id, "paused", f"agentcom agent resume {agent.id}")
     if machine.draining:
         return AgentRule(agent.id, "draining", f"agentcom machine drain --off {where}")
+    return _no_room(view, shape, agent, where)
+
+
+def _no_room(view: PoolView, shape: ShapeId, agent: Agent, where: str) -> AgentRule:
     account = view.exhausted_account(agent)
     if account is not None and account.closed:
         return AgentRule(agent.id, _QUOTA, _closed(account))
     if view.slots_used.get(agent.id, 0) >= agent.slots:
         running = [t.id for t in view.held_tasks(agent.machine) if t.agent == agent.id]
         return AgentRule(agent.id, "busy", "it works on " + ", ".join(running))
+    if not view.fits(agent.machine, shape):
+        used = ", ".join(f"{n} {much}" for n, much in view.used.get(agent.machine, {}).items())
+        return AgentRule(agent.id, "resources", f"machine {where} has too little left: {used} used")
     return AgentRule(agent.id, "order", "tasks before it in the queue come first")
 
 

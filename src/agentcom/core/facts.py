@@ -13,6 +13,7 @@ from agentcom.model.agent import AgentSpec, Held
 from agentcom.model.batch import Row, Table
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import AccountId, AgentId, Fence, MachineId, TaskId, UserId
+from agentcom.model.limit import Limit
 from agentcom.model.result import KeptResult, Landing, Result
 from agentcom.model.task import Phase, TaskSpec
 from agentcom.model.todo import TodoKind
@@ -92,6 +93,7 @@ class MachineConnected(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     held: tuple[Held, ...]
     ttl_ms: int
     connection: int
+    resources: dict[str, int] = {}
 
 
 class MachineDisconnected(msgspec.Struct, frozen=True, gc=False):
@@ -204,6 +206,30 @@ class Recovered(msgspec.Struct, frozen=True, gc=False):
     """Work may be given out, after a restore or a rebuilt memory: every agent is looked at."""
 
 
+class SetLimit(msgspec.Struct, frozen=True, gc=False):
+    """Someone bounds what may run or start in a scope."""
+
+    limit: Limit
+
+
+class DropLimit(msgspec.Struct, frozen=True, gc=False):
+    """Someone takes a bound away."""
+
+    scope: str
+
+
+class GateDue(msgspec.Struct, frozen=True, gc=False):
+    """A rate allows the next start now."""
+
+    scope: str
+
+
+class LookAgain(msgspec.Struct, frozen=True, gc=False):
+    """An agent has not seen all that might be for it yet."""
+
+    agent: AgentId
+
+
 class TodoDue(msgspec.Struct, frozen=True, gc=False):
     """A cascade has more to do."""
 
@@ -222,6 +248,10 @@ Body = (
     | RemoveMachine
     | Enrol
     | Explain
+    | SetLimit
+    | DropLimit
+    | GateDue
+    | LookAgain
     | MachineConnected
     | MachineDisconnected
     | Heartbeat

@@ -2,17 +2,19 @@
 
 A hold is `(attempt, key, mode, amount)`. The slot of its agent is the hold that every attempt
 has, until it lands: the task's own row tells it (state, agent, phase), so it is counted here and
-not stored a second time. `land:<repo>#<branch>` is a row: an attempt holds it while it brings its
-work into a base; those who wait for it stand in `view.landing`, in order.
+not stored a second time. So it is with limits and claims of files (`core/passing.py`).
+`land:<repo>#<branch>` is a row: an attempt holds it while it brings its work into a base; those
+who wait for it stand in `view.landing`, in order.
 """
 
 from typing import Final
 
+from agentcom.core import passing
 from agentcom.core.effects import ClearTimer, GrantLanding, SetTimer
 from agentcom.core.facts import LandingOverdue
 from agentcom.core.ledger import Ledger
 from agentcom.model.batch import Table, hold_key
-from agentcom.model.ids import AgentId, Instant, MachineId, TaskId
+from agentcom.model.ids import Instant, MachineId, TaskId
 from agentcom.model.limits import LANDING_MS
 from agentcom.model.task import Hold, Phase, Task
 
@@ -33,24 +35,43 @@ def follow(ledger: Ledger, before: Task | None, after: Task) -> None:
     landed = was is not None and was.phase is _LANDING
     lands = now is not None and now.phase is _LANDING
     if was is not None and not landed and (now is None or lands):
-        _count_slot(ledger, was.agent, -1)
+        _count_slot(ledger, was, -1)
     if now is not None and not lands and (was is None or landed):
-        _count_slot(ledger, now.agent, 1)
+        _count_slot(ledger, now, 1)
     if was is not None and landed and not lands:
         _leave_landing(ledger, was)
     if now is not None and lands and not landed:
         _join_landing(ledger, now)
+    if was is None or now is None or was.attempt != now.attempt:
+        if was is not None:
+            passing.end(ledger, was)
+        if now is not None:
+            passing.begin(ledger, now)
     left = None if was is None else was.machine
     holder = None if now is None else now.machine
     if left != holder:
         _note_holder(ledger, after.id, left, holder)
 
 
-def _count_slot(ledger: Ledger, agent: AgentId | None, change: int) -> None:
+def _count_slot(ledger: Ledger, task: Task, change: int) -> None:
+    view, agent = ledger.view, task.agent
     assert agent is not None
-    view = ledger.view
     view.put(view.slots_used, agent, view.slots_used.get(agent, 0) + change)
     ledger.looks[agent] = None
+    if task.uses:
+        _count_uses(ledger, task, change)
+
+
+def _count_uses(ledger: Ledger, task: Task, change: int) -> None:
+    """Take or give back what an attempt uses of its machine, beside the slot."""
+    view, machine = ledger.view, task.machine
+    assert machine is not None
+    used = view.used.setdefault(machine, {})
+    for name, much in task.uses:
+        view.put(used, name, used.get(name, 0) + change * much)
+    if change < 0:
+        for agent in view.agents_of.get(machine, ()):
+            ledger.looks[agent] = None
 
 
 def _join_landing(ledger: Ledger, task: Task) -> None:

@@ -5,17 +5,18 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import facts
+from agentcom.core import facts, placement
 from agentcom.core.facts import Fact
+from agentcom.core.gates import REPOSITORY
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
-from agentcom.model import limits, project_file, refs
+from agentcom.model import globs, limit, limits, project_file, refs
 from agentcom.model.batch import Table, edge_key
 from agentcom.model.errors import Conflict, InvalidInput, NotFound
 from agentcom.model.event import EventKind
 from agentcom.model.ids import TaskId
 from agentcom.model.replies import Submitted
-from agentcom.model.requirement import PROMPT, canonical
+from agentcom.model.requirement import PROMPT, canonical, parse_capability
 from agentcom.model.task import (
     Condition,
     Dependency,
@@ -81,6 +82,8 @@ def check_spec(spec: TaskSpec) -> None:
         _check_text("unique_key", spec.unique_key, limits.UNIQUE_KEY_CHARS)
     if spec.labels:
         _check_labels(spec.labels)
+    if spec.prefers or spec.uses or spec.keys or spec.scope or spec.kind:
+        _check_placement(spec)
     if spec.repo is not None:
         refs.check_repository(spec.repo)
     if spec.base is not None:
@@ -92,6 +95,31 @@ def _check_commands(spec: TaskSpec) -> None:
     _check_words("verify", spec.verify, limits.VERIFY_COMMANDS_MAX, limits.COMMAND_BYTES)
     for command in spec.verify:
         project_file.parse_command(command)
+
+
+def _check_placement(spec: TaskSpec) -> None:
+    if len(spec.prefers) > limits.PREFERS_MAX:
+        raise InvalidInput("prefers", f"at most {limits.PREFERS_MAX}")
+    if len(spec.keys) > limits.KEYS_MAX:
+        raise InvalidInput("keys", f"at most {limits.KEYS_MAX}")
+    for wish in spec.prefers:
+        placement.parse(wish)
+    for key in spec.keys:
+        limit.check_key(key)
+    check_amounts("uses", spec.uses)
+    globs.canonical(spec.scope)
+    if spec.kind:
+        parse_capability(spec.kind, field="kind")
+
+
+def check_amounts(field: str, amounts: Mapping[str, int]) -> None:
+    """Check named resources; raises `InvalidInput`."""
+    if len(amounts) > limits.USES_MAX:
+        raise InvalidInput(field, f"at most {limits.USES_MAX} resources")
+    for name, much in amounts.items():
+        parse_capability(name, field=field)
+        if "=" in name or not 1 <= much < 1 << 53:
+            raise InvalidInput(field, f"{name}: a name, and a whole number from 1")
 
 
 def _check_numbers(spec: TaskSpec) -> None:
@@ -134,7 +162,7 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
     submitter = fact.actor.user
     ahead = spec.not_before if spec.not_before and spec.not_before > turn.now.wall else None
     wait = Wait.DEPENDENCIES if blocked else Wait.START_TIME if ahead else None
-    start_tag, seq = (0.0, 0) if wait else turn.line_up(submitter)
+    start_tag, seq = (0.0, 0) if wait else turn.line_up(fact.actor.project, submitter)
     return Task(  # a call with over 15 keywords builds a dict of them (Python 3.11)
         task_id,
         fact.actor.project,
@@ -145,6 +173,12 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
         wait=wait,
         until=ahead,
         needs=_needs(spec),
+        prefers=spec.prefers,
+        uses=tuple(sorted(spec.uses.items())),
+        keys=_keys(spec),
+        files=globs.canonical(spec.scope) if spec.scope else (),
+        files_shared=spec.scope_shared,
+        kind=spec.kind,
         emergency=spec.emergency,
         priority=spec.priority,
         start_tag=start_tag,
@@ -163,6 +197,18 @@ def _needs(spec: TaskSpec) -> tuple[str, ...]:
         return () if spec.command else _ONLY_PROMPT
     needs = spec.needs if spec.command else (*spec.needs, PROMPT)
     return tuple(str(need) for need in canonical(needs))
+
+
+def _keys(spec: TaskSpec) -> tuple[str, ...]:
+    if not (spec.keys or spec.repo):
+        return ()
+    keys = {f"key:{key}": None for key in spec.keys}
+    if spec.repo is not None:
+        name = limit.repository_name(spec.repo)
+        keys[f"{REPOSITORY}{name}"] = None
+        if spec.base is not None:
+            keys[f"branch:{name}#{spec.base}"] = None
+    return tuple(keys)
 
 
 def _edges(

@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import accounts, cascades, facts, moves, reports
+from agentcom.core import accounts, cascades, facts, intake, moves, reports
 from agentcom.core.effects import (
     ClearTimer,
     CloseConnection,
@@ -165,6 +165,7 @@ def _connected(turn: Turn, fact: Fact, body: facts.MachineConnected) -> Welcomed
         raise NotAllowed("this machine is not part of the fleet; join again")
     if len(body.agents) > limits.AGENTS_PER_MACHINE or len(body.held) > limits.HELD_MAX:
         raise InvalidInput("agents", f"at most {limits.AGENTS_PER_MACHINE} on one machine")
+    intake.check_amounts("resources", body.resources)
     old = view.sessions.get(machine.id)
     if old is not None and old.connection not in (None, body.connection):
         assert old.connection is not None
@@ -180,10 +181,14 @@ def _connected(turn: Turn, fact: Fact, body: facts.MachineConnected) -> Welcomed
         session=session.number,
         ttl_ms=ttl_ms,
         last_seen=turn.now.wall,
+        resources=body.resources,
         version=machine.version + 1,
     )
     turn.write(Table.MACHINE, machine.id, after, old=machine.version)
     view.put(view.machines, machine.id, after)
+    if after.resources != machine.resources:
+        for agent in list(view.agents_of.get(machine.id, ())):
+            view.learn_agent(view.agents[agent])
     refused = _learn_agents(turn, after, body.agents)
     turn.effects.append(_timer(machine.id, session.suspect_at))
     # A new connection: whatever was sent on the old one and is not held got lost.
@@ -235,6 +240,7 @@ def _learn_agent(turn: Turn, machine: Machine, spec: AgentSpec) -> None:
             labels=spec.labels,
             slots=spec.slots,
             cli_version=spec.version,
+            accepts=spec.accepts,
             paused=known.paused if known is not None else False,
             version=known.version if known is not None else 1,
             account=spec.account,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from agentcom.core import deadlines, facts, fairness, leases
+from agentcom.core import deadlines, facts, fairness, leases, passing
 from agentcom.core.effects import Continue, Effect
 from agentcom.core.view import PoolView
 from agentcom.model.ids import DEFAULT_POOL, Now, PoolId
@@ -28,12 +28,14 @@ def load(
         view.edges.setdefault(edge.task, {})[edge.on] = edge
         if not edge.met:
             view.dependants.setdefault(edge.on, {})[edge.task] = None
+    view.gates.rules.update((rule.scope, rule) for rule in rows.limits)
+    view.gates.rates.update((rate.scope, rate) for rate in rows.rates)
     for hold in rows.holds:
         view.holds.setdefault(hold.task, {})[hold.key] = hold
     for task in sorted(rows.tasks, key=lambda task: task.seq):
         _load_task(view, task)
-    effects = [*deadlines.timers(view, now)]
-    view.fairness.restore(_share(task) for task in view.tasks.values() if task.seq)
+    effects: list[Effect] = [*passing.load(view, now), *deadlines.timers(view, now)]
+    view.fairness.restore(_share(view, task) for task in view.tasks.values() if task.seq)
     effects += leases.grace(view, now)
     effects += leases.recover(view, now)
     for todo in rows.todos:
@@ -57,6 +59,8 @@ def _load_task(view: PoolView, task: Task) -> None:
         if task.phase is not Phase.LANDING:
             assert task.agent is not None
             view.slots_used[task.agent] = view.slots_used.get(task.agent, 0) + 1
+            used = view.used.setdefault(task.machine, {}) if task.uses else {}
+            used.update((name, used.get(name, 0) + much) for name, much in task.uses)
     for key in view.holds.get(task.id, {}):
         kind, _, name = key.partition(":")
         if kind == "land":
@@ -67,7 +71,8 @@ def _load_task(view: PoolView, task: Task) -> None:
         view.landing[task.land_key or ""] = (*queue, task.id)
 
 
-def _share(task: Task) -> fairness.Share:
+def _share(view: PoolView, task: Task) -> fairness.Share:
     tag = None if task.emergency else fairness.order_tag(task.start_tag, task.priority)
     queued = task.state is TaskState.QUEUED
-    return fairness.Share(task.submitter, task.start_tag, 1.0, tag, dispatched=not queued)
+    span = 1.0 / view.gates.weight(task.project, task.submitter)
+    return fairness.Share(task.submitter, task.start_tag, span, tag, dispatched=not queued)

@@ -8,7 +8,7 @@ The caller keeps a task's shape and an agent's class retained (see `shapes`) whi
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import closing
 from itertools import islice
 from operator import itemgetter
@@ -140,14 +140,20 @@ class Matcher:
         return max(candidates, key=score or _equally, default=None)
 
     def pick_task(
-        self, class_id: ClassId, allowed: Callable[[TaskId], bool] | None = None
+        self,
+        class_id: ClassId,
+        allowed: Callable[[TaskId], bool] | None = None,
+        *,
+        fits: Callable[[ShapeId], bool] | None = None,
     ) -> TaskId | None:
         """Return the first task in rank order that an agent of the class can run.
 
-        `allowed` may veto single tasks; of each shape at most 32 are offered to it. It must not
-        change the matcher.
+        `fits` says whether there is room now for tasks of a shape; `allowed` may veto single
+        tasks, and of each shape at most 32 are offered to it. Neither may change the matcher.
         """
-        shapes = self._shapes.compatible_shapes(class_id)
+        shapes: Collection[ShapeId] = self._shapes.compatible_shapes(class_id)
+        if fits is not None:
+            shapes = [shape for shape in shapes if shape in self._queues and fits(shape)]
         first = min(map(self._heads.__getitem__, shapes), default=_NO_TASK)
         if first is _NO_TASK:
             return None
@@ -156,6 +162,10 @@ class Matcher:
         queues = [self._queues[shape] for shape in shapes if shape in self._queues]
         with closing(walk(queues, LOOK_AHEAD)) as entries:
             return next((entry[3] for entry in entries if allowed(entry[3])), None)
+
+    def is_queued(self, task_id: TaskId) -> bool:
+        """Return whether a task may be picked."""
+        return task_id in self._queued
 
     def idle_count(self, class_id: ClassId) -> int:
         """Return how many agents of the class have a free slot."""
@@ -181,14 +191,16 @@ class Matcher:
         entry = self._queued.get(task_id)
         if entry is None:
             return None
-        classes = self._shapes.compatible_classes(entry[4])
-        rivals = [
-            queue
+        return 1 + self.ahead(entry[:3], self._shapes.compatible_classes(entry[4]))
+
+    def ahead(self, rank: Rank, classes: int) -> int:
+        """Return how many queued tasks that compete for `classes` come before a rank."""
+        return sum(
+            other[:3] < rank
             for shape, queue in self._queues.items()
-            if queue.heap
-            and (shape == entry[4] or self._shapes.compatible_classes(shape) & classes)
-        ]
-        return 1 + sum(other < entry for queue in rivals for other in queue)
+            if queue.heap and self._shapes.compatible_classes(shape) & classes
+            for other in queue
+        )
 
     def heads(self) -> tuple[Queued, ...]:
         """Return the first task of each shape that has one, in rank order."""

@@ -10,7 +10,17 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from agentcom.core import cascades, controls, deadlines, explain, facts, intake, leases, reports
+from agentcom.core import (
+    cascades,
+    controls,
+    deadlines,
+    explain,
+    facts,
+    intake,
+    leases,
+    limiting,
+    reports,
+)
 from agentcom.core.effects import Answer, Effect, Refuse
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
@@ -64,7 +74,7 @@ def decide(view: PoolView, batch: Sequence[Fact], *, now: Now, ids: IdSource, rn
             _once(turn, fact)
             if turn.ended:
                 cascades.settle(turn)
-            if turn.looks or turn.queued:
+            if turn.looks or turn.queued or view.lanes.fresh:
                 turn.match()
         except AgentComError as error:
             turn.abandon(mark)
@@ -148,6 +158,10 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     facts.AccountDue: deadlines.due,
     facts.Recovered: leases.changed,
     facts.TodoDue: leases.changed,
+    facts.GateDue: limiting.gate_due,
+    facts.LookAgain: limiting.look_again,
+    facts.SetLimit: limiting.set_limit,
+    facts.DropLimit: limiting.drop_limit,
     facts.Explain: explain.explain,
     facts.Cancel: controls.control,
     facts.Retry: controls.control,

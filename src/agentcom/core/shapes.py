@@ -5,9 +5,9 @@ are few. Which class can run which shape is kept as bitsets both ways and update
 a class appears or goes, so matching never looks at a requirement.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from typing import ClassVar, Final, Generic, NewType, TypeVar
+from typing import ClassVar, Final, Generic, NamedTuple, NewType, TypeVar
 
 from agentcom.model.errors import AgentComError
 from agentcom.model.requirement import Capability, Requirement, holds, satisfies
@@ -17,7 +17,7 @@ ClassId = NewType("ClassId", int)
 
 SHAPES_MAX: Final = 1_500
 """Live shapes: an agent that becomes ready looks at the head of each one that it can run."""
-CLASSES_MAX: Final = 300
+CLASSES_MAX: Final = 1_000
 """Live classes: a new shape is compared with each of them."""
 UNUSED_MAX: Final = 64
 """Shapes (and classes) kept without a user: one that comes and goes is not compared each time."""
@@ -40,6 +40,24 @@ class TooManyClasses(AgentComError):
     status: ClassVar[int] = 429
 
 
+class Wants(NamedTuple):
+    """What tasks of one shape ask for, and what they tell agents that do not take everything."""
+
+    needs: tuple[Requirement, ...]
+    about: tuple[Capability, ...] = ()
+    """Project, submitter, kind: as far as some agent asks for them."""
+    uses: tuple[tuple[str, int], ...] = ()
+    """Amounts of the machine's named resources."""
+
+
+class Offers(NamedTuple):
+    """What agents of one class have, and what they take."""
+
+    capabilities: tuple[Capability, ...]
+    accepts: tuple[Requirement, ...] = ()
+    capacity: tuple[tuple[str, int], ...] = ()
+
+
 class Shapes:
     """Interns needs and capabilities, and knows which class can run which shape.
 
@@ -56,12 +74,15 @@ class Shapes:
         "_offers",
         "_shapes",
         "_shapes_of",
+        "_strict",
         "_users",
     )
 
     def __init__(self, *, shapes_max: int = SHAPES_MAX, classes_max: int = CLASSES_MAX) -> None:
-        self._shapes: _Table[tuple[Requirement, ...], ShapeId] = _Table(shapes_max)
-        self._classes: _Table[tuple[Capability, ...], ClassId] = _Table(classes_max)
+        self._shapes: _Table[Wants, ShapeId] = _Table(shapes_max)
+        self._classes: _Table[Offers, ClassId] = _Table(classes_max)
+        self._strict = 0
+        """The classes that do not take everything: bit n stands for class n."""
         self._classes_of: dict[ShapeId, int] = {}
         self._shapes_of: dict[ClassId, set[ShapeId]] = {}
         self._class_lists: dict[ShapeId, tuple[ClassId, ...]] = {}
@@ -80,35 +101,35 @@ class Shapes:
         """How many classes are in use."""
         return self._classes.live
 
-    def shape_of(self, needs: tuple[Requirement, ...]) -> ShapeId:
-        """Return the shape of canonical `needs`.
+    def shape_of(self, wants: Wants) -> ShapeId:
+        """Return the shape of canonical `wants`.
 
         Raises:
             TooManyShapes: it would be one live shape too many.
         """
-        shape = self._shapes.find(needs)
+        shape = self._shapes.find(wants)
         if shape is not None and self._shapes.in_use(shape):
             return shape
         if self._shapes.full(known=shape is not None):
             raise TooManyShapes
         if shape is not None:
             return shape
-        return self._learn_shape(ShapeId(self._shapes.next_id()), needs)
+        return self._learn_shape(ShapeId(self._shapes.next_id()), wants)
 
-    def class_of(self, capabilities: tuple[Capability, ...]) -> ClassId:
-        """Return the class of canonical `capabilities`.
+    def class_of(self, offers: Offers) -> ClassId:
+        """Return the class of canonical `offers`.
 
         Raises:
             TooManyClasses: it would be one live class too many.
         """
-        class_id = self._classes.find(capabilities)
+        class_id = self._classes.find(offers)
         if class_id is not None and self._classes.in_use(class_id):
             return class_id
         if self._classes.full(known=class_id is not None):
             raise TooManyClasses
         if class_id is not None:
             return class_id
-        return self._learn_class(ClassId(self._classes.next_id()), capabilities)
+        return self._learn_class(ClassId(self._classes.next_id()), offers)
 
     def retain(self, shape: ShapeId) -> None:
         """Count one more user of `shape`."""
@@ -128,16 +149,16 @@ class Shapes:
 
     def sweep(self) -> None:
         """Forget shapes and classes that have no user, save the latest few; their ids return."""
-        for shape, needs in self._shapes.sweep():
-            self._forget_shape(shape, needs)
+        for shape, wants in self._shapes.sweep():
+            self._forget_shape(shape, wants.needs)
         for class_id, _ in self._classes.sweep():
             self._forget_class(class_id)
 
-    def needs(self, shape: ShapeId) -> tuple[Requirement, ...]:
+    def wants(self, shape: ShapeId) -> Wants:
         """Return what `shape` stands for."""
         return self._shapes.keys[shape]
 
-    def capabilities(self, class_id: ClassId) -> tuple[Capability, ...]:
+    def offers(self, class_id: ClassId) -> Offers:
         """Return what `class_id` stands for."""
         return self._classes.keys[class_id]
 
@@ -157,17 +178,27 @@ class Shapes:
             self._class_lists[shape] = classes
         return classes
 
-    def missing(
-        self, shape: ShapeId, capabilities: Sequence[Capability]
-    ) -> tuple[Requirement, ...]:
-        """Return the needs of `shape` that `capabilities` do not meet."""
-        return tuple(need for need in self.needs(shape) if not satisfies(capabilities, need))
+    def missing(self, shape: ShapeId, class_id: ClassId) -> tuple[str, ...]:
+        """Return what tasks of a shape want and agents of a class have not."""
+        wants, offers = self.wants(shape), self.offers(class_id)
+        lacks = [str(need) for need in wants.needs if not satisfies(offers.capabilities, need)]
+        capacity = dict(offers.capacity)
+        small = [f"{name}={much}" for name, much in wants.uses if capacity.get(name, 0) < much]
+        return (*lacks, *small)
 
-    def _learn_shape(self, shape: ShapeId, needs: tuple[Requirement, ...]) -> ShapeId:
-        self._shapes.add(shape, needs)
+    def refused(self, shape: ShapeId, class_id: ClassId) -> tuple[str, ...]:
+        """Return what agents of a class ask for and tasks of a shape are not."""
+        wants, offers = self.wants(shape), self.offers(class_id)
+        return tuple(str(rule) for rule in offers.accepts if not satisfies(wants.about, rule))
+
+    def _learn_shape(self, shape: ShapeId, wants: Wants) -> ShapeId:
+        self._shapes.add(shape, wants)
         classes = sum(1 << class_id for class_id in self._offers)
-        for need in needs:
+        for need in wants.needs:
             classes &= self._use(need)
+        for class_id in _classes_in(classes if wants.uses else classes & self._strict):
+            if not _suits(self.offers(class_id), wants):
+                classes &= ~(1 << class_id)
         self._classes_of[shape] = classes
         for class_id in _classes_in(classes):
             self._shapes_of[class_id].add(shape)
@@ -182,17 +213,23 @@ class Shapes:
             self._bits[need] = bits
         return bits
 
-    def _learn_class(self, class_id: ClassId, capabilities: tuple[Capability, ...]) -> ClassId:
-        self._classes.add(class_id, capabilities)
+    def _learn_class(self, class_id: ClassId, offers: Offers) -> ClassId:
+        self._classes.add(class_id, offers)
         offer: dict[str, list[str]] = {}
-        for capability in capabilities:
+        for capability in offers.capabilities:
             offer.setdefault(capability.name, []).append(capability.value)
         self._offers[class_id] = offer
         met = {need for need in self._bits if holds(offer.get(need.name, ()), need)}
         bit = 1 << class_id
         for need in met:
             self._bits[need] |= bit
-        runs = {shape for shape, needs in self._shapes.keys.items() if met.issuperset(needs)}
+        if offers.accepts:
+            self._strict |= bit
+        runs = {
+            shape
+            for shape, wants in self._shapes.keys.items()
+            if met.issuperset(wants.needs) and _suits(offers, wants)
+        }
         for shape in runs:
             self._classes_of[shape] |= bit
         self._shapes_of[class_id] = runs
@@ -210,12 +247,21 @@ class Shapes:
 
     def _forget_class(self, class_id: ClassId) -> None:
         others = ~(1 << class_id)
+        self._strict &= others
         for shape in self._shapes_of.pop(class_id):
             self._classes_of[shape] &= others
         for need in self._bits:
             self._bits[need] &= others
         del self._offers[class_id]
         self._class_lists.clear()
+
+
+def _suits(offers: Offers, wants: Wants) -> bool:
+    """Return whether agents take such tasks, and their machines are large enough at all."""
+    if any(not satisfies(wants.about, rule) for rule in offers.accepts):
+        return False
+    capacity = dict(offers.capacity) if wants.uses else {}
+    return all(capacity.get(name, 0) >= much for name, much in wants.uses)
 
 
 class _Table(Generic[_Key, _Id]):

@@ -4,13 +4,15 @@
 in one place, so no path can forget it: queue, holds, timers, dependants, the feed, the store.
 """
 
+from functools import partial
+from heapq import heapify, heappop, heappush
 from typing import Final
 
 import msgspec
 
-from agentcom.core import accounts, fairness, holding, moves, tasks
+from agentcom.core import accounts, fairness, holding, moves, placement, tasks
 from agentcom.core.effects import Push, SetTimer
-from agentcom.core.facts import DeadlineReached, WaitEnded
+from agentcom.core.facts import DeadlineReached, LookAgain, WaitEnded
 from agentcom.core.ledger import Ledger, Mark
 from agentcom.core.view import PoolView
 from agentcom.model.agent import Agent, Assignment
@@ -26,12 +28,13 @@ from agentcom.model.ids import (
     IdSource,
     Instant,
     Now,
+    ProjectId,
     Rng,
     TaskId,
     UserId,
     WallTime,
 )
-from agentcom.model.limits import RETRY_BASE_MS, RETRY_MAX_MS
+from agentcom.model.limits import MOVED_MAX, RETRY_BASE_MS, RETRY_MAX_MS
 from agentcom.model.task import Task, TaskBody, TaskState, Wait
 
 replace: Final = msgspec.structs.replace
@@ -59,11 +62,13 @@ class Turn(Ledger):
         self._bodies: dict[TaskId, TaskBody] = {}
         self.queued: dict[TaskId, None] = {}
         """Tasks that joined the queue in this fact."""
+        self._moved = 0
 
     def abandon(self, mark: Mark) -> None:
         super().abandon(mark)
         self.ended.clear()
         self.queued.clear()
+        self.view.lanes.fresh.clear()
 
     def insert_body(self, body: TaskBody) -> None:
         """Store a specification, and have it at hand for an assignment in this turn."""
@@ -85,7 +90,7 @@ class Turn(Ledger):
         """Put a task's new row into the view; `before` is None for a new task."""
         view, state = self.view, after.state
         if state is _QUEUED and not after.seq:
-            tag, seq = self.line_up(after.submitter)
+            tag, seq = self.line_up(after.project, after.submitter)
             after = replace(after, start_tag=tag, seq=seq)
         task_id = after.id
         if task_id not in view.tasks:
@@ -100,11 +105,12 @@ class Turn(Ledger):
         self.record(after, kind, detail)
         return after
 
-    def line_up(self, submitter: UserId) -> tuple[float, int]:
+    def line_up(self, project: ProjectId, submitter: UserId) -> tuple[float, int]:
         """Return the start tag and the sequence number of a task that joins the queue."""
         view = self.view
         view.seq += 1  # a gap after a rollback is harmless
-        return view.fairness.start_tag(submitter), view.seq
+        weight = view.gates.weight(project, submitter)
+        return view.fairness.start_tag(submitter, weight), view.seq
 
     def record(self, task: Task, kind: EventKind, detail: str = "") -> None:
         """Append one line to a task's feed."""
@@ -145,10 +151,10 @@ class Turn(Ledger):
         if view.issuing:
             for agent_id in self.looks:
                 self._fill(agent_id)
-            if self.queued and view.matcher.idle_bits:
-                for task_id in sorted(self.queued, key=self._rank):
-                    self._find_agent(task_id)
+            if view.matcher.idle_bits and (self.queued or view.lanes.fresh):
+                self._find_agents()
         self.queued.clear()
+        view.lanes.fresh.clear()
         self.looks.clear()
 
     def _fill(self, agent_id: AgentId) -> None:
@@ -158,24 +164,55 @@ class Turn(Ledger):
         if agent is None:
             return
         free = before = view.free_slots(agent)
+        fits = partial(view.fits, agent.machine) if view.using else None
         while free:
-            task_id = view.matcher.pick_task(view.class_of[agent_id])
+            task_id = view.matcher.pick_task(view.class_of[agent_id], fits=fits)
             if task_id is None:
                 break
+            if view.gates.rules and self._stands_elsewhere(view.tasks[task_id], agent_id):
+                if self._moved >= MOVED_MAX:
+                    break
+                continue
             self._assign(view.tasks[task_id], agent)
             free -= 1
         view.note_free(agent_id, free, used=free != before)
 
+    def _find_agents(self) -> None:
+        """Give the tasks that joined the queue to idle agents, first in order first."""
+        fresh = self.view.lanes.fresh
+        waiting = [(self._rank(task), task) for task in {**self.queued, **fresh}]
+        fresh.clear()
+        heapify(waiting)
+        while waiting and self.view.matcher.idle_bits:
+            self._find_agent(heappop(waiting)[1])
+            for task in fresh:
+                heappush(waiting, (self._rank(task), task))
+            fresh.clear()
+
     def _find_agent(self, task_id: TaskId) -> None:
-        """Give a task that joined the queue to an idle agent, if there is one."""
+        """Give a task to an idle agent, if there is one."""
         view = self.view
         task = view.tasks.get(task_id)
-        if task is None or task.state is not _QUEUED:
+        if task is None or task.state is not _QUEUED or not view.matcher.is_queued(task_id):
             return
-        agent_id = view.matcher.pick_agent(view.shape_of(task))
+        if view.gates.rules and self._stands_elsewhere(task, None):
+            return
+        agent_id = placement.pick(view, task)
         if agent_id is not None:
             self._assign(task, view.agents[agent_id])
             view.refresh(agent_id)
+
+    def _stands_elsewhere(self, task: Task, agent: AgentId | None) -> bool:
+        """Put a task behind the gates of rules that came after it; return whether it moved."""
+        view = self.view
+        if view.gates.gates_of(task) == view.lanes.gates_of(task.id):
+            return False
+        view.withdraw(task.id)
+        view.enqueue(task)
+        self._moved += 1
+        if self._moved >= MOVED_MAX and agent is not None:
+            self.again(LookAgain(agent))  # others get their turn first
+        return True
 
     def _rank(self, task_id: TaskId) -> fairness.Rank:
         task = self.view.tasks.get(task_id)
@@ -185,6 +222,8 @@ class Turn(Ledger):
 
     def _assign(self, task: Task, agent: Agent) -> None:
         view = self.view
+        if task.keys:
+            placement.note_warm(view, task, agent.machine)
         fence = Fence(view.incarnation, task.attempt + 1)
         deadline = WallTime(self.now.wall + task.deadline_ms)
         event = moves.Matched(agent.id, agent.machine, fence, deadline)
@@ -224,7 +263,8 @@ class Turn(Ledger):
         if was is _QUEUED and state is not _QUEUED:
             self.view.withdraw(after.id)
             if not after.attempt:  # it ended before it ever ran: its submitter is not charged
-                self.view.fairness.refund(after.submitter)
+                weight = self.view.gates.weight(after.project, after.submitter)
+                self.view.fairness.refund(after.submitter, weight)
         elif state is _QUEUED and was is not _QUEUED:
             self.view.enqueue(after)
             self.queued[after.id] = None

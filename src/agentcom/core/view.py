@@ -9,11 +9,14 @@ from collections import OrderedDict
 from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, Final, TypeVar
 
-from agentcom.core import fairness
+from agentcom.core import descriptions, fairness
+from agentcom.core.gates import Gates
+from agentcom.core.lanes import Lanes
 from agentcom.core.matcher import Matcher
-from agentcom.core.shapes import ClassId, ShapeId, Shapes
+from agentcom.core.shapes import ClassId, ShapeId, Shapes, Wants
 from agentcom.model import requirement
 from agentcom.model.agent import Account, Agent, AgentState, Machine
+from agentcom.model.errors import AgentComError
 from agentcom.model.ids import AccountId, AgentId, Instant, MachineId, PoolId, TaskId, WallTime
 from agentcom.model.limits import RECENT_KEYS
 from agentcom.model.task import Edge, Hold, Task, TaskState
@@ -89,10 +92,27 @@ class PoolView:
         self.todos: dict[TaskId, Todo] = {}
         self.unique: dict[str, TaskId] = {}
         self.requests: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
-        self.shapes = Shapes()
-        self.matcher = Matcher(self.shapes)
         self.journal: list[tuple[Any, ...]] = []  # inverses: `(function, *arguments)`
         self.fairness = fairness.Fairness(self.journal)
+        self._index()
+
+    def _index(self) -> None:
+        """Begin with nothing queued and nothing described."""
+        self.shapes = Shapes()
+        self.matcher = Matcher(self.shapes)
+        self.gates = Gates()
+        self.lanes = Lanes(self.matcher, self.gates.is_open)
+        self.named: dict[str, int] = {}
+        """`agent=NAME` and `machine=NAME` -> live tasks whose needs speak of it."""
+        self.asked: dict[str, int] = {}
+        """What agents ask of tasks (project, submitter, kind) -> how many agents."""
+        self.using: dict[TaskId, None] = {}
+        """Live tasks that use named resources."""
+        self.used: dict[MachineId, dict[str, int]] = {}
+        """What the attempts on a machine use of its resources."""
+        self.warm: OrderedDict[str, tuple[MachineId, ...]] = OrderedDict()
+        """Repository -> machines that had it last; a hint only."""
+        self._mentions: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._needs: dict[tuple[str, ...], tuple[requirement.Requirement, ...]] = {}
         self._live_shapes: dict[tuple[str, ...], ShapeId] = {}  # by needs, some of them
 
@@ -151,37 +171,86 @@ class PoolView:
 
     def shape_of(self, task: Task) -> ShapeId:
         """Return the shape of a task; raises `TooManyShapes` if it is not live yet."""
+        if self.asked or task.uses:
+            about = descriptions.about(task, self.asked)
+            return self.shapes.shape_of(Wants(self.parse_needs(task.needs), about, task.uses))
         shape = self._live_shapes.get(task.needs)
-        return self.shapes.shape_of(self.parse_needs(task.needs)) if shape is None else shape
+        if shape is None:
+            return self.shapes.shape_of(Wants(self.parse_needs(task.needs)))
+        return shape
 
     def learn_shape(self, task: Task) -> None:
-        """Count a live task's shape; raises `TooManyShapes`."""
+        """Count a live task's shape; raises `TooManyShapes` and `TooManyClasses`."""
         shape = self.shape_of(task)
         self.shapes.retain(shape)
-        self._live_shapes[task.needs] = shape
+        if not (self.asked or task.uses):
+            self._live_shapes[task.needs] = shape
         self.journal.append((self._release_shape, shape))
+        if task.uses:
+            self.put(self.using, task.id, None)
+        for name in self._names_in(task.needs):
+            self._mention(name, 1)
 
     def forget_shape(self, task: Task) -> None:
         """Stop counting the shape of a task that is no longer live."""
         shape = self.shape_of(task)
         self._release_shape(shape)
         self.journal.append((self.shapes.retain, shape))
+        if task.uses:
+            self.drop(self.using, task.id)
+        for name in self._names_in(task.needs):
+            self._mention(name, -1)
 
     def _release_shape(self, shape: ShapeId) -> None:
         if not self.shapes.release(shape):
             self._live_shapes.clear()
 
+    def _names_in(self, needs: tuple[str, ...]) -> tuple[str, ...]:
+        names = self._mentions.get(needs)
+        if names is None:
+            if len(self._mentions) >= _FEW:
+                self._mentions.clear()
+            names = self._mentions[needs] = descriptions.names_in(self.parse_needs(needs))
+        return names
+
+    def _mention(self, name: str, change: int) -> None:
+        """Give an agent a class of its own while some live task speaks of it by name."""
+        before = self.named.get(name, 0)
+        after = before + change
+        if after:
+            self.put(self.named, name, after)
+        else:
+            self.drop(self.named, name)
+        if not (before and after):
+            for agent in descriptions.called(name, self.agents, self.machines):
+                self._classify(agent)
+                self.refresh(agent.id)
+
     def enqueue(self, task: Task) -> None:
-        """Put a task into the matcher's queue."""
+        """Put a task into the matcher's queue, or behind its gates."""
         rank = fairness.rank(task.start_tag, task.priority, task.seq, emergency=task.emergency)
+        gates = self.gates.gates_of(task) if self.gates.rules or task.files else ()
+        if gates:
+            self.lanes.add(task.id, self.shape_of(task), gates, rank)
+            self.journal.append((self.lanes.remove, task.id))
+            return
         self.matcher.enqueue(task.id, self.shape_of(task), rank)
         self.journal.append((self.matcher.withdraw, task.id))
 
     def withdraw(self, task: TaskId) -> None:
-        """Take a task out of the matcher's queue."""
+        """Take a task out of the queue."""
+        if task in self.lanes:
+            member = self.lanes.remove(task)
+            assert member is not None
+            self.journal.append((self.lanes.put_back, member))
+            return
         entry = self.matcher.withdraw(task)
         if entry is not None:
             self.journal.append((self.matcher.requeue, entry))
+
+    def depth(self) -> int:
+        """Return how many tasks are queued."""
+        return self.matcher.depth() + self.lanes.hidden
 
     def set_deadline(self, at: WallTime) -> None:
         """Note when the timer for deadlines fires."""
@@ -191,18 +260,77 @@ class PoolView:
     # Agents -----------------------------------------------------------------------------------
 
     def learn_agent(self, agent: Agent) -> None:
-        """Add or change an agent; raises `TooManyClasses` and `InvalidInput`."""
-        capabilities = requirement.canonical_capabilities(agent.capabilities)
-        class_id = self.shapes.class_of(capabilities)
+        """Add or change an agent.
+
+        Raises:
+            TooManyClasses, TooManyShapes, InvalidInput: nothing has changed then.
+        """
+        mark = len(self.journal)
+        try:
+            known = self.agents.get(agent.id)
+            asked = descriptions.names_asked(agent)
+            self._ask(asked, () if known is None else descriptions.names_asked(known))
+            self._classify(agent)
+        except AgentComError:
+            self.rollback(mark)
+            raise
+        self.put(self.agents, agent.id, agent)
+        self.put(self.agents_of.setdefault(agent.machine, {}), agent.id, None)
+
+    def _classify(self, agent: Agent) -> None:
+        """Count an agent to the class of those that offer the same."""
+        machine = self.machines.get(agent.machine)
+        class_id = self.shapes.class_of(descriptions.offers(agent, machine, self.named))
+        old_class = self.class_of.get(agent.id)
+        if old_class == class_id:
+            return
         self.shapes.retain_class(class_id)
         self.undo(self.shapes.release_class, class_id)
-        old_class = self.class_of.get(agent.id)
         if old_class is not None:
             self.shapes.release_class(old_class)
             self.undo(self.shapes.retain_class, old_class)
         self.put(self.class_of, agent.id, class_id)
-        self.put(self.agents, agent.id, agent)
-        self.put(self.agents_of.setdefault(agent.machine, {}), agent.id, None)
+
+    def _ask(self, new: Sequence[str], old: Sequence[str]) -> None:
+        """Count what agents ask of tasks; what nobody asked before becomes part of each shape."""
+        after = dict(self.asked)
+        for name in new:
+            after[name] = after.get(name, 0) + 1
+        for name in old:
+            after[name] -= 1
+        after = {name: count for name, count in after.items() if count}
+        if after.keys() == self.asked.keys():
+            self._set_asked(after)
+            return
+        # Rare, and the one event that looks at every live task.
+        queued = [task for task in self.tasks.values() if task.state is TaskState.QUEUED]
+        for task in queued:
+            self.withdraw(task.id)
+        for task in self.tasks.values():
+            self.forget_shape(task)
+        self._set_asked(after)
+        for task in self.tasks.values():
+            self.learn_shape(task)
+        for task in queued:
+            self.enqueue(task)
+
+    def _set_asked(self, asked: dict[str, int]) -> None:
+        if asked != self.asked:
+            self.journal.append((self._set_asked_back, self.asked))
+            self._set_asked_back(asked)
+
+    def _set_asked_back(self, asked: dict[str, int]) -> None:
+        self.asked = asked
+        self._live_shapes.clear()
+
+    def fits(self, machine_id: MachineId, shape: ShapeId) -> bool:
+        """Return whether a machine has room now for what tasks of a shape use."""
+        uses = self.shapes.wants(shape).uses
+        if not uses:
+            return True
+        used = self.used.get(machine_id, {})
+        capacity = self.machines[machine_id].resources
+        return all(used.get(name, 0) + much <= capacity.get(name, 0) for name, much in uses)
 
     def free_slots(self, agent: Agent) -> int:
         """Return how many more attempts may be sent to `agent` now."""

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
+from agentcom.core.gates import Gates
 from agentcom.core.view import PoolView
 from agentcom.hub.cursors import Cursors
 from agentcom.hub.queries import Ambiguous, page_limit
@@ -11,6 +12,7 @@ from agentcom.model.agent import AccountState, Agent, Machine
 from agentcom.model.errors import NotFound
 from agentcom.model.identity import Identity
 from agentcom.model.ids import AccountId, MachineId, UserId
+from agentcom.model.limit import Limit
 from agentcom.model.limits import PAGE_MAX
 from agentcom.model.task import TaskState
 from agentcom.protocol.shown import (
@@ -18,6 +20,8 @@ from agentcom.protocol.shown import (
     AccountShown,
     AgentList,
     AgentShown,
+    LimitList,
+    LimitShown,
     MachineList,
     MachineShown,
 )
@@ -69,6 +73,27 @@ class Fleet:
     def machine(self, text: str) -> MachineShown:
         """Return one machine; raises `NotFound` and `Ambiguous`."""
         return self._machine(self.find_machine(text))
+
+    def limits(self) -> LimitList:
+        """Return all limits, by scope, with what is taken of them."""
+        gates, lanes = self._view().gates, self._view().lanes
+        waiting = Counter(gate for m in lanes.hidden_members() for gate in m.lane[1])
+        shown = []
+        for scope, rule in sorted(gates.rules.items()):
+            under = [s for s in gates.taken if gates.rule_of(s) is rule and gates.taken[s]]
+            under.sort(key=gates.taken.__getitem__, reverse=True)
+            shown.append(
+                LimitShown(
+                    scope=scope,
+                    concurrency=rule.concurrency,
+                    rate=rule.rate,
+                    per_ms=rule.per_ms,
+                    weight=rule.weight,
+                    taken={s: gates.taken[s] for s in under[:PAGE_MAX]},
+                    waiting=sum(n for gate, n in waiting.items() if _is_under(gates, gate, rule)),
+                )
+            )
+        return LimitList(tuple(shown))
 
     def find_agent(self, identity: Identity, text: str) -> Agent:
         """Return the agent of a name, or of an unambiguous part of one."""
@@ -194,6 +219,10 @@ class Fleet:
             agents=tuple(view.agents_of.get(row.id, ())),
             tasks=tuple(task.id for task in view.held_tasks(row.id)),
         )
+
+
+def _is_under(gates: Gates, gate: object, rule: Limit) -> bool:
+    return isinstance(gate, str) and gates.rule_of(gate) is rule
 
 
 def _pick(kind: str, text: str, rows: Sequence[_Row], *, name: Callable[[_Row], str]) -> _Row:

@@ -41,6 +41,8 @@ class AgentSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaul
     slots: int = 1
     prompts: bool = True
     """False: it runs commands, and cannot follow a prompt."""
+    accepts: tuple[str, ...] = ()
+    """What tasks it takes, as requirements on their project, submitter and kind."""
     version: str = ""
     account: AccountId | None = None
     """Whose quota its model calls use up; the same on every machine with that login."""
@@ -61,6 +63,7 @@ class Agent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=T
     paused: bool = False
     absent: bool = False
     """True if its machine connected without it last time."""
+    accepts: tuple[str, ...] = ()
     version: int = 1
     account: AccountId | None = None
 
@@ -111,6 +114,8 @@ class Machine(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     draining: bool = False
     removed: bool = False
     last_seen: WallTime | None = None
+    resources: dict[str, int] = {}
+    """Named resources that its attempts share."""
     version: int = 1
 
 

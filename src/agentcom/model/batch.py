@@ -13,6 +13,7 @@ from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.event import TaskEvent
 from agentcom.model.identity import Credential, RequestRecord, User
 from agentcom.model.ids import BatchId, Fence, PoolId
+from agentcom.model.limit import Limit, Usage
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Edge, Hold, Task, TaskBody
 from agentcom.model.todo import Todo
@@ -25,6 +26,8 @@ class Table(StrEnum):
     BODY = "body"
     EDGE = "edge"
     HOLD = "hold"
+    RULE = "rule"
+    RATE = "rate"
     RESULT = "result"
     AGENT = "agent"
     ACCOUNT = "account"
@@ -42,6 +45,8 @@ Row = (
     | TaskBody
     | Edge
     | Hold
+    | Limit
+    | Usage
     | KeptResult
     | Agent
     | Account
@@ -57,6 +62,8 @@ ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
     Table.BODY: TaskBody,
     Table.EDGE: Edge,
     Table.HOLD: Hold,
+    Table.RULE: Limit,
+    Table.RATE: Usage,
     Table.RESULT: KeptResult,
     Table.AGENT: Agent,
     Table.ACCOUNT: Account,

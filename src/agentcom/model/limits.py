@@ -40,6 +40,19 @@ CASCADE_BATCH: Final = 256  # the rest, per turn
 RECENT_REPLY_BYTES: Final = 256  # an answer of more is not kept in memory beside its key
 RECENT_KEYS: Final = 65_536  # request keys remembered in memory, beside those in the store
 
+LANES_MAX: Final = 10_000  # different sets of limits among queued tasks: a full limit looks at its
+RULES_MAX: Final = 1_000  # limits that people set
+KEYS_MAX: Final = 8  # keys of one task: each is looked up when it starts and when it ends
+KEY_CHARS: Final = 100
+USES_MAX: Final = 8  # named resources of one task or machine
+PREFERS_MAX: Final = 16
+WEIGHT_MAX: Final = 1_000
+SCOPE_GLOBS_MAX: Final = 32  # patterns of one task: each is compared with those that are held
+SCOPE_GLOB_CHARS: Final = 200
+MOVED_MAX: Final = 2_000  # tasks found behind a limit in one look; then others get their turn
+WARM_REPOSITORIES: Final = 256  # whose latest machines are remembered
+WARM_MACHINES: Final = 8  # per repository
+
 # Text and lists (reference: OWASP API4, unrestricted resource consumption).
 TITLE_CHARS: Final = 200
 PROMPT_BYTES: Final = 65_536

@@ -25,6 +25,8 @@ class Action(StrEnum):
     TASK_ADOPT = "task:adopt"
     AGENT_READ = "agent:read"
     AGENT_PAUSE = "agent:pause"
+    LIMIT_READ = "limit:read"
+    LIMIT_SET = "limit:set"
     MACHINE_READ = "machine:read"
     MACHINE_INVITE = "machine:invite"
     MACHINE_DRAIN = "machine:drain"
@@ -59,6 +61,7 @@ class Reach(IntEnum):
 _READ: Final = {
     Action.TASK_READ: Reach.ANY,
     Action.AGENT_READ: Reach.ANY,
+    Action.LIMIT_READ: Reach.ANY,
     Action.MACHINE_READ: Reach.ANY,
     Action.EVENTS_READ: Reach.ANY,
     Action.HUB_READ: Reach.ANY,
@@ -81,6 +84,7 @@ _OPERATE: Final = {
     Action.TASK_RETRY: Reach.ANY,
     Action.TASK_ADOPT: Reach.ANY,
     Action.AGENT_PAUSE: Reach.ANY,
+    Action.LIMIT_SET: Reach.ANY,
     Action.MACHINE_INVITE: Reach.ANY,
     Action.MACHINE_DRAIN: Reach.ANY,
     Action.MACHINE_REMOVE: Reach.ANY,

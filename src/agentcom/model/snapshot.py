@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from agentcom.model.agent import Account, Agent, Machine
+from agentcom.model.limit import Limit, Usage
 from agentcom.model.task import Edge, Hold, Task
 from agentcom.model.todo import Todo
 
@@ -15,6 +16,8 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     tasks: Sequence[Task] = ()
     edges: Sequence[Edge] = ()
     holds: Sequence[Hold] = ()
+    limits: Sequence[Limit] = ()
+    rates: Sequence[Usage] = ()
     agents: Sequence[Agent] = ()
     accounts: Sequence[Account] = ()
     machines: Sequence[Machine] = ()

@@ -95,6 +95,18 @@ class TaskSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     prompt: str = ""
     command: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    prefers: tuple[str, ...] = ()
+    """Needs that are only wished for, each with a weight if not 1: `gpu`, `zone=eu*3`."""
+    uses: dict[str, int] = {}
+    """Named resources of the machine, for as long as an attempt runs: cpu, browser, db."""
+    keys: tuple[str, ...] = ()
+    """What it has in common with other tasks, for limits on `key:NAME`."""
+    scope: tuple[str, ...] = ()
+    """Files that it will touch; tasks of one repository whose globs overlap exclude each other."""
+    scope_shared: bool = False
+    """True: it only reads them; readers do not exclude each other."""
+    kind: str = ""
+    """What sort of work it is; agents may restrict themselves to some."""
     priority: int = 0
     emergency: bool = False
     depends_on: tuple[Dependency, ...] = ()
@@ -135,6 +147,13 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     wait: Wait | None = None
     until: WallTime | None = None
     needs: tuple[str, ...] = ()
+    prefers: tuple[str, ...] = ()
+    uses: tuple[tuple[str, int], ...] = ()
+    keys: tuple[str, ...] = ()
+    """Scopes beside its project and submitter: repository, branch, the keys it was given."""
+    files: tuple[str, ...] = ()
+    files_shared: bool = False
+    kind: str = ""
     emergency: bool = False
     priority: int = 0
     start_tag: float = 0.0

@@ -45,6 +45,24 @@ class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An empty object, which may be left out."""
 
 
+class LimitAsked(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """A limit to set; it takes the place of the one that the scope had."""
+
+    scope: str
+    concurrency: int | None = None
+    rate: int | None = None
+    per_ms: int = 0
+    weight: float | None = None
+
+
+class ScopeAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose limit is meant."""
+
+    scope: str
+
+
 class CancelAsked(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Why a task shall end."""
 

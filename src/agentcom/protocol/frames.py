@@ -48,6 +48,8 @@ class MachineHello(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=Tru
     """The lease that the machine asks for; 0 takes the hub's default."""
     versions: tuple[int, ...] = (VERSION,)
     software: str = ""
+    resources: dict[str, int] = {}
+    """Named resources that its attempts share: cpu, memory_mb, browser."""
 
 
 class HeartbeatFrame(

@@ -140,6 +140,26 @@ class MachineList(msgspec.Struct, frozen=True, omit_defaults=True):
     next: str | None = None
 
 
+class LimitShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A limit, and what is taken of it."""
+
+    scope: str
+    concurrency: int | None = None
+    rate: int | None = None
+    per_ms: int = 0
+    weight: float | None = None
+    taken: dict[str, int] = {}
+    """Attempts under way by scope, the most first."""
+    waiting: int = 0
+    """Queued tasks that stand behind it."""
+
+
+class LimitList(msgspec.Struct, frozen=True, omit_defaults=True):
+    """All limits, by scope."""
+
+    limits: tuple[LimitShown, ...]
+
+
 class UserList(msgspec.Struct, frozen=True, omit_defaults=True):
     """People; `next` is the cursor of the page after."""
 

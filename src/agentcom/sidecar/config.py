@@ -49,6 +49,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Names of variables that the agent gets from the sidecar's own environment."""
     account: AccountId | None = None
     """Whose quota it uses up; None: its program's login tells."""
+    accepts: tuple[str, ...] = ()
+    """What tasks it takes: `project=web`, `submitter in (ann,bob)`, `kind!=review`."""
 
     @property
     def spec(self) -> AgentSpec:
@@ -61,7 +63,14 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             slots=self.slots,
             version=self.version,
             account=self.account,
+            accepts=self.accepts,
         )
+
+
+def computer_resources() -> dict[str, int]:
+    """Return what this computer has: cores, and memory in MiB."""
+    page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
+    return {"cpu": os.cpu_count() or 1, "memory_mb": max(1, page * pages >> 20)}
 
 
 class RepositorySettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -82,6 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stop_grace_ms: int = STOP_GRACE_MS
     keep_ms: int = KEEP_MS
     """How long the work of a stopped attempt may take on its way to origin, per push."""
+    resources: dict[str, int] = {}
+    """Named resources that attempts share; empty takes the computer's `cpu` and `memory_mb`."""
     drain_ms: int = 0
     """How long a stop waits for running attempts; what still runs then is adopted later."""
     repositories: dict[str, RepositorySettings] = {}

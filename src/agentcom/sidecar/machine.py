@@ -5,7 +5,7 @@ Here are the link, the lease and what the hub asks; the life of one attempt, wit
 a `beat` answers; when it has run out, landing waits and all other work goes on.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, assert_never
 
 from agentcom.model import errors, ids
@@ -45,10 +45,15 @@ def load(
     ttl_ms: int = 0,
     software: str = "",
     incarnation: int = 0,
+    resources: Mapping[str, int] | None = None,
 ) -> tuple[View, tuple[Order, ...]]:
     """Return the view after a start, and what must go on: runs to adopt, overtaken ones to end."""
     view = View(
-        agents=tuple(agents), ttl_wanted_ms=ttl_ms, software=software, incarnation=incarnation
+        agents=tuple(agents),
+        ttl_wanted_ms=ttl_ms,
+        software=software,
+        incarnation=incarnation,
+        resources=resources or {},
     )
     for record in records:
         stage = Stage.READY if record.stage is Stage.LANDING else record.stage
@@ -139,7 +144,11 @@ class _Turn(AttemptTurn):
         view.beats = 0
         view.sent = {0: self.now}
         hello = frames.MachineHello(
-            agents=view.agents, held=held(view), ttl_ms=view.ttl_wanted_ms, software=view.software
+            agents=view.agents,
+            held=held(view),
+            ttl_ms=view.ttl_wanted_ms,
+            software=view.software,
+            resources=dict(view.resources),
         )
         self.order(values.Send(hello))
         self.order(values.SetTimer("hello", Instant(self.now + HELLO_MS_MAX)))

@@ -3,7 +3,7 @@
 Frames of the hub are facts as they are. Pure, like `machine.py`, which decides over these values.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -298,6 +298,7 @@ class View:
     agents: tuple[AgentSpec, ...]
     ttl_wanted_ms: int = 0
     software: str = ""
+    resources: Mapping[str, int] = field(default_factory=dict)
     attempts: dict[Key, Attempt] = field(default_factory=dict)
     connected: bool = False
     session: int | None = None

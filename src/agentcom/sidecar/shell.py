@@ -26,7 +26,7 @@ from agentcom.sidecar import land, lease_log, machine, results
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.attempts import Attempts
 from agentcom.sidecar.clock import Clock, SystemClock
-from agentcom.sidecar.config import AgentConfig, Config
+from agentcom.sidecar.config import AgentConfig, Config, computer_resources
 from agentcom.sidecar.disk import Disk
 from agentcom.sidecar.machine_values import Key, Record, Stage, View
 from agentcom.sidecar.runtime import accounts, base
@@ -140,6 +140,7 @@ class Sidecar:
             specs,
             records,
             ttl_ms=self._config.machine.settings.ttl_ms,
+            resources=self._config.machine.settings.resources or computer_resources(),
             software=self._software,
             incarnation=incarnation,
         )

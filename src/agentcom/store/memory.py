@@ -12,6 +12,7 @@ from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.batch import Batch, Change, Delete, Insert, Row, Table
 from agentcom.model.identity import RequestRecord
 from agentcom.model.ids import BatchId, PoolId, WallTime
+from agentcom.model.limit import Limit, Usage
 from agentcom.model.snapshot import Snapshot
 from agentcom.model.task import Edge, Hold, Task
 from agentcom.model.todo import Todo
@@ -57,6 +58,8 @@ class MemoryStore:
             tasks=[task for task in tasks if not task.state.terminal],
             edges=cast("list[Edge]", self._in_order(Table.EDGE)),
             holds=cast("list[Hold]", self._in_order(Table.HOLD)),
+            limits=cast("list[Limit]", self._in_order(Table.RULE)),
+            rates=cast("list[Usage]", self._in_order(Table.RATE)),
             agents=[agent for agent in agents if agent.pool == pool],
             accounts=cast("list[Account]", self._in_order(Table.ACCOUNT)),
             machines=cast("list[Machine]", self._in_order(Table.MACHINE)),

@@ -14,6 +14,8 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     Table.BODY: (),
     Table.EDGE: ("task",),
     Table.HOLD: ("task",),
+    Table.RULE: (),
+    Table.RATE: (),
     Table.RESULT: ("task",),
     Table.AGENT: ("machine", "project"),
     Table.ACCOUNT: (),

@@ -13,6 +13,7 @@ import apsw
 from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.batch import Batch, Change, Insert, Row, Table, Update
 from agentcom.model.ids import PoolId, WallTime
+from agentcom.model.limit import Limit, Usage
 from agentcom.model.snapshot import Snapshot
 from agentcom.model.task import Edge, Hold, Task, TaskState
 from agentcom.model.todo import Todo
@@ -133,6 +134,8 @@ def scan(db: apsw.Connection, pool: PoolId) -> Snapshot:
             tasks=_all(db, Table.TASK, Task, f" WHERE {sqlite_lists.IS_LIVE}"),
             edges=_all(db, Table.EDGE, Edge),
             holds=_all(db, Table.HOLD, Hold),
+            limits=_all(db, Table.RULE, Limit),
+            rates=_all(db, Table.RATE, Usage),
             agents=[agent for agent in agents if agent.pool == pool],
             accounts=_all(db, Table.ACCOUNT, Account),
             machines=_all(db, Table.MACHINE, Machine),

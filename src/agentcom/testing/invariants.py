@@ -3,9 +3,14 @@
 from collections import Counter
 from collections.abc import Mapping
 
+from agentcom.core.gates import files_of, scopes
 from agentcom.core.view import PoolView
+from agentcom.model import requirement
 from agentcom.model.agent import Account
 from agentcom.model.batch import Row, Table
+from agentcom.model.ids import AgentId
+from agentcom.model.limit import Limit, Usage
+from agentcom.model.requirement import Capability
 from agentcom.model.task import Edge, Hold, Phase, Task, TaskState, Wait
 
 Rows = Mapping[tuple[Table, str], Row]
@@ -20,6 +25,7 @@ def check(view: PoolView, rows: Rows) -> None:
     _check_queue(view)
     _check_graph(view, rows)
     _check_accounts(view, rows)
+    _check_gates(view, rows)
     for task in live.values():
         _check_task(task)
 
@@ -66,7 +72,7 @@ def _check_landing(view: PoolView, holds: list[Hold]) -> None:
 
 def _check_queue(view: PoolView) -> None:
     queued = sum(task.state is TaskState.QUEUED for task in view.tasks.values())
-    assert view.matcher.depth() == queued, "the matcher's queue and the tasks disagree"
+    assert view.depth() == queued, "the matcher's queue and the tasks disagree"
     for machine, tasks in view.held_by.items():
         for task_id in tasks:
             task = view.tasks[task_id]
@@ -74,10 +80,54 @@ def _check_queue(view: PoolView) -> None:
             assert task.machine == machine, f"{machine} does not hold {task}"
     if not view.issuing:
         return
+    waiting = [task for task in view.tasks.values() if task.state is TaskState.QUEUED]
+    able = [task for task in waiting if all(map(view.gates.is_open, view.gates.gates_of(task)))]
     for agent_id, agent in view.agents.items():
         if view.free_slots(agent) > 0:
-            runnable = view.matcher.pick_task(view.class_of[agent_id])
-            assert runnable is None, f"{runnable} is runnable, {agent_id} is free"
+            for task in able:
+                assert not suits(view, task, agent_id), f"{task} is runnable, {agent_id} is free"
+
+
+def suits(view: PoolView, task: Task, agent_id: AgentId) -> bool:
+    """Return whether an agent could run a task: compared directly, not by shape and class."""
+    agent = view.agents[agent_id]
+    machine = view.machines[agent.machine]
+    offers = {*requirement.canonical_capabilities(agent.capabilities)}
+    offers |= {Capability("agent", agent.id), Capability("machine", machine.name)}
+    offers |= {Capability("runtime", agent.runtime)}
+    offers |= {Capability(name, value) for name, value in agent.labels.items()}
+    told = {"project": task.project, "submitter": task.submitter, "kind": task.kind}
+    about = [Capability(name, value) for name, value in told.items()]
+    accepts = requirement.canonical(agent.accepts)
+    used = Counter[str]()
+    for other in view.tasks.values():
+        if other.machine == machine.id and other.state.held and other.phase is not Phase.LANDING:
+            used.update(dict(other.uses))
+    return (
+        all(requirement.satisfies(offers, need) for need in requirement.canonical(task.needs))
+        and all(requirement.satisfies(about, rule) for rule in accepts)
+        and all(used[name] + much <= machine.resources.get(name, 0) for name, much in task.uses)
+    )
+
+
+def _check_gates(view: PoolView, rows: Rows) -> None:
+    gates = view.gates
+    held = [task for task in view.tasks.values() if task.state.held]
+    counts = Counter(s for t in held for s in scopes(t) if gates.is_bounded(s))
+    assert +Counter(gates.taken) == counts, "what limits count is not what runs"
+    files = {t.id: files_of(t) for t in held if t.files}
+    claimed = {task: claim for mine in gates.files_held.values() for task, claim in mine.items()}
+    assert claimed == files, "claims of files are not those of what runs"
+    ruled = {row.scope: row for row in rows.values() if isinstance(row, Limit)}
+    assert gates.rules == ruled, "memory and store disagree about the limits"
+    rates = {row.scope: row for row in rows.values() if isinstance(row, Usage)}
+    assert gates.rates == rates, "memory and store disagree about the rates"
+    for task in view.tasks.values():
+        if task.state is TaskState.QUEUED:
+            shown = view.matcher.is_queued(task.id)
+            behind = view.lanes.gates_of(task.id)
+            if shown and behind:
+                assert all(map(gates.is_open, behind)), f"{task} is shown behind a shut gate"
 
 
 def _check_graph(view: PoolView, rows: Rows) -> None:

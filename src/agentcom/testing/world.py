@@ -5,7 +5,7 @@ the store's own rules, and keeps the effects. Tests drive it with plain calls.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -38,6 +38,7 @@ from agentcom.model.ids import (
     UserId,
     WallTime,
 )
+from agentcom.model.limit import Limit, Usage
 from agentcom.model.replies import Reply, Submitted
 from agentcom.model.result import KeptResult, Result, ResultStatus
 from agentcom.model.snapshot import Snapshot
@@ -92,6 +93,8 @@ class World:
             tasks=list(live.values()),
             edges=[edge for edge in self._all(Edge) if edge.task in live],
             holds=self._all(Hold),
+            limits=self._all(Limit),
+            rates=self._all(Usage),
             agents=self._all(Agent),
             accounts=self._all(Account),
             machines=self._all(Machine),
@@ -142,7 +145,13 @@ class World:
 
     # Everyday acts ----------------------------------------------------------------------------
 
-    def machine(self, name: str, *agents: AgentSpec | str, held: Sequence[Held] = ()) -> Identity:
+    def machine(
+        self,
+        name: str,
+        *agents: AgentSpec | str,
+        held: Sequence[Held] = (),
+        resources: Mapping[str, int] | None = None,
+    ) -> Identity:
         """Enrol (once) and connect a machine; agents may be plain names."""
         actor = machine(name)
         if (Table.MACHINE, name) not in self.rows:
@@ -150,7 +159,11 @@ class World:
         specs = [agent(a) if isinstance(a, str) else a for a in agents or (name,)]
         self.connections += 1
         body = facts.MachineConnected(
-            agents=tuple(specs), held=tuple(held), ttl_ms=TTL_MS, connection=self.connections
+            agents=tuple(specs),
+            held=tuple(held),
+            ttl_ms=TTL_MS,
+            connection=self.connections,
+            resources=dict(resources or {}),
         )
         self.ask(body, actor)
         return actor

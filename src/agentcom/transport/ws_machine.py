@@ -55,6 +55,7 @@ class MachineSide:
             held=frame.held,
             ttl_ms=frame.ttl_ms or session.desk.lease_ttl_ms,
             connection=session.number,
+            resources=frame.resources,
         )
         try:
             session.ask(body, self._welcome)

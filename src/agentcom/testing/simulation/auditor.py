@@ -5,20 +5,22 @@ are the invariants I1, I4, I6, I9, I13, I14 and I16, and the exclusive holds.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import ceil
 from typing import Final, get_args
 
 from agentcom.core.moves import Event
 from agentcom.core.tasks import TRANSITIONS
 from agentcom.core.view import PoolView
-from agentcom.model.agent import Account, Agent, Machine
+from agentcom.model.agent import Agent, Machine
 from agentcom.model.batch import Batch, Delete, Insert, Table, Update
 from agentcom.model.event import EventKind, TaskEvent
-from agentcom.model.ids import AccountId, AgentId, Fence, MachineId, TaskId
+from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
+from agentcom.model.limit import Limit, Usage
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Condition, Edge, Hold, HoldMode, Phase, Task, TaskState
-from agentcom.testing.simulation import quota_checks
+from agentcom.testing.simulation import bounds, quota_checks
+from agentcom.testing.simulation.books import Books
 from agentcom.testing.simulation.trace import Trace
 
 BEGINS: Final = frozenset({TaskState.WAITING, TaskState.QUEUED})
@@ -44,32 +46,6 @@ class Issue:
     machine: MachineId
     agent: AgentId
     journal: int
-
-
-@dataclass(slots=True)
-class Books:
-    """What the auditor knows of the stored rows."""
-
-    tasks: dict[TaskId, Task] = field(default_factory=dict)
-    live: dict[TaskId, Task] = field(default_factory=dict)
-    results: dict[str, KeptResult] = field(default_factory=dict)
-    holds: dict[str, Hold] = field(default_factory=dict)
-    edges: dict[TaskId, dict[TaskId, Edge]] = field(default_factory=dict)
-    agents: dict[AgentId, Agent] = field(default_factory=dict)
-    accounts: dict[AccountId, Account] = field(default_factory=dict)
-    machine_ids: dict[str, None] = field(default_factory=dict)
-    applied: dict[tuple[TaskId, Fence], MachineId] = field(default_factory=dict)
-    length: int = 0
-    """Batches in the journal."""
-    records: int = 0
-
-    def put(self, task: Task) -> None:
-        """Take down a task's row."""
-        self.tasks[task.id] = task
-        if task.state.terminal:
-            self.live.pop(task.id, None)
-        else:
-            self.live[task.id] = task
 
 
 class Auditor:
@@ -141,7 +117,7 @@ class Auditor:
                 self._check_hold(change.row)
         self._virtual = view.fairness.virtual_time if view is not None else 0.0
 
-    def _take(self, batch: Batch) -> None:  # noqa: C901, PLR0912 - one case for each table
+    def _take(self, batch: Batch) -> None:  # noqa: C901, PLR0912, PLR0915 - one case for each table
         books = self.books
         quota_checks.take(batch, books.accounts)
         for change in batch.changes:
@@ -159,6 +135,13 @@ class Auditor:
                                 books.applied[row.task, row.fence] = row.machine
                         case Hold():
                             books.holds[change.key] = row
+                        case Limit():
+                            books.rules[row.scope] = row
+                        case Usage():
+                            books.rates[row.scope] = row
+                        case Machine() if row.resources:
+                            books.resources[row.id] = row.resources
+                            books.machine_ids[row.id] = None
                         case Edge():
                             books.edges.setdefault(row.task, {})[row.on] = row
                         case Agent():
@@ -169,6 +152,10 @@ class Auditor:
                             pass
                 case Delete(table=Table.HOLD, key=key):
                     del books.holds[key]
+                case Delete(table=Table.RULE, key=key):
+                    del books.rules[key]
+                case Delete(table=Table.RATE, key=key):
+                    del books.rates[key]
                 case _:
                     pass
 
@@ -259,6 +246,10 @@ class Auditor:
             state[record.task] = record.state
         for key, last in state.items():
             task = self.books.tasks.get(TaskId(key))
+            old = before.get(key)
+            if old is not None and old.state.terminal and task is not None and task.seq:
+                anew = task.state.terminal or task.seq > old.seq
+                self._trace.check("what is reopened lines up anew", anew, task)
             same = task is None or task.state is last
             self._trace.check("I13 rows and records tell the same", same, (task, last))
 
@@ -276,6 +267,7 @@ class Auditor:
         books = self.books
         # Who comes back with the newest fence goes on, though its place was given away meanwhile.
         back = {a.record.task for a in batch.appends if a.record.kind is EventKind.RESUMED}
+        new = {change.key for change in batch.changes if change.table is Table.RULE}
         for append in batch.appends:
             if append.record.kind not in _ISSUES:
                 continue
@@ -283,12 +275,15 @@ class Auditor:
             mine = _rank(task)
             self._bounds.pop(task.id, None)
             self._check_slots(task, back)
+            bounds.check(books, self._trace, task, back=back, new=new)
             self._check_edges(task)
             for other_id in was_queued:
                 other = books.tasks[other_id]
                 if other.state is not TaskState.QUEUED or other.needs != task.needs:
                     continue
                 if other.id == task.id or other.landing_only != task.landing_only:
+                    continue
+                if not _is_rival(other, task, limited=bool(books.rules)):
                     continue
                 self._trace.check("I16 order is kept", mine < _rank(other), (task, other))
                 self._overtaken(other, task)
@@ -324,6 +319,14 @@ class Auditor:
         ]
         few = len(used) <= agent.slots
         self._trace.check("no agent has more attempts than slots", few, (agent, used))
+
+
+def _is_rival(other: Task, task: Task, *, limited: bool) -> bool:
+    """Return whether nothing but the order tells which of two tasks starts first."""
+    if limited and other.submitter != task.submitter:
+        return False
+    same = (other.keys, other.files, other.files_shared, other.uses)
+    return same == (task.keys, task.files, task.files_shared, task.uses)
 
 
 def _rank(task: Task) -> tuple[int, float, int]:

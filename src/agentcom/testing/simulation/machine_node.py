@@ -34,6 +34,8 @@ Watch = Callable[["MachineNode", values.Fact], None]
 
 Overlook = Callable[["MachineNode", values.Order], None]
 """Is shown every order of the machine before it is carried out."""
+CORES: Final = 2
+"""What each machine has, where tasks use resources."""
 
 
 class MachineNode:
@@ -113,6 +115,7 @@ class MachineNode:
             ttl_ms=ttl_ms,
             software="simulated",
             incarnation=self.disk.incarnation,
+            resources={"cpu": CORES} if self._options.limits else {},
         )
         for order in orders:
             self._perform(order)

@@ -11,6 +11,8 @@ from agentcom.testing.simulation.planting import Mutant
 _REPORTS: Final = "agentcom.core.reports"
 _LEASES: Final = "agentcom.core.leases"
 _RECONCILE: Final = "agentcom.core.reconcile"
+_PASSING: Final = "agentcom.core.passing"
+_LANES: Final = "agentcom.core.lanes"
 _HOLDING: Final = "agentcom.core.holding"
 _ENGINE: Final = "agentcom.hub.engine"
 _POOL: Final = "agentcom.core.pool"
@@ -230,8 +232,8 @@ MUTANTS: Final = (
         "timers are not rebuilt",
         "after a restart what waits for a time waits for ever",
         _LOADING,
-        "    effects = [*deadlines.timers(view, now)]",
-        "    effects = []",
+        "[*passing.load(view, now), *deadlines.timers(view, now)]",
+        "[*passing.load(view, now)]",
     ),
     Mutant(
         "a lease from the answer",
@@ -306,6 +308,63 @@ MUTANTS: Final = (
         _ATTEMPTS,
         "        if any(attempt.stage in LIVE for attempt in attempts):\n            return\n",
         "",
+    ),
+    Mutant(
+        "a limit is never given back",
+        "after some attempts nothing starts any more",
+        _PASSING,
+        "        if view.gates.taken.get(scope):\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "a restart forgets what a limit counts",
+        "twice as much runs as a limit allows",
+        _PASSING,
+        "    gates.taken.update(count_taken(view))\n",
+        "",
+    ),
+    Mutant(
+        "claims are compared as words",
+        "two agents write into one folder",
+        "agentcom.model.globs",
+        "    return any(_meet(one, other) for one in ones for other in others)",
+        "    return bool(set(ones) & set(others))",
+    ),
+    Mutant(
+        "a lane shows what it must hide",
+        "a full limit lets one more start",
+        _LANES,
+        "        wanted = first.task if all(map(self._is_open, gates)) else None\n",
+        "        wanted = first.task\n",
+    ),
+    Mutant(
+        "a lane forgets its second task",
+        "what stands behind a limit never starts",
+        _LANES,
+        "            self._settle(lane, member.lane[1])\n            return member\n",
+        "            return member\n",
+    ),
+    Mutant(
+        "a limit that comes later holds nothing",
+        "what was queued before it starts all at once",
+        _TURN,
+        "        if view.gates.gates_of(task) == view.lanes.gates_of(task.id):\n",
+        "        if True:\n",
+    ),
+    Mutant(
+        "resources are never given back",
+        "a machine fills up for good",
+        _HOLDING,
+        "    if task.uses:\n        _count_uses(ledger, task, change)",
+        "    if task.uses and change > 0:\n        _count_uses(ledger, task, change)",
+    ),
+    Mutant(
+        "what is reopened keeps its old place",
+        "two tasks have one number, and one comes before everybody",
+        "agentcom.core.tasks",
+        "    if task.state.terminal:  # its old place",
+        "    if False:  # its old place",
+        hours=60,
     ),
 )
 

@@ -12,6 +12,7 @@ from agentcom.core import facts
 from agentcom.model.errors import Timeout
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import Fence, TaskId, UserId
+from agentcom.model.limit import Limit
 from agentcom.model.result import Landing, LandStatus, Result, ResultStatus
 from agentcom.model.task import Phase, TaskState, Wait
 from agentcom.protocol import codec, frames
@@ -24,6 +25,8 @@ from agentcom.testing.simulation.network import Link, Network
 from agentcom.testing.simulation.options import Options
 from agentcom.testing.simulation.trace import Trace
 
+LIMITED: Final = ("key:*", "key:a", "submitter:person-0", "submitter:*", "repo:*")
+"""Scopes that limits are set on."""
 OPERATOR: Final = Identity(role=Role.ADMIN, user=UserId("op"), credential="op")
 DAY_MS: Final = 86_400_000
 _STEPS_MS: Final = (-DAY_MS, -60_000, -1_500, 1_500, 60_000, DAY_MS)
@@ -79,6 +82,7 @@ class Nemesis:
             "disk_full": self._disk_full,
             "skew": self._skew,
             "operator": self._operate,
+            "limit": self._limit,
         }
         self.numbers: list[tuple[int, str]] = []
         """The acts of this run, as they came."""
@@ -272,6 +276,19 @@ class Nemesis:
             hub.ask(facts.DrainMachine(node.machine, draining=True), OPERATOR, _ignore)
             resume = facts.DrainMachine(node.machine, draining=False)
         self._kernel.after(later_us, self.insist, resume)
+
+    def _limit(self, rng: random.Random) -> None:
+        """Set a limit or take one away, in a world whose tasks have what limits are about."""
+        if not self._options.limits:
+            return
+        scope = rng.choice(LIMITED)
+        limit = Limit(scope=scope, concurrency=rng.randrange(3))
+        if rng.random() < 0.3:
+            limit = Limit(scope=scope, rate=rng.randrange(1, 4), per_ms=60_000)
+        body: facts.Body = facts.SetLimit(limit)
+        if rng.random() < 0.3:
+            body = facts.DropLimit(scope)
+        self._fleet.hub.ask(body, OPERATOR, _ignore)
 
     def insist(self, body: facts.Body, then: Callable[[], object] = lambda: None) -> None:
         """Ask until it is done: what was paused must be resumed some day."""

@@ -64,12 +64,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Accounts that the machines share; none has its own."""
     merges: float = 0.4
     drift_ppm: int = 0
+    limits: bool = False
+    """Whether tasks have keys, claim files, use resources and speak of agents by name."""
     buggify: float = 0.0
     """Chance of each cooperative fault point of the shell."""
 
 
 LOSSY: Final = 0.8
 """Share of seeds whose machines' links lose and double messages."""
+LIMITED: Final = 0.5
+"""Share of seeds whose tasks stand behind limits and claims of files."""
 INTERVALS: Final[Mapping[str, tuple[int, ...]]] = {
     "hub_crash": (30 * SECOND, 60 * SECOND, 2 * MINUTE, 10 * MINUTE),
     "hub_restart": (10 * MINUTE,),
@@ -88,6 +92,7 @@ INTERVALS: Final[Mapping[str, tuple[int, ...]]] = {
     "disk_full": (10 * MINUTE,),
     "skew": (15 * MINUTE,),
     "operator": (1 * MINUTE, 5 * MINUTE),
+    "limit": (1 * MINUTE, 4 * MINUTE),
 }
 """What the nemesis does, and how often a seed may have it do so."""
 
@@ -138,8 +143,13 @@ def draw(seed: int, hours: float) -> Options:
         drift_ppm=rng.choice((0, 100, 20_000)),
         buggify=rng.choice((0, 0.02)),
         accounts=rng.choice((0, 1, 2)),
+        limits=rng.random() < LIMITED,
         **sizes,
     )
-    # Accounts without use would show nothing: where they are shared, they run out.
+    return _used_up(options, rng)
+
+
+def _used_up(options: Options, rng: random.Random) -> Options:
+    """Have shared accounts run out: without use they would show nothing."""
     quota = rng.choice((0.05, 0.2)) if options.accounts else options.quota
     return msgspec.structs.replace(options, quota=quota)

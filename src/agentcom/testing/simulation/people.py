@@ -7,7 +7,7 @@ the next connection until they are answered; a followed log is resumed by its se
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -28,6 +28,7 @@ ASK_AGAIN_US: Final = 6 * SECOND
 DEAF_US: Final = 20 * SECOND
 """Without an answer for so long the connection counts as dead, as TCP's keepalive finds it."""
 THINK_US: Final = 22 * SECOND
+CLAIMS: Final = (("src/**",), ("src/a.py",), ("docs/*", "src/b/**"))
 REPO: Final = "https://git.example/repo.git"
 TERMINAL: Final = frozenset({EventKind.COMPLETED, EventKind.FAILED, EventKind.CANCELLED})
 _REPLY: Final[msgspec.json.Decoder[Reply]] = msgspec.json.Decoder(Reply)
@@ -155,10 +156,10 @@ class Person:
             depends = (Dependency(f"r{rng.randrange(at)}", condition),)
         wall = 1_700_000_000_000 + self._kernel.now_us // MS
         later = rng.random() < 0.05
+        needs = (rng.choice(self._needs),) if self._needs and rng.random() < 0.3 else ()
         return TaskSpec(
             title=f"work {self._number}.{at}",
             prompt="do it",
-            needs=(rng.choice(self._needs),) if self._needs and rng.random() < 0.3 else (),
             priority=rng.choice((0, 0, 0, 1, -1, 3, 10)),
             emergency=rng.random() < 0.02,
             depends_on=depends,
@@ -170,7 +171,25 @@ class Person:
             failures_max=rng.choice((1, 3, 3)),
             on_quota=OnQuota.WAIT if self._number % 3 == 0 else OnQuota.MOVE,
             labels={"person": "yes"} if rng.random() < 0.02 else {},
+            **{"needs": needs, **(self._placed() if self._options.limits else {})},
         )
+
+    def _placed(self) -> dict[str, Any]:
+        """Return what some tasks ask of their place, and what they share."""
+        rng = self._rng
+        fields: dict[str, Any] = {}
+        if rng.random() < 0.3:
+            fields["keys"] = (rng.choice("ab"),)
+        if rng.random() < 0.3:
+            fields["scope"] = rng.choice(CLAIMS)
+            fields["scope_shared"] = rng.random() < 0.3
+        if rng.random() < 0.2:
+            fields["uses"] = {"cpu": rng.choice((1, 2))}
+        if rng.random() < 0.1:
+            fields["needs"] = ("agent!=agent-m1",)
+        if rng.random() < 0.2:
+            fields["prefers"] = rng.choice((("spread",), ("gpu*2",)))
+        return fields
 
     def ask(self, frame: Request) -> None:
         """Ask, and go on asking until there is an answer."""

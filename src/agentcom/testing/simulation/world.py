@@ -31,7 +31,7 @@ from agentcom.testing.simulation.hub_disk import HubDisk, at_once
 from agentcom.testing.simulation.hub_node import HubNode
 from agentcom.testing.simulation.kernel import HOUR, MINUTE, SECOND, Kernel
 from agentcom.testing.simulation.machine_node import MachineNode
-from agentcom.testing.simulation.nemesis import Nemesis
+from agentcom.testing.simulation.nemesis import LIMITED, Nemesis
 from agentcom.testing.simulation.network import Network
 from agentcom.testing.simulation.options import Options
 from agentcom.testing.simulation.origin import Origin
@@ -348,6 +348,8 @@ class World:
             self.nemesis.insist(facts.DrainMachine(node.machine, draining=False))
             for spec in node.specs:
                 self.nemesis.insist(facts.PauseAgent(spec.name, paused=False))
+        for scope in LIMITED if self.options.limits else ():
+            self.nemesis.insist(facts.DropLimit(scope))
         end_us = self.kernel.now_us + LIVENESS_US
         while self.kernel.now_us < end_us and not self._at_rest():
             self._run(LOOK_US // 6)
