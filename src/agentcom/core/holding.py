@@ -43,9 +43,10 @@ def follow(ledger: Ledger, before: Task | None, after: Task) -> None:
     if now is not None and lands and not landed:
         _join_landing(ledger, now)
     if was is None or now is None or was.attempt != now.attempt:
-        if was is not None:
+        gates = ledger.view.gates
+        if was is not None and (gates.taken or was.files):
             passing.end(ledger, was)
-        if now is not None:
+        if now is not None and (gates.rules or now.files):
             passing.begin(ledger, now)
     left = None if was is None else was.machine
     holder = None if now is None else now.machine

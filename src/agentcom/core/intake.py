@@ -82,7 +82,7 @@ def check_spec(spec: TaskSpec) -> None:
         _check_text("unique_key", spec.unique_key, limits.UNIQUE_KEY_CHARS)
     if spec.labels:
         _check_labels(spec.labels)
-    if spec.prefers or spec.uses or spec.keys or spec.scope or spec.kind:
+    if _is_placed(spec):
         _check_placement(spec)
     if spec.repo is not None:
         refs.check_repository(spec.repo)
@@ -155,7 +155,21 @@ def _create(
     cause = fact.cause or task_id
     turn.insert_body(TaskBody(task_id, fact.actor.user, turn.now.wall, cause, spec))
     task = _task(turn, fact, task_id, spec, blocked=blocked)
+    if spec.repo or _is_placed(spec):
+        task = msgspec.structs.replace(
+            task,
+            prefers=spec.prefers,
+            uses=tuple(sorted(spec.uses.items())),
+            keys=_keys(spec),
+            files=globs.canonical(spec.scope),
+            files_shared=spec.scope_shared,
+            kind=spec.kind,
+        )
     return turn.place(None, task, _SUBMITTED)
+
+
+def _is_placed(spec: TaskSpec) -> bool:
+    return bool(spec.prefers or spec.uses or spec.keys or spec.scope or spec.kind)
 
 
 def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: bool) -> Task:
@@ -173,12 +187,6 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
         wait=wait,
         until=ahead,
         needs=_needs(spec),
-        prefers=spec.prefers,
-        uses=tuple(sorted(spec.uses.items())),
-        keys=_keys(spec),
-        files=globs.canonical(spec.scope) if spec.scope else (),
-        files_shared=spec.scope_shared,
-        kind=spec.kind,
         emergency=spec.emergency,
         priority=spec.priority,
         start_tag=start_tag,
@@ -200,8 +208,6 @@ def _needs(spec: TaskSpec) -> tuple[str, ...]:
 
 
 def _keys(spec: TaskSpec) -> tuple[str, ...]:
-    if not (spec.keys or spec.repo):
-        return ()
     keys = {f"key:{key}": None for key in spec.keys}
     if spec.repo is not None:
         name = limit.repository_name(spec.repo)

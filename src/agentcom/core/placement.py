@@ -28,9 +28,9 @@ _CANDIDATES: Final = 32
 def pick(view: PoolView, task: Task) -> AgentId | None:
     """Return the idle agent that gets a task; None if none suits now."""
     shape = view.shape_of(task)
+    if not (task.prefers or task.session or task.keys or task.uses):
+        return view.matcher.pick_agent(shape)
     allowed = partial(_fits, view, task) if task.uses else None
-    if not (task.prefers or task.session or task.keys):
-        return view.matcher.pick_agent(shape, allowed)
     score, prefer = _score(view, task), _preferred(view, task)
     return view.matcher.pick_agent(shape, allowed, score=score, prefer=prefer)
 

@@ -109,6 +109,8 @@ class Turn(Ledger):
         """Return the start tag and the sequence number of a task that joins the queue."""
         view = self.view
         view.seq += 1  # a gap after a rollback is harmless
+        if not view.gates.rules:
+            return view.fairness.start_tag(submitter), view.seq
         weight = view.gates.weight(project, submitter)
         return view.fairness.start_tag(submitter, weight), view.seq
 
@@ -180,6 +182,11 @@ class Turn(Ledger):
     def _find_agents(self) -> None:
         """Give the tasks that joined the queue to idle agents, first in order first."""
         fresh = self.view.lanes.fresh
+        if len(self.queued) == 1 and not fresh:  # nearly always
+            self._find_agent(next(iter(self.queued)))
+            if not fresh:
+                return
+            self.queued.clear()
         waiting = [(self._rank(task), task) for task in {**self.queued, **fresh}]
         fresh.clear()
         heapify(waiting)
