@@ -17,6 +17,8 @@ MATRIX = """
     task:adopt         - - a a -
     agent:read         a a a a -
     agent:pause        - - a a -
+    limit:read         a a a a -
+    limit:set          - - a a -
     machine:read       a a a a -
     machine:invite     - - a a -
     machine:drain      - - a a -
