@@ -66,8 +66,6 @@ class Auditor:
         self._bounds: dict[TaskId, int] = {}
         """How often each queued task may still be overtaken."""
         self._entered: dict[TaskId, float] = {}
-        self._over: dict[TaskId, None] = {}
-        """Tasks that ended since the hub's memory was built: numbers of the queue only grow."""
         self._last_id = ""
         self._last_life = -1
         self._trace = trace
@@ -90,7 +88,6 @@ class Auditor:
             self._view, self._virtual = view, 0.0
             self._bounds.clear()
             self._entered.clear()
-            self._over.clear()
         if self.life() != self._last_life:
             self._last_life, self._last_id = self.life(), ""
             self._bounds.clear()
@@ -250,13 +247,9 @@ class Auditor:
         for key, last in state.items():
             task = self.books.tasks.get(TaskId(key))
             old = before.get(key)
-            if old is not None and old.id in self._over and task is not None and task.seq:
+            if old is not None and old.state.terminal and task is not None and task.seq:
                 anew = task.state.terminal or task.seq > old.seq
                 self._trace.check("what is reopened lines up anew", anew, task)
-            if task is not None and task.state.terminal:
-                self._over[task.id] = None
-            else:
-                self._over.pop(TaskId(key), None)
             same = task is None or task.state is last
             self._trace.check("I13 rows and records tell the same", same, (task, last))
 
