@@ -248,7 +248,7 @@ class Auditor:
             task = self.books.tasks.get(TaskId(key))
             old = before.get(key)
             if old is not None and old.state.terminal and task is not None and task.seq:
-                anew = task.state.terminal or task.seq > old.seq
+                anew = task.state.terminal or task.start_tag >= self._virtual
                 self._trace.check("what is reopened lines up anew", anew, task)
             same = task is None or task.state is last
             self._trace.check("I13 rows and records tell the same", same, (task, last))
