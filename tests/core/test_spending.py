@@ -11,7 +11,7 @@ from agentcom.model.limits import MODEL_CHARS, ORPHANS_MAX, TOKENS_MAX, TURNS_MA
 from agentcom.model.result import ReportKind
 from agentcom.model.task import TaskState
 from agentcom.model.usage import DAY_MS, TurnUsage, Usage
-from agentcom.testing.world import machine, person, stale
+from agentcom.testing.world import agent, machine, person, stale
 from tests.core.acts import LOST_MS, Pool, done, failed
 
 
@@ -168,6 +168,16 @@ def test_a_refused_report_counts_nothing() -> None:
         pool.tell(body, who)
 
     assert rows(pool) == []
+
+
+def test_a_turn_counts_for_the_account_of_its_agent() -> None:
+    pool = Pool()
+    pool.machine("m1", agent("m1", account="acme:ann"))
+    task = pool.running()
+
+    use(pool, task, spent(1), spent(2, agent=AgentId("ghost")))
+
+    assert [row.account for row in rows(pool)] == ["acme:ann", None]
 
 
 def test_an_agent_of_another_machine_is_not_believed() -> None:

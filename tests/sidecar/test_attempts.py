@@ -9,8 +9,8 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.ids import TaskId
 from agentcom.model.result import Landing, LandStatus, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase, TaskSpec
+from agentcom.sidecar import attempt_files, land, processes, repositories, survivors
 from agentcom.sidecar import git as product_git
-from agentcom.sidecar import land, processes, repositories, survivors
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.config import Config, RepositorySettings
 from agentcom.sidecar.machine_values import Record
@@ -349,6 +349,34 @@ async def test_winding_down_kills_the_tree_and_keeps_the_work(
     assert not left_behind(machine.home)
     assert told.stopped.result is None
     assert git(origin.path, "show", "refs/agentcom/checkpoint/t1/7.1:hello.txt") == "hello"
+
+
+async def test_what_a_stopped_run_had_stated_is_counted(origin: Origin, machine: Config) -> None:
+    made = record(spec(origin, {"say": "working"}, {"hang": True}))
+    runner, told = attempts(machine)
+    running = asyncio.create_task(runner.run(made, adopt=False))
+    await told.wait_for(values.Noted)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await runner.stop(made)
+    with (machine.home.attempt(made.key.text) / attempt_files.STDOUT).open("ab") as output:
+        output.write(b'{"type":"usage","input":7,"output":3}\n')  # as its last words
+
+    await runner.wind_down(made, stale=False)
+
+    spent = [fact.turn for fact in told.facts if isinstance(fact, values.Spent)]
+    assert [(turn.turn, turn.input, turn.output, turn.agent) for turn in spent] == [
+        (1, 7, 3, "ada")
+    ]
+    assert told.stopped.result is None
+
+
+async def test_a_run_tells_its_turns_before_its_end(origin: Origin, machine: Config) -> None:
+    told = await run(machine, record(spec(origin, WRITE)))
+
+    kinds = [type(fact) for fact in told.facts]
+    assert kinds.count(values.Spent) == 1
+    assert kinds.index(values.Spent) < kinds.index(values.Ended)
 
 
 async def test_a_stale_attempt_leaves_its_work_for_a_person(

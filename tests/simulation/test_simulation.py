@@ -67,7 +67,7 @@ def test_seeds_with_faults_hold(seed: int) -> None:
 def test_every_fault_of_the_network_and_the_disk_happens() -> None:
     wild = msgspec.structs.replace(
         draw(21, SHORT), lossy=True, drop=0.1, double=0.1, spike=0.1, full=0.05, conflict=0.05,
-        unknown=0.05, slow=0.05, buggify=0.05, sync_us=300_000, sync_fails=0.002,
+        unknown=0.05, slow=0.05, buggify=0.05, sync_us=900_000, sync_fails=0.002,
         every_us=dict.fromkeys(("hub_crash", "partition", "swizzle", "forgery", "restore"), MINUTE),
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from agentcom.core.effects import Stop
 from agentcom.core.facts import Fact, Finished, Stopped, Used
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
+from agentcom.model.agent import Agent
 from agentcom.model.batch import Table, usage_key
 from agentcom.model.budget import NOTHING, Amounts, of_turn, plus
 from agentcom.model.errors import NotAllowed
@@ -82,13 +83,15 @@ def _usage(
 ) -> Usage:
     mine = task is not None and task.fence == body.fence and task.machine == machine
     cost = None if spent.included else turn.view.prices.cost(spent)
+    agent = _agent(turn.view, machine, spent.agent)
     return Usage(
         task=body.task,
         fence=body.fence,
         turn=spent.turn,
         project=fact.actor.project if task is None else task.project,
         submitter=UserId("") if task is None else task.submitter,
-        agent=_agent(turn.view, machine, spent.agent),
+        agent=AgentId("") if agent is None else agent.id,
+        account=None if agent is None else agent.account,
         model=spent.model,
         runtime=spent.runtime,
         input=spent.input,
@@ -105,10 +108,10 @@ def _usage(
     )
 
 
-def _agent(view: PoolView, machine: MachineId, named: AgentId) -> AgentId:
+def _agent(view: PoolView, machine: MachineId, named: AgentId) -> Agent | None:
     """Return the agent that a machine names, if it is the machine's own."""
     agent = view.agents.get(named)
-    return named if agent is not None and agent.machine == machine else AgentId("")
+    return agent if agent is not None and agent.machine == machine else None
 
 
 def check_origin(turn: Turn, task: Task | None, machine: MachineId, fence: Fence) -> None:

@@ -61,7 +61,8 @@ class Purser:
             self._reached = 0
             return
         self._reached = self._reached or self._auditor.books.length
-        for usage in turns:
+        beyond = budget.spent.turns - (budget.limits.turns or 0)
+        for usage in turns[-1 - beyond :]:  # those before it in the batch found something left
             self._check_beyond(usage)
 
     def check_counted(self, stored: Mapping[str, str]) -> None:
