@@ -103,6 +103,7 @@ FAILURES: Final[Mapping[str, str]] = MappingProxyType(
         "dependency": "a task that it depends on failed or was cancelled",
         "lease_lost": "its machine vanished five times",
         "revoked": "its machine lost the right to work",
+        "expired": "nobody had started it by the time it was asked for (`--expires-in`)",
     }
 )
 SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
@@ -151,10 +152,12 @@ SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
         "TaskSpec.verify": "commands that must pass",
         "TaskSpec.land": "`branch` or `merge`; by default what the base's file says",
         "TaskSpec.not_before": "UTC milliseconds; in a file also `2h` or a date and time",
+        "TaskSpec.start_by": "it fails, class `expired`, if it has not started by then; as above",
         "TaskSpec.deadline_ms": "how long one attempt may take",
         "TaskSpec.failures_max": "failed attempts before the task fails",
         "TaskSpec.unique_key": "refused while another live task has the same",
         "TaskSpec.labels": "words for people",
+        "TaskSpec.repeats": "it is meant to be done again and again: no loop is suspected",
     }
 )
 EVENTS: Final[Mapping[str, str]] = MappingProxyType(

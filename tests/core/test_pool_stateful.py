@@ -13,7 +13,7 @@ from agentcom.model.agent import Held, HeldStage
 from agentcom.model.batch import Table
 from agentcom.model.errors import AgentComError
 from agentcom.model.failure import FailureClass
-from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
+from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
 from agentcom.model.result import KeptResult, Landing, LandStatus, Result, ResultStatus
 from agentcom.model.task import Condition, Dependency, LandPolicy, Phase, Task, TaskSpec, TaskState
 from agentcom.model.verification import CheckResult, Report
@@ -83,6 +83,8 @@ class History:
                 assert in_time, f"the timer comes after the deadline of {task}"
             timed = task.state is TaskState.WAITING and task.until and task.wait != "dependencies"
             assert not timed or f"wait/{task.id}" in world.timers, task
+            watched = task.expires_at is not None and not task.state.held
+            assert not watched or f"start/{task.id}" in world.timers, task
         for task_id in self.known:
             row, known = world.task(task_id), self.newest.get(task_id, Fence(0, 0))
             assert row.fence >= known, "a fence went back"
@@ -186,10 +188,18 @@ class History:
                 priority=self.rng.randint(-2, 2),
                 emergency=self.rng.random() < 0.1,
                 depends_on=tuple(depends),
+                start_by=self.start_by(),
+                repo=self.rng.choice([None, "https://example.org/api.git"]),
             )
             specs.append(spec)
         key = self.rng.choice([None, f"k{self.rng.randint(0, 30)}"])
         self.known += self.world.submit(*specs, by=self.rng.choice(["ann", "bob"]), key=key)
+
+    def start_by(self) -> WallTime | None:
+        """Few tasks expire, some of them soon."""
+        if self.rng.random() < 0.8:
+            return None
+        return WallTime(self.world.now.wall + self.rng.choice([100, 20_000, 500_000]))
 
     def work(self) -> None:
         held = [(m, t, f) for m, mine in self.held.items() for t, f in mine]

@@ -20,6 +20,7 @@ _TITLE_CHARS: Final = 60
 _LISTS: Final = ("needs", "verify", "command")
 _IN_THE_FILE: Final = (
     *("title", "command", "needs", "verify", "depends_on", "not_before", "priority", "land"),
+    *("expires_in", "allow_repeat"),
 )
 """What a file says of each task itself."""
 
@@ -48,6 +49,10 @@ def from_options(
         spec["depends_on"] = [_dependency(text, resolve) for text in options["depends_on"]]
     if options["not_before"]:
         spec["not_before"] = when(options["not_before"])
+    if options["expires_in"]:
+        spec["start_by"] = when(options["expires_in"], "--expires-in")
+    if options["allow_repeat"]:
+        spec["repeats"] = True
     return spec | _place(options, spec)
 
 
@@ -87,7 +92,7 @@ def from_file(path: Path, options: Mapping[str, Any]) -> list[Spec]:
     return [_entry(entry, number, where) for number, entry in enumerate(listed)]
 
 
-def when(text: str) -> int:
+def when(text: str, option: str = "--not-before") -> int:
     """Return a wall time from `30m` from now, or a date and time of this zone.
 
     Raises:
@@ -99,7 +104,7 @@ def when(text: str) -> int:
     try:
         return int(datetime.fromisoformat(text).astimezone().timestamp() * 1000)
     except ValueError as error:
-        raise _usage(f"{text!r} is no time", "--not-before 2h, or 2027-01-31T08:00") from error
+        raise _usage(f"{text!r} is no time", f"{option} 2h, or 2027-01-31T08:00") from error
 
 
 def first_line(text: str) -> str:
@@ -126,8 +131,9 @@ def _entry(entry: Mapping[str, Any], number: int, where: Spec) -> Spec:
         spec["depends_on"] = [
             {"task": one} if isinstance(one, str) else one for one in spec["depends_on"]
         ]
-    if isinstance(spec.get("not_before"), str):
-        spec["not_before"] = when(spec["not_before"])
+    for name in ("not_before", "start_by"):
+        if isinstance(spec.get(name), str):
+            spec[name] = when(spec[name], name)
     return spec
 
 

@@ -22,6 +22,8 @@ class Submit(msgspec.Struct, frozen=True, gc=False):
     """Someone asks for tasks; all of them, or none."""
 
     specs: tuple[TaskSpec, ...]
+    lineage: str = ""
+    """What this repeats, such as a schedule; set by the hub itself, never by a door."""
 
 
 class Cancel(msgspec.Struct, frozen=True, gc=False):

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import facts
+from agentcom.core import expiry, facts, loops
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
@@ -61,7 +61,7 @@ def submit(turn: Turn, fact: Fact, body: facts.Submit) -> Submitted:
     unschedulable = []
     for task_id, spec in tasks:
         check_spec(spec)
-        task = _create(turn, fact, task_id, spec, names)
+        task = _create(turn, fact, task_id, spec, names, lineage=body.lineage)
         if not turn.view.shapes.compatible_classes(turn.view.shape_of(task)):
             unschedulable.append(task_id)
     return Submitted(tuple([task_id for task_id, _ in tasks]), tuple(unschedulable))
@@ -110,9 +110,17 @@ def _check_numbers(spec: TaskSpec) -> None:
 
 
 def _create(
-    turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, names: Mapping[str, TaskId]
+    turn: Turn,
+    fact: Fact,
+    task_id: TaskId,
+    spec: TaskSpec,
+    names: Mapping[str, TaskId],
+    *,
+    lineage: str,
 ) -> Task:
     view = turn.view
+    if spec.start_by is not None:
+        expiry.check(spec, turn.now.wall)
     if spec.unique_key is not None:
         if spec.unique_key in view.unique:
             raise Conflict(f"task {view.unique[spec.unique_key]} has this unique key and is live")
@@ -128,16 +136,19 @@ def _create(
         spec = msgspec.structs.replace(spec, ref=None)
     cause = fact.cause or task_id
     turn.insert_body(TaskBody(task_id, fact.actor.user, turn.now.wall, cause, spec))
-    task = _task(turn, fact, task_id, spec, blocked=blocked)
+    task = _task(turn, fact, task_id, spec, blocked=blocked, lineage=lineage or spec.repo or "")
     return turn.place(None, task, _SUBMITTED)
 
 
-def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: bool) -> Task:
+def _task(
+    turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: bool, lineage: str
+) -> Task:
     submitter = fact.actor.user
     ahead = spec.not_before if spec.not_before and spec.not_before > turn.now.wall else None
     wait = Wait.DEPENDENCIES if blocked else Wait.START_TIME if ahead else None
-    start_tag, seq = (0.0, 0) if wait else turn.line_up(submitter)
-    return Task(  # a call with over 15 keywords builds a dict of them (Python 3.11)
+    watched = lineage or spec.unique_key is not None
+    start_tag, seq = (0.0, 0) if wait or watched else turn.line_up(submitter)
+    task = Task(  # a call with over 15 keywords builds a dict of them (Python 3.11)
         task_id,
         fact.actor.project,
         submitter,
@@ -156,7 +167,10 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
         must_verify=bool(spec.verify),
         unique_key=spec.unique_key,
         cause=fact.cause or task_id,
+        expires_at=spec.start_by,
+        lineage=lineage,
     )
+    return loops.admit(turn, task, repeats=spec.repeats) if watched else task
 
 
 def _needs(spec: TaskSpec) -> tuple[str, ...]:

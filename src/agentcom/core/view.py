@@ -63,11 +63,13 @@ class PoolView:
     recovers_at: Instant | None = None
     """After a restore: until then holders that this store never knew may be at work."""
 
+    seq = 0
+    """The newest place in the queue that was given out."""
+
     def __init__(self, pool: PoolId, *, incarnation: int, term: int | None) -> None:
         self.pool = pool
         self.incarnation = incarnation
         self.term = term
-        self.seq = 0
         self.tasks: dict[TaskId, Task] = {}
         self.edges: dict[TaskId, dict[TaskId, Edge]] = {}
         self.dependants: dict[TaskId, dict[TaskId, None]] = {}
@@ -88,6 +90,7 @@ class PoolView:
         self.todos: dict[TaskId, Todo] = {}
         self.unique: dict[str, TaskId] = {}
         self.requests: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
+        self.loops: dict[tuple[str, ...], Any] = {}  # counts of `core/loops.py`; not stored
         self.shapes = Shapes()
         self.matcher = Matcher(self.shapes)
         self.journal: list[tuple[Any, ...]] = []  # inverses: `(function, *arguments)`

@@ -25,6 +25,7 @@ class FailureClass(StrEnum):
     DEPENDENCY = "dependency"
     LEASE_LOST = "lease_lost"
     REVOKED = "revoked"
+    EXPIRED = "expired"
 
     @property
     def final(self) -> bool:
@@ -33,5 +34,11 @@ class FailureClass(StrEnum):
 
 
 _FINAL: Final = frozenset(
-    {FailureClass.CONFLICT, FailureClass.DEPENDENCY, FailureClass.REFUSED, FailureClass.REVOKED}
+    {
+        FailureClass.CONFLICT,
+        FailureClass.DEPENDENCY,
+        FailureClass.REFUSED,
+        FailureClass.REVOKED,
+        FailureClass.EXPIRED,
+    }
 )

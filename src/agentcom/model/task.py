@@ -104,10 +104,12 @@ class TaskSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     verify: tuple[str, ...] = ()
     land: LandPolicy | None = None
     not_before: WallTime | None = None
+    start_by: WallTime | None = None
     deadline_ms: int = limits.ATTEMPT_DEADLINE_MS
     failures_max: int = limits.FAILURES_MAX
     unique_key: str | None = None
     labels: dict[str, str] = {}
+    repeats: bool = False
 
 
 class TaskBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -166,6 +168,8 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     verified: bool = False
     unique_key: str | None = None
     cause: str = ""
+    expires_at: WallTime | None = None
+    lineage: str = ""
 
     @property
     def fence(self) -> Fence:
