@@ -215,6 +215,7 @@ class _Hub:
             queries=services.queries,
             fleet=services.fleet,
             people=services.people,
+            schedules=services.schedules,
             metrics=services.metrics,
             status=self._status,
             is_ready=lambda: self._is_ready,

@@ -257,25 +257,29 @@ async def test_a_full_disk_is_told_to_whoever_asks_for_a_term(path: Path) -> Non
 
 async def test_an_older_format_is_copied_and_migrated(path: Path) -> None:
     await _made(path)
-    newer = [*sqlite_open.load_migrations(), Migration(2, "CREATE TABLE more (a TEXT) STRICT")]
+    known = sqlite_open.load_migrations()
+    newest = known[-1].number
+    newer = [*known, Migration(newest + 1, "CREATE TABLE more (a TEXT) STRICT")]
 
     store = SqliteStore(path, options=SMALL, migrations=newer)
     await store.open()
     await store.close()
 
-    kept = sqlite_open.connect(path.with_name("store-format-1.db"))
+    kept = sqlite_open.connect(path.with_name(f"store-format-{newest}.db"))
     now = sqlite_open.connect(path)
     formats = [sqlite_open.pragma(db, "user_version") for db in (kept, now)]
     rows = [db.execute("SELECT count(*) FROM task").get for db in (kept, now)]
     kept.close()
     now.close()
-    assert (formats, rows) == ([1, 2], [1, 1])
+    assert (formats, rows) == ([newest, newest + 1], [1, 1])
 
 
 async def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
     await _made(path)
-    broken = Migration(2, "CREATE TABLE more (a TEXT) STRICT; CREATE TABLE task (b TEXT)")
-    store = SqliteStore(path, options=SMALL, migrations=[*sqlite_open.load_migrations(), broken])
+    known = sqlite_open.load_migrations()
+    sql = "CREATE TABLE more (a TEXT) STRICT; CREATE TABLE task (b TEXT)"
+    broken = Migration(known[-1].number + 1, sql)
+    store = SqliteStore(path, options=SMALL, migrations=[*known, broken])
 
     with pytest.raises(apsw.SQLError):
         await store.open()

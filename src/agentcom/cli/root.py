@@ -19,6 +19,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "agent": ("agentcom.cli.agent:agent", "Show, pause and check agents."),
         "submit": ("agentcom.cli.submit:submit", "Give the fleet a task."),
         "task": ("agentcom.cli.task:task", "Show and steer tasks."),
+        "schedule": ("agentcom.cli.schedule:schedule", "Have tasks submitted by the clock."),
         "user": ("agentcom.cli.access:user", "Invite, list and remove people."),
         "token": ("agentcom.cli.access:token", "Create, list, rotate and revoke tokens."),
         "context": ("agentcom.cli.contexts:context_group", "Show and choose the hub to talk to."),

@@ -98,13 +98,24 @@ def when(text: str, option: str = "--not-before") -> int:
     Raises:
         CommandFailed: it is neither.
     """
-    short = _DURATION.fullmatch(text)
-    if short is not None:
-        return int(time.time() * 1000) + int(short[1]) * _UNIT_MS[short[2]]
+    if _DURATION.fullmatch(text):
+        return int(time.time() * 1000) + duration(text, option)
     try:
         return int(datetime.fromisoformat(text).astimezone().timestamp() * 1000)
     except ValueError as error:
         raise _usage(f"{text!r} is no time", f"{option} 2h, or 2027-01-31T08:00") from error
+
+
+def duration(text: str, option: str) -> int:
+    """Return the milliseconds of `30m`, `2h` and the like.
+
+    Raises:
+        CommandFailed: it is no duration.
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise _usage(f"{text!r} is no duration", f"{option} 30m, or 2h")
+    return int(found[1]) * _UNIT_MS[found[2]]
 
 
 def first_line(text: str) -> str:

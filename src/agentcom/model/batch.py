@@ -14,6 +14,7 @@ from agentcom.model.event import TaskEvent
 from agentcom.model.identity import Credential, RequestRecord, User
 from agentcom.model.ids import BatchId, Fence, PoolId
 from agentcom.model.result import KeptResult
+from agentcom.model.schedule import Schedule
 from agentcom.model.task import Edge, Hold, Task, TaskBody
 from agentcom.model.todo import Todo
 
@@ -28,6 +29,7 @@ class Table(StrEnum):
     RESULT = "result"
     AGENT = "agent"
     MACHINE = "machine"
+    SCHEDULE = "schedule"
     USER = "user"
     CREDENTIAL = "credential"
     REQUEST = "request"
@@ -44,6 +46,7 @@ Row = (
     | KeptResult
     | Agent
     | Machine
+    | Schedule
     | User
     | Credential
     | RequestRecord
@@ -58,6 +61,7 @@ ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
     Table.RESULT: KeptResult,
     Table.AGENT: Agent,
     Table.MACHINE: Machine,
+    Table.SCHEDULE: Schedule,
     Table.USER: User,
     Table.CREDENTIAL: Credential,
     Table.REQUEST: RequestRecord,

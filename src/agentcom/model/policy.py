@@ -31,6 +31,10 @@ class Action(StrEnum):
     MACHINE_REMOVE = "machine:remove"
     MACHINE_SESSION = "machine:session"
     """Open a machine's session and report on its own attempts."""
+    SCHEDULE_READ = "schedule:read"
+    SCHEDULE_CREATE = "schedule:create"
+    SCHEDULE_CHANGE = "schedule:change"
+    """Pause, resume, run or remove one."""
     USER_READ = "user:read"
     USER_INVITE = "user:invite"
     USER_REMOVE = "user:remove"
@@ -60,6 +64,7 @@ _READ: Final = {
     Action.TASK_READ: Reach.ANY,
     Action.AGENT_READ: Reach.ANY,
     Action.MACHINE_READ: Reach.ANY,
+    Action.SCHEDULE_READ: Reach.ANY,
     Action.EVENTS_READ: Reach.ANY,
     Action.HUB_READ: Reach.ANY,
     Action.METRICS_READ: Reach.ANY,
@@ -75,11 +80,14 @@ _SUBMIT: Final = {
     Action.TASK_SUBMIT: Reach.ANY,
     Action.TASK_CANCEL: Reach.OWN,
     Action.TASK_RETRY: Reach.OWN,
+    Action.SCHEDULE_CREATE: Reach.ANY,
+    Action.SCHEDULE_CHANGE: Reach.OWN,
 }
 _OPERATE: Final = {
     Action.TASK_CANCEL: Reach.ANY,
     Action.TASK_RETRY: Reach.ANY,
     Action.TASK_ADOPT: Reach.ANY,
+    Action.SCHEDULE_CHANGE: Reach.ANY,
     Action.AGENT_PAUSE: Reach.ANY,
     Action.MACHINE_INVITE: Reach.ANY,
     Action.MACHINE_DRAIN: Reach.ANY,

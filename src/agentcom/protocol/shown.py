@@ -11,6 +11,7 @@ from agentcom.model.event import TaskEvent
 from agentcom.model.identity import Credential, CredentialKind, Role, User
 from agentcom.model.ids import AgentId, MachineId, ProjectId, TaskId, UserId, WallTime
 from agentcom.model.result import KeptResult
+from agentcom.model.schedule import Schedule
 from agentcom.model.task import Edge, Task, TaskBody
 from agentcom.protocol.frames import Activity
 
@@ -111,6 +112,20 @@ class MachineList(msgspec.Struct, frozen=True, omit_defaults=True):
     """Machines by name; `next` is the cursor of the page after."""
 
     machines: tuple[MachineShown, ...]
+    next: str | None = None
+
+
+class ScheduleShown(msgspec.Struct, frozen=True):
+    """A schedule and its coming times."""
+
+    schedule: Schedule
+    coming: tuple[WallTime, ...]
+
+
+class ScheduleList(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Schedules by name; `next` is the cursor of the page after."""
+
+    schedules: tuple[Schedule, ...]
     next: str | None = None
 
 

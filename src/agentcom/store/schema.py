@@ -17,6 +17,7 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     Table.RESULT: ("task",),
     Table.AGENT: ("machine", "project"),
     Table.MACHINE: ("owner",),
+    Table.SCHEDULE: ("project", "owner"),
     Table.USER: ("role",),
     Table.CREDENTIAL: ("kind", "owner"),
     Table.REQUEST: ("expires_at",),

@@ -26,7 +26,14 @@ from agentcom.model.errors import (
 )
 from agentcom.model.identity import Identity
 from agentcom.telemetry import events
-from agentcom.transport import http_fleet, http_hub, http_people, http_tasks, openapi
+from agentcom.transport import (
+    http_fleet,
+    http_hub,
+    http_people,
+    http_schedules,
+    http_tasks,
+    openapi,
+)
 from agentcom.transport.guard import App
 from agentcom.transport.http_call import (
     PREFIX,
@@ -60,6 +67,7 @@ def endpoints() -> Sequence[Endpoint]:
     table = [
         *http_tasks.ENDPOINTS,
         *http_fleet.ENDPOINTS,
+        *http_schedules.ENDPOINTS,
         *http_people.ENDPOINTS,
         *http_hub.ENDPOINTS,
     ]
