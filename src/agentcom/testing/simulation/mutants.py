@@ -20,6 +20,7 @@ _TURN: Final = "agentcom.core.turn"
 _CASCADES: Final = "agentcom.core.cascades"
 _MACHINE: Final = "agentcom.sidecar.machine"
 _ATTEMPTS: Final = "agentcom.sidecar.machine_attempts"
+_RUNS: Final = "agentcom.hub.schedule_runs"
 _WORLD: Final = "agentcom.testing.simulation.world"
 
 MUTANTS: Final = (
@@ -275,6 +276,22 @@ MUTANTS: Final = (
         '        if False:\n            self.order(values.SetTimer("offers"',
         hours=60,
         often="restore",
+    ),
+    Mutant(
+        "a run has no name",
+        "a hub that dies between a run and its note runs a schedule twice",
+        _RUNS,
+        "        fact = Fact(\n            body=body,\n",
+        '        key = f"{key}/{self._causes.new()}"\n'
+        "        fact = Fact(\n            body=body,\n",
+    ),
+    Mutant(
+        "missed runs are forgotten",
+        "what was planned while no hub ran never comes",
+        _RUNS,
+        "        planned = cron.newest(first, now, count)\n",
+        "        planned = []\n",
+        often="clock_step",
     ),
     Mutant(
         "old attempts go on",

@@ -18,6 +18,7 @@ from agentcom.store import codec
 from agentcom.testing import invariants
 from agentcom.testing.simulation.auditor import Auditor
 from agentcom.testing.simulation.clocks import EPOCH_MS
+from agentcom.testing.simulation.clockwork import Clockwork
 from agentcom.testing.simulation.hub_disk import HubDisk, at_once
 from agentcom.testing.simulation.hub_node import HubNode
 from agentcom.testing.simulation.kernel import HOUR, MINUTE, SECOND, Kernel
@@ -49,7 +50,9 @@ class World:
         self.network = Network(self.kernel, options, self.trace)
         self.auditor = Auditor(self.trace)
         self.promises = Promises()
-        self.disk = HubDisk(options, self.trace, self.auditor.committed)
+        self.clockwork = Clockwork(self.trace)
+        look = self.clockwork.looking(self.auditor, lambda: self.hub)
+        self.disk = HubDisk(options, self.trace, look)
         self.hub = HubNode(self.kernel, options, self.network, self.disk, self.trace)
         self.origin = Origin(self.trace)
         self.witness = Witness(self.auditor, self.promises, self.trace, lambda: self.kernel.now_us)
@@ -109,7 +112,7 @@ class World:
                     needs=CAPABILITIES,
                 )
             )
-        self._write(rows)
+        self._write([*rows, *self.clockwork.rows(self.people[0].name)])
 
     def _write(self, changes: list[Any]) -> None:
         number = BatchId(f"people-{len(self.disk.journal)}")
@@ -252,6 +255,7 @@ class World:
         incarnation = max(self.disk.incarnation + 1, self.hub.clock.now().wall // 1_000)
         self.disk.restore(length, incarnation)
         self.auditor.restored(self._batches())
+        self.clockwork.restored(self._batches())
         self.witness.restored()
         promises = self.promises
         for task in [t for t, at in promises.tasks.items() if at > length]:
@@ -340,6 +344,7 @@ class World:
                 self.nemesis.insist(facts.PauseAgent(spec.name, paused=False))
         end_us = self.kernel.now_us + LIVENESS_US
         while self.kernel.now_us < end_us and not self._at_rest():
+            self.clockwork.rest(self.hub)
             self._run(LOOK_US // 6)
             self._approve()
 
@@ -365,7 +370,7 @@ class World:
             for node in self.nodes
         )
         answered = not any(person.waits for person in self.people)
-        return answered and reported and not self.auditor.books.live
+        return answered and reported and self.clockwork.rests and not self.auditor.books.live
 
     def _judge(self) -> None:
         witness, trace = self.witness, self.trace
