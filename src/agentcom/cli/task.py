@@ -16,6 +16,7 @@ TASK_FIELDS: Final = (
     *("submitter", "project", "needs", "failure", "reason", "verified", "branch", "commit"),
     *("base_commit", "checkpoint", "changed_at", "failures", "leases_lost", "stop_reason"),
     *("deadline_at", "cause", "incarnation", "spec", "created_at", "emergency"),
+    *("expires_at", "lineage"),
 )
 CHANGED_FIELDS: Final = tuple(name for name in TASK_FIELDS if name not in ("spec", "created_at"))
 EVENT_FIELDS: Final = ("seq", "kind", "state", "at", "attempt", "agent", "machine", "detail")
@@ -66,6 +67,7 @@ _DETAILS: Final = (
     Column("VERIFIED", lambda row: row.get("verified") if row["state"] == "completed" else None),
     Column("SUBMITTER", lambda row: row.get("submitter")),
     Column("CHANGED", lambda row: output.age(row.get("changed_at"))),
+    Column("EXPIRES", lambda row: output.age(row.get("expires_at"))),
     Column("REPO", lambda row: (row.get("spec") or {}).get("repo")),
     Column("BASE", lambda row: (row.get("spec") or {}).get("base")),
 )
@@ -260,7 +262,7 @@ def cancel(task_id: str, reason: str, as_json: tuple[str, ...] | None) -> None:
 @task.command(cls=output.JsonCommand, fields=CHANGED_FIELDS)
 @_ID
 def retry(task_id: str, as_json: tuple[str, ...] | None) -> None:
-    """Run a failed or cancelled task again, as its next attempt."""
+    """Run a failed or cancelled task again, as its next attempt; let one go on that waits."""
     from agentcom.cli import api
 
     hub = api.connect()

@@ -6,8 +6,9 @@ a fixed hour runs once, at the end of the gap or in the first of both hours; wha
 or every so many minutes goes by real time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, tzinfo
+from itertools import islice, takewhile
 from types import MappingProxyType
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -49,34 +50,29 @@ class Cron:
             raise InvalidInput("cron", str(error)) from None
         self._expression = expression
 
+    def times(self, wall: WallTime) -> Iterator[WallTime]:
+        """Yield the times after `wall`, each once and in order, until there is none for long."""
+        last = wall
+        for found in CronSim(self._expression, self._local(wall)):
+            at = WallTime(int(found.timestamp()) * 1_000)
+            if at > last:  # in the hour that comes twice the first one may lie behind
+                yield at
+                last = at
+
     def after(self, wall: WallTime) -> WallTime | None:
         """Return the first time after `wall`; None if there is none within fifty years."""
-        times = CronSim(self._expression, self._local(wall))
-        for found in times:
-            at = WallTime(int(found.timestamp()) * 1_000)
-            if at > wall:  # in the hour that comes twice the first one may lie behind
-                return at
-        return None
+        return next(self.times(wall), None)
 
     def coming(self, wall: WallTime, count: int) -> list[WallTime]:
         """Return up to `count` times after `wall`, in order."""
-        found: list[WallTime] = []
-        at = self.after(wall)
-        while at is not None and len(found) < count:
-            found.append(at)
-            at = self.after(at)
-        return found
+        return list(islice(self.times(wall), count))
 
     def newest(self, since: WallTime, until: WallTime, count: int) -> list[WallTime]:
         """Return the last `count` times from `since` to `until`, both included, in order."""
         back_ms = _LOOK_BACK_MS * count
         while True:
             start = max(WallTime(since - 1), WallTime(until - back_ms))
-            found: list[WallTime] = []
-            at = self.after(start)
-            while at is not None and at <= until:
-                found.append(at)
-                at = self.after(at)
+            found = list(takewhile(lambda at: at <= until, self.times(start)))
             if len(found) >= count or start < since:
                 return found[-count:]
             back_ms *= _GROWTH
