@@ -58,6 +58,17 @@ def test_when_it_must_start_and_that_it_may_repeat_are_said_beside_the_prompt() 
     assert (spec["start_by"], spec["repeats"]) == (1_801_382_400_000, True)
 
 
+def test_a_file_says_when_a_task_must_start_and_that_it_may_repeat(tmp_path: Path) -> None:
+    file = tmp_path / "tasks.toml"
+    file.write_text(
+        '[[tasks]]\nprompt = "p"\nstart_by = "2027-01-31T08:00:00+00:00"\nrepeats = true\n'
+    )
+
+    (spec,) = specs.from_file(file, OPTIONS)
+
+    assert (spec["start_by"], spec["repeats"]) == (1_801_382_400_000, True)
+
+
 def test_a_time_that_is_not_understood_names_its_option() -> None:
     with pytest.raises(CommandFailed) as told:
         specs.from_options(["p"], {**OPTIONS, "expires_in": "soon"}, resolve=str)
