@@ -119,7 +119,7 @@ def test_a_log_that_is_filled_before_it_is_cut_durably(
 
     monkeypatch.setattr(Disk, "grow_log", hasty)
     monkeypatch.setattr(power, "LIFE_STEPS", 40)
-    recording = power.recorded("recovery-3", memory / "lives")
+    recording = power.recorded("recovery-1", memory / "lives")
 
     found = power.judged(memory / "judge", recording, mixtures=8, part=None, violations_max=1)
 

@@ -49,6 +49,7 @@ COUNTS: Final[Mapping[FailureClass, bool]] = MappingProxyType(
         FailureClass.DEPENDENCY: False,
         FailureClass.LEASE_LOST: False,  # a machine's, and leases look after those
         FailureClass.REVOKED: False,
+        FailureClass.EXPIRED: False,  # nobody had it
         FailureClass.REJECTED: False,  # a person's word, no agent's attempt
     }
 )

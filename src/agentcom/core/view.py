@@ -40,11 +40,13 @@ class PoolView:
     recovers_at: Instant | None = None
     """After a restore: until then holders that this store never knew may be at work."""
 
+    seq = 0
+    """The newest place in the queue that was given out."""
+
     def __init__(self, pool: PoolId, *, incarnation: int, term: int | None) -> None:
         self.pool = pool
         self.incarnation = incarnation
         self.term = term
-        self.seq = 0
         self.tasks: dict[TaskId, Task] = {}
         self.edges: dict[TaskId, dict[TaskId, Edge]] = {}
         self.dependants: dict[TaskId, dict[TaskId, None]] = {}
@@ -68,6 +70,7 @@ class PoolView:
         # Acts on many tasks that were done here, the newest last; in memory only.
         self.bulks: OrderedDict[TaskId, BulkShown] = OrderedDict()
         self.requests: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
+        self.loops: dict[tuple[str, ...], Any] = {}  # counts of `core/loops.py`; not stored
         self.journal: list[tuple[Any, ...]] = []  # inverses: `(function, *arguments)`
         self.fairness = fairness.Fairness(self.journal)
         self._index()

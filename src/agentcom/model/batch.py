@@ -17,6 +17,7 @@ from agentcom.model.ids import BatchId, Fence, PoolId
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
+from agentcom.model.schedule import Schedule
 from agentcom.model.task import Hold, Task, TaskBody
 from agentcom.model.todo import Todo
 
@@ -35,6 +36,7 @@ class Table(StrEnum):
     RESULT = "result"
     AGENT = "agent"
     MACHINE = "machine"
+    SCHEDULE = "schedule"
     USER = "user"
     PAUSE = "pause"
     CREDENTIAL = "credential"
@@ -56,6 +58,7 @@ Row = (
     | KeptResult
     | Agent
     | Machine
+    | Schedule
     | User
     | Pause
     | Credential
@@ -75,6 +78,7 @@ ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
     Table.RESULT: KeptResult,
     Table.AGENT: Agent,
     Table.MACHINE: Machine,
+    Table.SCHEDULE: Schedule,
     Table.USER: User,
     Table.PAUSE: Pause,
     Table.CREDENTIAL: Credential,

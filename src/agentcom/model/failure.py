@@ -26,6 +26,7 @@ class FailureClass(StrEnum):
     LEASE_LOST = "lease_lost"
     REVOKED = "revoked"
     REJECTED = "rejected"
+    EXPIRED = "expired"
 
     @property
     def final(self) -> bool:
@@ -40,5 +41,6 @@ _FINAL: Final = frozenset(
         FailureClass.REFUSED,
         FailureClass.REVOKED,
         FailureClass.REJECTED,
+        FailureClass.EXPIRED,
     }
 )

@@ -21,6 +21,7 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     Table.RESULT: ("task",),
     Table.AGENT: ("machine", "project"),
     Table.MACHINE: ("owner",),
+    Table.SCHEDULE: ("project", "owner"),
     Table.USER: ("role",),
     Table.PAUSE: (),
     Table.CREDENTIAL: ("kind", "owner"),

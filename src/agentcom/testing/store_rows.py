@@ -21,10 +21,12 @@ from agentcom.model.ids import (
     BatchId,
     MachineId,
     PoolId,
+    ProjectId,
     TaskId,
     UserId,
     WallTime,
 )
+from agentcom.model.schedule import Schedule
 from agentcom.model.task import Task, TaskBody, TaskSpec, TaskState
 from agentcom.store.base import Committed, Store
 
@@ -62,6 +64,20 @@ def request(key: str, expires_at: int) -> RequestRecord:
     """Return the record of a request."""
     return RequestRecord(
         key=key, payload="00", reply=msgspec.Raw(b"{}"), expires_at=WallTime(expires_at)
+    )
+
+
+def schedule(owner: str, project: str = DEFAULT_PROJECT) -> Schedule:
+    """Return a schedule that is named after its owner."""
+    return Schedule(
+        id=f"{project}-{owner}",
+        project=ProjectId(project),
+        owner=UserId(owner),
+        name=owner,
+        cron="@daily",
+        zone="UTC",
+        task=TaskSpec(title="t", prompt="p"),
+        next_at=WallTime(1),
     )
 
 

@@ -33,6 +33,7 @@ from agentcom.transport import (
     http_hub,
     http_limits,
     http_people,
+    http_schedules,
     http_tasks,
     openapi,
 )
@@ -71,6 +72,7 @@ def endpoints() -> Sequence[Endpoint]:
         *http_groups.ENDPOINTS,
         *http_fleet.ENDPOINTS,
         *http_limits.ENDPOINTS,
+        *http_schedules.ENDPOINTS,
         *http_people.ENDPOINTS,
         *http_hub.ENDPOINTS,
         *http_control.ENDPOINTS,

@@ -8,6 +8,7 @@ _PASSING: Final = "agentcom.core.passing"
 _LANES: Final = "agentcom.core.lanes"
 _HOLDING: Final = "agentcom.core.holding"
 _LOADING: Final = "agentcom.core.loading"
+_RUNS: Final = "agentcom.hub.schedule_runs"
 _TURN: Final = "agentcom.core.turn"
 
 MUTANTS: Final = (
@@ -92,5 +93,21 @@ MUTANTS: Final = (
         _HOLDING,
         "    if task.uses:\n        _count_uses(ledger, task, change)",
         "    if task.uses and change > 0:\n        _count_uses(ledger, task, change)",
+    ),
+    Mutant(
+        "a run has no name",
+        "a hub that dies between a run and its note runs a schedule twice",
+        _RUNS,
+        "        fact = Fact(\n            body=body,\n",
+        '        key = f"{key}/{self._causes.new()}"\n'
+        "        fact = Fact(\n            body=body,\n",
+    ),
+    Mutant(
+        "missed runs are forgotten",
+        "what was planned while no hub ran never comes",
+        _RUNS,
+        "        planned = cron.newest(first, now, count)\n",
+        "        planned = []\n",
+        often="clock_step",
     ),
 )

@@ -19,6 +19,7 @@ from agentcom.testing import invariants
 from agentcom.testing.simulation import steering
 from agentcom.testing.simulation.auditor import Auditor
 from agentcom.testing.simulation.clocks import EPOCH_MS
+from agentcom.testing.simulation.clockwork import Clockwork
 from agentcom.testing.simulation.hub_disk import HubDisk, at_once
 from agentcom.testing.simulation.hub_node import HubNode
 from agentcom.testing.simulation.kernel import HOUR, MINUTE, SECOND, Kernel
@@ -50,7 +51,9 @@ class World:
         self.network = Network(self.kernel, options, self.trace)
         self.auditor = Auditor(self.trace)
         self.promises = Promises()
-        self.disk = HubDisk(options, self.trace, self.auditor.committed)
+        self.clockwork = Clockwork(self.trace)
+        look = self.clockwork.looking(self.auditor, lambda: self.hub)
+        self.disk = HubDisk(options, self.trace, look)
         self.hub = HubNode(self.kernel, options, self.network, self.disk, self.trace)
         self.origin = Origin(self.trace)
         self.witness = Witness(self.auditor, self.promises, self.trace, lambda: self.kernel.now_us)
@@ -110,7 +113,7 @@ class World:
                     needs=CAPABILITIES,
                 )
             )
-        self._write(rows)
+        self._write([*rows, *self.clockwork.rows(self.people[0].name)])
 
     def _write(self, changes: list[Any]) -> None:
         number = BatchId(f"people-{len(self.disk.journal)}")
@@ -253,6 +256,7 @@ class World:
         incarnation = max(self.disk.incarnation + 1, self.hub.clock.now().wall // 1_000)
         self.disk.restore(length, incarnation)
         self.auditor.restored(self._batches())
+        self.clockwork.restored(self._batches())
         self.witness.restored()
         promises = self.promises
         for task in [t for t, at in promises.tasks.items() if at > length]:
@@ -344,6 +348,7 @@ class World:
         steering.lift_all(self.auditor.books, self.nemesis)
         end_us = self.kernel.now_us + LIVENESS_US
         while self.kernel.now_us < end_us and not self._at_rest():
+            self.clockwork.rest(self.hub)
             self._run(LOOK_US // 6)
             self._approve()
 
@@ -362,18 +367,12 @@ class World:
                 continue
             if task.approval is not None and task.wait is Wait.APPROVAL:
                 self.nemesis.insist(facts.Decide(task.id, approved=True))
-                continue
-            if task.wait is Wait.DEPENDENCIES and self._waits_for_a_retry(task.id):
+            elif self.auditor.books.waits_for_a_retry(task):
                 self.nemesis.insist(facts.Cancel(task.id))
-                continue
-            if task.wait is Wait.APPROVAL:
+            elif task.wait is Wait.APPROVAL:
                 self.nemesis.approve(task.id)
             elif task.wait is Wait.QUOTA and (task.until or 0) > far:
                 self.nemesis.insist(facts.Retry(task.id))
-
-    def _waits_for_a_retry(self, task: TaskId) -> bool:
-        edges, tasks = self.auditor.books.edges.get(task, {}), self.auditor.books.tasks
-        return any(not e.met and tasks[e.on].state.terminal for e in edges.values())
 
     def _at_rest(self) -> bool:
         reported = all(
@@ -381,7 +380,7 @@ class World:
             for node in self.nodes
         )
         answered = not any(person.waits for person in self.people)
-        return answered and reported and not self.auditor.books.live
+        return answered and reported and self.clockwork.rests and not self.auditor.books.live
 
     def _judge(self) -> None:
         witness, trace = self.witness, self.trace
