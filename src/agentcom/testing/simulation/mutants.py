@@ -63,7 +63,7 @@ MUTANTS: Final = (
     Mutant(
         "leases end early",
         "a task is given away while its holder may still act",
-        "agentcom.core.view",
+        "agentcom.core.parts",
         "self.expires_at = Instant(now + self.ttl_ms + self.margin_ms)",
         "self.expires_at = Instant(now + self.ttl_ms // 2)",
     ),
