@@ -106,6 +106,7 @@ FAILURES: Final[Mapping[str, str]] = MappingProxyType(
         "revoked": "its machine lost the right to work",
         "rejected": "a person said no to it",
         "budget": "the task's own budget is used up; `agentcom task retry` gives it anew",
+        "expired": "nobody had started it by the time it was asked for (`--expires-in`)",
     }
 )
 SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
@@ -159,10 +160,12 @@ SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
         "TaskSpec.verify": "commands that must pass",
         "TaskSpec.land": "`branch` or `merge`; by default what the base's file says",
         "TaskSpec.not_before": "UTC milliseconds; in a file also `2h` or a date and time",
+        "TaskSpec.start_by": "it fails, class `expired`, if it has not started by then; as above",
         "TaskSpec.deadline_ms": "how long one attempt may take",
         "TaskSpec.failures_max": "failed attempts before the task fails",
         "TaskSpec.unique_key": "refused while another live task has the same",
         "TaskSpec.labels": "words for people",
+        "TaskSpec.repeats": "it is meant to be done again and again: no loop is suspected",
     }
 )
 EVENTS: Final[Mapping[str, str]] = MappingProxyType(
@@ -216,6 +219,9 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "task.agent_quarantined": "with this failure an agent had too many, and gets no more work",
         "task.declined": "the machine cannot start an assignment now",
         "task.body_missing": "a stored task has no specification: it is not pushed",
+        "schedule.ran": "a schedule submitted its task",
+        "schedule.skipped": "a time of a schedule passed without a run; with the reason",
+        "schedule.paused": "a schedule paused itself; with the reason",
         "machine.connected": "a session began",
         "machine.disconnected": "its socket closed; the lease goes on",
         "lease.lost": "a machine was silent for too long; its task is free",

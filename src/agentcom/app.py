@@ -217,6 +217,7 @@ class _Hub:
             chooser=services.chooser,
             fleet=services.fleet,
             people=services.people,
+            schedules=services.schedules,
             metrics=services.metrics,
             status=self._status,
             is_ready=lambda: self._is_ready,

@@ -10,11 +10,12 @@ from agentcom.cli.errors import CommandFailed
 
 OPTIONS: dict[str, Any] = {
     **dict.fromkeys(("title", "priority", "land", "not_before", "repo", "base", "kind")),
-    **dict.fromkeys(("group", "reviews", "review_by")),
+    **dict.fromkeys(("group", "reviews", "review_by", "expires_in")),
     **dict.fromkeys(("needs", "prefers", "uses", "limit_key", "scope", "verify"), ()),
     **dict.fromkeys(("on_quota", "budget")),
     "scope_shared": False,
     "approval": False,
+    "allow_repeat": False,
     "depends_on": (),
     "no_repo": True,
     "command": False,
@@ -77,6 +78,32 @@ def test_the_prompt_becomes_a_task_with_its_first_line_as_title() -> None:
     spec = specs.from_options(["Fix it\nplease"], OPTIONS, resolve=str)
 
     assert spec == {"title": "Fix it", "prompt": "Fix it\nplease"}
+
+
+def test_when_it_must_start_and_that_it_may_repeat_are_said_beside_the_prompt() -> None:
+    given = {**OPTIONS, "expires_in": "2027-01-31T08:00:00+00:00", "allow_repeat": True}
+
+    spec = specs.from_options(["p"], given, resolve=str)
+
+    assert (spec["start_by"], spec["repeats"]) == (1_801_382_400_000, True)
+
+
+def test_a_file_says_when_a_task_must_start_and_that_it_may_repeat(tmp_path: Path) -> None:
+    file = tmp_path / "tasks.toml"
+    file.write_text(
+        '[[tasks]]\nprompt = "p"\nstart_by = "2027-01-31T08:00:00+00:00"\nrepeats = true\n'
+    )
+
+    (spec,) = specs.from_file(file, OPTIONS)
+
+    assert (spec["start_by"], spec["repeats"]) == (1_801_382_400_000, True)
+
+
+def test_a_time_that_is_not_understood_names_its_option() -> None:
+    with pytest.raises(CommandFailed) as told:
+        specs.from_options(["p"], {**OPTIONS, "expires_in": "soon"}, resolve=str)
+
+    assert told.value.hint == "--expires-in 2h, or 2027-01-31T08:00"
 
 
 def test_a_command_is_kept_as_words() -> None:

@@ -11,6 +11,7 @@ from agentcom.model.batch import Table
 from agentcom.model.failure import FailureClass, OnQuota
 from agentcom.model.graph import Dependency
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
+from agentcom.model.replies import Explanation
 from agentcom.model.task import StopReason, TaskSpec, TaskState, Wait
 from agentcom.testing.world import agent, machine
 from tests.core.acts import Pool, done, failed, merging
@@ -67,6 +68,12 @@ def test_a_task_that_always_times_out_does_not_loop() -> None:
     row = world.task(task)
     assert (row.state, row.failure) == (TaskState.FAILED, FailureClass.DEADLINE)
     assert row.attempt == limits.FAILURES_MAX
+    assert row.reason == "the attempt used up its time"
+    found = world.ask(facts.Explain(task))
+    assert isinstance(found, Explanation)
+    assert found.summary == "it is failed (deadline): the attempt used up its time"
+    ends = [one.record for one in world.feed if one.record.task == task]
+    assert [e.state for e in ends if e.failure is FailureClass.DEADLINE][-1] is TaskState.FAILED
 
 
 def test_a_deadline_leaves_an_attempt_that_was_told_to_stop_before_to_its_heartbeats() -> None:

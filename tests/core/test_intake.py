@@ -30,6 +30,7 @@ GOOD: dict[str, list[object]] = {
     "deadline_ms": [limits.ATTEMPT_DEADLINE_MIN_MS, limits.ATTEMPT_DEADLINE_MAX_MS],
     "failures_max": [1, limits.FAILURES_BOUND],
     "not_before": [0, (1 << 53) - 1],
+    "start_by": [(1 << 53) - 1],
     "unique_key": ["k" * limits.UNIQUE_KEY_CHARS],
     "ref": ["r" * limits.UNIQUE_KEY_CHARS],
     "labels": [{f"l{n}": "v" for n in range(limits.LABELS_MAX)}, {"k": "v" * 1_023}],
@@ -57,6 +58,7 @@ BAD: dict[str, list[object]] = {
     "failures_max": [0, limits.FAILURES_BOUND + 1],
     "depends_on": [tuple(Dependency(f"x{n}") for n in range(limits.DEPENDENCIES_MAX + 1))],
     "not_before": [-1, 1 << 53],
+    "start_by": [-1, 0, 1 << 53],
     "unique_key": ["k" * (limits.UNIQUE_KEY_CHARS + 1), "a\0b"],
     "ref": ["r" * (limits.UNIQUE_KEY_CHARS + 1), "a\nb"],
     "labels": [
@@ -123,6 +125,7 @@ def test_every_field_of_a_specification_has_a_test_of_its_bound() -> None:
         "review_by",
         "approval",
         "on_quota",
+        "repeats",
     }
 
     assert set(TaskSpec.__struct_fields__) == set(BAD) | unbounded

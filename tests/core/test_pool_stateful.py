@@ -108,6 +108,8 @@ class History:
                 assert in_time, f"the timer comes after the deadline of {task}"
             timed = task.state is TaskState.WAITING and task.until and task.wait != "dependencies"
             assert not timed or f"wait/{task.id}" in world.timers, task
+            watched = task.expires_at is not None and not task.state.held
+            assert not watched or f"start/{task.id}" in world.timers, task
         for account in world.view.accounts.values():
             timer = world.timers.get(f"account/{account.id}")
             assert timer or account.parked_until is None, f"nobody opens {account}"
@@ -291,6 +293,7 @@ class History:
                 **self.placed(),
                 group=self.rng.choice([None, None, "g1", "g2"]),
                 budget=Budget(turns=3) if self.spends and self.rng.random() < 0.2 else None,
+                start_by=self.start_by(),
             )
             if self.rng.random() < 0.2:
                 of = f"r{n - 1}" if n else self.rng.choice([*self.known, None])
@@ -350,6 +353,12 @@ class History:
     def cancel_group(self) -> None:
         if self.rng.random() < 0.2:
             self.world.ask(facts.CancelGroup(self.rng.choice(["g1", "g2", "g3"])))
+
+    def start_by(self) -> WallTime | None:
+        """Few tasks expire, some of them soon."""
+        if self.rng.random() < 0.8:
+            return None
+        return WallTime(self.world.now.wall + self.rng.choice([100, 20_000, 500_000]))
 
     def work(self) -> None:
         held = [(m, t, f) for m, mine in self.held.items() for t, f in mine]

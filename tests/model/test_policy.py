@@ -25,6 +25,9 @@ MATRIX = """
     machine:drain      - - a a -
     machine:remove     - - a a -
     machine:session    - - - - a
+    schedule:read      a a a a -
+    schedule:create    - a a a -
+    schedule:change    - o a a -
     user:read          - - a a -
     user:invite        - - - a -
     user:remove        - - - a -

@@ -57,6 +57,14 @@ def test_without_faults_work_gets_done_and_every_promise_is_looked_at() -> None:
     assert not [name for name in outcome.counts if name.startswith("fault: ")]
 
 
+def test_without_faults_every_planned_time_of_a_schedule_has_its_run() -> None:
+    outcome = simulate(CALM)
+
+    assert outcome.counts["schedule runs"] >= 3  # by three schedules in six minutes
+    assert outcome.checks["a planned time has its run"] >= 3
+    assert outcome.checks["a planned time runs at most once"] > 0
+
+
 @pytest.mark.parametrize("seed", range(20, 26))
 def test_seeds_with_faults_hold(seed: int) -> None:
     outcome = simulate(draw(seed, SHORT))

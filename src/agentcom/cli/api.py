@@ -13,6 +13,7 @@ from agentcom.cli.output import Row, row_of
 from agentcom.client.dialling import Dial
 from agentcom.client.http import HttpCalls
 from agentcom.client.hub import HubClient
+from agentcom.client.schedules import ScheduleCalls
 from agentcom.model import replies
 from agentcom.model.limits import PAGE_MAX
 from agentcom.protocol import shown
@@ -259,6 +260,29 @@ class Hub:
         """Take the limit of a scope away."""
         self._send("DELETE", "/limits", {"scope": scope})
 
+    # Schedules ----------------------------------------------------------------------------------
+
+    def schedules(self) -> list[dict[str, Any]]:
+        """Return all schedules by name."""
+        return self._all("/schedules", shown.ScheduleList, "schedules")
+
+    def schedule(self, name: str) -> dict[str, Any]:
+        """Return one schedule and its coming times."""
+        return _schedule_row(self._run(ScheduleCalls(self._http).get(name)))
+
+    def add_schedule(self, wanted: Row) -> dict[str, Any]:
+        """Add a schedule."""
+        return _schedule_row(self._post("/schedules", wanted, shown.ScheduleShown))
+
+    def act_on_schedule(self, name: str, verb: str, *, key: str | None = None) -> dict[str, Any]:
+        """Pause or resume a schedule, or let it run at once."""
+        path = f"/schedules/{quote(name, safe='')}/{verb}"
+        return _schedule_row(self._post(path, {}, shown.ScheduleShown, key=key))
+
+    def remove_schedule(self, name: str) -> None:
+        """Remove a schedule."""
+        self._run(ScheduleCalls(self._http).remove(name))
+
     # People and the hub -------------------------------------------------------------------------
 
     def users(self) -> list[dict[str, Any]]:
@@ -328,6 +352,10 @@ class Hub:
 
     def _run(self, work: Coroutine[Any, Any, _Shown]) -> _Shown:
         return self._runner.run(work)
+
+
+def _schedule_row(found: shown.ScheduleShown) -> dict[str, Any]:
+    return {**row_of(found.schedule), "coming": list(found.coming)}
 
 
 def _told_on_stderr() -> None:

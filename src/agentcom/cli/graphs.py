@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from agentcom.cli import output
 from agentcom.cli.errors import CommandFailed, Exit
-from agentcom.protocol.shown import GraphEdge, GraphShown, GraphTask
+
+if TYPE_CHECKING:
+    from agentcom.protocol.shown import GraphEdge, GraphShown, GraphTask
 
 _COLOURS: Final[Mapping[str, str]] = {
     "completed": "palegreen",
@@ -54,7 +56,7 @@ def graph(task_id: str | None, group: str | None, dot: bool, as_json: bool) -> N
         output.talk("note: there are more tasks than are shown")
 
 
-def tree_lines(found: GraphShown) -> Iterator[str]:
+def tree_lines(found: "GraphShown") -> Iterator[str]:
     """Yield a graph as an indented tree; what was shown before is only named again."""
     tasks: dict[str, GraphTask] = {task.id: task for task in found.tasks}
     below: dict[str, list[GraphEdge]] = {}
@@ -74,7 +76,7 @@ def tree_lines(found: GraphShown) -> Iterator[str]:
             stack += [(f"{indent}  ", one.task, one) for one in next_ones]
 
 
-def dot_lines(found: GraphShown) -> Iterator[str]:
+def dot_lines(found: "GraphShown") -> Iterator[str]:
     """Yield a graph in the language of Graphviz."""
     yield "digraph tasks {"
     yield "  node [shape=box, style=filled, fillcolor=white];"
@@ -89,18 +91,18 @@ def dot_lines(found: GraphShown) -> Iterator[str]:
     yield "}"
 
 
-def _words(task: GraphTask, edge: GraphEdge | None) -> str:
+def _words(task: "GraphTask", edge: "GraphEdge | None") -> str:
     how = _edge_words(edge) if edge is not None else ""
     parts = (output.short(task.id), _state(task), output.plain(task.title), f"({how})" * bool(how))
     return "  ".join(part for part in parts if part)
 
 
-def _state(task: GraphTask) -> str:
+def _state(task: "GraphTask") -> str:
     detail = task.wait or task.phase or task.failure
     return f"{task.state.value} ({detail.value})" if detail else task.state.value
 
 
-def _edge_words(edge: GraphEdge) -> str:
+def _edge_words(edge: "GraphEdge") -> str:
     words = {"depends": "", "reviews": "review", "parent": "sub-task"}[edge.kind]
     more = ["any end"] if edge.condition.value == "any_end" else []
     more += [f"else {edge.on_failure.value}"] if edge.on_failure.value != "fail" else []

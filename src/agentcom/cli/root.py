@@ -29,6 +29,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "budget": ("agentcom.cli.budget:budget", "Bound what is spent."),
         "pause": ("agentcom.cli.pausing:pause", "Give a project, or everything, no new work."),
         "resume": ("agentcom.cli.pausing:resume", "Let what was paused go on."),
+        "schedule": ("agentcom.cli.schedule:schedule", "Have tasks submitted by the clock."),
         "user": ("agentcom.cli.access:user", "Invite, list and remove people."),
         "token": ("agentcom.cli.access:token", "Create, list, rotate and revoke tokens."),
         "context": ("agentcom.cli.contexts:context_group", "Show and choose the hub to talk to."),

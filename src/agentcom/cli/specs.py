@@ -32,6 +32,7 @@ _IN_THE_FILE: Final = (
     *("title", "command", "needs", "verify", "depends_on", "not_before", "priority", "land"),
     *("prefers", "uses", "limit_key", "scope", "scope_shared", "kind", "on_quota", "budget"),
     *("group", "reviews", "review_by", "approval"),
+    *("expires_in", "allow_repeat"),
 )
 """What a file says of each task itself."""
 
@@ -73,14 +74,23 @@ def from_options(
         "depends_on": ("depends_on", lambda given: [_dependency(it, resolve) for it in given]),
         "reviews": ("reviews", resolve),
         "budget": ("budget", budget),
-        "not_before": ("not_before", when),
     }
     for option, (name, read) in readers.items():
         if options[option]:
             spec[name] = read(options[option])
+    spec |= _times(options)
     if options["approval"]:
         return spec | {"approval": "person"}  # no agent, so no repository
     return spec | _place(options, spec)
+
+
+def _times(options: Mapping[str, Any]) -> Spec:
+    found: Spec = {}
+    if options["not_before"]:
+        found["not_before"] = when(options["not_before"])
+    if options["expires_in"]:
+        found["start_by"] = when(options["expires_in"], "--expires-in")
+    return found | ({"repeats": True} if options["allow_repeat"] else {})
 
 
 def check_alone(words: Sequence[str], options: Mapping[str, Any]) -> None:
@@ -119,19 +129,18 @@ def from_file(path: Path, options: Mapping[str, Any]) -> list[Spec]:
     return [_entry(entry, number, where) for number, entry in enumerate(listed)]
 
 
-def when(text: str) -> int:
+def when(text: str, option: str = "--not-before") -> int:
     """Return a wall time from `30m` from now, or a date and time of this zone.
 
     Raises:
         CommandFailed: it is neither.
     """
-    short = span_ms(text)
-    if short is not None:
-        return int(time.time() * 1000) + short
+    if _DURATION.fullmatch(text):
+        return int(time.time() * 1000) + duration(text, option)
     try:
         return int(datetime.fromisoformat(text).astimezone().timestamp() * 1000)
     except ValueError as error:
-        raise _usage(f"{text!r} is no time", "--not-before 2h, or 2027-01-31T08:00") from error
+        raise _usage(f"{text!r} is no time", f"{option} 2h, or 2027-01-31T08:00") from error
 
 
 def since(text: str) -> int:
@@ -184,6 +193,18 @@ def span_ms(text: str) -> int | None:
     return None if short is None else int(short[1]) * _UNIT_MS[short[2]]
 
 
+def duration(text: str, option: str) -> int:
+    """Return the milliseconds of `30m`, `2h` and the like.
+
+    Raises:
+        CommandFailed: it is no duration.
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise _usage(f"{text!r} is no duration", f"{option} 30m, or 2h")
+    return int(found[1]) * _UNIT_MS[found[2]]
+
+
 def first_line(text: str) -> str:
     """Return a title made of a prompt."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
@@ -208,8 +229,9 @@ def _entry(entry: Mapping[str, Any], number: int, where: Spec) -> Spec:
         spec["depends_on"] = [
             _in_file(one) if isinstance(one, str) else one for one in spec["depends_on"]
         ]
-    if isinstance(spec.get("not_before"), str):
-        spec["not_before"] = when(spec["not_before"])
+    for name in ("not_before", "start_by"):
+        if isinstance(spec.get(name), str):
+            spec[name] = when(spec[name], name)
     return spec
 
 

@@ -19,6 +19,7 @@ TASK_FIELDS: Final = (
     *("deadline_at", "cause", "incarnation", "spec", "created_at", "emergency", "version"),
     *("group", "parents", "approval", "author"),
     *("paused", "lost_on", "crashed_on"),
+    *("expires_at", "lineage"),
     "note",
     "paused",
     "cost",
@@ -100,7 +101,7 @@ def cancel(
 @click.argument("task_ids", nargs=-1, metavar="[ID...]")
 @_chosen
 def retry(task_ids: tuple[str, ...], as_json: tuple[str, ...] | None, **choice: Any) -> int:
-    """Run failed or cancelled tasks again, as their next attempts.
+    """Run failed or cancelled tasks again, as their next attempts; let go on what waits.
 
     \b
     Examples:
@@ -224,6 +225,8 @@ def _follow(hub: Any, verb: str, body: Mapping[str, Any], *, strict: bool) -> in
 
 
 def _filter(choice: Mapping[str, Any]) -> dict[str, Any]:
+    from agentcom.cli import specs
+
     found: dict[str, Any] = {}
     if choice["state"]:
         found["state"] = list(choice["state"])
@@ -234,7 +237,7 @@ def _filter(choice: Mapping[str, Any]) -> dict[str, Any]:
     if choice["labels"]:
         found["labels"] = _labels(choice["labels"])
     if choice["since"]:
-        found["since"] = int(time.time() * 1000) - _span(choice["since"])
+        found["since"] = int(time.time() * 1000) - specs.duration(choice["since"], "--since")
     return found
 
 
@@ -252,7 +255,7 @@ def _change(options: Mapping[str, Any]) -> dict[str, Any]:
     if options["needs"]:
         found["needs"] = [need for need in options["needs"] if need]
     if options["deadline"]:
-        found["deadline_ms"] = _span(options["deadline"])
+        found["deadline_ms"] = specs.duration(options["deadline"], "--deadline")
     if options["not_before"]:
         now = options["not_before"] == "now"
         found["not_before"] = None if now else specs.when(options["not_before"])
@@ -268,15 +271,6 @@ def _labels(given: Sequence[str]) -> dict[str, str]:
     if wrong is not None:
         raise _usage(f"{wrong!r} is no label", "--label team=red")
     return {name: value for name, _, value in pairs}
-
-
-def _span(text: str) -> int:
-    from agentcom.cli import specs
-
-    found = specs.span_ms(text)
-    if found is None:
-        raise _usage(f"{text!r} is no span of time", "90s, 30m, 2h or 1d")
-    return found
 
 
 def _usage(message: str, hint: str) -> CommandFailed:

@@ -61,6 +61,7 @@ _DETAILS: Final = (
     Column("GROUP", lambda row: row.get("group")),
     Column("PARENT", lambda row: (row.get("parents") or (None,))[-1]),
     Column("CHANGED", lambda row: output.age(row.get("changed_at"))),
+    Column("EXPIRES", lambda row: output.age(row.get("expires_at"))),
     Column("REPO", lambda row: (row.get("spec") or {}).get("repo")),
     Column("BASE", lambda row: (row.get("spec") or {}).get("base")),
     Column("COST", lambda row: output.cost(row["cost"]) if row.get("cost") else None),

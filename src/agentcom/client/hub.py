@@ -20,6 +20,7 @@ from agentcom.client.dialling import Dial, NotReached
 from agentcom.client.follow import Follow, News
 from agentcom.client.http import HttpCalls, Params
 from agentcom.client.link import Backoff
+from agentcom.client.schedules import ScheduleCalls
 from agentcom.model import errors
 from agentcom.model.errors import AgentComError
 from agentcom.model.event import TaskEvent, task_log
@@ -49,6 +50,7 @@ class HubClient:
 
     def __init__(self, dial: Dial, *, rng: Rng | None = None) -> None:
         self.http = HttpCalls(dial)
+        self.schedules = ScheduleCalls(self.http)
         self._dial = dial
         self._backoff = Backoff(rng or random.SystemRandom())
         self._connection: Connection | None = None

@@ -5,7 +5,7 @@ A private loop runs in a thread of its own; every call is handed to it. Safe fro
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -122,6 +122,10 @@ class SyncHubClient:
     def patch(self, path: str, kind: type[T], body: Any, *, key: str | None = None) -> T:
         """Change what is at `path` of the HTTP interface, once per `key`."""
         return self._portal.call(self._client.patch(path, kind, body, key=key))
+
+    def do(self, work: Callable[[HubClient], Coroutine[Any, Any, T]]) -> T:
+        """Return what `work` makes of the client beneath, such as `hub.schedules.all()`."""
+        return self._portal.call(work(self._client))
 
 
 class _Portal:

@@ -5,7 +5,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import accounts, facts, graphs, intake, moves, subtasks
+from agentcom.core import accounts, facts, graphs, intake, loops, moves, subtasks
 from agentcom.core.effects import CloseConnection
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
@@ -15,7 +15,7 @@ from agentcom.model.batch import Table, result_key
 from agentcom.model.errors import IllegalTransition, NameTaken, NotAllowed, NotFound
 from agentcom.model.event import EventKind
 from agentcom.model.identity import Role
-from agentcom.model.ids import MachineId, TaskId
+from agentcom.model.ids import MachineId, TaskId, WallTime
 from agentcom.model.replies import Done, Reply, TaskChanged
 from agentcom.model.result import ResultStatus
 from agentcom.model.task import (
@@ -123,10 +123,22 @@ def retry(turn: Turn, fact: Fact, task_id: TaskId) -> Task:
     own(fact, task)
     waits = task.approval is None and task.wait in (Wait.RETRY, Wait.QUOTA, Wait.APPROVAL)
     if task.state is TaskState.WAITING and waits:
+        if loops.is_suspected(task):
+            loops.begin_again(turn.view, loops.lineage_of(task))
+            ahead = _start_ahead(turn, fact, task)
+            if ahead is not None and _dependencies_met(turn, fact, task):
+                return turn.move(task, moves.Released(ahead), EventKind.REOPENED)
         return _reopen(turn, fact, task, moves.Reopened())
     if task.state not in (TaskState.FAILED, TaskState.CANCELLED):
         raise IllegalTransition(task.state.value, "a retry")
     return _reopen(turn, fact, task, moves.Reopened())
+
+
+def _start_ahead(turn: Turn, fact: Fact, task: Task) -> WallTime | None:
+    """Return the start time that a task was given, if that is still to come."""
+    body = fact.found.get((Table.BODY, task.id))
+    start = body.spec.not_before if isinstance(body, TaskBody) else None
+    return start if start is not None and start > turn.now.wall else None
 
 
 def _adopt(turn: Turn, fact: Fact, body: facts.Adopt) -> Task:

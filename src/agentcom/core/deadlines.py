@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import assert_never
 
-from agentcom.core import accounts, moves
+from agentcom.core import accounts, expiry, moves
 from agentcom.core.effects import Effect, SetTimer, Stop
 from agentcom.core.facts import (
     AccountDue,
@@ -20,6 +20,7 @@ from agentcom.core.turn import DEADLINES, Turn
 from agentcom.core.view import NEVER, PoolView
 from agentcom.model import limits
 from agentcom.model.event import EventKind
+from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Instant, Now, WallTime
 from agentcom.model.task import Phase, StopReason, Task, TaskState, Wait
 
@@ -49,6 +50,8 @@ def timers(view: PoolView, now: Now) -> Sequence[Effect]:
     waits = (t for t in view.tasks.values() if t.phase is not Phase.LANDING or t.id in first)
     effects: list[Effect] = [*accounts.timers(view, now)]
     effects += [timer for task in waits for timer in _timers_of(task, now)]
+    expiring = [expiry.timer_of(task, now) for task in view.tasks.values() if task.expires_at]
+    effects += filter(None, expiring)
     view.set_deadline(min((at for at, _ in _working(view)), default=NEVER))
     if view.deadline_at != NEVER:
         at = _instant_of(view.deadline_at, now)
@@ -120,6 +123,13 @@ def _time_out(turn: Turn, task: Task) -> None:
 
 def _wait_ended(turn: Turn, body: WaitEnded) -> None:
     task = turn.view.tasks.get(body.task)
+    if task is not None and expiry.is_over(task, turn.now.wall):
+        failed = moves.Failed(FailureClass.EXPIRED, expiry.REASON, turn.now.wall)
+        turn.move(task, failed, EventKind.FAILED)
+        return
+    early = None if task is None else expiry.timer_of(task, turn.now)
+    if early is not None:
+        turn.effects.append(early)
     timed = task is not None and task.state is TaskState.WAITING and task.until is not None
     if task is None or not timed or task.wait is Wait.DEPENDENCIES:
         return

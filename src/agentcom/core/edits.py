@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agentcom.core import controls, facts, graphs, intake, moves
+from agentcom.core import controls, expiry, facts, graphs, intake, moves
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
@@ -54,6 +54,8 @@ def edit(turn: Turn, fact: Fact, body: facts.Edit) -> TaskChanged:
         raise NotFound(f"there is no specification of task {task.id}")
     spec = body.change.applied_to(row.spec)
     intake.check_spec(spec)
+    if "not_before" in given and task.expires_at is not None:
+        expiry.check(spec, turn.now.wall)
     changed = {name for name in given if getattr(spec, name) != getattr(row.spec, name)}
     if not changed:
         return TaskChanged(task)

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, assert_never
 
-from agentcom.core import accounts, budgets, facts, fairness, graphs, pauses, touching
+import msgspec
+
+from agentcom.core import accounts, budgets, facts, fairness, graphs, loops, pauses, touching
 from agentcom.core.controls import find
 from agentcom.core.facts import Fact
 from agentcom.core.gates import Budgeted
@@ -36,15 +38,24 @@ def explain(turn: Turn, fact: Fact, body: facts.Explain) -> Explanation:
     task = find(turn, fact, body.task)
     match task.state:
         case TaskState.QUEUED:
-            return _queued(turn, task)
+            return _in_time(_queued(turn, task))
         case TaskState.WAITING:
-            return _waiting(turn, fact, task)
+            return _in_time(_waiting(turn, fact, task))
         case TaskState.ASSIGNED | TaskState.RUNNING:
             return _held(turn, task)
         case TaskState.COMPLETED | TaskState.FAILED | TaskState.CANCELLED:
             return _over(task)
         case _:
             assert_never(task.state)
+
+
+def _in_time(found: Explanation) -> Explanation:
+    """Say that a task fails unless it starts, if that comes first."""
+    at = found.task.expires_at
+    if at is None or (found.next_at is not None and found.next_at < at):
+        return found
+    action = f"{found.next_action}; unless it has started by then, it fails as expired"
+    return msgspec.structs.replace(found, next_action=action, next_at=at)
 
 
 def _queued(turn: Turn, task: Task) -> Explanation:
@@ -298,6 +309,11 @@ def _waiting(turn: Turn, fact: Fact, task: Task) -> Explanation:
         case Wait.APPROVAL:
             summary = f"a person must look at it: {task.reason}"
             action = f"agentcom task results {task.id}, then agentcom task adopt or retry"
+            if loops.is_suspected(task):
+                action = (
+                    f"agentcom task retry {task.id} lets it run, agentcom task cancel {task.id} "
+                    "ends it; submit with --allow-repeat what is meant to repeat"
+                )
         case None:
             summary, action = "it waits", ""
         case _:

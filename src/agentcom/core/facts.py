@@ -30,6 +30,8 @@ class Submit(msgspec.Struct, frozen=True, gc=False):
     parent: TaskId | None = None
     """Set: its agent asks, through the machine that holds the attempt `fence`."""
     fence: Fence | None = None
+    lineage: str = ""
+    """What this repeats, such as a schedule; set by the hub itself, never by a door."""
 
 
 class Cancel(msgspec.Struct, frozen=True, gc=False):

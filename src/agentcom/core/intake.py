@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import facts, graphs, placement, subtasks
+from agentcom.core import expiry, facts, graphs, loops, placement, subtasks
 from agentcom.core.facts import Fact
 from agentcom.core.gates import REPOSITORY
 from agentcom.core.turn import Turn
@@ -57,7 +57,7 @@ def submit(turn: Turn, fact: Fact, body: facts.Submit) -> Submitted:
     unschedulable = []
     for task_id, spec in tasks:
         check_spec(spec)
-        task = _create(turn, fact, task_id, spec, names)
+        task = _create(turn, fact, task_id, spec, names, lineage=body.lineage)
         if not turn.view.shapes.compatible_classes(turn.view.shape_of(task)) and not spec.approval:
             unschedulable.append(task_id)
     return Submitted(tuple([task_id for task_id, _ in tasks]), tuple(unschedulable))
@@ -141,9 +141,17 @@ def _check_numbers(spec: TaskSpec) -> None:
 
 
 def _create(
-    turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, names: Mapping[str, TaskId]
+    turn: Turn,
+    fact: Fact,
+    task_id: TaskId,
+    spec: TaskSpec,
+    names: Mapping[str, TaskId],
+    *,
+    lineage: str,
 ) -> Task:
     view = turn.view
+    if spec.start_by is not None:
+        expiry.check(spec, turn.now.wall)
     if spec.unique_key is not None:
         if spec.unique_key in view.unique:
             raise Conflict(f"task {view.unique[spec.unique_key]} has this unique key and is live")
@@ -156,7 +164,7 @@ def _create(
         spec = msgspec.structs.replace(spec, ref=None)
     cause = fact.cause or task_id
     turn.insert_body(TaskBody(task_id, fact.actor.user, turn.now.wall, cause, spec))
-    task = _task(turn, fact, task_id, spec, blocked=blocked)
+    task = _task(turn, fact, task_id, spec, blocked=blocked, lineage=lineage or spec.repo or "")
     if spec.repo or _is_placed(spec):
         task = msgspec.structs.replace(
             task,
@@ -178,14 +186,18 @@ def _is_placed(spec: TaskSpec) -> bool:
     return bool(spec.prefers or spec.uses or spec.keys or spec.scope or spec.kind)
 
 
-def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: bool) -> Task:
+def _task(
+    turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: bool, lineage: str
+) -> Task:
     submitter = fact.actor.user
     ahead = spec.not_before if spec.not_before and spec.not_before > turn.now.wall else None
     wait = Wait.DEPENDENCIES if blocked else Wait.START_TIME if ahead else None
     if spec.approval and not wait:
         wait = Wait.APPROVAL
-    start_tag, seq = (0.0, 0) if wait else turn.line_up(fact.actor.project, submitter)
-    return Task(  # a call with over 15 keywords builds a dict of them (Python 3.11)
+    watched = (lineage or spec.unique_key is not None) and not spec.approval
+    waits = wait or watched  # what is watched lines up when it is let in
+    start_tag, seq = (0.0, 0) if waits else turn.line_up(fact.actor.project, submitter)
+    task = Task(  # a call with over 15 keywords builds a dict of them (Python 3.11)
         task_id,
         fact.actor.project,
         submitter,
@@ -206,7 +218,10 @@ def _task(turn: Turn, fact: Fact, task_id: TaskId, spec: TaskSpec, *, blocked: b
         cause=fact.cause or task_id,
         on_quota=spec.on_quota,
         budget=spec.budget,
+        expires_at=spec.start_by,
+        lineage=lineage,
     )
+    return loops.admit(turn, task, repeats=spec.repeats) if watched else task
 
 
 def needs_of(view: PoolView, spec: TaskSpec) -> tuple[str, ...]:

@@ -99,6 +99,7 @@ def inherit(view: PoolView, old: PoolView) -> Sequence[Effect]:
         for agent in view.agents_of.get(machine, ()):
             view.refresh(agent)
     view.confirm()
+    view.loops = old.loops
     view.recovers_at = old.recovers_at  # the wait is not begun anew with each view
     if view.recovers_at is None:
         effects.append(ClearTimer("recovery"))

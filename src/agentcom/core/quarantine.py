@@ -50,6 +50,7 @@ COUNTS: Final[Mapping[FailureClass, bool]] = MappingProxyType(
         FailureClass.LEASE_LOST: False,  # a machine's, and leases look after those
         FailureClass.REVOKED: False,
         FailureClass.BUDGET: False,  # the task's or somebody's money
+        FailureClass.EXPIRED: False,  # nobody had it
         FailureClass.REJECTED: False,  # a person's word, no agent's attempt
     }
 )

@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import accounts, moves, quarantine, spending, touching
+from agentcom.core import accounts, loops, moves, quarantine, spending, touching
 from agentcom.core.effects import Acknowledge, Stop
 from agentcom.core.facts import (
     Accepted,
@@ -208,6 +208,9 @@ def _finished(turn: Turn, task: Task, fence: Fence, result: Result) -> str | Non
     event, kind, detail = judge(turn, task, result)
     after = turn.move(task, event, kind, _cut(detail))
     quarantine.judged(turn, after, event)
+    if kind is _COMPLETED and (task.lineage or task.unique_key):
+        tree = result.commit or result.base_commit
+        loops.completed(turn.view, task, tree, turn.now.wall)
     return None
 
 
@@ -282,6 +285,7 @@ def _landed(turn: Turn, task: Task, landing: Landing) -> None:
         case LandStatus.LANDED:
             done = moves.Completed(landing.commit or task.commit, task.branch, verified=True)
             turn.move(task, done, _COMPLETED)
+            loops.completed(turn.view, task, done.commit, turn.now.wall)
             return
         case _ if task.stop_reason is not None:
             turn.move(task, moves.Stopped(turn.retry_at(task.failures)), _kind_of_stop(task))

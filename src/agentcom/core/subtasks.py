@@ -114,6 +114,7 @@ def narrowed(spec: TaskSpec, parent: Task, body: TaskBody) -> TaskSpec:
         needs=tuple(dict.fromkeys(needs)),
         land=_land(spec.land, above.land),
         emergency=False,
+        repeats=spec.repeats and above.repeats,
         parent=parent.id,
     )
 

@@ -70,7 +70,7 @@ TRANSITIONS: Final[Mapping[type[Event], Mapping[TaskState, tuple[TaskState, ...]
     Resumed: {_Q: (_R,)},
     Charged: {_W: (_W,), _Q: (_Q,), _A: (_A,), _R: (_R,)},
     Cancelled: {_W: (_END,), _Q: (_END,)},
-    Reopened: {_W: (_Q,), _Q: (_Q,), _FAIL: (_Q, _W), _END: (_Q, _W)},
+    Reopened: {_W: (_Q, _W), _Q: (_Q,), _FAIL: (_Q, _W), _END: (_Q, _W)},
     Edited: {_W: (_W, _Q), _Q: (_Q, _W), _A: (_A,), _R: (_R,)},
     PauseSet: {state: (state,) for state in (_W, _Q, _A, _R)},
 }

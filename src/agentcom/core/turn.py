@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import accounts, fairness, graphs, holding, moves, placement, tasks
+from agentcom.core import accounts, expiry, fairness, graphs, holding, moves, placement, tasks
 from agentcom.core.effects import Push, SetTimer
 from agentcom.core.facts import DeadlineReached, LookAgain, WaitEnded
 from agentcom.core.ledger import Ledger, Mark
@@ -97,6 +97,8 @@ class Turn(Ledger):
         if state is _QUEUED and not after.seq:
             tag, seq = self.line_up(after.project, after.submitter)
             after = replace(after, start_tag=tag, seq=seq)
+        if (after if before is None else before).expires_at is not None:
+            after = expiry.follow(self, before, after)
         task_id = after.id
         if task_id not in view.tasks:
             view.learn_shape(after)

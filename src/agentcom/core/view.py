@@ -45,9 +45,11 @@ class PoolView:
     prices = Prices()
     """What models charge; the shell's own list takes its place."""
 
+    seq = 0
+    """The newest place in the queue that was given out."""
+
     def __init__(self, pool: PoolId, *, incarnation: int, term: int | None) -> None:
         self.pool, self.incarnation, self.term = pool, incarnation, term
-        self.seq = 0
         self.tasks: dict[TaskId, Task] = {}
         self.edges: dict[TaskId, dict[TaskId, Edge]] = {}
         self.dependants: dict[TaskId, dict[TaskId, None]] = {}
@@ -73,6 +75,7 @@ class PoolView:
         self.bulks: OrderedDict[TaskId, BulkShown] = OrderedDict()
         self.requests: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
         self.purse = Purse()
+        self.loops: dict[tuple[str, ...], Any] = {}  # counts of `core/loops.py`; not stored
         self.journal: list[tuple[Any, ...]] = []  # inverses: `(function, *arguments)`
         self.fairness = fairness.Fairness(self.journal)
         self._index()

@@ -35,6 +35,8 @@ from agentcom.hub.queries_fleet import Fleet
 from agentcom.hub.queries_graphs import Graphs
 from agentcom.hub.queries_people import People
 from agentcom.hub.requests import Causes
+from agentcom.hub.schedule_runs import Runs
+from agentcom.hub.schedules import Schedules
 from agentcom.hub.supervisor import ChildSpec
 from agentcom.hub.switchboard import Switchboard
 from agentcom.hub.timed_store import timed
@@ -96,6 +98,13 @@ class Services:
         self.graphs = Graphs(self.store, self.queries, cursors)
         self.fleet = Fleet(lambda: self.engine.view, cursors, lambda: clock.now().instant)
         self.people = People(self.store, cursors)
+        runs = Runs(
+            self.store,
+            lambda fact: ask(self.engine, fact),
+            lambda: self.engine.view,
+            self.causes,
+        )
+        self.schedules = Schedules(self.store, clock, ids, runs, cursors)
         self._attach()
 
     def children(self) -> list[ChildSpec]:
@@ -126,6 +135,7 @@ class Services:
                 run=lambda: maintenance.run(self.store, self.clock),
                 shutdown_ms=STOP_MS,
             ),
+            ChildSpec(name="schedules", run=self.schedules.run, shutdown_ms=STOP_MS),
             ChildSpec(name="pulse", run=pulse.run, shutdown_ms=STOP_MS),
         ]
 
@@ -160,6 +170,7 @@ class Services:
         view = self.engine.view
         now = self.clock.now()
         self.switchboard.perform([*deadlines.timers(view, now), *budgets.timers(view, now)])
+        self.schedules.stepped()
 
 
 async def ask(engine: Engine, fact: Fact, *, ask_ms: int = ASK_MS) -> Reply | msgspec.Raw:

@@ -1,4 +1,4 @@
-"""Timers of the core: many keys, one handle of the event loop.
+"""Timers: many keys, one handle of the event loop.
 
 Times are of the boot clock, which goes on while the computer sleeps; the loop's own clock may
 not. So while there are timers the loop looks at the boot clock now and then, and what became due
@@ -9,9 +9,8 @@ import asyncio
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Final
+from typing import Final, Generic, TypeVar
 
-from agentcom.core.facts import Body
 from agentcom.hub.clock import Clock
 from agentcom.model.ids import Instant
 
@@ -21,10 +20,11 @@ LOOK_MS: Final = 10_000
 STALE_SLACK: Final = 64
 """Stale entries allowed beyond half of the heap: small heaps are not rebuilt all the time."""
 
+Body = TypeVar("Body")
 _Entry = tuple[Instant, int, str, Body]
 
 
-class Timers:
+class Timers(Generic[Body]):
     """Calls `fire` with a timer's body when its instant has come; a key has one timer.
 
     `fire` also hears by how many milliseconds it is late: a hub that slept must not blame others.
@@ -34,8 +34,8 @@ class Timers:
         self._clock = clock
         self._fire = fire
         self._count = count()
-        self._live: dict[str, _Entry] = {}
-        self._heap: list[_Entry] = []
+        self._live: dict[str, _Entry[Body]] = {}
+        self._heap: list[_Entry[Body]] = []
         """All that were set; an entry that is not live any more leaves when it is the first."""
         self._handle: asyncio.TimerHandle | None = None
         self._wakes_at = Instant(0)
@@ -50,7 +50,7 @@ class Timers:
 
     def set(self, key: str, at: Instant, body: Body) -> None:
         """Fire `body` at `at`, or at once if that is past; replaces the timer of the same key."""
-        entry = (at, next(self._count), key, body)
+        entry: _Entry[Body] = (at, next(self._count), key, body)
         self._live[key] = entry
         heappush(self._heap, entry)
         if len(self._heap) > 2 * (len(self._live) + STALE_SLACK):

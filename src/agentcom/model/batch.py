@@ -18,6 +18,7 @@ from agentcom.model.identity import Credential, RequestRecord, User
 from agentcom.model.ids import BatchId, Fence, PoolId
 from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
+from agentcom.model.schedule import Schedule
 from agentcom.model.task import Hold, Task, TaskBody
 from agentcom.model.todo import Todo
 from agentcom.model.usage import Usage
@@ -40,6 +41,7 @@ class Table(StrEnum):
     AGENT = "agent"
     ACCOUNT = "account"
     MACHINE = "machine"
+    SCHEDULE = "schedule"
     USER = "user"
     PAUSE = "pause"
     CREDENTIAL = "credential"
@@ -64,6 +66,7 @@ Row = (
     | Agent
     | Account
     | Machine
+    | Schedule
     | User
     | Pause
     | Credential
@@ -86,6 +89,7 @@ ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
     Table.AGENT: Agent,
     Table.ACCOUNT: Account,
     Table.MACHINE: Machine,
+    Table.SCHEDULE: Schedule,
     Table.USER: User,
     Table.PAUSE: Pause,
     Table.CREDENTIAL: Credential,

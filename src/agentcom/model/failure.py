@@ -27,6 +27,7 @@ class FailureClass(StrEnum):
     REVOKED = "revoked"
     REJECTED = "rejected"
     BUDGET = "budget"
+    EXPIRED = "expired"
 
     @property
     def final(self) -> bool:
@@ -46,6 +47,6 @@ class OnQuota(StrEnum):
 _FINAL: Final = frozenset(
     {
         *(FailureClass.CONFLICT, FailureClass.DEPENDENCY, FailureClass.REFUSED),
-        *(FailureClass.REVOKED, FailureClass.REJECTED, FailureClass.BUDGET),
+        *(FailureClass.REVOKED, FailureClass.REJECTED, FailureClass.BUDGET, FailureClass.EXPIRED),
     }
 )

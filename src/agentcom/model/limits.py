@@ -88,6 +88,19 @@ TURN_COST_MICROS: Final = 500_000  # ... of a large model, half a dollar
 TURN_WALL_MS: Final = 600_000  # ... and ten minutes
 COST_GROUPS_MAX: Final = 1_000  # rows of one table of costs
 
+# Time: schedules, and work that succeeds again and again without changing anything.
+LOOP_UNCHANGED: Final = 8  # completions in a row without a new commit, then a person is asked
+LOOP_PER_HOUR: Final = 60  # ... or more often than this, each begun after the one before ended
+LOOP_LINEAGES: Final = 4_096  # lineages whose completions are counted; beyond, the newest
+SCHEDULES_MAX: Final = 10_000  # schedules of one project
+CRON_CHARS: Final = 100
+ZONE_CHARS: Final = 64
+SCHEDULE_LATE_MS: Final = 60_000  # a run that is later than this was missed
+SCHEDULE_MISSED_RUNS: Final = 100  # of a schedule that makes up for all, the newest
+SCHEDULE_BATCH: Final = 64  # schedules that fire together: bounds what waits for one commit
+SCHEDULE_RETRY_MS: Final = 5_000  # a hub that cannot store now is asked again after this
+SCHEDULE_NEXT: Final = 5  # coming times that are shown
+
 # Text and lists (reference: OWASP API4, unrestricted resource consumption).
 TITLE_CHARS: Final = 200
 PROMPT_BYTES: Final = 65_536

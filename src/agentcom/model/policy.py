@@ -34,6 +34,10 @@ class Action(StrEnum):
     MACHINE_REMOVE = "machine:remove"
     MACHINE_SESSION = "machine:session"
     """Open a machine's session and report on its own attempts."""
+    SCHEDULE_READ = "schedule:read"
+    SCHEDULE_CREATE = "schedule:create"
+    SCHEDULE_CHANGE = "schedule:change"
+    """Pause, resume, run or remove one."""
     USER_READ = "user:read"
     USER_INVITE = "user:invite"
     USER_REMOVE = "user:remove"
@@ -71,6 +75,7 @@ _READ: Final = {
     Action.AGENT_READ: Reach.ANY,
     Action.LIMIT_READ: Reach.ANY,
     Action.MACHINE_READ: Reach.ANY,
+    Action.SCHEDULE_READ: Reach.ANY,
     Action.EVENTS_READ: Reach.ANY,
     Action.HUB_READ: Reach.ANY,
     Action.METRICS_READ: Reach.ANY,
@@ -91,6 +96,8 @@ _SUBMIT: Final = {
     Action.COST_READ: Reach.OWN,
     Action.TASK_EDIT: Reach.OWN,
     Action.TASK_PAUSE: Reach.OWN,
+    Action.SCHEDULE_CREATE: Reach.ANY,
+    Action.SCHEDULE_CHANGE: Reach.OWN,
 }
 _OPERATE: Final = {
     Action.TASK_CANCEL: Reach.ANY,
@@ -100,6 +107,7 @@ _OPERATE: Final = {
     Action.TASK_EDIT: Reach.ANY,
     Action.TASK_PAUSE: Reach.ANY,
     Action.PROJECT_PAUSE: Reach.ANY,
+    Action.SCHEDULE_CHANGE: Reach.ANY,
     Action.AGENT_PAUSE: Reach.ANY,
     Action.LIMIT_SET: Reach.ANY,
     Action.MACHINE_INVITE: Reach.ANY,

@@ -114,12 +114,14 @@ class TaskSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     verify: tuple[str, ...] = ()
     land: LandPolicy | None = None
     not_before: WallTime | None = None
+    start_by: WallTime | None = None
     deadline_ms: int = limits.ATTEMPT_DEADLINE_MS
     failures_max: int = limits.FAILURES_MAX
     on_quota: OnQuota = OnQuota.MOVE
     unique_key: str | None = None
     budget: Budget | None = None
     labels: dict[str, str] = {}
+    repeats: bool = False
 
 
 class TaskBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -203,6 +205,8 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Names of the machines that vanished with it, for as long as `leases_lost` counts them."""
     crashed_on: tuple[AgentId, ...] = ()
     """Different agents that crashed on it since it was submitted or reopened."""
+    expires_at: WallTime | None = None
+    lineage: str = ""
 
     @property
     def fence(self) -> Fence:

@@ -10,6 +10,7 @@ from agentcom.model.graph import Dependency
 from agentcom.model.identity import Role
 from agentcom.model.ids import MachineId, UserId
 from agentcom.model.limits import REASON_CHARS, SUBMIT_TASKS_MAX
+from agentcom.model.schedule import Missed, Overlap
 from agentcom.model.task import TaskSpec, TaskState
 
 DAY_MS: Final = 86_400_000
@@ -118,6 +119,21 @@ class MachineInvited(
     name: str | None = None
     uses: int = 1
     ttl_ms: Milliseconds | None = None
+
+
+class ScheduleAsked(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """What shall be submitted again and again, and when."""
+
+    name: str
+    cron: str
+    task: TaskAsked
+    zone: str = "UTC"
+    missed: Missed = Missed.ONCE
+    overlap: Overlap = Overlap.SKIP
+    start_within_ms: int | None = None
+    paused: bool = False
 
 
 class UserInvited(

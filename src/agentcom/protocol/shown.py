@@ -15,6 +15,7 @@ from agentcom.model.identity import CredentialKind, Role, User
 from agentcom.model.ids import AccountId, AgentId, MachineId, ProjectId, TaskId, UserId, WallTime
 from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
+from agentcom.model.schedule import Schedule
 from agentcom.model.task import Phase, Task, TaskBody, TaskState, Wait
 from agentcom.protocol.frames import Activity
 
@@ -251,6 +252,20 @@ class PauseList(msgspec.Struct, frozen=True):
     """What is paused beside single tasks, the widest first."""
 
     pauses: tuple[Pause, ...]
+
+
+class ScheduleShown(msgspec.Struct, frozen=True):
+    """A schedule and its coming times."""
+
+    schedule: Schedule
+    coming: tuple[WallTime, ...]
+
+
+class ScheduleList(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Schedules by name; `next` is the cursor of the page after."""
+
+    schedules: tuple[Schedule, ...]
+    next: str | None = None
 
 
 class UserList(msgspec.Struct, frozen=True, omit_defaults=True):

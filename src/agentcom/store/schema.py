@@ -28,6 +28,7 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     Table.AGENT: ("machine", "project"),
     Table.ACCOUNT: (),
     Table.MACHINE: ("owner",),
+    Table.SCHEDULE: ("project", "owner"),
     Table.USER: ("role",),
     Table.PAUSE: (),
     Table.CREDENTIAL: ("kind", "owner"),

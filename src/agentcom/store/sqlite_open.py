@@ -113,16 +113,18 @@ def migrate(
 ) -> None:
     """Bring the schema up to the last of `steps`, each in a transaction of its own.
 
+    A new file gets them all in one: it is there whole or not at all, however many there are.
     `before(version)` makes a copy of a database that holds something.
     """
     version = pragma(db, "user_version")
     missing = [step for step in steps if step.number > version]
     if missing and version:
         before(version)
-    for step in missing:
+    for steps_at_once in [[step] for step in missing] if version else [missing]:
         with db:
-            db.execute(step.sql)
-            db.execute(f"PRAGMA user_version={step.number}")
+            for step in steps_at_once:
+                db.execute(step.sql)
+                db.execute(f"PRAGMA user_version={step.number}")
 
 
 def copy(db: apsw.Connection, path: Path) -> None:

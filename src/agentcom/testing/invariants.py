@@ -44,6 +44,7 @@ def _check_task(task: Task) -> None:
     assert task.state.held == (task.deadline_at is not None), task
     assert task.stop_reason is None or task.state.held, task
     assert not task.state.held or (task.agent and task.machine and task.attempt), task
+    assert task.expires_at is None or task.state is not TaskState.RUNNING, task
     if task.wait in (Wait.RETRY, Wait.QUOTA, Wait.START_TIME):
         assert task.until is not None, f"{task} would wait for ever"
 

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 import pytest
 
 from agentcom.model.batch import (
+    Insert,
     Row,
     Table,
 )
 from agentcom.model.errors import InvalidInput
+from agentcom.model.schedule import Schedule, schedule_key
 from agentcom.model.task import Task, TaskState
 from agentcom.store.base import Query, Store
-from agentcom.testing.store_rows import batch, committed, new_task
+from agentcom.testing.store_rows import batch, committed, new_task, one, schedule
 
 
 class ListingSuite:
@@ -62,6 +64,20 @@ class ListingSuite:
         assert await ids(fragment="C1") == ["ac1"]
         assert await ids(fragment="%_") == ["a%_"]
         assert await ids(prefix="a", fragment="1") == ["ac1", "ab1"]
+
+    async def test_schedules_are_listed_by_project_and_owner(self, store: Store) -> None:
+        for project, owner in (("default", "ann"), ("default", "bob"), ("web", "ann")):
+            row = schedule(owner, project)
+            key = schedule_key(project, owner)
+            await committed(store, batch(f"b{key}", Insert(Table.SCHEDULE, key, row)))
+
+        async def owners(**where: list[str]) -> list[str]:
+            page = await store.query(Query(table=Table.SCHEDULE, where=dict(where)))
+            return [row.owner for row in page.rows if isinstance(row, Schedule)]
+
+        assert await owners(project=["default"]) == ["bob", "ann"]
+        assert await owners(owner=["ann"]) == ["ann", "ann"]
+        assert await one(store, Table.SCHEDULE, "default/bob") == schedule("bob")
 
     async def test_a_column_that_does_not_exist_is_refused(self, store: Store) -> None:
         with pytest.raises(InvalidInput):

@@ -24,10 +24,12 @@ from agentcom.model.ids import (
     Fence,
     MachineId,
     PoolId,
+    ProjectId,
     TaskId,
     UserId,
     WallTime,
 )
+from agentcom.model.schedule import Schedule
 from agentcom.model.task import Task, TaskBody, TaskSpec, TaskState
 from agentcom.model.usage import Usage, day_of
 from agentcom.store.base import Committed, Store
@@ -85,6 +87,20 @@ def usage(name: str, turn: int = 1, *, at: int = 1, **fields: Any) -> Insert:
         **fields,
     )
     return Insert(Table.USAGE, usage_key(name, row.fence, turn), row)
+
+
+def schedule(owner: str, project: str = DEFAULT_PROJECT) -> Schedule:
+    """Return a schedule that is named after its owner."""
+    return Schedule(
+        id=f"{project}-{owner}",
+        project=ProjectId(project),
+        owner=UserId(owner),
+        name=owner,
+        cron="@daily",
+        zone="UTC",
+        task=TaskSpec(title="t", prompt="p"),
+        next_at=WallTime(1),
+    )
 
 
 def new_task(name: str, state: TaskState = TaskState.QUEUED) -> tuple[Change, ...]:

@@ -34,6 +34,7 @@ from agentcom.transport import (
     http_hub,
     http_limits,
     http_people,
+    http_schedules,
     http_tasks,
     openapi,
 )
@@ -72,6 +73,7 @@ def endpoints() -> Sequence[Endpoint]:
         *http_groups.ENDPOINTS,
         *http_fleet.ENDPOINTS,
         *http_limits.ENDPOINTS,
+        *http_schedules.ENDPOINTS,
         *http_people.ENDPOINTS,
         *http_hub.ENDPOINTS,
         *http_cost.ENDPOINTS,

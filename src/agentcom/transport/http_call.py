@@ -29,6 +29,7 @@ from agentcom.hub.queries_fleet import Fleet
 from agentcom.hub.queries_graphs import Graphs
 from agentcom.hub.queries_people import People
 from agentcom.hub.requests import Causes, payload_hash
+from agentcom.hub.schedules import Schedules
 from agentcom.hub.services import ASK_MS, ask
 from agentcom.model.errors import AgentComError, NotFound
 from agentcom.model.identity import Identity
@@ -88,6 +89,7 @@ class Hall:
     chooser: Chooser
     fleet: Fleet
     people: People
+    schedules: Schedules
     metrics: Metrics
     status: Callable[[], HubStatus]
     is_ready: Callable[[], bool]

@@ -8,7 +8,7 @@ from agentcom.model.ids import AccountId, AgentId, Fence, MachineId, TaskId
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
-from agentcom.model.task import Hold, Task
+from agentcom.model.task import Hold, Task, Wait
 
 
 @dataclass(slots=True)
@@ -39,3 +39,10 @@ class Books:
             self.live.pop(task.id, None)
         else:
             self.live[task.id] = task
+
+    def waits_for_a_retry(self, task: Task) -> bool:
+        """Return whether what a task waits for is over, and not as it must be."""
+        if task.wait is not Wait.DEPENDENCIES:
+            return False
+        edges = self.edges.get(task.id, {}).values()
+        return any(not e.met and self.tasks[e.on].state.terminal for e in edges)

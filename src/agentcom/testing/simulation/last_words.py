@@ -11,6 +11,8 @@ def say(books: Books, nemesis: Nemesis, now: WallTime) -> None:
     """Accept work, end what waits for nothing, and do not wait until a wrong clock's time."""
     far = now + 60_000
     for task in list(books.live.values()):
+        if task.paused is not None:
+            nemesis.once(facts.Pause(f"task:{task.id}", paused=False))
         if task.state is not TaskState.WAITING:
             continue
         if task.approval is not None and task.wait is Wait.APPROVAL:

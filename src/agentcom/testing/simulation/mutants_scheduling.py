@@ -8,6 +8,7 @@ _PASSING: Final = "agentcom.core.passing"
 _LANES: Final = "agentcom.core.lanes"
 _HOLDING: Final = "agentcom.core.holding"
 _LOADING: Final = "agentcom.core.loading"
+_RUNS: Final = "agentcom.hub.schedule_runs"
 _TURN: Final = "agentcom.core.turn"
 _SPENDING: Final = "agentcom.core.spending"
 _ATTEMPTS: Final = "agentcom.sidecar.machine_attempts"
@@ -139,5 +140,21 @@ SCHEDULING: Final = (
         _SPENDING,
         "    if why is not None:\n",
         "    if False:\n",
+    ),
+    Mutant(
+        "a run has no name",
+        "a hub that dies between a run and its note runs a schedule twice",
+        _RUNS,
+        "        fact = Fact(\n            body=body,\n",
+        '        key = f"{key}/{self._causes.new()}"\n'
+        "        fact = Fact(\n            body=body,\n",
+    ),
+    Mutant(
+        "missed runs are forgotten",
+        "what was planned while no hub ran never comes",
+        _RUNS,
+        "        planned = cron.newest(first, now, count)\n",
+        "        planned = []\n",
+        often="clock_step",
     ),
 )

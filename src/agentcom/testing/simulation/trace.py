@@ -18,6 +18,10 @@ class Violation(AssertionError):
         self.invariant = invariant
         self.detail = detail
 
+    def __reduce__(self) -> tuple[type["Violation"], tuple[str, str]]:
+        """Cross from a worker's process whole."""
+        return Violation, (self.invariant, self.detail)
+
 
 class Trace:
     """Every event of a run passes here once."""

@@ -18,6 +18,7 @@ from agentcom.testing import invariants
 from agentcom.testing.simulation import last_words, steering
 from agentcom.testing.simulation.auditor import Auditor
 from agentcom.testing.simulation.clocks import EPOCH_MS
+from agentcom.testing.simulation.clockwork import Clockwork
 from agentcom.testing.simulation.hub_disk import HubDisk, at_once
 from agentcom.testing.simulation.hub_node import HubNode
 from agentcom.testing.simulation.kernel import HOUR, MINUTE, SECOND, Kernel
@@ -50,6 +51,7 @@ class World:
         self.auditor = Auditor(self.trace)
         self.promises = Promises()
         self.purser = Purser(self.auditor, self.trace)
+        self.clockwork = Clockwork(self.trace)
         self.disk = HubDisk(options, self.trace, self._committed)
         self.hub = HubNode(self.kernel, options, self.network, self.disk, self.trace)
         self.origin = Origin(self.trace)
@@ -111,7 +113,7 @@ class World:
                     needs=CAPABILITIES,
                 )
             )
-        self._write(rows)
+        self._write([*rows, *self.clockwork.rows(self.people[0].name)])
 
     def _write(self, changes: list[Any]) -> None:
         number = BatchId(f"people-{len(self.disk.journal)}")
@@ -248,6 +250,7 @@ class World:
         self.disk.restore(length, incarnation)
         self.auditor.restored(self._batches())
         self.purser.restored(self._batches())
+        self.clockwork.restored(self._batches())
         self.witness.restored()
         promises = self.promises
         for task in [t for t, at in promises.tasks.items() if at > length]:
@@ -309,8 +312,15 @@ class World:
         self.trace.check("I12 the inbox is bounded", services.engine.backlog < 8_192, "")
 
     def _committed(self, batch: Batch, first: int) -> None:
-        self.auditor.committed(batch, first)
-        self.purser.committed(batch)
+        """Look at a durable batch; what is wrong with it ends the run, whoever wrote it."""
+        try:
+            self.auditor.committed(batch, first)
+            self.purser.committed(batch)
+            self.clockwork.committed(batch, self.hub.clock.now().wall)
+        except Violation as violation:
+            if self.hub.loop is not None:  # a part that is restarted would hide it
+                self.hub.loop.violation = violation
+            raise
 
     def _raise_budget(self) -> None:
         if self.options.budget:
@@ -349,6 +359,7 @@ class World:
         steering.lift_all(self.auditor.books, self.nemesis)
         end_us = self.kernel.now_us + LIVENESS_US
         while self.kernel.now_us < end_us and not self._at_rest():
+            self.clockwork.rest(self.hub)
             self._run(LOOK_US // 6)
             last_words.say(self.auditor.books, self.nemesis, self.hub.clock.now().wall)
 
@@ -363,7 +374,7 @@ class World:
             for node in self.nodes
         )
         answered = not any(person.waits for person in self.people)
-        return answered and reported and not self.auditor.books.live
+        return answered and reported and self.clockwork.rests and not self.auditor.books.live
 
     def _judge(self) -> None:
         witness, trace = self.witness, self.trace

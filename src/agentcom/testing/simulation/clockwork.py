@@ -1,0 +1,135 @@
+"""The schedules of a run, and whether each planned time has its run: at most one, and not none.
+
+Looks at every durable batch. What a run was planned for is told by its request key; what became of
+a time is told by the schedule's row, whose next time may pass over none that it does not excuse.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from agentcom.core import loops
+from agentcom.hub.cron import Cron
+from agentcom.model.batch import Batch, Insert, Table, Update
+from agentcom.model.identity import Identity, Role
+from agentcom.model.ids import DEFAULT_PROJECT, UserId, WallTime
+from agentcom.model.limits import SCHEDULE_LATE_MS
+from agentcom.model.schedule import Missed, Overlap, Schedule, schedule_key
+from agentcom.model.task import Task, TaskSpec
+from agentcom.testing.simulation.clocks import EPOCH_MS
+from agentcom.testing.simulation.hub_node import HubNode
+from agentcom.testing.simulation.trace import Trace
+
+OPERATOR: Final = Identity(role=Role.ADMIN, user=UserId("op"), credential="op")
+WITHIN_MS: Final = 900_000
+"""Runs of a clock that was set far ahead expire, so that a run comes to its rest."""
+_KINDS: Final = (
+    ("all", "*/4 * * * *", Missed.ALL, Overlap.QUEUE),
+    ("once", "*/3 * * * *", Missed.ONCE, Overlap.SKIP),
+    ("skip", "*/5 * * * *", Missed.SKIP, Overlap.QUEUE),
+)
+_ONE: Final = "a planned time runs at most once"
+_NONE: Final = "a planned time has its run"
+
+
+class Clockwork:
+    """Knows every schedule, and every planned time that had its run."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._rows: dict[str, Schedule] = {}
+        self._ran: dict[tuple[str, int], None] = {}
+        self._tasks = 0
+
+    def rows(self, owner: UserId) -> list[Insert]:
+        """Return the schedules of a run, as rows to write."""
+        return [
+            Insert(Table.SCHEDULE, schedule_key(row.project, row.name), row)
+            for row in (_schedule(owner, *kind) for kind in _KINDS)
+        ]
+
+    @property
+    def rests(self) -> bool:
+        """Whether no schedule goes on."""
+        return all(row.paused for row in self._rows.values())
+
+    def rest(self, hub: HubNode) -> None:
+        """Pause every schedule: the run is over."""
+        for row in self._rows.values():
+            if hub.ready and hub.services is not None and not row.paused:
+                hub.run(_pause(hub, row.name))
+
+    def restored(self, batches: Iterator[Batch]) -> None:
+        """Begin anew with what a restored store holds."""
+        self._rows.clear()
+        self._ran.clear()
+        self._tasks = 0
+        for batch in batches:
+            self.committed(batch, None)
+
+    def committed(self, batch: Batch, now: WallTime | None) -> None:
+        """Look at a durable batch; `now` is None for one that was looked at before."""
+        for change in batch.changes:
+            match change:
+                case Insert(table=Table.REQUEST, key=key):
+                    self._run(key)
+                case Insert(row=Task(lineage=lineage)) if lineage.startswith(loops.SCHEDULE):
+                    self._tasks += 1
+                case Insert(row=Schedule() as row, key=key):
+                    self._rows[key] = row
+                case Update(row=Schedule() as row, key=key):
+                    if now is not None:
+                        self._check_moved(self._rows[key], row, now)
+                    self._rows[key] = row
+                case _:
+                    pass
+        once = self._tasks == len(self._ran)
+        self._trace.check(_ONE, once, (self._tasks, len(self._ran)))
+
+    def _run(self, key: str) -> None:
+        _, kind, *rest = key.split("/")
+        if kind == "schedule":
+            name = (rest[0], int(rest[1]))
+            self._trace.check(_ONE, name not in self._ran, key)
+            self._ran[name] = None
+            self._trace.counts["schedule runs"] += 1
+
+    def _check_moved(self, old: Schedule, new: Schedule, now: WallTime) -> None:
+        """Each time that a schedule has passed ran, or may be left out by what it is."""
+        first, following = old.next_at, new.next_at
+        if first is None or following is None or old.paused or new.paused:
+            return
+        times = Cron(new.cron, new.zone).newest(first, WallTime(following - 1), 100)
+        wanted = times if new.missed is Missed.ALL else times[-1:]
+        for at in wanted:
+            ran = (new.id, at) in self._ran
+            excused = self._is_excused(new, at, now)
+            self._trace.check(_NONE, ran or excused, (new, at, now))
+
+    def _is_excused(self, row: Schedule, at: WallTime, now: WallTime) -> bool:
+        if row.missed is Missed.SKIP:
+            return now - at > SCHEDULE_LATE_MS
+        if row.missed is Missed.ALL:
+            return now - at >= WITHIN_MS
+        return row.reason is not None and "had not ended" in row.reason
+
+
+async def _pause(hub: HubNode, name: str) -> None:
+    services = hub.services
+    if services is not None:
+        await services.schedules.pause(OPERATOR, name)
+
+
+def _schedule(owner: UserId, name: str, cron: str, missed: Missed, overlap: Overlap) -> Schedule:
+    return Schedule(
+        id=f"s-{name}",
+        project=DEFAULT_PROJECT,
+        owner=owner,
+        name=name,
+        cron=cron,
+        zone="UTC",
+        task=TaskSpec(title=f"scheduled {name}", prompt="do it", deadline_ms=120_000),
+        missed=missed,
+        overlap=overlap,
+        start_within_ms=WITHIN_MS if missed is Missed.ALL else None,
+        next_at=Cron(cron, "UTC").after(WallTime(EPOCH_MS)),
+    )
