@@ -149,6 +149,8 @@ class MachineSide:
 
     def _ask(self, frame: frames.SubmitFrame) -> None:
         """Pass on what an agent asks for; the core looks whether its machine may."""
+        if frame.parent is None or frame.fence is None:
+            raise NotAllowed("a machine asks only for what an attempt on it needs")
         desk, session = self._session.desk, self._session
         key, cost = check_key(frame.key), len(frame.tasks)
         desk.budgets.spend(session.identity, Traffic.SUBMIT, desk.clock.now(), cost)
