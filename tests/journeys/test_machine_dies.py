@@ -67,7 +67,8 @@ def the_power_fails(stage: Stage, office: Computer, ash: Computer, tasks: Sequen
     for task in tasks:
         office.until(f"agentcom task show {task}", phase="working", agent="bea", attempt=2)
     office.until_so(
-        f"agentcom task events {first} --json kind", lambda rows: "checkpoint" in [row["kind"] for row in rows[-2:]]
+        f"agentcom task events {first} --json kind",
+        lambda rows: "checkpoint" in [row["kind"] for row in rows[-2:]],
     )
     assert "offline" in office("agentcom machine ls")
     assert "its machine fell silent" in office(f"agentcom task events {first[-6:]}")

@@ -317,7 +317,7 @@ class ActOnMany(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
 
 
-Body = (
+Asked = (
     Submit
     | Cancel
     | Retry
@@ -332,10 +332,14 @@ Body = (
     | Explain
     | SetLimit
     | DropLimit
-    | GateDue
-    | LookAgain
-    | MachineConnected
-    | MachineDisconnected
+    | SetBudget
+    | Pause
+    | Edit
+    | ActOnMany
+)
+"""What people ask."""
+Reported = (
+    MachineConnected
     | Heartbeat
     | Accepted
     | PhaseReached
@@ -346,19 +350,23 @@ Body = (
     | Declined
     | Landed
     | Used
+)
+"""What machines say, and say again if nobody heard it."""
+Own = (
+    MachineDisconnected
     | LeaseChecked
     | DeadlineReached
     | LandingOverdue
     | WaitEnded
     | AccountDue
+    | GateDue
+    | LookAgain
     | Recovered
     | TodoDue
-    | SetBudget
     | BudgetsRenewed
-    | Pause
-    | Edit
-    | ActOnMany
 )
+"""What the hub tells itself: nobody else will say it again."""
+Body = Asked | Reported | Own
 
 Found = Mapping[tuple[Table, str], Row | None]
 

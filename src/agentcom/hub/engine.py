@@ -30,16 +30,6 @@ replace: Final = msgspec.structs.replace
 _LATE_MS: Final = 1_000  # a loop that stood still for longer cannot blame its machines
 _AGAIN_MS: Final = 1_000  # a timer that came while the store took nothing comes again
 _FEED_MAX: Final = 1 << 20  # records of one feed that are looked through; there are never so many
-_OWN: Final = (
-    facts.LeaseChecked
-    | facts.DeadlineReached
-    | facts.LandingOverdue
-    | facts.WaitEnded
-    | facts.Recovered
-    | facts.BudgetsRenewed
-    | facts.TodoDue
-    | facts.MachineDisconnected
-)
 _LOOKUPS_MAX: Final = 4  # rounds of `wanted`: what a fact needs, then what that needs
 _REPLIES: Final = (Answer, Refuse)
 
@@ -208,7 +198,7 @@ class Engine(Inbox):
     def _give_up(self, batch: Sequence[Fact], error: AgentComError) -> None:
         """Refuse requests; machines report again by themselves, and timers are set again."""
         at = Instant(self._clock.now().instant + _AGAIN_MS)
-        own = [fact.body for fact in batch if isinstance(fact.body, _OWN)]
+        own = [fact.body for fact in batch if isinstance(fact.body, facts.Own)]
         self._outlet.perform([SetTimer(f"again/{body!r}", at, body) for body in own])
         for fact in batch:
             if fact.reply_to is not None:
