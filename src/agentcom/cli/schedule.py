@@ -119,12 +119,7 @@ def add(
     """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
     from agentcom.cli import api, specs, zones
 
-    none: dict[str, Any] = dict.fromkeys(
-        ("prefers", "uses", "limit_key", "scope", "depends_on"), ()
-    )
-    none |= dict.fromkeys(("kind", "group", "reviews", "review_by", "not_before", "expires_in"))
-    none |= {"scope_shared": False, "approval": False}
-    task = specs.from_options(words, {**options, **none}, resolve=str)
+    task = specs.from_options(words, options, resolve=str)
     wanted: dict[str, Any] = {"name": name, "cron": cron, "task": task}
     wanted["zone"] = options["zone"] or zones.local_zone()
     wanted |= {key: options[key] for key in ("missed", "overlap") if options[key]}

@@ -64,9 +64,9 @@ def from_options(
         spec["command"] = list(words)
     else:
         spec["prompt"] = text
-    spec |= {name: list(options[name]) for name in _LISTED if options[name]}
+    spec |= {name: list(options[name]) for name in _LISTED if options.get(name)}
     named = ("priority", "land", "kind", "on_quota", "group", "review_by")
-    spec |= {name: options[name] for name in named if options[name]}
+    spec |= {name: options[name] for name in named if options.get(name)}
     readers: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
         "uses": ("uses", lambda given: dict(map(_amount, given))),
         "limit_key": ("keys", list),
@@ -76,19 +76,19 @@ def from_options(
         "budget": ("budget", budget),
     }
     for option, (name, read) in readers.items():
-        if options[option]:
+        if options.get(option):
             spec[name] = read(options[option])
     spec |= _times(options)
-    if options["approval"]:
+    if options.get("approval"):
         return spec | {"approval": "person"}  # no agent, so no repository
     return spec | _place(options, spec)
 
 
 def _times(options: Mapping[str, Any]) -> Spec:
     found: Spec = {}
-    if options["not_before"]:
+    if options.get("not_before"):
         found["not_before"] = when(options["not_before"])
-    if options["expires_in"]:
+    if options.get("expires_in"):
         found["start_by"] = when(options["expires_in"], "--expires-in")
     return found | ({"repeats": True} if options["allow_repeat"] else {})
 

@@ -124,7 +124,7 @@ def draw(seed: int, hours: float) -> Options:
     every = {
         kind: rng.choice(choices)
         for kind, choices in INTERVALS.items()
-        if rng.random() < (0.8 if kind == "hub_crash" else 0.55)
+        if rng.random() < (0.9 if kind == "hub_crash" else 0.55)
     }
     options = Options(
         seed=seed,
@@ -133,7 +133,7 @@ def draw(seed: int, hours: float) -> Options:
         latency_us=rng.choice((10, 100, 2_000)) * MS,
         drop=rng.choice((0, 0.02, 0.1, 0.3)),
         double=rng.choice((0, 0.1, 0.3)),
-        spike=rng.choice((0, 0.15, 0.5)),
+        spike=rng.choice((0, 0.25, 0.75)),
         spike_us=rng.choice((1, 8)) * SECOND,
         cut=rng.choice((0, 0.0005, 0.005)),
         half_open=rng.choice((0, 0.3, 0.7)),
