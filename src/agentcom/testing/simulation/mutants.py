@@ -264,6 +264,7 @@ MUTANTS: Final = (
         "            if attempt is not None and attempt.stage is not Stage.STOPPING:\n",
         "            if False:\n",
         hours=60,
+        often="machine_sleep",
     ),
     Mutant(
         "an ack for anything",
@@ -323,6 +324,7 @@ MUTANTS: Final = (
         _ATTEMPTS,
         "        if any(attempt.stage in LIVE for attempt in attempts):\n            return\n",
         "",
+        often="agent_kill",
     ),
     *SCHEDULING,
 )

@@ -38,6 +38,8 @@ LIVENESS_US: Final = 10 * MINUTE
 LOOK_US: Final = 60 * SECOND
 """Between two looks at the hub's memory."""
 LAST_WORDS_US: Final = 3 * SECOND
+LANDINGS_BEHIND: Final = 8
+"""Timers of landings that are over, whose clearing is on its way or was lost with a memory."""
 
 
 class World:
@@ -309,6 +311,10 @@ class World:
         timers = len(services.timers)
         bound = 4 * len(services.engine.view.tasks) + 4 * self._enrolled + 50
         self.trace.check("I12 timers are bounded", timers <= bound, services.timers.keys())
+        keys = services.timers.keys()
+        landings = sum(key.startswith("land/") for key in keys)
+        few = landings <= len(services.engine.view.landing) + LANDINGS_BEHIND
+        self.trace.check("I12 timers are bounded", few, keys)
         self.trace.check("I12 the inbox is bounded", services.engine.backlog < 8_192, "")
 
     def _committed(self, batch: Batch, first: int) -> None:
