@@ -1,6 +1,7 @@
 """Records of task feeds: what happened to a task, in order, for people and for `why`."""
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -39,6 +40,12 @@ class EventKind(StrEnum):
     AGENT_QUARANTINED = "agent_quarantined"
 
     __hash__ = str.__hash__  # Enum's own is Python code, and every record is counted by its kind
+
+
+BESIDE: Final = frozenset(
+    {EventKind.RESULT_KEPT, EventKind.CHARGED, EventKind.OVERLAP, EventKind.AGENT_QUARANTINED}
+)
+"""Kinds that tell something beside a task without moving it: they may come after its end."""
 
 
 class TaskEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="task"):

@@ -8,7 +8,7 @@ from typing import Final
 
 from agentcom.app import STORE_FILE
 from agentcom.model.batch import Row, Table
-from agentcom.model.event import EventKind
+from agentcom.model.event import BESIDE, EventKind
 from agentcom.model.ids import TaskId
 from agentcom.model.result import KeptResult
 from agentcom.model.task import Task, TaskState
@@ -77,7 +77,7 @@ def _task(row: Row, found: Findings, missing: set[TaskId]) -> None:
 
 
 async def _ends(store: Store, found: Findings) -> None:
-    """A record in a terminal state is an end, unless it tells of a result that came late."""
+    """A record in a terminal state is an end, unless it tells of something beside the task."""
     after = 0
     ended: set[TaskId] = set()
     while records := await store.read(None, after, _PAGE):
@@ -86,7 +86,7 @@ async def _ends(store: Store, found: Findings) -> None:
         for record in records:
             event = record.record
             found.events[event.kind] += 1
-            if event.state.terminal and event.kind is not EventKind.RESULT_KEPT:
+            if event.state.terminal and event.kind not in BESIDE:
                 if event.task in ended:
                     found.problems.append(f"task {event.task} ended twice")
                 ended.add(event.task)

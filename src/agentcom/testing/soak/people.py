@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 from agentcom.client.hub import ALL, HubClient
-from agentcom.model.event import EventKind
+from agentcom.model.event import BESIDE
 from agentcom.model.graph import Dependency
 from agentcom.model.ids import TaskId
 from agentcom.model.limits import FRAME_BYTES
@@ -63,7 +63,7 @@ class People:
             event = news.event
             if not event.state.terminal:
                 self._newest[event.task] = news.seq
-            elif event.kind is not EventKind.RESULT_KEPT:  # it tells of a result that came late
+            elif event.kind not in BESIDE:
                 self._newest.pop(event.task, None)
                 self.twice += event.task in self.ended
                 self.ended[event.task] = loop.time()
