@@ -9,6 +9,7 @@ import asyncio
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -131,6 +132,9 @@ class _Day:
         self._rng = random.Random(plan.seed)  # noqa: S311 - a seed repeats it
         self._samples: list[Sample] = []
         self._asked = 0
+        self._arrived = 0
+        self._brought: Counter[str] = Counter()
+        """Of each kind, over the whole day: what one quarter rounds away, a later one brings."""
 
     def run(self) -> None:
         self._far.ask(("open",))
@@ -164,7 +168,11 @@ class _Day:
 
     def _mix(self, number: int, arriving: int) -> tuple[dict[str, int], int]:
         """Return how many tasks of each kind a quarter brings, and how many of them in bulk."""
-        counts = {kind: round(arriving * share) for kind, share in SHARES}
+        self._arrived += arriving
+        counts = {
+            kind: round(self._arrived * share) - self._brought[kind] for kind, share in SHARES
+        }
+        self._brought.update(counts)
         bulk = round(arriving * BURST) if number % BURST_EVERY == BURST_EVERY // 2 else 0
         counts["work"] = max(0, counts["work"] - bulk)
         self._asked += sum(counts.values()) + counts["chain"] + bulk  # a chain is two tasks
