@@ -1,10 +1,11 @@
-"""What every test gets: a home of its own, a plain git, and repeatable examples."""
+"""What every test gets: a home of its own, a plain git, a plain log, repeatable examples."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 settings.register_profile("ci", derandomize=True, deadline=None)
@@ -36,6 +37,13 @@ def _own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
         patch.setenv("GIT_TERMINAL_PROMPT", "0")
         yield
+
+
+@pytest.fixture(autouse=True)
+def _plain_log() -> Iterator[None]:
+    """Give each test the log's own settings back: commands that run in here change them."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

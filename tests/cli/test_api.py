@@ -1,17 +1,9 @@
 """What commands ask of the hub, and what they say while they wait for it."""
 
-from collections.abc import Iterator
-
 import pytest
 import structlog
 
 from agentcom.cli import api
-
-
-@pytest.fixture(autouse=True)
-def told() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 def test_a_lost_connection_is_a_note_and_no_data(capsys: pytest.CaptureFixture[str]) -> None:
