@@ -218,6 +218,7 @@ class _Hub:
             fleet=services.fleet,
             people=services.people,
             schedules=services.schedules,
+            talk=services.conversation.talk,
             metrics=services.metrics,
             status=self._status,
             is_ready=lambda: self._is_ready,
@@ -235,6 +236,7 @@ class _Hub:
             budgets=services.budgets,
             clock=services.clock,
             causes=services.causes,
+            talk=services.conversation.talk,
             hub=socket.gethostname(),
             lease_ttl_ms=self._config.lease_ttl_ms,
         )

@@ -16,7 +16,7 @@ MATRIX = """
     task:retry         - o a a -
     task:adopt         - - a a -
     task:approve       - o a a -
-    agent:read         a a a a -
+    agent:read         a a a a a
     agent:pause        - - a a -
     limit:read         a a a a -
     limit:set          - - a a -
@@ -46,6 +46,20 @@ MATRIX = """
     task:pause         - o a a -
     project:pause      - - a a -
     pool:pause         - - - a -
+    message:send       - a a a a
+    message:read       o o o o o
+    channel:read       a a a a a
+    channel:post       - a a a a
+    channel:create     - a a a a
+    channel:manage     - o a a o
+    note:read          a a a a a
+    note:write         - a a a a
+    lock:read          a a a a a
+    lock:acquire       - a a a a
+    lock:break         - - a a -
+    ask:put            - a a a a
+    ask:read           o o a a o
+    ask:answer         - o a a o
 """
 REACHES = {"-": Reach.NONE, "o": Reach.OWN, "a": Reach.ANY}
 EXPECTED = {
@@ -53,6 +67,7 @@ EXPECTED = {
     for action, *letters in (line.split() for line in MATRIX.strip().splitlines())
     for role, letter in zip(COLUMNS, letters, strict=True)
 }
+TALK = ("message", "channel", "note", "lock", "ask")
 CELLS = [(role, action) for role in Role for action in Action]
 
 
@@ -90,10 +105,12 @@ def test_nobody_reaches_into_another_project(role: Role, action: Action) -> None
         authorize(identity(role), action, owner=ADA, project=ProjectId("other"))
 
 
-def test_a_machine_does_nothing_in_the_name_of_its_owner() -> None:
+def test_a_machine_speaks_for_its_agents_and_does_nothing_in_the_name_of_its_owner() -> None:
     allowed = {action for action in Action if reach(Role.AGENT, action) is not Reach.NONE}
+    talk = {action for action in Action if action.partition(":")[0] in TALK}
 
-    assert allowed == {Action.MACHINE_SESSION, Action.CREDENTIAL_ROTATE_SELF}
+    own = {Action.MACHINE_SESSION, Action.CREDENTIAL_ROTATE_SELF, Action.AGENT_READ}
+    assert allowed == own | talk - {Action.LOCK_BREAK}
 
 
 @pytest.mark.parametrize(

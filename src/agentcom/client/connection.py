@@ -184,6 +184,8 @@ class Connection:
                 | frames.Notice()
                 | frames.LandFrame()
                 | frames.Ack()
+                | frames.MailFrame()
+                | frames.LetterFrame()
             ):
                 return  # for machines
             case _:

@@ -255,7 +255,7 @@ class Feeds:
         for record in records:
             if record.seq <= to.cursor:
                 continue
-            if to.sink.buffered_bytes > BEHIND_BYTES and not await _drained(to.sink):
+            if to.sink.buffered_bytes > BEHIND_BYTES and not await drained(to.sink):
                 to.sink.too_slow()
                 return False
             everyone = to.log == ALL
@@ -307,7 +307,7 @@ def _check_pump(subscription: Subscription, pump: "asyncio.Task[None]") -> None:
         subscription.sink.too_slow()  # it resumes
 
 
-async def _drained(sink: Sink) -> bool:
+async def drained(sink: Sink) -> bool:
     """Wait until a slow reader has taken what it was sent; False if it takes too long."""
     for _ in range(STALL_MS // _LOOK_MS):
         await asyncio.sleep(_LOOK_MS / 1_000)

@@ -23,6 +23,7 @@ class Traffic(StrEnum):
     QUERY = "query"
     ADMIN = "admin"
     PROGRESS = "progress"
+    TALK = "talk"
 
     __hash__ = str.__hash__  # Enum's own is Python code, and every request looks its budget up
 
@@ -33,6 +34,7 @@ RATES: Final[Mapping[Traffic, Rate]] = MappingProxyType(
         Traffic.QUERY: Rate(100, 1_000, 500),  # requests: a dashboard with every panel open
         Traffic.ADMIN: Rate(10, 1_000, 100),  # requests: a script that sets up a fleet
         Traffic.PROGRESS: Rate(200, 1_000, 1_000),  # frames of one machine; the newest wins
+        Traffic.TALK: Rate(200, 1_000, 1_000),  # calls: a machine with many busy agents
     }
 )
 FAILURES_PER_ADDRESS: Final = Rate(10, 60_000, 30)

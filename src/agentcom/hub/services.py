@@ -21,6 +21,7 @@ from agentcom.hub.auth import Authenticator
 from agentcom.hub.choosing import Chooser
 from agentcom.hub.clock import Clock
 from agentcom.hub.config import HubConfig
+from agentcom.hub.conversation import Conversation, Means
 from agentcom.hub.credentials import Credentials
 from agentcom.hub.cursors import Cursors
 from agentcom.hub.engine import Engine
@@ -43,7 +44,7 @@ from agentcom.hub.timed_store import timed
 from agentcom.hub.timers import Timers
 from agentcom.model.errors import Timeout
 from agentcom.model.identity import Identity
-from agentcom.model.ids import DEFAULT_POOL, encode_base32
+from agentcom.model.ids import DEFAULT_POOL, IdSource, encode_base32
 from agentcom.model.rates import Rate
 from agentcom.model.replies import Reply
 from agentcom.store.base import Store
@@ -105,6 +106,7 @@ class Services:
             self.causes,
         )
         self.schedules = Schedules(self.store, clock, ids, runs, cursors)
+        self.conversation = self._converse(ids)
         self._attach()
 
     def children(self) -> list[ChildSpec]:
@@ -161,6 +163,18 @@ class Services:
         inbox, running = "Facts that wait for a decision", "Leases of connected machines"
         measured.watch_number(INBOX_FACTS, inbox, lambda: engine.backlog)
         measured.watch_number(LEASES, running, lambda: self.fleet.machine_counts()[1])
+
+    def _converse(self, ids: IdSource) -> Conversation:
+        means = Means(
+            store=self.store,
+            clock=self.clock,
+            ids=ids,
+            budgets=self.budgets,
+            switchboard=self.switchboard,
+            view=lambda: self.engine.view,
+            ask=lambda fact: ask(self.engine, fact),
+        )
+        return Conversation(means)
 
     async def _submit_fact(self, body: Body, identity: Identity) -> Reply | msgspec.Raw:
         return await ask(self.engine, Fact(body=body, actor=identity, cause=self.causes.new()))

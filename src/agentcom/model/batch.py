@@ -11,14 +11,19 @@ import msgspec
 
 from agentcom.model import limit
 from agentcom.model.agent import Account, Agent, Machine
+from agentcom.model.ask import Ask
 from agentcom.model.budget import ScopeBudget
+from agentcom.model.channel import Channel, Reader
 from agentcom.model.event import TaskEvent
 from agentcom.model.graph import Edge, Member, Tally
 from agentcom.model.identity import Credential, RequestRecord, User
 from agentcom.model.ids import BatchId, Fence, PoolId
+from agentcom.model.lock import Lock
+from agentcom.model.message import Entry, Head, Message
 from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
 from agentcom.model.schedule import Schedule
+from agentcom.model.shared_note import Blob, SharedNote
 from agentcom.model.task import Hold, Task, TaskBody
 from agentcom.model.todo import Todo
 from agentcom.model.usage import Usage
@@ -47,6 +52,16 @@ class Table(StrEnum):
     CREDENTIAL = "credential"
     REQUEST = "request"
     TODO = "todo"
+    MESSAGE = "message"
+    ENTRY = "entry"
+    HEAD = "head"
+    CHANNEL = "channel"
+    READER = "reader"
+    NOTE = "note"
+    NOTE_VERSION = "note_version"
+    BLOB = "blob"
+    ASK = "ask"
+    LOCK = "lock"
 
     __hash__ = str.__hash__  # Enum's own is Python code, and every write looks its table up
 
@@ -72,6 +87,15 @@ Row = (
     | Credential
     | RequestRecord
     | Todo
+    | Message
+    | Entry
+    | Head
+    | Channel
+    | Reader
+    | SharedNote
+    | Blob
+    | Ask
+    | Lock
 )
 
 ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
@@ -95,6 +119,16 @@ ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
     Table.CREDENTIAL: Credential,
     Table.REQUEST: RequestRecord,
     Table.TODO: Todo,
+    Table.MESSAGE: Message,
+    Table.ENTRY: Entry,
+    Table.HEAD: Head,
+    Table.CHANNEL: Channel,
+    Table.READER: Reader,
+    Table.NOTE: SharedNote,
+    Table.NOTE_VERSION: SharedNote,
+    Table.BLOB: Blob,
+    Table.ASK: Ask,
+    Table.LOCK: Lock,
 }
 
 

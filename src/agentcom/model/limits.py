@@ -131,6 +131,19 @@ SLOTS_MAX: Final = 64
 HELD_MAX: Final = 4_096  # fences in one heartbeat
 RESULTS_KEPT: Final = 32  # results of one task that are shown
 
+# Messages.
+MESSAGE_BYTES: Final = 65_536  # as a prompt: longer texts are attachments
+RECIPIENTS_MAX: Final = 64  # named ones of one message; more is a broadcast or a channel
+ATTACHMENTS_MAX: Final = 16
+MAILBOX_MAX: Final = 100_000  # messages of one mailbox that nobody took; then senders are refused
+MAILBOX_BYTES: Final = 268_435_456  # ... or their bodies together
+CHANNELS_MAX: Final = 1_000  # of one project
+CHANNEL_MEMBERS_MAX: Final = 10_000  # of one channel
+PINS_MAX: Final = 50  # of one channel
+LOCK_GLOBS_MAX: Final = 32  # of one lock
+ASK_OPTIONS_MAX: Final = 16
+WAIT_MAX_MS: Final = 25_000  # a call that waits is answered before clients and proxies give up
+
 # Wire.
 FRAME_BYTES: Final = 262_144
 PAGE_MAX: Final = 100

@@ -58,6 +58,23 @@ class Action(StrEnum):
     PROJECT_PAUSE = "project:pause"
     POOL_PAUSE = "pool:pause"
     """Also everything: what others than one project wait for."""
+    MESSAGE_SEND = "message:send"
+    MESSAGE_READ = "message:read"
+    """One's own mailbox, and what one sent; never another's."""
+    CHANNEL_READ = "channel:read"
+    CHANNEL_POST = "channel:post"
+    CHANNEL_CREATE = "channel:create"
+    CHANNEL_MANAGE = "channel:manage"
+    """What its owner may; of others' channels with reach ANY."""
+    NOTE_READ = "note:read"
+    NOTE_WRITE = "note:write"
+    LOCK_READ = "lock:read"
+    LOCK_ACQUIRE = "lock:acquire"
+    LOCK_BREAK = "lock:break"
+    ASK_PUT = "ask:put"
+    ASK_READ = "ask:read"
+    ASK_ANSWER = "ask:answer"
+    """Questions to oneself, and of one's own tasks; with reach ANY all of the project."""
 
     __hash__ = str.__hash__  # Enum's own is Python code, and every request looks its action up
 
@@ -80,6 +97,21 @@ _READ: Final = {
     Action.HUB_READ: Reach.ANY,
     Action.METRICS_READ: Reach.ANY,
     Action.COST_READ: Reach.ANY,
+    Action.MESSAGE_READ: Reach.OWN,
+    Action.CHANNEL_READ: Reach.ANY,
+    Action.NOTE_READ: Reach.ANY,
+    Action.LOCK_READ: Reach.ANY,
+    Action.ASK_READ: Reach.OWN,
+}
+_TALK: Final = {
+    Action.MESSAGE_SEND: Reach.ANY,
+    Action.CHANNEL_POST: Reach.ANY,
+    Action.CHANNEL_CREATE: Reach.ANY,
+    Action.CHANNEL_MANAGE: Reach.OWN,
+    Action.NOTE_WRITE: Reach.ANY,
+    Action.LOCK_ACQUIRE: Reach.ANY,
+    Action.ASK_PUT: Reach.ANY,
+    Action.ASK_ANSWER: Reach.OWN,
 }
 _OWN_TOKENS: Final = {
     Action.CREDENTIAL_READ: Reach.OWN,
@@ -98,6 +130,7 @@ _SUBMIT: Final = {
     Action.TASK_PAUSE: Reach.OWN,
     Action.SCHEDULE_CREATE: Reach.ANY,
     Action.SCHEDULE_CHANGE: Reach.OWN,
+    **_TALK,
 }
 _OPERATE: Final = {
     Action.TASK_CANCEL: Reach.ANY,
@@ -116,6 +149,10 @@ _OPERATE: Final = {
     Action.USER_READ: Reach.ANY,
     Action.COST_READ: Reach.ANY,
     Action.BUDGET_SET: Reach.ANY,
+    Action.CHANNEL_MANAGE: Reach.ANY,
+    Action.LOCK_BREAK: Reach.ANY,
+    Action.ASK_READ: Reach.ANY,
+    Action.ASK_ANSWER: Reach.ANY,
 }
 _ADMINISTER: Final = {
     Action.USER_INVITE: Reach.ANY,
@@ -134,7 +171,17 @@ TABLE: Final[Mapping[Role, Mapping[Action, Reach]]] = MappingProxyType(
         Role.OPERATOR: MappingProxyType(_READ | _OWN_TOKENS | _SUBMIT | _OPERATE),
         Role.ADMIN: MappingProxyType(_READ | _OWN_TOKENS | _SUBMIT | _OPERATE | _ADMINISTER),
         Role.AGENT: MappingProxyType(
-            {Action.MACHINE_SESSION: Reach.ANY, Action.CREDENTIAL_ROTATE_SELF: Reach.ANY}
+            {
+                Action.MACHINE_SESSION: Reach.ANY,
+                Action.CREDENTIAL_ROTATE_SELF: Reach.ANY,
+                Action.AGENT_READ: Reach.ANY,
+                Action.MESSAGE_READ: Reach.OWN,
+                Action.CHANNEL_READ: Reach.ANY,
+                Action.NOTE_READ: Reach.ANY,
+                Action.LOCK_READ: Reach.ANY,
+                Action.ASK_READ: Reach.OWN,
+                **_TALK,
+            }
         ),
     }
 )

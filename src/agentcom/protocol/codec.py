@@ -6,10 +6,12 @@ from typing import Final
 import msgspec
 
 from agentcom.model import errors, limits
+from agentcom.protocol.calls import AnyCall, Call
 from agentcom.protocol.frames import Frame, FromHub, FromPeer
 
 _FROM_PEER: Final[msgspec.json.Decoder[FromPeer]] = msgspec.json.Decoder(FromPeer)
 _FROM_HUB: Final[msgspec.json.Decoder[FromHub]] = msgspec.json.Decoder(FromHub)
+_CALL: Final[msgspec.json.Decoder[AnyCall]] = msgspec.json.Decoder(AnyCall)
 _FAULTS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 encode: Final[Callable[[Frame], bytes]] = msgspec.json.Encoder().encode
@@ -43,6 +45,14 @@ def decode_from_hub(data: bytes) -> FromHub:
         raise _fault(error) from None
 
 
+def decode_call(raw: bytes | msgspec.Raw) -> Call:
+    """Return the call in a frame; raises like `decode_from_peer`."""
+    try:
+        return _CALL.decode(raw)
+    except _FAULTS as error:
+        raise _fault(error) from None
+
+
 def _too_large() -> errors.AgentComError:
     return errors.TooLarge(f"a frame may have {limits.FRAME_BYTES} bytes")
 
@@ -54,6 +64,8 @@ def _fault(error: Exception) -> errors.AgentComError:
     text = str(error)
     if "Invalid value" in text and text.endswith("$.type`"):
         return errors.Unsupported("this hub does not know that type of frame")
+    if "Invalid value" in text and text.endswith("$.call`"):
+        return errors.Unsupported("this hub does not know that call")
     rule, _, place = text.partition(" - at `")
     missing = rule.partition("field `")[2]
     return errors.InvalidInput((place or missing).rstrip("`") or "$", rule)

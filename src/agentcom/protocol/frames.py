@@ -16,6 +16,7 @@ from agentcom.model.replies import Welcomed
 from agentcom.model.result import Landing, ReportKind, Result, TokenUsage
 from agentcom.model.task import Phase, StopReason, TaskBody, TaskSpec
 from agentcom.model.usage import TurnUsage
+from agentcom.protocol.told import Letter
 
 SUBPROTOCOL: Final = "agentcom.v1"
 VERSION: Final = 1
@@ -142,6 +143,29 @@ class UsageFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True,
     task: TaskId
     fence: Fence
     turns: tuple[TurnUsage, ...]
+
+
+class MailTaken(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="mail_taken"):
+    """The machine has letters of an agent's mailbox, or its agent has seen them. Not answered."""
+
+    agent: AgentId
+    seqs: tuple[int, ...]
+    seen: bool = False
+
+
+# From either ---------------------------------------------------------------------------------
+
+
+class CallFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="call"):
+    """A call (`protocol/calls.py`). Answered by `reply` with what the call says.
+
+    A machine calls for the agent of an attempt that it holds, by task and fence.
+    """
+
+    key: str
+    call: msgspec.Raw
+    task: TaskId | None = None
+    fence: Fence | None = None
 
 
 # From people and programs --------------------------------------------------------------------
@@ -309,6 +333,24 @@ class Activity(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, t
     log: str = ""
 
 
+class MailFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="mail"):
+    """Letters of an agent's mailbox, oldest first; they come again until they were seen.
+
+    Answered by `mail_taken`.
+    """
+
+    agent: AgentId
+    letters: tuple[Letter, ...]
+
+
+class LetterFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="letter"):
+    """A letter of a mailbox or channel that the client follows."""
+
+    log: str
+    """As it was subscribed to."""
+    letter: Letter
+
+
 class Drain(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="drain"):
     """The hub goes away for a moment: come back after `retry_after_ms`."""
 
@@ -327,8 +369,10 @@ FromMachine = (
     | LandedFrame
     | SubmitFrame
     | UsageFrame
+    | MailTaken
+    | CallFrame
 )
-FromClient = Hello | SubmitFrame | CancelFrame | Subscribe | Unsubscribe
+FromClient = Hello | SubmitFrame | CancelFrame | Subscribe | Unsubscribe | CallFrame
 FromPeer = FromMachine | FromClient
 FromHub = (
     Ready
@@ -343,5 +387,7 @@ FromHub = (
     | ErrorFrame
     | EventFrame
     | Activity
+    | MailFrame
+    | LetterFrame
     | Drain
 )

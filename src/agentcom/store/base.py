@@ -49,14 +49,17 @@ class LogRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):
-    """Rows of a query, newest first, and the key to go on after (None: no more)."""
+    """Rows of a query in its order, and the key to go on with (None: no more)."""
 
     rows: Sequence[Row]
     next: str | None = None
 
 
 class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """A listing: rows of one table, by key downwards, filtered by exact column values."""
+    """A listing: rows of one table, by key downwards, filtered by exact column values.
+
+    With `after` it goes by key upwards from there; `before` bounds it then, too.
+    """
 
     table: Table
     where: dict[str, Sequence[str]] = {}
@@ -65,6 +68,7 @@ class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=T
     fragment: str | None = None
     """Part of the key, as people type it."""
     before: str | None = None
+    after: str | None = None
     limit: int = 100
 
 

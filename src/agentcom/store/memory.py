@@ -84,7 +84,8 @@ class MemoryStore:
     async def query(self, query: Query) -> Page:
         rules.check_query(query)
         rows = self._rows[query.table]
-        keys = sorted((key for key, row in rows.items() if _matches(query, key, row)), reverse=True)
+        found = (key for key, row in rows.items() if _matches(query, key, row))
+        keys = sorted(found, reverse=query.after is None)
         page = keys[: query.limit]
         return Page([rows[key] for key in page], page[-1] if len(keys) > len(page) else None)
 
@@ -181,6 +182,8 @@ class MemoryStore:
 def _matches(query: Query, key: str, row: Row) -> bool:
     prefix = query.prefix
     if query.before is not None and key >= query.before:
+        return False
+    if query.after is not None and key <= query.after:
         return False
     if prefix is not None and not prefix <= key < rules.prefix_end(prefix):
         return False

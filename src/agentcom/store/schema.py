@@ -34,6 +34,16 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     Table.CREDENTIAL: ("kind", "owner"),
     Table.REQUEST: ("expires_at",),
     Table.TODO: ("kind",),
+    Table.MESSAGE: ("thread", "channel", "expires_at"),
+    Table.ENTRY: ("message",),
+    Table.HEAD: (),
+    Table.CHANNEL: ("project",),
+    Table.READER: ("address",),
+    Table.NOTE: (),
+    Table.NOTE_VERSION: (),
+    Table.BLOB: (),
+    Table.ASK: ("state", "task"),
+    Table.LOCK: (),
 }
 
 SUMMED: Final[Mapping[Table, tuple[str, ...]]] = {

@@ -161,7 +161,8 @@ def query(db: apsw.Connection, asked: Query) -> Page:
         # Finds few among many, and walks through a list in its order until the page is full.
         parts = [[*terms, sqlite_lists.LISTED], [*terms, sqlite_lists.NOT_LISTED]]
     each = [f"SELECT key, doc FROM {asked.table}{_where(part)}" for part in parts]
-    sql = f"{' UNION ALL '.join(each)} ORDER BY key DESC LIMIT ?"
+    order = "DESC" if asked.after is None else "ASC"
+    sql = f"{' UNION ALL '.join(each)} ORDER BY key {order} LIMIT ?"
     found: list[Any] = db.execute(sql, (*bindings * len(parts), asked.limit + 1)).fetchall()
     page = found[: asked.limit]
     rows = [codec.decode(asked.table, doc) for _, doc in page]
@@ -243,6 +244,9 @@ def _condition(asked: Query) -> tuple[list[str], list[str]]:
     if asked.before is not None:
         terms.append("key < ?")
         bindings.append(asked.before)
+    if asked.after is not None:
+        terms.append("key > ?")
+        bindings.append(asked.after)
     if asked.prefix is not None:
         terms.append("key >= ? AND key < ?")
         bindings += [asked.prefix, rules.prefix_end(asked.prefix)]

@@ -19,6 +19,7 @@ from agentcom.hub.identifiers import SystemRng, UuidIds
 from agentcom.hub.limits_guard import Budgets
 from agentcom.hub.requests import Causes
 from agentcom.hub.switchboard import Switchboard
+from agentcom.hub.talk import Talk
 from agentcom.hub.timers import Timers
 from agentcom.model.batch import Batch, Insert, Table
 from agentcom.model.identity import Credential, CredentialKind, Role
@@ -81,6 +82,7 @@ class HubSite:
                 budgets=budgets or Budgets(),
                 clock=self.clock,
                 causes=Causes("t"),
+                talk=Talk(self.clock, Budgets()),
                 hub="test",
                 hello_ms=hello_ms,
             )

@@ -170,6 +170,8 @@ class LightMachine:
                 self.tally.stale += 1
             case frames.Ready() | frames.ReplyFrame() | frames.EventFrame() | frames.Activity():
                 return  # for clients
+            case frames.LetterFrame() | frames.MailFrame():
+                return  # it reads no mail
             case _:
                 pass
         self._take(frame)

@@ -39,6 +39,18 @@ class ListingSuite:
 
         assert (await store.query(Query(table=Table.TASK, limit=2))).next is None
 
+    async def test_a_listing_goes_upwards_from_a_key(self, store: Store) -> None:
+        for name in ("t1", "t2", "t3", "t4", "t5"):
+            await committed(store, batch(f"b{name}", *new_task(name)))
+
+        first = await store.query(Query(table=Table.TASK, limit=2, after="t1"))
+        second = await store.query(Query(table=Table.TASK, limit=2, after=first.next))
+        bounded = await store.query(Query(table=Table.TASK, after="t1", before="t4"))
+
+        assert [_ids(page.rows) for page in (first, second)] == [["t2", "t3"], ["t4", "t5"]]
+        assert second.next is None
+        assert _ids(bounded.rows) == ["t2", "t3"]
+
     async def test_a_listing_filters_by_columns(self, store: Store) -> None:
         states = (TaskState.QUEUED, TaskState.RUNNING, TaskState.FAILED)
         for number, state in enumerate(states):

@@ -27,6 +27,7 @@ from agentcom.model.errors import (
 from agentcom.model.identity import Identity
 from agentcom.telemetry import events
 from agentcom.transport import (
+    http_calls,
     http_control,
     http_cost,
     http_fleet,
@@ -78,6 +79,7 @@ def endpoints() -> Sequence[Endpoint]:
         *http_hub.ENDPOINTS,
         *http_cost.ENDPOINTS,
         *http_control.ENDPOINTS,
+        *http_calls.ENDPOINTS,
     ]
     return [*table, _description(table)]
 

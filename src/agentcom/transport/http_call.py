@@ -31,6 +31,7 @@ from agentcom.hub.queries_people import People
 from agentcom.hub.requests import Causes, payload_hash
 from agentcom.hub.schedules import Schedules
 from agentcom.hub.services import ASK_MS, ask
+from agentcom.hub.talk import Talk
 from agentcom.model.errors import AgentComError, NotFound
 from agentcom.model.identity import Identity
 from agentcom.model.ids import Now
@@ -90,6 +91,7 @@ class Hall:
     fleet: Fleet
     people: People
     schedules: Schedules
+    talk: Talk
     metrics: Metrics
     status: Callable[[], HubStatus]
     is_ready: Callable[[], bool]
@@ -196,4 +198,4 @@ class Endpoint:
         """The types that the body can have."""
         if self.body is None:
             return ()
-        return getattr(self.body, "kinds", (self.body,))
+        return getattr(self.body, "body_kinds", (self.body,))

@@ -37,7 +37,7 @@ class _Peek(msgspec.Struct):
 class OneOrMany:
     """A body that is one task, or an object with several."""
 
-    kinds = (TaskAsked, TasksAsked)
+    body_kinds = (TaskAsked, TasksAsked)
 
     def choose(self, data: bytes) -> type[TaskAsked | TasksAsked]:
         """Return which of both a body is; raises as decoding does."""

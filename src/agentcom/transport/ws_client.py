@@ -13,6 +13,7 @@ from agentcom.model.errors import AgentComError, InvalidInput, MalformedInput, N
 from agentcom.model.policy import Action
 from agentcom.model.replies import Done
 from agentcom.protocol import codec, frames
+from agentcom.transport.ws_calls import Calls
 from agentcom.transport.ws_session import Session
 
 SUBSCRIPTIONS_MAX: Final = 256  # of one connection
@@ -29,6 +30,7 @@ class ClientSide:
         self._wanted: dict[str, frames.Subscribe] = {}
         """The newest request for each log, while it is looked up."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._calls = Calls(session)
         desk = session.desk
         ready = frames.Ready(
             version=version,
@@ -55,12 +57,15 @@ class ClientSide:
                 if subscription is not None:
                     self._session.desk.feeds.leave(subscription)
                 self._session.reply(check_key(key), Done())
+            case frames.CallFrame():
+                self._calls.take(frame)
             case frames.Hello():
                 raise MalformedInput("hello was said already")
             case _:
                 raise NotAllowed("this connection said hello as a client, not as a machine")
 
     def gone(self) -> None:
+        self._calls.gone()
         for task in self._tasks:
             task.cancel()
         for subscription in self._subscriptions.values():

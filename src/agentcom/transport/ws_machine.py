@@ -17,6 +17,7 @@ from agentcom.model.policy import Action
 from agentcom.model.replies import Welcomed
 from agentcom.protocol import codec, frames
 from agentcom.transport.socket import CLOSE_NOT_ALLOWED, CLOSE_RESTART
+from agentcom.transport.ws_calls import Calls
 from agentcom.transport.ws_session import Session
 
 _REPORTS: Final[Mapping[type[frames.FromPeer], Callable[[Any], facts.Body]]] = {
@@ -56,6 +57,7 @@ class MachineSide:
         self._session = session
         self._machine: MachineId = session.identity.machine
         self._version = version
+        self._calls = Calls(session)
         session.hold()
         self._before = session.desk.switchboard.bind(self._machine, session.number)
         body = facts.MachineConnected(
@@ -80,6 +82,8 @@ class MachineSide:
                 self._heartbeat(frame)
             case frames.Progress():
                 self._progress(frame)
+            case frames.CallFrame():
+                self._calls.take(frame)
             case frames.SubmitFrame():
                 self._ask(frame)
             case frames.MachineHello():
@@ -88,6 +92,7 @@ class MachineSide:
                 raise NotAllowed("this is a machine's session; ask as a user")
 
     def gone(self) -> None:
+        self._calls.gone()
         self._session.put(facts.MachineDisconnected(self._machine, self._session.number))
 
     # The session ----------------------------------------------------------------------------------

@@ -24,10 +24,10 @@ from agentcom.hub.inbox import Answered
 from agentcom.hub.limits_guard import Budgets
 from agentcom.hub.requests import Causes, payload_hash
 from agentcom.hub.switchboard import Switchboard
+from agentcom.hub.talk import Talk
 from agentcom.model import limits
 from agentcom.model.errors import AgentComError, InvalidInput, MalformedInput, RateLimited
 from agentcom.model.identity import CredentialKind, Identity
-from agentcom.model.replies import Reply
 from agentcom.protocol import codec, frames
 from agentcom.telemetry import events
 from agentcom.transport.socket import (
@@ -62,6 +62,7 @@ class Desk:
     budgets: Budgets
     clock: Clock
     causes: Causes
+    talk: Talk
     hub: str
     """The hub's name, as `ready` and `welcome` tell it."""
     hello_ms: int = HELLO_MS
@@ -251,7 +252,7 @@ class Session:
         else:
             self.reply(key, effect.reply)
 
-    def reply(self, key: str, reply: Reply | msgspec.Raw) -> None:
+    def reply(self, key: str, reply: msgspec.Struct | msgspec.Raw) -> None:
         """Send what a request came to."""
         raw = reply if isinstance(reply, msgspec.Raw) else msgspec.Raw(_ENCODER.encode(reply))
         self.write(codec.encode(frames.ReplyFrame(key=key, reply=raw)))

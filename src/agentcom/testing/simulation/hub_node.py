@@ -259,6 +259,7 @@ class HubNode:
             budgets=services.budgets,
             clock=services.clock,
             causes=services.causes,
+            talk=services.conversation.talk,
             hub="hub",
         )
 

@@ -1,0 +1,33 @@
+"""Locks: names and files that agents and people keep for themselves for a while."""
+
+from typing import NewType
+
+import msgspec
+
+from agentcom.model.address import Address
+from agentcom.model.ids import DEFAULT_PROJECT, Fence, ProjectId, TaskId, WallTime
+
+LockId = NewType("LockId", str)
+
+
+class Lock(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """One lock that is held, or that someone waits for."""
+
+    id: LockId
+    holder: Address
+    at: WallTime
+    project: ProjectId = DEFAULT_PROJECT
+    repo: str = ""
+    """Whose files `globs` are, as tasks name it; empty: `globs` are names of anything."""
+    globs: tuple[str, ...] = ()
+    shared: bool = False
+    task: TaskId | None = None
+    """It ends with this attempt of this task."""
+    fence: Fence | None = None
+    number: int = 0
+    """Grows with every lock that is granted: what it guards can refuse an older one's writes."""
+    granted_at: WallTime | None = None
+    """None: it waits."""
+    expires_at: WallTime | None = None
+    ttl_ms: int = 0
+    version: int = 1
