@@ -17,6 +17,7 @@ from agentcom.client.schedules import ScheduleCalls
 from agentcom.model import replies
 from agentcom.model.limits import PAGE_MAX
 from agentcom.protocol import shown
+from agentcom.protocol.calls import Call
 
 PAGES_MAX: Final = 1_000
 LAST: Final = "@last"
@@ -325,6 +326,12 @@ class Hub:
     def enrol(self, code: str, name: str) -> dict[str, Any]:
         """Redeem a code."""
         return row_of(self._post("/enrol", {"code": code, "name": name}, shown.Admitted))
+
+    # Talk ---------------------------------------------------------------------------------------
+
+    def do(self, call: Call, kind: type[_Shown], *, key: str | None = None) -> _Shown:
+        """Make one call of `protocol/calls.py` and return its answer."""
+        return self._run(self._http.do(call, kind, key=key))
 
     # The wire -----------------------------------------------------------------------------------
 

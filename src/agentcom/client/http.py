@@ -10,6 +10,7 @@ import msgspec
 from agentcom.client.dialling import Dial, NotReached, check_url, tls_context
 from agentcom.client.problems import error_of_response
 from agentcom.model import errors
+from agentcom.protocol.calls import Call, name_of
 
 API: Final = "/api/v1"
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -75,6 +76,10 @@ class HttpCalls:
         except msgspec.DecodeError as error:
             message = f"the hub answered {path} with what this version does not understand: {error}"
             raise errors.MalformedInput(message) from None
+
+    async def do(self, call: Call, kind: type[T], *, key: str | None = None) -> T:
+        """Make a call of `protocol/calls.py` and return its answer, a `kind`; raises as `call`."""
+        return await self.call("POST", f"/calls/{name_of(type(call))}", kind, body=call, key=key)
 
     async def send(
         self,

@@ -1,0 +1,97 @@
+"""How messages are shown, and how they are named: by their place in a log, or by their whole id."""
+
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+from agentcom.cli import api, output
+from agentcom.cli.errors import CommandFailed, Exit
+from agentcom.cli.output import Column
+from agentcom.model.message import Message
+from agentcom.protocol.told import Letter
+
+FIELDS: Final = (
+    *("seq", "id", "sender", "at", "subject", "body", "state", "why", "urgency", "ack_required"),
+    *("thread", "reply_to", "to", "channel", "sort", "task", "attachments", "mentions"),
+)
+TABLE: Final = (
+    Column("#", lambda row: row["seq"]),
+    Column("FROM", lambda row: row["sender"]),
+    Column("WHEN", lambda row: output.age(row["at"])),
+    Column("STATE", lambda row: row["state"]),
+    Column(
+        "TEXT", lambda row: f"{row['subject']}: {row['body']}" if row["subject"] else row["body"]
+    ),
+)
+POSTS: Final = tuple(column for column in TABLE if column.head != "STATE")
+
+
+def row_of(letter: Letter) -> dict[str, Any]:
+    """Return a letter as one row."""
+    own = output.row_of(letter)
+    del own["message"]
+    return {**output.row_of(letter.message), **own}
+
+
+def show(message: Message, *, seq: int | None = None) -> None:
+    """Print one message in full."""
+    place = f"#{seq}  " if seq is not None else ""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(message.at / 1000))
+    to = ", ".join(message.to) or (f"#{message.channel}" if message.channel else "many")
+    click.echo(output.plain(f"{place}{message.sender} -> {to}  {when}"))
+    if message.subject:
+        click.echo(output.plain(f"subject: {message.subject}"))
+    for attached in message.attachments:
+        click.echo(output.plain(f"file: {attached.name or '-'} {attached.digest}"))
+    click.echo(output.lines(message.body))
+
+
+def body(text: Sequence[str]) -> str:
+    """Return the text of a message: the words given, or standard input for `-`.
+
+    Raises:
+        CommandFailed: there is none.
+    """
+    given = sys.stdin.read() if text in ((), ("-",)) and not sys.stdin.isatty() else " ".join(text)
+    if not given.strip():
+        raise CommandFailed(
+            "there is no text", hint="give it as words, or pipe it in", exit_code=Exit.USAGE,
+            code="usage",
+        )  # fmt: skip
+    return given
+
+
+def key() -> str:
+    """Return a new request key, so that a repeated try sends once."""
+    return secrets.token_hex(12)
+
+
+def message_id(hub: api.Hub, text: str, *, channel: str | None = None) -> str:
+    """Return the id of a message that is named by its number in one's mailbox or a channel.
+
+    Raises:
+        CommandFailed: there is no such number.
+    """
+    from agentcom.protocol import calls, told
+
+    if not text.lstrip("#").isdigit():
+        return text
+    seq = int(text.lstrip("#"))
+    letters: Sequence[Letter]
+    if channel is None:
+        inbox = hub.do(calls.InboxRead(after=max(0, seq - 1), limit=1, all=True), told.Inbox)
+        letters = inbox.letters
+    else:
+        asked = calls.ChannelHistory(channel=channel, after=max(0, seq - 1), limit=1)
+        letters = hub.do(asked, told.History).letters
+    for letter in letters:
+        if letter.seq == seq:
+            return letter.message.id
+    where = "your mailbox" if channel is None else f"channel {channel}"
+    raise CommandFailed(
+        f"there is no message {seq} in {where}", exit_code=Exit.MISSING, code="not_found"
+    )
