@@ -42,6 +42,7 @@ ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "too_large": "send less at once",
         "too_many_classes": "give agents fewer different sets of capabilities",
         "too_many_connections": "send a valid token early, or wait",
+        "quota_full": "wait until older files of the project are gone, or send a smaller one",
         "too_many_lanes": "use fewer different keys and claims of files among queued tasks",
         "too_many_shapes": "use fewer different sets of needs among live tasks",
         "unavailable": "ask again in a moment",

@@ -219,6 +219,7 @@ class _Hub:
             people=services.people,
             schedules=services.schedules,
             talk=services.conversation.talk,
+            blobs=services.conversation.blobs,
             metrics=services.metrics,
             status=self._status,
             is_ready=lambda: self._is_ready,

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from agentcom.client.hub import HubClient
 from agentcom.client.schedules import ScheduleCalls
 from agentcom.model import replies
 from agentcom.model.limits import PAGE_MAX
+from agentcom.model.shared_note import Blob
 from agentcom.protocol import shown
 from agentcom.protocol.calls import Call
 
@@ -332,6 +334,16 @@ class Hub:
     def do(self, call: Call, kind: type[_Shown], *, key: str | None = None) -> _Shown:
         """Make one call of `protocol/calls.py` and return its answer."""
         return self._run(self._http.do(call, kind, key=key))
+
+    def upload(self, path: Path) -> Blob:
+        """Send a file, so that messages can name it."""
+        params = {"name": path.name}
+        return self._run(self._http.upload("/blobs", path.read_bytes(), Blob, params))
+
+    def download(self, digest: str) -> bytes:
+        """Return a file by its digest."""
+        path = f"/blobs/{quote(digest, safe='')}"
+        return self._run(self._http.send("GET", path)).content
 
     # The wire -----------------------------------------------------------------------------------
 

@@ -81,6 +81,11 @@ class HttpCalls:
         """Make a call of `protocol/calls.py` and return its answer, a `kind`; raises as `call`."""
         return await self.call("POST", f"/calls/{name_of(type(call))}", kind, body=call, key=key)
 
+    async def upload(self, path: str, data: bytes, kind: type[T], params: Params) -> T:
+        """Send bytes as they are and return the decoded answer; raises as `call`."""
+        response = await self.send("POST", path, params=params, body=data)
+        return msgspec.json.decode(response.content, type=kind)
+
     async def send(
         self,
         method: str,
@@ -90,10 +95,16 @@ class HttpCalls:
         body: Any = None,
         key: str | None = None,
     ) -> httpx.Response:
-        """Make one call and return the answer as it is; raises as `call`."""
+        """Make one call and return the answer as it is; raises as `call`.
+
+        A body of bytes goes as it is, any other as JSON.
+        """
         headers = {} if key is None else {"Idempotency-Key": key}
         content = None
-        if body is not None:
+        if isinstance(body, bytes):
+            content = body
+            headers["Content-Type"] = "application/octet-stream"
+        elif body is not None:
             content = msgspec.json.encode(body)
             headers["Content-Type"] = "application/json"
         wanted = {name: value for name, value in (params or {}).items() if value is not None}

@@ -2,26 +2,34 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from agentcom.core.facts import Fact
 from agentcom.core.view import PoolView
+from agentcom.hub.blobs import Blobs
 from agentcom.hub.clock import Clock
 from agentcom.hub.limits_guard import Budgets
 from agentcom.hub.logs import Logs
+from agentcom.hub.notes import Notes
 from agentcom.hub.switchboard import Switchboard
 from agentcom.hub.talk import Talk
 from agentcom.hub.writing import Writer
-from agentcom.model.ids import IdSource
+from agentcom.model.ids import IdSource, WallTime
 from agentcom.model.replies import Reply
 from agentcom.store.base import Store
+
+BLOBS: Final = "blobs"
+"""The folder of attached files, beside the store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
     """What the services of a conversation work with."""
 
+    home: Path
     store: Store
     clock: Clock
     ids: IdSource
@@ -39,3 +47,10 @@ class Conversation:
         self.talk = Talk(means.clock, means.budgets)
         self.writer = Writer(means.store, means.clock, means.ids)
         self.logs = Logs(means.store, self.writer)
+        self.notes = Notes(means.store, self.writer, means.clock)
+        self.blobs = Blobs(means.home / BLOBS, means.store, self.writer, means.clock)
+        self.talk.offer(self.notes.handlers())
+
+    async def prune(self, now: WallTime) -> int:
+        """Take out of the store what is over; return how many rows went."""
+        return await self.notes.prune(now) + await self.blobs.prune(now)

@@ -9,6 +9,7 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -106,7 +107,7 @@ class Services:
             self.causes,
         )
         self.schedules = Schedules(self.store, clock, ids, runs, cursors)
-        self.conversation = self._converse(ids)
+        self.conversation = self._converse(ids, config.home)
         self._attach()
 
     def children(self) -> list[ChildSpec]:
@@ -134,7 +135,7 @@ class Services:
             ChildSpec(name="auth", run=self.auth.run, shutdown_ms=STOP_MS),
             ChildSpec(
                 name="maintenance",
-                run=lambda: maintenance.run(self.store, self.clock),
+                run=lambda: maintenance.run(self.store, self.clock, self.conversation.prune),
                 shutdown_ms=STOP_MS,
             ),
             ChildSpec(name="schedules", run=self.schedules.run, shutdown_ms=STOP_MS),
@@ -164,8 +165,9 @@ class Services:
         measured.watch_number(INBOX_FACTS, inbox, lambda: engine.backlog)
         measured.watch_number(LEASES, running, lambda: self.fleet.machine_counts()[1])
 
-    def _converse(self, ids: IdSource) -> Conversation:
+    def _converse(self, ids: IdSource, home: Path) -> Conversation:
         means = Means(
+            home=home,
             store=self.store,
             clock=self.clock,
             ids=ids,

@@ -8,7 +8,7 @@ import msgspec
 from agentcom.core.view import PoolView
 from agentcom.model import address
 from agentcom.model.address import Address
-from agentcom.model.errors import NotAllowed, Stale
+from agentcom.model.errors import InvalidInput, Stale
 from agentcom.model.identity import Identity
 from agentcom.model.ids import AgentId, Fence, ProjectId, TaskId
 
@@ -37,10 +37,10 @@ def person(identity: Identity) -> Speaker:
     """Return the person, or program, behind a token.
 
     Raises:
-        NotAllowed: it is a machine's token, which speaks only for an attempt on it.
+        InvalidInput: it is a machine's token, which speaks only for an attempt on it.
     """
     if identity.machine is not None:
-        raise NotAllowed("a machine speaks for an attempt that it holds; name the task and fence")
+        raise InvalidInput("task", "a machine speaks for an attempt that it holds: name it")
     return Speaker(identity=identity, address=address.of_user(identity.user))
 
 

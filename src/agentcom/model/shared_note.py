@@ -38,8 +38,8 @@ def note_key(project: ProjectId, name: str) -> str:
 
 
 def note_version_key(project: ProjectId, name: str, version: int) -> str:
-    """Return the key of one version of a note; sorts by version."""
-    return f"{project}/{name}/{str(version).zfill(8)}"
+    """Return the key of one version of a note; sorts by version, and no name has its sign."""
+    return f"{project}/{name}@{str(version).zfill(8)}"
 
 
 def blob_key(project: ProjectId, digest: str) -> str:

@@ -14,6 +14,7 @@ from agentcom.model.batch import Batch, Row, Table
 from agentcom.model.event import TaskEvent
 from agentcom.model.ids import BatchId, PoolId, WallTime
 from agentcom.model.snapshot import Snapshot
+from agentcom.store.search import Found, Words
 from agentcom.store.sums import Sum, Sums
 
 
@@ -112,6 +113,14 @@ class Store(Protocol):
 
     async def sums(self, asked: Sums) -> Sequence[Sum]:
         """Return sums, the largest of the first column first; those of no rows are left out."""
+        ...
+
+    async def search(self, asked: Words) -> Found:
+        """Return the keys of rows with all words, as far as they are indexed."""
+        ...
+
+    async def index(self, limit: int) -> bool:
+        """Make up to `limit` more rows searchable; return whether all are."""
         ...
 
     async def commit(self, batch: Batch) -> Verdict:

@@ -20,7 +20,7 @@ from agentcom.model.pause import Pause
 from agentcom.model.snapshot import Snapshot
 from agentcom.model.task import Hold, Task
 from agentcom.model.todo import Todo
-from agentcom.store import codec, invariants, rules
+from agentcom.store import codec, invariants, rules, search
 from agentcom.store.base import (
     Committed,
     Conflict,
@@ -31,6 +31,7 @@ from agentcom.store.base import (
     TermLost,
     Verdict,
 )
+from agentcom.store.search import Found, Words
 from agentcom.store.sums import Sum, Sums
 
 _Staged = dict[tuple[Table, str], Row | None]
@@ -103,6 +104,21 @@ class MemoryStore:
             added[value] = [*map(add, sums, numbers)]
         found = [Sum(value, rows, tuple(sums)) for value, (rows, *sums) in added.items()]
         return sorted(found, key=lambda one: (-one.sums[0], str(one.value)))[: asked.limit]
+
+    async def search(self, asked: Words) -> Found:
+        words = search.words_of(asked.text)
+        found: dict[tuple[Table, str], bool] = {}
+        for table in asked.tables:
+            for key, row in sorted(self._rows[table].items()):
+                one = search.of(table, key, row)
+                if one is not None and one.project in (None, asked.project):
+                    text = f"{one.title} {one.text}".lower()
+                    found[one.table, one.key] = all(word in text for word in words)
+        keys = [place for place, fits in found.items() if fits and words]
+        return Found(keys[::-1][: asked.limit])
+
+    async def index(self, limit: int) -> bool:  # noqa: ARG002  # it looks at the rows themselves
+        return True
 
     async def commit(self, batch: Batch) -> Verdict:
         rules.check_batch(batch)

@@ -29,10 +29,12 @@ from agentcom.store import (
     sqlite_log,
     sqlite_open,
     sqlite_rows,
+    sqlite_search,
 )
 from agentcom.store.absent import Absent
 from agentcom.store.base import LogRecord, Page, Problem, Query, Verdict
 from agentcom.store.failures import StoreFailed
+from agentcom.store.search import Found, Words
 from agentcom.store.sqlite_disk import Disk, LastCommit
 from agentcom.store.sqlite_open import Migration
 from agentcom.store.sqlite_writer import Answer, Commit, Work, Writer
@@ -138,6 +140,12 @@ class SqliteStore:
 
     async def sums(self, asked: Sums) -> Sequence[Sum]:
         return await self._read(lambda db: sqlite_rows.sums(db, asked))
+
+    async def search(self, asked: Words) -> Found:
+        return await self._read(lambda db: sqlite_search.find(db, asked))
+
+    async def index(self, limit: int) -> bool:
+        return await self._work(lambda db: sqlite_search.index(db, limit))
 
     async def commit(self, batch: Batch) -> Verdict:
         rules.check_batch(batch)

@@ -25,6 +25,7 @@ from agentcom.store.base import (
 )
 from agentcom.store.failures import CommitUnknown, StoreFailed
 from agentcom.store.memory import MemoryStore
+from agentcom.store.search import Found, Words
 from agentcom.store.sums import Sum, Sums
 
 SLOW_MS: Final = 300  # a disk that is busy with something else
@@ -118,6 +119,12 @@ class SimulatedStore:
 
     async def query(self, query: Query) -> Page:
         return await self._running().query(query)
+
+    async def search(self, asked: Words) -> Found:
+        return await self._running().search(asked)
+
+    async def index(self, limit: int) -> bool:
+        return await self._running().index(limit)
 
     async def sums(self, asked: Sums) -> Sequence[Sum]:
         return await self._running().sums(asked)

@@ -39,6 +39,7 @@ from agentcom.model.todo import Todo, TodoKind
 from agentcom.store.base import Committed, Conflict, Query, Store, TermLost
 from agentcom.testing.store_listings import ListingSuite
 from agentcom.testing.store_rows import batch, body, committed, new_task, one, request, task
+from agentcom.testing.store_search import SearchSuite
 from agentcom.testing.store_sums import SumsSuite
 from agentcom.testing.store_verify import VerifySuite
 
@@ -48,7 +49,7 @@ IN_FLIGHT: Final = 200
 MANY: Final = 10_000
 
 
-class StoreSuite(ListingSuite, SumsSuite, VerifySuite):
+class StoreSuite(ListingSuite, SumsSuite, SearchSuite, VerifySuite):
     """For every store."""
 
     @pytest.fixture

@@ -27,6 +27,7 @@ from agentcom.model.errors import (
 from agentcom.model.identity import Identity
 from agentcom.telemetry import events
 from agentcom.transport import (
+    http_blobs,
     http_calls,
     http_control,
     http_cost,
@@ -80,6 +81,7 @@ def endpoints() -> Sequence[Endpoint]:
         *http_cost.ENDPOINTS,
         *http_control.ENDPOINTS,
         *http_calls.ENDPOINTS,
+        *http_blobs.ENDPOINTS,
     ]
     return [*table, _description(table)]
 

@@ -17,6 +17,7 @@ from agentcom.core import facts
 from agentcom.core.facts import Fact
 from agentcom.hub.address import Address
 from agentcom.hub.auth import Authenticator
+from agentcom.hub.blobs import Blobs
 from agentcom.hub.choosing import Chooser
 from agentcom.hub.clock import Clock
 from agentcom.hub.credentials import Credentials
@@ -92,6 +93,7 @@ class Hall:
     people: People
     schedules: Schedules
     talk: Talk
+    blobs: Blobs
     metrics: Metrics
     status: Callable[[], HubStatus]
     is_ready: Callable[[], bool]

@@ -17,3 +17,17 @@ CREATE TABLE blob (
   version INTEGER NOT NULL,
   doc BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What is found by words: `found` has the words, `findable` says of which row. Written in arrears.
+CREATE TABLE findable (
+  id INTEGER PRIMARY KEY,
+  source TEXT NOT NULL,
+  key TEXT NOT NULL,
+  project TEXT,
+  UNIQUE (source, key)
+) STRICT;
+
+CREATE VIRTUAL TABLE found USING fts5 (
+  title, text, content = '', contentless_delete = 1,
+  tokenize = 'unicode61 remove_diacritics 2'
+);
