@@ -4,16 +4,16 @@ from typing import Final
 
 import msgspec
 
-from agentcom.hub import speaking
 from agentcom.protocol.call_table import RULES
 from agentcom.protocol.calls import Call as AnyCall
 from agentcom.protocol.calls import name_of
+from agentcom.transport import caller
 from agentcom.transport.http_call import PREFIX, Call, Endpoint
 
 
 async def _do(call: Call) -> object:
     asked = call.given(AnyCall)
-    speaker = speaking.person(call.who)
+    speaker = caller.speaker(call.hall.engine.view, call.who, call.request.headers)
     return await call.hall.talk.do(speaker, asked, cause=call.cause, key=call.key)
 
 
