@@ -15,8 +15,8 @@ from agentcom.model.ids import TaskId
 from agentcom.testing import scenario
 from agentcom.testing.scenario import Shell, Write
 
-LIMIT_S = 45
-"""Twice what it takes on two busy cores."""
+LIMIT_S = 150
+"""Far beyond what it takes, 20 s on two busy cores: only a demo that hangs comes here."""
 COMMAND = [sys.executable, "-P", "-m", "agentcom.cli.main", "demo"]
 
 
@@ -33,6 +33,7 @@ def processes_of(folder: Path) -> list[int]:
     return found
 
 
+@pytest.mark.timeout(LIMIT_S + 30)
 @pytest.mark.xdist_group("demo")
 def test_the_demo_passes_and_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
@@ -55,6 +56,7 @@ def test_the_demo_passes_and_leaves_nothing(tmp_path: Path) -> None:
     assert processes_of(folder) == []
 
 
+@pytest.mark.timeout(LIMIT_S + 30)
 @pytest.mark.xdist_group("demo")
 def test_a_demo_that_is_interrupted_ends_its_processes_and_keeps_its_folder(
     tmp_path: Path,

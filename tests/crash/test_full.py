@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agentcom.model.errors import StoreRefused
@@ -31,11 +32,22 @@ async def test_a_start_on_a_full_disk_is_refused_in_words(memory: Path, room_byt
 
 
 async def test_a_start_on_a_disk_that_is_nearly_full_sets_no_room_aside(memory: Path) -> None:
-    store = SqliteStore(memory / "home" / "store.db", options=full.OPTIONS)
+    home = memory / "home"
+    bare = SqliteStore(
+        memory / "bare" / "store.db", options=msgspec.structs.replace(full.OPTIONS, ballast_bytes=0)
+    )
+    await bare.open()
+    room_bytes = _size(memory / "bare") + full.OPTIONS.ballast_bytes // 2
+    await bare.close()
+    store = SqliteStore(home / "store.db", options=full.OPTIONS)
 
-    with watching(memory, full.SmallDisk(400_000)):
+    with watching(memory, full.SmallDisk(room_bytes)):
         await store.open()
-        size = sum(file.stat().st_size for file in (memory / "home").glob("store.db*"))
+        size = _size(home)
         await store.close()
 
-    assert size < 400_000 + 32_768  # of shared memory beside the log
+    assert size < room_bytes + 32_768  # of shared memory beside the log
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("store.db*"))

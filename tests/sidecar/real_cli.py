@@ -75,7 +75,11 @@ class Run:
 
     def kill_tree(self) -> list[psutil.Process]:
         """Kill the agent and all it has started; return what still lives."""
-        tree = _frozen(psutil.Process(self.process.pid))
+        try:
+            leader = psutil.Process(self.process.pid)
+        except psutil.NoSuchProcess:  # it was buried, and only its exit code is not here yet
+            return []
+        tree = _frozen(leader)
         for process in tree:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
