@@ -392,7 +392,7 @@ def test_it_says_who_paused_what_and_how_to_go_on(scope: str, words: str, cure: 
 
     assert found.summary == words
     assert found.position == 1
-    assert [rule.rule for rule in found.agents] == ["gate"]
+    assert [rule.rule for rule in found.agents] == ["task_paused"]
     assert found.next_action.endswith(cure) or cure in found.next_action
 
 

@@ -244,7 +244,7 @@ def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
         words = f"machine {view.machines[agent.machine].name} has too little left: {used} used"
         return AgentRule(agent.id, "resources", words)
     if pauses.find(view, task) is not None:
-        return AgentRule(agent.id, "gate", "the task is paused")
+        return AgentRule(agent.id, "task_paused", "no agent gets it until it goes on")
     return AgentRule(agent.id, "order", "tasks before it in the queue come first")
 
 
