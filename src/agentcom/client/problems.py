@@ -46,12 +46,16 @@ _PLAIN: Final[Mapping[str, type[AgentComError]]] = MappingProxyType(
             errors.NameTaken,
             errors.Stale,
             errors.Superseded,
+            errors.MailboxFull,
             errors.StorageFull,
             errors.Unavailable,
             errors.Timeout,
             errors.StoreRefused,
         )
     }
+)
+_OF_A_FIELD: Final[Mapping[str, type[errors.InvalidInput]]] = MappingProxyType(
+    {kind.code: kind for kind in (errors.InvalidInput, errors.CursorAhead)}
 )
 _BY_STATUS: Final[Mapping[int, type[AgentComError]]] = MappingProxyType(
     {
@@ -72,9 +76,9 @@ def error_of(code: str, message: str, *, retry_after_ms: int | None = None) -> A
     plain = _PLAIN.get(code)
     if plain is not None:
         return plain(message)
-    if code == errors.InvalidInput.code:
+    if code in _OF_A_FIELD:
         field, _, rule = message.partition(": ")
-        return errors.InvalidInput(field, rule)
+        return _OF_A_FIELD[code](field, rule)
     if code == errors.IllegalTransition.code:
         state, _, event = message.removeprefix("a task that is ").partition(" cannot take ")
         return errors.IllegalTransition(state, event)

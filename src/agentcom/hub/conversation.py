@@ -13,7 +13,10 @@ from agentcom.hub.blobs import Blobs
 from agentcom.hub.clock import Clock
 from agentcom.hub.limits_guard import Budgets
 from agentcom.hub.logs import Logs
+from agentcom.hub.mail import Mail
+from agentcom.hub.mailboxes import Mailboxes
 from agentcom.hub.notes import Notes
+from agentcom.hub.recipients import Recipients
 from agentcom.hub.switchboard import Switchboard
 from agentcom.hub.talk import Talk
 from agentcom.hub.writing import Writer
@@ -49,7 +52,18 @@ class Conversation:
         self.logs = Logs(means.store, self.writer)
         self.notes = Notes(means.store, self.writer, means.clock)
         self.blobs = Blobs(means.home / BLOBS, means.store, self.writer, means.clock)
-        self.talk.offer(self.notes.handlers())
+        self.recipients = Recipients(means.store, means.view)
+        self.mail = Mail(
+            means.store,
+            self.writer,
+            Mailboxes(means.store, self.writer, self.logs, means.clock),
+            self.recipients,
+            blobs=self.blobs,
+            clock=means.clock,
+            ids=means.ids,
+        )
+        for service in (self.notes, self.mail):
+            self.talk.offer(service.handlers())
 
     async def prune(self, now: WallTime) -> int:
         """Take out of the store what is over; return how many rows went."""

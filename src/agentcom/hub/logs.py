@@ -4,7 +4,7 @@ An append is part of a draft: entry and head become durable with the message. Wh
 hears of it afterwards (`hub/followers.py`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, cast
 
 import msgspec
@@ -72,17 +72,17 @@ class Logs:
         """Return letters after a sequence, in order."""
         query = Query(table=Table.ENTRY, prefix=f"{log}/", after=entry_key(log, seq), limit=limit)
         page = await self._store.query(query)
-        return await self._letters(cast("Sequence[Entry]", page.rows))
+        return await self.letters(cast("Sequence[Entry]", page.rows))
 
     async def before(self, log: str, seq: int | None, limit: int) -> Sequence[Letter]:
         """Return the last letters before a sequence (None: the newest), in order."""
         before = None if seq is None else entry_key(log, seq)
         query = Query(table=Table.ENTRY, prefix=f"{log}/", before=before, limit=limit)
         page = await self._store.query(query)
-        return await self._letters(cast("Sequence[Entry]", page.rows)[::-1])
+        return await self.letters(cast("Sequence[Entry]", page.rows)[::-1])
 
-    async def _letters(self, entries: Iterable[Entry]) -> Sequence[Letter]:
-        entries = list(entries)
+    async def letters(self, entries: Sequence[Entry]) -> Sequence[Letter]:
+        """Return the messages of some places, in order."""
         rows = await self._store.get([(Table.MESSAGE, entry.message) for entry in entries])
         return [
             letter_of(entry, row)

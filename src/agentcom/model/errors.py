@@ -6,6 +6,8 @@ A message says what happened and what to do next, and never repeats a secret.
 
 from typing import ClassVar
 
+from agentcom.model.limits import MAILBOX_RETRY_MS
+
 
 class AgentComError(Exception):
     """A refusal that the peer or the operator can act on."""
@@ -30,6 +32,12 @@ class InvalidInput(AgentComError):
         super().__init__(f"{field}: {rule}")
         self.field = field
         self.rule = rule
+
+
+class CursorAhead(InvalidInput):
+    """A cursor is beyond the newest message: it is another mailbox's, or made up."""
+
+    code = "cursor_ahead"
 
 
 class MalformedInput(AgentComError):
@@ -125,6 +133,15 @@ class RateLimited(AgentComError):
     def __init__(self, message: str, retry_after_ms: int) -> None:
         super().__init__(message)
         self.retry_after_ms = retry_after_ms
+
+
+class MailboxFull(RateLimited):
+    """A recipient has too much that it has not taken: nothing was stored."""
+
+    code = "mailbox_full"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, MAILBOX_RETRY_MS)
 
 
 class StorageFull(AgentComError):

@@ -127,6 +127,8 @@ class Head(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
     """The newest entry's."""
     settled: int = 0
     """Of a mailbox: all entries up to here are acknowledged or expired."""
+    passed: int = 0
+    """Of a mailbox: up to here only what has to be acknowledged by name can be open."""
     open: int = 0
     """Of a mailbox: entries that are not."""
     open_bytes: int = 0

@@ -1,0 +1,106 @@
+"""Mail: what may be sent, who is woken for it, and how far a message has come. Pure."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from agentcom.core.view import PoolView
+from agentcom.model import address, limits
+from agentcom.model.address import Address
+from agentcom.model.errors import CursorAhead, InvalidInput, MailboxFull, TooLarge
+from agentcom.model.ids import AgentId, ProjectId, WallTime
+from agentcom.model.message import Attachment, Delivery, Entry, Head, Message, Sort, Urgency, Why
+from agentcom.model.task import Task
+
+_RANK: Final = {state: rank for rank, state in enumerate(Delivery)}
+_CALLING: Final = frozenset({Why.DIRECT, Why.MENTION, Why.NOTICE})
+"""Why a message stands in a mailbox that somebody may be woken for; never for a broadcast."""
+
+_replace: Final = msgspec.structs.replace
+
+
+def check_content(body: str, subject: str, attachments: Sequence[Attachment]) -> None:
+    """Return if this may be the content of a message.
+
+    Raises:
+        InvalidInput: it has characters that no message may have.
+        TooLarge: it is longer than a message may be.
+    """
+    if "\0" in body or not subject.isprintable():
+        raise InvalidInput("body", "no NUL in a text, no control characters in a subject")
+    quoted = len(msgspec.json.encode(body))  # as it travels: many control characters are long
+    if len(body.encode()) > limits.MESSAGE_BYTES or quoted > 2 * limits.MESSAGE_BYTES + 2:
+        raise TooLarge(f"a message has at most {limits.MESSAGE_BYTES} bytes; attach a file")
+    for attached in attachments:
+        if len(attached.name) > limits.TITLE_CHARS or not attached.name.isprintable():
+            raise InvalidInput("attachments", f"a name has at most {limits.TITLE_CHARS} characters")
+
+
+def check_room(head: Head, size: int, of: Address) -> None:
+    """Return if a mailbox takes one more message of so many bytes.
+
+    Raises:
+        MailboxFull: its reader has to take something first.
+    """
+    full = head.open >= limits.MAILBOX_MAX or head.open_bytes + size > limits.MAILBOX_BYTES
+    if full:
+        raise MailboxFull(f"the mailbox of {of} is full; send again when some of it was read")
+
+
+def check_cursor(head: Head, after: int) -> None:
+    """Return if a sequence is one that the mailbox has had.
+
+    Raises:
+        CursorAhead: it is not.
+    """
+    if after > head.seq:
+        raise CursorAhead("after", f"the newest message of this mailbox is {head.seq}")
+
+
+def wakes(message: Message, to: Address, why: Why) -> bool:
+    """Return whether a message is of the kind that an agent is woken for."""
+    return (
+        address.agent_of(to) is not None
+        and to != message.sender
+        and message.urgency >= Urgency.NORMAL
+        and (why in _CALLING or message.sort is Sort.ANSWER)
+    )
+
+
+def moved(entry: Entry, state: Delivery, at: WallTime) -> Entry:
+    """Return an entry that has come to `state`; the same one if it has come as far already."""
+    if entry.state.over or _RANK[state] <= _RANK[entry.state]:
+        return entry
+    version = entry.version + 1
+    match state:
+        case Delivery.DELIVERED:
+            return _replace(entry, state=state, delivered_at=at, version=version)
+        case Delivery.SEEN:
+            return _replace(entry, state=state, seen_at=at, version=version)
+        case Delivery.ACKED:
+            return _replace(entry, state=state, acked_at=at, version=version)
+        case _:
+            return _replace(entry, state=state, version=version)
+
+
+def is_late(state: Delivery, message: Message, now: WallTime) -> bool:
+    """Return whether a message's time ran out before anybody took it."""
+    return not state.over and message.expires_at is not None and message.expires_at <= now
+
+
+def attempts(view: PoolView, agent: AgentId) -> list[Task]:
+    """Return the tasks that an agent works on."""
+    row = view.agents.get(agent)
+    if row is None:
+        return []
+    held = (view.tasks[task] for task in view.held_by.get(row.machine, ()))
+    return [task for task in held if task.agent == agent and task.state.held]
+
+
+def is_of(view: PoolView, agent: AgentId, project: ProjectId) -> bool:
+    """Return whether an agent can be written to from a project: it is its, or works for it."""
+    row = view.agents.get(agent)
+    if row is None:
+        return False
+    return row.project == project or any(t.project == project for t in attempts(view, agent))

@@ -1,0 +1,215 @@
+"""Mail: messages to agents and people by name, and how their readers take them.
+
+What goes beyond one's own mailbox, such as threads, is in `hub/mail_reading.py`.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import Final
+
+from agentcom.core import mail
+from agentcom.hub.blobs import Blobs
+from agentcom.hub.clock import Clock
+from agentcom.hub.mailboxes import Mailboxes
+from agentcom.hub.recipients import Recipients
+from agentcom.hub.speaking import Speaker
+from agentcom.hub.talk import Answer, Handler
+from agentcom.hub.writing import Asked, Draft, Writer
+from agentcom.model import limits
+from agentcom.model.address import HUB, Address
+from agentcom.model.batch import Table
+from agentcom.model.errors import MailboxFull, NotFound
+from agentcom.model.ids import IdSource, ProjectId, TaskId, WallTime
+from agentcom.model.message import Delivery, Entry, Message, MessageId, Sort, Why, mail_log
+from agentcom.protocol import calls, told
+from agentcom.protocol.calls import Call
+from agentcom.store.base import Store
+
+_NOT_THERE: Final = "there is no such message, or not for you"
+
+
+class Mail:
+    """All mail of a hub."""
+
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        boxes: Mailboxes,
+        recipients: Recipients,
+        *,
+        blobs: Blobs,
+        clock: Clock,
+        ids: IdSource,
+    ) -> None:
+        self._store = store
+        self._writer = writer
+        self._boxes = boxes
+        self._recipients = recipients
+        self._blobs = blobs
+        self._clock = clock
+        self._ids = ids
+
+    def handlers(self) -> Mapping[type[Call], Handler]:
+        """Return what is answered here."""
+        return {
+            calls.MessageSend: self.send,
+            calls.InboxRead: self.inbox,
+            calls.MessageAck: self.ack,
+            calls.Whoami: self.whoami,
+        }
+
+    # Calls --------------------------------------------------------------------------------------
+
+    async def send(self, who: Speaker, call: calls.MessageSend, asked: Asked) -> Answer:
+        """Store a message in all its mailboxes, or in none."""
+        mail.check_content(call.body, call.subject, call.attachments)
+
+        async def decide(draft: Draft) -> told.Sent:
+            await self._blobs.check(who.project, call.attachments)
+            to = await self._recipients.all_of(call.to, who.project, but=who.address)
+            message = await self._message(who, call, to, asked)
+            draft.put(Table.MESSAGE, message.id, message, None)
+            entries = [await self.put(draft, message, one, Why.DIRECT) for one in to]
+            return told.Sent(
+                message=message.id,
+                thread=message.thread,
+                to=tuple(
+                    told.Recipient(address=one, wakes=entry.wakes)
+                    for one, entry in zip(to, entries, strict=True)
+                ),
+                count=len(to),
+            )
+
+        return await self._writer.once(who.address, asked, decide)
+
+    async def inbox(self, who: Speaker, call: calls.InboxRead, _asked: Asked) -> Answer:
+        """Return the next part of one's own mailbox, and wait for it if asked to."""
+        log = mail_log(who.project, who.address)
+        if call.after is not None and not call.all:
+            await self._boxes.settle(log, call.after)
+        with self._boxes.arrivals(log) as arrival:
+            found = await self._read(log, call)
+            if call.wait_ms and not found.letters and not found.more:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(call.wait_ms / 1_000):
+                        await arrival.wait()
+                found = await self._read(log, call)
+        return found
+
+    async def ack(self, who: Speaker, call: calls.MessageAck, asked: Asked) -> Answer:
+        """Acknowledge messages of one's own mailbox; all or none."""
+        log = mail_log(who.project, who.address)
+        wanted = tuple(dict.fromkeys(call.messages))
+
+        async def decide(draft: Draft) -> told.Acked:
+            entries = await self._boxes.find(log, wanted)
+            if len(entries) < len(wanted):
+                raise NotFound("one of these is not in your mailbox; nothing was acknowledged")
+            head = await self._boxes.move(draft, log, entries, Delivery.ACKED)
+            late = sum(entry.state is Delivery.EXPIRED for entry in entries)
+            return told.Acked(acked=len(entries) - late, open=head.open)
+
+        return await self._writer.once(who.address, asked, decide)
+
+    async def whoami(self, who: Speaker, _call: calls.Whoami, _asked: Asked) -> Answer:
+        """Return who calls."""
+        head = await self._boxes.head(mail_log(who.project, who.address))
+        return told.Me(
+            address=who.address,
+            role=who.identity.role,
+            project=who.project,
+            task=who.task,
+            attempt=None if who.fence is None else who.fence.attempt,
+            unread=head.open,
+        )
+
+    # For other services -------------------------------------------------------------------------
+
+    async def put(self, draft: Draft, message: Message, to: Address, why: Why) -> Entry:
+        """Put a message into a mailbox; the message itself is the caller's to write.
+
+        Raises:
+            MailboxFull: there is no room.
+        """
+        return await self._boxes.put(draft, message, to, why, wakes=mail.wakes(message, to, why))
+
+    async def notice(
+        self,
+        draft: Draft,
+        project: ProjectId,
+        to: Address,
+        text: str,
+        *,
+        task: TaskId | None = None,
+    ) -> None:
+        """Tell someone something in the hub's name; who has a full mailbox is not told."""
+        at = self._clock.now().wall
+        name = MessageId(self._ids.new())
+        message = Message(
+            id=name,
+            sender=HUB,
+            at=at,
+            body=text,
+            thread=name,
+            project=project,
+            to=(to,),
+            sort=Sort.NOTICE,
+            expires_at=WallTime(at + limits.MESSAGE_EXPIRES_MS),
+            task=task,
+        )
+        with contextlib.suppress(MailboxFull):
+            await self.put(draft, message, to, Why.NOTICE)
+            draft.put(Table.MESSAGE, name, message, None)
+
+    async def may_see(self, who: Speaker, message: Message) -> bool:
+        """Return whether someone sent a message or has it in the own mailbox."""
+        if message.project != who.project:
+            return False
+        if who.address == message.sender or who.address in message.to:
+            return True
+        return bool(await self._boxes.find(mail_log(who.project, who.address), [message.id]))
+
+    # Parts --------------------------------------------------------------------------------------
+
+    async def _message(
+        self, who: Speaker, call: calls.MessageSend, to: tuple[Address, ...], asked: Asked
+    ) -> Message:
+        name, at = MessageId(self._ids.new()), self._clock.now().wall
+        answered = None if call.reply_to is None else await self.find(who, call.reply_to)
+        return Message(
+            id=name,
+            sender=who.address,
+            at=at,
+            body=call.body,
+            thread=name if answered is None else answered.thread,
+            project=who.project,
+            to=to,
+            subject=call.subject,
+            reply_to=None if answered is None else answered.id,
+            urgency=call.urgency,
+            ack_required=call.ack_required,
+            expires_at=WallTime(at + (call.expires_in_ms or limits.MESSAGE_EXPIRES_MS)),
+            attachments=call.attachments,
+            task=who.task,
+            fence=who.fence,
+            cause=asked.cause,
+        )
+
+    async def find(self, who: Speaker, message: str) -> Message:
+        """Return a message that someone may see; raises `NotFound`."""
+        (row,) = await self._store.get([(Table.MESSAGE, message)])
+        if not isinstance(row, Message) or not await self.may_see(who, row):
+            raise NotFound(_NOT_THERE)
+        return row
+
+    async def _read(self, log: str, call: calls.InboxRead) -> told.Inbox:
+        head = await self._boxes.head(log)
+        start = (0 if call.all else head.settled) if call.after is None else call.after
+        mail.check_cursor(head, start)
+        part = await self._boxes.read(log, start, call.limit, closed=call.all)
+        await self._boxes.show(log, part.letters)
+        return told.Inbox(
+            letters=tuple(part.letters), cursor=part.cursor, more=part.more, open=head.open
+        )

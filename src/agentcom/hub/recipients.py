@@ -1,0 +1,61 @@
+"""Whom people and agents mean by a name, and whether there is one."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from agentcom.core import mail
+from agentcom.core.view import PoolView
+from agentcom.model import address
+from agentcom.model.address import Address, AddressKind
+from agentcom.model.batch import Table
+from agentcom.model.errors import InvalidInput, NotFound
+from agentcom.model.identity import User
+from agentcom.model.ids import AgentId, ProjectId, UserId
+from agentcom.store.base import Store
+
+_OWN: Final = "you cannot write to yourself; keep a note instead"
+
+
+class Recipients:
+    """The agents and people of each project, by name."""
+
+    def __init__(self, store: Store, view: Callable[[], PoolView]) -> None:
+        self._store = store
+        self._view = view
+
+    async def all_of(
+        self, names: Sequence[str], project: ProjectId, *, but: Address
+    ) -> tuple[Address, ...]:
+        """Return the addresses of several names, each once.
+
+        Raises:
+            InvalidInput: a name is ambiguous, is none, or is that of `but`.
+            NotFound: there is nobody of that name.
+        """
+        found = [await self.of(name, project) for name in dict.fromkeys(names)]
+        if but in found:
+            raise InvalidInput("to", _OWN)
+        return tuple(dict.fromkeys(found))
+
+    async def of(self, text: str, project: ProjectId) -> Address:
+        """Return the address of one name, written out or bare.
+
+        Raises:
+            InvalidInput: it is ambiguous, or is no name.
+            NotFound: there is nobody of that name.
+        """
+        kind, name = address.parse(text)
+        found = []
+        if kind is not AddressKind.USER and mail.is_of(self._view(), AgentId(name), project):
+            found.append(address.of_agent(AgentId(name)))
+        if kind is not AddressKind.AGENT and await self._is_person(name, project):
+            found.append(address.of_user(UserId(name)))
+        if not found:
+            raise NotFound(f"there is no agent or person {text}; see who is there")
+        if len(found) > 1:
+            raise InvalidInput("to", f"there are two of that name: write {' or '.join(found)}")
+        return found[0]
+
+    async def _is_person(self, name: str, project: ProjectId) -> bool:
+        (row,) = await self._store.get([(Table.USER, name)])
+        return isinstance(row, User) and not row.removed and row.project == project

@@ -1,0 +1,144 @@
+import pytest
+
+from agentcom.core import mail
+from agentcom.core.view import PoolView
+from agentcom.model import limits
+from agentcom.model.address import Address
+from agentcom.model.agent import Agent
+from agentcom.model.errors import CursorAhead, InvalidInput, MailboxFull, TooLarge
+from agentcom.model.ids import DEFAULT_POOL, AgentId, MachineId, ProjectId, TaskId, UserId, WallTime
+from agentcom.model.message import (
+    Attachment,
+    Delivery,
+    Entry,
+    Head,
+    Message,
+    MessageId,
+    Sort,
+    Urgency,
+    Why,
+)
+from agentcom.model.task import Task, TaskState
+
+ADA, BOB, ANN = Address("agent:ada"), Address("agent:bob"), Address("user:ann")
+AT = WallTime(1_000)
+
+
+def message(**more: object) -> Message:
+    name = MessageId("m")
+    fields = {"id": name, "sender": ANN, "at": AT, "body": "b", "thread": name, **more}
+    return Message(**fields)  # type: ignore[arg-type]  # the tests name the fields
+
+
+@pytest.mark.parametrize(
+    ("body", "subject", "error"),
+    [
+        ("x" * (limits.MESSAGE_BYTES + 1), "", TooLarge),
+        ("ä" * (limits.MESSAGE_BYTES // 2 + 1), "", TooLarge),
+        ("\x01" * (limits.MESSAGE_BYTES // 2), "", TooLarge),
+        ("a\0b", "", InvalidInput),
+        ("b", "two\nlines", InvalidInput),
+    ],
+)
+def test_what_no_message_may_say_is_refused(
+    body: str, subject: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        mail.check_content(body, subject, ())
+
+
+def test_a_message_may_be_long_and_have_lines_and_quotes() -> None:
+    mail.check_content('"\n' * (limits.MESSAGE_BYTES // 2), "a subject", (Attachment("d", "n"),))
+
+
+@pytest.mark.parametrize("name", ["x" * 201, "a\nb"])
+def test_an_attachment_has_a_plain_name(name: str) -> None:
+    with pytest.raises(InvalidInput):
+        mail.check_content("b", "", (Attachment("d", name),))
+
+
+def test_a_mailbox_is_full_by_messages_and_by_bytes() -> None:
+    mail.check_room(Head(log="l", open=limits.MAILBOX_MAX - 1), 10, ADA)
+    mail.check_room(Head(log="l", open_bytes=limits.MAILBOX_BYTES - 10), 10, ADA)
+
+    with pytest.raises(MailboxFull, match="agent:ada"):
+        mail.check_room(Head(log="l", open=limits.MAILBOX_MAX), 0, ADA)
+    with pytest.raises(MailboxFull):
+        mail.check_room(Head(log="l", open_bytes=limits.MAILBOX_BYTES - 9), 10, ADA)
+
+
+def test_a_cursor_is_not_beyond_the_newest_message() -> None:
+    mail.check_cursor(Head(log="l", seq=3), 3)
+    with pytest.raises(CursorAhead, match="is 3"):
+        mail.check_cursor(Head(log="l", seq=3), 4)
+
+
+def test_agents_are_woken_for_what_is_meant_for_them() -> None:
+    assert mail.wakes(message(), ADA, Why.DIRECT)
+    assert mail.wakes(message(), ADA, Why.MENTION)
+    assert mail.wakes(message(), ADA, Why.NOTICE)
+    assert mail.wakes(message(sort=Sort.ANSWER), ADA, Why.BROADCAST)
+
+
+def test_nobody_is_woken_for_less() -> None:
+    assert not mail.wakes(message(), ADA, Why.BROADCAST)
+    assert not mail.wakes(message(urgency=Urgency.LOW), ADA, Why.DIRECT)
+    assert not mail.wakes(message(), ANN, Why.DIRECT)
+    assert not mail.wakes(message(sender=ADA), ADA, Why.MENTION)
+
+
+def test_a_place_only_goes_forward() -> None:
+    place = Entry(log="l", seq=1, message=MessageId("m"))
+
+    delivered = mail.moved(place, Delivery.DELIVERED, AT)
+    seen = mail.moved(delivered, Delivery.SEEN, WallTime(2_000))
+    acked = mail.moved(seen, Delivery.ACKED, WallTime(3_000))
+
+    assert (acked.delivered_at, acked.seen_at, acked.acked_at) == (1_000, 2_000, 3_000)
+    assert acked.version == 4
+    assert mail.moved(seen, Delivery.DELIVERED, AT) is seen
+    assert mail.moved(seen, Delivery.SEEN, AT) is seen
+    assert mail.moved(acked, Delivery.EXPIRED, AT) is acked
+    expired = mail.moved(place, Delivery.EXPIRED, AT)
+    assert (expired.state, expired.acked_at) == (Delivery.EXPIRED, None)
+    assert mail.moved(expired, Delivery.ACKED, AT) is expired
+
+
+def test_a_message_is_late_when_its_time_is_over_and_nobody_took_it() -> None:
+    short = message(expires_at=AT)
+
+    assert mail.is_late(Delivery.SEEN, short, AT)
+    assert not mail.is_late(Delivery.SEEN, short, WallTime(AT - 1))
+    assert not mail.is_late(Delivery.ACKED, short, AT)
+    assert not mail.is_late(Delivery.QUEUED, message(), AT)
+
+
+def view(*tasks: Task) -> PoolView:
+    found = PoolView(DEFAULT_POOL, incarnation=1, term=None)
+    found.agents[AgentId("ada")] = Agent(id=AgentId("ada"), machine=MachineId("m"), runtime="test")
+    found.tasks.update((task.id, task) for task in tasks)
+    found.held_by[MachineId("m")] = {task.id: None for task in tasks}
+    return found
+
+
+def task(name: str, agent: str, project: str = "default") -> Task:
+    return Task(
+        id=TaskId(name),
+        project=ProjectId(project),
+        submitter=UserId("ann"),
+        title="t",
+        changed_at=AT,
+        state=TaskState.RUNNING,
+        agent=AgentId(agent),
+    )
+
+
+def test_an_agent_is_of_its_project_and_of_those_it_works_for() -> None:
+    pool = view(task("t", "ada", "other"), task("u", "bob", "third"))
+
+    assert [row.id for row in mail.attempts(pool, AgentId("ada"))] == ["t"]
+    assert mail.is_of(pool, AgentId("ada"), ProjectId("default"))
+    assert mail.is_of(pool, AgentId("ada"), ProjectId("other"))
+    assert not mail.is_of(pool, AgentId("ada"), ProjectId("third"))
+    assert not mail.is_of(pool, AgentId("eve"), ProjectId("default"))
+    assert mail.attempts(pool, AgentId("eve")) == []
