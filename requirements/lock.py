@@ -24,7 +24,7 @@ FLAGS: Final = (
 LOCKS: Final = {
     "run.txt": ("../pyproject.toml",),
     "build.txt": ("-c", "run.txt", "build.in"),
-    "dev.txt": ("-c", "run.txt", "../pyproject.toml", "build.in", "dev.in"),
+    "dev.txt": ("-c", "run.txt", "--extra", "mcp", "../pyproject.toml", "build.in", "dev.in"),
     "docs.txt": ("-c", "dev.txt", "docs.in"),
 }
 

@@ -27,6 +27,7 @@ ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "not_allowed": "ask an admin for a role that may",
         "not_authenticated": "join with a code of `agentcom user invite`, or set `AGENTCOM_TOKEN`",
         "not_found": "look at the list: `agentcom task ls`, `agent ls`, `machine ls`",
+        "not_installed": "install the extra: `pip install 'agentcom[mcp]'`",
         "not_started": "install the program, or set the agent's `binary`",
         "port_unavailable": "choose another port, or end what listens there",
         "project_file_invalid": "correct `.agentcom.toml` on the base branch",

@@ -20,13 +20,13 @@ from agentcom.model import policy
 from agentcom.model.errors import (
     AgentComError,
     InvalidInput,
-    MalformedInput,
     NotAuthenticated,
     NotFound,
 )
 from agentcom.model.identity import Identity
 from agentcom.telemetry import events
 from agentcom.transport import (
+    decoding,
     http_blobs,
     http_calls,
     http_control,
@@ -35,6 +35,7 @@ from agentcom.transport import (
     http_groups,
     http_hub,
     http_limits,
+    http_mcp,
     http_people,
     http_schedules,
     http_tasks,
@@ -60,9 +61,6 @@ KEY_HEADER: Final = "idempotency-key"
 PATH_CHARS_LOGGED: Final = 200
 _TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _CAUSE: Final = re.compile(r"[A-Za-z0-9._-]{6,64}")
-_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-_PLACE: Final = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
-_FIELD: Final = re.compile(r"field `(.{1,100})`")
 _HEADERS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 log = structlog.get_logger(__name__)
@@ -82,6 +80,7 @@ def endpoints() -> Sequence[Endpoint]:
         *http_control.ENDPOINTS,
         *http_calls.ENDPOINTS,
         *http_blobs.ENDPOINTS,
+        *http_mcp.ENDPOINTS,
     ]
     return [*table, _description(table)]
 
@@ -222,7 +221,7 @@ def _query(request: Request, kind: type[msgspec.Struct]) -> object:
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _invalid(error) from None
+        raise decoding.invalid(error) from None
 
 
 async def _body(request: Request, endpoint: Endpoint) -> object:
@@ -232,32 +231,10 @@ async def _body(request: Request, endpoint: Endpoint) -> object:
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json":
         raise WrongMediaType
-    if _NUL.search(data):
-        raise InvalidInput("$", "NUL characters are not allowed")
-    try:
-        return _decode(data, endpoint.body)
-    except msgspec.ValidationError as error:
-        raise _invalid(error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise MalformedInput("the body must be one JSON value in UTF-8") from None
-
-
-def _decode(data: bytes, kind: Any) -> object:
+    kind = endpoint.body
     if isinstance(kind, http_tasks.OneOrMany):
         kind = kind.choose(data)
-    return msgspec.json.decode(data, type=kind)
-
-
-def _invalid(error: msgspec.ValidationError) -> InvalidInput:
-    """Name the field and the rule, and never the value."""
-    text = str(error)
-    place = _PLACE.search(text)
-    rule = text[: place.start()] if place else text
-    missing = _FIELD.search(rule)
-    names = [place[1] if place else "", missing[1] if missing else ""]
-    if "Invalid enum value" in rule:
-        rule = "it is none of the allowed values"
-    return InvalidInput(".".join(name for name in names if name) or "$", rule[:200])
+    return decoding.decode(data, kind)
 
 
 def _cause(request: Request) -> str | None:

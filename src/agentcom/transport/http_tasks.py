@@ -22,7 +22,7 @@ from agentcom.protocol.asked import (
     TasksAsked,
 )
 from agentcom.protocol.shown import EventPage, LogTail, ResultList, TaskPage, TaskShown
-from agentcom.transport import http_events
+from agentcom.transport import decoding, http_events
 from agentcom.transport.http_call import PREFIX, Call, Endpoint
 
 SEQUENCE_MAX: Final = (1 << 63) - 1
@@ -41,7 +41,7 @@ class OneOrMany:
 
     def choose(self, data: bytes) -> type[TaskAsked | TasksAsked]:
         """Return which of both a body is; raises as decoding does."""
-        return TasksAsked if bytes(msgspec.json.decode(data, type=_Peek).tasks) else TaskAsked
+        return TasksAsked if bytes(decoding.decode(data, _Peek).tasks) else TaskAsked
 
 
 class EventsAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

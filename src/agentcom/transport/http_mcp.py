@@ -1,0 +1,87 @@
+"""The route of the MCP door: who asks, and for which tools; the rest is `http_mcp_server.py`'s."""
+
+import asyncio
+import importlib
+import importlib.util
+from collections.abc import MutableMapping
+from typing import Any, Final
+
+import msgspec
+from starlette.responses import Response
+
+from agentcom.hub.limits_guard import Traffic
+from agentcom.model.errors import AgentComError
+from agentcom.transport.guard import App, Receive, Scope, Send
+from agentcom.transport.http_call import Call, Endpoint, Gate
+from agentcom.transport.http_mcp_tools import Guest, Profile
+
+PATH: Final = "/mcp"
+_SDK: Final = "mcp"
+_SERVER: Final = "agentcom.transport.http_mcp_server"
+
+
+class NotInstalled(AgentComError):
+    """This hub was installed without its MCP door; add it with `pip install 'agentcom[mcp]'`."""
+
+    code = "not_installed"
+    status = 501
+
+
+class McpAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which tools the client wants to see."""
+
+    profile: Profile = Profile.MINIMAL
+
+
+async def _answer(call: Call) -> Response:
+    module = await _load()
+    guest = Guest(
+        hall=call.hall,
+        identity=call.who,
+        headers=call.request.headers,
+        cause=call.cause,
+        profile=call.asked(McpAsked).profile,
+    )
+    return _Served(module.serve, {module.GUEST: guest})
+
+
+async def _load() -> Any:
+    """Return the module with the SDK; the first time, others go on meanwhile."""
+    if importlib.util.find_spec(_SDK) is None:
+        raise NotInstalled
+    return await asyncio.to_thread(importlib.import_module, _SERVER)
+
+
+class _Served(Response):
+    """An answer that another app gives; this one's headers go with it."""
+
+    def __init__(self, app: App, scope: dict[str, object]) -> None:
+        super().__init__()
+        self._app = app
+        self._scope = scope
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *self._more()]}
+            await send(message)
+
+        await self._app({**scope, **self._scope}, receive, with_headers)
+
+    def _more(self) -> list[tuple[bytes, bytes]]:
+        return [(name, value) for name, value in self.raw_headers if name != b"content-length"]
+
+
+ENDPOINTS: Final = (
+    Endpoint(
+        method="POST",
+        path=PATH,
+        access=Gate.SIGNED_IN,
+        handler=_answer,
+        summary="Speak MCP: the tools of agents",
+        query=McpAsked,
+        reply=None,
+        traffic=Traffic.TALK,
+        also="text/event-stream",
+    ),
+)
