@@ -179,3 +179,16 @@ def test_a_token_that_cannot_be_one_is_not_shown(
 
     assert refused.code == 4
     assert "secret" not in refused.err
+
+
+def test_the_agent_of_an_attempt_speaks_as_itself(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context.save(KNOWN)
+    monkeypatch.setenv("AGENTCOM_MCP_URL", "http://127.0.0.1:4711/mcp")
+    monkeypatch.setenv("AGENTCOM_MCP_TOKEN", "of-the-attempt")
+
+    assert context.load() == Context(url="http://127.0.0.1:4711", token="of-the-attempt")
+
+    monkeypatch.setenv("AGENTCOM_HUB", KNOWN.url)
+    assert context.load() == KNOWN

@@ -2,7 +2,8 @@
 
 `AGENTCOM_HOME`, else the system's place for a program's data. One file, readable for its owner
 alone, keeps a token for each hub; the first one is current. `AGENTCOM_HUB` and `AGENTCOM_TOKEN`
-come before it. A token goes to the hub that it is kept for, and to no other.
+come before it, and so does what the sidecar gives to the agent of an attempt. A token goes to the
+hub that it is kept for, and to no other.
 """
 
 import json
@@ -58,6 +59,9 @@ def load() -> Context:
         CommandFailed: none is known, or others may read the token.
     """
     url, token = os.environ.get("AGENTCOM_HUB"), os.environ.get("AGENTCOM_TOKEN")
+    agent = None if url else of_attempt()
+    if agent is not None:
+        return agent
     found = find(url) if url else next(iter(known()), None)
     url = url or (found.url if found is not None else None)
     if not url and (machine_home() / "machine.json").exists():
@@ -89,6 +93,14 @@ def load() -> Context:
     if found is None or found.token != token:
         return Context(url=url, token=token, fingerprint=found.fingerprint if found else None)
     return found
+
+
+def of_attempt() -> Context | None:
+    """Return the hub as the agent of an attempt reaches it; None outside of attempts."""
+    url, token = os.environ.get("AGENTCOM_MCP_URL"), os.environ.get("AGENTCOM_MCP_TOKEN")
+    if not url or not token:
+        return None
+    return Context(url=url.removesuffix("/mcp"), token=token)
 
 
 def known() -> list[Context]:

@@ -14,6 +14,7 @@ from agentcom.protocol.calls import Call, name_of
 
 API: Final = "/api/v1"
 CONNECT_TIMEOUT_S: Final = 10.0
+CONNECTIONS_MAX: Final = 100
 READ_TIMEOUT_S: Final = 30.0
 """Longer than any commit; the hub answers 504 before that."""
 _REFUSED_FROM: Final = 300
@@ -22,26 +23,35 @@ T = TypeVar("T")
 Params = Mapping[str, str | int | bool | None]
 
 
+def http_client(dial: Dial, *, connections_max: int | None = CONNECTIONS_MAX) -> httpx.AsyncClient:
+    """Return an HTTP client of a hub, with its token; it connects when first used.
+
+    Raises:
+        InvalidInput: the address would send the token in clear.
+    """
+    address = check_url(dial.url, insecure=dial.insecure)
+    context = tls_context(address, dial.fingerprint)
+    scheme = "https" if context is not None else "http"
+    proxy = dial.proxy
+    return httpx.AsyncClient(
+        base_url=f"{scheme}://{urlsplit(address).netloc}",
+        headers={"Authorization": f"Bearer {dial.token}", "User-Agent": dial.software},
+        verify=context if context is not None else False,
+        timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+        limits=httpx.Limits(max_connections=connections_max),
+        trust_env=proxy is True,
+        proxy=proxy if isinstance(proxy, str) else None,
+        follow_redirects=False,  # a redirect would carry the token to wherever it points
+    )
+
+
 class HttpCalls:
     """A client of the hub's HTTP interface; connects when first used."""
 
     def __init__(self, dial: Dial) -> None:
         """Raises `InvalidInput` if the address would send the token in clear."""
-        address = check_url(dial.url, insecure=dial.insecure)
-        secure = address.startswith("wss:")
-        self._base = f"{'https' if secure else 'http'}://{urlsplit(address).netloc}"
-        self._dial = dial
-        context = tls_context(address, dial.fingerprint)
-        proxy = dial.proxy
-        self._client = httpx.AsyncClient(
-            base_url=self._base,
-            headers={"Authorization": f"Bearer {dial.token}", "User-Agent": dial.software},
-            verify=context if context is not None else False,
-            timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            trust_env=proxy is True,
-            proxy=proxy if isinstance(proxy, str) else None,
-            follow_redirects=False,  # a redirect would carry the token to wherever it points
-        )
+        self._client = http_client(dial)
+        self._base = str(self._client.base_url).rstrip("/")
 
     async def get(self, path: str, kind: type[T], params: Params | None = None) -> T:
         """Return what is at `path` (below `/api/v1`), decoded as `kind`."""

@@ -37,6 +37,7 @@ from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.clock import Clock, SystemClock
 from agentcom.sidecar.concluding import Conclusion
 from agentcom.sidecar.config import AgentConfig, Config
+from agentcom.sidecar.endpoint import Endpoint
 from agentcom.sidecar.machine_values import Key, Record
 from agentcom.sidecar.repositories import Repositories
 from agentcom.sidecar.runtime import base
@@ -71,13 +72,16 @@ class Attempts:
         runtimes: Mapping[str, base.Runtime],
         tell: Tell,
         clock: Clock | None = None,
+        endpoint: Endpoint | None = None,
     ) -> None:
+        """`endpoint` is where agents reach the hub; None: they do not."""
         self._config = config
         self._clock = clock or SystemClock()
         self._home = config.home
         self._settings = config.machine.settings
         self._runtimes = runtimes
         self._tell = tell
+        self._endpoint = endpoint
         self._conclusion = Conclusion(config.home, config.machine.settings)
         self.repositories = Repositories(self._home.repositories)
         self._asked: dict[tuple[Key, str], asyncio.Future[dropping.Answer]] = {}
@@ -193,18 +197,12 @@ class Attempts:
 
     async def _run(self, record: Record, *, adopt: bool) -> Result:
         folder = self._home.attempt(record.key.text)
-        known = survivors.read_record(folder) if adopt else None
-        if known is None:
-            worktree, running = await self._begin(record, self._agent(record), folder)
-        else:
-            worktree, running = self._worktree(record), process.AgentProcess(folder, known)
-            log.info("attempt.adopted", task=record.key.task, attempt=record.key.text)
-        if worktree is None and record.body.spec.repo is not None:
-            raise errors.NotFound("the worktree of this attempt is gone")
-        before = await asyncio.to_thread(session_usage.load, folder)
-        watch = self._watch(record, before)
-        await self._tell(values.PhaseReached(record.key, Phase.WORKING))
-        verdict = await self._watched(record, worktree, watch, running)
+        async with self._reaching(record, folder) as access:
+            worktree, running = await self._started(record, folder, access, adopt=adopt)
+            before = await asyncio.to_thread(session_usage.load, folder)
+            watch = self._watch(record, before)
+            await self._tell(values.PhaseReached(record.key, Phase.WORKING))
+            verdict = await self._watched(record, worktree, watch, running)
         await self._tell(values.PhaseReached(record.key, Phase.VERIFYING))
         zone = datetime.now().astimezone().tzinfo or UTC
         now = self._clock.now().wall
@@ -228,8 +226,29 @@ class Attempts:
         salvaged = await self._conclusion.salvage(record, worktree, result)
         return replace(salvaged, checkpoint=saved)
 
+    @contextlib.asynccontextmanager
+    async def _reaching(self, record: Record, folder: Path) -> AsyncIterator[base.Access | None]:
+        """Let the agent of an attempt reach the hub while the context lasts."""
+        if self._endpoint is None:
+            yield None
+            return
+        async with self._endpoint.serving(record.key, folder) as access:
+            yield access
+
+    async def _started(
+        self, record: Record, folder: Path, access: base.Access | None, *, adopt: bool
+    ) -> tuple[Worktree | None, process.AgentProcess]:
+        known = survivors.read_record(folder) if adopt else None
+        if known is None:
+            return await self._begin(record, self._agent(record), folder, access)
+        worktree = self._worktree(record)
+        if worktree is None and record.body.spec.repo is not None:
+            raise errors.NotFound("the worktree of this attempt is gone")
+        log.info("attempt.adopted", task=record.key.task, attempt=record.key.text)
+        return worktree, process.AgentProcess(folder, known)
+
     async def _begin(
-        self, record: Record, agent: AgentConfig, folder: Path
+        self, record: Record, agent: AgentConfig, folder: Path, access: base.Access | None
     ) -> tuple[Worktree | None, process.AgentProcess]:
         before = self._worktree(record, any_attempt=True)
         worktree = await repositories.patiently(
@@ -240,7 +259,9 @@ class Attempts:
         same_place = before is not None and before.agent == agent.name
         resume = record.assignment.session if same_place else None
         kept = worktree is not None and worktree.resumed
-        job = jobs.make(self._home, record, agent, where=where, resume=resume, kept=kept)
+        job = jobs.make(
+            self._home, record, agent, where=where, resume=resume, kept=kept, access=access
+        )
         if worktree is not None and resume is not None:
             stated = await asyncio.to_thread(session_usage.load, worktree.state)
             await asyncio.to_thread(session_usage.save, folder, stated)

@@ -146,6 +146,11 @@ class Home(msgspec.Struct, frozen=True):
         """The hub's incarnation as this machine last saw it."""
         return self.root / "incarnation"
 
+    @property
+    def endpoint(self) -> Path:
+        """The port where this machine's agents reach the hub."""
+        return self.root / "endpoint"
+
     def scratch(self, task: str) -> Path:
         """Where a task without a repository works."""
         return self.root / "scratch" / task

@@ -1,6 +1,8 @@
 """What one attempt asks of its agent's runtime: the job, its task file, and the names it leaves."""
 
 import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +14,7 @@ from agentcom.sidecar.config import AgentConfig, Home
 from agentcom.sidecar.machine_values import Record
 from agentcom.sidecar.runtime import base
 
+COMMAND: Final = "agentcom"
 _KEPT_VARIABLES: Final = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _OURS: Final = "AGENTCOM_"
 """Our own variables may hold a token; no agent gets them, whatever its configuration names."""
@@ -25,6 +28,7 @@ def make(
     where: Path,
     resume: str | None,
     kept: bool = False,
+    access: base.Access | None = None,
 ) -> base.Job:
     """Return the job of `record` for `agent` in the folder `where`, and write its task file.
 
@@ -51,10 +55,19 @@ def make(
         command=spec.command,
         resume=resume,
         settings=agent.settings,
-        environment={name: os.environ[name] for name in names},
+        environment=_with_us({name: os.environ[name] for name in names}),
+        access=access,
     )
     _write_task_file(job, record, before)
     return job
+
+
+def _with_us(environment: dict[str, str]) -> dict[str, str]:
+    """Return `environment` with the folder of our own command at the end of its path."""
+    path, ours = environment.get("PATH", os.defpath), Path(sys.executable).parent
+    if shutil.which(COMMAND, path=path) is not None or not (ours / COMMAND).exists():
+        return environment
+    return {**environment, "PATH": f"{path}{os.pathsep}{ours}"}
 
 
 def branch(record: Record) -> str:

@@ -8,8 +8,7 @@ import asyncio
 import contextlib
 import importlib.metadata
 import random
-import signal
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, assert_never
 
 import msgspec
@@ -28,6 +27,8 @@ from agentcom.sidecar.attempts import Attempts
 from agentcom.sidecar.clock import Clock, SystemClock
 from agentcom.sidecar.config import AgentConfig, Config, computer_resources
 from agentcom.sidecar.disk import Disk
+from agentcom.sidecar.endpoint import Endpoint
+from agentcom.sidecar.lifetime import cancel, signals
 from agentcom.sidecar.machine_values import Key, Record, Stage, View
 from agentcom.sidecar.runtime import accounts, base
 
@@ -83,7 +84,14 @@ class Sidecar:
             config.home, clock=self._clock, tell=self._tell, forgotten=self._forgotten
         )
         self._found = installed_runtimes() if runtimes is None else runtimes
-        self._attempts = Attempts(config, runtimes=self._found, tell=self._tell, clock=self._clock)
+        self._endpoint = Endpoint(config)
+        self._attempts = Attempts(
+            config,
+            runtimes=self._found,
+            tell=self._tell,
+            clock=self._clock,
+            endpoint=self._endpoint,
+        )
         self._lease_log = lease_log.from_environment()
         machine_config = config.machine
         self._link = Link(
@@ -113,23 +121,27 @@ class Sidecar:
         Raises:
             Conflict: another sidecar runs with this identity.
         """
-        with self._config.home.lock(), _signals(self.stop, wanted=handle_signals):
-            orders = await self._load()
-            link = asyncio.create_task(self._follow_link())
-            service = [
-                asyncio.create_task(self._decide_forever(orders)),
-                asyncio.create_task(self._disk.run()),
-                link,
-            ]
-            self._spawn(self._disk.keep_house(lambda: self._view.attempts))
-            stopping = asyncio.create_task(self._stop.wait())
-            try:
-                await asyncio.wait([*service, stopping], return_when=asyncio.FIRST_COMPLETED)
-                return await self._end(link, service)
-            finally:
-                await _cancel([*service, stopping, *self._tasks])
-                for timer in self._timers.values():
-                    timer.cancel()
+        with self._config.home.lock(), signals(self.stop, wanted=handle_signals):
+            async with self._endpoint.listening():
+                return await self._serve()
+
+    async def _serve(self) -> int:
+        orders = await self._load()
+        link = asyncio.create_task(self._follow_link())
+        service = [
+            asyncio.create_task(self._decide_forever(orders)),
+            asyncio.create_task(self._disk.run()),
+            link,
+        ]
+        self._spawn(self._disk.keep_house(lambda: self._view.attempts))
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait([*service, stopping], return_when=asyncio.FIRST_COMPLETED)
+            return await self._end(link, service)
+        finally:
+            await cancel([*service, stopping, *self._tasks])
+            for timer in self._timers.values():
+                timer.cancel()
 
     # The loop -----------------------------------------------------------------------------------
 
@@ -271,7 +283,7 @@ class Sidecar:
             running.cancel()
         await self._attempts.stop(record)  # the agent first: nobody wants what it does now
         if running is not None:
-            await _cancel([running])
+            await cancel([running])
         self._run(record, self._attempts.wind_down(record, stale=stale))
 
     def _start(self, record: Record, *, adopt: bool) -> None:
@@ -341,11 +353,11 @@ class Sidecar:
     async def _end_one(self, key: Key, running: asyncio.Task[None]) -> None:
         attempt = self._view.attempts.get(key)
         if attempt is None or attempt.stage is Stage.LANDING:
-            await _cancel([running])
+            await cancel([running])
             return
         running.cancel()
         await self._attempts.stop(attempt.record)
-        await _cancel([running])
+        await cancel([running])
         await self._attempts.wind_down(attempt.record, stale=False)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -368,22 +380,3 @@ class Sidecar:
             cause=assignment.cause,
             **fields,
         )
-
-
-async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@contextlib.contextmanager
-def _signals(stop: Callable[[], None], *, wanted: bool) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT) if wanted else ()
-    for number in numbers:
-        loop.add_signal_handler(number, stop)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)

@@ -35,6 +35,9 @@ VERSION_TIMEOUT_S: Final = 20
 
 DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
+URL_VARIABLE: Final = "AGENTCOM_MCP_URL"
+TOKEN_VARIABLE: Final = "AGENTCOM_MCP_TOKEN"  # noqa: S105 - the name of a variable
+
 Json = Mapping[str, Any]
 
 _STATUS: Final = re.compile(r"(?:status|API Error:?)\W{0,3}(\d{3})\b|\((\d{3})\)", re.IGNORECASE)
@@ -106,7 +109,14 @@ def environment(job: Job, *, home: str) -> dict[str, str]:
         "CI": "1",
         "DO_NOT_TRACK": "1",
         "OTEL_SDK_DISABLED": "true",
+        **_access(job),
     }
+
+
+def _access(job: Job) -> dict[str, str]:
+    if job.access is None:
+        return {}
+    return {URL_VARIABLE: job.access.url, TOKEN_VARIABLE: job.access.token}
 
 
 def decode(line: bytes) -> Json | None:

@@ -25,6 +25,13 @@ class Stop(StrEnum):
     DEADLINE = "deadline"
 
 
+class Access(msgspec.Struct, frozen=True):
+    """Where an agent reaches the hub by MCP, and the token of its attempt."""
+
+    url: str
+    token: str
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What one run of an agent needs to know. Paths are absolute."""
 
@@ -42,6 +49,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Allow-listed variables; the child's environment is built from nothing but these."""
     notices: str = ""
     """The file where notices of the hub appear while the agent works."""
+    access: Access | None = None
+    """None: this agent has no way to the hub."""
 
 
 class File(msgspec.Struct, frozen=True):

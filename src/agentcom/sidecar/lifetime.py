@@ -1,0 +1,29 @@
+"""How a sidecar and its tasks end: by signals, and by being cancelled."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+
+async def cancel(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """End tasks, and return when they are over, however."""
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    await asyncio.gather(*ending, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def signals(stop: Callable[[], None], *, wanted: bool) -> Iterator[None]:
+    """Have SIGTERM and SIGINT call `stop` while the context lasts."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT) if wanted else ()
+    for number in numbers:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

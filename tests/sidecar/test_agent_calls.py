@@ -1,0 +1,103 @@
+"""What an agent does at the hub as itself, by our own command in its shell."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agentcom.sidecar import processes
+from tests.sidecar.whole_hub import World, world
+
+pytestmark = pytest.mark.skipif(not processes.has_table(), reason="looks at /proc")
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[World]:
+    async with world(tmp_path) as made:
+        yield made
+
+
+def shell(script: str) -> dict[str, object]:
+    return {"shell": ["sh", "-c", script]}
+
+
+async def test_an_agent_speaks_as_itself(fleet: World, tmp_path: Path) -> None:
+    task = await fleet.submit(
+        shell(f"agentcom note write plan 'first the parser' 2>> {tmp_path}/said"),
+        shell(f"agentcom msg send user:ann 'the parser is done' 2>> {tmp_path}/said"),
+    )
+
+    row = await fleet.ended(task)
+
+    said = (tmp_path / "said").read_text()
+    assert row["state"] == "completed", said
+    note = (await fleet.call("note_read", name="plan"))["note"]
+    assert (note["author"], note["text"]) == ("agent:ada", "first the parser"), said
+    (letter,) = (await fleet.call("inbox_read"))["letters"]
+    message = letter["message"]
+    assert (message["sender"], message["body"]) == ("agent:ada", "the parser is done")
+    assert (message["task"], message["fence"][1]) == (task, 1)
+
+
+async def test_an_agent_has_its_own_token_and_not_its_machines(
+    fleet: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTCOM_TOKEN", "a-persons-token")
+    task = await fleet.submit(shell(f"env > {tmp_path}/env"))
+
+    await fleet.ended(task)
+
+    seen = (tmp_path / "env").read_text()
+    lines = dict(line.split("=", 1) for line in seen.splitlines() if "=" in line)
+    assert lines["AGENTCOM_MCP_URL"].startswith("http://127.0.0.1:")
+    assert len(lines["AGENTCOM_MCP_TOKEN"]) == 43
+    assert fleet.machine.token not in seen
+    assert "a-persons-token" not in seen
+
+
+async def test_the_token_of_an_attempt_ends_with_it(fleet: World, tmp_path: Path) -> None:
+    task = await fleet.submit(
+        shell(f'printf "%s %s" $AGENTCOM_MCP_URL $AGENTCOM_MCP_TOKEN > {tmp_path}/way')
+    )
+    await fleet.ended(task)
+    url, token = (tmp_path / "way").read_text().split()
+
+    async with fleet.hub.client(token) as client:
+        answer = await client.post(url.removesuffix("/mcp") + "/api/v1/calls/whoami")
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated")
+
+
+async def test_an_agent_reaches_the_hub_after_its_sidecar_started_again(
+    fleet: World, tmp_path: Path
+) -> None:
+    task = await fleet.submit(
+        shell(f"touch {tmp_path}/runs"),
+        {"wait_for": str(tmp_path / "go")},
+        shell(f"agentcom note write after 'still here' 2> {tmp_path}/said"),
+    )
+    await fleet.until_there(tmp_path / "runs")
+    await fleet.stop()
+    fleet.start()
+    (tmp_path / "go").touch()
+
+    row = await fleet.ended(task)
+
+    assert (row["state"], row["attempt"]) == ("completed", 1)
+    note = (await fleet.call("note_read", name="after"))["note"]
+    assert note["author"] == "agent:ada"
+
+
+async def test_a_refusal_reaches_the_agents_shell(fleet: World, tmp_path: Path) -> None:
+    refused = f"agentcom task ls > {tmp_path}/out 2> {tmp_path}/said"
+    task = await fleet.submit(
+        shell(f"{refused}; echo $? > {tmp_path}/code"),
+        shell(f"agentcom who --json name > {tmp_path}/who"),
+    )
+
+    await fleet.ended(task)
+
+    assert (tmp_path / "code").read_text().strip() != "0"
+    assert "calls, files and MCP" in (tmp_path / "said").read_text()
+    assert isinstance(json.loads((tmp_path / "who").read_text() or "[]"), list)
