@@ -4,7 +4,7 @@ from agentcom.core import mail
 from agentcom.core.view import PoolView
 from agentcom.model import limits
 from agentcom.model.address import Address
-from agentcom.model.agent import Agent
+from agentcom.model.agent import Agent, Machine
 from agentcom.model.errors import CursorAhead, InvalidInput, MailboxFull, TooLarge
 from agentcom.model.ids import DEFAULT_POOL, AgentId, MachineId, ProjectId, TaskId, UserId, WallTime
 from agentcom.model.message import (
@@ -142,3 +142,32 @@ def test_an_agent_is_of_its_project_and_of_those_it_works_for() -> None:
     assert not mail.is_of(pool, AgentId("ada"), ProjectId("third"))
     assert not mail.is_of(pool, AgentId("eve"), ProjectId("default"))
     assert mail.attempts(pool, AgentId("eve")) == []
+
+
+def test_a_broadcast_finds_the_agents_that_meet_all_needs() -> None:
+    pool = view()
+    box, den = MachineId("m"), MachineId("n")
+    for name, more in {
+        "ada": {"capabilities": ("python=3.12",), "labels": {"team": "api"}},
+        "bob": {"capabilities": ("python=3.10",), "labels": {"team": "api"}},
+        "cai": {"capabilities": ("python=3.12",), "labels": {"team": "web"}},
+        "dan": {"capabilities": ("python=3.12",), "labels": {"team": "api"}, "absent": True},
+        "eve": {"project": ProjectId("other")},
+    }.items():
+        at = box if name < "c" else den
+        row = Agent(id=AgentId(name), machine=at, runtime="test", **more)  # type: ignore[arg-type]  # by field
+        pool.agents[row.id] = row
+    pool.machines[box] = Machine(id=box, name="Box", owner=UserId("ann"), created_at=AT)
+
+    def found(*needs: str) -> str:
+        return " ".join(mail.fitting(pool, ProjectId("default"), needs))
+
+    assert found() == "ada bob cai"
+    assert found("team=api") == "ada bob"
+    assert found("team=api", "python>=3.11") == "ada"
+    assert found("agent!=ada") == "bob cai"
+    assert found("machine=box") == "ada bob"
+    assert found("gpu") == ""
+    assert mail.fitting(pool, ProjectId("other"), ()) == ["eve"]
+    with pytest.raises(InvalidInput):
+        found("gpu gpu")

@@ -9,11 +9,15 @@ import msgspec
 from agentcom.core.view import PoolView
 from agentcom.hub import speaking
 from agentcom.hub.blobs import Blobs
+from agentcom.hub.broadcasts import Broadcasts
 from agentcom.hub.logs import Logs
 from agentcom.hub.mail import Mail
+from agentcom.hub.mail_reading import MailReading
 from agentcom.hub.mailboxes import Mailboxes
 from agentcom.hub.recipients import Recipients
+from agentcom.hub.searching import Searching
 from agentcom.hub.speaking import Speaker
+from agentcom.hub.talk import Handler
 from agentcom.hub.writing import Asked, Draft, Writer
 from agentcom.model import address
 from agentcom.model.address import Address
@@ -33,6 +37,7 @@ from agentcom.model.ids import (
 from agentcom.model.message import Entry, Message, MessageId, Why, mail_log
 from agentcom.model.task import Task, TaskState
 from agentcom.protocol import calls, told
+from agentcom.protocol.calls import Call
 from agentcom.store.base import Committed, Query
 from tests.hub.doubles import CountingIds, ManualClock, YieldingStore
 
@@ -73,6 +78,7 @@ class House:
     clock: ManualClock
     view: PoolView
     writer: Writer
+    handlers: dict[type[Call], Handler]
 
     async def admit(self, *people: str, project: str = "default") -> None:
         """Let people in."""
@@ -110,7 +116,7 @@ class House:
 
     async def do(self, who: Speaker, call: calls.Call, kind: type[A], asked: Asked = ONCE) -> A:
         """Make a call, and return its answer as its kind."""
-        answer = await self.mail.handlers()[type(call)](who, call, asked)
+        answer = await self.handlers[type(call)](who, call, asked)
         if isinstance(answer, msgspec.Raw):
             return msgspec.json.decode(answer, type=kind)
         assert isinstance(answer, kind)
@@ -164,16 +170,25 @@ def build(folder: Path, store: YieldingStore | None = None) -> House:
     view = PoolView(DEFAULT_POOL, incarnation=1, term=None)
     writer = Writer(store, clock, ids)
     boxes = Mailboxes(store, writer, Logs(store, writer), clock)
+
+    async def sees(who: Speaker, message: Message) -> bool:
+        return await mail.may_see(who, message)
+
     mail = Mail(
         store,
         writer,
         boxes,
         Recipients(store, lambda: view),
         blobs=Blobs(folder, store, writer, clock),
+        sees=sees,
         clock=clock,
         ids=ids,
     )
-    return House(mail, boxes, store, clock, view, writer)
+    handlers = dict(mail.handlers())
+    handlers.update(Broadcasts(mail, boxes, writer, lambda: view).handlers())
+    handlers.update(MailReading(mail, boxes, store, sees).handlers())
+    handlers.update(Searching(store, sees).handlers())
+    return House(mail, boxes, store, clock, view, writer, handlers)
 
 
 async def furnish(folder: Path) -> House:

@@ -5,8 +5,9 @@ from typing import Final
 
 import msgspec
 
+from agentcom.core import descriptions
 from agentcom.core.view import PoolView
-from agentcom.model import address, limits
+from agentcom.model import address, limits, requirement
 from agentcom.model.address import Address
 from agentcom.model.errors import CursorAhead, InvalidInput, MailboxFull, TooLarge
 from agentcom.model.ids import AgentId, ProjectId, WallTime
@@ -104,3 +105,27 @@ def is_of(view: PoolView, agent: AgentId, project: ProjectId) -> bool:
     if row is None:
         return False
     return row.project == project or any(t.project == project for t in attempts(view, agent))
+
+
+def fitting(view: PoolView, project: ProjectId, needs: Sequence[str]) -> list[AgentId]:
+    """Return the agents of a project that meet all needs, by name; idle, busy or away.
+
+    Raises:
+        InvalidInput: a need is malformed.
+    """
+    wanted = requirement.canonical(needs)
+    named = dict.fromkeys(descriptions.names_in(wanted), 1)
+    known: dict[object, bool] = {}
+    found = []
+    for agent in sorted(view.agents):
+        row = view.agents[agent]
+        if row.absent or not is_of(view, agent, project):
+            continue
+        who = (agent, row.machine) if named else None
+        alike = (who, row.runtime, row.capabilities, tuple(sorted(row.labels.items())))
+        if alike not in known:  # thousands of agents offer a few different things
+            offers = descriptions.offers(row, view.machines.get(row.machine), named)
+            known[alike] = all(requirement.satisfies(offers.capabilities, need) for need in wanted)
+        if known[alike]:
+            found.append(agent)
+    return found

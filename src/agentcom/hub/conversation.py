@@ -10,17 +10,22 @@ import msgspec
 from agentcom.core.facts import Fact
 from agentcom.core.view import PoolView
 from agentcom.hub.blobs import Blobs
+from agentcom.hub.broadcasts import Broadcasts
 from agentcom.hub.clock import Clock
 from agentcom.hub.limits_guard import Budgets
 from agentcom.hub.logs import Logs
 from agentcom.hub.mail import Mail
+from agentcom.hub.mail_reading import MailReading
 from agentcom.hub.mailboxes import Mailboxes
 from agentcom.hub.notes import Notes
 from agentcom.hub.recipients import Recipients
+from agentcom.hub.searching import Searching
+from agentcom.hub.speaking import Speaker
 from agentcom.hub.switchboard import Switchboard
 from agentcom.hub.talk import Talk
 from agentcom.hub.writing import Writer
 from agentcom.model.ids import IdSource, WallTime
+from agentcom.model.message import Message
 from agentcom.model.replies import Reply
 from agentcom.store.base import Store
 
@@ -53,17 +58,30 @@ class Conversation:
         self.notes = Notes(means.store, self.writer, means.clock)
         self.blobs = Blobs(means.home / BLOBS, means.store, self.writer, means.clock)
         self.recipients = Recipients(means.store, means.view)
+        boxes = Mailboxes(means.store, self.writer, self.logs, means.clock)
         self.mail = Mail(
             means.store,
             self.writer,
-            Mailboxes(means.store, self.writer, self.logs, means.clock),
+            boxes,
             self.recipients,
             blobs=self.blobs,
+            sees=self.may_see,
             clock=means.clock,
             ids=means.ids,
         )
-        for service in (self.notes, self.mail):
+        services = (
+            self.notes,
+            self.mail,
+            Broadcasts(self.mail, boxes, self.writer, means.view),
+            MailReading(self.mail, boxes, means.store, self.may_see),
+            Searching(means.store, self.may_see),
+        )
+        for service in services:
             self.talk.offer(service.handlers())
+
+    async def may_see(self, who: Speaker, message: Message) -> bool:
+        """Return whether someone may see a message, wherever it stands."""
+        return await self.mail.may_see(who, message)
 
     async def prune(self, now: WallTime) -> int:
         """Take out of the store what is over; return how many rows went."""

@@ -1,11 +1,11 @@
 """Mail: messages to agents and people by name, and how their readers take them.
 
-What goes beyond one's own mailbox, such as threads, is in `hub/mail_reading.py`.
+Broadcasts are in `hub/broadcasts.py`; single messages and threads in `hub/mail_reading.py`.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from agentcom.core import mail
@@ -21,11 +21,22 @@ from agentcom.model.address import HUB, Address
 from agentcom.model.batch import Table
 from agentcom.model.errors import MailboxFull, NotFound
 from agentcom.model.ids import IdSource, ProjectId, TaskId, WallTime
-from agentcom.model.message import Delivery, Entry, Message, MessageId, Sort, Why, mail_log
+from agentcom.model.message import (
+    Delivery,
+    Entry,
+    Message,
+    MessageId,
+    Sort,
+    Why,
+    mail_log,
+    owner_of,
+)
 from agentcom.protocol import calls, told
 from agentcom.protocol.calls import Call
 from agentcom.store.base import Store
 
+Sees = Callable[[Speaker, Message], Awaitable[bool]]
+"""Whether someone may see a message, wherever it stands."""
 _NOT_THERE: Final = "there is no such message, or not for you"
 
 
@@ -40,6 +51,7 @@ class Mail:
         recipients: Recipients,
         *,
         blobs: Blobs,
+        sees: Sees,
         clock: Clock,
         ids: IdSource,
     ) -> None:
@@ -48,6 +60,7 @@ class Mail:
         self._boxes = boxes
         self._recipients = recipients
         self._blobs = blobs
+        self._sees = sees
         self._clock = clock
         self._ids = ids
 
@@ -67,18 +80,14 @@ class Mail:
         mail.check_content(call.body, call.subject, call.attachments)
 
         async def decide(draft: Draft) -> told.Sent:
-            await self._blobs.check(who.project, call.attachments)
             to = await self._recipients.all_of(call.to, who.project, but=who.address)
-            message = await self._message(who, call, to, asked)
-            draft.put(Table.MESSAGE, message.id, message, None)
+            answered = None if call.reply_to is None else await self.find(who, call.reply_to)
+            message = await self.write(draft, who, call, asked, to=to, answered=answered)
             entries = [await self.put(draft, message, one, Why.DIRECT) for one in to]
             return told.Sent(
                 message=message.id,
                 thread=message.thread,
-                to=tuple(
-                    told.Recipient(address=one, wakes=entry.wakes)
-                    for one, entry in zip(to, entries, strict=True)
-                ),
+                to=tuple(map(told_of, entries)),
                 count=len(to),
             )
 
@@ -171,14 +180,24 @@ class Mail:
             return True
         return bool(await self._boxes.find(mail_log(who.project, who.address), [message.id]))
 
-    # Parts --------------------------------------------------------------------------------------
-
-    async def _message(
-        self, who: Speaker, call: calls.MessageSend, to: tuple[Address, ...], asked: Asked
+    async def write(
+        self,
+        draft: Draft,
+        who: Speaker,
+        call: calls.MessageSend | calls.MessageBroadcast,
+        asked: Asked,
+        *,
+        to: tuple[Address, ...] = (),
+        answered: Message | None = None,
     ) -> Message:
+        """Write the message itself; what it says was checked.
+
+        Raises:
+            NotFound: an attachment is not there.
+        """
+        await self._blobs.check(who.project, call.attachments)
         name, at = MessageId(self._ids.new()), self._clock.now().wall
-        answered = None if call.reply_to is None else await self.find(who, call.reply_to)
-        return Message(
+        message = Message(
             id=name,
             sender=who.address,
             at=at,
@@ -196,11 +215,13 @@ class Mail:
             fence=who.fence,
             cause=asked.cause,
         )
+        draft.put(Table.MESSAGE, name, message, None)
+        return message
 
     async def find(self, who: Speaker, message: str) -> Message:
         """Return a message that someone may see; raises `NotFound`."""
         (row,) = await self._store.get([(Table.MESSAGE, message)])
-        if not isinstance(row, Message) or not await self.may_see(who, row):
+        if not isinstance(row, Message) or not await self._sees(who, row):
             raise NotFound(_NOT_THERE)
         return row
 
@@ -213,3 +234,15 @@ class Mail:
         return told.Inbox(
             letters=tuple(part.letters), cursor=part.cursor, more=part.more, open=head.open
         )
+
+
+def told_of(entry: Entry) -> told.Recipient:
+    """Return how far a message has come in one mailbox, as its sender sees it."""
+    return told.Recipient(
+        address=owner_of(entry.log),
+        state=entry.state,
+        wakes=entry.wakes,
+        delivered_at=entry.delivered_at,
+        seen_at=entry.seen_at,
+        acked_at=entry.acked_at,
+    )

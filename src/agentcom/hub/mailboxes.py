@@ -18,6 +18,7 @@ from agentcom.hub.writing import Asked, Draft, Writer
 from agentcom.model import limits
 from agentcom.model.address import Address
 from agentcom.model.batch import Table
+from agentcom.model.ids import ProjectId
 from agentcom.model.message import Delivery, Entry, Head, Message, Why, entry_key, mail_log
 from agentcom.model.replies import Done
 from agentcom.protocol.told import Letter
@@ -49,6 +50,11 @@ class Mailboxes:
         self._waiting: dict[str, set[asyncio.Event]] = {}
 
     # Writing ------------------------------------------------------------------------------------
+
+    async def look_at(self, draft: Draft, project: ProjectId, owners: Sequence[Address]) -> None:
+        """Read the heads of many mailboxes at once, before something is put into each."""
+        logs = [mail_log(project, owner) for owner in owners]
+        await self._writer.read(draft, Table.HEAD, logs)
 
     async def put(
         self, draft: Draft, message: Message, to: Address, why: Why, *, wakes: bool
@@ -152,6 +158,13 @@ class Mailboxes:
     async def head(self, log: str) -> Head:
         """Return a mailbox's head."""
         return await self._logs.head(Draft(), log)
+
+    async def places(self, message: str, limit: int) -> list[Entry]:
+        """Return the places of a message in all mailboxes, by address, up to a number."""
+        query = Query(
+            table=Table.ENTRY, where={"message": [message]}, prefix="mail/", after="", limit=limit
+        )
+        return cast("list[Entry]", (await self._store.query(query)).rows)
 
     async def find(self, log: str, messages: Sequence[str]) -> list[Entry]:
         """Return the places of messages in one mailbox."""

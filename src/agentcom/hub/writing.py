@@ -5,7 +5,7 @@ draft become durable together, with the answer under its key; only then others h
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -44,6 +44,7 @@ class Draft:
     after: list[Callable[[], None]] = field(default_factory=list)
     """What to do once they are durable, in order."""
     _rows: dict[tuple[Table, str], Row | None] = field(default_factory=dict)
+    _read: dict[tuple[Table, str], Row | None] = field(default_factory=dict)
 
     def put(self, table: Table, key: str, row: Row, old: Row | None) -> None:
         """Write a row in place of `old` (None: there is none); its version is the next one's.
@@ -69,6 +70,15 @@ class Draft:
             expected = before.expected if before is not None else old.version
             self.changes[place] = Delete(table, key, expected)
         self._rows[place] = None
+
+    def keep(self, rows: Mapping[tuple[Table, str], Row | None]) -> None:
+        """Take note of rows as they are stored, so that nobody reads them one by one."""
+        self._read.update(rows)
+
+    def stored(self, table: Table, key: str) -> tuple[bool, Row | None]:
+        """Return whether a row was read before, and the row."""
+        place = (table, key)
+        return place in self._read, self._read.get(place)
 
     def seen(self, table: Table, key: str) -> tuple[bool, Row | None]:
         """Return whether the draft wrote a row, and the row as it will be."""
@@ -115,8 +125,16 @@ class Writer:
         written, row = draft.seen(table, key)
         if written:
             return row
+        known, row = draft.stored(table, key)
+        if known:
+            return row
         (row,) = await self._store.get([(table, key)])
         return row
+
+    async def read(self, draft: Draft, table: Table, keys: Sequence[str]) -> None:
+        """Read rows at once that `get` will be asked for."""
+        places = [(table, key) for key in keys]
+        draft.keep(dict(zip(places, await self._store.get(places), strict=True)))
 
     async def _known(self, who: str, asked: Asked) -> msgspec.Raw | None:
         if asked.key is None:

@@ -134,6 +134,7 @@ RESULTS_KEPT: Final = 32  # results of one task that are shown
 # Messages.
 MESSAGE_BYTES: Final = 65_536  # as a prompt: longer texts are attachments
 RECIPIENTS_MAX: Final = 64  # named ones of one message; more is a broadcast or a channel
+BROADCAST_MAX: Final = 10_000  # agents that one message goes to: a second of writing
 ATTACHMENTS_MAX: Final = 16
 MAILBOX_MAX: Final = 100_000  # messages of one mailbox that nobody took; then senders are refused
 MAILBOX_BYTES: Final = 268_435_456  # ... or their bodies together

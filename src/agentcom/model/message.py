@@ -140,6 +140,11 @@ def mail_log(project: ProjectId, address: Address) -> str:
     return f"mail/{project}/{address}"
 
 
+def owner_of(log: str) -> Address:
+    """Return whose mailbox a log is."""
+    return Address(log.split("/", 2)[2])
+
+
 def channel_log(project: ProjectId, channel: str) -> str:
     """Return the log of a channel."""
     return f"channel/{project}/{channel}"
