@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from typing import Final
 
@@ -14,5 +15,10 @@ FILE: Final = "prices.toml"
 
 def load(own: Mapping[str, Price]) -> Prices:
     """Return the price list; a model that matches a line of `own` is priced by that."""
+    return Prices(own, _ours())
+
+
+@cache
+def _ours() -> Mapping[str, Price]:
     text = (resources.files("agentcom.hub") / FILE).read_text(encoding="utf-8")
-    return Prices(own, msgspec.convert(tomllib.loads(text), dict[str, Price]))
+    return msgspec.convert(tomllib.loads(text), dict[str, Price])

@@ -10,6 +10,7 @@ from typing import Final
 import click
 import structlog
 
+from agentcom.testing import usage
 from agentcom.testing.crash import broken, full, hub, kills, power, suite
 from agentcom.testing.crash.operations import Kind
 from agentcom.testing.crash.suite import Effort, Outcome
@@ -93,7 +94,7 @@ def _show(effort: Effort, outcome: Outcome) -> None:
         "  of them syncs": outcome.sync_failures,
         "hubs whose sync failed, each ended with an error": outcome.failed_hubs,
         "seeds": f"{effort.seed} to {last}",
-        "seconds of CPU": round(suite.cpu_s()),
+        "seconds of CPU": round(usage.cpu_s()),
     }
     _say("")
     for name, value in rows.items():

@@ -5,7 +5,6 @@ import gc
 import itertools
 import multiprocessing
 import os
-import resource
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -182,12 +181,6 @@ async def _fail_hubs(folder: Path, effort: Effort, outcome: Outcome) -> None:
         outcome.failed_hubs += 1
         problems = [*one.problems] if one.exit_code == 1 else [f"it ended with {one.exit_code}"]
         outcome.violations += [(problem, f"kill:{strike}") for problem in problems]
-
-
-def cpu_s() -> float:
-    """Return the CPU time of this process and of its children that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def _each(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from agentcom.testing import usage
 from agentcom.testing.simulation import campaign
 from agentcom.testing.simulation.campaign import Totals
 from agentcom.testing.simulation.mutants import MUTANTS
@@ -19,6 +20,7 @@ def report(totals: Totals, first_seed: int, seconds: float) -> dict[str, Any]:
         "seeds": f"{first_seed} to {first_seed + totals.runs - 1}",
         "simulated hub-hours": round(totals.hours, 1),
         "seconds": round(seconds),
+        "seconds of CPU": round(usage.cpu_s()),
         "messages": counts["messages"],
         "message faults": totals.message_faults,
         "hub crashes": totals.hub_crashes,

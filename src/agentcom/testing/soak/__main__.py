@@ -7,7 +7,6 @@ Linux, since what processes cost is read from `/proc`.
 import datetime as dt
 import os
 import platform
-import resource
 import signal
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any, Final
 import click
 
 from agentcom.sidecar import processes
+from agentcom.testing import usage
 from agentcom.testing.soak import bars, day, idle, slow, storm
 from agentcom.testing.soak.bars import Outcome, Say
 
@@ -109,7 +109,7 @@ def main(*, quick: bool, tiny: bool, only: str | None, path: Path | None) -> Non
         progress.begin(name)
         outcomes.append(parts[name](progress.say))
     progress.end()
-    took_s, cpu_s = time.monotonic() - began, _cpu_s()
+    took_s, cpu_s = time.monotonic() - began, usage.cpu_s()
     about |= {"seconds": round(took_s), "cpu_seconds": round(cpu_s), "load_after": _load()}
     if path is not None:
         bars.save(path, outcomes, **about)
@@ -124,9 +124,8 @@ def _show(outcomes: list[Outcome], took_s: float, cpu_s: float) -> None:
     counts = ", ".join(f"{one.part}: {one.counts}" for one in outcomes)
     click.echo(counts)
     word = "FAIL" if missed else "PASS"
-    click.echo(
-        f"{word} {held} bars hold, {missed} missed; {took_s:.0f} s, {cpu_s:.0f} s of processor"
-    )
+    click.echo(f"{word} {held} bars hold, {missed} missed; {took_s:.0f} s")
+    click.echo(f"seconds of CPU {cpu_s:.0f}")
 
 
 def _interrupt(number: int, _frame: object) -> None:
@@ -148,12 +147,6 @@ def _about() -> dict[str, Any]:
 def _load() -> float:
     """Return how many processes wanted a core during the last minute."""
     return round(os.getloadavg()[0], 1)
-
-
-def _cpu_s() -> float:
-    """Return the CPU time of all that this run has started and that has ended, and its own."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 if __name__ == "__main__":
