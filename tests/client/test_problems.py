@@ -12,6 +12,8 @@ TREE: list[AgentComError] = [
     errors.MalformedInput("no JSON"),
     errors.TooLarge("big"),
     errors.Unsupported("what"),
+    errors.CursorAhead("after", "the newest is 3"),
+    errors.MailboxFull("later"),
     errors.NotAuthenticated("who"),
     errors.NotAllowed("no"),
     errors.NotFound("none"),

@@ -11,6 +11,9 @@ from agentcom.core.facts import Fact
 from agentcom.core.view import PoolView
 from agentcom.hub.blobs import Blobs
 from agentcom.hub.broadcasts import Broadcasts
+from agentcom.hub.channels import Channels
+from agentcom.hub.channels_members import Members
+from agentcom.hub.channels_posts import Posts
 from agentcom.hub.clock import Clock
 from agentcom.hub.limits_guard import Budgets
 from agentcom.hub.logs import Logs
@@ -69,9 +72,24 @@ class Conversation:
             clock=means.clock,
             ids=means.ids,
         )
+        members = Members(means.store, self.writer, self.recipients)
+        self.channels = Channels(
+            means.store, self.writer, means.clock, logs=self.logs, members=members
+        )
+        self.posts = Posts(
+            self.writer,
+            members,
+            self.mail,
+            logs=self.logs,
+            blobs=self.blobs,
+            clock=means.clock,
+            ids=means.ids,
+        )
         services = (
             self.notes,
             self.mail,
+            self.channels,
+            self.posts,
             Broadcasts(self.mail, boxes, self.writer, means.view),
             MailReading(self.mail, boxes, means.store, self.may_see),
             Searching(means.store, self.may_see),
@@ -81,8 +99,11 @@ class Conversation:
 
     async def may_see(self, who: Speaker, message: Message) -> bool:
         """Return whether someone may see a message, wherever it stands."""
+        if message.channel and await self.posts.may_see(who, message):
+            return True
         return await self.mail.may_see(who, message)
 
     async def prune(self, now: WallTime) -> int:
         """Take out of the store what is over; return how many rows went."""
-        return await self.notes.prune(now) + await self.blobs.prune(now)
+        gone = await self.notes.prune(now) + await self.blobs.prune(now)
+        return gone + await self.channels.prune(now)

@@ -1,7 +1,7 @@
 """Whom people and agents mean by a name, and whether there is one."""
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, cast
 
 from agentcom.core import mail
 from agentcom.core.view import PoolView
@@ -11,8 +11,9 @@ from agentcom.model.batch import Table
 from agentcom.model.errors import InvalidInput, NotFound
 from agentcom.model.identity import User
 from agentcom.model.ids import AgentId, ProjectId, UserId
-from agentcom.store.base import Store
+from agentcom.store.base import Query, Store
 
+PAGE: Final = 500  # users of one read
 _OWN: Final = "you cannot write to yourself; keep a note instead"
 
 
@@ -45,16 +46,38 @@ class Recipients:
             NotFound: there is nobody of that name.
         """
         kind, name = address.parse(text)
-        found = []
-        if kind is not AddressKind.USER and mail.is_of(self._view(), AgentId(name), project):
-            found.append(address.of_agent(AgentId(name)))
-        if kind is not AddressKind.AGENT and await self._is_person(name, project):
-            found.append(address.of_user(UserId(name)))
+        found = await self.named(kind, name, project)
         if not found:
             raise NotFound(f"there is no agent or person {text}; see who is there")
         if len(found) > 1:
             raise InvalidInput("to", f"there are two of that name: write {' or '.join(found)}")
         return found[0]
+
+    async def named(
+        self, kind: AddressKind | None, name: str, project: ProjectId
+    ) -> Sequence[Address]:
+        """Return who has a name: nobody, an agent, a person, or (with kind None) both."""
+        found: list[Address] = []
+        if kind is not AddressKind.USER and mail.is_of(self._view(), AgentId(name), project):
+            found.append(address.of_agent(AgentId(name)))
+        if kind is not AddressKind.AGENT and await self._is_person(name, project):
+            found.append(address.of_user(UserId(name)))
+        return found
+
+    async def everyone(self, project: ProjectId, limit: int) -> Sequence[Address]:
+        """Return agents, then people of a project, each by name, `limit` of them at most."""
+        agents = sorted(row.id for row in self._view().agents.values() if row.project == project)
+        found = [address.of_agent(name) for name in agents[:limit]]
+        after: str | None = ""
+        while after is not None and len(found) < limit:
+            page = await self._store.query(Query(table=Table.USER, after=after, limit=PAGE))
+            found += [
+                address.of_user(row.id)
+                for row in cast("Sequence[User]", page.rows)
+                if row.project == project and not row.removed
+            ]
+            after = page.next
+        return found[:limit]
 
     async def _is_person(self, name: str, project: ProjectId) -> bool:
         (row,) = await self._store.get([(Table.USER, name)])

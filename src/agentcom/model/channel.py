@@ -50,6 +50,8 @@ class Channel(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     topic: str = ""
     task: TaskId | None = None
     archived_at: WallTime | None = None
+    deleted_at: WallTime | None = None
+    """It is there for nobody any more; its posts are being taken out of the store."""
     pins: tuple[int, ...] = ()
     """Sequences of pinned posts, in the order in which they were pinned."""
     version: int = 1

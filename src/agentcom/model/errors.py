@@ -35,7 +35,7 @@ class InvalidInput(AgentComError):
 
 
 class CursorAhead(InvalidInput):
-    """A cursor is beyond the newest message: it is another mailbox's, or made up."""
+    """A cursor is beyond the newest message: it is another log's, or the hub was restored."""
 
     code = "cursor_ahead"
 
