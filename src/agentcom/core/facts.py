@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from agentcom.core import lock_facts
 from agentcom.model.agent import AgentSpec, Held
 from agentcom.model.batch import Row, Table
 from agentcom.model.budget import Budget, Period
@@ -336,6 +337,7 @@ Asked = (
     | Pause
     | Edit
     | ActOnMany
+    | lock_facts.LockAsked
 )
 """What people ask."""
 Reported = (
@@ -364,6 +366,7 @@ Own = (
     | Recovered
     | TodoDue
     | BudgetsRenewed
+    | lock_facts.LocksDue
 )
 """What the hub tells itself: nobody else will say it again."""
 Body = Asked | Reported | Own

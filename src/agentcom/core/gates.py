@@ -9,10 +9,11 @@ file knows what is open and says why; what attempts take and give back is in `co
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from agentcom.core import pauses
+from agentcom.core import locks, pauses
+from agentcom.core.locks import Locks
 from agentcom.core.pauses import OWN, Paused
 from agentcom.core.purse import Purse
-from agentcom.model import globs, limit
+from agentcom.model import ids, limit
 from agentcom.model.ids import PoolId, TaskId, WallTime
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.pause import Pause
@@ -30,7 +31,7 @@ class Files(NamedTuple):
 
     def conflicts(self, other: "Files") -> bool:
         """Return whether two tasks may not run at the same time."""
-        return not (self.shared and other.shared) and globs.overlap(self.globs, other.globs)
+        return locks.meet(self, other)
 
 
 Attempt = tuple[TaskId, int]
@@ -75,8 +76,8 @@ class Gates:
     """The rules and pauses of a pool, and what the attempts under way have taken."""
 
     __slots__ = (
-        *("files_held", "pauses", "pool", "purse", "rates", "rules", "spent", "taken"),
-        "touched",
+        *("files_held", "locks", "pauses", "pool", "purse", "rates", "rules", "spent"),
+        *("taken", "touched"),
     )
 
     def __init__(self, pool: PoolId, purse: Purse) -> None:
@@ -92,6 +93,7 @@ class Gates:
         """Scopes whose rate is used up for now."""
         self.files_held: dict[str, dict[TaskId, Files]] = {}
         """Repository -> what the attempts under way claim of its files."""
+        self.locks = Locks(self.files_held)
         self.touched: dict[TaskId, Touched] = {}
         """What attempts under way changed; a hint that a restart forgets."""
 
@@ -127,7 +129,9 @@ class Gates:
         """Return whether one more attempt may pass a gate now."""
         if isinstance(gate, Files):
             held = self.files_held.get(gate.repo)
-            return not held or not any(gate.conflicts(other) for other in held.values())
+            if held and any(gate.conflicts(other) for other in held.values()):
+                return False
+            return gate.repo not in self.locks.places or not self.locks.against(gate.repo, gate)
         if isinstance(gate, Paused):
             return gate != OWN and gate.scope not in self.pauses
         if isinstance(gate, Claims):
@@ -173,8 +177,7 @@ class Gates:
             assert pause is not None, gate
             return pause.words, None
         if isinstance(gate, Files):
-            names = ", ".join(str(task) for task in self.holders(gate))
-            return f"its files ({', '.join(gate.globs)}) are in use by {names}", None
+            return f"its files ({', '.join(gate.globs)}) are {self._keepers(gate)}", None
         if isinstance(gate, Budgeted):
             return str(self.purse.lacks(gate.key)), self.purse.opens_at(gate.key)
         assert isinstance(gate, str), gate
@@ -186,6 +189,15 @@ class Gates:
         assert rule.rate is not None
         words = f"the rate of {gate} is used up: {rule.rate} starts in {_period(rule.per_ms)}"
         return words, self.opens_at(gate)
+
+    def _keepers(self, gate: Files) -> str:
+        tasks = ", ".join(str(task) for task in self.holders(gate))
+        found = [f"in use by {tasks}"] if tasks else []
+        for lock in self.locks.against(gate.repo, gate):
+            state = "locked" if lock.granted_at is not None else "waited for"
+            what = f"lock {ids.short(lock.id)} on {', '.join(lock.globs)}"
+            found.append(f"{state} by {lock.holder} ({what})")
+        return ", and ".join(found)
 
     def holders(self, gate: Files) -> Sequence[TaskId]:
         """Return the tasks whose attempts keep a claim of files from starting."""

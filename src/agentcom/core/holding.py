@@ -9,7 +9,7 @@ who wait for it stand in `view.landing`, in order.
 
 from typing import Final
 
-from agentcom.core import budgets, passing
+from agentcom.core import budgets, locking, passing
 from agentcom.core.effects import ClearTimer, GrantLanding, SetTimer
 from agentcom.core.facts import LandingOverdue
 from agentcom.core.ledger import Ledger
@@ -46,17 +46,24 @@ def follow(ledger: Ledger, before: Task | None, after: Task) -> None:
     if now is not None and lands and not landed:
         _join_landing(ledger, now)
     if was is None or now is None or was.attempt != now.attempt:
-        gates = ledger.view.gates
-        if was is not None and (gates.taken or was.files or gates.touched):
-            passing.end(ledger, was)
-        if now is not None and (gates.rules or now.files):
-            passing.begin(ledger, now)
+        _change_attempts(ledger, was, now)
     if was is not None and now is None:
         _note_pace(ledger, was)
     left = None if was is None else was.machine
     holder = None if now is None else now.machine
     if left != holder:
         _note_holder(ledger, after.id, left, holder)
+
+
+def _change_attempts(ledger: Ledger, was: Task | None, now: Task | None) -> None:
+    """Give back what one attempt had at its gates, and its locks; take what the next one needs."""
+    gates = ledger.view.gates
+    if was is not None and (gates.taken or was.files or gates.touched):
+        passing.end(ledger, was)
+    if was is not None and gates.locks.rows:
+        locking.end(ledger, was)
+    if now is not None and (gates.rules or now.files):
+        passing.begin(ledger, now)
 
 
 def _note_pace(ledger: Ledger, was: Task) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from agentcom.core import budgets, deadlines, facts, fairness, graphs, leases, passing
+from agentcom.core import budgets, deadlines, facts, fairness, graphs, leases, locking, passing
 from agentcom.core.effects import Continue, Effect
 from agentcom.core.view import PoolView
 from agentcom.model.ids import DEFAULT_POOL, Now, PoolId
@@ -41,7 +41,9 @@ def load(
         _load_task(view, task)
         view.journal.clear()  # nothing of it is undone, and a long queue would make it long
     budgets.load(view)
+    locking.load(view, rows.locks, rows.lock_numbers)
     effects: list[Effect] = [*passing.load(view, now), *deadlines.timers(view, now)]
+    effects += locking.timers(view, now)
     effects += budgets.timers(view, now)
     view.fairness.restore(_share(view, task) for task in view.tasks.values() if task.seq)
     effects += leases.grace(view, now)

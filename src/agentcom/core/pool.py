@@ -20,6 +20,8 @@ from agentcom.core import (
     intake,
     leases,
     limiting,
+    lock_facts,
+    locking,
     pausing,
     reports,
     requests,
@@ -141,6 +143,10 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     facts.Pause: pausing.pause,
     facts.Edit: edits.edit,
     facts.ActOnMany: bulk.take,
+    lock_facts.AcquireLock: locking.acquire,
+    lock_facts.ReleaseLock: locking.release,
+    lock_facts.ShowLock: locking.show,
+    lock_facts.LocksDue: locking.due,
 }
 _WANTED: Final[Mapping[type[facts.Body], Callable[[PoolView, Fact, Any], Keys]]] = {
     facts.Submit: intake.wanted,

@@ -16,6 +16,7 @@ from agentcom.hub.channels_members import Members
 from agentcom.hub.channels_posts import Posts
 from agentcom.hub.clock import Clock
 from agentcom.hub.limits_guard import Budgets
+from agentcom.hub.locks import LockDesk
 from agentcom.hub.logs import Logs
 from agentcom.hub.mail import Mail
 from agentcom.hub.mail_reading import MailReading
@@ -93,6 +94,7 @@ class Conversation:
             Broadcasts(self.mail, boxes, self.writer, means.view),
             MailReading(self.mail, boxes, means.store, self.may_see),
             Searching(means.store, self.may_see),
+            LockDesk(means.ask, means.view, means.switchboard),
         )
         for service in services:
             self.talk.offer(service.handlers())

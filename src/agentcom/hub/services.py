@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agentcom.core import budgets, deadlines
+from agentcom.core import budgets, deadlines, locking
 from agentcom.core.facts import Body, Fact
 from agentcom.hub import maintenance, prices
 from agentcom.hub.activities import Activities
@@ -185,7 +185,8 @@ class Services:
         """The wall clock was set: what waits for a time of day is mapped anew."""
         view = self.engine.view
         now = self.clock.now()
-        self.switchboard.perform([*deadlines.timers(view, now), *budgets.timers(view, now)])
+        timers = [*deadlines.timers(view, now), *budgets.timers(view, now)]
+        self.switchboard.perform([*timers, *locking.timers(view, now)])
         self.schedules.stepped()
 
 

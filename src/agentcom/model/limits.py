@@ -155,6 +155,12 @@ BLOB_KEEP_MS: Final = 90 * 86_400_000  # since it was last sent: as long as a me
 INDEX_STEP: Final = 500  # rows made searchable in one step: some tens of milliseconds
 INDEX_STEPS: Final = 4  # ... that one search waits for
 LOCK_GLOBS_MAX: Final = 32  # of one lock
+LOCKS_MAX: Final = 10_000  # of one pool, those that wait included: all are in memory
+LOCKS_PER_OWNER: Final = 64  # of one attempt, or one person
+LOCK_PATTERNS_MAX: Final = 2_000  # of one repository, or a project's names: each is compared
+LOCK_WAITERS_MAX: Final = 256  # likewise: whatever ends there, all of them are looked at
+LOCK_TTL_MAX_MS: Final = 7 * 86_400_000  # a person who needs it longer renews it
+LOCK_QUEUE_MS: Final = 60_000  # a place in the queue, if nobody said; asked again, it stays
 ASK_OPTIONS_MAX: Final = 16
 WAIT_MAX_MS: Final = 25_000  # a call that waits is answered before clients and proxies give up
 

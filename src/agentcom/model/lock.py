@@ -5,7 +5,7 @@ from typing import NewType
 import msgspec
 
 from agentcom.model.address import Address
-from agentcom.model.ids import DEFAULT_PROJECT, Fence, ProjectId, TaskId, WallTime
+from agentcom.model.ids import DEFAULT_PROJECT, Fence, PoolId, ProjectId, TaskId, WallTime
 
 LockId = NewType("LockId", str)
 
@@ -29,5 +29,11 @@ class Lock(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
     granted_at: WallTime | None = None
     """None: it waits."""
     expires_at: WallTime | None = None
+    """When it ends, or while it waits: when its place in the queue does."""
     ttl_ms: int = 0
     version: int = 1
+
+
+def numbers_log(pool: PoolId) -> str:
+    """Return the key of the row that keeps the newest number of a pool's locks."""
+    return f"locks/{pool}"

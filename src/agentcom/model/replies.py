@@ -6,6 +6,7 @@ import msgspec
 
 from agentcom.model.bulk import BulkAct
 from agentcom.model.ids import DEFAULT_PROJECT, AgentId, ProjectId, TaskId, WallTime
+from agentcom.model.lock import Lock
 from agentcom.model.task import Task
 
 
@@ -92,7 +93,15 @@ class BulkShown(msgspec.Struct, frozen=True, kw_only=True, tag="bulk", omit_defa
     project: ProjectId = DEFAULT_PROJECT
 
 
-Reply = Submitted | TaskChanged | Welcomed | Done | Explanation | BulkShown
+class LockTold(msgspec.Struct, frozen=True, gc=False, tag="lock_told", omit_defaults=True):
+    """A lock, held or waited for."""
+
+    lock: Lock
+    behind: tuple[str, ...] = ()
+    """In words: what it waits for, the first of it."""
+
+
+Reply = Submitted | TaskChanged | Welcomed | Done | Explanation | BulkShown | LockTold
 
 
 class WaitsFor(StrEnum):

@@ -8,6 +8,8 @@ from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.budget import ScopeBudget
 from agentcom.model.graph import Edge, Tally
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.lock import Lock
+from agentcom.model.message import Head
 from agentcom.model.pause import Pause
 from agentcom.model.task import Hold, Task
 from agentcom.model.todo import Todo
@@ -29,3 +31,6 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     todos: Sequence[Todo] = ()
     budgets: Sequence[ScopeBudget] = ()
     pauses: Sequence[Pause] = ()
+    locks: Sequence[Lock] = ()
+    lock_numbers: Head | None = None
+    """Which number a lock got last."""

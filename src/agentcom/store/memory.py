@@ -16,6 +16,8 @@ from agentcom.model.graph import Edge, Tally
 from agentcom.model.identity import RequestRecord
 from agentcom.model.ids import BatchId, PoolId, WallTime
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.lock import Lock, numbers_log
+from agentcom.model.message import Head
 from agentcom.model.pause import Pause
 from agentcom.model.snapshot import Snapshot
 from agentcom.model.task import Hold, Task
@@ -77,6 +79,8 @@ class MemoryStore:
             todos=cast("list[Todo]", self._in_order(Table.TODO)),
             budgets=cast("list[ScopeBudget]", self._in_order(Table.BUDGET)),
             pauses=cast("list[Pause]", self._in_order(Table.PAUSE)),
+            locks=cast("list[Lock]", self._in_order(Table.LOCK)),
+            lock_numbers=cast("Head | None", self._rows[Table.HEAD].get(numbers_log(pool))),
         )
 
     async def get(self, keys: Sequence[tuple[Table, str]]) -> list[Row | None]:

@@ -6,7 +6,7 @@ that is off is a conflict. No transaction begins or ends here, but for a consist
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import apsw
 
@@ -16,6 +16,8 @@ from agentcom.model.budget import ScopeBudget
 from agentcom.model.graph import Edge, Tally
 from agentcom.model.ids import PoolId, WallTime
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.lock import Lock, numbers_log
+from agentcom.model.message import Head
 from agentcom.model.pause import Pause
 from agentcom.model.snapshot import Snapshot
 from agentcom.model.task import Hold, Task, TaskState
@@ -147,6 +149,8 @@ def scan(db: apsw.Connection, pool: PoolId) -> Snapshot:
             todos=_all(db, Table.TODO, Todo),
             budgets=_all(db, Table.BUDGET, ScopeBudget),
             pauses=_all(db, Table.PAUSE, Pause),
+            locks=_all(db, Table.LOCK, Lock),
+            lock_numbers=cast("Head | None", get(db, Table.HEAD, numbers_log(pool))),
         )
 
     return _consistent(db, read_all)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from agentcom.core import budgets, graphs
 from agentcom.core.gates import files_of, scopes
+from agentcom.core.locks import owner_of, place_of
 from agentcom.core.view import PoolView
 from agentcom.model import requirement
 from agentcom.model.agent import Account, Agent
@@ -13,6 +14,7 @@ from agentcom.model.budget import task_used_up
 from agentcom.model.graph import Edge, OnFailure, Tally
 from agentcom.model.ids import AgentId, TaskId
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.lock import Lock
 from agentcom.model.pause import Pause
 from agentcom.model.requirement import Capability
 from agentcom.model.task import Hold, Phase, Task, TaskState, Wait
@@ -31,6 +33,7 @@ def check(view: PoolView, rows: Rows) -> None:
     _check_queue(view)
     _check_graph(view, rows)
     _check_gates(view, rows)
+    _check_locks(view, rows)
     _check_books(view, rows)
     _check_accounts(view, rows)
     _check_budgets(view, rows)
@@ -152,6 +155,44 @@ def _check_gates(view: PoolView, rows: Rows) -> None:
             behind = view.lanes.gates_of(task.id)
             if shown and behind:
                 assert all(map(gates.is_open, behind)), f"{task} is shown behind a shut gate"
+
+
+def _check_locks(view: PoolView, rows: Rows) -> None:
+    book = view.gates.locks
+    stored = {row.id: row for row in rows.values() if isinstance(row, Lock)}
+    assert book.rows == stored, "memory and store disagree about the locks"
+    places: dict[str, set[str]] = {}
+    owned: dict[str, set[str]] = {}
+    for lock in stored.values():
+        places.setdefault(place_of(lock), set()).add(lock.id)
+        owned.setdefault(owner_of(lock), set()).add(lock.id)
+        _check_lock(view, lock)
+    assert {place: {*locks} for place, locks in book.places.items()} == places
+    assert {owner: {*locks} for owner, locks in book.of.items()} == owned
+    numbers = [lock.number for lock in stored.values() if lock.granted_at is not None]
+    assert len(set(numbers)) == len(numbers), "two locks have one number"
+    assert not numbers or (book.head is not None and max(numbers) <= book.head.seq)
+    ends = [lock.expires_at for lock in stored.values() if lock.expires_at is not None]
+    assert book.due_at <= min(ends, default=book.due_at), "a lock ends before its timer fires"
+
+
+def _check_lock(view: PoolView, lock: Lock) -> None:
+    """A lock is of an attempt under way, excludes nobody who is there, or waits for someone."""
+    book = view.gates.locks
+    if lock.task is not None:
+        task = view.tasks.get(lock.task)
+        assert task is not None, f"{lock} outlived its task"
+        assert task.state.held, f"{lock} outlived its attempt"
+        assert task.fence == lock.fence, f"{lock} is of an older attempt"
+    if lock.granted_at is None:
+        assert book.blockers(lock), f"{lock} waits for nothing"
+        assert lock.expires_at is not None, f"{lock} would wait for ever"
+        assert not book.cycle(lock), f"{lock} waits for itself"
+        return
+    assert lock.number, f"{lock} has no number"
+    assert lock.task is not None or lock.expires_at is not None, f"{lock} would stay for ever"
+    held = [one for one in book.blockers(lock) if not isinstance(one, Lock) or one.granted_at]
+    assert not held, f"{lock} is held beside {held}"
 
 
 def _check_budgets(view: PoolView, rows: Rows) -> None:

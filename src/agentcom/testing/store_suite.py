@@ -17,12 +17,10 @@ import pytest
 
 from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.batch import Change, Delete, Insert, Table, Update, edge_key, hold_key
-from agentcom.model.budget import Amounts, Budget, Period, ScopeBudget
 from agentcom.model.errors import InvalidInput
 from agentcom.model.graph import Edge, Member, Tally
 from agentcom.model.ids import (
     DEFAULT_POOL,
-    DEFAULT_PROJECT,
     AccountId,
     AgentId,
     BatchId,
@@ -32,13 +30,12 @@ from agentcom.model.ids import (
     UserId,
     WallTime,
 )
-from agentcom.model.limit import Limit
-from agentcom.model.pause import Pause
 from agentcom.model.task import Hold, TaskState
 from agentcom.model.todo import Todo, TodoKind
 from agentcom.store.base import Committed, Conflict, Query, Store, TermLost
 from agentcom.testing.store_listings import ListingSuite
 from agentcom.testing.store_rows import batch, body, committed, new_task, one, request, task
+from agentcom.testing.store_scan import ScanSuite
 from agentcom.testing.store_search import SearchSuite
 from agentcom.testing.store_sums import SumsSuite
 from agentcom.testing.store_verify import VerifySuite
@@ -49,7 +46,7 @@ IN_FLIGHT: Final = 200
 MANY: Final = 10_000
 
 
-class StoreSuite(ListingSuite, SumsSuite, SearchSuite, VerifySuite):
+class StoreSuite(ListingSuite, ScanSuite, SumsSuite, SearchSuite, VerifySuite):
     """For every store."""
 
     @pytest.fixture
@@ -267,31 +264,6 @@ class StoreSuite(ListingSuite, SumsSuite, SearchSuite, VerifySuite):
         assert (list(found.todos), list(found.tallies)) == ([todo], [tally])
         listed = await store.query(Query(table=Table.MEMBER, prefix="group/default/g/"))
         assert list(listed.rows) == [Member(task=TaskId("t1"))]
-
-    async def test_the_scan_returns_what_keeps_work_from_starting(self, store: Store) -> None:
-        budget = ScopeBudget(
-            project=DEFAULT_PROJECT,
-            scope="agent:bob",
-            period=Period.DAY,
-            limits=Budget(turns=3),
-            spent=Amounts(turns=1),
-        )
-        pause = Pause(key="project:api", by=UserId("ada"), at=WallTime(1))
-        rule = Limit(scope="key:a", concurrency=1)
-        await committed(
-            store,
-            batch(
-                "b1",
-                Insert(Table.BUDGET, "default/agent:bob/day", budget),
-                Insert(Table.PAUSE, pause.key, pause),
-                Insert(Table.RULE, rule.scope, rule),
-            ),
-        )
-
-        found = await store.scan(DEFAULT_POOL)
-
-        assert (list(found.budgets), list(found.pauses)) == ([budget], [pause])
-        assert list(found.limits) == [rule]
 
     async def test_a_task_leaves_the_scan_when_it_ends_and_comes_back_when_reopened(
         self, store: Store

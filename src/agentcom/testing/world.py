@@ -41,6 +41,8 @@ from agentcom.model.ids import (
     WallTime,
 )
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.lock import Lock
+from agentcom.model.message import Head
 from agentcom.model.pause import Pause
 from agentcom.model.replies import Reply, Submitted
 from agentcom.model.result import KeptResult, Result, ResultStatus
@@ -105,6 +107,8 @@ class World:
             todos=self._all(Todo),
             budgets=self._all(ScopeBudget),
             pauses=self._all(Pause),
+            locks=self._all(Lock),
+            lock_numbers=next(iter(self._all(Head)), None),
         )
         self.timers = {}
         self.view, effects = loading.load(

@@ -1,0 +1,46 @@
+"""What every store's scan returns beside tasks; part of `StoreSuite`."""
+
+from agentcom.model.address import Address
+from agentcom.model.batch import Insert, Table
+from agentcom.model.budget import Amounts, Budget, Period, ScopeBudget
+from agentcom.model.ids import DEFAULT_POOL, DEFAULT_PROJECT, UserId, WallTime
+from agentcom.model.limit import Limit
+from agentcom.model.lock import Lock, LockId, numbers_log
+from agentcom.model.message import Head
+from agentcom.model.pause import Pause
+from agentcom.store.base import Store
+from agentcom.testing.store_rows import batch, committed
+
+
+class ScanSuite:
+    """Tests of `Store.scan`, over the suite's fixture `store`."""
+
+    async def test_the_scan_returns_what_keeps_work_from_starting(self, store: Store) -> None:
+        budget = ScopeBudget(
+            project=DEFAULT_PROJECT,
+            scope="agent:bob",
+            period=Period.DAY,
+            limits=Budget(turns=3),
+            spent=Amounts(turns=1),
+        )
+        pause = Pause(key="project:api", by=UserId("ada"), at=WallTime(1))
+        rule = Limit(scope="key:a", concurrency=1)
+        lock = Lock(id=LockId("l"), holder=Address("user:ada"), at=WallTime(1))
+        numbers = Head(log=numbers_log(DEFAULT_POOL), seq=7)
+        await committed(
+            store,
+            batch(
+                "b1",
+                Insert(Table.BUDGET, "default/agent:bob/day", budget),
+                Insert(Table.PAUSE, pause.key, pause),
+                Insert(Table.RULE, rule.scope, rule),
+                Insert(Table.LOCK, lock.id, lock),
+                Insert(Table.HEAD, numbers.log, numbers),
+            ),
+        )
+
+        found = await store.scan(DEFAULT_POOL)
+
+        assert (list(found.budgets), list(found.pauses)) == ([budget], [pause])
+        assert list(found.limits) == [rule]
+        assert (list(found.locks), found.lock_numbers) == ([lock], numbers)

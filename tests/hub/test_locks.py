@@ -1,0 +1,204 @@
+"""Calls about locks on a real engine and a store in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from agentcom.core import facts
+from agentcom.core.facts import Fact
+from agentcom.core.locks import LockOver
+from agentcom.hub import speaking
+from agentcom.hub.config import HubConfig
+from agentcom.hub.services import Services
+from agentcom.hub.speaking import Speaker
+from agentcom.model.agent import AgentSpec
+from agentcom.model.errors import NotAllowed, Stale
+from agentcom.model.identity import Identity, Role
+from agentcom.model.ids import AgentId, ProjectId, UserId
+from agentcom.model.lock import Lock
+from agentcom.model.replies import Done, Submitted
+from agentcom.model.task import TaskSpec
+from agentcom.protocol import calls, told
+from agentcom.store.memory import MemoryStore
+from agentcom.testing.waiting import until
+from agentcom.testing.world import machine
+from tests.hub.doubles import ManualClock
+
+M1 = machine("m1")
+MINUTE_MS = 60_000
+
+
+def person(name: str, role: Role = Role.SUBMITTER, project: str = "default") -> Speaker:
+    who = Identity(role=role, user=UserId(name), credential=name, project=ProjectId(project))
+    return speaking.person(who)
+
+
+ANN, BOB, OLGA = person("ann"), person("bob"), person("olga", Role.OPERATOR)
+
+
+class House:
+    """One hub's services, and its engine at work."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        config = HubConfig(home=Path("/nowhere"), store="memory")
+        self.services = Services(config, MemoryStore(), self.clock)
+
+    async def do(self, who: Speaker, call: calls.Call, key: str | None = None) -> Any:
+        answer = await self.services.conversation.talk.do(who, call, cause="t", key=key)
+        if isinstance(answer, msgspec.Raw):
+            return msgspec.json.decode(answer, type=Done)
+        return answer
+
+    async def take(
+        self, who: Speaker, *globs: str, key: str | None = None, **fields: Any
+    ) -> told.LockShown:
+        fields.setdefault("ttl_ms", None if who.task else MINUTE_MS)
+        call = calls.LockAcquire(globs=globs, **fields)
+        return cast("told.LockShown", await self.do(who, call, key))
+
+    def taking(self, who: Speaker, *globs: str, **fields: Any) -> "asyncio.Task[told.LockShown]":
+        """Let a call wait."""
+        return asyncio.create_task(self.take(who, *globs, **fields))
+
+    async def give(self, who: Speaker, lock: Lock, **fields: Any) -> Done:
+        return cast("Done", await self.do(who, calls.LockRelease(lock=lock.id, **fields)))
+
+    async def shown(self, who: Speaker, **fields: Any) -> list[tuple[str, bool]]:
+        found = await self.do(who, calls.LockList(**fields))
+        return [(one.lock.holder, one.held) for one in found.locks]
+
+    async def waiting(self, count: int) -> None:
+        rows = self.services.engine.view.gates.locks.rows
+        await until(lambda: sum(row.granted_at is None for row in rows.values()) == count)
+
+    async def agent(self) -> Speaker:
+        """Return an agent at work."""
+        ask = self.services.engine.ask
+        await ask(Fact(body=facts.Enrol(M1.machine or "", "m1", M1.user), actor=OLGA.identity))  # type: ignore[arg-type]  # a name
+        body = facts.MachineConnected(
+            agents=(AgentSpec(name=AgentId("coder"), runtime="command"),),
+            held=(),
+            ttl_ms=20_000,
+            connection=1,
+        )
+        await ask(Fact(body=body, actor=M1))
+        submit = facts.Submit((TaskSpec(title="t", prompt="p"),))
+        reply = await ask(Fact(body=submit, actor=ANN.identity))
+        assert isinstance(reply, Submitted)
+        view = self.services.engine.view
+        return speaking.attempt(view, M1, reply.tasks[0], view.tasks[reply.tasks[0]].fence)
+
+    def pass_time(self, ms: int) -> None:
+        self.clock.advance(ms)
+        self.services.timers.check()
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    house = House()
+    await house.services.engine.start(1)
+    engine = asyncio.create_task(house.services.engine.run())
+    yield house
+    engine.cancel()
+    await asyncio.gather(engine, return_exceptions=True)
+
+
+async def test_a_call_that_waits_is_answered_when_it_is_its_turn(house: House) -> None:
+    ann = await house.take(ANN, "deploy")
+    bob = house.taking(BOB, "deploy", wait_ms=25_000)
+    await house.waiting(1)
+    assert not bob.done()
+
+    await house.give(ANN, ann.lock)
+
+    found = await bob
+    assert found.held
+    assert found.lock.number > ann.lock.number
+    assert found.behind == ()
+
+
+async def test_a_call_that_waited_long_enough_says_behind_whom_and_keeps_its_place(
+    house: House,
+) -> None:
+    ann = await house.take(ANN, "deploy")
+
+    first = await house.take(BOB, "deploy", wait_ms=1)
+    again = await house.take(BOB, "deploy")
+
+    assert (first.held, first.lock.id) == (False, again.lock.id)
+    assert first.behind == (f"lock {ann.lock.id[-6:]} of user:ann on deploy",)
+    await house.give(ANN, ann.lock)
+    assert await house.shown(BOB) == [("user:bob", True)]
+
+
+async def test_who_loses_its_place_while_it_waits_is_told(house: House) -> None:
+    await house.take(ANN, "deploy", ttl_ms=10 * MINUTE_MS)
+    bob = house.taking(BOB, "deploy", wait_ms=25_000, queue_ms=1_000)
+    await house.waiting(1)
+
+    house.pass_time(1_000)
+
+    with pytest.raises(LockOver):
+        await bob
+
+
+async def test_a_repeat_gets_the_same_lock_until_that_is_over(house: House) -> None:
+    ann = await house.take(ANN, "a", key="k1")
+    bob = await house.take(BOB, "a", key="k1", queue_ms=10 * MINUTE_MS)
+    assert (await house.take(ANN, "a", key="k1")).lock.id == ann.lock.id
+
+    await house.give(ANN, ann.lock)
+
+    with pytest.raises(LockOver):
+        await house.take(ANN, "a", key="k1")
+    again = await house.take(BOB, "a", key="k1", queue_ms=10 * MINUTE_MS)
+    assert (again.held, again.lock.id) == (True, bob.lock.id)
+    await house.give(BOB, again.lock)
+    with pytest.raises(LockOver):
+        await house.take(BOB, "a", key="k1", queue_ms=10 * MINUTE_MS)
+
+
+async def test_an_agents_lock_is_its_attempts(house: House) -> None:
+    coder = await house.agent()
+    lock = await house.take(coder, "a", key="k1")
+    ann = await house.take(ANN, "a", key="k1")
+    assert (lock.held, lock.lock.holder, ann.held) == (True, "agent:coder", False)
+    assert await house.shown(coder, mine=True) == [("agent:coder", True)]
+
+    assert coder.task is not None
+    assert coder.fence is not None
+    stopped = facts.Declined(coder.task, coder.fence, "no")
+    house.services.engine.put(Fact(body=stopped, actor=M1))
+
+    await house.waiting(0)
+    assert await house.shown(ANN) == [("user:ann", True)]
+    with pytest.raises(Stale):
+        await house.take(coder, "a", key="k2")
+
+
+async def test_an_operator_breaks_what_others_may_not(house: House) -> None:
+    ann = await house.take(ANN, "a")
+
+    with pytest.raises(NotAllowed):
+        await house.give(BOB, ann.lock, force=True)
+    done = await house.give(OLGA, ann.lock, force=True)
+
+    assert done == Done("broken; it was user:ann's")
+    assert await house.shown(ANN) == []
+
+
+async def test_locks_are_listed_held_ones_first_and_only_ones_projects(house: House) -> None:
+    await house.take(ANN, "a")
+    await house.take(BOB, "a")
+    await house.take(ANN, "b")
+    await house.take(person("eve", project="other"), "a")
+
+    assert await house.shown(BOB) == [("user:ann", True), ("user:ann", True), ("user:bob", False)]
+    assert await house.shown(ANN, mine=True) == [("user:ann", True), ("user:ann", True)]
+    found = await house.do(OLGA, calls.LockList(limit=1))
+    assert (len(found.locks), found.left_out) == (1, 2)
