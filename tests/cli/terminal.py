@@ -45,11 +45,15 @@ class Shell:
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             timeout=WAIT_S,
-            env={**os.environ, "AGENTCOM_HOME": str(self.home), **variables},
+            env={**self.variables(), **variables},
         )
         said = Said(done.returncode, done.stdout, done.stderr)
         assert not ok or said.code == 0, said
         return said
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment of its processes."""
+        return {**os.environ, "AGENTCOM_HOME": str(self.home)}
 
 
 class Here:

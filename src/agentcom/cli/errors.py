@@ -1,5 +1,6 @@
 """How a command ends: exit codes, and refusals as `error: what happened (code)`, `try: ...`."""
 
+import contextlib
 import errno
 import os
 import sys
@@ -44,7 +45,6 @@ _HINTS: Final[Mapping[str, str]] = MappingProxyType(
         "not_authenticated": "agentcom join with a code of an admin's `agentcom user invite NAME`,"
         " or set AGENTCOM_TOKEN to a valid token",
         "not_allowed": "agentcom status, which names your role",
-        "not_found": "agentcom task ls, agentcom agent ls or agentcom machine ls",
         "unreachable": "agentcom status, then agentcom up",
         "unavailable": "agentcom up, or agentcom context ls if you mean another hub",
         "illegal_transition": "agentcom task show ID: it moved on",
@@ -98,17 +98,29 @@ def run(command: click.Command, words: Sequence[str]) -> int:
         click.echo(err=True)
         return Exit.INTERRUPTED
     except AgentComError as error:
-        return refused(error)
+        return refused(error, _listing(command, words) if error.code == "not_found" else "")
     except OSError as error:
         return _system(error)
     return _code(ended)
 
 
-def refused(error: AgentComError) -> int:
-    """Tell a refusal and return its exit code."""
+def refused(error: AgentComError, hint: str = "") -> int:
+    """Tell a refusal and return its exit code; `hint` is what to try if nothing better is known."""
     if isinstance(error, CommandFailed):
         return say(error.message, error.label, error.hint, error.exit_code)
-    return say(error.message, error.code, _HINTS.get(error.code, ""), exit_of(error))
+    return say(error.message, error.code, _HINTS.get(error.code, hint), exit_of(error))
+
+
+def _listing(command: click.Command, words: Sequence[str]) -> str:
+    """Return the command that lists what the group of a command is about; empty: it has none."""
+    if not isinstance(command, click.Group) or not words:
+        return ""
+    with contextlib.suppress(click.UsageError):
+        context = click.Context(command, info_name="agentcom")
+        name, group, _ = command.resolve_command(context, list(words))
+        if isinstance(group, click.Group) and group.get_command(context, "ls") is not None:
+            return f"agentcom {name} ls"
+    return ""
 
 
 def exit_of(error: AgentComError) -> Exit:

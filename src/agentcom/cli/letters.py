@@ -3,14 +3,15 @@
 import secrets
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import click
 
-from agentcom.cli import api, output
+from agentcom.cli import api, output, specs
 from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.cli.output import Column
+from agentcom.model.limits import WAIT_MAX_MS
 from agentcom.model.message import Message
 from agentcom.protocol.told import Letter
 
@@ -28,6 +29,8 @@ TABLE: Final = (
     ),
 )
 POSTS: Final = tuple(column for column in TABLE if column.head != "STATE")
+
+_Found = TypeVar("_Found")
 
 
 def row_of(letter: Letter) -> dict[str, Any]:
@@ -63,6 +66,22 @@ def body(text: Sequence[str]) -> str:
             code="usage",
         )  # fmt: skip
     return given
+
+
+def waiting(
+    wait: str | None, ask: Callable[[int], _Found], holds: Callable[[_Found], bool]
+) -> _Found:
+    """Ask once, or (if `wait` is a time) until what is found holds; return what was found last.
+
+    `ask` gets how many milliseconds the hub may take.
+    """
+    left_ms = specs.duration(wait, "--wait") if wait is not None else 0
+    ends = time.monotonic() + left_ms / 1000
+    while True:
+        found = ask(min(left_ms, WAIT_MAX_MS))
+        left_ms = round((ends - time.monotonic()) * 1000)
+        if holds(found) or left_ms <= 0:
+            return found
 
 
 def key() -> str:

@@ -39,9 +39,9 @@ def lock() -> None:
 @click.option("--repo", default="", help="Whose files are meant; without it, plain names.")
 @click.option("--shared", is_flag=True, help="Others may share it.")
 @click.option("--ttl", default="10m", show_default=True, metavar="TIME")
-@click.option("--wait", default="0s", metavar="TIME", help="How long to wait for it.")
+@click.option("--wait", metavar="TIME", help="How long to wait for it.")
 def take(
-    globs: tuple[str, ...], repo: str, ttl: str, wait: str, *, shared: bool, as_json: Any
+    globs: tuple[str, ...], repo: str, ttl: str, wait: str | None, *, shared: bool, as_json: Any
 ) -> None:
     """Take a lock; the exit code is 8 if it is still waited for.
 
@@ -50,23 +50,18 @@ def take(
       agentcom lock take deploy --ttl 30m
       agentcom lock take "src/api/**" --repo git@example.com:team/app.git --shared
     """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
-    import time
-
     from agentcom.cli import api, letters, specs
-    from agentcom.model.limits import WAIT_MAX_MS
     from agentcom.protocol import calls, told
 
-    hub, left_ms = api.connect(), specs.duration(wait, "--wait") if wait != "0s" else 0
-    ends = time.monotonic() + left_ms / 1000
-    while True:
-        left_ms = max(0, round((ends - time.monotonic()) * 1000))
+    hub, ttl_ms = api.connect(), specs.duration(ttl, "--ttl")
+
+    def ask(wait_ms: int) -> told.LockShown:
         call = calls.LockAcquire(
-            globs=globs, repo=repo, shared=shared, ttl_ms=specs.duration(ttl, "--ttl"),
-            wait_ms=min(left_ms, WAIT_MAX_MS),
-        )  # fmt: skip
-        found = hub.do(call, told.LockShown, key=letters.key())
-        if found.held or not left_ms:
-            break
+            globs=globs, repo=repo, shared=shared, ttl_ms=ttl_ms, wait_ms=wait_ms
+        )
+        return hub.do(call, told.LockShown, key=letters.key())
+
+    found = letters.waiting(wait, ask, lambda one: one.held)
     row = _row(found)
     if as_json is not None:
         output.print_json({field: row[field] for field in as_json})

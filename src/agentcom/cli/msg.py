@@ -127,7 +127,8 @@ def ls(after: int | None, limit: int, *, all_: bool, as_json: Any) -> None:
 
 @msg.command("read")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True)
-def read(limit: int) -> None:
+@click.option("--wait", metavar="TIME", help="With nothing to read, wait so long.")
+def read(limit: int, wait: str | None) -> None:
     """Read what you have not acknowledged, in full, and acknowledge it.
 
     What its sender wants acknowledged by name stays: agentcom msg ack NUMBER.
@@ -136,7 +137,11 @@ def read(limit: int) -> None:
     from agentcom.protocol import calls, told
 
     hub = api.connect()
-    found = hub.do(calls.InboxRead(limit=limit), told.Inbox)
+    found = letters.waiting(
+        wait,
+        lambda wait_ms: hub.do(calls.InboxRead(limit=limit, wait_ms=wait_ms), told.Inbox),
+        lambda inbox: bool(inbox.letters),
+    )
     for number, letter in enumerate(found.letters):
         if number:
             click.echo("")

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final, NewType
 
 from agentcom.model.errors import InvalidInput
-from agentcom.model.ids import AgentId, UserId, check_name
+from agentcom.model.ids import AgentId, UserId
 
 Address = NewType("Address", str)
 
@@ -36,15 +36,17 @@ def of_user(name: UserId) -> Address:
 def parse(text: str) -> tuple[AddressKind | None, str]:
     """Return kind and name of an address as people type it; None for a bare name.
 
+    Whether somebody has that name, only the hub knows.
+
     Raises:
         InvalidInput: it is neither.
     """
     kind, colon, name = text.rpartition(":")
     if not colon:
-        return None, check_name(text)
+        return None, name
     if kind not in (AddressKind.AGENT, AddressKind.USER):
         raise InvalidInput("to", "use a name, agent:NAME or user:NAME")
-    return AddressKind(kind), check_name(name)
+    return AddressKind(kind), name
 
 
 def agent_of(address: Address) -> AgentId | None:
