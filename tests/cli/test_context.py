@@ -190,5 +190,12 @@ def test_the_agent_of_an_attempt_speaks_as_itself(
 
     assert context.load() == Context(url="http://127.0.0.1:4711", token="of-the-attempt")
 
+    kept = home / "hub.token"
+    kept.write_text("from-the-file")
+    kept.chmod(0o600)
+    monkeypatch.delenv("AGENTCOM_MCP_TOKEN")
+    monkeypatch.setenv("AGENTCOM_MCP_FILE", str(kept))
+    assert context.load() == Context(url="http://127.0.0.1:4711", token="from-the-file")
+
     monkeypatch.setenv("AGENTCOM_HUB", KNOWN.url)
     assert context.load() == KNOWN

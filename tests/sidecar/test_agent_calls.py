@@ -40,6 +40,16 @@ async def test_an_agent_speaks_as_itself(fleet: World, tmp_path: Path) -> None:
     assert (message["task"], message["fence"][1]) == (task, 1)
 
 
+async def test_the_test_agent_uses_the_hubs_tools(fleet: World) -> None:
+    asked = {"name": "plan", "text": "first the parser"}
+    task = await fleet.submit({"use": {"tool": "note_write", "arguments": asked}})
+
+    await fleet.ended(task)
+
+    note = (await fleet.call("note_read", name="plan"))["note"]
+    assert (note["author"], note["text"]) == ("agent:ada", "first the parser")
+
+
 async def test_an_agent_has_its_own_token_and_not_its_machines(
     fleet: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ class Hub:
     asked: list[dict[str, Any]] = field(default_factory=list)
     open: int = 0
     url: str = ""
+    status: int = 201
 
     async def app(self, scope: Any, receive: Callable[[], Any], send: Callable[..., Any]) -> None:
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
@@ -45,7 +46,7 @@ class Hub:
             await self._stream(receive, send)
             return
         kind = [(b"content-type", b"application/json"), (b"mcp-session-id", b"s1")]
-        start = {"type": "http.response.start", "status": 201, "headers": kind}
+        start = {"type": "http.response.start", "status": self.status, "headers": kind}
         await send({**start, "headers": [*kind, (b"set-cookie", b"x=1")]})
         await send({"type": "http.response.body", "body": b'{"ok":true}'})
 
@@ -215,6 +216,19 @@ async def test_too_many_requests_at_once_are_refused(
 
         assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
         assert answer.json()["retry_after"] == 1
+
+
+async def test_a_hub_is_asked_whether_it_has_tools(hub: Hub, machine: Config) -> None:
+    nowhere = msgspec.structs.replace(machine.machine, hub="http://127.0.0.1:9")
+    away = Endpoint(msgspec.structs.replace(machine, machine=nowhere))
+    here = Endpoint(machine)
+    async with here.listening(), away.listening():
+        with_tools = await here.has_tools(KEY)
+        hub.status = 501
+        found = (with_tools, await here.has_tools(KEY), await away.has_tools(KEY))
+
+    assert found == (True, False, False)
+    assert hub.asked[0]["headers"]["agentcom-task"] == "t1"
 
 
 async def test_a_hub_that_is_away_is_said_to_be(hub: Hub, machine: Config) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from agentcom.model.failure import FailureClass
 from agentcom.sidecar.runtime.base import (
+    Access,
     Exit,
     Failed,
     Job,
@@ -245,6 +246,29 @@ def test_preflight_names_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (logged_out.ready, logged_out.fix) == (False, "claude auth login")
     assert keyless.problem == "NO_KEY is not set"
     assert (logged_in.ready, logged_in.version) == (True, "9.8.7")
+
+
+def test_the_hubs_tools_are_named_and_their_token_is_not() -> None:
+    access = Access("http://127.0.0.1:7/mcp", "the-token", "/state/hub.token", tools=True)
+
+    launch = Claude().launch(msgspec.structs.replace(JOB, access=access))
+
+    given = launch.argv[launch.argv.index("--mcp-config") + 1]
+    server = msgspec.json.decode(given)["mcpServers"]["agentcom"]
+    assert (server["type"], server["url"]) == ("http", "${AGENTCOM_MCP_URL}")
+    assert server["headers"] == {"Authorization": "Bearer ${AGENTCOM_MCP_TOKEN}"}
+    assert launch.environment["AGENTCOM_MCP_URL"] == "http://127.0.0.1:7/mcp"
+    assert launch.environment["AGENTCOM_MCP_TOKEN"] == "the-token"
+    assert "the-token" not in " ".join(launch.argv)
+    assert not launch.files
+
+
+def test_a_hub_without_tools_is_not_named() -> None:
+    access = Access("http://127.0.0.1:7/mcp", "the-token", "/state/hub.token")
+
+    argv = Claude().launch(msgspec.structs.replace(JOB, access=access)).argv
+
+    assert "--mcp-config" not in argv
 
 
 @pytest.fixture

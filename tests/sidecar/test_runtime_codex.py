@@ -1,6 +1,7 @@
 import asyncio
 import tomllib
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from agentcom.model import errors
 from agentcom.model.failure import FailureClass
 from agentcom.sidecar.runtime.base import (
+    Access,
     Exit,
     Failed,
     Job,
@@ -205,6 +207,32 @@ def test_without_a_model_server_the_operators_login_is_used_and_no_file_written(
     assert launch.environment["HOME"] == "/home/ada"
     assert "CODEX_HOME" not in launch.environment
     assert 'approval_policy="never"' in launch.argv
+
+
+@pytest.mark.parametrize("settings", [JOB.settings, {"home": "/home/ada"}])
+def test_the_hubs_tools_are_named_and_their_token_is_not(settings: dict[str, str]) -> None:
+    access = Access("http://127.0.0.1:7/mcp", "the-token", "/state/hub.token", tools=True)
+
+    launch = Codex().launch(msgspec.structs.replace(JOB, access=access, settings=settings))
+
+    options = [value for flag, value in pairwise(launch.argv) if flag == "-c"]
+    read = tomllib.loads("\n".join(options))["mcp_servers"]["agentcom"]
+    assert read == {
+        "url": "http://127.0.0.1:7/mcp",
+        "bearer_token_env_var": "AGENTCOM_MCP_TOKEN",
+        "required": True,
+    }
+    assert launch.environment["AGENTCOM_MCP_TOKEN"] == "the-token"
+    assert "the-token" not in " ".join([*launch.argv, *(file.text for file in launch.files)])
+
+
+def test_a_hub_without_tools_is_not_waited_for() -> None:
+    access = Access("http://127.0.0.1:7/mcp", "the-token", "/state/hub.token")
+
+    launch = Codex().launch(msgspec.structs.replace(JOB, access=access))
+
+    assert not any("mcp_servers" in part for part in launch.argv)
+    assert launch.environment["AGENTCOM_MCP_FILE"] == "/state/hub.token"
 
 
 def test_a_resumed_session_is_named_before_the_prompt() -> None:

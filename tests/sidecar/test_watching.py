@@ -21,6 +21,7 @@ class Calls:
     """A runtime whose agent only calls tools: each line of its output is the title of a call."""
 
     reports_progress = True
+    uses_mcp = False
     usage_spans_session = False
 
     def __init__(self) -> None:

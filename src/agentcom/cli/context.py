@@ -98,6 +98,9 @@ def load() -> Context:
 def of_attempt() -> Context | None:
     """Return the hub as the agent of an attempt reaches it; None outside of attempts."""
     url, token = os.environ.get("AGENTCOM_MCP_URL"), os.environ.get("AGENTCOM_MCP_TOKEN")
+    path = os.environ.get("AGENTCOM_MCP_FILE")
+    if not token and path:
+        token = _private(Path(path))
     if not url or not token:
         return None
     return Context(url=url.removesuffix("/mcp"), token=token)

@@ -259,13 +259,16 @@ class Attempts:
         same_place = before is not None and before.agent == agent.name
         resume = record.assignment.session if same_place else None
         kept = worktree is not None and worktree.resumed
+        runtime = self._runtime(agent, record)
+        if access is not None and self._endpoint is not None and runtime.uses_mcp:
+            access = replace(access, tools=await self._endpoint.has_tools(record.key))
         job = jobs.make(
             self._home, record, agent, where=where, resume=resume, kept=kept, access=access
         )
         if worktree is not None and resume is not None:
             stated = await asyncio.to_thread(session_usage.load, worktree.state)
             await asyncio.to_thread(session_usage.save, folder, stated)
-        launch = self._runtime(agent, record).launch(job)
+        launch = runtime.launch(job)
         bounds = process.ProcessLimits(
             deadline_ms=record.body.spec.deadline_ms, grace_ms=self._settings.stop_grace_ms
         )

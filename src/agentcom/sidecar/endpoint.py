@@ -38,6 +38,14 @@ REQUESTS_MAX: Final = 16
 """Of one attempt at once: an MCP client keeps one stream open and makes a few calls."""
 CONNECTIONS_MAX: Final = 1_024
 """Of all agents of this machine."""
+TOOLS_S_MAX: Final = 20.0
+"""A hub that just started takes some seconds for its first answer by MCP."""
+_PING: Final = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
+_MCP_HEADERS: Final = {
+    "accept": "application/json, text/event-stream",
+    "content-type": "application/json",
+    "mcp-protocol-version": "2025-06-18",
+}
 _BUSY_MS: Final = 1_000
 _TOKEN: Final = "hub.token"  # noqa: S105 - the name of a file
 _TOKEN_BYTES: Final = 32
@@ -104,12 +112,27 @@ class Endpoint:
         known = _Caller(key)
         self._callers.setdefault(place, known)
         try:
-            yield Access(url=f"http://{HOST}:{self._port}{PATH}", token=token)
+            yield Access(
+                url=f"http://{HOST}:{self._port}{PATH}",
+                token=token,
+                file=str(folder / _TOKEN),
+            )
         finally:
             if self._callers.get(place) is known:
                 del self._callers[place]
             for request in known.running:
                 request.cancel()
+
+    async def has_tools(self, key: Key) -> bool:
+        """Ask the hub whether it speaks MCP; a hub that was just started gets ready by that."""
+        assert self._hub is not None
+        headers = {**_MCP_HEADERS, **caller.headers(key.task, key.fence)}
+        try:
+            answer = await self._hub.post(PATH, content=_PING, headers=headers, timeout=TOOLS_S_MAX)
+        except httpx.HTTPError as error:
+            log.info("endpoint.no_tools", reason=str(error) or type(error).__name__)
+            return False
+        return answer.is_success
 
     async def _listen(self, connection: Any) -> asyncio.Server:
         loop = asyncio.get_running_loop()

@@ -9,6 +9,8 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ import msgspec
 
 from agentcom.model import errors
 from agentcom.model.failure import FailureClass
-from agentcom.sidecar.runtime import base
+from agentcom.sidecar.runtime import agent_cli, base
 from agentcom.testing import scenario
 
 ORPHAN_LIFE_S: Final = 600
@@ -46,12 +48,8 @@ class Agent:
     def perform(self, step: scenario.Step) -> None:
         """Do one step; some of them never return."""
         match step:
-            case scenario.Write():
-                self._tool(f"write {step.path}", lambda: self._write(step))
-            case scenario.Shell(argv):
-                self._tool(" ".join(argv), lambda: self._run(*argv))
-            case scenario.Commit(message):
-                self._tool("commit", lambda: self._commit(message))
+            case scenario.Write() | scenario.Shell() | scenario.Use() | scenario.Commit():
+                self._act(step)
             case scenario.Loop(count):
                 for _ in range(count):
                     self._tool("read hello.txt", lambda: True)
@@ -71,6 +69,19 @@ class Agent:
         spent = max(1, self._output_bytes // _TOKEN_BYTES)
         emit(base.Usage(input=len(prompt) // _TOKEN_BYTES, output=spent))
         emit(base.TurnEnded(base.Stop.END_TURN))
+
+    def _act(self, step: scenario.Write | scenario.Shell | scenario.Use | scenario.Commit) -> None:
+        match step:
+            case scenario.Write():
+                self._tool(f"write {step.path}", lambda: self._write(step))
+            case scenario.Shell(argv):
+                self._tool(" ".join(argv), lambda: self._run(*argv))
+            case scenario.Use():
+                self._tool(step.tool, lambda: use(step))
+            case scenario.Commit(message):
+                self._tool("commit", lambda: self._commit(message))
+            case _:
+                assert_never(step)
 
     def _misbehave(
         self,
@@ -133,6 +144,25 @@ class Agent:
 def emit(event: base.RuntimeEvent) -> None:
     """Print one event as a line."""
     _print(msgspec.json.encode(event) + b"\n")
+
+
+def use(step: scenario.Use) -> bool:
+    """Make a call at the hub as the agent of the attempt; its answer goes to standard error."""
+    base_url = os.environ[agent_cli.URL_VARIABLE].removesuffix("/mcp")
+    headers = {
+        "Authorization": f"Bearer {os.environ[agent_cli.TOKEN_VARIABLE]}",
+        "Content-Type": "application/json",
+    }
+    request = urllib.request.Request(  # noqa: S310 - the sidecar's own address
+        f"{base_url}/api/v1/calls/{step.tool}", msgspec.json.encode(step.arguments), headers
+    )
+    try:
+        with urllib.request.urlopen(request) as answer:  # noqa: S310 - likewise
+            sys.stderr.write(answer.read().decode() + "\n")
+    except urllib.error.HTTPError as error:
+        sys.stderr.write(error.read().decode() + "\n")
+        return False
+    return True
 
 
 def fail(failure: FailureClass, message: str) -> NoReturn:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import Final, Literal, assert_never
+from typing import Any, Final, Literal, assert_never
 
 import msgspec
 
@@ -45,6 +45,13 @@ class Shell(msgspec.Struct, frozen=True):
     """Run a command in the worktree, and wait for it."""
 
     argv: tuple[str, ...]
+
+
+class Use(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Use a tool of the hub's MCP door: one of its calls."""
+
+    tool: str
+    arguments: dict[str, Any] = {}
 
 
 class Say(msgspec.Struct, frozen=True):
@@ -113,6 +120,7 @@ class Huge(msgspec.Struct, frozen=True):
 Step = (
     Write
     | Shell
+    | Use
     | Say
     | Sleep
     | WaitFor
@@ -132,6 +140,7 @@ class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     write: Write | None = None
     shell: tuple[str, ...] | None = None
+    use: Use | None = None
     say: str | None = None
     sleep_ms: int | None = None
     wait_for: str | None = None
@@ -246,6 +255,7 @@ def _step(line: _Line) -> list[Step]:
     candidates: list[Step | None] = [
         line.write,
         None if line.shell is None else Shell(line.shell),
+        line.use,
         None if line.say is None else Say(line.say),
         None if line.sleep_ms is None else Sleep(line.sleep_ms),
         None if line.wait_for is None else WaitFor(line.wait_for),
@@ -268,6 +278,8 @@ def _written(step: Step) -> dict[str, object]:
             written: dict[str, object] = {"write": step}
         case Shell(argv):
             written = {"shell": argv}
+        case Use():
+            written = {"use": step}
         case Say(text):
             written = {"say": text}
         case Sleep(duration_ms):

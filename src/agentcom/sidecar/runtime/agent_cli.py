@@ -37,6 +37,8 @@ DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 URL_VARIABLE: Final = "AGENTCOM_MCP_URL"
 TOKEN_VARIABLE: Final = "AGENTCOM_MCP_TOKEN"  # noqa: S105 - the name of a variable
+FILE_VARIABLE: Final = "AGENTCOM_MCP_FILE"
+"""Names the file that holds the token: some agents keep from their shells what is named a token."""
 
 Json = Mapping[str, Any]
 
@@ -116,7 +118,8 @@ def environment(job: Job, *, home: str) -> dict[str, str]:
 def _access(job: Job) -> dict[str, str]:
     if job.access is None:
         return {}
-    return {URL_VARIABLE: job.access.url, TOKEN_VARIABLE: job.access.token}
+    access = job.access
+    return {URL_VARIABLE: access.url, TOKEN_VARIABLE: access.token, FILE_VARIABLE: access.file}
 
 
 def decode(line: bytes) -> Json | None:

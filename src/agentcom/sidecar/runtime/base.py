@@ -30,6 +30,10 @@ class Access(msgspec.Struct, frozen=True):
 
     url: str
     token: str
+    file: str
+    """Where the token is, too."""
+    tools: bool = False
+    """Whether the hub speaks MCP."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,6 +216,8 @@ class Runtime(Protocol):
     name: str
     reports_progress: bool
     """False: no event stream, so only the deadline bounds it."""
+    uses_mcp: bool
+    """True: it takes the hub's tools from the MCP server in `Job.access`."""
     usage_spans_session: bool
     """True: in a resumed session, what it states as usage includes the earlier runs."""
 

@@ -45,6 +45,12 @@ KEY_VARIABLE: Final = "ANTHROPIC_API_KEY"
 TAIL_LINES: Final = 5
 """Log lines that are kept to explain a crash."""
 
+MCP_CONFIG: Final = (
+    '{"mcpServers":{"agentcom":{"type":"http","url":"${AGENTCOM_MCP_URL}",'
+    '"headers":{"Authorization":"Bearer ${AGENTCOM_MCP_TOKEN}"}}}}'
+)
+"""Claude itself puts the variables in, so neither its command line nor a file holds the token."""
+
 _NO_MODEL: Final = "<synthetic>"
 """What claude calls the author of messages that it wrote itself."""
 
@@ -54,8 +60,10 @@ _SWITCHES: Final[Mapping[str, str]] = {
     "DISABLE_TELEMETRY": "1",
     "DISABLE_ERROR_REPORTING": "1",
     "DISABLE_AUTOUPDATER": "1",
+    "MCP_CONNECTION_NONBLOCKING": "0",
 }
-"""Nothing but the model is called; the hub retries with backoff, so here one retry is enough."""
+"""Nothing but the model and the hub is called; the hub retries with backoff, so here one retry is
+enough. The first turn waits for the hub's tools: else it may be over before they are there."""
 
 _LOGIN_VARIABLES: Final = (KEY_VARIABLE, "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 
@@ -80,6 +88,7 @@ class Claude:
 
     name = "claude"
     reports_progress = True
+    uses_mcp = True
     usage_spans_session = False
     """The usage that claude states is that of the run, also in a resumed session."""
 
@@ -298,6 +307,7 @@ def _argv(job: Job) -> list[str]:
         "stream-json",
         "--verbose",
         "--dangerously-skip-permissions",
+        *(["--mcp-config", MCP_CONFIG] if job.access and job.access.tools else []),
         *(["--resume", job.resume] if job.resume else []),
     ]
 

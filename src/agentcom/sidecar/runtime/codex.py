@@ -60,6 +60,8 @@ _SWITCHES: Final[Mapping[str, str]] = {
 }
 """Nobody is there to approve, the sidecar is the sandbox, and nothing but the model is called."""
 
+_SERVER: Final = "mcp_servers.agentcom"
+
 _TOOLS: Final = frozenset(
     {"command_execution", "file_change", "mcp_tool_call", "web_search", "collab_tool_call"}
 )
@@ -74,6 +76,7 @@ class Codex:
 
     name = "codex"
     reports_progress = True
+    uses_mcp = True
     usage_spans_session = True
     """In a resumed session the usage that codex states includes the earlier runs."""
 
@@ -266,6 +269,11 @@ def _argv(job: Job, *, own: bool) -> list[str]:
     if not own:
         argv += [part for key, value in _SWITCHES.items() for part in ("-c", f"{key}={value}")]
         argv += ["-m", job.settings["model"]] if "model" in job.settings else []
+    if job.access is not None and job.access.tools:
+        argv += ["-c", f"{_SERVER}.url={_quoted(job.access.url)}"]
+        argv += ["-c", f'{_SERVER}.bearer_token_env_var="{agent_cli.TOKEN_VARIABLE}"']
+        # Else its first turn may be over before it has the tools.
+        argv += ["-c", f"{_SERVER}.required=true"]
     argv += [job.resume] if job.resume else []
     return [*argv, agent_cli.prompt_argument(job)]
 

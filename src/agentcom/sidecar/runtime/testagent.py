@@ -22,6 +22,7 @@ class TestAgent:
     __test__ = False  # pytest takes the name for a test
     name: str = "testagent"
     reports_progress: bool = True
+    uses_mcp: bool = False
     usage_spans_session: bool = False
 
     def takes_prompts(self, settings: Mapping[str, str]) -> bool:  # noqa: ARG002 - the contract

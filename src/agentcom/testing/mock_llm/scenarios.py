@@ -56,7 +56,7 @@ class _Turn(msgspec.Struct, frozen=True, kw_only=True):
 
     text: str = ""
     delay_ms: int = 0
-    act: scenario.Write | str | Fault | Silence | None = None
+    act: scenario.Write | scenario.Use | str | Fault | Silence | None = None
 
 
 def choose(request: Request) -> Choice:
@@ -141,15 +141,16 @@ def _turns(steps: Sequence[scenario.Step]) -> Iterator[_Turn]:
 
 def _act(
     step: scenario.Write
+    | scenario.Use
     | scenario.Shell
     | scenario.WaitFor
     | scenario.Commit
     | scenario.Fail
     | scenario.Hang
     | scenario.SpawnOrphan,
-) -> scenario.Write | str | Fault | Silence:
+) -> scenario.Write | scenario.Use | str | Fault | Silence:
     match step:
-        case scenario.Write():
+        case scenario.Write() | scenario.Use():
             return step
         case scenario.Shell(argv):
             return tools.join(argv)
@@ -180,6 +181,8 @@ def _answer(turn: _Turn, request: Request) -> Answer:
             return Silence(delay_ms=turn.delay_ms)
         case scenario.Write():
             call = tools.write(offered, turn.act)
+        case scenario.Use():
+            call = tools.of_server(offered, turn.act)
         case str():
             call = tools.shell(offered, turn.act)
         case _:

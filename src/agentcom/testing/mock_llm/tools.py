@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from agentcom.testing.mock_llm.conversation import Call, Json, Tool
-from agentcom.testing.scenario import Write
+from agentcom.testing.scenario import Use, Write
 
 SHELLS: Final = (
     "exec_command",
@@ -69,6 +69,14 @@ def write(tools: Sequence[Tool], step: Write) -> Call | None:
         if call is not None:
             return call
     return None
+
+
+def of_server(tools: Sequence[Tool], step: Use) -> Call | None:
+    """Return the call of an MCP server's tool, whatever the client prefixes to its name."""
+    found = [
+        tool for tool in tools if tool.name == step.tool or tool.name.endswith(f"_{step.tool}")
+    ]
+    return Call(found[0], _filled(found[0], step.arguments)) if found else None
 
 
 def wait(tools: Sequence[Tool], session: int) -> Call | None:
