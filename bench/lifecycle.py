@@ -28,6 +28,7 @@ from websockets.asyncio.client import connect
 
 from agentcom.client.hub import HubClient
 from agentcom.core import pool
+from agentcom.hub.bodies import Bodies
 from agentcom.hub.limits_guard import Budgets, Traffic
 from agentcom.model.agent import AgentSpec
 from agentcom.model.ids import AgentId
@@ -37,6 +38,7 @@ from agentcom.model.task import TaskSpec
 from agentcom.protocol import codec, frames
 from agentcom.store.base import Store
 from agentcom.store.memory import MemoryStore
+from agentcom.store.sqlite_writer import Writer
 from agentcom.testing.hub_site import HubSite
 from agentcom.transport.ws_session import Session
 
@@ -137,7 +139,7 @@ def client_process(pipe: Pipe, *args: Any) -> None:
 
 
 class Parts:
-    """Where the time goes: seconds in a few functions that do not overlap."""
+    """Where the CPU of the loop's thread goes: seconds in a few functions that do not overlap."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -155,7 +157,7 @@ class Parts:
         if hasattr(function, "measured"):
             return
         self.seconds[label] = 0.0
-        seconds, clock = self.seconds, time.perf_counter
+        seconds, clock = self.seconds, time.thread_time
 
         def timed(*args: Any, **options: Any) -> Any:
             began = clock()
@@ -171,9 +173,11 @@ class Parts:
         """Measure the steps of a frame's way through the hub."""
         self.watch(Session, "on_text", "frames in")
         self.watch(pool, "decide", "decide")
+        self.watch(Writer, "at_once", "commits at once")
+        self.watch(Bodies, "remember", "bodies")
         self.watch(site.switchboard, "perform", "effects")
         self.watch(site.switchboard, "publish", "feeds")
-        self.watch(Session, "_answered", "replies")
+        self.watch(Session, "answer", "replies")
         self.watch(Session, "_flush", "sockets out")
 
     def reset(self) -> None:

@@ -109,7 +109,7 @@ async def test_every_connection_has_all_its_settings(path: Path) -> None:
         "cell_size_check": 1,
         "temp_store": 2,
         "wal_autocheckpoint": 0,
-        "cache_size": -65_536,
+        "cache_size": -8_192,
     }
 
     db = sqlite_open.connect(path, read_only=True)

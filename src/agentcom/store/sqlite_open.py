@@ -22,6 +22,7 @@ CHECKSUM_BYTES: Final = 8  # at the end of every page
 CHECK_PAGES_MAX: Final = 16_384  # larger files are checked by `verify`, so that a start stays quick
 BUSY_MS: Final = 5_000
 JOURNAL_BYTES_MAX: Final = 67_108_864
+CACHE_KIB: Final = 8_192  # per connection; a commit that splits a page walks all of its cache
 
 _FIXED_IN: Final = (3, 51, 3)  # the WAL-reset bug: two connections could corrupt a database
 _BACKPORTS: Final = frozenset({(3, 44, 6), (3, 50, 7)})
@@ -33,7 +34,7 @@ _SETTINGS: Final = (
     f"PRAGMA busy_timeout={BUSY_MS}; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
     " PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY;"
     f" PRAGMA mmap_size=0; PRAGMA journal_size_limit={JOURNAL_BYTES_MAX};"
-    " PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-65536"
+    f" PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-{CACHE_KIB}"
 )
 
 
