@@ -238,6 +238,7 @@ class _Hub:
             clock=services.clock,
             causes=services.causes,
             talk=services.conversation.talk,
+            delivery=services.conversation.delivery,
             hub=socket.gethostname(),
             lease_ttl_ms=self._config.lease_ttl_ms,
         )

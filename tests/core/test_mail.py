@@ -144,6 +144,14 @@ def test_an_agent_is_of_its_project_and_of_those_it_works_for() -> None:
     assert mail.attempts(pool, AgentId("eve")) == []
 
 
+def test_an_agent_works_for_one_project_or_for_none_that_can_be_named() -> None:
+    assert mail.works_for(view(), AgentId("ada")) is None
+    assert mail.works_for(view(task("t", "ada", "p"), task("u", "ada", "p")), AgentId("ada")) == "p"
+    assert (
+        mail.works_for(view(task("t", "ada", "p"), task("u", "ada", "q")), AgentId("ada")) is None
+    )
+
+
 def test_a_broadcast_finds_the_agents_that_meet_all_needs() -> None:
     pool = view()
     box, den = MachineId("m"), MachineId("n")

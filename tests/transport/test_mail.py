@@ -1,5 +1,6 @@
 """Mail through the doors: people over HTTP, programs and machines over the WebSocket."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,9 +11,10 @@ from websockets import Subprotocol
 from websockets.asyncio.client import connect
 
 from agentcom.model.identity import Role
+from agentcom.model.ids import AgentId
 from agentcom.protocol import calls, frames
 from agentcom.testing.hub import RunningHub, running_hub
-from tests.transport.peers import Peer
+from tests.transport.peers import PATIENCE_S, Peer
 from tests.transport.test_caller import Held, holding
 
 CALLS = "/api/v1/calls"
@@ -135,3 +137,24 @@ async def test_a_machine_does_not_speak_for_an_attempt_that_is_not_its(hub: Runn
         assert (await held.machine.until(frames.ErrorFrame)).code == "stale"
         await held.machine.say(frame("k", calls.InboxRead()))
         assert (await held.machine.until(frames.ErrorFrame)).code == "invalid_input"
+
+
+async def test_a_letter_comes_to_the_machine_and_its_sender_sees_how_far(hub: RunningHub) -> None:
+    async with holding(hub) as held:
+        sent = await do(hub.http, "message_send", to=["agent:bob"], body="look at main")
+
+        mail = await held.machine.until(frames.MailFrame)
+        assert (mail.agent, [one.message.body for one in mail.letters]) == ("bob", ["look at main"])
+        seqs = tuple(one.seq for one in mail.letters)
+        await held.machine.say(frames.MailTaken(agent=mail.agent, seqs=seqs, seen=True))
+        state = ""
+        async with asyncio.timeout(PATIENCE_S):
+            while state != "seen":
+                shown = await do(hub.http, "message_show", message=sent["message"])
+                state = shown["to"][0].get("state", "queued")
+
+
+async def test_a_machine_does_not_confirm_for_others(hub: RunningHub) -> None:
+    async with holding(hub) as held:
+        await held.machine.say(frames.MailTaken(agent=AgentId("eve"), seqs=(1,)))
+        assert (await held.machine.until(frames.ErrorFrame)).code == "not_allowed"

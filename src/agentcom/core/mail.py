@@ -107,6 +107,12 @@ def is_of(view: PoolView, agent: AgentId, project: ProjectId) -> bool:
     return row.project == project or any(t.project == project for t in attempts(view, agent))
 
 
+def works_for(view: PoolView, agent: AgentId) -> ProjectId | None:
+    """Return the one project that an agent works for now; its mail is not for others' eyes."""
+    projects = {task.project for task in attempts(view, agent)}
+    return projects.pop() if len(projects) == 1 else None
+
+
 def fitting(view: PoolView, project: ProjectId, needs: Sequence[str]) -> list[AgentId]:
     """Return the agents of a project that meet all needs, by name; idle, busy or away.
 

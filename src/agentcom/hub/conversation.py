@@ -19,6 +19,7 @@ from agentcom.hub.limits_guard import Budgets
 from agentcom.hub.locks import LockDesk
 from agentcom.hub.logs import Logs
 from agentcom.hub.mail import Mail
+from agentcom.hub.mail_delivery import MailDelivery
 from agentcom.hub.mail_reading import MailReading
 from agentcom.hub.mailboxes import Mailboxes
 from agentcom.hub.notes import Notes
@@ -86,6 +87,9 @@ class Conversation:
             clock=means.clock,
             ids=means.ids,
         )
+        self.delivery = MailDelivery(boxes, means.switchboard, means.view)
+        boxes.on_arrival = self.delivery.arrived
+        means.switchboard.on_pushed = self.delivery.began
         services = (
             self.notes,
             self.mail,

@@ -5,7 +5,7 @@ Reading costs the same however much lies before and behind.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple, cast
 
@@ -48,6 +48,8 @@ class Mailboxes:
         self._logs = logs
         self._clock = clock
         self._waiting: dict[str, set[asyncio.Event]] = {}
+        self.on_arrival: Callable[[Address], None] = lambda _to: None
+        """Called with whom each letter is for, once it is stored."""
 
     # Writing ------------------------------------------------------------------------------------
 
@@ -67,7 +69,7 @@ class Mailboxes:
         log = mail_log(message.project, to)
         mail.check_room(await self._logs.head(draft, log), len(message.body.encode()), to)
         entry = await self._logs.append(draft, log, message, why=why, wakes=wakes, kept=True)
-        draft.after.append(lambda: self._arrived(log))
+        draft.after.append(lambda: self._arrived(log, to))
         return entry
 
     async def move(self, draft: Draft, log: str, entries: Iterable[Entry], state: Delivery) -> Head:
@@ -209,7 +211,8 @@ class Mailboxes:
             if not waiting:
                 self._waiting.pop(log, None)
 
-    def _arrived(self, log: str) -> None:
+    def _arrived(self, log: str, to: Address) -> None:
+        self.on_arrival(to)
         for event in self._waiting.get(log, ()):
             event.set()
 

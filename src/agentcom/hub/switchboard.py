@@ -16,7 +16,7 @@ from agentcom.core.effects import Effect
 from agentcom.core.facts import Body, Fact
 from agentcom.model.batch import Append
 from agentcom.model.identity import Identity
-from agentcom.model.ids import Instant, MachineId, Rng
+from agentcom.model.ids import AgentId, Instant, MachineId, Rng
 from agentcom.protocol import codec, frames
 
 CLOSE_RESTART: Final = 1012
@@ -105,6 +105,8 @@ class Switchboard:
             effects.Notify: self._notify,
         }
         """All but answers and refusals, which the engine hands out."""
+        self.on_pushed: Callable[[AgentId], None] = lambda _agent: None
+        """Called with the agent of each assignment that was sent."""
 
     def attach(self, inbox: Inbox) -> None:
         """Name the engine, which in turn needs this switchboard to exist."""
@@ -161,6 +163,14 @@ class Switchboard:
             connection.send(codec.encode(frames.Drain(retry_after_ms=after_ms)))
             connection.close(CLOSE_RESTART, "the hub restarts")
 
+    def bring(self, machine: MachineId, frame: frames.Frame) -> bool:
+        """Send a machine what can wait; return False if too much is on its way to it already."""
+        connection = self._connection(machine)
+        if connection is None or connection.buffered_bytes > PUSH_BYTES:
+            return False
+        connection.send(codec.encode(frame))
+        return True
+
     # The engine's outlet ------------------------------------------------------------------------
 
     def perform(self, orders: Sequence[Effect]) -> None:
@@ -206,6 +216,7 @@ class Switchboard:
         if connection is not None and connection.buffered_bytes <= PUSH_BYTES:
             frame = frames.Assign(assignment=effect.assignment, body=effect.body)
             connection.send(codec.encode(frame))
+            self.on_pushed(effect.assignment.agent)
 
     def _acknowledge(self, effect: effects.Acknowledge) -> None:
         ack = frames.Ack(

@@ -17,10 +17,14 @@ from agentcom.hub.engine import Engine
 from agentcom.hub.feeds import Feeds
 from agentcom.hub.identifiers import SystemRng, UuidIds
 from agentcom.hub.limits_guard import Budgets
+from agentcom.hub.logs import Logs
+from agentcom.hub.mail_delivery import MailDelivery
+from agentcom.hub.mailboxes import Mailboxes
 from agentcom.hub.requests import Causes
 from agentcom.hub.switchboard import Switchboard
 from agentcom.hub.talk import Talk
 from agentcom.hub.timers import Timers
+from agentcom.hub.writing import Writer
 from agentcom.model.batch import Batch, Insert, Table
 from agentcom.model.identity import Credential, CredentialKind, Role
 from agentcom.model.ids import (
@@ -83,6 +87,7 @@ class HubSite:
                 clock=self.clock,
                 causes=Causes("t"),
                 talk=Talk(self.clock, Budgets()),
+                delivery=MailDelivery(self._boxes(), self.switchboard, lambda: self.engine.view),
                 hub="test",
                 hello_ms=hello_ms,
             )
@@ -91,6 +96,10 @@ class HubSite:
         self._port: Port | None = None
         self._tls: ssl.SSLContext | None = None
         self._running: asyncio.Task[None] | None = None
+
+    def _boxes(self) -> Mailboxes:
+        writer = Writer(self.store, self.clock, self.ids)
+        return Mailboxes(self.store, writer, Logs(self.store, writer), self.clock)
 
     def _fire(self, body: facts.Body, late_ms: int) -> None:
         self.engine.timer(body, late_ms)

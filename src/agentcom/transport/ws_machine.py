@@ -84,6 +84,8 @@ class MachineSide:
                 self._progress(frame)
             case frames.CallFrame():
                 self._calls.take(frame)
+            case frames.MailTaken():
+                self._session.desk.delivery.took(self._machine, frame)
             case frames.SubmitFrame():
                 self._ask(frame)
             case frames.MachineHello():
@@ -112,6 +114,7 @@ class MachineSide:
             welcomed=effect.reply,
         )
         self._session.release(welcome)
+        desk.delivery.connected(self._machine)
 
     def _turned_away(self, error: AgentComError) -> None:
         switchboard = self._session.desk.switchboard

@@ -22,6 +22,7 @@ from agentcom.hub.engine import Engine
 from agentcom.hub.feeds import Feeds
 from agentcom.hub.inbox import Answered
 from agentcom.hub.limits_guard import Budgets
+from agentcom.hub.mail_delivery import MailDelivery
 from agentcom.hub.requests import Causes, payload_hash
 from agentcom.hub.switchboard import Switchboard
 from agentcom.hub.talk import Talk
@@ -63,6 +64,7 @@ class Desk:
     clock: Clock
     causes: Causes
     talk: Talk
+    delivery: MailDelivery
     hub: str
     """The hub's name, as `ready` and `welcome` tell it."""
     hello_ms: int = HELLO_MS

@@ -260,6 +260,7 @@ class HubNode:
             clock=services.clock,
             causes=services.causes,
             talk=services.conversation.talk,
+            delivery=services.conversation.delivery,
             hub="hub",
         )
 

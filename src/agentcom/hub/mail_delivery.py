@@ -1,0 +1,178 @@
+"""Mail on its way to machines: letters for agents with an attempt go to the machine that has it.
+
+They go at once, and again with each new session and each new attempt until they were seen; a
+machine tells them apart by their sequences. What a machine has not confirmed is bounded, and so is
+what its connection has not sent yet. Only memory is lost with a hub: then letters come again.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from agentcom.core import mail
+from agentcom.core.view import PoolView
+from agentcom.hub.mailboxes import Mailboxes
+from agentcom.hub.switchboard import Switchboard
+from agentcom.model import address
+from agentcom.model.address import Address
+from agentcom.model.agent import Agent
+from agentcom.model.errors import AgentComError, NotAllowed, TooLarge
+from agentcom.model.ids import AgentId, MachineId
+from agentcom.model.limits import LETTERS_AHEAD, LETTERS_TAKEN
+from agentcom.model.message import Delivery, mail_log
+from agentcom.protocol.frames import MailFrame, MailTaken
+from agentcom.protocol.told import Letter
+
+AGAIN_S: Final = 1.0
+"""After so long a slow connection, or a store that took nothing, is tried again."""
+
+log = structlog.get_logger(__name__)
+
+
+class _Round:
+    """What goes to one agent's machine."""
+
+    __slots__ = ("cursor", "log", "out")
+
+    def __init__(self, log: str) -> None:
+        self.log = log
+        self.cursor: int | None = None
+        """Letters up to here are on their way; None: begin with the oldest open one."""
+        self.out: set[int] = set()
+        """Those that the machine has not confirmed."""
+
+
+class MailDelivery:
+    """Brings letters to machines, and notes how far they came."""
+
+    def __init__(
+        self, boxes: Mailboxes, switchboard: Switchboard, view: Callable[[], PoolView]
+    ) -> None:
+        self._boxes = boxes
+        self._switchboard = switchboard
+        self._view = view
+        self._rounds: dict[AgentId, _Round] = {}
+        self._due: dict[AgentId, None] = {}
+        self._taken: dict[str, dict[int, Delivery]] = {}
+        self._news = asyncio.Event()
+
+    def arrived(self, to: Address) -> None:
+        """Take note of a new letter."""
+        agent = address.agent_of(to)
+        if agent is not None and mail.attempts(self._view(), agent):
+            self._look_at(agent)
+
+    def began(self, agent: AgentId) -> None:
+        """Take note of a new attempt: it has seen no letter yet."""
+        self._rounds.pop(agent, None)
+        self._look_at(agent)
+
+    def connected(self, machine: MachineId) -> None:
+        """Take note of a machine's new session: what was on its way may be lost."""
+        for agent in self._view().agents_of.get(machine, ()):
+            self.began(agent)
+
+    def took(self, machine: MachineId, said: MailTaken) -> None:
+        """Take note of letters that a machine has, or that its agent has seen.
+
+        Raises:
+            NotAllowed: the agent is another machine's.
+            TooLarge: these are more than were ever on their way.
+        """
+        row = self._view().agents.get(said.agent)
+        if row is None or row.machine != machine:
+            raise NotAllowed(f"{said.agent} is not an agent of this machine")
+        if len(said.seqs) > LETTERS_TAKEN:
+            raise TooLarge(f"confirm at most {LETTERS_TAKEN} letters at once")
+        under_way = self._rounds.get(said.agent)
+        name = self._log_of(row) if under_way is None else under_way.log
+        taken = self._taken.setdefault(name, {})
+        for seq in said.seqs:
+            if len(taken) < LETTERS_TAKEN or seq in taken:  # beyond that, they come again
+                seen = said.seen or taken.get(seq) is Delivery.SEEN
+                taken[seq] = Delivery.SEEN if seen else Delivery.DELIVERED
+        if under_way is not None:
+            under_way.out.difference_update(said.seqs)
+        self._look_at(said.agent)
+
+    async def run(self) -> None:
+        """Bring and note until cancelled; a supervisor's child."""
+        while True:
+            late = None if not (self._due or self._taken) else AGAIN_S
+            try:
+                async with asyncio.timeout(late):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+            self._news.clear()
+            try:
+                await self.work()
+            except AgentComError as error:
+                log.warning("mail.waits", error=error.message)
+
+    async def work(self) -> None:
+        """Do what there is to do now."""
+        for name in tuple(self._taken):
+            await self._note(name)
+        for agent in tuple(self._due):
+            del self._due[agent]
+            brought = False
+            try:
+                brought = await self._bring(agent)
+            finally:
+                if not brought:
+                    self._due[agent] = None
+
+    # Parts --------------------------------------------------------------------------------------
+
+    def _look_at(self, agent: AgentId) -> None:
+        self._due[agent] = None
+        self._news.set()
+
+    def _log_of(self, row: Agent) -> str:
+        project = mail.works_for(self._view(), row.id) or row.project
+        return mail_log(project, address.of_agent(row.id))
+
+    async def _note(self, name: str) -> None:
+        taken = self._taken.pop(name)
+        try:
+            for state in (Delivery.DELIVERED, Delivery.SEEN):
+                seqs = [seq for seq, reached in taken.items() if reached is state]
+                if seqs:
+                    await self._boxes.reach(name, seqs, state)
+        except AgentComError:
+            self._taken[name] = {**taken, **self._taken.get(name, {})}
+            raise
+
+    async def _bring(self, agent: AgentId) -> bool:
+        """Send what an agent's machine has room for; return whether it took that."""
+        view = self._view()
+        row, project = view.agents.get(agent), mail.works_for(view, agent)
+        if row is None or project is None or row.machine not in self._switchboard.machines:
+            self._rounds.pop(agent, None)
+            return True
+        under_way = self._rounds.get(agent)
+        if under_way is None or under_way.log != self._log_of(row):
+            under_way = self._rounds[agent] = _Round(self._log_of(row))
+        return await self._send(row, under_way)
+
+    async def _send(self, row: Agent, to: _Round) -> bool:
+        more = True
+        while more and len(to.out) < LETTERS_AHEAD:
+            start = to.cursor
+            if start is None:
+                start = (await self._boxes.head(to.log)).settled
+            part = await self._boxes.read(to.log, start, LETTERS_AHEAD - len(to.out))
+            letters = _unseen(part.letters)
+            frame = MailFrame(agent=row.id, letters=letters)
+            if letters and not self._switchboard.bring(row.machine, frame):
+                return False
+            to.out.update(letter.seq for letter in letters)
+            to.cursor, more = part.cursor, part.more
+        return True
+
+
+def _unseen(letters: Sequence[Letter]) -> tuple[Letter, ...]:
+    return tuple(one for one in letters if one.state in (Delivery.QUEUED, Delivery.DELIVERED))

@@ -1,0 +1,228 @@
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from agentcom.hub.mail_delivery import MailDelivery
+from agentcom.hub.switchboard import PUSH_BYTES, Switchboard
+from agentcom.model import limits
+from agentcom.model.address import Address
+from agentcom.model.errors import NotAllowed, StorageFull, TooLarge
+from agentcom.model.ids import AgentId, MachineId
+from agentcom.model.message import Delivery
+from agentcom.protocol.frames import MailFrame, MailTaken
+from tests.hub.mail_house import ADA, ANN, BOX, House, furnish, person
+from tests.hub.test_switchboard import Board, Line, identity
+
+ADA_ID = AgentId("ada")
+
+
+@dataclass
+class Road:
+    """A house, and the way from it to one machine."""
+
+    house: House
+    delivery: MailDelivery
+    switchboard: Switchboard
+    line: Line = field(default_factory=lambda: Line(identity(BOX)))
+
+    def connect(self) -> None:
+        self.line = Line(identity(BOX))
+        self.switchboard.bind(BOX, self.switchboard.register(self.line))
+        self.delivery.connected(BOX)
+
+    async def brought(self) -> list[str]:
+        """Return what comes to the machine now."""
+        before = len(self.line.sent)
+        await self.delivery.work()
+        found = [frame for frame in self.line.frames[before:] if isinstance(frame, MailFrame)]
+        assert all(frame.agent == "ada" for frame in found)
+        return [letter.message.body for frame in found for letter in frame.letters]
+
+    async def took(self, *seqs: int, seen: bool = False) -> None:
+        self.delivery.took(BOX, MailTaken(agent=ADA_ID, seqs=seqs, seen=seen))
+
+    async def states(self) -> str:
+        return " ".join(entry.state for entry in await self.house.entries(ADA))
+
+
+@pytest.fixture
+async def road(tmp_path: Path) -> Road:
+    house = await furnish(tmp_path)
+    board = Board()
+    switchboard = Switchboard(board, board)
+    delivery = MailDelivery(house.boxes, switchboard, lambda: house.view)
+    house.boxes.on_arrival = delivery.arrived
+    house.view.agents_of[BOX] = {ADA_ID: None, AgentId("bob"): None}
+    made = Road(house, delivery, switchboard)
+    made.connect()
+    house.assign("ada", "t")
+    return made
+
+
+async def test_a_letter_goes_to_the_machine_of_the_attempt(road: Road) -> None:
+    await road.house.send(ANN, "ada,bob,cat", "one")
+
+    assert await road.brought() == ["one"]  # bob has no attempt
+    assert await road.brought() == []
+    assert await road.states() == "queued"
+    await road.took(1)
+    await road.delivery.work()
+    assert await road.states() == "delivered"
+    await road.took(1, seen=True)
+    await road.delivery.work()
+    assert await road.states() == "seen"
+
+
+async def test_what_was_not_seen_comes_again_with_each_session_and_attempt(road: Road) -> None:
+    for text in "abc":
+        await road.house.send(ANN, "ada", text)
+    await road.brought()
+    await road.took(1)
+    await road.took(2, seen=True)
+    await road.brought()
+
+    road.connect()
+    assert await road.brought() == ["a", "c"]
+    road.delivery.began(ADA_ID)
+    assert await road.brought() == ["a", "c"]
+
+
+async def test_letters_wait_for_an_attempt(road: Road) -> None:
+    road.house.view.tasks.clear()
+    road.house.view.held_by.clear()
+    await road.house.send(ANN, "ada", "later")
+    assert await road.brought() == []
+
+    road.house.assign("ada", "t")
+    road.delivery.began(ADA_ID)
+    assert await road.brought() == ["later"]
+
+
+async def test_letters_wait_for_a_connection(road: Road) -> None:
+    road.switchboard.unregister(1)
+    await road.house.send(ANN, "ada", "later")
+    assert await road.brought() == []
+
+    road.connect()
+    assert await road.brought() == ["later"]
+
+
+async def test_mail_of_one_project_is_not_shown_to_another(road: Road) -> None:
+    await road.house.send(ANN, "ada", "ours")
+    eve = person("eve", "other")
+    road.house.assign("ada", "t", "other")
+    await road.house.send(eve, "ada", "theirs")
+    assert await road.brought() == ["theirs"]
+
+    road.house.assign("ada", "u")
+    road.delivery.began(ADA_ID)
+    assert await road.brought() == []  # it works for both
+
+
+async def test_no_more_goes_than_the_machine_confirms(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentcom.hub.mail_delivery.LETTERS_AHEAD", 3)
+    for number in range(8):
+        await road.house.send(ANN, "ada", str(number))
+
+    assert await road.brought() == ["0", "1", "2"]
+    await road.house.send(ANN, "ada", "8")
+    assert await road.brought() == []
+    await road.took(1, 2, 3, seen=True)
+    assert await road.brought() == ["3", "4", "5"]
+    await road.took(4)
+    assert await road.brought() == ["6"]
+    await road.took(5, 6, 7)
+    assert await road.brought() == ["7", "8"]
+
+
+async def test_a_slow_connection_gets_letters_later(road: Road) -> None:
+    road.line.buffered_bytes = PUSH_BYTES + 1
+    await road.house.send(ANN, "ada", "slow")
+    assert await road.brought() == []
+
+    road.line.buffered_bytes = 0
+    assert await road.brought() == ["slow"]
+
+
+async def test_what_its_agent_read_by_itself_does_not_come(road: Road) -> None:
+    await road.house.send(ANN, "ada", "one")
+    await road.house.inbox(ADA)
+
+    assert await road.brought() == []
+
+
+async def test_letters_are_split_into_frames(road: Road) -> None:
+    for _ in range(5):
+        await road.house.send(ANN, "ada", "x" * limits.MESSAGE_BYTES)
+
+    await road.delivery.work()
+    assert [len(payload) < limits.FRAME_BYTES for payload in road.line.sent] == [True] * 3
+
+
+async def test_a_machine_confirms_for_its_own_agents_only(road: Road) -> None:
+    await road.house.send(ANN, "ada")
+
+    with pytest.raises(NotAllowed):
+        road.delivery.took(MachineId("other"), MailTaken(agent=ADA_ID, seqs=(1,), seen=True))
+    with pytest.raises(NotAllowed):
+        road.delivery.took(BOX, MailTaken(agent=AgentId("nobody"), seqs=(1,)))
+    with pytest.raises(TooLarge):
+        await road.took(*range(limits.LETTERS_TAKEN + 1))
+    await road.took(7, 0, -1, 1 << 60)
+    await road.brought()
+    assert await road.states() == "queued"
+
+
+async def test_confirmations_are_bounded(road: Road) -> None:
+    for start in range(0, 10_000, limits.LETTERS_TAKEN):
+        await road.took(*range(start + 1, start + limits.LETTERS_TAKEN))
+
+    before = road.house.store.reads
+    await road.delivery.work()
+    assert road.house.store.reads - before < 20
+
+
+async def test_a_store_that_takes_nothing_is_asked_again(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await road.house.send(ANN, "ada")
+    await road.brought()
+    await road.took(1)
+
+    async def full(_log: str, _seqs: object, _state: Delivery) -> None:
+        raise StorageFull
+
+    with monkeypatch.context() as patch:
+        patch.setattr(road.house.boxes, "reach", full)
+        with pytest.raises(StorageFull):
+            await road.delivery.work()
+    await road.took(1, seen=True)
+    await road.delivery.work()
+    assert await road.states() == "seen"
+
+
+async def test_the_child_works_until_it_is_cancelled(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = asyncio.Event()
+    monkeypatch.setattr(road.line, "send", lambda _payload: heard.set())
+    running = asyncio.create_task(road.delivery.run())
+    await road.house.send(ANN, "ada", "one")
+
+    async with asyncio.timeout(5):
+        await heard.wait()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_letters_for_people_and_the_hub_go_nowhere(road: Road) -> None:
+    road.delivery.arrived(ANN.address)
+    road.delivery.arrived(Address("hub"))
+
+    assert await road.brought() == []
