@@ -11,7 +11,7 @@ COLUMNS = (Role.VIEWER, Role.SUBMITTER, Role.OPERATOR, Role.ADMIN, Role.AGENT)
 # One row for every action: "-" never, "o" what is one's own, "a" anything in the project.
 MATRIX = """
     task:submit        - a a a -
-    task:read          a a a a -
+    task:read          a a a a a
     task:cancel        - o a a -
     task:retry         - o a a -
     task:adopt         - - a a -
@@ -109,7 +109,8 @@ def test_a_machine_speaks_for_its_agents_and_does_nothing_in_the_name_of_its_own
     allowed = {action for action in Action if reach(Role.AGENT, action) is not Reach.NONE}
     talk = {action for action in Action if action.partition(":")[0] in TALK}
 
-    own = {Action.MACHINE_SESSION, Action.CREDENTIAL_ROTATE_SELF, Action.AGENT_READ}
+    own = {Action.MACHINE_SESSION, Action.CREDENTIAL_ROTATE_SELF}
+    own |= {Action.AGENT_READ, Action.TASK_READ}
     assert allowed == own | talk - {Action.LOCK_BREAK}
 
 

@@ -16,10 +16,15 @@ ERAS: tuple[Era, ...] = ("legacy", "2026-07-28")
 
 @asynccontextmanager
 async def mcp_client(
-    url: str, token: str, *, era: Era = "2026-07-28", query: str = "", **headers: str
+    url: str,
+    token: str,
+    *,
+    era: Era = "2026-07-28",
+    query: str = "",
+    headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Client]:
     """Connect as the bearer of a token."""
-    given = {"authorization": f"Bearer {token}", **headers}
+    given = {"authorization": f"Bearer {token}", **(headers or {})}
     async with httpx2.AsyncClient(headers=given, trust_env=False, timeout=30) as http:
         transport = streamable_http_client(f"{url}/mcp{query}", http_client=http)
         async with Client(transport, mode=era) as client:

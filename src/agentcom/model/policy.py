@@ -175,6 +175,7 @@ TABLE: Final[Mapping[Role, Mapping[Action, Reach]]] = MappingProxyType(
                 Action.MACHINE_SESSION: Reach.ANY,
                 Action.CREDENTIAL_ROTATE_SELF: Reach.ANY,
                 Action.AGENT_READ: Reach.ANY,
+                Action.TASK_READ: Reach.ANY,
                 Action.MESSAGE_READ: Reach.OWN,
                 Action.CHANNEL_READ: Reach.ANY,
                 Action.NOTE_READ: Reach.ANY,

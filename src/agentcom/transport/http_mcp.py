@@ -13,7 +13,7 @@ from agentcom.hub.limits_guard import Traffic
 from agentcom.model.errors import AgentComError
 from agentcom.transport.guard import App, Receive, Scope, Send
 from agentcom.transport.http_call import Call, Endpoint, Gate
-from agentcom.transport.http_mcp_tools import Guest, Profile
+from agentcom.transport.http_mcp_tool import Guest, Profile
 
 PATH: Final = "/mcp"
 _SDK: Final = "mcp"

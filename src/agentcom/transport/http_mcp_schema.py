@@ -4,7 +4,11 @@ A model reads them with every request, so they are short: no titles, no referenc
 what may be left out. The brief form also leaves out bounds, which a refusal names anyhow.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import ast
+import inspect
+import textwrap
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +18,7 @@ from agentcom.model.limits import REQUEST_KEY_CHARS
 Schema = dict[str, Any]
 
 KEY: Final = "request_key"
+_KEYED: Final = "A repeat with the same key is answered the same, and done once."
 _REF: Final = "#/$defs/{name}"
 _NEVER: Final = frozenset({"title", "description"})
 _BOUNDS: Final = frozenset(
@@ -37,8 +42,11 @@ def arguments(
     }
     if keyed:
         fields[KEY] = {"type": "string"}
-        if only is None:
-            fields[KEY] |= {"minLength": 1, "maxLength": REQUEST_KEY_CHARS}
+    if only is None:
+        for name, said in _said(kind).items():
+            fields[name]["description"] = said
+        if keyed:
+            fields[KEY] |= {"minLength": 1, "maxLength": REQUEST_KEY_CHARS, "description": _KEYED}
     schema: Schema = {"type": "object", "properties": fields}
     required = [name for name in whole["required"] if name != tag]
     if required:
@@ -51,7 +59,30 @@ def arguments(
 def answer(kind: type[msgspec.Struct]) -> Schema:
     """Return the schema of what a tool answers."""
     (_, defined) = msgspec.json.schema_components([kind], ref_template=_REF)
-    return {"type": "object", **_plain(defined[kind.__name__], defined, _NEVER)}
+    return {"type": "object", **_plain(defined[kind.__name__], defined, _NEVER | _BOUNDS)}
+
+
+def _said(kind: type[msgspec.Struct]) -> dict[str, str]:
+    """Return the sentences under the fields of a type, in its source, by field."""
+    said: dict[str, str] = {}
+    for one in reversed(kind.__mro__):
+        if one.__module__.startswith("agentcom."):
+            (body,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body
+            assert isinstance(body, ast.ClassDef)
+            said |= dict(_pairs(body.body))
+    return said
+
+
+def _pairs(body: Sequence[ast.stmt]) -> Iterator[tuple[str, str]]:
+    for field, text in pairwise(body):
+        match field, text:
+            case (
+                ast.AnnAssign(target=ast.Name(name)),
+                ast.Expr(value=ast.Constant(value=str(said))),
+            ):
+                yield name, " ".join(said.split())
+            case _:
+                pass
 
 
 def _plain(schema: Any, defined: Mapping[str, Any], dropped: Collection[str]) -> Any:

@@ -25,7 +25,8 @@ from agentcom.model.errors import AgentComError
 from agentcom.telemetry import events
 from agentcom.transport.http_call import Fault
 from agentcom.transport.http_mcp_schema import answer as answer_schema
-from agentcom.transport.http_mcp_tools import Effect, Guest, Profile, Tool, tools_of
+from agentcom.transport.http_mcp_tool import Effect, Guest, Profile, Tool
+from agentcom.transport.http_mcp_tools import tools_of
 
 GUEST: Final = "agentcom.guest"
 """Where the scope of a request has its `Guest`."""
@@ -41,14 +42,33 @@ log = structlog.get_logger(__name__)
 
 Context = ServerRequestContext[Any, Any]
 
+
+def _hints(*, reads: bool, removes: bool, repeats: bool) -> types.ToolAnnotations:
+    return types.ToolAnnotations(
+        read_only_hint=reads,
+        destructive_hint=removes,
+        idempotent_hint=repeats,
+        open_world_hint=False,
+    )
+
+
 _HINTS: Final[Mapping[Effect, types.ToolAnnotations]] = MappingProxyType(
     {
-        Effect.READS: types.ToolAnnotations(read_only_hint=True),
-        Effect.REPEATS: types.ToolAnnotations(destructive_hint=False, idempotent_hint=True),
-        Effect.ADDS: types.ToolAnnotations(destructive_hint=False),
-        Effect.REMOVES: types.ToolAnnotations(destructive_hint=True),
+        Effect.READS: _hints(reads=True, removes=False, repeats=True),
+        Effect.REPEATS: _hints(reads=False, removes=False, repeats=True),
+        Effect.ADDS: _hints(reads=False, removes=False, repeats=False),
+        Effect.REMOVES: _hints(reads=False, removes=True, repeats=True),
     }
 )
+_SHORT_HINTS: Final[Mapping[Effect, types.ToolAnnotations | None]] = MappingProxyType(
+    {
+        Effect.READS: types.ToolAnnotations(read_only_hint=True),
+        Effect.REPEATS: types.ToolAnnotations(destructive_hint=False),
+        Effect.ADDS: types.ToolAnnotations(destructive_hint=False),
+        Effect.REMOVES: None,
+    }
+)
+"""The same without what the protocol takes for granted."""
 
 
 async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,10 +93,10 @@ def _described(tool: Tool, profile: Profile) -> types.Tool:
     full = profile is Profile.FULL
     return types.Tool(
         name=tool.name,
-        description=tool.says if full else tool.says.partition("\n")[0],
+        description=tool.description(profile),
         input_schema=tool.arguments(profile),
         output_schema=answer_schema(tool.reply) if full else None,
-        annotations=_HINTS[tool.effect],
+        annotations=(_HINTS if full else _SHORT_HINTS)[tool.effect],
     )
 
 

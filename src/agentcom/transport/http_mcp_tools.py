@@ -1,121 +1,53 @@
-"""The tools of the MCP door: one for each line of the table of calls.
+"""The tools of the MCP door: one for each line of the table of calls, and those of tasks.
 
 What a tool is called, takes and answers comes from the types; here stands only what a client wants
-to know beside that: which tools it needs first, and what a call of one may do. Nothing of the
-protocol itself: that is in `http_mcp_server.py`.
+to know beside that: which tools it needs first, and what a use of one may do.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from agentcom.hub.talk import Answer
-from agentcom.model.identity import Identity
 from agentcom.protocol import calls
 from agentcom.protocol.call_table import RULES
 from agentcom.protocol.calls import Call
-from agentcom.transport import caller, decoding, http_mcp_schema
-from agentcom.transport.http_call import Hall
-from agentcom.transport.http_mcp_schema import KEY, Schema
-
-
-class Profile(StrEnum):
-    """Which tools a client sees: a model reads the list of them with every request."""
-
-    MINIMAL = "minimal"
-    FULL = "full"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guest:
-    """Whoever uses the door now, by their token and headers."""
-
-    hall: Hall
-    identity: Identity
-    headers: Mapping[str, str]
-    cause: str
-    profile: Profile
-
-
-class Effect(StrEnum):
-    """What a call of a tool may do; clients ask a person before some."""
-
-    READS = "reads"
-    REPEATS = "repeats"
-    """It changes something, and once more changes nothing."""
-    ADDS = "adds"
-    REMOVES = "removes"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
-    """One tool."""
-
-    name: str
-    says: str
-    """What it does; the first line must do for a model that sees no more."""
-    kind: type[msgspec.Struct]
-    """What it takes; a field that is not there is refused."""
-    reply: type[msgspec.Struct]
-    effect: Effect
-    keyed: bool
-    """Whether it knows a repeat by its key."""
-    brief: tuple[str, ...] | None
-    """The fields that the minimal profile tells of; None: it does not have the tool."""
-    run: Callable[[Guest, Any, str | None], Awaitable[Answer]]
-
-    def arguments(self, profile: Profile) -> Schema:
-        """Return the schema of what it takes."""
-        only = self.brief if profile is Profile.MINIMAL else None
-        return http_mcp_schema.arguments(self.kind, keyed=self.keyed, only=only)
-
-    async def use(self, guest: Guest, given: Mapping[str, Any]) -> Answer:
-        """Use it with arguments as they came.
-
-        Raises:
-            AgentComError: the arguments are not good, or it is refused.
-        """
-        data = decoding.encode(given)
-        if not self.keyed:
-            return await self.run(guest, decoding.decode(data, self.kind), None)
-        key = decoding.decode(data, _Keyed).request_key
-        rest = decoding.encode({name: given[name] for name in given if name != KEY})
-        return await self.run(guest, decoding.decode(rest, self.kind), key)
-
-
-class _Keyed(msgspec.Struct):
-    request_key: str | None = None
+from agentcom.transport import http_mcp_tasks
+from agentcom.transport.http_mcp_tool import Brief, Effect, Guest, Profile, Tool
 
 
 async def _call(guest: Guest, call: Call, key: str | None) -> Answer:
-    speaker = caller.speaker(guest.hall.engine.view, guest.identity, guest.headers)
-    return await guest.hall.talk.do(speaker, call, cause=guest.cause, key=key)
+    return await guest.hall.talk.do(guest.speaker(), call, cause=guest.cause, key=key)
 
 
-_BRIEF: Final[Mapping[type[Call], tuple[str, ...]]] = MappingProxyType(
+_BRIEF: Final[Mapping[type[Call], Brief]] = MappingProxyType(
     {
-        calls.MessageSend: ("to", "body", "reply_to"),
-        calls.InboxRead: ("after", "wait_ms"),
-        calls.MessageAck: ("messages",),
-        calls.ChannelPost: ("channel", "body", "reply_to"),
-        calls.ChannelHistory: ("channel", "after", "unread"),
-        calls.NoteWrite: ("name", "text", "version"),
-        calls.NoteRead: ("name",),
-        calls.NoteList: ("prefix", "after"),
-        calls.Search: ("text",),
-        calls.LockAcquire: ("globs", "repo", "wait_ms"),
-        calls.LockRelease: ("lock",),
-        calls.AskPut: ("question", "to", "options", "wait_ms"),
-        calls.AskAnswer: ("ask", "answer"),
-        calls.Whoami: (),
-        calls.PresenceList: ("needs",),
+        calls.MessageSend: Brief("Send a message by name.", ("to", "body", "reply_to")),
+        calls.InboxRead: Brief(
+            "Read new messages; `after` acknowledges those up to it.", ("after", "wait_ms")
+        ),
+        calls.MessageAck: Brief("Acknowledge those that ask for it.", ("messages",)),
+        calls.ChannelPost: Brief("Post to a channel; `@name` mentions.", ("channel", "body")),
+        calls.ChannelHistory: Brief("Read a channel.", ("channel", "unread")),
+        calls.NoteWrite: Brief(
+            "Write a shared note; with the newest `version`, only over that.",
+            ("name", "text", "version"),
+        ),
+        calls.NoteRead: Brief("Read a shared note.", ("name",)),
+        calls.NoteList: Brief("List shared notes.", ("prefix",)),
+        calls.Search: Brief("Find messages, notes and tasks by words.", ("text",)),
+        calls.LockAcquire: Brief(
+            "Lock file patterns of a repo, or names.", ("globs", "repo", "wait_ms")
+        ),
+        calls.LockRelease: Brief("Give a lock back.", ("lock",)),
+        calls.AskPut: Brief(
+            "Ask someone; without `to`, whose task it is.", ("question", "to", "wait_ms")
+        ),
+        calls.AskAnswer: Brief("Answer a question.", ("ask", "answer")),
+        calls.Whoami: Brief("Show who you are, and what is unread."),
+        calls.PresenceList: Brief("List agents and people.", ("needs",)),
     }
 )
-"""The tools of the minimal profile, with the fields that it tells of."""
 _EFFECTS: Final[Mapping[type[Call], Effect]] = MappingProxyType(
     {
         calls.InboxRead: Effect.REPEATS,
@@ -149,7 +81,7 @@ def _tool(kind: type[Call]) -> Tool:
     )
 
 
-TOOLS: Final = tuple(map(_tool, RULES))
+TOOLS: Final = (*http_mcp_tasks.TOOLS, *map(_tool, RULES))
 """All of them, in the order in which clients see them."""
 
 

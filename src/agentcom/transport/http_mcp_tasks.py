@@ -1,0 +1,233 @@
+"""The tools of tasks: what the routes of tasks offer, for people and for agents at work.
+
+What an agent submits is a sub-task of its own task, narrowed by the core as every sub-task is.
+"""
+
+import hashlib
+from typing import Annotated, Final
+
+import msgspec
+
+from agentcom.core import facts
+from agentcom.core.facts import Fact
+from agentcom.hub.limits_guard import Traffic
+from agentcom.hub.queries import TaskFilter
+from agentcom.hub.requests import check_key, payload_hash
+from agentcom.hub.services import ask
+from agentcom.hub.speaking import Speaker
+from agentcom.hub.talk import Answer
+from agentcom.model import policy
+from agentcom.model.errors import NotAllowed, Stale
+from agentcom.model.limits import NOTICE_CHARS, REASON_CHARS
+from agentcom.model.policy import Action
+from agentcom.model.replies import Done, Explanation, Submitted, TaskChanged
+from agentcom.model.task import TaskState
+from agentcom.protocol.asked import TaskAsked
+from agentcom.protocol.calls import Id, Limit
+from agentcom.protocol.frames import Progress
+from agentcom.protocol.shown import ResultList, TaskPage, TaskShown
+from agentcom.transport.http_mcp_tool import Brief, Effect, Guest, Tool
+
+
+class _Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
+             forbid_unknown_fields=True):  # fmt: skip
+    pass
+
+
+class TaskList(_Asked, frozen=True, kw_only=True):
+    """List tasks of the project, newest first."""
+
+    state: tuple[TaskState, ...] = ()
+    submitter: str | None = None
+    """A user, or `@me`."""
+    q: str | None = None
+    """Part of the title."""
+    cursor: str | None = None
+    limit: Limit = 20
+
+
+class TaskNamed(_Asked, frozen=True, kw_only=True):
+    """One task."""
+
+    task: Id
+    """Its id, or a part that no other has."""
+
+
+class TaskCancel(TaskNamed, frozen=True, kw_only=True):
+    """A task that shall end."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=REASON_CHARS)] = ""
+
+
+class TaskProgress(_Asked, frozen=True, kw_only=True):
+    """What an attempt is doing."""
+
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=NOTICE_CHARS)]
+
+
+async def _submit(guest: Guest, asked: TaskAsked, key: str | None) -> Answer:
+    speaker = guest.speaker()
+    if speaker.task is None:
+        policy.authorize(speaker.identity, Action.TASK_SUBMIT)
+    _spend(guest, speaker, Traffic.SUBMIT)
+    body = facts.Submit((asked.spec(),), speaker.task, speaker.fence)
+    return await _ask(guest, speaker, body, key)
+
+
+async def _list(guest: Guest, asked: TaskList, _key: str | None) -> Answer:
+    speaker = _reader(guest)
+    wanted = TaskFilter(**msgspec.structs.asdict(asked))
+    return await guest.hall.queries.tasks(speaker.identity, wanted)
+
+
+async def _show(guest: Guest, asked: TaskNamed, _key: str | None) -> Answer:
+    return await guest.hall.queries.task(_reader(guest).identity, asked.task)
+
+
+async def _results(guest: Guest, asked: TaskNamed, _key: str | None) -> Answer:
+    return await guest.hall.queries.results(_reader(guest).identity, asked.task)
+
+
+async def _why(guest: Guest, asked: TaskNamed, _key: str | None) -> Answer:
+    speaker = _reader(guest)
+    task = await guest.hall.queries.find(speaker.identity, asked.task)
+    return await _ask(guest, speaker, facts.Explain(task.id), None)
+
+
+async def _cancel(guest: Guest, asked: TaskCancel, key: str | None) -> Answer:
+    speaker = _actor(guest, Action.TASK_CANCEL)
+    task = await guest.hall.queries.find(speaker.identity, asked.task)
+    return await _ask(guest, speaker, facts.Cancel(task.id, asked.reason), key)
+
+
+async def _retry(guest: Guest, asked: TaskNamed, key: str | None) -> Answer:
+    speaker = _actor(guest, Action.TASK_RETRY)
+    task = await guest.hall.queries.find(speaker.identity, asked.task)
+    return await _ask(guest, speaker, facts.Retry(task.id), key)
+
+
+async def _progress(guest: Guest, asked: TaskProgress, _key: str | None) -> Answer:
+    speaker = guest.speaker()
+    if speaker.task is None or speaker.fence is None:
+        raise NotAllowed("only an agent at work has progress to report")
+    _spend(guest, speaker, Traffic.PROGRESS)
+    report = Progress(task=speaker.task, fence=speaker.fence, text=asked.text)
+    if not guest.hall.feeds.progress(speaker.identity, report):
+        raise Stale("this attempt is not yours, or is over")
+    return Done()
+
+
+def _reader(guest: Guest) -> Speaker:
+    return _actor(guest, Action.TASK_READ)
+
+
+def _actor(guest: Guest, action: Action) -> Speaker:
+    speaker = guest.speaker()
+    # Whose task it is, the core looks up, and asks again where that matters.
+    policy.authorize(speaker.identity, action, owner=speaker.identity.user)
+    _spend(guest, speaker, Traffic.QUERY)
+    return speaker
+
+
+def _spend(guest: Guest, speaker: Speaker, traffic: Traffic) -> None:
+    guest.hall.budgets.spend(speaker.identity, traffic, guest.hall.clock.now())
+
+
+async def _ask(guest: Guest, speaker: Speaker, body: facts.Body, key: str | None) -> Answer:
+    """Bring a fact to the pool; a key is one of its speaker's task, not of the whole machine."""
+    if key is not None:
+        key = check_key(key)
+    if key is not None and speaker.task is not None:
+        key = hashlib.sha256(f"{speaker.task} {key}".encode()).hexdigest()
+    fact = Fact(
+        body=body,
+        actor=speaker.identity,
+        cause=guest.cause,
+        key=key,
+        payload=None if key is None else payload_hash(body),
+    )
+    return await ask(guest.hall.engine, fact, ask_ms=guest.hall.ask_ms)
+
+
+TOOLS: Final = (
+    Tool(
+        name="task_submit",
+        says="Submit a task to the fleet. An agent's is a sub-task of the task it works on.",
+        kind=TaskAsked,
+        reply=Submitted,
+        effect=Effect.ADDS,
+        keyed=True,
+        brief=Brief("Submit a task; an agent's is a sub-task.", ("title", "prompt", "needs")),
+        run=_submit,
+    ),
+    Tool(
+        name="task_show",
+        says="Show all about one task: state, specification, newest result, what it does now.",
+        kind=TaskNamed,
+        reply=TaskShown,
+        effect=Effect.READS,
+        keyed=False,
+        brief=Brief("Show a task with its result.", ("task",)),
+        run=_show,
+    ),
+    Tool(
+        name="task_list",
+        says="List tasks of the project, newest first.",
+        kind=TaskList,
+        reply=TaskPage,
+        effect=Effect.READS,
+        keyed=False,
+        brief=Brief("List tasks, newest first.", ("state", "q")),
+        run=_list,
+    ),
+    Tool(
+        name="task_results",
+        says="List the results of a task, kept ones too.",
+        kind=TaskNamed,
+        reply=ResultList,
+        effect=Effect.READS,
+        keyed=False,
+        brief=None,
+        run=_results,
+    ),
+    Tool(
+        name="task_why",
+        says="Explain why a task is where it is, and what happens next.",
+        kind=TaskNamed,
+        reply=Explanation,
+        effect=Effect.READS,
+        keyed=False,
+        brief=None,
+        run=_why,
+    ),
+    Tool(
+        name="task_cancel",
+        says="End a task.",
+        kind=TaskCancel,
+        reply=TaskChanged,
+        effect=Effect.REMOVES,
+        keyed=True,
+        brief=None,
+        run=_cancel,
+    ),
+    Tool(
+        name="task_retry",
+        says="Reopen a failed or cancelled task.",
+        kind=TaskNamed,
+        reply=TaskChanged,
+        effect=Effect.ADDS,
+        keyed=True,
+        brief=None,
+        run=_retry,
+    ),
+    Tool(
+        name="task_progress",
+        says="Say in a few words what one does now; only of the task that one works on.",
+        kind=TaskProgress,
+        reply=Done,
+        effect=Effect.REPEATS,
+        keyed=False,
+        brief=None,
+        run=_progress,
+    ),
+)
