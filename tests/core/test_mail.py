@@ -14,9 +14,6 @@ from agentcom.model.message import (
     Head,
     Message,
     MessageId,
-    Sort,
-    Urgency,
-    Why,
 )
 from agentcom.model.task import Task, TaskState
 
@@ -71,20 +68,6 @@ def test_a_cursor_is_not_beyond_the_newest_message() -> None:
     mail.check_cursor(Head(log="l", seq=3), 3)
     with pytest.raises(CursorAhead, match="is 3"):
         mail.check_cursor(Head(log="l", seq=3), 4)
-
-
-def test_agents_are_woken_for_what_is_meant_for_them() -> None:
-    assert mail.wakes(message(), ADA, Why.DIRECT)
-    assert mail.wakes(message(), ADA, Why.MENTION)
-    assert mail.wakes(message(), ADA, Why.NOTICE)
-    assert mail.wakes(message(sort=Sort.ANSWER), ADA, Why.BROADCAST)
-
-
-def test_nobody_is_woken_for_less() -> None:
-    assert not mail.wakes(message(), ADA, Why.BROADCAST)
-    assert not mail.wakes(message(urgency=Urgency.LOW), ADA, Why.DIRECT)
-    assert not mail.wakes(message(), ANN, Why.DIRECT)
-    assert not mail.wakes(message(sender=ADA), ADA, Why.MENTION)
 
 
 def test_a_place_only_goes_forward() -> None:

@@ -136,7 +136,17 @@ async def build(home: Path) -> House:
     async def sees(who: Speaker, message: Message) -> bool:
         return await posts.may_see(who, message) or await mail.may_see(who, message)
 
-    mail = Mail(store, writer, boxes, recipients, blobs=blobs, sees=sees, clock=clock, ids=ids)
+    mail = Mail(
+        store,
+        writer,
+        boxes,
+        recipients,
+        blobs=blobs,
+        sees=sees,
+        view=lambda: view,
+        clock=clock,
+        ids=ids,
+    )
     members = Members(store, writer, recipients)
     channels = Channels(store, writer, clock, logs=logs, members=members)
     posts = Posts(writer, members, mail, logs=logs, blobs=blobs, clock=clock, ids=ids)

@@ -181,6 +181,7 @@ def build(folder: Path, store: YieldingStore | None = None) -> House:
         Recipients(store, lambda: view),
         blobs=Blobs(folder, store, writer, clock),
         sees=sees,
+        view=lambda: view,
         clock=clock,
         ids=ids,
     )

@@ -1,4 +1,7 @@
-"""Mail: what may be sent, who is woken for it, and how far a message has come. Pure."""
+"""Mail: what may be sent, to whom, and how far a message has come. Pure.
+
+Whom it wakes: `core/waking.py`.
+"""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,17 +10,14 @@ import msgspec
 
 from agentcom.core import descriptions
 from agentcom.core.view import PoolView
-from agentcom.model import address, limits, requirement
+from agentcom.model import limits, requirement
 from agentcom.model.address import Address
 from agentcom.model.errors import CursorAhead, InvalidInput, MailboxFull, TooLarge
 from agentcom.model.ids import AgentId, ProjectId, WallTime
-from agentcom.model.message import Attachment, Delivery, Entry, Head, Message, Sort, Urgency, Why
+from agentcom.model.message import Attachment, Delivery, Entry, Head, Message
 from agentcom.model.task import Task
 
 _RANK: Final = {state: rank for rank, state in enumerate(Delivery)}
-_CALLING: Final = frozenset({Why.DIRECT, Why.MENTION, Why.NOTICE})
-"""Why a message stands in a mailbox that somebody may be woken for; never for a broadcast."""
-
 _replace: Final = msgspec.structs.replace
 
 
@@ -57,16 +57,6 @@ def check_cursor(head: Head, after: int) -> None:
     """
     if after > head.seq:
         raise CursorAhead("after", f"the newest message of this mailbox is {head.seq}")
-
-
-def wakes(message: Message, to: Address, why: Why) -> bool:
-    """Return whether a message is of the kind that an agent is woken for."""
-    return (
-        address.agent_of(to) is not None
-        and to != message.sender
-        and message.urgency >= Urgency.NORMAL
-        and (why in _CALLING or message.sort is Sort.ANSWER)
-    )
 
 
 def moved(entry: Entry, state: Delivery, at: WallTime) -> Entry:

@@ -71,6 +71,7 @@ class Conversation:
             self.recipients,
             blobs=self.blobs,
             sees=self.may_see,
+            view=means.view,
             clock=means.clock,
             ids=means.ids,
         )

@@ -9,14 +9,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from agentcom.core import mail
+from agentcom.core.view import PoolView
+from agentcom.core.waking import Verdict
 from agentcom.hub.blobs import Blobs
 from agentcom.hub.clock import Clock
 from agentcom.hub.mailboxes import Mailboxes
 from agentcom.hub.recipients import Recipients
 from agentcom.hub.speaking import Speaker
 from agentcom.hub.talk import Answer, Handler
+from agentcom.hub.waking import Waking
 from agentcom.hub.writing import Asked, Draft, Writer
-from agentcom.model import limits
+from agentcom.model import address, limits
 from agentcom.model.address import HUB, Address
 from agentcom.model.batch import Table
 from agentcom.model.errors import MailboxFull, NotFound
@@ -37,6 +40,15 @@ from agentcom.store.base import Store
 
 Sees = Callable[[Speaker, Message], Awaitable[bool]]
 """Whether someone may see a message, wherever it stands."""
+_LOOP: Final = (
+    "you and {} only answer each other: neither is woken for it any more; do something else, or ask"
+    " a person"
+)
+_OFTEN: Final = "{} was woken often in the last hour: it gets this when it reads"
+_LOOP_NOTICE: Final = (
+    "{} and {} wrote to each other again and again while nothing else happened. Their messages wake"
+    " neither of them now, until you write to one of them or an attempt begins or ends."
+)
 _NOT_THERE: Final = "there is no such message, or not for you"
 
 
@@ -52,6 +64,7 @@ class Mail:
         *,
         blobs: Blobs,
         sees: Sees,
+        view: Callable[[], PoolView],
         clock: Clock,
         ids: IdSource,
     ) -> None:
@@ -61,6 +74,8 @@ class Mail:
         self._recipients = recipients
         self._blobs = blobs
         self._sees = sees
+        self._view = view
+        self._waking = Waking(view, clock)
         self._clock = clock
         self._ids = ids
 
@@ -83,12 +98,14 @@ class Mail:
             to = await self._recipients.all_of(call.to, who.project, but=who.address)
             answered = None if call.reply_to is None else await self.find(who, call.reply_to)
             message = await self.write(draft, who, call, asked, to=to, answered=answered)
+            warning = await self._warning(draft, message)
             entries = [await self.put(draft, message, one, Why.DIRECT) for one in to]
             return told.Sent(
                 message=message.id,
                 thread=message.thread,
                 to=tuple(map(told_of, entries)),
                 count=len(to),
+                warning=warning,
             )
 
         return await self._writer.once(who.address, asked, decide)
@@ -142,7 +159,11 @@ class Mail:
         Raises:
             MailboxFull: there is no room.
         """
-        return await self._boxes.put(draft, message, to, why, wakes=mail.wakes(message, to, why))
+        verdict = self._waking.verdict(message, to, why)
+        wakes = verdict is Verdict.WAKES
+        entry = await self._boxes.put(draft, message, to, why, wakes=wakes)
+        draft.after.append(lambda: self._waking.sent(message, to, verdict))
+        return entry
 
     async def notice(
         self,
@@ -224,6 +245,28 @@ class Mail:
         if not isinstance(row, Message) or not await self._sees(who, row):
             raise NotFound(_NOT_THERE)
         return row
+
+    async def _warning(self, draft: Draft, message: Message) -> str:
+        """Return why a message wakes nobody that it would wake; of a new loop people are told."""
+        said: list[str] = []
+        for one in message.to:
+            match self._waking.verdict(message, one, Why.DIRECT):
+                case Verdict.LOOP:
+                    said.append(_LOOP.format(one))
+                    if self._waking.begins_loop(message, one):
+                        await self._tell_of_loop(draft, message, one)
+                case Verdict.OFTEN:
+                    said.append(_OFTEN.format(one))
+                case Verdict.WAKES | Verdict.WAITS:
+                    pass
+        return "; ".join(said)
+
+    async def _tell_of_loop(self, draft: Draft, message: Message, other: Address) -> None:
+        task = None if message.task is None else self._view().tasks.get(message.task)
+        if task is not None:
+            text = _LOOP_NOTICE.format(message.sender, other)
+            to = address.of_user(task.submitter)
+            await self.notice(draft, message.project, to, text, task=task.id)
 
     async def _read(self, log: str, call: calls.InboxRead) -> told.Inbox:
         head = await self._boxes.head(log)
