@@ -292,7 +292,7 @@ def test_who_would_wait_for_itself_is_refused_and_told_how() -> None:
     with pytest.raises(LockCycle) as refused:
         world.take(task, "a")
 
-    assert "agent:m1 would wait for lock" in refused.value.message
+    assert "agent:m1 would wait for user:ann (lock" in refused.value.message
     assert refused.value.message.count(" waits for ") == 2
     world.lock("cy", "a")
 
@@ -404,7 +404,7 @@ def test_a_lock_can_be_looked_at() -> None:
 
     assert told(world.ask(lock_facts.ShowLock(ann.id))).lock == ann
     shown = told(world.ask(lock_facts.ShowLock(bob.id)))
-    assert shown.behind == (f"lock {ann.id[-6:]} of user:ann on a",)
+    assert shown.behind == (f"user:ann ({ann.words})",)
     with pytest.raises(NotFound):
         world.ask(lock_facts.ShowLock(LockId("none")))
 
@@ -449,7 +449,7 @@ def test_a_task_waits_for_locks_on_its_files_and_says_whose() -> None:
     assert world.task(task).state is TaskState.QUEUED
 
     reply = world.ask(facts.Explain(task))
-    words = f"its files (src/a.py) are locked by user:ann (lock {lock.id[-6:]} on src/**)"
+    words = f"its files (src/a.py) are locked by user:ann ({lock.words})"
     assert reply.summary == words  # type: ignore[union-attr]  # an explanation
     world.give("ann", lock)
 

@@ -94,10 +94,8 @@ def test_a_circle_is_found_over_several_owners_and_told() -> None:
 
     assert circle == [(asked, a), (ann, b), (bob, c)]
     assert words(circle) == (
-        f"agent:x would wait for lock {a.id[-6:]} of user:ann on a; "
-        f"waiting lock {ann.id[-6:]} of user:ann on b waits for "
-        f"lock {b.id[-6:]} of user:bob on b; "
-        f"waiting lock {bob.id[-6:]} of user:bob on c waits for lock {c.id[-6:]} of agent:x on c"
+        f"agent:x would wait for user:ann ({a.words}); "
+        f"user:ann waits for user:bob ({b.words}); user:bob waits for agent:x ({c.words})"
     )
     assert not locks.cycle(lock("user:cy", "a", held=False))
 

@@ -29,7 +29,7 @@ def a_view(*closed: str) -> PoolView:
 def words(view: PoolView, task: Task) -> str:
     """Return what is told of the one gate that a task is behind."""
     (gate,) = view.gates.gates_of(task)
-    blocked = view.gates.blocker(gate, task.paused)
+    blocked = view.gates.blocker(gate, task)
     assert blocked is not None
     return blocked[0]
 

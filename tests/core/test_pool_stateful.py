@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentcom.core import facts
+from agentcom.core import facts, lock_facts
 from agentcom.core.effects import Notify, Push, Stop
 from agentcom.core.turn import DEADLINES
 from agentcom.model.agent import Held, HeldStage
@@ -21,6 +21,7 @@ from agentcom.model.failure import FailureClass, OnQuota
 from agentcom.model.graph import Approval, Condition, Dependency, OnFailure, ReviewBy
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
 from agentcom.model.limit import Limit
+from agentcom.model.lock import LockId
 from agentcom.model.replies import Submitted
 from agentcom.model.result import KeptResult, Landing, LandStatus, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase, Task, TaskSpec, TaskState
@@ -51,6 +52,8 @@ class History:
         """Every other history has budgets, and agents that tell what they spend."""
         self.turns = 0
         self.counted: set[str] = set()
+        self.numbers: dict[LockId, int] = {}
+        """The numbers of all locks that were ever held."""
 
     def run(self, steps: int) -> None:
         acts = [
@@ -84,6 +87,9 @@ class History:
             self.open,
             self.edit,
             self.act_on_many,
+            self.lock,
+            self.lock,
+            self.unlock,
         ]
         for _ in range(steps):
             act = self.rng.choice(acts)
@@ -126,8 +132,47 @@ class History:
                 self.applied.add(key[1])
         rows = sorted(key for table, key in world.rows if table is Table.USAGE)
         assert rows == sorted(self.counted), "a turn that was told is lost, or counts twice"
+        self.check_locks()
         lost = [key for key in self.applied if (Table.RESULT, key) not in world.rows]
         assert not lost, "an applied result is gone"
+
+    def check_locks(self) -> None:
+        """A number that was given is never given again, nor one below it."""
+        newest = max(self.numbers.values(), default=0)
+        for lock in self.world.view.gates.locks.rows.values():
+            timer = self.world.timers.get("locks")
+            assert lock.expires_at is None or timer, f"nobody ends {lock}"
+            if lock.granted_at is not None and lock.id not in self.numbers:
+                assert lock.number > newest, f"{lock} has an old number"
+                self.numbers[lock.id] = lock.number
+            assert self.numbers.get(lock.id, 0) == lock.number, "a number changed"
+
+    def lock(self) -> None:
+        """A person, or the agent of an attempt (perhaps one that is over), asks for a lock."""
+        rng = self.rng
+        globs = rng.choice([("src/**",), ("src/a.py", "docs/x"), ("docs/*",), ("**",)])
+        body = lock_facts.AcquireLock(
+            globs=globs,
+            repo=rng.choice(["", "https://git.example/r.git"]),
+            shared=rng.random() < 0.3,
+            ttl_ms=rng.choice([5_000, 60_000, 1_000_000]),
+            queue_ms=rng.choice([None, 500_000]),
+        )
+        held = [(m, t, f) for m, mine in self.held.items() for t, f in mine]
+        if held and rng.random() < 0.7:
+            name, task, fence = rng.choice(held)
+            ttl_ms = rng.choice([None, 60_000])
+            body = msgspec.structs.replace(body, task=task, fence=fence, ttl_ms=ttl_ms)
+            self.world.ask(body, machine(name))
+        else:
+            self.world.ask(body, person(rng.choice(["ann", "bob", "cy"])))
+
+    def unlock(self) -> None:
+        locks = list(self.world.view.gates.locks.rows.values())
+        if locks:
+            force = self.rng.random() < 0.4
+            body = lock_facts.ReleaseLock(lock=self.rng.choice(locks).id, force=force)
+            self.world.ask(body, person(self.rng.choice(["ann", "bob", "cy"])))
 
     def overtaken(self) -> None:
         """A holder whose task was issued again gets nothing applied any more."""

@@ -2,13 +2,13 @@
 
 import pytest
 
-from agentcom.core import facts, waits
+from agentcom.core import facts, lock_facts, waits
 from agentcom.model.graph import Dependency
 from agentcom.model.ids import DEFAULT_PROJECT, ProjectId, TaskId
 from agentcom.model.limit import Limit
-from agentcom.model.replies import Waiting, Waits, WaitsFor
+from agentcom.model.replies import LockTold, Waiting, Waits, WaitsFor
 from agentcom.model.task import TaskSpec
-from agentcom.testing.world import agent
+from agentcom.testing.world import agent, machine
 from tests.core.acts import Pool
 
 
@@ -71,6 +71,20 @@ def test_files_in_use_name_who_has_them_beside_the_limit() -> None:
         (three, WaitsFor.LIMIT): ("key:db", (two,)),
         (three, WaitsFor.FILES): ("docs/**, src/a.py", (one,)),
     }
+
+
+def test_locks_on_files_are_named_with_the_task_whose_agent_has_them() -> None:
+    world = fleet()
+    one = add(world)
+    fence = world.task(one).fence
+    body = lock_facts.AcquireLock(globs=("src/**",), repo="/r", task=one, fence=fence)
+    told = world.ask(body, machine("m1"))
+    two = add(world, scope=("src/a.py",), repo="/r")
+
+    (found,) = picture(world).waits
+    assert (found.task, found.by, found.on) == (two, WaitsFor.LOCK, (one,))
+    assert isinstance(told, LockTold)
+    assert found.what == told.lock.id
 
 
 def test_dependencies_that_have_not_ended_are_named() -> None:

@@ -131,7 +131,7 @@ async def test_a_call_that_waited_long_enough_says_behind_whom_and_keeps_its_pla
     again = await house.take(BOB, "deploy")
 
     assert (first.held, first.lock.id) == (False, again.lock.id)
-    assert first.behind == (f"lock {ann.lock.id[-6:]} of user:ann on deploy",)
+    assert first.behind == (f"user:ann ({ann.lock.words})",)
     await house.give(ANN, ann.lock)
     assert await house.shown(BOB) == [("user:bob", True)]
 
@@ -190,6 +190,10 @@ async def test_an_operator_breaks_what_others_may_not(house: House) -> None:
 
     assert done == Done("broken; it was user:ann's")
     assert await house.shown(ANN) == []
+    inbox = await house.do(ANN, calls.InboxRead())
+    assert [letter.message.body for letter in inbox.letters] == [
+        f"your {ann.lock.words} was broken by user:olga"
+    ]
 
 
 async def test_locks_are_listed_held_ones_first_and_only_ones_projects(house: House) -> None:

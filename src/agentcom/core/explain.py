@@ -154,11 +154,7 @@ def _missing(view: PoolView, shape: ShapeId) -> tuple[str, ...]:
 def _shut_out(view: PoolView, task: Task) -> tuple[str, str, WallTime | None] | None:
     """Return which gates of a task are shut, what opens them, and when that is if time does."""
     gates = view.gates
-    shut = [
-        (gate, *found)
-        for gate in gates.gates_of(task)
-        if (found := gates.blocker(gate, task.paused))
-    ]
+    shut = [(gate, *found) for gate in gates.gates_of(task) if (found := gates.blocker(gate, task))]
     if not shut:
         return None
     summary = "; ".join(words for _, words, _ in shut)

@@ -13,7 +13,7 @@ from agentcom.core import locks, pauses
 from agentcom.core.locks import Locks
 from agentcom.core.pauses import OWN, Paused
 from agentcom.core.purse import Purse
-from agentcom.model import ids, limit
+from agentcom.model import limit
 from agentcom.model.ids import PoolId, TaskId, WallTime
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.pause import Pause
@@ -164,20 +164,21 @@ class Gates:
         return weight
 
     def blocker(
-        self, gate: Hashable, own: Pause | None = None
+        self, gate: Hashable, task: Task | None = None
     ) -> tuple[str, WallTime | None] | None:
         """Return in words why a gate is shut, and until when; None if it is open.
 
-        `own` is the task's own pause, if it has one.
+        `task` is who stands behind it: its own pause counts, and what its project may know.
         """
         if self.is_open(gate):
             return None
         if isinstance(gate, Paused):
+            own = task.paused if task is not None else None
             pause = own if gate == OWN else self.pauses[gate.scope]
             assert pause is not None, gate
             return pause.words, None
         if isinstance(gate, Files):
-            return f"its files ({', '.join(gate.globs)}) are {self._keepers(gate)}", None
+            return f"its files ({', '.join(gate.globs)}) are {self._keepers(gate, task)}", None
         if isinstance(gate, Budgeted):
             return str(self.purse.lacks(gate.key)), self.purse.opens_at(gate.key)
         assert isinstance(gate, str), gate
@@ -190,13 +191,14 @@ class Gates:
         words = f"the rate of {gate} is used up: {rule.rate} starts in {_period(rule.per_ms)}"
         return words, self.opens_at(gate)
 
-    def _keepers(self, gate: Files) -> str:
+    def _keepers(self, gate: Files, of: Task | None) -> str:
         tasks = ", ".join(str(task) for task in self.holders(gate))
         found = [f"in use by {tasks}"] if tasks else []
         for lock in self.locks.against(gate.repo, gate):
             state = "locked" if lock.granted_at is not None else "waited for"
-            what = f"lock {ids.short(lock.id)} on {', '.join(lock.globs)}"
-            found.append(f"{state} by {lock.holder} ({what})")
+            mine = of is None or of.project == lock.project
+            what = f"{lock.holder} ({lock.words})" if mine else "another project"
+            found.append(f"{state} by {what}")
         return ", and ".join(found)
 
     def holders(self, gate: Files) -> Sequence[TaskId]:

@@ -150,7 +150,7 @@ def words(circle: Sequence[Step]) -> str:
     asker = circle[0][0]
     steps = [f"{asker.holder} would wait for {shown(circle[0][1], asker)}"]
     steps += [
-        f"{shown(waiting, asker)} waits for {shown(blocker, asker)}"
+        f"{_whose(waiting, asker)} waits for {shown(blocker, asker)}"
         for waiting, blocker in circle[1:_SHOWN_MAX]
     ]
     return "; ".join(steps)
@@ -162,8 +162,11 @@ def shown(one: Blocker, to: Lock) -> str:
         return f"task {ids.short(one)}"
     if one.project != to.project:
         return "a lock of another project"
-    state = "lock" if one.granted_at is not None else "waiting lock"
-    return f"{state} {ids.short(one.id)} of {one.holder} on {', '.join(one.globs)}"
+    return f"{one.holder}{'' if one.granted_at is not None else ', who waits'} ({one.words})"
+
+
+def _whose(lock: Lock, to: Lock) -> str:
+    return lock.holder if lock.project == to.project else "another project"
 
 
 def _name(one: Blocker) -> str:

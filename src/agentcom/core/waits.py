@@ -12,6 +12,7 @@ from agentcom.core.lanes import Member
 from agentcom.core.view import PoolView
 from agentcom.model.ids import ProjectId, TaskId, WallTime
 from agentcom.model.limits import WAITS_MAX, WAITS_ON_MAX
+from agentcom.model.lock import Lock
 from agentcom.model.replies import Waiting, Waits, WaitsFor
 from agentcom.model.task import Task, Wait
 
@@ -62,7 +63,9 @@ class _ShutGates:
         _, until = blocker
         if isinstance(gate, Files):
             holders = self._view.gates.holders(gate)
-            yield WaitsFor.FILES, ", ".join(gate.globs), holders, None
+            if holders:
+                yield WaitsFor.FILES, ", ".join(gate.globs), holders, None
+            yield from map(_lock, self._view.gates.locks.against(gate.repo, gate))
             return
         assert isinstance(gate, str), gate
         yield WaitsFor.LIMIT, gate, () if until else self._in_scope(gate), until
@@ -75,6 +78,10 @@ class _ShutGates:
                     for name in scopes(task):
                         self._running.setdefault(name, []).append(task.id)
         return self._running.get(scope, ())
+
+
+def _lock(lock: Lock) -> Shut:
+    return WaitsFor.LOCK, lock.id, [lock.task] if lock.task is not None else [], lock.expires_at
 
 
 def _dependent(view: PoolView, project: ProjectId) -> Iterator[tuple[Task, Sequence[TaskId]]]:

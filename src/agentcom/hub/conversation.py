@@ -99,7 +99,11 @@ class Conversation:
             Broadcasts(self.mail, boxes, self.writer, means.view),
             MailReading(self.mail, boxes, means.store, self.may_see),
             Searching(means.store, self.may_see),
-            LockDesk(means.ask, means.view, means.switchboard),
+            LockDesk(
+                *(means.ask, means.view, means.switchboard),
+                writer=self.writer,
+                notice=self.mail.notice,
+            ),
         )
         for service in services:
             self.talk.offer(service.handlers())

@@ -17,14 +17,18 @@ from agentcom.core.view import PoolView
 from agentcom.hub.speaking import Speaker
 from agentcom.hub.switchboard import Switchboard
 from agentcom.hub.talk import Answer, Handler
-from agentcom.hub.writing import Asked
+from agentcom.hub.writing import Asked, Draft, Writer
 from agentcom.model import limits
+from agentcom.model.address import HUB, Address
 from agentcom.model.errors import NotFound
+from agentcom.model.ids import ProjectId
 from agentcom.model.lock import Lock, LockId
-from agentcom.model.replies import LockTold, Reply
+from agentcom.model.replies import Done, LockTold, Reply
 from agentcom.protocol import calls, told
 from agentcom.protocol.calls import Call
 
+Notice = Callable[[Draft, ProjectId, Address, str], Awaitable[None]]
+"""Puts a notice of the hub into someone's mailbox."""
 _DECODER: Final = msgspec.json.Decoder(LockTold)
 
 
@@ -36,10 +40,15 @@ class LockDesk:
         ask: Callable[[Fact], Awaitable[Reply | msgspec.Raw]],
         view: Callable[[], PoolView],
         switchboard: Switchboard,
+        *,
+        writer: Writer,
+        notice: Notice,
     ) -> None:
         self._ask = ask
         self._view = view
         self._switchboard = switchboard
+        self._writer = writer
+        self._notice = notice
 
     def handlers(self) -> Mapping[type[Call], Handler]:
         """Return what is answered here."""
@@ -74,11 +83,16 @@ class LockDesk:
         return _shown(found)
 
     async def release(self, who: Speaker, call: calls.LockRelease, asked: Asked) -> Answer:
-        """Give a lock back, leave its queue, or break another's."""
+        """Give a lock back, leave its queue, or break another's, who is told."""
         body = lock_facts.ReleaseLock(
             lock=LockId(call.lock), force=call.force, task=who.task, fence=who.fence
         )
-        return await self._ask(_fact(who, body, asked))
+        lock = self._locks.rows.get(body.lock)
+        done = await self._ask(_fact(who, body, asked))
+        # An agent hears it through its machine.
+        if lock is not None and lock.task is None and lock.holder != who.address:
+            await self._tell(lock, f"your {lock.words} was broken by {who.address}", asked)
+        return done
 
     async def list(self, who: Speaker, call: calls.LockList, _asked: Asked) -> Answer:
         """Return the locks of the project, held ones first, then in their order."""
@@ -115,6 +129,13 @@ class LockDesk:
         self._switchboard.after_turn(look)
         await asyncio.wait([changed], timeout=wait_ms / 1_000)
         changed.cancel()
+
+    async def _tell(self, lock: Lock, text: str, asked: Asked) -> None:
+        async def decide(draft: Draft) -> Done:
+            await self._notice(draft, lock.project, lock.holder, text)
+            return Done()
+
+        await self._writer.once(HUB, Asked(cause=asked.cause), decide)
 
     async def _shown(self, who: Speaker, lock: LockId, asked: Asked) -> LockTold:
         fact = Fact(body=lock_facts.ShowLock(lock), actor=who.identity, cause=asked.cause)

@@ -5,7 +5,15 @@ from typing import NewType
 import msgspec
 
 from agentcom.model.address import Address
-from agentcom.model.ids import DEFAULT_PROJECT, Fence, PoolId, ProjectId, TaskId, WallTime
+from agentcom.model.ids import (
+    DEFAULT_PROJECT,
+    Fence,
+    PoolId,
+    ProjectId,
+    TaskId,
+    WallTime,
+    short,
+)
 
 LockId = NewType("LockId", str)
 
@@ -32,6 +40,11 @@ class Lock(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
     """When it ends, or while it waits: when its place in the queue does."""
     ttl_ms: int = 0
     version: int = 1
+
+    @property
+    def words(self) -> str:
+        """Which one it is, and of what."""
+        return f"lock {short(self.id)} on {', '.join(self.globs)}"
 
 
 def numbers_log(pool: PoolId) -> str:

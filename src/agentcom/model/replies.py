@@ -109,6 +109,7 @@ class WaitsFor(StrEnum):
 
     LIMIT = "limit"
     FILES = "files"
+    LOCK = "lock"
     DEPENDENCY = "dependency"
 
 
@@ -119,7 +120,7 @@ class Waiting(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     title: str
     by: WaitsFor
     what: str = ""
-    """The scope of the limit, or the files."""
+    """The scope of the limit, the files, or the lock."""
     on: tuple[TaskId, ...] = ()
     """Tasks that have to end, or one of them."""
     more: int = 0
