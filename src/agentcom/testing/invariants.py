@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from agentcom.core import budgets, graphs
 from agentcom.core.gates import files_of, scopes
@@ -21,12 +22,26 @@ from agentcom.model.task import Hold, Phase, Task, TaskState, Wait
 from agentcom.model.todo import Todo
 
 Rows = Mapping[tuple[Table, str], Row]
+_Kind = TypeVar("_Kind", bound=Row)
 
 
-def check(view: PoolView, rows: Rows) -> None:
+class _Rows:
+    """Stored rows, and those of each kind."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.all = rows
+        self._kinds: dict[type[object], list[Any]] = {}
+        for row in rows.values():
+            self._kinds.setdefault(type(row), []).append(row)
+
+    def of(self, kind: type[_Kind]) -> list[_Kind]:
+        return self._kinds.get(kind, [])
+
+
+def check(view: PoolView, stored: Rows) -> None:
     """Raise `AssertionError` with the first invariant that does not hold."""
-    stored = [row for row in rows.values() if isinstance(row, Task)]
-    live = {task.id: task for task in stored if not task.state.terminal}
+    rows = _Rows(stored)
+    live = {task.id: task for task in rows.of(Task) if not task.state.terminal}
     assert view.tasks == live, "memory and store disagree about the live tasks"
     _check_controls(view, rows)
     _check_holds(view, rows)
@@ -52,18 +67,18 @@ def _check_task(task: Task) -> None:
         assert task.until is not None, f"{task} would wait for ever"
 
 
-def _check_controls(view: PoolView, rows: Rows) -> None:
+def _check_controls(view: PoolView, rows: _Rows) -> None:
     """Pauses, agents and what is left to do are in memory as they are stored."""
-    paused = {row.key: row for row in rows.values() if isinstance(row, Pause)}
+    paused = {row.key: row for row in rows.of(Pause)}
     assert view.pauses == paused, "memory and store disagree about the pauses"
-    agents = {row.id: row for row in rows.values() if isinstance(row, Agent)}
+    agents = {row.id: row for row in rows.of(Agent)}
     assert view.agents == agents, "memory and store disagree about the agents"
-    todos = {row.task: row for row in rows.values() if isinstance(row, Todo)}
+    todos = {row.task: row for row in rows.of(Todo)}
     assert view.todos == todos, "memory and store disagree about what is left to do"
 
 
-def _check_holds(view: PoolView, rows: Rows) -> None:
-    holds = [row for row in rows.values() if isinstance(row, Hold)]
+def _check_holds(view: PoolView, rows: _Rows) -> None:
+    holds = rows.of(Hold)
     assert sorted((h.task, h.key) for h in holds) == sorted(
         (task, key) for task, mine in view.holds.items() for key in mine
     ), "memory and store disagree about the holds"
@@ -133,7 +148,7 @@ def suits(view: PoolView, task: Task, agent_id: AgentId) -> bool:
     )
 
 
-def _check_gates(view: PoolView, rows: Rows) -> None:
+def _check_gates(view: PoolView, rows: _Rows) -> None:
     gates = view.gates
     held = [task for task in view.tasks.values() if task.state.held]
     counts = Counter(s for t in held for s in scopes(t) if gates.is_bounded(s))
@@ -145,9 +160,9 @@ def _check_gates(view: PoolView, rows: Rows) -> None:
         mine = view.tasks[task_id]
         assert mine.state.held, f"{mine} is over, and its paths are remembered"
         assert mine.attempt == touched.attempt, f"the paths are of an attempt before that of {mine}"
-    ruled = {row.scope: row for row in rows.values() if isinstance(row, Limit)}
+    ruled = {row.scope: row for row in rows.of(Limit)}
     assert gates.rules == ruled, "memory and store disagree about the limits"
-    rates = {row.scope: row for row in rows.values() if isinstance(row, Usage)}
+    rates = {row.scope: row for row in rows.of(Usage)}
     assert gates.rates == rates, "memory and store disagree about the rates"
     for task in view.tasks.values():
         if task.state is TaskState.QUEUED:
@@ -157,9 +172,9 @@ def _check_gates(view: PoolView, rows: Rows) -> None:
                 assert all(map(gates.is_open, behind)), f"{task} is shown behind a shut gate"
 
 
-def _check_locks(view: PoolView, rows: Rows) -> None:
+def _check_locks(view: PoolView, rows: _Rows) -> None:
     book = view.gates.locks
-    stored = {row.id: row for row in rows.values() if isinstance(row, Lock)}
+    stored = {row.id: row for row in rows.of(Lock)}
     assert book.rows == stored, "memory and store disagree about the locks"
     places: dict[str, set[str]] = {}
     owned: dict[str, set[str]] = {}
@@ -196,9 +211,9 @@ def _check_lock(view: PoolView, lock: Lock) -> None:
     assert not held, f"{lock} is held beside {held}"
 
 
-def _check_budgets(view: PoolView, rows: Rows) -> None:
+def _check_budgets(view: PoolView, rows: _Rows) -> None:
     purse = view.purse
-    stored = {key: row for (table, key), row in rows.items() if table is Table.BUDGET}
+    stored = {key: row for (table, key), row in rows.all.items() if table is Table.BUDGET}
     assert purse.budgets == stored, "memory and store disagree about the budgets"
     fresh = PoolView(view.pool, incarnation=view.incarnation, term=view.term)
     fresh.tasks, fresh.agents, fresh.held_by = view.tasks, view.agents, view.held_by
@@ -207,14 +222,14 @@ def _check_budgets(view: PoolView, rows: Rows) -> None:
     running = {key: count for key, count in purse.reserved.items() if count}
     assert running == fresh.purse.reserved, "reserved is not what the attempts reserve"
     assert purse.shut == fresh.purse.shut, "agents are shut out, or not, without a reason"
-    for row in rows.values():
-        if isinstance(row, Task) and row.spent is not None and row.state is TaskState.QUEUED:
+    for row in rows.of(Task):
+        if row.spent is not None and row.state is TaskState.QUEUED:
             lacks = task_used_up(row.budget, row.spent)
             assert lacks is None or row.landing_only or row.lost, f"{row} can never begin"
 
 
-def _check_graph(view: PoolView, rows: Rows) -> None:
-    edges = [row for row in rows.values() if isinstance(row, Edge)]
+def _check_graph(view: PoolView, rows: _Rows) -> None:
+    edges = rows.of(Edge)
     for edge in edges:
         assert view.edges[edge.task][edge.on] == edge, f"{edge} is not in memory"
         if not edge.met and edge.on not in view.tasks and edge.on_failure is not OnFailure.WAIT:
@@ -230,8 +245,8 @@ def _check_graph(view: PoolView, rows: Rows) -> None:
             assert any(not edge.met for edge in mine.values()), f"{task} waits for nothing"
 
 
-def _check_books(view: PoolView, rows: Rows) -> None:
-    every = [row for row in rows.values() if isinstance(row, Task)]
+def _check_books(view: PoolView, rows: _Rows) -> None:
+    every = rows.of(Task)
     books = view.books
     members: dict[str, list[str]] = {}
     below: dict[str, list[str]] = {}
@@ -240,14 +255,14 @@ def _check_books(view: PoolView, rows: Rows) -> None:
         key = group_key(task.project, task.group) if task.group is not None else ""
         if key:
             states.setdefault(key, Counter())[task.state.value] += 1
-            assert (Table.MEMBER, member_key(key, task.id)) in rows, f"{task} is no member"
+            assert (Table.MEMBER, member_key(key, task.id)) in rows.all, f"{task} is no member"
         if not task.state.terminal:
             for name, index in ((key, members), *((parent, below) for parent in task.parents)):
                 index.setdefault(name, []).append(task.id)
     members.pop("", None)
     assert _sets(books.members) == {key: sorted(tasks) for key, tasks in members.items()}
     assert _sets(books.below) == {key: sorted(tasks) for key, tasks in below.items()}
-    tallies = {row.id: row for row in rows.values() if isinstance(row, Tally)}
+    tallies = {row.id: row for row in rows.of(Tally)}
     assert books.tallies == {key: row for key, row in tallies.items() if row.live}
     for key, counted in states.items():
         assert tallies[key].states == dict(counted), f"{key} counts wrong"
@@ -260,8 +275,8 @@ def _sets(index: Mapping[str, Mapping[TaskId, None]]) -> dict[str, list[str]]:
     return {key: sorted(tasks) for key, tasks in index.items() if tasks}
 
 
-def _check_accounts(view: PoolView, rows: Rows) -> None:
-    stored = {row.id: row for row in rows.values() if isinstance(row, Account)}
+def _check_accounts(view: PoolView, rows: _Rows) -> None:
+    stored = {row.id: row for row in rows.of(Account)}
     assert view.accounts == stored, "memory and store disagree about the accounts"
     for account in stored.values():
         if account.canary is None:

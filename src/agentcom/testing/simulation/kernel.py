@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from itertools import count
 from typing import Any, Final
 
 SECOND: Final = 1_000_000
@@ -12,19 +11,17 @@ MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
 
 
-class Entry:
-    """Something that will happen, unless it is cancelled before."""
+class Entry(list[Any]):
+    """Something that will happen, unless it is cancelled before: when, a number, what, with what.
 
-    __slots__ = ("action", "arguments")
+    A list, so that the heap compares entries without a call of Python's.
+    """
 
-    def __init__(self, action: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-        self.action: Callable[..., object] | None = action
-        self.arguments = arguments
+    __slots__ = ()
 
     def cancel(self) -> None:
         """Let it not happen."""
-        self.action = None
-        self.arguments = ()
+        self[2:] = None, ()
 
 
 class Kernel:
@@ -33,13 +30,15 @@ class Kernel:
     def __init__(self) -> None:
         self.now_us = 0
         self.steps = 0
-        self._heap: list[tuple[int, int, Entry]] = []
-        self._number = count()
+        self._heap: list[Entry] = []
+        self._asked = 0
 
     def at(self, when_us: int, action: Callable[..., object], *arguments: Any) -> Entry:
         """Call `action` at a moment; one that is past means now, after what is asked already."""
-        entry = Entry(action, arguments)
-        heappush(self._heap, (max(when_us, self.now_us), next(self._number), entry))
+        now = self.now_us
+        self._asked = number = self._asked + 1
+        entry = Entry((max(now, when_us), number, action, arguments))
+        heappush(self._heap, entry)
         return entry
 
     def after(self, delay_us: int, action: Callable[..., object], *arguments: Any) -> Entry:
@@ -48,13 +47,12 @@ class Kernel:
 
     def run_until(self, end_us: int) -> None:
         """Let everything happen up to a moment, and stand there."""
-        heap = self._heap
+        heap, pop = self._heap, heappop
         while heap and heap[0][0] <= end_us:
-            when, _, entry = heappop(heap)
-            action = entry.action
+            when, _, action, arguments = pop(heap)
             if action is None:
                 continue
             self.now_us = when
             self.steps += 1
-            action(*entry.arguments)
+            action(*arguments)
         self.now_us = max(self.now_us, end_us)

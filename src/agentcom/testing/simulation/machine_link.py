@@ -1,7 +1,7 @@
 """The link of one life of a sidecar, as `client/link.py` keeps it: dials, redials, gives up."""
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, get_args
 
 from agentcom.client.link import Backoff, Takeovers
 from agentcom.model import errors
@@ -14,6 +14,7 @@ from agentcom.testing.simulation.network import Connection, Link, Network
 _CLOSE_NOT_AUTHENTICATED: Final = 4401
 _CLOSE_NOT_ALLOWED: Final = 4403
 _CLOSE_SUPERSEDED: Final = 4409
+_FROM_HUB: Final = get_args(values.FromHub)
 
 
 class Owner(Protocol):
@@ -29,6 +30,10 @@ class Owner(Protocol):
 
     def after(self, delay_us: int, action: Callable[..., object], *arguments: Any) -> Entry:
         """Call `action` later, in this life of the process and when it is awake."""
+        ...
+
+    def at_once(self, action: Callable[..., object], *arguments: Any) -> None:
+        """Call `action` now, or when it is awake again."""
         ...
 
 
@@ -96,7 +101,7 @@ class MachineLink:
 
     def received(self, connection: Connection, payload: bytes) -> None:
         """A message came."""
-        self._owner.after(0, self._received, connection, payload)
+        self._owner.at_once(self._received, connection, payload)
 
     def closed(self, connection: Connection, code: int, reason: str) -> None:
         """The connection is gone."""
@@ -113,7 +118,7 @@ class MachineLink:
             frame = codec.decode_from_hub(payload)
         except errors.AgentComError:
             return  # a newer hub may say more than this version understands
-        if isinstance(frame, values.FromHub):
+        if isinstance(frame, _FROM_HUB):
             self._owner.tell(frame)
 
     def _closed(self, connection: Connection, code: int, reason: str) -> None:

@@ -195,7 +195,12 @@ class MachineNode:
 
     def after(self, delay_us: int, action: Callable[..., object], *arguments: Any) -> Entry:
         """Do something later, in this life of the process and when it is awake."""
-        return self._kernel.after(delay_us, self._enter, self._life, action, *arguments)
+        kernel = self._kernel
+        return kernel.at(kernel.now_us + delay_us, self._enter, self._life, action, *arguments)
+
+    def at_once(self, action: Callable[..., object], *arguments: Any) -> None:
+        """Do something now, or when it is awake again."""
+        self._enter(self._life, action, *arguments)
 
     def _enter(self, life: int, action: Callable[..., object], *arguments: Any) -> None:
         """Do something in this life of the process, when it is awake."""

@@ -9,6 +9,7 @@ relay may do.
 import random
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from math import log
 from typing import Final, Protocol
 
 from agentcom.testing.simulation.kernel import MS, SECOND, Kernel
@@ -299,7 +300,8 @@ class Network:
         self.trace.counts["messages"] += 1
         if way:
             self.overhear(payload)
-        payload = self._skewed(connection, way, payload)
+        if self.hub_skew if way else connection.link.skew:
+            payload = self._skewed(payload)
         if connection not in self._connections:
             self._lose(connection, way, payload)  # the other end is no more
             return
@@ -364,17 +366,16 @@ class Network:
         if way:
             connection.lost_down(payload)
 
-    def _skewed(self, connection: Connection, way: int, payload: bytes) -> bytes:
-        skewed = self.hub_skew if way else connection.link.skew
-        if skewed and payload.endswith(b"}"):
-            self.trace.counts["fault: next version's field"] += 1
-            return payload[:-1] + _NEW_FIELD
-        return payload
+    def _skewed(self, payload: bytes) -> bytes:
+        if not payload.endswith(b"}"):
+            return payload
+        self.trace.counts["fault: next version's field"] += 1
+        return payload[:-1] + _NEW_FIELD
 
     def _latency(self) -> int:
         if self.quiet:
             return QUIET_LATENCY_US
-        return 200 + int(self._rng.expovariate(1 / self._options.latency_us))
+        return 200 + int(-log(1.0 - self._rng.random()) * self._options.latency_us)
 
     # Wires ----------------------------------------------------------------------------------------
 

@@ -25,12 +25,12 @@ from agentcom.testing.simulation.trace import Trace
 _TELLING: Final = (b'{"type":"assign"', b'{"type":"event"', b'{"type":"reply"')
 _REPLY: Final[msgspec.json.Decoder[Reply]] = msgspec.json.Decoder(Reply)
 _BEGINS: Final = (
-    frames.Beat
-    | frames.LandFrame
-    | values.Stored
-    | values.Stopped
-    | values.Ended
-    | values.PhaseReached
+    frames.Beat,
+    frames.LandFrame,
+    values.Stored,
+    values.Stopped,
+    values.Ended,
+    values.PhaseReached,
 )
 """Facts after which a machine may begin to believe that an attempt is its own."""
 
