@@ -80,7 +80,8 @@ async def _list(guest: Guest, asked: TaskList, _key: str | None) -> Answer:
     return await guest.hall.queries.tasks(speaker.identity, wanted)
 
 
-async def _show(guest: Guest, asked: TaskNamed, _key: str | None) -> Answer:
+async def show(guest: Guest, asked: TaskNamed, _key: str | None) -> Answer:
+    """Return all about one task; raises `NotFound`."""
     return await guest.hall.queries.task(_reader(guest).identity, asked.task)
 
 
@@ -168,7 +169,7 @@ TOOLS: Final = (
         effect=Effect.READS,
         keyed=False,
         brief=Brief("Show a task with its result.", ("task",)),
-        run=_show,
+        run=show,
     ),
     Tool(
         name="task_list",
