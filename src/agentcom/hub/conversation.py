@@ -91,6 +91,10 @@ class Conversation:
         self.delivery = MailDelivery(boxes, means.switchboard, means.view)
         boxes.on_arrival = self.delivery.arrived
         means.switchboard.on_pushed = self.delivery.began
+        self._offer(means, boxes)
+
+    def _offer(self, means: Means, boxes: Mailboxes) -> None:
+        """Let every service answer its calls."""
         services = (
             self.notes,
             self.mail,
@@ -100,7 +104,9 @@ class Conversation:
             MailReading(self.mail, boxes, means.store, self.may_see),
             Searching(means.store, self.may_see),
             LockDesk(
-                *(means.ask, means.view, means.switchboard),
+                means.ask,
+                means.view,
+                means.switchboard,
                 writer=self.writer,
                 notice=self.mail.notice,
             ),
