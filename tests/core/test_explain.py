@@ -184,12 +184,11 @@ def test_it_says_when_a_task_starts() -> None:
     assert why(world, task).next_at == start
 
 
-@pytest.mark.parametrize("wait", [Wait.ANSWER, None])
-def test_it_has_words_for_every_wait(wait: Wait | None) -> None:
+def test_it_has_words_for_a_task_that_waits_for_nothing_known() -> None:
     world = Pool()
     task = world.running()
     row = world.finish(task, done(needs_person=("which one?",)))
-    other = msgspec.structs.replace(row, wait=wait)
+    other = msgspec.structs.replace(row, wait=None)
     world.view.tasks[task] = world.rows["task", task] = other  # type: ignore[index]  # a table's name is its text
 
     turn = facts.Fact(body=facts.Explain(task), reply_to=1)
@@ -198,7 +197,7 @@ def test_it_has_words_for_every_wait(wait: Wait | None) -> None:
 
     answer = world.replies[1]
     assert isinstance(answer, Explanation)
-    assert answer.summary == ("it waits" if wait is None else "it asks: which one?")
+    assert answer.summary == "it waits"
 
 
 def test_it_says_when_an_attempt_would_be_stopped() -> None:

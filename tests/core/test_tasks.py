@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from agentcom.core import moves, tasks
+from agentcom.model.ask import AskId
 from agentcom.model.budget import Amounts, Budget
 from agentcom.model.errors import IllegalTransition
 from agentcom.model.failure import FailureClass
@@ -38,6 +39,10 @@ SAMPLES: dict[type[moves.Event], moves.Event] = {
     moves.Charged: moves.Charged(Amounts(tokens=1)),
     moves.PauseSet: moves.PauseSet(Pause("task:t", UserId("ann"), NOW)),
 }
+ASK = AskId("q")
+SAMPLES[moves.AskPut] = moves.AskPut(ASK)
+SAMPLES[moves.AskEnded] = moves.AskEnded(ASK, told=True)
+SAMPLES[moves.AskHeard] = moves.AskHeard(ASK)
 SPENT_OUT = Amounts(turns=TASK_TURNS)
 
 
@@ -131,6 +136,10 @@ def reachable(event: type[moves.Event], state: TaskState) -> set[TaskState]:
         for lost in (0, LEASES_LOST_MAX - 1)
     ]
     rows.append(a_task(state, spent=SPENT_OUT))
+    if event is moves.LeaseLost:
+        rows.append(a_task(state, asks=(ASK,)))
+    if event is moves.AskEnded and state is TaskState.WAITING:
+        rows.append(a_task(state, asks=(ASK,), wait=Wait.ANSWER, until=None))
     if event is moves.Stopped:
         rows.append(a_task(state, stop_reason=StopReason.TIMED_OUT, failures=2))
     return {tasks.decide(row, variant, NOW).state for row in rows for variant in variants}

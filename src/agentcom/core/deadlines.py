@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import assert_never
 
-from agentcom.core import accounts, expiry, moves
+from agentcom.core import accounts, expiry, moves, questions
 from agentcom.core.effects import Effect, SetTimer, Stop
 from agentcom.core.facts import (
     AccountDue,
@@ -48,7 +48,7 @@ def timers(view: PoolView, now: Now) -> Sequence[Effect]:
     """Return the timers of stored tasks; also after the wall clock was set."""
     first = view.first_landings()
     waits = (t for t in view.tasks.values() if t.phase is not Phase.LANDING or t.id in first)
-    effects: list[Effect] = [*accounts.timers(view, now)]
+    effects: list[Effect] = [*accounts.timers(view, now), *questions.timers(view, now)]
     effects += [timer for task in waits for timer in _timers_of(task, now)]
     expiring = [expiry.timer_of(task, now) for task in view.tasks.values() if task.expires_at]
     effects += filter(None, expiring)

@@ -7,6 +7,7 @@ import msgspec
 
 from agentcom.core.facts import Body
 from agentcom.model.agent import Assignment
+from agentcom.model.ask import Ask
 from agentcom.model.errors import AgentComError
 from agentcom.model.ids import Fence, Instant, MachineId, TaskId
 from agentcom.model.replies import Reply
@@ -20,6 +21,8 @@ class Push(msgspec.Struct, frozen=True, gc=False):
     machine: MachineId
     assignment: Assignment
     body: TaskBody | None = None
+    asks: tuple[Ask, ...] = ()
+    """The shell adds those that `assignment.answered` names."""
 
 
 class Stop(msgspec.Struct, frozen=True, gc=False):
@@ -105,6 +108,12 @@ class Notify(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+class TellAsk(msgspec.Struct, frozen=True, gc=False):
+    """Tell whom it concerns that a question was put, or has ended."""
+
+    ask: Ask
+
+
 Effect = (
     Push
     | Stop
@@ -117,4 +126,5 @@ Effect = (
     | Continue
     | CloseConnection
     | Notify
+    | TellAsk
 )

@@ -6,7 +6,17 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import accounts, budgets, facts, fairness, graphs, loops, pauses, touching
+from agentcom.core import (
+    accounts,
+    budgets,
+    facts,
+    fairness,
+    graphs,
+    loops,
+    pauses,
+    questions,
+    touching,
+)
 from agentcom.core.controls import find
 from agentcom.core.facts import Fact
 from agentcom.core.gates import Budgeted
@@ -19,7 +29,6 @@ from agentcom.model.batch import Table
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import WallTime
 from agentcom.model.limits import PAGE_MAX
-from agentcom.model.pause import Pause
 from agentcom.model.replies import AgentRule, Explanation
 from agentcom.model.task import Phase, Task, TaskState, Wait
 
@@ -161,7 +170,7 @@ def _shut_out(view: PoolView, task: Task) -> tuple[str, str, WallTime | None] | 
     at = max((until for _, _, until in shut if until is not None), default=None)
     pause = pauses.find(view, task)
     if pause is not None:
-        return summary, f"it keeps its place; {_lift(pause)}", at
+        return summary, f"it keeps its place; {pauses.lift(pause)}", at
     spent = [(words, until) for gate, words, until in shut if isinstance(gate, Budgeted)]
     if any("used up" in words and until is None for words, until in spent):
         return summary, "this does not pass by itself: raise it: agentcom budget set", None
@@ -170,13 +179,6 @@ def _shut_out(view: PoolView, task: Task) -> tuple[str, str, WallTime | None] | 
     if spent:
         return summary, "it starts after one of them has ended, if something is left", at
     return summary, "it starts when there is room again, in its place in the order", at
-
-
-def _lift(pause: Pause) -> str:
-    kind, _, name = pause.key.partition(":")
-    if kind == "task":
-        return f"agentcom task resume {name}"
-    return f"agentcom resume --{kind} {name}".rstrip()
 
 
 def _older_than_the_fleet(view: PoolView) -> tuple[str, str]:
@@ -285,6 +287,7 @@ def _away(view: PoolView, agent: Agent) -> AgentRule | None:
 
 
 def _waiting(turn: Turn, fact: Fact, task: Task) -> Explanation:
+    at = task.until
     match task.wait:
         case Wait.DEPENDENCIES:
             return _blocked(turn, fact, task)
@@ -298,7 +301,7 @@ def _waiting(turn: Turn, fact: Fact, task: Task) -> Explanation:
             of = f"account {whose} is out of quota" if whose else "the model's quota is used up"
             summary, action = f"{of}: {task.reason}", "it is tried again then"
         case Wait.ANSWER:
-            summary, action = f"it asks: {task.reason}", "answer it"
+            summary, action, at = questions.words(turn.view, task)
         case Wait.APPROVAL if task.approval is not None:
             summary = "it waits for a person's word"
             action = f"agentcom task approve {task.id}, or agentcom task reject"
@@ -315,7 +318,7 @@ def _waiting(turn: Turn, fact: Fact, task: Task) -> Explanation:
         case _:
             assert_never(task.wait)
     summary, action = _and_pause(turn.view, task, summary, action)
-    return Explanation(task=task, summary=summary, next_action=action, next_at=task.until)
+    return Explanation(task=task, summary=summary, next_action=action, next_at=at)
 
 
 def _and_pause(view: PoolView, task: Task, summary: str, action: str) -> tuple[str, str]:
@@ -323,7 +326,10 @@ def _and_pause(view: PoolView, task: Task, summary: str, action: str) -> tuple[s
     pause = pauses.find(view, task)
     if pause is None:
         return summary, action
-    return f"{summary}; and {pause.words}", f"{action}; then it stays out until {_lift(pause)}"
+    return (
+        f"{summary}; and {pause.words}",
+        f"{action}; then it stays out until {pauses.lift(pause)}",
+    )
 
 
 def _blocked(turn: Turn, fact: Fact, task: Task) -> Explanation:
@@ -362,6 +368,8 @@ def _held(turn: Turn, task: Task) -> Explanation:
         summary += f", {ahead} landings before it" if ahead else ", its base is its own"
     if view.gates.touched:
         summary = "; ".join((summary, *touching.words(view, task)))
+    if task.asks:
+        summary += "; " + questions.words(view, task)[0]
     if task.stop_reason is not None:
         summary += f"; it was asked to stop ({task.stop_reason.value})"
         action = "its slot is free when the machine confirms, or when the lease ends"

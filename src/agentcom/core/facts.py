@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import lock_facts
+from agentcom.core import ask_facts, lock_facts
 from agentcom.model.agent import AgentSpec, Held
 from agentcom.model.batch import Row, Table
 from agentcom.model.budget import Budget, Period
@@ -338,6 +338,7 @@ Asked = (
     | Edit
     | ActOnMany
     | lock_facts.LockAsked
+    | ask_facts.Wish
 )
 """What people ask."""
 Reported = (
@@ -367,12 +368,12 @@ Own = (
     | TodoDue
     | BudgetsRenewed
     | lock_facts.LocksDue
+    | ask_facts.AskDue
 )
 """What the hub tells itself: nobody else will say it again."""
 Body = Asked | Reported | Own
 
 Found = Mapping[tuple[Table, str], Row | None]
-
 NOTHING_FOUND: Final[Found] = {}
 HUB: Final = Identity(role=Role.ADMIN, user=UserId("hub"), credential="hub")
 """The actor of timers and cascades."""

@@ -37,6 +37,7 @@ def load(
     for hold in rows.holds:
         view.holds.setdefault(hold.task, {})[hold.key] = hold
     view.pauses.update({pause.key: pause for pause in rows.pauses})
+    view.asks.update({ask.id: ask for ask in rows.asks})
     for task in sorted(rows.tasks, key=lambda task: task.seq):
         _load_task(view, task)
         view.journal.clear()  # nothing of it is undone, and a long queue would make it long

@@ -1,10 +1,14 @@
 """Events of one task: what `tasks.decide` understands, in the past tense."""
 
+from typing import Any
+
 import msgspec
 
+from agentcom.model.ask import AskId
 from agentcom.model.budget import Amounts
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, Fence, MachineId, WallTime
+from agentcom.model.limits import HOLDERS_MAX
 from agentcom.model.pause import Pause
 from agentcom.model.task import Phase, StopReason, Task, Wait
 
@@ -142,6 +146,25 @@ class Reopened(msgspec.Struct, frozen=True, gc=False):
     """True: its dependencies have to end first."""
 
 
+class AskPut(msgspec.Struct, frozen=True, gc=False):
+    """Its agent asks something, and cannot go on without the answer."""
+
+    ask: AskId
+
+
+class AskEnded(msgspec.Struct, frozen=True, gc=False):
+    """A question of its agent is open no more; with `told` the next attempt hears of it."""
+
+    ask: AskId
+    told: bool
+
+
+class AskHeard(msgspec.Struct, frozen=True, gc=False):
+    """The agent that asked has been told how its question ended."""
+
+    ask: AskId
+
+
 class Edited(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Someone changed what the task asks for; these are its values now."""
 
@@ -176,7 +199,10 @@ End = Completed | Failed | LeaseLost | Declined | Stopped | Parked | Cancelled
 Asked = StopAsked | Reopened | Edited | PauseSet
 """What people want of a task; it stays live, too."""
 
-Event = Step | Asked | End
+Question = AskPut | AskEnded | AskHeard
+"""What its agents' questions come to; it stays live."""
+
+Event = Step | Asked | Question | End
 
 
 def approval(task: Task) -> Wait | None:
@@ -191,3 +217,20 @@ def authored(task: Task) -> Task:
     if task.author_machine is not None:
         return task
     return msgspec.structs.replace(task, author=task.agent, author_machine=task.machine)
+
+
+def holders(task: Task) -> tuple[tuple[Fence, MachineId], ...]:
+    """Return who held the attempts of a task up to now, the newest of them."""
+    if task.machine is None:
+        return ()
+    return (*task.holders, (task.fence, task.machine))[-HOLDERS_MAX:]
+
+
+def work(event: LandingBegun | Parked | Reopened) -> dict[str, Any]:
+    """Return the fields that name the work which an event brings."""
+    return {
+        "commit": event.commit,
+        "branch": event.branch,
+        "base_commit": event.base_commit,
+        "land_key": event.land_key,
+    }

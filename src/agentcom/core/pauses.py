@@ -53,3 +53,11 @@ def gates_of(view: Closed, task: Task) -> Sequence[Paused]:
     closed = view.pauses
     found = [Paused(name) for name in scopes(view.pool, task.project) if name in closed]
     return found if task.paused is None else [*found, OWN]
+
+
+def lift(pause: Pause) -> str:
+    """Return the command that ends a pause."""
+    kind, _, name = pause.key.partition(":")
+    if kind == "task":
+        return f"agentcom task resume {name}"
+    return f"agentcom resume --{kind} {name}".rstrip()

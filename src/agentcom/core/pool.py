@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from agentcom.core import (
+    asking,
     budgets,
     bulk,
     cascades,
@@ -28,6 +29,7 @@ from agentcom.core import (
     todos,
 )
 from agentcom.core.approvals import judged
+from agentcom.core.ask_facts import AnswerAsk, WithdrawAsk
 from agentcom.core.effects import Effect
 from agentcom.core.facts import Fact
 from agentcom.core.spending import wanted_turns
@@ -147,6 +149,7 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     lock_facts.ReleaseLock: locking.release,
     lock_facts.ShowLock: locking.show,
     lock_facts.LocksDue: locking.due,
+    **asking.HANDLERS,
 }
 _WANTED: Final[Mapping[type[facts.Body], Callable[[PoolView, Fact, Any], Keys]]] = {
     facts.Submit: intake.wanted,
@@ -162,4 +165,5 @@ _WANTED: Final[Mapping[type[facts.Body], Callable[[PoolView, Fact, Any], Keys]]]
     facts.Pause: pausing.wanted,
     facts.Edit: edits.wanted,
     facts.TodoDue: bulk.wanted,
+    **dict.fromkeys((AnswerAsk, WithdrawAsk), asking.wanted),
 }

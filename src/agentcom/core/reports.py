@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import accounts, loops, moves, quarantine, spending, touching
+from agentcom.core import accounts, loops, moves, quarantine, questions, spending, touching
 from agentcom.core.effects import Acknowledge, Stop
 from agentcom.core.facts import (
     Accepted,
@@ -197,7 +197,7 @@ def _finished(turn: Turn, task: Task, fence: Fence, result: Result) -> str | Non
     """Take a result; return the code that says why it is not applied."""
     if task.phase is _LANDING:
         return None  # a repeat: the result is stored, and its landing has begun
-    if task.stop_reason not in (None, StopReason.BUDGET):
+    if task.stop_reason not in (None, StopReason.BUDGET, StopReason.ASKED):
         reason = f"the attempt was asked to stop: {task.stop_reason.value}"
         if _is_exhausted(result):
             accounts.note(turn, task, result)
@@ -218,6 +218,9 @@ def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKin
     """Return what a result makes of its task, from the evidence in it; it may park an account."""
     if result.status is not _DONE:
         return _judge_failure(turn, task, result)
+    if task.asks or task.unheard:
+        event = questions.parked(task, result.session, _note(task, result))
+        return event, EventKind.PARKED, "its agent has asked, and heard no answer"
     report = result.report
     verified = report is not None and report.verified and report.commit == result.commit
     declared = task.must_verify or result.verify_expected or bool(report and report.checks)

@@ -10,7 +10,7 @@ from typing import Any, Final, assert_never, get_args
 
 import msgspec
 
-from agentcom.core import moves
+from agentcom.core import moves, task_asks
 from agentcom.core.moves import (
     Advanced,
     Asked,
@@ -27,6 +27,7 @@ from agentcom.core.moves import (
     Matched,
     Parked,
     PauseSet,
+    Question,
     Released,
     Reopened,
     Resumed,
@@ -38,8 +39,8 @@ from agentcom.core.moves import (
 from agentcom.model.budget import task_used_up
 from agentcom.model.errors import IllegalTransition
 from agentcom.model.failure import FailureClass
-from agentcom.model.ids import Fence, MachineId, WallTime
-from agentcom.model.limits import CRASHED_ON_MAX, HOLDERS_MAX, LEASES_LOST_MAX, REASON_CHARS
+from agentcom.model.ids import WallTime
+from agentcom.model.limits import CRASHED_ON_MAX, LEASES_LOST_MAX, REASON_CHARS
 from agentcom.model.task import Phase, StopReason, Task, TaskState, Wait
 
 replace: Final = msgspec.structs.replace
@@ -53,6 +54,7 @@ _LANDS_AGAIN: Final = (FailureClass.WORKSPACE, FailureClass.DEADLINE)
 _MODEL_NEXT: Final = (Wait.RETRY, Wait.QUOTA)
 _ENDS: Final = frozenset(get_args(End))
 _ASKS: Final = frozenset(get_args(Asked))
+_QUESTIONS: Final = frozenset(get_args(Question))
 
 TRANSITIONS: Final[Mapping[type[Event], Mapping[TaskState, tuple[TaskState, ...]]]] = {
     Released: {_W: (_Q, _W)},
@@ -62,7 +64,7 @@ TRANSITIONS: Final[Mapping[type[Event], Mapping[TaskState, tuple[TaskState, ...]
     LandingBegun: {_A: (_R,), _R: (_R,)},
     Completed: dict.fromkeys((_A, _R, _W, _Q, _FAIL, _END), (_DONE,)),
     Failed: {_A: (_W, _FAIL), _R: (_W, _FAIL), _W: (_FAIL,), _Q: (_FAIL,)},
-    LeaseLost: {_A: (_Q, _FAIL, _END), _R: (_Q, _FAIL, _END)},
+    LeaseLost: {_A: (_Q, _W, _FAIL, _END), _R: (_Q, _W, _FAIL, _END)},
     Declined: {_A: (_W, _FAIL, _END), _R: (_W, _FAIL, _END)},
     StopAsked: {_A: (_A,), _R: (_R,)},
     Stopped: {_A: (_Q, _W, _FAIL, _END), _R: (_Q, _W, _FAIL, _END)},
@@ -72,6 +74,7 @@ TRANSITIONS: Final[Mapping[type[Event], Mapping[TaskState, tuple[TaskState, ...]
     Cancelled: {_W: (_END,), _Q: (_END,)},
     Reopened: {_W: (_Q, _W), _Q: (_Q,), _FAIL: (_Q, _W), _END: (_Q, _W)},
     Edited: {_W: (_W, _Q), _Q: (_Q, _W), _A: (_A,), _R: (_R,)},
+    **task_asks.TRANSITIONS,
     PauseSet: {state: (state,) for state in (_W, _Q, _A, _R)},
 }
 
@@ -89,6 +92,8 @@ def decide(task: Task, event: Event, now: WallTime) -> Task:
     happen: Callable[[Task, Any, WallTime], Task] = _end if kind in _ENDS else _step
     if kind in _ASKS:
         happen = _asked
+    elif kind in _QUESTIONS:
+        happen = task_asks.happen
     after = happen(task, event, now)
     assert after.state in allowed, (task.state, event, after.state)
     return after
@@ -101,7 +106,7 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
                 task = moves.authored(task)
             return replace(
                 task,
-                holders=_holders(task),
+                holders=moves.holders(task),
                 version=task.version + 1,
                 changed_at=now,
                 state=_A,
@@ -121,7 +126,7 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
             return _changed(task, now, checkpoint=commit, **known)
         case LandingBegun():
             stop = task.stop_reason if task.stop_reason is not StopReason.BUDGET else None
-            work = {**_work(event), "stop_reason": stop}  # no model works from here on
+            work = {**moves.work(event), "stop_reason": stop}  # no model works from here on
             return _changed(task, now, state=_R, phase=_LANDING, **work)
         case Resumed(phase=phase, deadline_at=at):
             lost = max(0, task.leases_lost - 1)
@@ -153,14 +158,10 @@ def _asked(task: Task, event: Asked, now: WallTime) -> Task:
             assert_never(event)
 
 
-def _back(task: Task, event: Released | Reopened, now: WallTime) -> Task:
-    if isinstance(event, Released):
-        return _released(task, event, now)
-    return _reopened(task, event, now)
-
-
 def _released(task: Task, event: Released, now: WallTime) -> Task:
     wait = Wait.START_TIME if event.until is not None else moves.approval(task)
+    if wait is None and task_asks.keeps(task):
+        wait = Wait.ANSWER
     more = {} if event.needs is None else {"needs": event.needs}
     return _changed(task, now, state=_W if wait else _Q, wait=wait, until=event.until, **more)
 
@@ -182,7 +183,7 @@ def _end(task: Task, event: End, now: WallTime) -> Task:
         case Stopped():
             return _stopped(task, event, now)
         case Parked(wait=wait, until=until, reason=reason):
-            kept = _work(event) if wait is Wait.APPROVAL else {}
+            kept = moves.work(event) if wait is Wait.APPROVAL else {}
             kept |= {"reason": reason, "session": event.session or task.session}
             kept["note"] = event.note or task.note
             return _ended(task, now, state=_W if wait else _Q, wait=wait, until=until, **kept)
@@ -190,12 +191,6 @@ def _end(task: Task, event: End, now: WallTime) -> Task:
             return _ended(task, now, state=_END, failure=None, reason=said)
         case _:
             assert_never(event)
-
-
-def _holders(task: Task) -> tuple[tuple[Fence, MachineId], ...]:
-    if task.machine is None:
-        return ()
-    return (*task.holders, (task.fence, task.machine))[-HOLDERS_MAX:]
 
 
 def _failed(task: Task, event: Failed, now: WallTime) -> Task:
@@ -248,7 +243,11 @@ def _stopped(task: Task, event: Stopped, now: WallTime) -> Task:
             failed = Failed(FailureClass.DEADLINE, reason, event.retry_at)
             return _failed(task, failed, now)
         case (
-            StopReason.PAUSED | StopReason.PREEMPTED | StopReason.REVOKED | StopReason.BUDGET
+            StopReason.PAUSED
+            | StopReason.PREEMPTED
+            | StopReason.REVOKED
+            | StopReason.BUDGET
+            | StopReason.ASKED
         ) | None:
             landing = task.landing_only or task.phase is _LANDING
             return _ended(task, now, state=_Q, landing_only=landing)
@@ -274,17 +273,8 @@ def _reopened(task: Task, event: Reopened, now: WallTime) -> Task:
         failure=None,
         reason=None,
         landing_only=event.commit is not None,
-        **_work(event),
+        **moves.work(event),
     )
-
-
-def _work(event: LandingBegun | Parked | Reopened) -> dict[str, Any]:
-    return {
-        "commit": event.commit,
-        "branch": event.branch,
-        "base_commit": event.base_commit,
-        "land_key": event.land_key,
-    }
 
 
 def _changed(task: Task, now: WallTime, **fields: Any) -> Task:
@@ -323,4 +313,5 @@ def _ended(
         stop_reason=None,
         deadline_at=None,
     )
-    return replace(ended, **fields) if fields else ended
+    ended = replace(ended, **fields) if fields else ended
+    return task_asks.after(ended) if task.asks or task.unheard else ended

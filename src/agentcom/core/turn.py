@@ -10,7 +10,17 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import accounts, expiry, fairness, graphs, holding, moves, placement, tasks
+from agentcom.core import (
+    accounts,
+    expiry,
+    fairness,
+    graphs,
+    holding,
+    moves,
+    placement,
+    questions,
+    tasks,
+)
 from agentcom.core.effects import Push, SetTimer
 from agentcom.core.facts import DeadlineReached, LookAgain, WaitEnded
 from agentcom.core.ledger import Ledger, Mark
@@ -109,6 +119,8 @@ class Turn(Ledger):
             graphs.follow(self, before, after)
         if state.terminal:
             self._end(after)
+            if before is not None and before.asks:
+                questions.over(self, before)
         else:
             view.put(view.tasks, task_id, after)
         self.record(after, kind, detail)
@@ -272,6 +284,7 @@ class Turn(Ledger):
             cause=task.cause,
             note=task.note,
             reason=task.reason,
+            answered=task.answered,
         )
         self.effects.append(Push(task.machine, assignment, self._bodies.get(task.id)))
 

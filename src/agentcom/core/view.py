@@ -19,6 +19,7 @@ from agentcom.core.purse import Purse
 from agentcom.core.shapes import ClassId, ShapeId, Shapes, Wants
 from agentcom.model import requirement
 from agentcom.model.agent import Account, Agent, AgentState, Machine
+from agentcom.model.ask import Ask, AskId
 from agentcom.model.errors import AgentComError
 from agentcom.model.graph import Edge
 from agentcom.model.ids import AccountId, AgentId, Instant, MachineId, PoolId, TaskId, WallTime
@@ -69,6 +70,7 @@ class PoolView:
         """Machines that hold an attempt which this store never gave: it is older than the fleet."""
         # Results of unknown tasks that machines brought since the hub's start.
         self.orphans: dict[MachineId, int] = {}
+        self.asks: dict[AskId, Ask] = {}  # open ones
         self.todos: dict[TaskId, Todo] = {}
         self.unique: dict[str, TaskId] = {}
         # Acts on many tasks that were done here, the newest last; in memory only.

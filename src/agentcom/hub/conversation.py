@@ -9,6 +9,7 @@ import msgspec
 
 from agentcom.core.facts import Fact
 from agentcom.core.view import PoolView
+from agentcom.hub.asks import Asks
 from agentcom.hub.blobs import Blobs
 from agentcom.hub.broadcasts import Broadcasts
 from agentcom.hub.channels import Channels
@@ -109,6 +110,13 @@ class Conversation:
                 means.switchboard,
                 writer=self.writer,
                 notice=self.mail.notice,
+            ),
+            Asks(
+                means.ask,
+                means.view,
+                means.switchboard,
+                store=means.store,
+                recipients=self.recipients,
             ),
         )
         for service in services:

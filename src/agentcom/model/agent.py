@@ -4,6 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
+from agentcom.model.ask import AskId
 from agentcom.model.ids import (
     DEFAULT_POOL,
     DEFAULT_PROJECT,
@@ -167,3 +168,5 @@ class Assignment(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The last words of the attempt before, if there was one."""
     reason: str | None = None
     """Why that one ended, if it is known."""
+    answered: tuple[AskId, ...] = ()
+    """Questions of attempts before that ended; they travel beside it."""

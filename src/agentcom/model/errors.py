@@ -111,6 +111,12 @@ class IllegalTransition(Conflict):
         self.event = event
 
 
+class AskOver(Conflict):
+    """The question was answered before, is withdrawn, or its time ran out."""
+
+    code = "ask_over"
+
+
 class Stale(Conflict):
     """The fence is older than the task's: the work went to another attempt, the result is kept."""
 
@@ -142,6 +148,13 @@ class MailboxFull(RateLimited):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, MAILBOX_RETRY_MS)
+
+
+class TooManyAsks(AgentComError):
+    """Too many questions are open; some have to be answered or withdrawn first."""
+
+    code = "too_many_asks"
+    status = 429
 
 
 class StorageFull(AgentComError):

@@ -37,6 +37,8 @@ class EventKind(StrEnum):
     EDITED = "edited"
     PAUSED = "paused"
     UNPAUSED = "unpaused"
+    ASKED = "asked"
+    ANSWERED = "answered"
     AGENT_QUARANTINED = "agent_quarantined"
 
     __hash__ = str.__hash__  # Enum's own is Python code, and every record is counted by its kind

@@ -168,6 +168,14 @@ LOCK_WAITERS_MAX: Final = 256  # likewise: whatever ends there, all of them are 
 LOCK_TTL_MAX_MS: Final = 7 * 86_400_000  # a person who needs it longer renews it
 LOCK_QUEUE_MS: Final = 60_000  # a place in the queue, if nobody said; asked again, it stays
 ASK_OPTIONS_MAX: Final = 16
+ASK_BYTES: Final = 4_096  # of a question or an answer: several of them fit in one assignment
+ASK_HOLD_MS: Final = 120_000  # an attempt that asks keeps its slot so long; most answers are quick
+ASK_DEADLINE_MS: Final = 7 * 86_400_000  # of a question that names none: no task waits for ever
+ASKS_MAX: Final = 5_000  # open ones of a pool: they are in memory
+ASKS_PER_TASK: Final = 4  # ... of one task
+ASKS_PER_ASKER: Final = 100  # ... of one agent or person
+ASKS_TOLD: Final = 8  # ended ones that the next attempt of their task hears of, the newest
+ASKS_KEEP_MS: Final = 30 * 86_400_000  # an ended question can be read for so long
 WAIT_MAX_MS: Final = 25_000  # a call that waits is answered before clients and proxies give up
 
 # Wire.

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
+from agentcom.model.ask import Ask
 from agentcom.model.bulk import BulkAct
 from agentcom.model.ids import DEFAULT_PROJECT, AgentId, ProjectId, TaskId, WallTime
 from agentcom.model.lock import Lock
@@ -101,7 +102,13 @@ class LockTold(msgspec.Struct, frozen=True, gc=False, tag="lock_told", omit_defa
     """In words: what it waits for, the first of it."""
 
 
-Reply = Submitted | TaskChanged | Welcomed | Done | Explanation | BulkShown | LockTold
+class AskChanged(msgspec.Struct, frozen=True, gc=False, tag="ask_changed", omit_defaults=True):
+    """A question after what was asked of it."""
+
+    ask: Ask
+
+
+Reply = Submitted | TaskChanged | Welcomed | Done | Explanation | BulkShown | LockTold | AskChanged
 
 
 class WaitsFor(StrEnum):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from agentcom.model.agent import Account, Agent, Machine
+from agentcom.model.ask import Ask
 from agentcom.model.budget import ScopeBudget
 from agentcom.model.graph import Edge, Tally
 from agentcom.model.limit import Limit, Usage
@@ -34,3 +35,5 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     locks: Sequence[Lock] = ()
     lock_numbers: Head | None = None
     """Which number a lock got last."""
+    asks: Sequence[Ask] = ()
+    """The open ones."""

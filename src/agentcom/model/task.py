@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from agentcom.model import limits
+from agentcom.model.ask import AskId
 from agentcom.model.budget import Amounts, Budget
 from agentcom.model.failure import FailureClass, OnQuota
 from agentcom.model.graph import Approval, Dependency, ReviewBy
@@ -69,6 +70,7 @@ class StopReason(StrEnum):
     PREEMPTED = "preempted"
     REVOKED = "revoked"
     BUDGET = "budget"
+    ASKED = "asked"
 
 
 class LandPolicy(StrEnum):
@@ -207,6 +209,10 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Different agents that crashed on it since it was submitted or reopened."""
     expires_at: WallTime | None = None
     lineage: str = ""
+    asks: tuple[AskId, ...] = ()
+    answered: tuple[AskId, ...] = ()
+    unheard: tuple[AskId, ...] = ()
+    """Questions of its agents: open ones, ended ones, and those whose end its attempt must hear."""
 
     @property
     def fence(self) -> Fence:

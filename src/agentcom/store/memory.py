@@ -10,6 +10,7 @@ from typing import cast
 import msgspec
 
 from agentcom.model.agent import Account, Agent, Machine
+from agentcom.model.ask import Ask, AskState
 from agentcom.model.batch import Batch, Change, Delete, Insert, Row, Table
 from agentcom.model.budget import ScopeBudget
 from agentcom.model.graph import Edge, Tally
@@ -81,6 +82,11 @@ class MemoryStore:
             pauses=cast("list[Pause]", self._in_order(Table.PAUSE)),
             locks=cast("list[Lock]", self._in_order(Table.LOCK)),
             lock_numbers=cast("Head | None", self._rows[Table.HEAD].get(numbers_log(pool))),
+            asks=[
+                ask
+                for ask in cast("Iterable[Ask]", self._in_order(Table.ASK))
+                if ask.state is AskState.OPEN
+            ],
         )
 
     async def get(self, keys: Sequence[tuple[Table, str]]) -> list[Row | None]:

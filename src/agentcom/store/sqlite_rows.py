@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 import apsw
 
 from agentcom.model.agent import Account, Agent, Machine
+from agentcom.model.ask import Ask
 from agentcom.model.batch import Batch, Change, Insert, Row, Table, Update
 from agentcom.model.budget import ScopeBudget
 from agentcom.model.graph import Edge, Tally
@@ -151,6 +152,7 @@ def scan(db: apsw.Connection, pool: PoolId) -> Snapshot:
             pauses=_all(db, Table.PAUSE, Pause),
             locks=_all(db, Table.LOCK, Lock),
             lock_numbers=cast("Head | None", get(db, Table.HEAD, numbers_log(pool))),
+            asks=_all(db, Table.ASK, Ask, " WHERE state = 'open'"),
         )
 
     return _consistent(db, read_all)

@@ -10,6 +10,7 @@ from agentcom.core.locks import owner_of, place_of
 from agentcom.core.view import PoolView
 from agentcom.model import requirement
 from agentcom.model.agent import Account, Agent
+from agentcom.model.ask import Ask, AskState
 from agentcom.model.batch import Row, Table, group_key, member_key
 from agentcom.model.budget import task_used_up
 from agentcom.model.graph import Edge, OnFailure, Tally
@@ -52,6 +53,7 @@ def check(view: PoolView, stored: Rows) -> None:
     _check_books(view, rows)
     _check_accounts(view, rows)
     _check_budgets(view, rows)
+    _check_asks(view, rows)
     for task in live.values():
         _check_task(task)
 
@@ -65,6 +67,20 @@ def _check_task(task: Task) -> None:
     assert task.expires_at is None or task.state is not TaskState.RUNNING, task
     if task.wait in (Wait.RETRY, Wait.QUOTA, Wait.START_TIME):
         assert task.until is not None, f"{task} would wait for ever"
+
+
+def _check_asks(view: PoolView, rows: _Rows) -> None:
+    """Open questions are in memory as they are stored, and their tasks know them."""
+    open_ = {row.id: row for row in rows.of(Ask) if row.state is AskState.OPEN}
+    assert view.asks == open_, "memory and store disagree about the open questions"
+    asked = sorted((ask.task, ask.id) for ask in open_.values() if ask.task is not None)
+    known = sorted((task.id, ask) for task in view.tasks.values() for ask in task.asks)
+    assert asked == known, "the questions and the tasks that they keep disagree"
+    for task in view.tasks.values():
+        assert task.wait is not Wait.ANSWER or task.asks, f"{task} would wait for ever"
+        queued = task.state is TaskState.QUEUED and not task.landing_only
+        assert not (queued and task.asks), f"{task} cannot go on without an answer"
+        assert not task.unheard or task.state.held, task
 
 
 def _check_controls(view: PoolView, rows: _Rows) -> None:

@@ -24,6 +24,7 @@ from agentcom.core.effects import (
 from agentcom.core.facts import Fact
 from agentcom.core.view import PoolView
 from agentcom.model.agent import Account, Agent, AgentSpec, Assignment, Held, Machine
+from agentcom.model.ask import Ask, AskState
 from agentcom.model.batch import Append, Batch, Delete, Insert, Row, Table, Update
 from agentcom.model.budget import ScopeBudget
 from agentcom.model.errors import AgentComError
@@ -109,6 +110,7 @@ class World:
             pauses=self._all(Pause),
             locks=self._all(Lock),
             lock_numbers=next(iter(self._all(Head)), None),
+            asks=[ask for ask in self._all(Ask) if ask.state is AskState.OPEN],
         )
         self.timers = {}
         self.view, effects = loading.load(

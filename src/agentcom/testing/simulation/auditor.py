@@ -229,7 +229,11 @@ class Auditor:
         check("I4 a result counts once", not again, (result.task, result.fence))
         open_ = not task.state.terminal and (task.state.held or task.lost)
         check("I4 a result counts while its attempt is open", open_, task)
-        live = task.stop_reason in (None, StopReason.BUDGET)  # good work is not thrown away
+        live = task.stop_reason in (
+            None,
+            StopReason.BUDGET,
+            StopReason.ASKED,
+        )  # good work is not thrown away
         check("I4 a stopped attempt's result does not count", live, task)
 
     def _check_edges(self, task: Task) -> None:

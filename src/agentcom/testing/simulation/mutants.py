@@ -46,8 +46,8 @@ MUTANTS: Final = (
         "a stopped attempt's result counts",
         "work that was cancelled completes its task",
         _REPORTS,
-        '    if task.stop_reason not in (None, StopReason.BUDGET):\n        reason = f"the att',
-        '    if False:\n        reason = f"the att',
+        "    if task.stop_reason not in (None, StopReason.BUDGET, StopReason.ASKED):",
+        "    if False:",
     ),
     Mutant(
         "stale results are dropped",
