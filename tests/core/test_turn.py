@@ -235,7 +235,7 @@ def test_an_ended_task_leaves_no_trace_in_the_view() -> None:
     world.finish(first)
 
     view = world.view
-    assert (view.tasks, view.edges, view.dependants, view.unique) == ({}, {}, {}, {})
+    assert (dict(view.tasks), view.edges, view.dependants, view.unique) == ({}, {}, {}, {})
     assert view.shapes.live_shapes == 0
 
 

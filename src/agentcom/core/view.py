@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from agentcom.core import descriptions, fairness
 from agentcom.core.gates import Gates
 from agentcom.core.lanes import Lanes
+from agentcom.core.live_tasks import LiveTasks
 from agentcom.core.matcher import Matcher
 from agentcom.core.parts import Books, Session
 from agentcom.core.prices import Prices
@@ -51,7 +52,7 @@ class PoolView:
 
     def __init__(self, pool: PoolId, *, incarnation: int, term: int | None) -> None:
         self.pool, self.incarnation, self.term = pool, incarnation, term
-        self.tasks: dict[TaskId, Task] = {}
+        self.tasks = LiveTasks()
         self.edges: dict[TaskId, dict[TaskId, Edge]] = {}
         self.dependants: dict[TaskId, dict[TaskId, None]] = {}
         self.books = Books()
