@@ -1,12 +1,13 @@
 """What an agent does at the hub as itself, by our own command in its shell."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from agentcom.sidecar import processes
+from agentcom.testing.waiting import until
 from tests.sidecar.whole_hub import World, world
 
 pytestmark = pytest.mark.skipif(not processes.has_table(), reason="looks at /proc")
@@ -111,3 +112,29 @@ async def test_a_refusal_reaches_the_agents_shell(fleet: World, tmp_path: Path) 
     assert (tmp_path / "code").read_text().strip() != "0"
     assert "calls, files and MCP" in (tmp_path / "said").read_text()
     assert isinstance(json.loads((tmp_path / "who").read_text() or "[]"), list)
+
+
+async def test_a_message_to_a_working_agent_is_shown_in_a_turn_of_its_own(
+    fleet: World, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    task = await fleet.submit(shell(f"touch {tmp_path}/runs"), {"wait_for": str(go)})
+    await fleet.until_there(tmp_path / "runs")
+    sent = await fleet.call("message_send", to=["ada"], body="how far are you? <<mock:say>>")
+
+    async def state() -> str:
+        shown = await fleet.call("message_show", message=sent["message"])
+        return str(shown["to"][0].get("state"))
+
+    await until(lambda: _is(state, "delivered"))
+    go.touch()
+    row = await fleet.ended(task)
+
+    assert row["state"] == "completed"
+    await until(lambda: _is(state, "seen"))
+    turn = next((fleet.machine.home.root / "attempts").glob("*/run-2/task.json")).read_text()
+    assert "> how far are you?" in turn
+
+
+async def _is(state: Callable[[], Awaitable[str]], wanted: str) -> bool:
+    return await state() == wanted

@@ -16,7 +16,7 @@ DONE = Result(status=ResultStatus.DONE, commit="a" * 40)
 def test_a_run_without_a_failure_is_done() -> None:
     verdict = base.Verdict(failure=None, summary="did it", session="s1")
 
-    result = results.of_verdict(verdict, None, now=NOW)
+    result = results.of_verdict(verdict, now=NOW)
 
     assert (result.status, result.summary, result.session) == (ResultStatus.DONE, "did it", "s1")
 
@@ -25,7 +25,7 @@ def test_an_exhausted_quota_parks_until_its_reset() -> None:
     stated = base.Verdict(failure=FailureClass.QUOTA, resets_at_ms=9)
     said = base.Verdict(failure=FailureClass.QUOTA, message="usage limit, try again in 2h 5m")
 
-    results_ = [results.of_verdict(verdict, None, now=NOW) for verdict in (stated, said)]
+    results_ = [results.of_verdict(verdict, now=NOW) for verdict in (stated, said)]
 
     assert [result.status for result in results_] == [ResultStatus.PARKED] * 2
     assert [result.resets_at for result in results_] == [9, NOW + 7_500_000]
@@ -44,7 +44,7 @@ def test_a_rate_limit_that_lasts_is_a_quota(
 ) -> None:
     verdict = base.Verdict(failure=FailureClass.RATE_LIMIT, message=said)
 
-    result = results.of_verdict(verdict, None, now=NOW)
+    result = results.of_verdict(verdict, now=NOW)
 
     assert result.failure is failure
     assert result.resets_at == (None if resets_at is None else NOW + resets_at)

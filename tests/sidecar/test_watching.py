@@ -22,6 +22,7 @@ class Calls:
 
     reports_progress = True
     uses_mcp = False
+    takes_turns = False
     usage_spans_session = False
 
     def __init__(self) -> None:

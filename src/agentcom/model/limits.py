@@ -148,6 +148,7 @@ INBOX_STEPS: Final = 16  # pages of a mailbox that one read looks through for wh
 LOOP_TURNS: Final = 16  # of two agents that only answer each other; then nobody is woken
 WAKES_MAX: Final = 30  # of one agent: it costs a turn each time
 WAKES_MS: Final = 3_600_000  # ... in this time
+MAIL_TURNS_MAX: Final = 8  # turns of one attempt that letters begin; more is chatter, not work
 EXCHANGES_MAX: Final = 4_096  # pairs of agents that are watched for loops; the oldest go
 LETTERS_AHEAD: Final = 32  # letters of one agent that its machine has not confirmed
 LETTERS_TAKEN: Final = 1_000  # letters of one mailbox that are confirmed and not noted yet

@@ -5,11 +5,9 @@ done already. The result is told as a fact; storing and reporting it is the mach
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 import msgspec
 import structlog
@@ -19,18 +17,20 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.result import Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase
 from agentcom.protocol import frames
+from agentcom.protocol.told import Letter
 from agentcom.sidecar import (
     dropping,
+    envelope,
     fences,
     handover,
     jobs,
     process,
     repositories,
     results,
+    runs,
     saving,
     session_usage,
     survivors,
-    trees,
     workspace,
 )
 from agentcom.sidecar import machine_values as values
@@ -38,28 +38,18 @@ from agentcom.sidecar.clock import Clock, SystemClock
 from agentcom.sidecar.concluding import Conclusion
 from agentcom.sidecar.config import AgentConfig, Config
 from agentcom.sidecar.endpoint import Endpoint
+from agentcom.sidecar.following import Following
+from agentcom.sidecar.machine_mail import Mail
 from agentcom.sidecar.machine_values import Key, Record
+from agentcom.sidecar.places import Over, Places
 from agentcom.sidecar.repositories import Repositories
 from agentcom.sidecar.runtime import base
 from agentcom.sidecar.trees import Worktree
-from agentcom.sidecar.turns import Turns
-from agentcom.sidecar.watching import Watch
-
-COMMAND_RUNTIME: Final = "command"
-"""The driver of plain commands, which every agent's place can run."""
 
 Tell = Callable[[values.OwnWork], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 replace = msgspec.structs.replace
-
-
-class _Over(Exception):
-    """The attempt has its result before its time."""
-
-    def __init__(self, result: Result) -> None:
-        super().__init__(result.message)
-        self.result = result
 
 
 class Attempts:
@@ -73,15 +63,28 @@ class Attempts:
         tell: Tell,
         clock: Clock | None = None,
         endpoint: Endpoint | None = None,
+        mail: Mail | None = None,
+        may_wake: Callable[[Key], bool] = lambda _key: True,
     ) -> None:
-        """`endpoint` is where agents reach the hub; None: they do not."""
-        self._config = config
+        """`endpoint` is where agents reach the hub; None: they do not.
+
+        `may_wake` says whether an attempt may have another turn.
+        """
         self._clock = clock or SystemClock()
         self._home = config.home
         self._settings = config.machine.settings
-        self._runtimes = runtimes
         self._tell = tell
-        self._endpoint = endpoint
+        self._mail = mail or Mail(lambda _taken: None)
+        self._places = Places(config, runtimes)
+        self._following = Following(
+            config,
+            self._places,
+            tell=tell,
+            ask=self._ask,
+            endpoint=endpoint,
+            mail=self._mail,
+            may_wake=may_wake,
+        )
         self._conclusion = Conclusion(config.home, config.machine.settings)
         self.repositories = Repositories(self._home.repositories)
         self._asked: dict[tuple[Key, str], asyncio.Future[dropping.Answer]] = {}
@@ -93,7 +96,7 @@ class Attempts:
         """
         try:
             result = await self._run(record, adopt=adopt)
-        except _Over as over:
+        except Over as over:
             result = over.result
         except errors.Stale as stale:
             log.info("attempt.stale", task=record.key.task, reason=stale.message)
@@ -101,8 +104,10 @@ class Attempts:
             return
         except (errors.AgentComError, OSError) as error:
             await self.stop(record)
-            await self._count(record)
+            await self._following.count(record)
             result = results.failed(results.class_of(error), results.said(error))
+        finally:
+            self._mail.release(record.assignment.agent, record.key)
         await self._tell(values.Ended(record.key, results.fitted(result)))
 
     async def notify(self, key: values.Key, text: str) -> None:
@@ -117,9 +122,10 @@ class Attempts:
     async def stop(self, record: Record) -> None:
         """End everything that runs of an attempt."""
         folder = self._home.attempt(record.key.text)
-        running = await process.attach(folder)
-        if running is not None:
-            await running.stop(base.Stop.CANCELLED)
+        for run in await asyncio.to_thread(runs.known, folder):
+            running = await process.attach(run.attempt_dir)
+            if running is not None:
+                await running.stop(base.Stop.CANCELLED)
         tag = self._home.tag(record.key.text)
         await asyncio.to_thread(process.kill_survivors, tag, folder)
 
@@ -143,70 +149,37 @@ class Attempts:
         result = None
         try:
             await self.stop(record)
-            await self._count(record)
-            worktree = self._worktree(record)
+            await self._following.count(record)
+            worktree = self._places.worktree(record)
             if worktree is not None:
                 result = await self._keep(record, worktree, stale=stale)
         except (errors.AgentComError, OSError) as error:
             log.warning("attempt.not_kept", task=record.key.task, reason=str(error))
         await self._tell(values.Stopped(record.key, result))
 
-    async def _count(self, record: Record) -> None:
-        """Tell what a stopped run has spent: its output is on this disk to its last line."""
-        folder = self._home.attempt(record.key.text)
-        known = survivors.read_record(folder)
-        if known is None:
-            return
-        with contextlib.suppress(_Over):  # its agent left this machine: nobody can read it
-            before = await asyncio.to_thread(session_usage.load, folder)
-            watch = self._watch(record, before)
-            async with self._briefly(record, "usage"):
-                await watch.count(process.AgentProcess(folder, known))
-            worktree = self._worktree(record)
-            if watch.stated is not None and worktree is not None:
-                await asyncio.to_thread(session_usage.save, worktree.state, watch.stated)
-
-    def _watch(self, record: Record, before: session_usage.Stated) -> Watch:
-        agent = self._agent(record)
-        runtime = self._runtime(agent, record)
-        turns = Turns(agent.name, runtime.name, agent.settings)
-        return Watch(
-            record.key, runtime, self._settings, tell=self._tell, before=before, turns=turns
-        )
-
     async def _keep(self, record: Record, worktree: Worktree, *, stale: bool) -> Result | None:
         saved: str | None = None
         result = results.failed(FailureClass.LEASE_LOST, "another attempt took over")
-        async with self._briefly(record, "checkpoint"):
+        async with self._following.briefly(record, "checkpoint"):
             saved = await saving.checkpoint(record, worktree, None, self._tell)
         if not stale:
             return None
-        async with self._briefly(record, "branch"):
+        async with self._following.briefly(record, "branch"):
             result = await self._conclusion.salvage(record, worktree, result)
         return replace(result, checkpoint=saved) if result.commit else None
-
-    @contextlib.asynccontextmanager
-    async def _briefly(self, record: Record, what: str) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._settings.keep_ms / 1000):
-                yield
-        except TimeoutError:
-            log.warning("attempt.not_kept", task=record.key.task, what=what, reason="too slow")
 
     # The way of an attempt ----------------------------------------------------------------------
 
     async def _run(self, record: Record, *, adopt: bool) -> Result:
         folder = self._home.attempt(record.key.text)
-        async with self._reaching(record, folder) as access:
+        async with self._following.reaching(record, folder) as access:
             worktree, running = await self._started(record, folder, access, adopt=adopt)
-            before = await asyncio.to_thread(session_usage.load, folder)
-            watch = self._watch(record, before)
             await self._tell(values.PhaseReached(record.key, Phase.WORKING))
-            verdict = await self._watched(record, worktree, watch, running)
+            verdict = await self._following.followed(record, worktree, running, access)
         await self._tell(values.PhaseReached(record.key, Phase.VERIFYING))
         zone = datetime.now().astimezone().tzinfo or UTC
         now = self._clock.now().wall
-        result = results.of_verdict(verdict, watch.session, now=now, zone=zone)
+        result = results.of_verdict(verdict, now=now, zone=zone)
         if worktree is None:
             return await self._conclusion.conclude_scratch(record, result)
         return await self._concluded(record, worktree, result)
@@ -226,57 +199,52 @@ class Attempts:
         salvaged = await self._conclusion.salvage(record, worktree, result)
         return replace(salvaged, checkpoint=saved)
 
-    @contextlib.asynccontextmanager
-    async def _reaching(self, record: Record, folder: Path) -> AsyncIterator[base.Access | None]:
-        """Let the agent of an attempt reach the hub while the context lasts."""
-        if self._endpoint is None:
-            yield None
-            return
-        async with self._endpoint.serving(record.key, folder) as access:
-            yield access
-
     async def _started(
         self, record: Record, folder: Path, access: base.Access | None, *, adopt: bool
     ) -> tuple[Worktree | None, process.AgentProcess]:
         known = survivors.read_record(folder) if adopt else None
         if known is None:
-            return await self._begin(record, self._agent(record), folder, access)
-        worktree = self._worktree(record)
+            return await self._begin(record, self._places.agent(record), folder, access)
+        worktree = self._places.worktree(record)
         if worktree is None and record.body.spec.repo is not None:
             raise errors.NotFound("the worktree of this attempt is gone")
+        self._mail.shown(record.assignment.agent, runs.letters_of(folder))
         log.info("attempt.adopted", task=record.key.task, attempt=record.key.text)
         return worktree, process.AgentProcess(folder, known)
 
     async def _begin(
         self, record: Record, agent: AgentConfig, folder: Path, access: base.Access | None
     ) -> tuple[Worktree | None, process.AgentProcess]:
-        before = self._worktree(record, any_attempt=True)
+        before = self._places.worktree(record, any_attempt=True)
         worktree = await repositories.patiently(
             lambda: self._prepare(record), say=self._waits(record)
         )
         await self._conclusion.plan(record, worktree)  # no hour of work for a bad command
-        where = worktree.path if worktree is not None else self._scratch(record)
+        where = worktree.path if worktree is not None else self._places.scratch(record)
         same_place = before is not None and before.agent == agent.name
         resume = record.assignment.session if same_place else None
         kept = worktree is not None and worktree.resumed
-        runtime = self._runtime(agent, record)
-        if access is not None and self._endpoint is not None and runtime.uses_mcp:
-            access = replace(access, tools=await self._endpoint.has_tools(record.key))
+        runtime = self._places.runtime(agent, record)
+        letters: tuple[Letter, ...] = ()
+        if runtime.takes_turns:
+            letters = self._mail.hand(agent.name, record.key)
         job = jobs.make(
-            self._home, record, agent, where=where, resume=resume, kept=kept, access=access
+            self._home,
+            record,
+            agent,
+            where=where,
+            resume=resume,
+            kept=kept,
+            access=await self._following.with_tools(record, runtime, access),
+            letters=envelope.put(letters) if letters else "",
         )
         if worktree is not None and resume is not None:
             stated = await asyncio.to_thread(session_usage.load, worktree.state)
             await asyncio.to_thread(session_usage.save, folder, stated)
-        launch = runtime.launch(job)
-        bounds = process.ProcessLimits(
-            deadline_ms=record.body.spec.deadline_ms, grace_ms=self._settings.stop_grace_ms
-        )
-        tag = self._home.tag(record.key.text)
         try:
-            running = await process.start(folder, launch, limits=bounds, attempt=tag)
+            running = await self._following.launched(record, runtime, job, folder, letters)
         except process.NotStarted as error:
-            raise _Over(results.failed(error.failure, error.message)) from error
+            raise Over(results.failed(error.failure, error.message)) from error
         return worktree, running
 
     async def _prepare(self, record: Record) -> Worktree | None:
@@ -305,7 +273,7 @@ class Attempts:
                 land=LandPolicy.MERGE,
                 land_key=f"{spec.repo}#{branch}",
             )
-            raise _Over(await self._conclusion.verified(record, cache, done)) from landed
+            raise Over(await self._conclusion.verified(record, cache, done)) from landed
 
     def _waits(self, record: Record) -> repositories.Say:
         async def say(reason: str) -> None:
@@ -314,53 +282,3 @@ class Attempts:
             await self._tell(values.Noted(record.key, told))
 
         return say
-
-    async def _watched(
-        self,
-        record: Record,
-        worktree: Worktree | None,
-        watch: Watch,
-        running: process.AgentProcess,
-    ) -> base.Verdict:
-        where = worktree.path if worktree is not None else self._scratch(record)
-        if worktree is None:
-            async with dropping.served(record.key, where, self._ask):
-                return await watch.follow(running)
-        interval_ms = self._settings.checkpoint_interval_ms
-        async with (
-            dropping.served(record.key, where, self._ask),
-            saving.often(record, worktree, watch, interval_ms=interval_ms, tell=self._tell),
-        ):
-            verdict = await watch.follow(running)
-        if watch.stated is not None:
-            await asyncio.to_thread(session_usage.save, worktree.state, watch.stated)
-        return verdict
-
-    # Places and names ---------------------------------------------------------------------------
-
-    def _worktree(self, record: Record, *, any_attempt: bool = False) -> Worktree | None:
-        if record.body.spec.repo is None:
-            return None
-        worktree = trees.load(self._home.repositories, record.key.task)
-        mine = worktree is not None and worktree.fence == record.key.fence
-        return worktree if mine or any_attempt else None
-
-    def _agent(self, record: Record) -> AgentConfig:
-        agent = self._config.agent(record.assignment.agent)
-        if agent is None:
-            message = f"this machine has no agent {record.assignment.agent} any more"
-            raise _Over(results.failed(FailureClass.NOT_INSTALLED, message))
-        return agent
-
-    def _runtime(self, agent: AgentConfig, record: Record) -> base.Runtime:
-        # Any agent's place can run a plain command; only its own runtime follows a prompt.
-        name = COMMAND_RUNTIME if record.body.spec.command else agent.runtime
-        runtime = self._runtimes.get(name)
-        if runtime is None:
-            raise _Over(results.failed(FailureClass.NOT_INSTALLED, f"no runtime {name} here"))
-        return runtime
-
-    def _scratch(self, record: Record) -> Path:
-        where = self._home.scratch(record.key.task)
-        where.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return where

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +17,12 @@ from agentcom.sidecar.runtime import base
 
 COMMAND: Final = "agentcom"
 _KEPT_VARIABLES: Final = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_TASK_FILE: Final = "task.json"
 _OURS: Final = "AGENTCOM_"
 """Our own variables may hold a token; no agent gets them, whatever its configuration names."""
+
+
+replace: Final = msgspec.structs.replace
 
 
 def make(
@@ -29,37 +34,71 @@ def make(
     resume: str | None,
     kept: bool = False,
     access: base.Access | None = None,
+    letters: str = "",
 ) -> base.Job:
     """Return the job of `record` for `agent` in the folder `where`, and write its task file.
 
-    `kept` says whether the work of the attempt before is in that folder.
+    `kept` says whether the work of the attempt before is in that folder; `letters` is what its
+    agent is to be shown with the task.
     """
-    spec, folder = record.body.spec, home.attempt(record.key.text)
+    spec = record.body.spec
+    before = handover.earlier(record.assignment, kept=kept)
+    prompt = spec.prompt
+    if before is not None and resume is None and prompt and not spec.command:
+        prompt += handover.section(before)  # who goes on in its own session knows it all
+    if letters:
+        prompt = f"{prompt}\n\n{letters}"
+    folder = home.attempt(record.key.text)
+    job = _job(home, record, agent, where=where, folder=folder, access=access)
+    told = {"prompt": spec.prompt, "letters": letters, "earlier": before}
+    _write_task_file(job, record, told)
+    return replace(job, prompt=prompt, resume=resume)
+
+
+def again(
+    home: Home,
+    record: Record,
+    agent: AgentConfig,
+    *,
+    where: Path,
+    session: str,
+    letters: str,
+    folder: Path,
+    access: base.Access | None,
+) -> base.Job:
+    """Return the job of a further turn in `session`; its task file is in the run's `folder`."""
+    job = _job(home, record, agent, where=where, folder=folder, access=access)
+    _write_task_file(job, record, {"prompt": letters})
+    return replace(job, prompt=letters, resume=session)
+
+
+def _job(
+    home: Home,
+    record: Record,
+    agent: AgentConfig,
+    *,
+    where: Path,
+    folder: Path,
+    access: base.Access | None,
+) -> base.Job:
     own = home.agent(agent.name)
     own.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     names = [*_KEPT_VARIABLES, *agent.environment]
     names = [name for name in names if name in os.environ and not name.startswith(_OURS)]
-    before = handover.earlier(record.assignment, kept=kept)
-    prompt = spec.prompt
-    if before is not None and resume is None and prompt and not spec.command:
-        prompt += handover.section(before)  # who goes on in its own session knows it all
-    job = base.Job(
+    return base.Job(
         task=record.key.task,
         attempt=home.tag(record.key.text),
-        prompt=prompt,
-        task_file=str(folder / "task.json"),
-        notices=str(folder / handover.NOTICES),
+        prompt="",
+        task_file=str(folder / _TASK_FILE),
+        notices=str(home.attempt(record.key.text) / handover.NOTICES),
         worktree=str(where),
         home=str(own),
-        command=spec.command,
-        resume=resume,
+        command=record.body.spec.command,
         settings=agent.settings,
         environment=_with_us({name: os.environ[name] for name in names}),
         access=access,
     )
-    _write_task_file(job, record, before)
-    return job
 
 
 def _with_us(environment: dict[str, str]) -> dict[str, str]:
@@ -86,17 +125,16 @@ def message(record: Record) -> str:
     return f"{record.body.spec.title}\n\nTask: {record.key.task}\n"
 
 
-def _write_task_file(job: base.Job, record: Record, before: handover.Earlier | None) -> None:
+def _write_task_file(job: base.Job, record: Record, told: Mapping[str, object]) -> None:
     """Write what the agent is to do; it may read it, and nobody else."""
     task = {
         "task": job.task,
         "attempt": record.key.text,
         "title": record.body.spec.title,
-        "prompt": record.body.spec.prompt,
         "command": list(job.command),
         "worktree": job.worktree,
-        "earlier": before,
         "notices": job.notices,
+        **told,
     }
     handle = os.open(job.task_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "wb") as file:

@@ -49,9 +49,7 @@ def said(error: Exception) -> str:
     return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
 
 
-def of_verdict(
-    verdict: base.Verdict, session: str | None, *, now: WallTime, zone: tzinfo = UTC
-) -> Result:
+def of_verdict(verdict: base.Verdict, *, now: WallTime, zone: tzinfo = UTC) -> Result:
     """Return the result that the run alone gives.
 
     `zone` is this computer's: programs state the reset of a quota as its time of day.
@@ -72,7 +70,7 @@ def of_verdict(
         failure=failure,
         message=verdict.message[: limits.REASON_CHARS],
         summary=verdict.summary[: limits.SUMMARY_CHARS],
-        session=verdict.session or session,
+        session=verdict.session,
         resets_at=WallTime(resets) if resets and failure is FailureClass.QUOTA else None,
         usage=TokenUsage(usage.input, usage.cached, usage.output),
     )

@@ -6,7 +6,6 @@ answers with a fact, so heartbeats never wait for work. Between facts nothing ha
 
 import asyncio
 import contextlib
-import importlib.metadata
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, assert_never
@@ -21,7 +20,7 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Instant, Rng
 from agentcom.model.result import Landing, LandStatus
 from agentcom.protocol import frames
-from agentcom.sidecar import land, lease_log, machine, results
+from agentcom.sidecar import land, lease_log, machine, places, results
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.attempts import Attempts
 from agentcom.sidecar.clock import Clock, SystemClock
@@ -29,6 +28,7 @@ from agentcom.sidecar.config import AgentConfig, Config, computer_resources
 from agentcom.sidecar.disk import Disk
 from agentcom.sidecar.endpoint import Endpoint
 from agentcom.sidecar.lifetime import cancel, signals
+from agentcom.sidecar.machine_mail import Mail
 from agentcom.sidecar.machine_values import Key, Record, Stage, View
 from agentcom.sidecar.runtime import accounts, base
 
@@ -39,15 +39,8 @@ SETTLE_S_MAX: Final = 5.0
 EXIT_DONE: Final = 0
 EXIT_NOT_ALLOWED: Final = 4
 EXIT_STALE: Final = 5
-RUNTIMES_GROUP: Final = "agentcom.runtimes"
 
 log = structlog.get_logger(__name__)
-
-
-def installed_runtimes() -> dict[str, base.Runtime]:
-    """Return every runtime driver that is installed, by its name."""
-    found = importlib.metadata.entry_points(group=RUNTIMES_GROUP)
-    return {entry.name: entry.load()() for entry in found}
 
 
 class Sidecar:
@@ -70,7 +63,7 @@ class Sidecar:
         self._config = config
         self._clock = clock or SystemClock()
         self._software = software
-        self._facts: asyncio.Queue[values.Fact] = asyncio.Queue(FACTS_MAX)
+        self._facts: asyncio.Queue[values.Fact | frames.MailFrame] = asyncio.Queue(FACTS_MAX)
         self._on_welcome = on_welcome
         self._refused: list[str] = []
         self._stop = asyncio.Event()
@@ -83,25 +76,20 @@ class Sidecar:
         self._disk = Disk(
             config.home, clock=self._clock, tell=self._tell, forgotten=self._forgotten
         )
-        self._found = installed_runtimes() if runtimes is None else runtimes
+        self._found = places.installed_runtimes() if runtimes is None else runtimes
         self._endpoint = Endpoint(config)
+        self._mail = Mail(self._send_taken)
         self._attempts = Attempts(
             config,
             runtimes=self._found,
             tell=self._tell,
             clock=self._clock,
             endpoint=self._endpoint,
+            mail=self._mail,
+            may_wake=self._may_wake,
         )
         self._lease_log = lease_log.from_environment()
-        machine_config = config.machine
-        self._link = Link(
-            machine_config.hub,
-            config.token,
-            rng=rng or random.SystemRandom(),
-            fingerprint=machine_config.fingerprint,
-            software=software,
-            insecure=machine_config.insecure,
-        )
+        self._link = _link_of(config, rng or random.SystemRandom(), software)
 
     def _spec(self, agent: AgentConfig) -> AgentSpec:
         runtime = self._found.get(agent.runtime)
@@ -164,13 +152,25 @@ class Sidecar:
             self._perform(order)
         while True:
             fact = await self._facts.get()
-            for order in machine.decide(self._view, fact, now=self._now()):
-                self._perform(order)
+            if isinstance(fact, frames.MailFrame):
+                self._mail.take(fact)
+            else:
+                for order in machine.decide(self._view, fact, now=self._now()):
+                    self._perform(order)
             if self._lease_log is not None:
                 self._lease_log.note(self._view, self._now())
             self._facts.task_done()
 
-    async def _tell(self, fact: values.Fact) -> None:
+    def _may_wake(self, key: Key) -> bool:
+        attempt = self._view.attempts.get(key)
+        working = attempt is not None and attempt.stage is Stage.WORKING and not attempt.spent_out
+        return working and not self._view.draining
+
+    def _send_taken(self, frame: frames.MailTaken) -> None:
+        if self._view.session is not None:
+            self._link.send(frame)
+
+    async def _tell(self, fact: values.Fact | frames.MailFrame) -> None:
         await self._facts.put(fact)
 
     async def _follow_link(self) -> None:
@@ -180,7 +180,7 @@ class Sidecar:
                     log.info("link.opened", hub=self._config.machine.hub)
                     await self._tell(values.Connected())
                 case Received(frame):
-                    if isinstance(frame, values.FromHub):
+                    if isinstance(frame, values.FromHub | frames.MailFrame):
                         await self._tell(frame)
                 case Lost(reason, code):
                     log.info("link.lost", reason=reason, code=code)
@@ -380,3 +380,15 @@ class Sidecar:
             cause=assignment.cause,
             **fields,
         )
+
+
+def _link_of(config: Config, rng: Rng, software: str) -> Link:
+    hub = config.machine
+    return Link(
+        hub.hub,
+        config.token,
+        rng=rng,
+        fingerprint=hub.fingerprint,
+        software=software,
+        insecure=hub.insecure,
+    )

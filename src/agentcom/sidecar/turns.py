@@ -32,6 +32,10 @@ class Turns:
         """Take the time from which the first turn runs."""
         self._ended_s = now_s
 
+    def another_run(self) -> None:
+        """Count what a further run of the same attempt spends, from nothing."""
+        self._told = base.Usage()
+
     def ended(self, spent: base.Usage, now_s: float) -> TurnUsage | None:
         """Return the turn that just ended; None if it cost nothing, or is left to `rest`."""
         if self._last + 1 >= TURNS_MAX:
@@ -47,7 +51,7 @@ class Turns:
         return self._turn(base.Usage(**left, model=total.model), now_s)
 
     def _turn(self, spent: base.Usage, now_s: float) -> TurnUsage | None:
-        if not (spent.input or spent.output):
+        if not (spent.input or spent.output) or self._last >= TURNS_MAX:
             return None
         told = self._told
         self._told = base.Usage(

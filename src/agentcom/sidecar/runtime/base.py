@@ -218,6 +218,8 @@ class Runtime(Protocol):
     """False: no event stream, so only the deadline bounds it."""
     uses_mcp: bool
     """True: it takes the hub's tools from the MCP server in `Job.access`."""
+    takes_turns: bool
+    """True: in its session it takes another prompt, once it has answered the one before."""
     usage_spans_session: bool
     """True: in a resumed session, what it states as usage includes the earlier runs."""
 

@@ -89,6 +89,7 @@ class Claude:
     name = "claude"
     reports_progress = True
     uses_mcp = True
+    takes_turns = True
     usage_spans_session = False
     """The usage that claude states is that of the run, also in a resumed session."""
 

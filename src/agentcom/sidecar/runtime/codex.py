@@ -77,6 +77,7 @@ class Codex:
     name = "codex"
     reports_progress = True
     uses_mcp = True
+    takes_turns = True
     usage_spans_session = True
     """In a resumed session the usage that codex states includes the earlier runs."""
 

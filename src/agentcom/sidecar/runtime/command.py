@@ -24,6 +24,7 @@ class PlainCommand:
     name: str = "command"
     reports_progress: bool = False
     uses_mcp: bool = False
+    takes_turns: bool = False
     usage_spans_session: bool = False
 
     def takes_prompts(self, settings: Mapping[str, str]) -> bool:

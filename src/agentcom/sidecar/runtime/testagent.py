@@ -23,6 +23,7 @@ class TestAgent:
     name: str = "testagent"
     reports_progress: bool = True
     uses_mcp: bool = False
+    takes_turns: bool = True
     usage_spans_session: bool = False
 
     def takes_prompts(self, settings: Mapping[str, str]) -> bool:  # noqa: ARG002 - the contract

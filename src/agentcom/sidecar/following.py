@@ -1,0 +1,230 @@
+"""Following the agent of an attempt: its run, and one more for each time that letters wake it.
+
+A run is one process of the agent's program. In its session the next run goes on where the one
+before ended; what all of them said and spent is the attempt's.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from agentcom.model.limits import MAIL_TURNS_MAX
+from agentcom.protocol.told import Letter
+from agentcom.sidecar import (
+    dropping,
+    envelope,
+    jobs,
+    process,
+    runs,
+    saving,
+    session_usage,
+    survivors,
+)
+from agentcom.sidecar import machine_values as values
+from agentcom.sidecar.config import Config
+from agentcom.sidecar.endpoint import Endpoint
+from agentcom.sidecar.machine_mail import Mail
+from agentcom.sidecar.machine_values import Key, Record
+from agentcom.sidecar.places import Over, Places
+from agentcom.sidecar.runtime import base
+from agentcom.sidecar.trees import Worktree
+from agentcom.sidecar.turns import Turns
+from agentcom.sidecar.watching import Watch
+
+RUN_MS_MIN: Final = 1_000
+"""Of a turn that letters begin just before the deadline."""
+
+Tell = Callable[[values.OwnWork], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+replace = msgspec.structs.replace
+
+
+class Following:
+    """Starts and follows the runs of one machine's attempts."""
+
+    def __init__(
+        self,
+        config: Config,
+        places: Places,
+        *,
+        tell: Tell,
+        ask: dropping.Ask,
+        endpoint: Endpoint | None,
+        mail: Mail,
+        may_wake: Callable[[Key], bool],
+    ) -> None:
+        self._home = config.home
+        self._settings = config.machine.settings
+        self._places = places
+        self._tell = tell
+        self._ask = ask
+        self._endpoint = endpoint
+        self._mail = mail
+        self._may_wake = may_wake
+
+    @contextlib.asynccontextmanager
+    async def reaching(self, record: Record, folder: Path) -> AsyncIterator[base.Access | None]:
+        """Let the agent of an attempt reach the hub while the context lasts."""
+        if self._endpoint is None:
+            yield None
+            return
+        async with self._endpoint.serving(record.key, folder) as access:
+            yield access
+
+    async def with_tools(
+        self, record: Record, runtime: base.Runtime, access: base.Access | None
+    ) -> base.Access | None:
+        """Return `access` with what the hub offers by MCP, for a runtime that takes it."""
+        if access is None or self._endpoint is None or not runtime.uses_mcp:
+            return access
+        return replace(access, tools=await self._endpoint.has_tools(record.key))
+
+    async def launched(
+        self,
+        record: Record,
+        runtime: base.Runtime,
+        job: base.Job,
+        folder: Path,
+        letters: Sequence[Letter],
+    ) -> process.AgentProcess:
+        """Start a run in its own folder; the letters in its prompt are shown by that."""
+        known = await asyncio.to_thread(runs.known, self._home.attempt(record.key.text))
+        spent_ms = sum(process.duration_ms(run.attempt_dir) for run in known)
+        bounds = process.ProcessLimits(
+            deadline_ms=max(RUN_MS_MIN, record.body.spec.deadline_ms - spent_ms),
+            grace_ms=self._settings.stop_grace_ms,
+        )
+        if letters:
+            await asyncio.to_thread(runs.keep_letters, folder, letters)
+        tag = self._home.tag(record.key.text)
+        running = await process.start(folder, runtime.launch(job), limits=bounds, attempt=tag)
+        if letters:
+            self._mail.shown(record.assignment.agent, runs.names_of(letters))
+        return running
+
+    # Turns --------------------------------------------------------------------------------------
+
+    async def followed(
+        self,
+        record: Record,
+        worktree: Worktree | None,
+        running: process.AgentProcess,
+        access: base.Access | None,
+    ) -> base.Verdict:
+        """Follow the agent to the end of its work, and of each turn that letters begin."""
+        folder = self._home.attempt(record.key.text)
+        before = await asyncio.to_thread(session_usage.load, folder)
+        turns, verdicts = self._turns(record), []
+        following: process.AgentProcess | None = running
+        while following is not None:
+            watch = self._watch(record, before, turns)
+            verdict = await self._watched(record, worktree, watch, following)
+            verdicts.append(replace(verdict, session=verdict.session or watch.session))
+            before = watch.stated or before
+            number = len(verdicts) + 1
+            following = await self._woken(record, worktree, verdicts[-1], number, access)
+        return runs.joined(verdicts)
+
+    async def _woken(
+        self,
+        record: Record,
+        worktree: Worktree | None,
+        verdict: base.Verdict,
+        number: int,
+        access: base.Access | None,
+    ) -> process.AgentProcess | None:
+        """Return the next run, if there is one: it went on before a restart, or letters want it."""
+        folder = runs.folder(self._home.attempt(record.key.text), number)
+        known = await asyncio.to_thread(survivors.read_record, folder)
+        if known is not None:
+            self._mail.shown(record.assignment.agent, runs.letters_of(folder))
+            return process.AgentProcess(folder, known)
+        agent = self._places.agent(record)
+        runtime = self._places.runtime(agent, record)
+        over = verdict.failure is not None or verdict.session is None or number > MAIL_TURNS_MAX + 1
+        if over or not runtime.takes_turns or not self._may_wake(record.key):
+            return None
+        letters = self._mail.hand(agent.name, record.key, waking=True)
+        if not letters:
+            return None
+        log.info("attempt.woken", task=record.key.task, letters=len(letters), run=number)
+        job = jobs.again(
+            self._home,
+            record,
+            agent,
+            where=worktree.path if worktree is not None else self._places.scratch(record),
+            session=verdict.session or "",
+            letters=envelope.put(letters),
+            folder=folder,
+            access=await self.with_tools(record, runtime, access),
+        )
+        try:
+            return await self.launched(record, runtime, job, folder, letters)
+        except process.NotStarted as error:  # what the agent did stands; its letters wait
+            log.warning("attempt.not_woken", task=record.key.task, reason=error.message)
+            return None
+
+    async def _watched(
+        self,
+        record: Record,
+        worktree: Worktree | None,
+        watch: Watch,
+        running: process.AgentProcess,
+    ) -> base.Verdict:
+        where = worktree.path if worktree is not None else self._places.scratch(record)
+        if worktree is None:
+            async with dropping.served(record.key, where, self._ask):
+                return await watch.follow(running)
+        interval_ms = self._settings.checkpoint_interval_ms
+        async with (
+            dropping.served(record.key, where, self._ask),
+            saving.often(record, worktree, watch, interval_ms=interval_ms, tell=self._tell),
+        ):
+            verdict = await watch.follow(running)
+        if watch.stated is not None:
+            await asyncio.to_thread(session_usage.save, worktree.state, watch.stated)
+        return verdict
+
+    async def count(self, record: Record) -> None:
+        """Tell what a stopped run has spent: its output is on this disk to its last line."""
+        folder = self._home.attempt(record.key.text)
+        known = await asyncio.to_thread(runs.known, folder)
+        if not known:
+            return
+        with contextlib.suppress(Over):  # its agent left this machine: nobody can read it
+            before = stated = await asyncio.to_thread(session_usage.load, folder)
+            turns = self._turns(record)
+            async with self.briefly(record, "usage"):
+                for run in known:
+                    watch = self._watch(record, stated, turns)
+                    await watch.count(run)
+                    stated = watch.stated or stated
+            worktree = self._places.worktree(record)
+            if stated != before and worktree is not None:
+                await asyncio.to_thread(session_usage.save, worktree.state, stated)
+
+    def _turns(self, record: Record) -> Turns:
+        agent = self._places.agent(record)
+        return Turns(agent.name, self._places.runtime(agent, record).name, agent.settings)
+
+    def _watch(self, record: Record, before: session_usage.Stated, turns: Turns) -> Watch:
+        runtime = self._places.runtime(self._places.agent(record), record)
+        turns.another_run()
+        return Watch(
+            record.key, runtime, self._settings, tell=self._tell, before=before, turns=turns
+        )
+
+    @contextlib.asynccontextmanager
+    async def briefly(self, record: Record, what: str) -> AsyncIterator[None]:
+        """Give what is done here so long as a stop may take."""
+        try:
+            async with asyncio.timeout(self._settings.keep_ms / 1000):
+                yield
+        except TimeoutError:
+            log.warning("attempt.not_kept", task=record.key.task, what=what, reason="too slow")

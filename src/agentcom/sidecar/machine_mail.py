@@ -1,0 +1,111 @@
+"""Letters for the agents of this machine: what is here, who is shown what, what the hub is told.
+
+The hub brings letters again until it knows that they were seen, so nothing here outlives the
+process. Each letter is shown once: to the attempt of its agent that asks first. A sequence alone
+names no letter: in another project, or after a restore of the hub, it is another's. Pure.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from agentcom.model.ids import AgentId
+from agentcom.model.message import MessageId
+from agentcom.protocol import frames
+from agentcom.protocol.told import Letter
+from agentcom.sidecar.machine_values import Key
+
+LETTERS_KEPT: Final = 1_000
+"""Of one agent; what is over that is not taken, and comes again."""
+SHOWN_KEPT: Final = 1_000
+"""Letters that were shown and are remembered, in case the hub has not heard of it."""
+LETTERS_PER_TURN: Final = 20
+"""More would be read carelessly; they wait for the next turn."""
+BYTES_PER_TURN: Final = 65_536
+"""Of bodies; one letter always has room."""
+
+
+@dataclass(slots=True)
+class _Box:
+    """Letters of one agent, by their sequence in its mailbox."""
+
+    waiting: dict[int, Letter] = field(default_factory=dict)
+    handed: dict[int, tuple[Key, Letter]] = field(default_factory=dict)
+    """Given to an attempt that has not said yet that its agent has them."""
+    shown: dict[int, MessageId] = field(default_factory=dict)
+
+    def has_shown(self, letter: Letter) -> bool:
+        return self.shown.get(letter.seq) == letter.message.id
+
+    def has_handed(self, letter: Letter) -> bool:
+        known = self.handed.get(letter.seq)
+        return known is not None and known[1].message.id == letter.message.id
+
+
+class Mail:
+    """The letters of a machine."""
+
+    def __init__(self, send: Callable[[frames.MailTaken], None]) -> None:
+        """`send` brings a word to the hub, if it is there."""
+        self._send = send
+        self._boxes: dict[AgentId, _Box] = {}
+
+    def take(self, frame: frames.MailFrame) -> None:
+        """Keep the letters that are new, and tell which are here and which were shown."""
+        box = self._boxes.setdefault(frame.agent, _Box())
+        here: list[int] = []
+        for letter in frame.letters:
+            if box.has_shown(letter):
+                continue
+            room = letter.seq in box.waiting or len(box.waiting) < LETTERS_KEPT
+            if room and not box.has_handed(letter):
+                box.waiting[letter.seq] = letter
+            if room or box.has_handed(letter):
+                here.append(letter.seq)
+        seen = [letter.seq for letter in frame.letters if box.has_shown(letter)]
+        self._tell(frame.agent, here, seen=False)
+        self._tell(frame.agent, seen, seen=True)
+
+    def hand(self, agent: AgentId, key: Key, *, waking: bool = False) -> tuple[Letter, ...]:
+        """Return letters for a turn of an attempt, oldest first; `waking`: none if none wakes."""
+        box = self._boxes.get(agent)
+        if box is None or (waking and not any(one.wakes for one in box.waiting.values())):
+            return ()
+        handed: list[Letter] = []
+        room = BYTES_PER_TURN
+        # Those for which the turn is come first, whatever waited before them.
+        for letter in sorted(box.waiting.values(), key=lambda one: (not one.wakes, one.seq)):
+            room -= len(letter.message.body.encode())
+            if handed and (room < 0 or len(handed) >= LETTERS_PER_TURN):
+                break
+            handed.append(letter)
+        for letter in handed:
+            del box.waiting[letter.seq]
+            box.handed[letter.seq] = (key, letter)
+        return tuple(sorted(handed, key=lambda one: one.seq))
+
+    def shown(self, agent: AgentId, letters: Mapping[int, MessageId]) -> None:
+        """Take note that an agent has these letters before it, by sequence."""
+        box = self._boxes.setdefault(agent, _Box())
+        for seq, message in letters.items():
+            waiting = box.waiting.get(seq)
+            if waiting is not None and waiting.message.id == message:
+                del box.waiting[seq]
+            box.handed.pop(seq, None)
+            box.shown[seq] = message
+        while len(box.shown) > SHOWN_KEPT:
+            del box.shown[next(iter(box.shown))]
+        self._tell(agent, letters, seen=True)
+
+    def release(self, agent: AgentId, key: Key) -> None:
+        """Take back what an attempt was given and did not show."""
+        box = self._boxes.get(agent)
+        for seq, (holder, letter) in list(box.handed.items()) if box is not None else ():
+            if box is not None and holder == key:
+                del box.handed[seq]
+                box.waiting[seq] = letter
+
+    def _tell(self, agent: AgentId, seqs: Iterable[int], *, seen: bool) -> None:
+        told = tuple(seqs)
+        if told:
+            self._send(frames.MailTaken(agent=agent, seqs=told, seen=seen))

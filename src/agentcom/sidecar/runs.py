@@ -1,0 +1,79 @@
+"""The runs of one attempt: its own, and one more for each time that letters woke its agent.
+
+The first run is in the attempt's folder, each later one in a folder of its own below it. What a
+run was shown is kept beside it, so that a sidecar that starts again can tell the hub.
+"""
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agentcom.model.limits import MAIL_TURNS_MAX
+from agentcom.model.message import MessageId
+from agentcom.protocol.told import Letter
+from agentcom.sidecar import process, repositories, survivors
+from agentcom.sidecar.runtime import agent_cli, base
+
+_LETTERS: Final = "letters.json"
+
+
+def folder(attempt: Path, number: int) -> Path:
+    """Return the folder of an attempt's run; the first has number 1."""
+    return attempt if number == 1 else attempt / f"run-{number}"
+
+
+def known(attempt: Path) -> list[process.AgentProcess]:
+    """Return the runs that were started, in order."""
+    found: list[process.AgentProcess] = []
+    for number in range(1, MAIL_TURNS_MAX + 2):
+        place = folder(attempt, number)
+        record = survivors.read_record(place)
+        if record is None:
+            break
+        found.append(process.AgentProcess(place, record))
+    return found
+
+
+def keep_letters(place: Path, letters: Sequence[Letter]) -> None:
+    """Write down which letters a run shows."""
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    repositories.write(place / _LETTERS, msgspec.json.encode(names_of(letters)).decode())
+
+
+def letters_of(place: Path) -> dict[int, MessageId]:
+    """Return which letters a run showed."""
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode((place / _LETTERS).read_bytes(), type=dict[int, MessageId])
+    return {}
+
+
+def names_of(letters: Sequence[Letter]) -> dict[int, MessageId]:
+    """Return the messages of letters, by sequence."""
+    return {letter.seq: letter.message.id for letter in letters}
+
+
+def joined(verdicts: Sequence[base.Verdict]) -> base.Verdict:
+    """Return the verdict on an attempt: the last run's, with what all said and spent."""
+    *_, last = verdicts
+    if len(verdicts) == 1:
+        return last
+    said = "\n\n".join(verdict.summary for verdict in verdicts if verdict.summary)
+    return msgspec.structs.replace(
+        last,
+        summary=said[: agent_cli.MESSAGE_CHARACTERS_MAX],
+        usage=_sum(verdict.usage for verdict in verdicts),
+    )
+
+
+def _sum(parts: Iterable[base.Usage]) -> base.Usage:
+    each = tuple(parts)
+    return base.Usage(
+        input=sum(spent.input for spent in each),
+        cached=sum(spent.cached for spent in each),
+        output=sum(spent.output for spent in each),
+        written=sum(spent.written for spent in each),
+        model=each[-1].model,
+    )
