@@ -219,6 +219,7 @@ class _Hub:
             people=services.people,
             schedules=services.schedules,
             talk=services.conversation.talk,
+            listening=services.conversation.listening,
             blobs=services.conversation.blobs,
             metrics=services.metrics,
             status=self._status,
@@ -239,6 +240,7 @@ class _Hub:
             causes=services.causes,
             talk=services.conversation.talk,
             delivery=services.conversation.delivery,
+            listening=services.conversation.listening,
             hub=socket.gethostname(),
             lease_ttl_ms=self._config.lease_ttl_ms,
         )

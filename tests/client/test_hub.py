@@ -178,7 +178,7 @@ async def test_a_reader_that_started_over_while_it_subscribed_misses_nothing(
             return await request(*asked)
 
         monkeypatch.setattr(client, "_request", late)
-        await client._subscribe("*")
+        await client._follows._subscribe("*")
 
         assert await kinds(events, 1) == ["submitted"]
 

@@ -49,7 +49,7 @@ class Events:
             pass
         return event
 
-    async def frame(self) -> frames.Frame:
+    async def frame(self) -> frames.FromHub:
         while not isinstance(event := await self.next(), Received):
             pass
         return event.frame

@@ -143,6 +143,27 @@ def history(name: str, as_json: Any, **asked: Any) -> None:
     output.listing(rows, letters.POSTS, as_json=as_json)
 
 
+@channel.command("watch")
+@click.argument("name")
+@click.option(
+    "--last",
+    type=click.IntRange(0, 100),
+    default=10,
+    show_default=True,
+    help="Begin with so many posts that are there.",
+)
+def watch(name: str, last: int) -> int:
+    """Show what is posted to a channel, as it comes; Ctrl-C ends it."""
+    from agentcom.cli import api, letters
+    from agentcom.protocol import calls, told
+
+    hub = api.connect()
+    found = hub.do(calls.ChannelHistory(channel=name, limit=max(1, last)), told.History)
+    newest = found.letters[-1].seq if found.letters else found.head
+    shown = found.letters[-last:] if last else ()
+    return letters.watch(hub, f"channel/{name}", shown=shown, after=newest)
+
+
 @channel.command("join")
 @click.argument("name")
 @click.option("--notify", type=click.Choice(["all", "mentions", "none"]))

@@ -4,7 +4,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -14,6 +14,9 @@ from agentcom.cli.output import Column
 from agentcom.model.limits import WAIT_MAX_MS
 from agentcom.model.message import Message
 from agentcom.protocol.told import Letter
+
+if TYPE_CHECKING:
+    from agentcom.client.hub import HubClient
 
 FIELDS: Final = (
     *("seq", "id", "sender", "at", "subject", "body", "state", "why", "urgency", "ack_required"),
@@ -51,6 +54,32 @@ def show(message: Message, *, seq: int | None = None) -> None:
     for attached in message.attachments:
         click.echo(output.plain(f"file: {attached.name or '-'} {attached.digest}"))
     click.echo(output.lines(message.body))
+
+
+def watch(hub: api.Hub, log: str, *, shown: Sequence[Letter] = (), after: int | None) -> int:
+    """Show letters of a log, and those after them as they come; return the exit code.
+
+    `after` None: from now on.
+    """
+
+    async def follow(client: "HubClient") -> int:
+        start = after or 0
+        async with client.listening(log, start, live_only=after is None) as letters:
+            async for frame in letters:
+                _print(frame.letter)
+        return Exit.DONE
+
+    for letter in shown:
+        _print(letter)
+    try:
+        return hub.with_client(follow)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+def _print(letter: Letter) -> None:
+    show(letter.message, seq=letter.seq)
+    click.echo("")
 
 
 def body(text: Sequence[str]) -> str:

@@ -125,6 +125,14 @@ def ls(after: int | None, limit: int, *, all_: bool, as_json: Any) -> None:
         output.talk(f"there are more: agentcom msg ls --all --after {found.cursor}")
 
 
+@msg.command("watch")
+def watch() -> int:
+    """Show what comes to your mailbox, as it comes; Ctrl-C ends it. Nothing is acknowledged."""
+    from agentcom.cli import api, letters
+
+    return letters.watch(api.connect(), "mail", after=None)
+
+
 @msg.command("read")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True)
 @click.option("--wait", metavar="TIME", help="With nothing to read, wait so long.")

@@ -20,6 +20,7 @@ from agentcom.model import errors
 from agentcom.model.errors import AgentComError
 from agentcom.model.replies import Reply
 from agentcom.protocol import codec, frames
+from agentcom.protocol.live import Ended, LetterFrame, PresenceFrame
 
 READY_TIMEOUT_S: Final = 10.0
 """From the open socket to the hub's first frame."""
@@ -30,13 +31,14 @@ _REPLIES: Final[msgspec.json.Decoder[Reply]] = msgspec.json.Decoder(Reply)
 
 R = TypeVar("R", bound=Reply)
 Request = frames.SubmitFrame | frames.CancelFrame | frames.Subscribe | frames.Unsubscribe
-Shown = frames.EventFrame | frames.Activity | frames.Drain
-_Waiting = tuple["asyncio.Future[Reply]", Callable[[], None]]
+Shown = frames.EventFrame | frames.Activity | frames.Drain | LetterFrame | PresenceFrame | Ended
+Heard = Callable[[Reply], None]
+_Waiting = tuple["asyncio.Future[Reply]", Heard]
 
 log = structlog.get_logger(__name__)
 
 
-def _nothing() -> None:
+def _nothing(_reply: Reply) -> None:
     return
 
 
@@ -82,12 +84,10 @@ class Connection:
         ]
         return connection
 
-    async def request(
-        self, frame: Request, kind: type[R], heard: Callable[[], None] = _nothing
-    ) -> R:
+    async def request(self, frame: Request, kind: type[R], heard: Heard = _nothing) -> R:
         """Return the hub's answer; a request that is under way already shares its answer.
 
-        `heard` is called when a reply has come, before any frame behind it is handled.
+        `heard` is called with the reply when it has come, before any frame behind it is handled.
 
         Raises:
             ConnectionLost: ask again with the same key on another connection.
@@ -168,12 +168,19 @@ class Connection:
             case frames.ReplyFrame(key=key, reply=raw):
                 reply = _REPLIES.decode(raw)
                 for future, heard in self._requests.pop(key, ()):
-                    heard()
+                    heard(reply)
                     if not future.done():
                         future.set_result(reply)
             case frames.ErrorFrame():
                 self._refused(frame)
-            case frames.EventFrame() | frames.Activity() | frames.Drain():
+            case (
+                frames.EventFrame()
+                | frames.Activity()
+                | frames.Drain()
+                | LetterFrame()
+                | PresenceFrame()
+                | Ended()
+            ):
                 self._show(frame)
             case (
                 frames.Ready()
@@ -185,7 +192,6 @@ class Connection:
                 | frames.LandFrame()
                 | frames.Ack()
                 | frames.MailFrame()
-                | frames.LetterFrame()
             ):
                 return  # for machines
             case _:

@@ -6,19 +6,19 @@ it happens once; what is followed goes on after the last sequence.
 
 import asyncio
 import random
-import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import structlog
 
-from agentcom.client.connection import Connection, ConnectionLost, Request, Shown
+from agentcom.client.connection import Connection, ConnectionLost, Heard, Request, Shown
 from agentcom.client.dialling import Dial, NotReached
 from agentcom.client.follow import Follow, News
+from agentcom.client.follows import ALL, Follows
 from agentcom.client.http import HttpCalls, Params
+from agentcom.client.keys import new_key
 from agentcom.client.link import Backoff
 from agentcom.client.schedules import ScheduleCalls
 from agentcom.model import errors
@@ -28,13 +28,12 @@ from agentcom.model.ids import Rng, TaskId
 from agentcom.model.replies import Done, Reply, Submitted, TaskChanged
 from agentcom.model.task import Task, TaskSpec
 from agentcom.protocol import frames
+from agentcom.protocol.live import PRESENCE, LetterFrame, PresenceFrame
 
 REQUEST_TIMEOUT_S: Final = 30.0
 """Time for an answer, reconnects included."""
 KEEPALIVE_S: Final = 20.0
 """A follower hears nothing while nothing happens: a line that is dead is noticed in twice this."""
-ALL: Final = "*"
-_KEY_BYTES: Final = 12
 _NO_ANSWER: Final = (
     "the hub did not answer in time; the outcome is unknown, so ask again with the same key"
 )
@@ -57,10 +56,9 @@ class HubClient:
         self._incarnation: int | None = None
         """The hub's, as it was on the last connection."""
         self._changed = asyncio.Event()
-        self._follows: dict[str, list[Follow]] = {}
+        self._follows = Follows(self._subscribe, self._tell)
         self._failed: AgentComError | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def connect(
@@ -119,10 +117,10 @@ class HubClient:
     async def close(self) -> None:
         """Let go of the hub; what still waits for an answer fails."""
         self._fail(ConnectionLost("the client was closed"))
-        tasks = [*self._tasks, *([self._keeper] if self._keeper is not None else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._follows.close()
         if self._connection is not None:
             await self._connection.close()
         await self.http.close()
@@ -171,27 +169,41 @@ class HubClient:
             async for news in events:
                 yield news
 
-    @asynccontextmanager
-    async def following(
+    def following(
         self, task: str = ALL, after: int = 0, *, progress: bool = False, live_only: bool = False
-    ) -> AsyncIterator[Follow]:
+    ) -> AbstractAsyncContextManager[Follow[News]]:
         """Follow as `follow` does; when the block is entered, the hub has begun to send."""
-        name = ALL if task == ALL else task_log(TaskId(task))
-        follow = Follow(
-            name, after=after, progress=progress, live_only=live_only, again=self._again
+        frame = frames.Subscribe(
+            key=new_key(),
+            log=ALL if task == ALL else task_log(TaskId(task)),
+            after=after,
+            live_only=live_only,
+            progress=progress,
         )
-        others = self._follows.setdefault(name, [])
-        if any(other.live_only for other in others) != live_only and others:
-            raise errors.Conflict("this log is followed already, live only or from its start")
-        others.append(follow)
-        try:
-            await self._subscribe(name)
-            yield follow
-        finally:
-            others.remove(follow)
-            if not others:
-                self._follows.pop(name, None)
-                self._tell(frames.Unsubscribe(key=new_key(), log=name))
+        return self._follows.open(frame, Follow[News])
+
+    def listening(
+        self, log: str, after: int = 0, *, live_only: bool = False
+    ) -> AbstractAsyncContextManager[Follow[LetterFrame]]:
+        """Follow one's own mailbox (`mail`) or a channel (`channel/NAME`) after a sequence.
+
+        When the block is entered, the hub has begun to send. Reading ends with `NotFound` when one
+        does not see the channel any more.
+        """
+        frame = frames.Subscribe(key=new_key(), log=log, after=after, live_only=live_only)
+        return self._follows.open(frame, Follow[LetterFrame])
+
+    def watching(
+        self, *, needs: Sequence[str] = (), states: Sequence[str] = ()
+    ) -> AbstractAsyncContextManager[Follow[PresenceFrame]]:
+        """Follow who is there, of those that fit what is asked for.
+
+        A frame that says `first` begins anew: the first one of all, and that after a reconnect.
+        """
+        frame = frames.Subscribe(
+            key=new_key(), log=PRESENCE, needs=tuple(needs), states=tuple(states)
+        )
+        return self._follows.open(frame, Follow[PresenceFrame])
 
     async def wait(self, task: TaskId, *, timeout_s: float | None = None) -> TaskEvent:
         """Return the event with which a task ended.
@@ -233,7 +245,7 @@ class HubClient:
         frame: Request,
         kind: type[R],
         timeout_s: float,
-        heard: Callable[[], None] = lambda: None,
+        heard: Heard = lambda _reply: None,
     ) -> R:
         try:
             async with asyncio.timeout(timeout_s):
@@ -241,7 +253,7 @@ class HubClient:
         except TimeoutError:
             raise errors.Timeout(_NO_ANSWER) from None
 
-    async def _insist(self, frame: Request, kind: type[R], heard: Callable[[], None]) -> R:
+    async def _insist(self, frame: Request, kind: type[R], heard: Heard) -> R:
         while True:
             connection = self._connection
             while connection is None:
@@ -289,84 +301,24 @@ class HubClient:
         self._connection = connection
         self._backoff.settle()
         self._changed.set()
-        for name in self._follows:
-            if known not in (None, self._incarnation):
-                self._restart(name, "the hub was restored")
-            self._again(name)
+        self._follows.resume(restored=known not in (None, self._incarnation))
 
     def _fail(self, error: AgentComError) -> None:
         if self._failed is not None:
             return
         self._failed = error
         self._changed.set()
-        for follows in self._follows.values():
-            for follow in follows:
-                follow.fail(error)
+        self._follows.fail(error)
 
-    # Following ----------------------------------------------------------------------------------
+    async def _subscribe(self, frame: frames.Subscribe, heard: Heard) -> None:
+        await self._request(frame, Done, REQUEST_TIMEOUT_S, heard)
 
     def _show(self, news: Shown) -> None:
         if isinstance(news, frames.Drain):
             self._backoff.hint(news.retry_after_ms)
-            return
-        if isinstance(news, frames.EventFrame):
-            names: tuple[str, ...] = (news.log,)  # the log that was subscribed to, maybe all
         else:
-            names = (task_log(news.task), ALL)
-        for name in names:
-            for follow in self._follows.get(name, ()):
-                follow.take(news)
-
-    async def _subscribe(self, name: str) -> None:
-        follows = self._follows[name]
-        after = min(follow.cursor for follow in follows)
-        frame = frames.Subscribe(
-            key=new_key(),
-            log=name,
-            after=after,
-            live_only=all(follow.live_only for follow in follows),
-            progress=any(follow.progress for follow in follows),
-        )
-
-        def heard() -> None:
-            for follow in follows:
-                follow.hear(after)
-
-        try:
-            await self._request(frame, Done, REQUEST_TIMEOUT_S, heard)
-        except errors.Conflict as error:
-            if after == 0:
-                raise
-            self._restart(name, error.message)
-        if any(follow.cursor < after for follow in follows):
-            await self._subscribe(name)  # one has started over since this was asked
-
-    def _restart(self, name: str, reason: str) -> None:
-        for follow in self._follows[name]:
-            log.warning("follow.restarted", log=name, after=follow.cursor, reason=reason)
-            follow.restart()
-
-    def _again(self, name: str) -> None:
-        """Subscribe once more: after a reconnect, or for a reader that missed something."""
-        task = asyncio.create_task(self._resume(name))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _resume(self, name: str) -> None:
-        try:
-            if name in self._follows:
-                await self._subscribe(name)
-        except ConnectionLost:
-            return  # the next connection subscribes again
-        except AgentComError as error:
-            for follow in self._follows.get(name, ()):
-                follow.fail(error)
+            self._follows.show(news)
 
     def _tell(self, frame: Request) -> None:
         if self._connection is not None:
             self._connection.send(frame)
-
-
-def new_key() -> str:
-    """Return a request key that nobody has used; it sorts by time, which spares the store."""
-    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(_KEY_BYTES)}"

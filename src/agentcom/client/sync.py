@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from agentcom.client.follow import News
+from agentcom.client.follows import ALL
 from agentcom.client.http import Params
-from agentcom.client.hub import ALL, REQUEST_TIMEOUT_S, HubClient
+from agentcom.client.hub import REQUEST_TIMEOUT_S, HubClient
 from agentcom.model.event import TaskEvent
 from agentcom.model.ids import TaskId
 from agentcom.model.replies import Submitted

@@ -209,6 +209,8 @@ class Channels:
             )
             self._put(draft, marked, place.channel)
             gone.append(marked)
+            log = channel_log(marked.project, marked.name)
+            draft.after.append(lambda: self._logs.followers.end(log))
             return Done()
 
         answer = await self._writer.once(who.address, asked, decide)
@@ -239,6 +241,9 @@ class Channels:
         if row.role is ChannelRole.OWNER:
             await self._members.check_owned(channel, row.address)
         await self._members.drop(draft, row)
+        if channel.kind is ChannelKind.PRIVATE:
+            log = channel_log(channel.project, channel.name)
+            draft.after.append(lambda: self._logs.followers.end(log, row.address))
 
     async def _task(self, who: Speaker, call: calls.ChannelCreate) -> Task | None:
         """Return the task of a channel that is to be made."""

@@ -17,6 +17,7 @@ from agentcom.hub.channels_members import Members
 from agentcom.hub.channels_posts import Posts
 from agentcom.hub.clock import Clock
 from agentcom.hub.limits_guard import Budgets
+from agentcom.hub.listening import Listening
 from agentcom.hub.locks import LockDesk
 from agentcom.hub.logs import Logs
 from agentcom.hub.mail import Mail
@@ -76,19 +77,7 @@ class Conversation:
             clock=means.clock,
             ids=means.ids,
         )
-        members = Members(means.store, self.writer, self.recipients)
-        self.channels = Channels(
-            means.store, self.writer, means.clock, logs=self.logs, members=members
-        )
-        self.posts = Posts(
-            self.writer,
-            members,
-            self.mail,
-            logs=self.logs,
-            blobs=self.blobs,
-            clock=means.clock,
-            ids=means.ids,
-        )
+        self._open_channels(means)
         self.delivery = MailDelivery(boxes, means.switchboard, means.view)
         boxes.on_arrival = self.delivery.arrived
         means.switchboard.on_pushed = self.delivery.began
@@ -132,3 +121,19 @@ class Conversation:
         """Take out of the store what is over; return how many rows went."""
         gone = await self.notes.prune(now) + await self.blobs.prune(now)
         return gone + await self.channels.prune(now)
+
+    def _open_channels(self, means: Means) -> None:
+        members = Members(means.store, self.writer, self.recipients)
+        self.channels = Channels(
+            means.store, self.writer, means.clock, logs=self.logs, members=members
+        )
+        self.posts = Posts(
+            self.writer,
+            members,
+            self.mail,
+            logs=self.logs,
+            blobs=self.blobs,
+            clock=means.clock,
+            ids=means.ids,
+        )
+        self.listening = Listening(self.logs, members)

@@ -13,8 +13,9 @@ from typing import Final
 import structlog
 
 from agentcom.hub.feeds import BEHIND_BYTES, SLOW_BYTES, Sink, drained
+from agentcom.model.address import Address
 from agentcom.protocol import codec
-from agentcom.protocol.frames import LetterFrame
+from agentcom.protocol.live import LetterFrame
 from agentcom.protocol.told import Letter
 
 PAGE: Final = 64
@@ -27,15 +28,33 @@ log = structlog.get_logger(__name__)
 class Following:
     """One follower of one log."""
 
-    __slots__ = ("cursor", "log", "name", "newest", "pump", "sink")
+    __slots__ = (
+        "begun",
+        "cursor",
+        "ended",
+        "log",
+        "name",
+        "newest",
+        "over",
+        "owner",
+        "pump",
+        "sink",
+    )
 
-    def __init__(self, sink: Sink, log: str, name: str, cursor: int) -> None:
+    def __init__(
+        self, sink: Sink, log: str, name: str, *, owner: Address, ended: Callable[[], None]
+    ) -> None:
         self.sink = sink
         self.log = log
         self.name = name
         """What the follower calls the log."""
-        self.cursor = cursor
-        self.newest = cursor
+        self.owner = owner
+        self.ended = ended
+        """Tells the follower that it may not follow any more."""
+        self.begun = False
+        self.over = False
+        self.cursor = 0
+        self.newest = 0
         self.pump: asyncio.Task[None] | None = None
 
 
@@ -51,15 +70,21 @@ class Followers:
         """How many there are."""
         return sum(map(len, self._by_log.values()))
 
-    def follow(self, sink: Sink, log: str, *, name: str, after: int) -> Following:
-        """Bring `sink` the letters of a log after a sequence."""
-        following = Following(sink, log, name, after)
-        self._by_log.setdefault(log, {})[following] = None
-        self._catch_up(following)
-        return following
+    def enter(self, following: Following) -> None:
+        """Note a follower, who gets nothing before `begin`; from now on `end` reaches it."""
+        self._by_log.setdefault(following.log, {})[following] = None
+
+    def begin(self, following: Following, after: int) -> None:
+        """Bring the letters after a sequence, unless the subscription has ended meanwhile."""
+        following.begun = True
+        following.cursor = after
+        following.newest = max(following.newest, after)
+        if not following.over:
+            self._catch_up(following)
 
     def leave(self, following: Following) -> None:
         """End a subscription."""
+        following.over = True
         followers = self._by_log.get(following.log, {})
         followers.pop(following, None)
         if not followers:
@@ -67,13 +92,21 @@ class Followers:
         if following.pump is not None:
             following.pump.cancel()
 
+    def end(self, log: str, owner: Address | None = None) -> None:
+        """End what someone (None: everyone) follows of a log; they are told."""
+        for following in tuple(self._by_log.get(log, ())):
+            if owner in (None, following.owner):
+                self.leave(following)
+                if following.begun:
+                    following.ended()
+
     def publish(self, log: str, letter: Letter) -> None:
         """Bring a letter that became durable to those who are up to date."""
         payloads: dict[str, bytes] = {}
         for following in tuple(self._by_log.get(log, ())):
             following.newest = max(following.newest, letter.seq)
-            if following.pump is not None:
-                continue  # it reads, and will find this one stored
+            if following.pump is not None or not following.begun:
+                continue  # it reads, or will, and finds this one stored
             if letter.seq != following.cursor + 1:
                 self._catch_up(following)
                 continue

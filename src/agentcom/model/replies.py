@@ -51,6 +51,13 @@ class Done(msgspec.Struct, frozen=True, gc=False, tag="done", omit_defaults=True
     detail: str = ""
 
 
+class Followed(Done, frozen=True, gc=False, tag="followed", omit_defaults=True, kw_only=True):
+    """A mailbox or channel is followed now."""
+
+    after: int
+    """What comes has greater sequences than this one."""
+
+
 class AgentRule(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The rule that keeps a task from one agent."""
 
@@ -108,7 +115,17 @@ class AskChanged(msgspec.Struct, frozen=True, gc=False, tag="ask_changed", omit_
     ask: Ask
 
 
-Reply = Submitted | TaskChanged | Welcomed | Done | Explanation | BulkShown | LockTold | AskChanged
+Reply = (
+    Submitted
+    | TaskChanged
+    | Welcomed
+    | Done
+    | Followed
+    | Explanation
+    | BulkShown
+    | LockTold
+    | AskChanged
+)
 
 
 class WaitsFor(StrEnum):

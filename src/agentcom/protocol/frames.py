@@ -16,6 +16,7 @@ from agentcom.model.replies import Welcomed
 from agentcom.model.result import Landing, ReportKind, Result, TokenUsage
 from agentcom.model.task import Phase, StopReason, TaskBody, TaskSpec
 from agentcom.model.usage import TurnUsage
+from agentcom.protocol.live import Ended, LetterFrame, PresenceFrame
 from agentcom.protocol.told import Letter
 
 SUBPROTOCOL: Final = "agentcom.v1"
@@ -192,7 +193,11 @@ class CancelFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True
 
 
 class Subscribe(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="subscribe"):
-    """Follows a log after a sequence; `log` is `task/<id>`, or `*` for all. Answered by `reply`."""
+    """Follows a log after a sequence. Answered by `reply`.
+
+    `log` is `task/<id>`, or `*` for all tasks; `mail` for one's own mailbox, `channel/<name>`, or
+    `presence`, which has no sequence.
+    """
 
     key: str
     log: str
@@ -201,6 +206,10 @@ class Subscribe(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, 
     """True: no stored records, only what comes from now on."""
     progress: bool = False
     """True: `activity` frames too."""
+    needs: tuple[str, ...] = ()
+    """Of presence: only agents that fit these requirements."""
+    states: tuple[str, ...] = ()
+    """Of presence: only who is in one of these states."""
 
 
 class Unsubscribe(
@@ -343,14 +352,6 @@ class MailFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, 
     letters: tuple[Letter, ...]
 
 
-class LetterFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="letter"):
-    """A letter of a mailbox or channel that the client follows."""
-
-    log: str
-    """As it was subscribed to."""
-    letter: Letter
-
-
 class Drain(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="drain"):
     """The hub goes away for a moment: come back after `retry_after_ms`."""
 
@@ -389,5 +390,7 @@ FromHub = (
     | Activity
     | MailFrame
     | LetterFrame
+    | PresenceFrame
+    | Ended
     | Drain
 )

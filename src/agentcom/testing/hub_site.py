@@ -12,14 +12,17 @@ from agentcom.core.facts import Fact
 from agentcom.hub import tokens
 from agentcom.hub.activities import Activities
 from agentcom.hub.auth import Authenticator
+from agentcom.hub.channels_members import Members
 from agentcom.hub.clock import Clock, SystemClock
 from agentcom.hub.engine import Engine
 from agentcom.hub.feeds import Feeds
 from agentcom.hub.identifiers import SystemRng, UuidIds
 from agentcom.hub.limits_guard import Budgets
+from agentcom.hub.listening import Listening
 from agentcom.hub.logs import Logs
 from agentcom.hub.mail_delivery import MailDelivery
 from agentcom.hub.mailboxes import Mailboxes
+from agentcom.hub.recipients import Recipients
 from agentcom.hub.requests import Causes
 from agentcom.hub.switchboard import Switchboard
 from agentcom.hub.talk import Talk
@@ -77,6 +80,10 @@ class HubSite:
         self.switchboard.attach(self.engine)
         self.feeds.attach(self._live_task)
         self.auth = Authenticator(store, self.clock, self.ids)
+        writer = Writer(store, self.clock, self.ids)
+        people = Recipients(store, lambda: self.engine.view)
+        logs, members = Logs(store, writer), Members(store, writer, people)
+        boxes = Mailboxes(store, writer, logs, self.clock)
         self.door = WebSocketDoor(
             Desk(
                 engine=self.engine,
@@ -87,7 +94,8 @@ class HubSite:
                 clock=self.clock,
                 causes=Causes("t"),
                 talk=Talk(self.clock, Budgets()),
-                delivery=MailDelivery(self._boxes(), self.switchboard, lambda: self.engine.view),
+                delivery=MailDelivery(boxes, self.switchboard, lambda: self.engine.view),
+                listening=Listening(logs, members),
                 hub="test",
                 hello_ms=hello_ms,
             )
@@ -96,10 +104,6 @@ class HubSite:
         self._port: Port | None = None
         self._tls: ssl.SSLContext | None = None
         self._running: asyncio.Task[None] | None = None
-
-    def _boxes(self) -> Mailboxes:
-        writer = Writer(self.store, self.clock, self.ids)
-        return Mailboxes(self.store, writer, Logs(self.store, writer), self.clock)
 
     def _fire(self, body: facts.Body, late_ms: int) -> None:
         self.engine.timer(body, late_ms)

@@ -17,6 +17,7 @@ from agentcom.model.errors import AgentComError, NotAllowed, NotAuthenticated
 from agentcom.model.ids import Fence, Instant, Rng, TaskId
 from agentcom.model.result import Result, TokenUsage
 from agentcom.protocol import codec, frames
+from agentcom.protocol.live import Ended, LetterFrame, PresenceFrame
 from agentcom.sidecar import machine
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.machine_values import Key, View
@@ -170,7 +171,7 @@ class LightMachine:
                 self.tally.stale += 1
             case frames.Ready() | frames.ReplyFrame() | frames.EventFrame() | frames.Activity():
                 return  # for clients
-            case frames.LetterFrame() | frames.MailFrame():
+            case frames.MailFrame() | LetterFrame() | PresenceFrame() | Ended():
                 return  # it reads no mail
             case _:
                 pass

@@ -32,6 +32,7 @@ from agentcom.transport import (
     http_control,
     http_cost,
     http_fleet,
+    http_following,
     http_groups,
     http_hub,
     http_limits,
@@ -79,6 +80,7 @@ def endpoints() -> Sequence[Endpoint]:
         *http_cost.ENDPOINTS,
         *http_control.ENDPOINTS,
         *http_calls.ENDPOINTS,
+        *http_following.ENDPOINTS,
         *http_blobs.ENDPOINTS,
         *http_mcp.ENDPOINTS,
     ]

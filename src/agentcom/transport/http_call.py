@@ -25,6 +25,7 @@ from agentcom.hub.engine import Engine
 from agentcom.hub.enrolment import Enrolment
 from agentcom.hub.feeds import Feeds
 from agentcom.hub.limits_guard import Budgets, Traffic
+from agentcom.hub.listening import Listening
 from agentcom.hub.queries import Queries
 from agentcom.hub.queries_fleet import Fleet
 from agentcom.hub.queries_graphs import Graphs
@@ -93,6 +94,7 @@ class Hall:
     people: People
     schedules: Schedules
     talk: Talk
+    listening: Listening
     blobs: Blobs
     metrics: Metrics
     status: Callable[[], HubStatus]

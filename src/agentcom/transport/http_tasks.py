@@ -9,7 +9,6 @@ from agentcom.core import facts
 from agentcom.hub.limits_guard import Traffic
 from agentcom.hub.queries import TaskFilter, reporter
 from agentcom.model import limits
-from agentcom.model.errors import InvalidInput
 from agentcom.model.event import task_log
 from agentcom.model.policy import Action
 from agentcom.model.replies import Explanation, Submitted, TaskChanged, Waits
@@ -25,7 +24,6 @@ from agentcom.protocol.shown import EventPage, LogTail, ResultList, TaskPage, Ta
 from agentcom.transport import decoding, http_events
 from agentcom.transport.http_call import PREFIX, Call, Endpoint
 
-SEQUENCE_MAX: Final = (1 << 63) - 1
 _TASKS: Final = f"{PREFIX}/tasks"
 _TASK: Final = f"{_TASKS}/{{id}}"
 
@@ -47,7 +45,7 @@ class OneOrMany:
 class EventsAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which records of a feed to show."""
 
-    after: Annotated[int, msgspec.Meta(ge=0, le=SEQUENCE_MAX)] = 0
+    after: Annotated[int, msgspec.Meta(ge=0, le=http_events.SEQUENCE_MAX)] = 0
     limit: int = limits.PAGE_MAX
     progress: bool = False
     """In an event stream: progress, too."""
@@ -94,14 +92,14 @@ async def _results(call: Call) -> ResultList:
 
 async def _events(call: Call) -> object:
     asked = call.asked(EventsAsked)
-    request, feeds = call.request, call.hall.feeds
+    feeds = call.hall.feeds
     task = await call.hall.queries.find(call.who, call.named())
-    if request.method == "HEAD" or "text/event-stream" not in request.headers.get("accept", ""):
+    if not http_events.wants_stream(call):
         await feeds.check(call.who, task_log(task.id), after=asked.after)
         return await call.hall.queries.events(
             call.who, task.id, after=asked.after, limit=asked.limit
         )
-    after = _last_event(request.headers.get("last-event-id"), asked.after)
+    after = http_events.last_event(call, asked.after)
     await feeds.check(call.who, task_log(task.id), after=after)
     return http_events.stream(call, task.id, after=after, progress=asked.progress)
 
@@ -141,15 +139,6 @@ async def _reject(call: Call) -> object:
 async def _decide(call: Call, *, approved: bool) -> object:
     task = await call.hall.queries.find(call.who, call.named())
     return await call.ask(facts.Decide(task.id, approved, call.given(DecideAsked).message))
-
-
-def _last_event(text: str | None, after: int) -> int:
-    if not text:
-        return after
-    plain = text.isascii() and text.isdigit() and len(text) <= len(str(SEQUENCE_MAX))
-    if not plain or int(text) > SEQUENCE_MAX:
-        raise InvalidInput("Last-Event-ID", "it is the id of an event of this stream")
-    return int(text)
 
 
 def _change(verb: str, action: Action, handler: Any, summary: str, body: Any) -> Endpoint:

@@ -22,6 +22,7 @@ from agentcom.hub.engine import Engine
 from agentcom.hub.feeds import Feeds
 from agentcom.hub.inbox import Answered
 from agentcom.hub.limits_guard import Budgets
+from agentcom.hub.listening import Listening
 from agentcom.hub.mail_delivery import MailDelivery
 from agentcom.hub.requests import Causes, payload_hash
 from agentcom.hub.switchboard import Switchboard
@@ -65,6 +66,7 @@ class Desk:
     causes: Causes
     talk: Talk
     delivery: MailDelivery
+    listening: Listening
     hub: str
     """The hub's name, as `ready` and `welcome` tell it."""
     hello_ms: int = HELLO_MS

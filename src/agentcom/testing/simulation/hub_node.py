@@ -261,6 +261,7 @@ class HubNode:
             causes=services.causes,
             talk=services.conversation.talk,
             delivery=services.conversation.delivery,
+            listening=services.conversation.listening,
             hub="hub",
         )
 

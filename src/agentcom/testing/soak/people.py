@@ -5,7 +5,8 @@ import random
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
-from agentcom.client.hub import ALL, HubClient
+from agentcom.client.follows import ALL
+from agentcom.client.hub import HubClient
 from agentcom.model.event import BESIDE
 from agentcom.model.graph import Dependency
 from agentcom.model.ids import TaskId

@@ -5,7 +5,8 @@ import contextlib
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from agentcom.client.hub import ALL, new_key
+from agentcom.client.follows import ALL
+from agentcom.client.keys import new_key
 from agentcom.client.link import Lost
 from agentcom.model.errors import AgentComError
 from agentcom.protocol import codec, frames
