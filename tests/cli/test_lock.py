@@ -30,8 +30,17 @@ def test_who_waits_for_a_lock_gets_it_when_it_is_given_back(fleet: Shell, eve: S
     mine = fleet("lock", "take", "deploy").out.split("\t")[0]
     waits = eve("lock", "take", "deploy", ok=False)
     waiting = subprocess.Popen(
-        [sys.executable, "-P", "-m", "agentcom.cli.main", "lock", "take", "deploy"]
-        + ["--wait", "40s"],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "agentcom.cli.main",
+            "lock",
+            "take",
+            "deploy",
+            "--wait",
+            "40s",
+        ],
         env=eve.variables(),
         stdout=subprocess.PIPE,
         text=True,
