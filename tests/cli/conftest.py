@@ -22,3 +22,14 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     shell("up", "--port", "0", "--agent", "tester=testagent:account=acme:ann")
     yield shell
     shell("down", ok=False)
+
+
+@pytest.fixture(scope="module")
+def eve(fleet: Shell, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A second person, on a computer of her own."""
+    folder = tmp_path_factory.mktemp("eve")
+    shell = Shell(folder / "home", folder)
+    code = fleet("user", "invite", "eve", "--role", "submitter").out.strip()
+    shell("join", code.removeprefix("agentcom join '").removesuffix("'"), "--no-start")
+    yield shell
+    shell("down", ok=False)

@@ -3,22 +3,10 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
 from tests.cli.terminal import Shell
-
-
-@pytest.fixture(scope="module")
-def eve(fleet: Shell, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """A second person, on a computer of her own."""
-    folder = tmp_path_factory.mktemp("eve")
-    shell = Shell(folder / "home", folder)
-    code = fleet("user", "invite", "eve", "--role", "submitter").out.strip()
-    shell("join", code.removeprefix("agentcom join '").removesuffix("'"), "--no-start")
-    yield shell
-    shell("down", ok=False)
 
 
 def test_a_message_is_written_read_and_answered_in_one_thread(fleet: Shell, eve: Shell) -> None:

@@ -66,7 +66,11 @@ def take(
     if as_json is not None:
         output.print_json({field: row[field] for field in as_json})
     else:
-        state = f"held, number {row['number']}" if found.held else f"waits for {row['behind']}"
+        state = (
+            f"held, number {row['number']}"
+            if found.held
+            else f"waits for {', '.join(row['behind'])}"
+        )
         click.echo(f"{row['id']}\t{state}")
     if not found.held:
         raise click.exceptions.Exit(Exit.PENDING)
