@@ -94,6 +94,20 @@ def test_a_message_is_late_when_its_time_is_over_and_nobody_took_it() -> None:
     assert not mail.is_late(Delivery.SEEN, short, WallTime(AT - 1))
     assert not mail.is_late(Delivery.ACKED, short, AT)
     assert not mail.is_late(Delivery.QUEUED, message(), AT)
+    assert mail.is_late(Delivery.QUEUED, message(), WallTime(AT + limits.MESSAGE_EXPIRES_MS))
+
+
+def test_a_message_is_looked_at_when_something_of_it_is_over() -> None:
+    place = Entry(log="l", seq=1, message=MessageId("m"))
+    keep, long = limits.MESSAGE_KEEP_MS, limits.MESSAGE_EXPIRES_MS
+    short = message(expires_at=WallTime(5_000))
+
+    assert mail.first_due(short) == 5_000
+    assert mail.first_due(message()) == AT + keep
+    assert mail.due_at(place, message()) == AT + long
+    assert mail.due_at(place, short) == 5_000
+    assert mail.due_at(mail.moved(place, Delivery.ACKED, WallTime(7)), short) == 7 + keep
+    assert mail.due_at(mail.moved(place, Delivery.EXPIRED, AT), short) == 5_000 + keep
 
 
 def view(*tasks: Task) -> PoolView:

@@ -12,6 +12,7 @@ from agentcom.hub.blobs import Blobs
 from agentcom.hub.broadcasts import Broadcasts
 from agentcom.hub.logs import Logs
 from agentcom.hub.mail import Mail
+from agentcom.hub.mail_expiry import MailExpiry
 from agentcom.hub.mail_reading import MailReading
 from agentcom.hub.mailboxes import Mailboxes
 from agentcom.hub.recipients import Recipients
@@ -78,6 +79,7 @@ class House:
     clock: ManualClock
     view: PoolView
     writer: Writer
+    expiry: MailExpiry
     handlers: dict[type[Call], Handler]
 
     async def admit(self, *people: str, project: str = "default") -> None:
@@ -147,6 +149,10 @@ class House:
         query = Query(table=Table.ENTRY, prefix=f"{log}/", after="", limit=10_000)
         return [row for row in (await self.store.query(query)).rows if isinstance(row, Entry)]
 
+    async def rows(self, table: Table) -> int:
+        """Return how many rows of a table there are."""
+        return len((await self.store.query(Query(table=table, limit=10_000))).rows)
+
     async def put(self, to: Address, body: str = "hello", why: Why = Why.MENTION) -> Message:
         """Put a message into a mailbox as another service does."""
         name = MessageId(f"put-{body}")
@@ -185,11 +191,12 @@ def build(folder: Path, store: YieldingStore | None = None) -> House:
         clock=clock,
         ids=ids,
     )
+    expiry = MailExpiry(mail, boxes, store, writer, clock)
     handlers = dict(mail.handlers())
     handlers.update(Broadcasts(mail, boxes, writer, lambda: view).handlers())
     handlers.update(MailReading(mail, boxes, store, sees).handlers())
     handlers.update(Searching(store, sees).handlers())
-    return House(mail, boxes, store, clock, view, writer, handlers)
+    return House(mail, boxes, store, clock, view, writer, expiry, handlers)
 
 
 async def furnish(folder: Path) -> House:

@@ -77,7 +77,27 @@ def moved(entry: Entry, state: Delivery, at: WallTime) -> Entry:
 
 def is_late(state: Delivery, message: Message, now: WallTime) -> bool:
     """Return whether a message's time ran out before anybody took it."""
-    return not state.over and message.expires_at is not None and message.expires_at <= now
+    return not state.over and ends(message) <= now
+
+
+def ends(message: Message) -> WallTime:
+    """Return until when a message can be taken."""
+    if message.expires_at is not None:
+        return message.expires_at
+    return WallTime(message.at + limits.MESSAGE_EXPIRES_MS)
+
+
+def first_due(message: Message) -> WallTime:
+    """Return when to look for the first time whether something of a message is over."""
+    return min(ends(message), WallTime(message.at + limits.MESSAGE_KEEP_MS))
+
+
+def due_at(entry: Entry, message: Message) -> WallTime:
+    """Return when a place in a mailbox expires, or may be deleted since it is over."""
+    if not entry.state.over:
+        return ends(message)
+    closed_at = ends(message) if entry.acked_at is None else entry.acked_at
+    return WallTime(closed_at + limits.MESSAGE_KEEP_MS)
 
 
 def attempts(view: PoolView, agent: AgentId) -> list[Task]:

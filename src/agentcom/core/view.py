@@ -69,8 +69,7 @@ class PoolView:
         self.sessions: dict[MachineId, Session] = {}
         self.beyond: dict[MachineId, None] = {}
         """Machines that hold an attempt which this store never gave: it is older than the fleet."""
-        # Results of unknown tasks that machines brought since the hub's start.
-        self.orphans: dict[MachineId, int] = {}
+        self.orphans: dict[MachineId, int] = {}  # results of unknown tasks since the hub's start
         self.asks: dict[AskId, Ask] = {}  # open ones
         self.todos: dict[TaskId, Todo] = {}
         self.unique: dict[str, TaskId] = {}

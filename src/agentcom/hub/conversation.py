@@ -22,6 +22,7 @@ from agentcom.hub.locks import LockDesk
 from agentcom.hub.logs import Logs
 from agentcom.hub.mail import Mail
 from agentcom.hub.mail_delivery import MailDelivery
+from agentcom.hub.mail_expiry import MailExpiry
 from agentcom.hub.mail_reading import MailReading
 from agentcom.hub.mailboxes import Mailboxes
 from agentcom.hub.notes import Notes
@@ -79,6 +80,7 @@ class Conversation:
         )
         self._open_channels(means)
         self.delivery = MailDelivery(boxes, means.switchboard, means.view)
+        self.expiry = MailExpiry(self.mail, boxes, means.store, self.writer, means.clock)
         boxes.on_arrival = self.delivery.arrived
         means.switchboard.on_pushed = self.delivery.began
         self._offer(means, boxes)

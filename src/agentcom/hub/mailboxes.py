@@ -18,8 +18,8 @@ from agentcom.hub.writing import Asked, Draft, Writer
 from agentcom.model import limits
 from agentcom.model.address import Address
 from agentcom.model.batch import Table
-from agentcom.model.ids import ProjectId
-from agentcom.model.message import Delivery, Entry, Head, Message, Why, entry_key, mail_log
+from agentcom.model.ids import ProjectId, WallTime
+from agentcom.model.message import Delivery, Entry, Head, Message, Why, due_log, entry_key, mail_log
 from agentcom.model.replies import Done
 from agentcom.protocol.told import Letter
 from agentcom.store.base import Query, Store
@@ -69,8 +69,16 @@ class Mailboxes:
         log = mail_log(message.project, to)
         mail.check_room(await self._logs.head(draft, log), len(message.body.encode()), to)
         entry = await self._logs.append(draft, log, message, why=why, wakes=wakes, kept=True)
+        await self.enlist(draft, message, mail.first_due(message))
         draft.after.append(lambda: self._arrived(log, to))
         return entry
+
+    async def enlist(self, draft: Draft, message: Message, at: WallTime) -> None:
+        """Take note of when something of a message is due."""
+        due = Entry(log=f"{due_log(at)}/{message.id}", seq=0, message=message.id)
+        key = entry_key(due.log, due.seq)
+        if await self._writer.get(draft, Table.ENTRY, key) is None:
+            draft.put(Table.ENTRY, key, due, None)
 
     async def move(self, draft: Draft, log: str, entries: Iterable[Entry], state: Delivery) -> Head:
         """Bring entries of a mailbox to a state, as far as that is forward; return its head."""
@@ -150,7 +158,8 @@ class Mailboxes:
         settled = head.settled
         for row in rows:
             written, new = draft.seen(Table.ENTRY, entry_key(head.log, row.seq))
-            if not cast("Entry", new if written else row).state.over:
+            now = new if written else row
+            if isinstance(now, Entry) and not now.state.over:
                 break
             settled = row.seq
         return settled
@@ -161,10 +170,14 @@ class Mailboxes:
         """Return a mailbox's head."""
         return await self._logs.head(Draft(), log)
 
-    async def places(self, message: str, limit: int) -> list[Entry]:
-        """Return the places of a message in all mailboxes, by address, up to a number."""
+    async def places(self, message: str, limit: int, after: str = "") -> list[Entry]:
+        """Return some places of a message in mailboxes, by address, after the key of one."""
         query = Query(
-            table=Table.ENTRY, where={"message": [message]}, prefix="mail/", after="", limit=limit
+            table=Table.ENTRY,
+            where={"message": [message]},
+            prefix="mail/",
+            after=after,
+            limit=limit,
         )
         return cast("list[Entry]", (await self._store.query(query)).rows)
 

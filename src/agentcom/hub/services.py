@@ -139,6 +139,7 @@ class Services:
                 shutdown_ms=STOP_MS,
             ),
             ChildSpec(name="mail", run=self.conversation.delivery.run, shutdown_ms=STOP_MS),
+            ChildSpec(name="expiry", run=self.conversation.expiry.run, shutdown_ms=STOP_MS),
             ChildSpec(name="schedules", run=self.schedules.run, shutdown_ms=STOP_MS),
             ChildSpec(name="pulse", run=pulse.run, shutdown_ms=STOP_MS),
         ]

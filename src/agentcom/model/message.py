@@ -5,7 +5,7 @@ channel, whose readers share it. Sequences of a log have no gaps; its head says 
 """
 
 from enum import IntEnum, StrEnum
-from typing import NewType
+from typing import Final, NewType
 
 import msgspec
 
@@ -13,6 +13,8 @@ from agentcom.model.address import Address
 from agentcom.model.ids import DEFAULT_PROJECT, Fence, ProjectId, TaskId, WallTime
 
 MessageId = NewType("MessageId", str)
+DUE: Final = "due/"
+"""Begins the lists of messages of which something is due."""
 
 
 class Urgency(IntEnum):
@@ -143,6 +145,11 @@ def mail_log(project: ProjectId, address: Address) -> str:
 def owner_of(log: str) -> Address:
     """Return whose mailbox a log is."""
     return Address(log.split("/", 2)[2])
+
+
+def due_log(at: WallTime) -> str:
+    """Return the list of messages of which something is due at a time; sorts by it."""
+    return f"{DUE}{at:015d}"
 
 
 def channel_log(project: ProjectId, channel: str) -> str:
