@@ -17,9 +17,10 @@ from agentcom.store import sqlite_lists
 from agentcom.store.base import Store
 from agentcom.store.failures import StoreFailed
 from agentcom.testing.crash import life, power
-from agentcom.testing.crash.judging import Judge, Violation, quick_stores
+from agentcom.testing.crash.judging import Judge, Violation
 from agentcom.testing.crash.life import Life, Plan
 from agentcom.testing.crash.operations import DiskFault, Kind, Operation
+from agentcom.testing.crash.quick import judged_stores
 from agentcom.testing.crash.recording import STORE, Failed, Ledger, Recorder, Recording
 from agentcom.testing.crash.states import choices
 from agentcom.testing.crash.vfs import watching
@@ -137,7 +138,7 @@ async def _look(folder: Path, recording: Recording) -> list[str]:
     rng = random.Random(len(recording.entries))  # noqa: S311 - repeatable
     outcomes += list(choices(disk, rng, mixtures=STATES))[-STATES:]
     problems = []
-    with quick_stores():
+    with judged_stores():
         for choice in outcomes:
             try:
                 await judge.judge(disk.build(choice).files, acked=acked, begun=begun)

@@ -15,8 +15,8 @@ from agentcom.model.task import TaskState
 from agentcom.store.base import Committed, Full
 from agentcom.store.failures import StoreFailed
 from agentcom.store.sqlite import SqliteOptions, SqliteStore
-from agentcom.testing.crash.judging import quick_stores
 from agentcom.testing.crash.operations import DiskFault, Kind, Operation
+from agentcom.testing.crash.quick import quick_stores
 from agentcom.testing.crash.recording import STORE, Ledger, read_content
 from agentcom.testing.crash.vfs import watching
 from agentcom.testing.store_rows import batch, body, new_task, task

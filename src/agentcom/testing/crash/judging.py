@@ -1,17 +1,14 @@
 """Opens what a power loss left, with the real store, and judges it."""
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
-from unittest import mock
+from typing import Final
 
 from agentcom.model.batch import Table
 from agentcom.model.errors import StoreRefused
-from agentcom.store import absent, sqlite, sqlite_disk, sqlite_lists, sqlite_open, sqlite_writer
+from agentcom.store import sqlite_open
 from agentcom.store.base import Committed
 from agentcom.store.failures import StoreFailed
 from agentcom.store.sqlite import SMALL, SqliteOptions, SqliteStore
@@ -25,7 +22,6 @@ VERIFY_EVERY: Final = 8
 AGAIN_EVERY: Final = 16
 """States between two that are opened a second time, with room set aside as a hub does it."""
 _RESERVED_AT: Final = 20  # in the header: bytes at the end of each page that hold its checksum
-_FEW_KEYS_LOG2: Final = 8
 _ROOM: Final = SqliteOptions(wal_bytes=64 << 10, ballast_bytes=0)
 
 
@@ -49,7 +45,10 @@ class Judge:
     """Judges the states of one recording, in a folder of its own (best one in memory)."""
 
     def __init__(self, folder: Path, recording: Recording) -> None:
-        self._folder = folder
+        self._root = f"{folder}/"
+        self._path = folder / STORE
+        self._home = self._path.parent
+        self._home.mkdir(parents=True, exist_ok=True)
         self._recording = recording
         self._migrations = life.steps_of(migrated=recording.migrated)
         self._verified: set[int] = set()
@@ -77,7 +76,7 @@ class Judge:
         return step
 
     def _store(self, options: SqliteOptions) -> SqliteStore:
-        return SqliteStore(self._folder / STORE, options=options, migrations=self._migrations)
+        return SqliteStore(self._path, options=options, migrations=self._migrations)
 
     async def _read(self, store: SqliteStore, acked: int, begun: int) -> int:
         # A connection of our own would cost as much as all the rest.
@@ -87,8 +86,9 @@ class Judge:
             self._verified.add(step)
             for problem in await store.verify():
                 raise Violation(Fault.BROKEN, problem.what)
-        with (self._folder / STORE).open("rb") as file:
-            header = file.read(_RESERVED_AT + 1)
+        fd = os.open(self._path, os.O_RDONLY)
+        header = os.read(fd, _RESERVED_AT + 1)
+        os.close(fd)
         if header[_RESERVED_AT] != sqlite_open.CHECKSUM_BYTES:
             raise Violation(Fault.BROKEN, "its pages have no checksums")
         return step
@@ -124,44 +124,16 @@ class Judge:
             await store.close()
 
     def _put(self, files: Mapping[str, bytes]) -> None:
-        wanted = {self._folder / name: data for name, data in files.items()}
-        home = (self._folder / STORE).parent
-        home.mkdir(parents=True, exist_ok=True)
+        home = os.fspath(self._home)
+        wanted = {self._root + name: data for name, data in files.items()}
         for name in os.listdir(home):  # noqa: PTH208 - called for every state
-            if home / name not in wanted:
-                (home / name).unlink()
+            path = f"{home}/{name}"
+            if path not in wanted:
+                os.unlink(path)  # noqa: PTH108 - as above
         for path, data in wanted.items():
-            path.write_bytes(data)
-
-
-@contextlib.contextmanager
-def quick_stores() -> Iterator[None]:
-    """Spare each store of a moment what only one that lives long needs."""
-    place = (1 << _FEW_KEYS_LOG2) - 1
-    with (
-        mock.patch.multiple(absent, _PLACES_LOG2=_FEW_KEYS_LOG2, _PLACE=place),
-        mock.patch.object(sqlite_disk, "network_file_system", return_value=None),
-        mock.patch.object(sqlite_writer, "QUICK_COMMITS", 0),
-        mock.patch.object(sqlite, "ThreadPoolExecutor", _Here),
-        mock.patch.object(sqlite_writer.Writer, "finish"),
-        mock.patch.object(sqlite_lists, "ARREARS_MAX", life.ARREARS),
-    ):
-        yield
-
-
-class _Here(Executor):
-    """Runs in the caller's thread what the store would hand to its reader's."""
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - the future carries it
-            future.set_exception(error)
-        return future
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            os.write(fd, data)
+            os.close(fd)
 
 
 async def _opened(store: SqliteStore) -> None:

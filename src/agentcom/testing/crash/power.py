@@ -10,8 +10,9 @@ from typing import Final, NamedTuple, assert_never
 import msgspec
 
 from agentcom.testing.crash import life
-from agentcom.testing.crash.judging import Judge, Violation, quick_stores
+from agentcom.testing.crash.judging import Fault, Judge, Violation
 from agentcom.testing.crash.life import Plan, Start
+from agentcom.testing.crash.quick import judged_stores
 from agentcom.testing.crash.recording import Acked, Begun, Done, Failed, Recording
 from agentcom.testing.crash.states import Choice, Disk, State, choices
 
@@ -104,21 +105,32 @@ def judged(
     async def run() -> Tally:
         judge = Judge(folder, recording)
         tally = Tally()
+        steps: dict[bytes, int] = {}
         for case in cases(recording, mixtures=mixtures, part=part):
             tally.built += 1
-            if case.state.digest in tally.digests:
-                continue
             tally.digests.add(case.state.digest)
             try:
-                await judge.judge(case.state.files, acked=case.acked, begun=case.begun)
+                await _judge(judge, case, steps)
             except Violation as violation:
                 tally.violations.append((violation.fault, *case.place, str(violation)))
                 if len(tally.violations) >= violations_max:
                     break
         return tally
 
-    with quick_stores():
+    with judged_stores():
         return asyncio.run(run())
+
+
+async def _judge(judge: Judge, case: Case, steps: dict[bytes, int]) -> None:
+    """Judge a state; of one that was seen before only whether more has been promised since."""
+    digest = case.state.digest
+    if digest not in steps:
+        steps[digest] = case.begun  # a state is convicted once
+        steps[digest] = await judge.judge(case.state.files, acked=case.acked, begun=case.begun)
+    elif case.acked > steps[digest]:
+        raise Violation(
+            Fault.LOST, f"{case.acked} steps were acknowledged, {steps[digest]} are there"
+        )
 
 
 def judged_again(
@@ -144,7 +156,7 @@ def judged_again(
             return str(violation)
         return None
 
-    with quick_stores():
+    with judged_stores():
         return found[0], asyncio.run(judge())
 
 
@@ -168,7 +180,7 @@ def recorded(name: str, folder: Path) -> Recording:
         judge = Judge(root / "look", before)
         return await judge.judge(case.state.files, acked=case.acked, begun=case.begun)
 
-    with quick_stores():
+    with judged_stores():
         content = before.contents[asyncio.run(look())]
     start = Start(case.state.files, content)
     return life.record(root, Plan(name, seed, RECOVERY_STEPS), start)
