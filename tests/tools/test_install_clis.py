@@ -47,3 +47,27 @@ def test_a_version_that_is_not_the_pinned_one_is_refused(
 
     assert "expected version 0.169.0" in capsys.readouterr().out
     assert not (tmp_path / "clis" / "codex").exists()
+
+
+def test_a_program_that_needs_a_newer_node_gets_the_wheel_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(tmp_path / "old", "node", "echo v20.1.0")
+    fake(tmp_path / "new", "node", "echo v24.1.0")
+    monkeypatch.setattr(install_clis, "wheel_node", lambda: tmp_path / "new")
+
+    chosen = [
+        install_clis.node_for(name, tmp_path / "old").name for name in ("claude", "conformance")
+    ]
+
+    assert chosen == ["old", "new"]
+
+
+def test_npm_is_started_from_its_library_where_that_is_beside_node(tmp_path: Path) -> None:
+    program = tmp_path / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    before = install_clis.npm_of(tmp_path / "bin")
+    program.parent.mkdir(parents=True)
+    program.touch()
+
+    assert before == ["npm"]
+    assert install_clis.npm_of(tmp_path / "bin") == [str(tmp_path / "bin" / "node"), str(program)]

@@ -235,7 +235,8 @@ async def _made(guest: Guest, making: Awaitable[T], **data: str) -> T:
         raise MCPError(types.INTERNAL_ERROR, fault.message, {"code": fault.code}) from None
 
 
-def _server() -> Server[Any]:
+def server() -> Server[Any]:
+    """Return the hub's own, with all that it offers."""
     # It logs what peers sent, and each request's start and end.
     logging.getLogger("mcp").setLevel(logging.CRITICAL)
     return Server(
@@ -255,4 +256,4 @@ def _server() -> Server[Any]:
     )
 
 
-SERVER: Final = _server()
+SERVER: Final = server()
