@@ -15,14 +15,16 @@ import msgspec
 
 from agentcom.core.facts import Body, Fact
 from agentcom.hub import services as hub_services
+from agentcom.hub import speaking
 from agentcom.hub.config import Bounds, HubConfig
 from agentcom.hub.requests import payload_hash
 from agentcom.hub.services import Services
 from agentcom.hub.supervisor import Escalated, Supervisor
 from agentcom.model.errors import AgentComError, Unavailable
 from agentcom.model.identity import Identity
-from agentcom.model.ids import Instant
+from agentcom.model.ids import Fence, Instant, TaskId
 from agentcom.model.replies import Reply
+from agentcom.protocol.calls import Call
 from agentcom.store.failures import StoreFailed
 from agentcom.testing.simulation.clocks import NodeClock
 from agentcom.testing.simulation.hub_disk import HubDisk, HubStore
@@ -43,6 +45,7 @@ ASK_LATENCY_US: Final = 5 * MS
 _REPLY: Final[msgspec.json.Decoder[Reply]] = msgspec.json.Decoder(Reply)
 
 Asked = Callable[[Reply | AgentComError], None]
+Answered = Callable[[object], None]
 
 
 class HubNode:
@@ -70,7 +73,7 @@ class HubNode:
         self._supervisor: Supervisor | None = None
         self._main: asyncio.Task[None] | None = None
         self._numbers = count(1)
-        self._asks: dict[int, Asked] = {}
+        self._asks: dict[int, Callable[[Any], None]] = {}
         self._config = HubConfig(home=Path("/nowhere"), store="memory", limits=Bounds(rates=False))
 
     # The process's life ---------------------------------------------------------------------------
@@ -219,23 +222,52 @@ class HubNode:
 
     def ask(self, body: Body, identity: Identity, asked: Asked, *, key: str | None = None) -> None:
         """Bring a person's request as the HTTP door does; `asked` hears the answer, if any."""
+
+        async def reply(services: Services) -> Reply:
+            payload = payload_hash(body) if key else None
+            fact = Fact(
+                body=body, actor=identity, cause=services.causes.new(), key=key, payload=payload
+            )
+            found = await hub_services.ask(services.engine, fact)
+            return _REPLY.decode(bytes(found)) if isinstance(found, msgspec.Raw) else found
+
+        self._bring(reply, asked)
+
+    def converse(
+        self,
+        call: Call,
+        identity: Identity,
+        asked: Answered,
+        *,
+        key: str,
+        attempt: tuple[TaskId, Fence] | None = None,
+    ) -> None:
+        """Bring a call of a person, or of the agent of an attempt; see `ask`."""
+
+        async def answer(services: Services) -> object:
+            if attempt is None:
+                speaker = speaking.person(identity)
+            else:
+                speaker = speaking.attempt(services.engine.view, identity, *attempt)
+            talk = services.conversation.talk
+            return await talk.do(speaker, call, cause=services.causes.new(), key=key)
+
+        self._bring(answer, asked)
+
+    def _bring(
+        self, work: Callable[[Services], Coroutine[Any, Any, Any]], asked: Callable[[Any], None]
+    ) -> None:
         services, loop = self.services, self.loop
         if services is None or loop is None or not self.ready or loop.frozen:
             self._kernel.after(ASK_LATENCY_US, asked, Unavailable("there is no hub"))
             return
-        payload = payload_hash(body) if key else None
-        fact = Fact(
-            body=body, actor=identity, cause=services.causes.new(), key=key, payload=payload
-        )
         number = next(self._numbers)
         self._asks[number] = asked
-        self.call(lambda: loop.create_task(self._answer(services, fact, number)))
+        self.call(lambda: loop.create_task(self._answer(work(services), number)))
 
-    async def _answer(self, services: Services, fact: Fact, number: int) -> None:
-        answer: Reply | AgentComError
+    async def _answer(self, work: Coroutine[Any, Any, Any], number: int) -> None:
         try:
-            reply = await hub_services.ask(services.engine, fact)
-            answer = _REPLY.decode(bytes(reply)) if isinstance(reply, msgspec.Raw) else reply
+            answer = await work
         except AgentComError as error:
             answer = error
         asked = self._asks.pop(number, None)

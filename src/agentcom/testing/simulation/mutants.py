@@ -6,6 +6,7 @@
 from typing import Final
 
 from agentcom.testing.simulation import planting
+from agentcom.testing.simulation.mutants_locks import LOCKS
 from agentcom.testing.simulation.mutants_scheduling import SCHEDULING
 from agentcom.testing.simulation.planting import Mutant
 
@@ -327,6 +328,7 @@ MUTANTS: Final = (
         often="agent_kill",
     ),
     *SCHEDULING,
+    *LOCKS,
 )
 
 

@@ -76,10 +76,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Share of agents that tell what their turns cost."""
     budget: bool = False
     """True: the project has a budget, which is used up and raised again and again."""
+    locks: bool = False
+    """Whether agents and people lock names and files."""
 
 
 LOSSY: Final = 0.8
 """Share of seeds whose machines' links lose and double messages."""
+LOCKING: Final = 0.6
+"""Share of seeds with locks."""
 LIMITED: Final = 0.5
 """Share of seeds whose tasks stand behind limits and claims of files."""
 BUDGETS: Final = 0.3
@@ -165,11 +169,16 @@ def _with_work(options: Options, rng: random.Random) -> Options:
 
 
 def _with_costs(options: Options, rng: random.Random) -> Options:
-    """Return options with accounts that run out, and budgets."""
+    """Return options with accounts that run out, budgets, and locks."""
     accounts = rng.choice((0, 1, 2))
     # Accounts without use would show nothing: where they are shared, they run out.
     quota = rng.choice((0.05, 0.2)) if accounts else options.quota
     spends, budget = rng.choice((0, 0.5, 1)), rng.random() < BUDGETS
     return msgspec.structs.replace(
-        options, accounts=accounts, quota=quota, spends=spends, budget=budget
+        options,
+        accounts=accounts,
+        quota=quota,
+        spends=spends,
+        budget=budget,
+        locks=rng.random() < LOCKING,
     )

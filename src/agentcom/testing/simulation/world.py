@@ -7,21 +7,22 @@ from typing import Any, Final
 
 from agentcom.core import facts
 from agentcom.core.view import PoolView
-from agentcom.hub import credentials, tokens
-from agentcom.model import token_text
+from agentcom.hub import credentials
 from agentcom.model.batch import Batch, Insert, Table
-from agentcom.model.identity import Credential, CredentialKind, Role, User
+from agentcom.model.identity import CredentialKind, Role, User
 from agentcom.model.ids import DEFAULT_POOL, BatchId, MachineId, TaskId, UserId, WallTime
 from agentcom.model.task import TaskState
 from agentcom.store import codec
 from agentcom.testing import invariants
 from agentcom.testing.simulation import last_words, steering
+from agentcom.testing.simulation.admission import credential
 from agentcom.testing.simulation.auditor import Auditor
 from agentcom.testing.simulation.clocks import EPOCH_MS
 from agentcom.testing.simulation.clockwork import Clockwork
 from agentcom.testing.simulation.hub_disk import HubDisk, at_once
 from agentcom.testing.simulation.hub_node import HubNode
 from agentcom.testing.simulation.kernel import HOUR, MINUTE, SECOND, Kernel
+from agentcom.testing.simulation.locksmith import Locksmith
 from agentcom.testing.simulation.machine_node import CAPABILITIES, MachineNode, agent_of
 from agentcom.testing.simulation.nemesis import LIMITED, Nemesis
 from agentcom.testing.simulation.network import Network
@@ -56,6 +57,9 @@ class World:
         self.clockwork = Clockwork(self.trace)
         self.disk = HubDisk(options, self.trace, self._committed)
         self.hub = HubNode(self.kernel, options, self.network, self.disk, self.trace)
+        self.locksmith = Locksmith(
+            self.kernel, options, self.hub, lambda: self.auditor.books, self.trace
+        )
         self.origin = Origin(self.trace)
         self.witness = Witness(self.auditor, self.promises, self.trace, lambda: self.kernel.now_us)
         self.nodes: list[MachineNode] = []
@@ -78,6 +82,7 @@ class World:
         self._people_come()
         self._enrol_all()
         self._raise_budget()
+        self.locksmith.start()
         self.nemesis.start()
         end_us = int(self.options.hours * HOUR)
         while self.kernel.now_us < end_us:
@@ -101,7 +106,7 @@ class World:
             name = UserId(f"person-{at}")
             user = User(id=name, role=Role.OPERATOR, created_at=WallTime(EPOCH_MS))
             rows.append(Insert(Table.USER, name, user))
-            row, text = self._credential(CredentialKind.USER, Role.OPERATOR, name, None)
+            row, text = credential(self._rng, CredentialKind.USER, Role.OPERATOR, name, None)
             rows.append(credentials.insert(row))
             self.people.append(
                 Person(
@@ -121,24 +126,6 @@ class World:
         number = BatchId(f"people-{len(self.disk.journal)}")
         batch = Batch(id=number, pool=DEFAULT_POOL, changes=tuple(changes))
         at_once(self.disk.rows.commit(batch))
-
-    def _credential(
-        self, kind: CredentialKind, role: Role, owner: UserId, machine: MachineId | None
-    ) -> tuple[Credential, str]:
-        digits = "0123456789abcdefghijklmnopqrstuvwxyz"
-        key_id = "".join(self._rng.choices(digits, k=token_text.ID_CHARS))
-        secret = "".join(self._rng.choices(digits, k=token_text.SECRET_CHARS))
-        text = token_text.compose(kind, key_id, secret)
-        row = Credential(
-            id=key_id,
-            kind=kind,
-            digest=tokens.digest(text),
-            role=role,
-            owner=owner,
-            created_at=WallTime(EPOCH_MS),
-            machine=machine,
-        )
-        return row, text
 
     def _people_come(self) -> None:
         for person in self.people:
@@ -174,7 +161,7 @@ class World:
         self._enrolled += 1
         machine = MachineId(f"machine-{self._enrolled:04d}")
         owner = self.people[0].name
-        row, node.token = self._credential(CredentialKind.MACHINE, Role.AGENT, owner, machine)
+        row, node.token = credential(self._rng, CredentialKind.MACHINE, Role.AGENT, owner, machine)
         node.machine = machine
         self._write([credentials.insert(row)])
         enrol = facts.Enrol(machine, node.name, owner)
@@ -253,6 +240,7 @@ class World:
         self.auditor.restored(self._batches())
         self.purser.restored(self._batches())
         self.clockwork.restored(self._batches())
+        self.locksmith.restored(self._batches())
         self.witness.restored()
         promises = self.promises
         for task in [t for t, at in promises.tasks.items() if at > length]:
@@ -322,6 +310,7 @@ class World:
         try:
             self.auditor.committed(batch, first)
             self.purser.committed(batch)
+            self.locksmith.committed(batch)
             self.clockwork.committed(batch, self.hub.clock.now().wall)
         except Violation as violation:
             if self.hub.loop is not None:  # a part that is restarted would hide it
@@ -347,6 +336,7 @@ class World:
         self.nemesis.stop()
         for node in [n for n in self.nodes if n.clone]:
             self.end_clone(node)
+        self.locksmith.stopped = True
         for person in self.people:
             person.stopped = True
         for node in self.nodes:
@@ -366,6 +356,7 @@ class World:
         end_us = self.kernel.now_us + LIVENESS_US
         while self.kernel.now_us < end_us and not self._at_rest():
             self.clockwork.rest(self.hub)
+            self.locksmith.rest()
             self._run(LOOK_US // 6)
             last_words.say(self.auditor.books, self.nemesis, self.hub.clock.now().wall)
 
@@ -380,7 +371,8 @@ class World:
             for node in self.nodes
         )
         answered = not any(person.waits for person in self.people)
-        return answered and reported and self.clockwork.rests and not self.auditor.books.live
+        over = self.clockwork.rests and self.locksmith.rests
+        return answered and reported and over and not self.auditor.books.live
 
     def _judge(self) -> None:
         witness, trace = self.witness, self.trace
@@ -391,6 +383,7 @@ class World:
         witness.check_results()
         self.purser.check_counted(witness.turns)
         witness.check_history()
+        self.locksmith.check_over(self.hub.clock.now().wall)
         for task in self.auditor.books.tasks.values():
             merged = task.state is TaskState.COMPLETED and task.verified and task.land_key
             landed = self.origin.landed.get(task.id)
