@@ -35,6 +35,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "note": ("agentcom.cli.note:note", "Keep what all shall know, by name."),
         "lock": ("agentcom.cli.lock:lock", "Keep names or files for yourself for a while."),
         "search": ("agentcom.cli.note:search", "Find messages, notes and tasks by words."),
+        "mcp": ("agentcom.cli.mcp:mcp", "Offer the hub's tools over standard input and output."),
         "who": ("agentcom.cli.who:who", "Show who is there, and what they do."),
         "user": ("agentcom.cli.access:user", "Invite, list and remove people."),
         "token": ("agentcom.cli.access:token", "Create, list, rotate and revoke tokens."),
