@@ -50,6 +50,21 @@ def test_latencies_go_into_buckets() -> None:
     assert read["agentcom_commit_seconds_bucket", ("0.002",)] == 0
 
 
+def test_a_bucket_takes_its_bound_and_counts_all_below() -> None:
+    measured = Metrics()
+    for seconds in (0.001, 0.002, 0.0021, 99.0):
+        measured.commit.observe(seconds)
+
+    read = samples(measured)
+
+    buckets = [read["agentcom_commit_seconds_bucket", (le,)] for le in ("0.001", "0.002", "0.005")]
+    assert buckets == [1, 2, 3]
+    assert read["agentcom_commit_seconds_bucket", ("30.0",)] == 3
+    assert read["agentcom_commit_seconds_bucket", ("+Inf",)] == 4
+    assert read["agentcom_commit_seconds_count", ()] == 4
+    assert read["agentcom_commit_seconds_sum", ()] == 0.001 + 0.002 + 0.0021 + 99.0
+
+
 def test_every_name_is_ours_and_stands_once() -> None:
     public = {name: it for name, it in vars(metrics).items() if name.isupper() and name[0] != "_"}
     names = [it for name, it in public.items() if not name.startswith("CONTENT_TYPE")]

@@ -1,5 +1,6 @@
 """Many seeds on all cores: what `agentcom simulate` and the gate run."""
 
+import gc
 import multiprocessing
 import os
 from collections import Counter
@@ -7,6 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from typing import Final
 
 import msgspec
@@ -19,6 +21,8 @@ from agentcom.testing.simulation.run import Outcome, simulate
 OFTEN_US: Final = 4 * MINUTE
 TASKS_MAX: Final = 25
 """Runs of one worker: a long campaign's memory stays that of its first runs."""
+GARBAGE_MAX: Final = 10_000
+"""Objects that are made before a look for garbage: nearly all go without one."""
 HASH_SEED: Final = "0"
 """Python's hash seed in the workers: what a run does must not depend on it, but who knows."""
 
@@ -100,6 +104,12 @@ def replay(options: Options, *, smaller: bool = False, mutant: str = "") -> Outc
         return outcome
 
 
+def _begin(mutant: str) -> None:
+    mutants.plant(mutant)
+    gc.freeze()  # what is imported stays
+    gc.set_threshold(GARBAGE_MAX)
+
+
 def _one(options: Options) -> Outcome:
     return simulate(options)
 
@@ -112,11 +122,13 @@ def _seed(outcome: Outcome) -> int:
 def _workers(jobs: int, mutant: str) -> Iterator[ProcessPoolExecutor]:
     before = os.environ.get("PYTHONHASHSEED")
     os.environ["PYTHONHASHSEED"] = HASH_SEED
-    context = multiprocessing.get_context("spawn")
+    # A bug is planted before the product is imported; all others share what was imported once.
+    context = multiprocessing.get_context("spawn" if mutant else "forkserver")
+    context.set_forkserver_preload([__name__])
     pool = ProcessPoolExecutor(
         jobs,
         mp_context=context,
-        initializer=mutants.plant,
+        initializer=_begin,
         initargs=(mutant,),
         max_tasks_per_child=TASKS_MAX,
     )
@@ -124,6 +136,7 @@ def _workers(jobs: int, mutant: str) -> Iterator[ProcessPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # noqa: SLF001 - its CPU counts, and its hash seed is ours
         if before is None:
             del os.environ["PYTHONHASHSEED"]
         else:
