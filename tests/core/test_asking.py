@@ -82,9 +82,10 @@ class Room(Pool):
                 held = [self.holding(task.id) for task in self.view.held_tasks(name)]
                 self.beat(name, held)
 
-    def stop(self, task: TaskId) -> None:
+    def stop(self, task: TaskId, session: str | None = None) -> None:
         row = self.task(task)
-        self.tell(facts.Stopped(task, row.fence), machine(row.machine or ""))
+        stopped = facts.Stopped(task, row.fence, session=session)
+        self.tell(stopped, machine(row.machine or ""))
 
     def parked(self) -> tuple[TaskId, Ask]:
         """Return a task that waits for an answer, and the question."""
@@ -166,6 +167,17 @@ def test_the_same_agent_goes_on_in_its_session(room: Room) -> None:
 
     pushed = room.pushed(task)[-1]
     assert (pushed.agent, pushed.session, pushed.checkpoint) == (AgentId("m1"), "s1", "c" * 40)
+
+
+def test_the_session_of_a_stopped_attempt_is_kept_though_nothing_was_saved(room: Room) -> None:
+    task = room.running()
+    ask = room.put(task)
+    room.live(limits.ASK_HOLD_MS)
+    room.stop(task, session="s1")
+
+    room.answer(ask)
+
+    assert room.pushed(task)[-1].session == "s1"
 
 
 def test_an_answer_while_the_attempt_stops_queues_the_task_at_once(room: Room) -> None:

@@ -33,6 +33,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "msg": ("agentcom.cli.msg:msg", "Write to agents and people, and read your mailbox."),
         "channel": ("agentcom.cli.channel:channel", "Talk where many read."),
         "note": ("agentcom.cli.note:note", "Keep what all shall know, by name."),
+        "ask": ("agentcom.cli.ask:ask", "Put questions, see who asks, and answer."),
         "lock": ("agentcom.cli.lock:lock", "Keep names or files for yourself for a while."),
         "search": ("agentcom.cli.note:search", "Find messages, notes and tasks by words."),
         "mcp": ("agentcom.cli.mcp:mcp", "Offer the hub's tools over standard input and output."),

@@ -160,9 +160,8 @@ class Checkpointed(msgspec.Struct, frozen=True, gc=False):
     note: str | None = None
     """The newest words of its agent."""
     touched: tuple[str, ...] = ()
-    """Paths that differ from what the attempt began with, the first of them."""
     touched_count: int = 0
-    """How many there are."""
+    """Paths that differ from what the attempt began with: the first of them, and how many."""
 
 
 class CanaryLived(msgspec.Struct, frozen=True, gc=False):
@@ -189,6 +188,7 @@ class Stopped(msgspec.Struct, frozen=True, gc=False):
     fence: Fence
     result: Result | None = None
     turns: tuple[TurnUsage, ...] = ()
+    session: str | None = None
 
 
 class Declined(msgspec.Struct, frozen=True, gc=False):

@@ -89,6 +89,7 @@ class Stopped(msgspec.Struct, frozen=True, gc=False):
     """The attempt that was asked to stop is over."""
 
     retry_at: WallTime
+    session: str | None = None
 
 
 class Parked(msgspec.Struct, frozen=True, gc=False):

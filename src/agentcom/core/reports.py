@@ -154,7 +154,7 @@ def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) 
         case Finished():
             code = _finished(turn, task, body.fence, body.result)
         case Stopped():
-            _stopped(turn, task, body.fence, body.result)
+            _stopped(turn, task, body)
         case Declined(reason=reason):
             retry_at = WallTime(turn.now.wall + DECLINE_RETRY_MS)
             after = turn.move(task, moves.Declined(_cut(reason), retry_at), EventKind.RETURNED)
@@ -274,11 +274,11 @@ def _note(task: Task, result: Result) -> str | None:
     return note.cleaned(result.summary) or task.note or note.cleaned(result.message)
 
 
-def _stopped(turn: Turn, task: Task, fence: Fence, result: Result | None) -> None:
-    if result is not None and task.phase is not _LANDING:  # else it is stored already
+def _stopped(turn: Turn, task: Task, body: Stopped) -> None:
+    if body.result is not None and task.phase is not _LANDING:  # else it is stored already
         reason = f"stopped: {task.stop_reason.value if task.stop_reason else 'by its machine'}"
-        keep(turn, task.machine, task.id, fence, result, refused=reason)
-    turn.move(task, moves.Stopped(turn.retry_at(task.failures)), _kind_of_stop(task))
+        keep(turn, task.machine, task.id, body.fence, body.result, refused=reason)
+    turn.move(task, moves.Stopped(turn.retry_at(task.failures), body.session), _kind_of_stop(task))
 
 
 def _landed(turn: Turn, task: Task, landing: Landing) -> None:

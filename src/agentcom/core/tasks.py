@@ -250,7 +250,8 @@ def _stopped(task: Task, event: Stopped, now: WallTime) -> Task:
             | StopReason.ASKED
         ) | None:
             landing = task.landing_only or task.phase is _LANDING
-            return _ended(task, now, state=_Q, landing_only=landing)
+            session = event.session or task.session
+            return _ended(task, now, state=_Q, landing_only=landing, session=session)
         case _:
             assert_never(task.stop_reason)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from agentcom.core.effects import Effect, Push
+from agentcom.model.ask import Ask
 from agentcom.model.batch import Change, Insert, Table, Update
 from agentcom.model.ids import TaskId
 from agentcom.model.task import TaskBody
@@ -56,7 +57,17 @@ class Bodies:
             for (at, push), row in zip(missing, rows, strict=True):
                 if isinstance(row, TaskBody):
                     attached[at] = Push(push.machine, push.assignment, row)
-        return attached
+        return await self._with_asks(attached)
+
+    async def _with_asks(self, effects: list[Effect]) -> Sequence[Effect]:
+        """Add the questions that pushes name, with their answers: few tasks have some."""
+        for at, effect in enumerate(effects):
+            if type(effect) is Push and effect.assignment.answered:
+                keys = [(Table.ASK, ask) for ask in effect.assignment.answered]
+                rows = await self._store.get(keys)
+                asks = tuple(row for row in rows if isinstance(row, Ask))
+                effects[at] = Push(effect.machine, effect.assignment, effect.body, asks)
+        return effects
 
     def _forget(self, task: str) -> TaskBody | None:
         body = self._recent.pop(TaskId(task), None)

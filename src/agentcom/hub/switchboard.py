@@ -214,7 +214,7 @@ class Switchboard:
             return
         connection = self._connection(effect.machine)
         if connection is not None and connection.buffered_bytes <= PUSH_BYTES:
-            frame = frames.Assign(assignment=effect.assignment, body=effect.body)
+            frame = frames.Assign(assignment=effect.assignment, body=effect.body, asks=effect.asks)
             connection.send(codec.encode(frame))
             self.on_pushed(effect.assignment.agent)
 

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from agentcom.model.agent import AgentSpec, Assignment, Held
+from agentcom.model.ask import Ask
 from agentcom.model.event import TaskEvent
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.replies import Welcomed
@@ -128,6 +129,7 @@ class StoppedFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=Tru
     fence: Fence
     result: Result | None = None
     turns: tuple[TurnUsage, ...] = ()
+    session: str | None = None
 
 
 class LandedFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="landed"):
@@ -263,6 +265,8 @@ class Assign(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag
 
     assignment: Assignment
     body: TaskBody
+    asks: tuple[Ask, ...] = ()
+    """Questions of attempts before that ended, with their answers."""
 
 
 class StopFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="stop"):

@@ -146,16 +146,16 @@ class Attempts:
 
     async def wind_down(self, record: Record, *, stale: bool) -> None:
         """End everything of an attempt, keep its work if origin answers soon, tell `Stopped`."""
-        result = None
+        result, session = None, None
         try:
             await self.stop(record)
-            await self._following.count(record)
+            session = await self._following.count(record)
             worktree = self._places.worktree(record)
             if worktree is not None:
                 result = await self._keep(record, worktree, stale=stale)
         except (errors.AgentComError, OSError) as error:
             log.warning("attempt.not_kept", task=record.key.task, reason=str(error))
-        await self._tell(values.Stopped(record.key, result))
+        await self._tell(values.Stopped(record.key, result, session))
 
     async def _keep(self, record: Record, worktree: Worktree, *, stale: bool) -> Result | None:
         saved: str | None = None

@@ -191,12 +191,16 @@ class Following:
             await asyncio.to_thread(session_usage.save, worktree.state, watch.stated)
         return verdict
 
-    async def count(self, record: Record) -> None:
-        """Tell what a stopped run has spent: its output is on this disk to its last line."""
+    async def count(self, record: Record) -> str | None:
+        """Tell what a stopped run has spent: its output is on this disk to its last line.
+
+        Return the session that its agent had, if it is known.
+        """
+        session: str | None = None
         folder = self._home.attempt(record.key.text)
         known = await asyncio.to_thread(runs.known, folder)
         if not known:
-            return
+            return None
         with contextlib.suppress(Over):  # its agent left this machine: nobody can read it
             before = stated = await asyncio.to_thread(session_usage.load, folder)
             turns = self._turns(record)
@@ -204,10 +208,12 @@ class Following:
                 for run in known:
                     watch = self._watch(record, stated, turns)
                     await watch.count(run)
+                    session = watch.session or session
                     stated = watch.stated or stated
             worktree = self._places.worktree(record)
             if stated != before and worktree is not None:
                 await asyncio.to_thread(session_usage.save, worktree.state, stated)
+        return session
 
     def _turns(self, record: Record) -> Turns:
         agent = self._places.agent(record)

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from agentcom.model import refs
-from agentcom.sidecar import handover
+from agentcom.sidecar import answers, handover
 from agentcom.sidecar.config import AgentConfig, Home
 from agentcom.sidecar.machine_values import Record
 from agentcom.sidecar.runtime import base
@@ -46,11 +46,13 @@ def make(
     prompt = spec.prompt
     if before is not None and resume is None and prompt and not spec.command:
         prompt += handover.section(before)  # who goes on in its own session knows it all
+    if record.asks:
+        prompt += answers.section(record.asks)
     if letters:
         prompt = f"{prompt}\n\n{letters}"
     folder = home.attempt(record.key.text)
     job = _job(home, record, agent, where=where, folder=folder, access=access)
-    told = {"prompt": spec.prompt, "letters": letters, "earlier": before}
+    told = {"prompt": spec.prompt, "letters": letters, "earlier": before, "answers": record.asks}
     _write_task_file(job, record, told)
     return replace(job, prompt=prompt, resume=resume)
 

@@ -153,7 +153,7 @@ class AttemptTurn:
             case values.Ended():
                 self._ended(attempt, fact.result)
             case values.Stopped():
-                self._confirmed(attempt, fact.result)
+                self._confirmed(attempt, fact)
             case values.LandEnded():
                 self._land_ended(attempt, fact)
             case _:
@@ -260,8 +260,7 @@ class AttemptTurn:
         move = {Phase.WORKING: Move.WORK, Phase.VERIFYING: Move.VERIFY}.get(phase)
         if move is not None:
             self.move(attempt, move)
-        attempt.phase = phase
-        key = attempt.key
+        attempt.phase, key = phase, attempt.key
         self.send(frames.Progress(task=key.task, fence=key.fence, phase=phase))
 
     def _spent(self, attempt: Attempt, turn: TurnUsage) -> None:
@@ -287,21 +286,21 @@ class AttemptTurn:
 
     def _ended(self, attempt: Attempt, result: Result) -> None:
         if attempt.stage is Stage.STOPPING:
-            self._confirmed(attempt, result)
+            self._confirmed(attempt, values.Stopped(attempt.key, result, result.session))
         elif self.move(attempt, Move.END):
             self.keep(attempt, result=result)
             self.start_waiting(attempt.key.task)
 
-    def _confirmed(self, attempt: Attempt, result: Result | None) -> None:
+    def _confirmed(self, attempt: Attempt, ended: values.Stopped) -> None:
         if self.move(attempt, Move.CONFIRM):
-            self.keep(attempt, result=result)
+            self.keep(attempt, result=ended.result, session=ended.session)
             self.start_waiting(attempt.key.task)
 
     def _land_ended(self, attempt: Attempt, fact: values.LandEnded) -> None:
         landing = fact.landing
         stopping = attempt.stage is Stage.STOPPING
         if stopping and (landing is None or landing.status is not LandStatus.LANDED):
-            self._confirmed(attempt, None)
+            self._confirmed(attempt, values.Stopped(attempt.key))
         elif landing is None:
             self.move(attempt, Move.SUSPEND)
             self.land(attempt)
@@ -347,9 +346,8 @@ class AttemptTurn:
 
     def send_usage(self, attempt: Attempt) -> None:
         """Send what an attempt that goes on has spent; its end brings the rest."""
-        turns = attempt.uncounted
+        key, turns = attempt.key, attempt.uncounted
         if turns and attempt.stored and attempt.stage in RUNNING:
-            key = attempt.key
             self.send(frames.UsageFrame(task=key.task, fence=key.fence, turns=turns))
 
     def send_checkpoint(self, attempt: Attempt) -> None:
@@ -383,17 +381,20 @@ def held(view: View) -> tuple[Held, ...]:
 def record_of(frame: frames.Assign) -> values.Record:
     """Return the first record of an attempt that the hub assigns."""
     stage = Stage.READY if frame.assignment.landing_only else Stage.PREPARING
-    return values.Record(assignment=frame.assignment, body=frame.body, stage=stage)
+    body, asks = frame.body, frame.asks
+    return values.Record(assignment=frame.assignment, body=body, stage=stage, asks=asks)
 
 
 def _report_of(attempt: Attempt) -> frames.FromMachine:
     record, task, fence = attempt.record, attempt.key.task, attempt.key.fence
+    turns = attempt.uncounted
     if attempt.stage is Stage.LANDED:
         assert record.landing is not None
         return frames.LandedFrame(task=task, fence=fence, landing=record.landing)
     if attempt.stage is Stage.STOPPED:
         result = None if record.acked else record.result
-        return frames.StoppedFrame(task=task, fence=fence, result=result, turns=attempt.uncounted)
+        return frames.StoppedFrame(
+            task=task, fence=fence, result=result, turns=turns, session=record.session
+        )
     assert record.result is not None
-    turns = attempt.uncounted
     return frames.Finish(task=task, fence=fence, result=record.result, turns=turns)

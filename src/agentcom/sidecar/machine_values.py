@@ -12,6 +12,7 @@ import msgspec
 
 from agentcom.model import errors
 from agentcom.model.agent import AgentSpec, Assignment
+from agentcom.model.ask import Ask
 from agentcom.model.ids import AgentId, Fence, Instant, TaskId
 from agentcom.model.result import Landing, Result
 from agentcom.model.task import Phase, StopReason, TaskBody, TaskSpec
@@ -63,6 +64,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The hub has the result; it is not sent a second time."""
     turns: tuple[TurnUsage, ...] = ()
     """What it spent, turn by turn; a restored hub is told all of them again."""
+    asks: tuple[Ask, ...] = ()
+    """Questions of attempts before, with their answers."""
+    session: str | None = None
+    """Of an attempt that was stopped: in which its agent can go on."""
     version: int = 1
 
     @property
@@ -157,6 +162,7 @@ class Stopped(msgspec.Struct, frozen=True):
 
     key: Key
     result: Result | None = None
+    session: str | None = None
 
 
 class LandEnded(msgspec.Struct, frozen=True):

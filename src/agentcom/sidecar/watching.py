@@ -99,6 +99,8 @@ class Watch:
         async for _, line in running.lines():
             for event in self._parser.feed(line):
                 await self._spent(event)
+                if isinstance(event, base.SessionStarted):
+                    self.session = event.id
         await self._judged(await running.wait())
 
     async def _judged(self, ended: base.Exit) -> base.Verdict:

@@ -32,7 +32,9 @@ _REPORTS: Final[Mapping[type[frames.FromPeer], Callable[[Any], facts.Body]]] = {
         said.touched,
         said.touched_count,
     ),
-    frames.StoppedFrame: lambda said: facts.Stopped(said.task, said.fence, said.result, said.turns),
+    frames.StoppedFrame: lambda said: facts.Stopped(
+        said.task, said.fence, said.result, said.turns, said.session
+    ),
     frames.LandedFrame: lambda said: facts.Landed(said.task, said.fence, said.landing),
     frames.UsageFrame: lambda said: facts.Used(said.task, said.fence, said.turns),
     frames.Decline: lambda said: facts.Declined(
