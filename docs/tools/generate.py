@@ -35,6 +35,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
         "values": wire.values,
         "routes": wire.routes,
         "task-fields": wire.task_fields,
+        "mcp-tools": wire.tools,
     }
 )
 _BLOCK: Final = re.compile(

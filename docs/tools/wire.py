@@ -9,6 +9,9 @@ from agentcom.model.task import TaskSpec
 from agentcom.protocol import frames
 from agentcom.transport.http import endpoints
 from agentcom.transport.http_call import Endpoint, Gate
+from agentcom.transport.http_mcp_schema import KEY
+from agentcom.transport.http_mcp_tool import Profile
+from agentcom.transport.http_mcp_tools import TOOLS
 from agentcom.transport.openapi import document
 from docs.tools import source, words
 from docs.tools.blocks import code, table
@@ -82,6 +85,25 @@ def routes() -> str:
         for line in endpoints()
     ]
     return table(["route", "who", "what", "query", "status"], rows)
+
+
+def tools() -> str:
+    """Return every tool of the MCP door with what it takes."""
+    parts = []
+    for tool in TOOLS:
+        lists = "minimal, full" if tool.brief is not None else "full"
+        parts.append(f"**`{tool.name}`** ({lists}; {tool.effect}): {_one_line(tool.says)}")
+        _, components = msgspec.json.schema_components([tool.kind], ref_template=_REF)
+        shown = tool.arguments(Profile.FULL)["properties"]
+        docs = {name: one.get("description", "") for name, one in shown.items()}
+        rows = list(_fields(components[tool.kind.__name__], docs))
+        tag = code(tool.kind.__struct_config__.tag_field or "")
+        rows = [row for row in rows if row[0] != tag]
+        if tool.keyed:
+            rows.append((code(KEY), "string", "none", docs[KEY]))
+        if rows:
+            parts.append(table(["field", "type", "default", "meaning"], rows))
+    return "\n\n".join(parts)
 
 
 def route_paths() -> list[str]:
