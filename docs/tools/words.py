@@ -199,6 +199,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "store.conflicted": "memory and store disagreed: memory was read anew",
         "store.tidied": "expired request keys were deleted",
         "term.lost": "another hub leads the pool",
+        "ask.not_told": "whom a question concerns has a full mailbox; `agentcom ask ls` shows it",
         "pool.loaded": "the live tasks are in memory",
         "fact.refused": "a request or report was refused by the core",
         "task.submitted": "a task is durable",

@@ -9,6 +9,7 @@ import msgspec
 
 from agentcom.core.facts import Fact
 from agentcom.core.view import PoolView
+from agentcom.hub.ask_letters import AskLetters
 from agentcom.hub.asks import Asks
 from agentcom.hub.blobs import Blobs
 from agentcom.hub.broadcasts import Broadcasts
@@ -81,6 +82,10 @@ class Conversation:
         self._open_channels(means)
         self.delivery = MailDelivery(boxes, means.switchboard, means.view)
         self.expiry = MailExpiry(self.mail, boxes, means.store, self.writer, means.clock)
+        self.ask_letters = AskLetters(
+            self.mail, self.writer, store=means.store, clock=means.clock, view=means.view
+        )
+        means.switchboard.on_ask = self.ask_letters.told
         boxes.on_arrival = self.delivery.arrived
         means.switchboard.on_pushed = self.delivery.began
         self._offer(means, boxes)
@@ -122,7 +127,7 @@ class Conversation:
     async def prune(self, now: WallTime) -> int:
         """Take out of the store what is over; return how many rows went."""
         gone = await self.notes.prune(now) + await self.blobs.prune(now)
-        return gone + await self.channels.prune(now)
+        return gone + await self.channels.prune(now) + await self.ask_letters.prune(now)
 
     def _open_channels(self, means: Means) -> None:
         members = Members(means.store, self.writer, self.recipients)

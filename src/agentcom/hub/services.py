@@ -138,6 +138,7 @@ class Services:
                 run=lambda: maintenance.run(self.store, self.clock, self.conversation.prune),
                 shutdown_ms=STOP_MS,
             ),
+            ChildSpec(name="asks", run=self.conversation.ask_letters.run, shutdown_ms=STOP_MS),
             ChildSpec(name="mail", run=self.conversation.delivery.run, shutdown_ms=STOP_MS),
             ChildSpec(name="expiry", run=self.conversation.expiry.run, shutdown_ms=STOP_MS),
             ChildSpec(name="schedules", run=self.schedules.run, shutdown_ms=STOP_MS),

@@ -14,6 +14,7 @@ import structlog
 from agentcom.core import effects
 from agentcom.core.effects import Effect
 from agentcom.core.facts import Body, Fact
+from agentcom.model.ask import Ask
 from agentcom.model.batch import Append
 from agentcom.model.identity import Identity
 from agentcom.model.ids import AgentId, Instant, MachineId, Rng
@@ -103,10 +104,13 @@ class Switchboard:
             effects.Continue: self._continue,
             effects.CloseConnection: self._close,
             effects.Notify: self._notify,
+            effects.TellAsk: self._tell_ask,
         }
         """All but answers and refusals, which the engine hands out."""
         self.on_pushed: Callable[[AgentId], None] = lambda _agent: None
         """Called with the agent of each assignment that was sent."""
+        self.on_ask: Callable[[Ask], None] = lambda _ask: None
+        """Called with each question that was put, or has ended."""
 
     def attach(self, inbox: Inbox) -> None:
         """Name the engine, which in turn needs this switchboard to exist."""
@@ -237,6 +241,9 @@ class Switchboard:
     def _notify(self, effect: effects.Notify) -> None:
         notice = frames.Notice(task=effect.task, fence=effect.fence, text=effect.text)
         self._tell(effect.machine, notice)
+
+    def _tell_ask(self, effect: effects.TellAsk) -> None:
+        self.on_ask(effect.ask)
 
     def _grant_landing(self, effect: effects.GrantLanding) -> None:
         self._tell(effect.machine, frames.LandFrame(task=effect.task, fence=effect.fence))
