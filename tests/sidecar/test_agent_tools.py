@@ -1,6 +1,8 @@
 """Real agent programs use the hub's tools through the server that the sidecar gives them."""
 
+import contextlib
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +15,15 @@ from agentcom.sidecar.runtime.codex import Codex
 from agentcom.testing import scenario
 from agentcom.testing.mock_llm import server
 from agentcom.testing.mock_llm.answers import Entry
+from agentcom.testing.waiting import until
 from tests.sidecar.real_cli import TEST_TIMEOUT_S, installed
-from tests.sidecar.whole_hub import world
+from tests.sidecar.whole_hub import World, world
 
 pytestmark = [pytest.mark.cli, pytest.mark.timeout(TEST_TIMEOUT_S)]
 
 COMMAND = str(Path(sys.executable).with_name("agentcom"))
 """Codex runs a login shell, whose path is the system's own."""
+RUNTIMES: tuple[Runtime, ...] = (Claude(), Codex())
 SPEAKS = scenario.render(
     [
         scenario.Use("message_send", {"to": ["user:ann"], "body": "the parser is done"}),
@@ -29,9 +33,9 @@ SPEAKS = scenario.render(
 )
 
 
-@pytest.mark.parametrize("runtime", [Claude(), Codex()], ids=lambda each: each.name)
-async def test_a_real_agent_speaks_as_itself(runtime: Runtime, tmp_path: Path) -> None:
-    log: list[Entry] = []
+@contextlib.asynccontextmanager
+async def fleet_of(runtime: Runtime, root: Path, log: list[Entry]) -> AsyncIterator[World]:
+    """Run a hub, a scripted model, and a machine with one agent of this runtime."""
     async with server.serve(log=log.append) as model:
         settings = {
             "binary": installed(runtime.name),
@@ -39,15 +43,52 @@ async def test_a_real_agent_speaks_as_itself(runtime: Runtime, tmp_path: Path) -
             "model": "scripted",
         }
         agent = AgentConfig(name=AgentId("ada"), runtime=runtime.name, settings=settings)
-        async with world(tmp_path, agent, runtimes={runtime.name: runtime}) as fleet:
-            task = await fleet.submit(prompt=SPEAKS)
-            row = await fleet.ended(task)
+        async with world(root, agent, runtimes={runtime.name: runtime}) as fleet:
+            yield fleet
 
-            assert row["state"] == "completed", (row, log)
-            (letter,) = (await fleet.call("inbox_read"))["letters"]
-            note = (await fleet.call("note_read", name="plan"))["note"]
+
+@pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda each: each.name)
+async def test_a_real_agent_speaks_as_itself(runtime: Runtime, tmp_path: Path) -> None:
+    log: list[Entry] = []
+    async with fleet_of(runtime, tmp_path, log) as fleet:
+        task = await fleet.submit(prompt=SPEAKS)
+        row = await fleet.ended(task)
+
+        assert row["state"] == "completed", (row, log)
+        (letter,) = (await fleet.call("inbox_read"))["letters"]
+        note = (await fleet.call("note_read", name="plan"))["note"]
 
     message = letter["message"]
     assert (message["sender"], message["body"]) == ("agent:ada", "the parser is done"), log
     assert message["task"] == task
     assert (note["author"], note["text"]) == ("agent:ada", "the printer is next")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda each: each.name)
+async def test_a_real_agent_is_woken_in_its_session(runtime: Runtime, tmp_path: Path) -> None:
+    log: list[Entry] = []
+    go, runs = tmp_path / "go", tmp_path / "runs"
+    works = scenario.render(
+        [
+            scenario.Shell(("touch", str(runs))),
+            scenario.WaitFor(str(go)),
+            scenario.Say("Worked."),
+        ]
+    )
+    async with fleet_of(runtime, tmp_path, log) as fleet:
+        task = await fleet.submit(prompt=works)
+        await fleet.until_there(runs)
+        sent = await fleet.call("message_send", to=["ada"], body="how far? <<mock:say>>")
+
+        async def reached(wanted: str) -> bool:
+            shown = await fleet.call("message_show", message=sent["message"])
+            return bool(shown["to"][0].get("state") == wanted)
+
+        await until(lambda: reached("delivered"))
+        go.touch()
+        row = await fleet.ended(task)
+        await until(lambda: reached("seen"))
+        (result,) = (await fleet.hub.http.get(f"/api/v1/tasks/{task}/results")).json()["results"]
+
+    assert row["state"] == "completed", (row, log)
+    assert result["result"]["summary"] == "Worked.\n\nNothing to change.", log
