@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,29 @@ async def test_an_agent_speaks_as_itself(fleet: World, tmp_path: Path) -> None:
     message = letter["message"]
     assert (message["sender"], message["body"]) == ("agent:ada", "the parser is done")
     assert (message["task"], message["fence"][1]) == (task, 1)
+
+
+async def test_an_agent_locks_and_asks_in_its_shell(fleet: World, tmp_path: Path) -> None:
+    asks = "agentcom ask put --to ann 'which database?' --option sqlite --wait 60s"
+    task = await fleet.submit(
+        shell(f"agentcom lock take deploy 2> {tmp_path}/said"),
+        shell(f"{asks} > {tmp_path}/answer 2>> {tmp_path}/said"),
+    )
+
+    async def asked() -> Any:
+        return (await fleet.call("ask_list")).get("asks")
+
+    await until(asked, patience_s=60)
+    (question,) = await asked()
+    (held,) = (await fleet.call("lock_list"))["locks"]
+    await fleet.call("ask_answer", ask=question["id"], answer="sqlite")
+    row = await fleet.ended(task)
+
+    assert row["state"] == "completed", (tmp_path / "said").read_text()
+    assert (question["asker"], question["task"]) == ("agent:ada", task)
+    assert (held["lock"]["holder"], held["lock"]["task"]) == ("agent:ada", task)
+    assert "sqlite" in (tmp_path / "answer").read_text()
+    assert "locks" not in await fleet.call("lock_list")
 
 
 async def test_the_test_agent_uses_the_hubs_tools(fleet: World) -> None:
