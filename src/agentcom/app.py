@@ -220,6 +220,7 @@ class _Hub:
             schedules=services.schedules,
             talk=services.conversation.talk,
             listening=services.conversation.listening,
+            watch=services.conversation.watch,
             blobs=services.conversation.blobs,
             metrics=services.metrics,
             status=self._status,
@@ -241,6 +242,8 @@ class _Hub:
             talk=services.conversation.talk,
             delivery=services.conversation.delivery,
             listening=services.conversation.listening,
+            watch=services.conversation.watch,
+            presence=services.conversation.presence,
             hub=socket.gethostname(),
             lease_ttl_ms=self._config.lease_ttl_ms,
         )

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from agentcom.model import errors
+from agentcom.model import errors, limits
 from agentcom.model.ids import AgentId, MachineId
-from agentcom.sidecar.config import AgentConfig, Home, MachineConfig
+from agentcom.sidecar.config import AgentConfig, Home, MachineConfig, host_facts
 
 MACHINE = MachineConfig(
     hub="https://hub.example.com",
@@ -66,3 +66,11 @@ def test_one_process_holds_an_identity_at_a_time(tmp_path: Path) -> None:
 
     with Home(tmp_path).lock():
         pass
+
+
+def test_what_a_machine_tells_of_its_host_is_within_the_hubs_bounds() -> None:
+    told = host_facts()
+
+    assert {"os", "arch", "cpus", "memory", "agentcom"} <= told.keys()
+    assert len(told) <= limits.HOST_FACTS_MAX
+    assert all(0 < len(value) <= limits.HOST_CHARS for value in told.values())

@@ -27,6 +27,8 @@ from agentcom.hub.mail_expiry import MailExpiry
 from agentcom.hub.mail_reading import MailReading
 from agentcom.hub.mailboxes import Mailboxes
 from agentcom.hub.notes import Notes
+from agentcom.hub.presence import Presences
+from agentcom.hub.presence_watch import PresenceWatch
 from agentcom.hub.recipients import Recipients
 from agentcom.hub.searching import Searching
 from agentcom.hub.speaking import Speaker
@@ -80,6 +82,8 @@ class Conversation:
             ids=means.ids,
         )
         self._open_channels(means)
+        self.presence = Presences(means.store, means.view)
+        self.watch = PresenceWatch(self.presence)
         self.delivery = MailDelivery(boxes, means.switchboard, means.view)
         self.expiry = MailExpiry(self.mail, boxes, means.store, self.writer, means.clock)
         self.ask_letters = AskLetters(
@@ -97,6 +101,7 @@ class Conversation:
             self.mail,
             self.channels,
             self.posts,
+            self.presence,
             Broadcasts(self.mail, boxes, self.writer, means.view),
             MailReading(self.mail, boxes, means.store, self.may_see),
             Searching(means.store, self.may_see),

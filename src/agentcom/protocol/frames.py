@@ -54,6 +54,8 @@ class MachineHello(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=Tru
     software: str = ""
     resources: dict[str, int] = {}
     """Named resources that its attempts share: cpu, memory_mb, browser."""
+    host: dict[str, str] = {}
+    """Facts about the computer, for people: os, arch, cpus, memory, agentcom."""
 
 
 class HeartbeatFrame(
@@ -195,14 +197,11 @@ class CancelFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True
 
 
 class Subscribe(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="subscribe"):
-    """Follows a log after a sequence. Answered by `reply`.
-
-    `log` is `task/<id>`, or `*` for all tasks; `mail` for one's own mailbox, `channel/<name>`, or
-    `presence`, which has no sequence.
-    """
+    """Follows a log after a sequence; presence has none. Answered by `reply`."""
 
     key: str
     log: str
+    """`task/<id>`, `*` (all tasks), `mail` (one's own), `channel/<name>`, or `presence`."""
     after: int = 0
     live_only: bool = False
     """True: no stored records, only what comes from now on."""

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import platform
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from agentcom import __version__
 from agentcom.model import errors, limits
 from agentcom.model.agent import AgentSpec
 from agentcom.model.ids import AccountId, AgentId, MachineId
@@ -71,6 +73,19 @@ def computer_resources() -> dict[str, int]:
     """Return what this computer has: cores, and memory in MiB."""
     page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
     return {"cpu": os.cpu_count() or 1, "memory_mb": max(1, page * pages >> 20)}
+
+
+def host_facts() -> dict[str, str]:
+    """Return what people want to know of this computer."""
+    has = computer_resources()
+    return {
+        "os": f"{platform.system()} {platform.release()}",
+        "arch": platform.machine(),
+        "cpus": str(has["cpu"]),
+        "memory": f"{has['memory_mb']} MiB",
+        "python": platform.python_version(),
+        "agentcom": __version__,
+    }
 
 
 class RepositorySettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

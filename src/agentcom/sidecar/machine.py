@@ -50,6 +50,7 @@ def load(
     software: str = "",
     incarnation: int = 0,
     resources: Mapping[str, int] | None = None,
+    host: Mapping[str, str] | None = None,
 ) -> tuple[View, tuple[Order, ...]]:
     """Return the view after a start, and what must go on: runs to adopt, overtaken ones to end."""
     view = View(
@@ -58,6 +59,7 @@ def load(
         software=software,
         incarnation=incarnation,
         resources=resources or {},
+        host=host or {},
     )
     for record in records:
         stage = Stage.READY if record.stage is Stage.LANDING else record.stage
@@ -150,6 +152,7 @@ class _Turn(AttemptTurn):
             ttl_ms=view.ttl_wanted_ms,
             software=view.software,
             resources=dict(view.resources),
+            host=dict(view.host),
         )
         self.order(values.Send(hello))
         self.order(values.SetTimer("hello", Instant(self.now + HELLO_MS_MAX)))

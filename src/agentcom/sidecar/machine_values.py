@@ -362,6 +362,7 @@ class View:
     ttl_wanted_ms: int = 0
     software: str = ""
     resources: Mapping[str, int] = field(default_factory=dict)
+    host: Mapping[str, str] = field(default_factory=dict)
     attempts: dict[Key, Attempt] = field(default_factory=dict)
     connected: bool = False
     session: int | None = None

@@ -24,7 +24,7 @@ from agentcom.sidecar import land, lease_log, machine, places, results
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.attempts import Attempts
 from agentcom.sidecar.clock import Clock, SystemClock
-from agentcom.sidecar.config import AgentConfig, Config, computer_resources
+from agentcom.sidecar.config import AgentConfig, Config, computer_resources, host_facts
 from agentcom.sidecar.disk import Disk
 from agentcom.sidecar.endpoint import Endpoint
 from agentcom.sidecar.lifetime import cancel, signals
@@ -141,6 +141,7 @@ class Sidecar:
             records,
             ttl_ms=self._config.machine.settings.ttl_ms,
             resources=self._config.machine.settings.resources or computer_resources(),
+            host=host_facts(),
             software=self._software,
             incarnation=incarnation,
         )

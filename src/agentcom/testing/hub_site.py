@@ -22,6 +22,8 @@ from agentcom.hub.listening import Listening
 from agentcom.hub.logs import Logs
 from agentcom.hub.mail_delivery import MailDelivery
 from agentcom.hub.mailboxes import Mailboxes
+from agentcom.hub.presence import Presences
+from agentcom.hub.presence_watch import PresenceWatch
 from agentcom.hub.recipients import Recipients
 from agentcom.hub.requests import Causes
 from agentcom.hub.switchboard import Switchboard
@@ -80,30 +82,34 @@ class HubSite:
         self.switchboard.attach(self.engine)
         self.feeds.attach(self._live_task)
         self.auth = Authenticator(store, self.clock, self.ids)
-        writer = Writer(store, self.clock, self.ids)
-        people = Recipients(store, lambda: self.engine.view)
-        logs, members = Logs(store, writer), Members(store, writer, people)
-        boxes = Mailboxes(store, writer, logs, self.clock)
-        self.door = WebSocketDoor(
-            Desk(
-                engine=self.engine,
-                switchboard=self.switchboard,
-                feeds=self.feeds,
-                auth=self.auth,
-                budgets=budgets or Budgets(),
-                clock=self.clock,
-                causes=Causes("t"),
-                talk=Talk(self.clock, Budgets()),
-                delivery=MailDelivery(boxes, self.switchboard, lambda: self.engine.view),
-                listening=Listening(logs, members),
-                hub="test",
-                hello_ms=hello_ms,
-            )
-        )
+        self.door = WebSocketDoor(self._desk(budgets or Budgets(), hello_ms))
         self.port_number = 0
         self._port: Port | None = None
         self._tls: ssl.SSLContext | None = None
         self._running: asyncio.Task[None] | None = None
+
+    def _desk(self, budgets: Budgets, hello_ms: int) -> Desk:
+        writer = Writer(self.store, self.clock, self.ids)
+        people = Recipients(self.store, lambda: self.engine.view)
+        logs, members = Logs(self.store, writer), Members(self.store, writer, people)
+        boxes = Mailboxes(self.store, writer, logs, self.clock)
+        presence = Presences(self.store, lambda: self.engine.view)
+        return Desk(
+            engine=self.engine,
+            switchboard=self.switchboard,
+            feeds=self.feeds,
+            auth=self.auth,
+            budgets=budgets,
+            clock=self.clock,
+            causes=Causes("t"),
+            talk=Talk(self.clock, Budgets()),
+            delivery=MailDelivery(boxes, self.switchboard, lambda: self.engine.view),
+            listening=Listening(logs, members),
+            presence=presence,
+            watch=PresenceWatch(presence),
+            hub="test",
+            hello_ms=hello_ms,
+        )
 
     def _fire(self, body: facts.Body, late_ms: int) -> None:
         self.engine.timer(body, late_ms)

@@ -26,6 +26,7 @@ from agentcom.hub.enrolment import Enrolment
 from agentcom.hub.feeds import Feeds
 from agentcom.hub.limits_guard import Budgets, Traffic
 from agentcom.hub.listening import Listening
+from agentcom.hub.presence_watch import PresenceWatch
 from agentcom.hub.queries import Queries
 from agentcom.hub.queries_fleet import Fleet
 from agentcom.hub.queries_graphs import Graphs
@@ -95,6 +96,7 @@ class Hall:
     schedules: Schedules
     talk: Talk
     listening: Listening
+    watch: PresenceWatch
     blobs: Blobs
     metrics: Metrics
     status: Callable[[], HubStatus]

@@ -1,4 +1,4 @@
-"""Event streams of mailboxes and channels: what is new, as it comes."""
+"""Event streams of mailboxes, channels and presence: what is new, as it comes."""
 
 from collections.abc import Callable
 from typing import Annotated, Final
@@ -55,20 +55,53 @@ async def _letters(call: Call, name: str) -> object:
     return http_events.response(call, Stream("letter"), begin)
 
 
-def _endpoint(path: str, action: Action, handler: Handler, summary: str) -> Endpoint:
+class WatchAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose presence to follow; several, separated by commas."""
+
+    needs: str = ""
+    states: str = ""
+
+
+async def _presence(call: Call) -> object:
+    http_events.check_stream(call)
+    asked = call.asked(WatchAsked)
+    sink = Stream()
+    watcher = call.hall.watch.watch(
+        speaking.person(call.who),
+        _split(asked.needs),
+        _split(asked.states),
+        show=lambda payload: sink.tell("presence", payload),
+        buffered=lambda: sink.buffered_bytes,
+    )
+
+    async def begin(_sink: Stream) -> Callable[[], None]:
+        watcher.begin()
+        return watcher.leave
+
+    return http_events.response(call, sink, begin)
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part)
+
+
+def _endpoint(
+    path: str, action: Action, handler: Handler, summary: str, query: type[msgspec.Struct]
+) -> Endpoint:
     return Endpoint(
         method="GET",
         path=f"{PREFIX}/{path}/events",
         access=action,
         handler=handler,
         summary=summary,
-        query=FollowAsked,
+        query=query,
         reply=None,
         media="text/event-stream",
     )
 
 
 ENDPOINTS: Final = (
-    _endpoint("mail", Action.MESSAGE_READ, _mail, "Follow one's own mailbox"),
-    _endpoint("channels/{id}", Action.CHANNEL_READ, _channel, "Follow a channel"),
+    _endpoint("mail", Action.MESSAGE_READ, _mail, "Follow one's own mailbox", FollowAsked),
+    _endpoint("channels/{id}", Action.CHANNEL_READ, _channel, "Follow a channel", FollowAsked),
+    _endpoint("presence", Action.AGENT_READ, _presence, "Follow who is there", WatchAsked),
 )

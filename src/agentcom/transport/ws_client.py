@@ -26,6 +26,7 @@ class ClientSide:
         self._subscriptions = Subscriptions(session)
         self._calls = Calls(session)
         desk = session.desk
+        desk.presence.came(session.identity)
         ready = frames.Ready(
             version=version,
             hub=desk.hub,
@@ -57,6 +58,7 @@ class ClientSide:
     def gone(self) -> None:
         self._calls.gone()
         self._subscriptions.gone()
+        self._session.desk.presence.left(self._session.identity)
 
     def _request(self, key: str, body: facts.Body, action: Action, *, cost: int = 1) -> None:
         check_key(key)

@@ -1,4 +1,4 @@
-"""What a client's connection follows: tasks, mailboxes, channels; one subscription per log."""
+"""What a client's connection follows: tasks, mailboxes, channels, presence; each log once."""
 
 import asyncio
 from typing import Final, Protocol
@@ -13,7 +13,7 @@ from agentcom.model.errors import AgentComError, InvalidInput, NotFound
 from agentcom.model.policy import Action
 from agentcom.model.replies import Done
 from agentcom.protocol import codec, frames
-from agentcom.protocol.live import Ended
+from agentcom.protocol.live import PRESENCE, Ended
 from agentcom.transport.ws_session import Session
 
 SUBSCRIPTIONS_MAX: Final = 256  # of one connection
@@ -99,6 +99,15 @@ class Subscriptions:
             who = speaking.person(identity)
             return await desk.listening.follow(
                 who, frame.log, self._session, after=after, ended=lambda: self._ended(frame.log)
+            )
+        if frame.log == PRESENCE:
+            session = self._session
+            return desk.watch.watch(
+                speaking.person(identity),
+                frame.needs,
+                frame.states,
+                show=session.write,
+                buffered=lambda: session.buffered_bytes,
             )
         policy.authorize(identity, Action.EVENTS_READ)
         await desk.feeds.check(identity, frame.log, after=frame.after)

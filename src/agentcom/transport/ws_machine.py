@@ -59,6 +59,7 @@ class MachineSide:
         self._session = session
         self._machine: MachineId = session.identity.machine
         self._version = version
+        self._host = frame.host
         self._calls = Calls(session)
         session.hold()
         self._before = session.desk.switchboard.bind(self._machine, session.number)
@@ -108,6 +109,7 @@ class MachineSide:
             return
         assert isinstance(effect.reply, Welcomed)
         desk = self._session.desk
+        desk.presence.describe(self._machine, self._host)
         welcome = frames.Welcome(
             version=self._version,
             hub=desk.hub,

@@ -24,6 +24,8 @@ from agentcom.hub.inbox import Answered
 from agentcom.hub.limits_guard import Budgets
 from agentcom.hub.listening import Listening
 from agentcom.hub.mail_delivery import MailDelivery
+from agentcom.hub.presence import Presences
+from agentcom.hub.presence_watch import PresenceWatch
 from agentcom.hub.requests import Causes, payload_hash
 from agentcom.hub.switchboard import Switchboard
 from agentcom.hub.talk import Talk
@@ -67,6 +69,8 @@ class Desk:
     talk: Talk
     delivery: MailDelivery
     listening: Listening
+    presence: Presences
+    watch: PresenceWatch
     hub: str
     """The hub's name, as `ready` and `welcome` tell it."""
     hello_ms: int = HELLO_MS

@@ -294,6 +294,8 @@ class HubNode:
             talk=services.conversation.talk,
             delivery=services.conversation.delivery,
             listening=services.conversation.listening,
+            watch=services.conversation.watch,
+            presence=services.conversation.presence,
             hub="hub",
         )
 

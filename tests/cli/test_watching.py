@@ -1,4 +1,4 @@
-"""Following a channel and one's own mailbox in a terminal, against a real hub."""
+"""Following a channel, and who is there, in a terminal, against a real hub."""
 
 import os
 import signal
@@ -85,3 +85,16 @@ def test_watching_ends_with_the_channel(fleet: Shell) -> None:
         fleet("channel", "set", "talk", "--archive")
         fleet("channel", "delete", "talk", "--yes")
         assert watch.ended() == Exit.MISSING
+
+
+def test_who_is_there_is_shown_and_what_changes(fleet: Shell) -> None:
+    shown = fleet("who", "--json", "address,state,host")
+    assert '"agent:tester"' in shown.out
+    assert '"arch"' in shown.out
+
+    with watching(fleet, "who", "--watch", "--state", "idle", "--state", "draining") as watch:
+        assert "idle" in watch.until("agent:tester")[-1]
+        fleet("agent", "pause", "tester")
+        assert "draining" in watch.until("agent:tester")[-1]
+        fleet("agent", "resume", "tester")
+        assert watch.interrupt() == Exit.INTERRUPTED
