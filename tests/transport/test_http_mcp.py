@@ -1,5 +1,6 @@
 """The MCP door, as the SDK's own client and plain HTTP see it."""
 
+import asyncio
 import importlib.util
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from agentcom.model.identity import Role
 from agentcom.testing.hub import RunningHub, running_hub
+from agentcom.transport import http_mcp
 from tests.transport.mcp_client import ERAS, Era, mcp_client, refused, use
 
 ACCEPT = {"accept": "application/json, text/event-stream"}
@@ -174,6 +176,38 @@ async def test_a_hub_without_the_sdk_says_so_and_goes_on(
 
     assert (answer.status_code, answer.json()["code"]) == (501, "not_installed")
     assert note.is_success
+
+
+async def test_one_token_has_a_bounded_number_of_requests_that_wait(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_mcp, "REQUESTS_MAX", 1)
+    other = await hub.user("bob", Role.SUBMITTER)
+    wait = request("tools/call", name="inbox_read", arguments={"wait_ms": 25_000})
+
+    async def ping() -> httpx.Response:
+        return await hub.http.post("/mcp", json=request("ping"), headers=ACCEPT)
+
+    async def until_refused() -> tuple[asyncio.Task[httpx.Response], httpx.Response]:
+        while True:
+            waiting = asyncio.create_task(hub.http.post("/mcp", json=wait, headers=ACCEPT))
+            while not waiting.done():  # done: it was refused itself, since a ping was under way
+                answer = await ping()
+                if not answer.is_success:
+                    return waiting, answer
+
+    async with hub.client(other.token) as another:
+        waiting, refused = await until_refused()
+        allowed = await another.post("/mcp", json=request("ping"), headers=ACCEPT)
+        letter = {"to": ["ann"], "body": "hello"}
+        await another.post("/api/v1/calls/message_send", json=letter)
+        read = await waiting
+    after = await ping()
+
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+    assert allowed.is_success
+    assert "hello" in read.text
+    assert after.is_success
 
 
 async def test_every_answer_has_its_request_s_id(hub: RunningHub) -> None:

@@ -18,6 +18,7 @@ from tests.transport.wire import (
     TEXT,
     UPGRADE,
     Serve,
+    answer,
     app,
     framed,
     serving,
@@ -208,6 +209,17 @@ async def test_a_head_over_40_kib_is_431(serve: Serve, head: bytes, pieces: int)
     answered = await wire.answer()
 
     assert (answered.status, code_of(answered.body)) == (431, "head_too_large")
+
+
+async def test_blanks_around_a_header_are_not_part_of_its_value(serve: Serve) -> None:
+    async def shows(scope: Scope, _receive: Receive, send: Send) -> None:
+        await answer(send, dict(scope["headers"])[b"x-name"])
+
+    wire = await (await serve(answers=shows)).connect()
+
+    told = await wire.ask(GET[:-2] + b"X-Name: \t a b \t \r\n\r\n")
+
+    assert told.body == b"a b"
 
 
 async def test_a_trailer_does_not_become_a_header(serve: Serve) -> None:

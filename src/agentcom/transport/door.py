@@ -134,7 +134,7 @@ class Door(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # a trailer must not become a header of a running request
-            super().on_header(name, value)
+            super().on_header(name, value.rstrip(b" \t"))  # RFC 9110 5.5: not part of the value
         self._count(len(name) + len(value) + _HEADER_OVERHEAD)
 
     def on_headers_complete(self) -> None:

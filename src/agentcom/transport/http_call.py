@@ -109,6 +109,8 @@ class Hall:
     ask_ms: int = ASK_MS
     streams: dict[str, int] = field(default_factory=dict)
     """Open event streams by credential."""
+    asked: dict[str, int] = field(default_factory=dict)
+    """Requests of MCP clients that have no answer yet, by credential."""
 
 
 @dataclass(slots=True, kw_only=True)

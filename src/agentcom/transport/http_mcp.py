@@ -10,12 +10,14 @@ import msgspec
 from starlette.responses import Response
 
 from agentcom.hub.limits_guard import Traffic
-from agentcom.model.errors import AgentComError
+from agentcom.model.errors import AgentComError, RateLimited
 from agentcom.transport.guard import App, Receive, Scope, Send
 from agentcom.transport.http_call import Call, Endpoint, Gate
 from agentcom.transport.http_mcp_tool import Guest, Profile
 
 PATH: Final = "/mcp"
+REQUESTS_MAX: Final = 256  # of one token that have no answer yet: waits of a machine's agents
+_BUSY_MS: Final = 1_000
 _SDK: Final = "mcp"
 _SERVER: Final = "agentcom.transport.http_mcp_server"
 
@@ -42,7 +44,9 @@ async def _answer(call: Call) -> Response:
         cause=call.cause,
         profile=call.asked(McpAsked).profile,
     )
-    return _Served(module.serve, {module.GUEST: guest})
+    if call.hall.asked.get(call.who.credential, 0) >= REQUESTS_MAX:
+        raise RateLimited(f"at most {REQUESTS_MAX} requests at once", _BUSY_MS)
+    return _Served(module.serve, {module.GUEST: guest}, guest)
 
 
 async def _load() -> Any:
@@ -55,10 +59,12 @@ async def _load() -> Any:
 class _Served(Response):
     """An answer that another app gives; this one's headers go with it."""
 
-    def __init__(self, app: App, scope: dict[str, object]) -> None:
+    def __init__(self, app: App, scope: dict[str, object], guest: Guest) -> None:
         super().__init__()
         self._app = app
         self._scope = scope
+        self._asked = guest.hall.asked
+        self._credential = guest.identity.credential
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: MutableMapping[str, Any]) -> None:
@@ -66,7 +72,13 @@ class _Served(Response):
                 message = {**message, "headers": [*message["headers"], *self._more()]}
             await send(message)
 
-        await self._app({**scope, **self._scope}, receive, with_headers)
+        self._asked[self._credential] = self._asked.get(self._credential, 0) + 1
+        try:
+            await self._app({**scope, **self._scope}, receive, with_headers)
+        finally:
+            self._asked[self._credential] -= 1
+            if not self._asked[self._credential]:
+                del self._asked[self._credential]
 
     def _more(self) -> list[tuple[bytes, bytes]]:
         return [(name, value) for name, value in self.raw_headers if name != b"content-length"]
