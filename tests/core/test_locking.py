@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from agentcom.core import facts, lock_facts
@@ -396,6 +397,20 @@ def test_a_batch_that_was_not_written_gave_and_took_nothing() -> None:
     assert world.view.gates.locks.rows == before
     world.give("ann", ann)
     assert world.held(bob)
+
+
+def test_a_clock_that_was_set_back_makes_no_lock_last_longer() -> None:
+    world = House()
+    lock = world.lock("ann", "a", ttl_ms=10_000)
+    day = world.now.wall + 86_400_000
+    world.rows[Table.LOCK, lock.id] = msgspec.structs.replace(lock, expires_at=day)
+
+    world.restart()
+    world.advance(100)
+    assert world.held(lock)
+    world.advance(10_000)
+
+    assert world.is_over(lock)
 
 
 def test_a_lock_can_be_looked_at() -> None:

@@ -178,6 +178,9 @@ def end(ledger: Ledger, task: Task) -> None:
 def due(ledger: Ledger, _fact: Fact, _body: LocksDue) -> None:
     """End what has come to its time, and look again when the next may."""
     view, book = ledger.view, ledger.view.gates.locks
+    for lock in [one for one in book.rows.values() if _is_out_of_reach(one, ledger.now.wall)]:
+        ends = WallTime(ledger.now.wall + lock.ttl_ms)
+        _put(ledger, replace(lock, expires_at=ends, version=lock.version + 1), lock)
     ending = sorted((at, lock.id) for lock in book.rows.values() if (at := lock.expires_at))
     over = [book.rows[one] for at, one in ending if at <= ledger.now.wall]
     places: dict[str, None] = {}
@@ -205,16 +208,23 @@ def timers(view: PoolView, now: Now) -> Iterator[SetTimer]:
     """Yield the timer for the ends of locks; also after the wall clock was set."""
     book = view.gates.locks
     ends = [lock.expires_at for lock in book.rows.values() if lock.expires_at is not None]
+    if any(_is_out_of_reach(lock, now.wall) for lock in book.rows.values()):
+        ends.append(now.wall)
     book.due_at = min(ends, default=locks.NEVER)
     if ends:
         yield _timer(book.due_at, now)
+
+
+def _is_out_of_reach(lock: Lock, wall: WallTime) -> bool:
+    """Return whether a lock would last for longer than was asked: the clock was set back."""
+    return lock.granted_at is not None and (lock.expires_at or 0) > wall + lock.ttl_ms
 
 
 def _settle(ledger: Ledger, place: str) -> None:
     """Give to those who wait what is free now, in their order."""
     book = ledger.view.gates.locks
     for lock in book.at(place):
-        if lock.granted_at is None and not book.blockers(lock):
+        if lock.granted_at is None and not book.is_blocked(lock):
             after = _granted(ledger, lock)
             _put(ledger, replace(after, version=lock.version + 1), lock)
             _tell(ledger, after, f"is yours now, number {after.number}")

@@ -106,14 +106,21 @@ class Locks:
 
     def blockers(self, lock: Lock) -> Sequence[Blocker]:
         """Return what stands in a lock's way: what is held, and who asked before."""
+        return list(self._ahead(lock))
+
+    def is_blocked(self, lock: Lock) -> bool:
+        """Return whether anything stands in a lock's way."""
+        return next(self._ahead(lock), None) is not None
+
+    def _ahead(self, lock: Lock) -> Iterator[Blocker]:
         place, owner = place_of(lock), owner_of(lock)
-        ahead = [
-            other
-            for other in self.against(place, lock)
-            if owner_of(other) != owner and (other.granted_at is not None or other.id < lock.id)
-        ]
-        claims = self._claims.get(place, {})
-        return [*ahead, *(t for t, claim in claims.items() if t != owner and meet(claim, lock))]
+        for other in self.at(place):
+            first = other.granted_at is not None or other.id < lock.id
+            if first and owner_of(other) != owner and meet(other, lock):
+                yield other
+        for task, claim in self._claims.get(place, {}).items():
+            if task != owner and meet(claim, lock):
+                yield task
 
     def is_free(self, lock: Lock) -> bool:
         """Return whether a lock that is asked for now can be had at once.

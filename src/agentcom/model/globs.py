@@ -29,7 +29,18 @@ def canonical(patterns: Sequence[str], *, field: str = "scope") -> tuple[str, ..
 
 def overlap(ones: Sequence[str], others: Sequence[str]) -> bool:
     """Return whether some path could match a pattern of each side; both are canonical."""
-    return any(_meet(one, other) for one in ones for other in others)
+    return any(_may_meet(one, other) and _meet(one, other) for one in ones for other in others)
+
+
+def _may_meet(one: str, other: str) -> bool:
+    """Return whether what stands before the first wildcards can be the same: a quick no."""
+    head, tail = _head(one), _head(other)
+    return head.startswith(tail) or tail.startswith(head)
+
+
+@lru_cache(maxsize=_FEW)
+def _head(pattern: str) -> str:
+    return pattern[: min(pattern.find(wild) % (len(pattern) + 1) for wild in "*?")]
 
 
 def covers(patterns: Sequence[str], path: str) -> bool:

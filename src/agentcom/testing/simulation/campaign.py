@@ -104,8 +104,7 @@ def replay(options: Options, *, smaller: bool = False, mutant: str = "") -> Outc
         return outcome
 
 
-def _begin(mutant: str) -> None:
-    mutants.plant(mutant)
+def _begin(_mutant: str) -> None:
     gc.freeze()  # what is imported stays
     gc.set_threshold(GARBAGE_MAX)
 
@@ -128,7 +127,8 @@ def _workers(jobs: int, mutant: str) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(
         jobs,
         mp_context=context,
-        initializer=_begin,
+        # Not of this module where a bug is planted: it imports the product.
+        initializer=mutants.plant if mutant else _begin,
         initargs=(mutant,),
         max_tasks_per_child=TASKS_MAX,
     )

@@ -42,8 +42,8 @@ LOCKS: Final = (
         "a waiter is overtaken",
         "who wants a lock alone waits for ever while others share it in turn",
         _LOCKS,
-        "(other.granted_at is not None or other.id < lock.id)",
-        "other.granted_at is not None",
+        "            first = other.granted_at is not None or other.id < lock.id\n",
+        "            first = other.granted_at is not None\n",
     ),
     Mutant(
         "the end of a lock is forgotten",
@@ -79,8 +79,8 @@ LOCKS: Final = (
         "locks do not look at tasks",
         "a person is given files that a task at work has claimed",
         _LOCKS,
-        "        claims = self._claims.get(place, {})\n",
-        "        claims: Mapping[TaskId, Claim] = {}\n",
+        "            if task != owner and meet(claim, lock):\n",
+        "            if False:\n",
     ),
     Mutant(
         "a circle is let in",

@@ -65,8 +65,8 @@ SCHEDULING: Final = (
         "claims are compared as words",
         "two agents write into one folder",
         "agentcom.model.globs",
-        "    return any(_meet(one, other) for one in ones for other in others)",
-        "    return bool(set(ones) & set(others))",
+        "_may_meet(one, other) and _meet(one, other)",
+        "one == other",
     ),
     Mutant(
         "a lane shows what it must hide",
