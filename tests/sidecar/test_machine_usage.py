@@ -180,6 +180,7 @@ def test_what_is_being_checked_costs_nothing_more() -> None:
 
     assert machine.take(spent_out()) == []
     assert machine.stage() is Stage.VERIFYING
+    assert machine.view.attempts[key()].spent_out
 
 
 def test_an_attempt_that_has_not_begun_is_stopped_at_once() -> None:

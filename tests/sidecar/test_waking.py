@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from agentcom.model.result import ResultStatus
-from agentcom.model.task import TaskSpec
+from agentcom.model.task import Phase, TaskSpec
 from agentcom.protocol import frames
 from agentcom.protocol.told import Letter
 from agentcom.sidecar import following, processes, runs
@@ -22,6 +22,7 @@ from agentcom.sidecar.runtime.testagent import TestAgent
 from agentcom.sidecar.shell import Sidecar
 from agentcom.testing.waiting import until
 from tests.client.fake_hub import FakeHub
+from tests.sidecar.git_origin import Origin
 from tests.sidecar.letters import letter
 from tests.sidecar.sidecar_world import (
     ADA,
@@ -248,6 +249,51 @@ async def test_a_sidecar_that_starts_again_goes_on_with_the_turn(
         fact.turn.turn for fact in after.told.all(values.Spent) if isinstance(fact, values.Spent)
     ]
     assert spent == [1, 2]
+
+
+async def checked(desk: Desk, tmp_path: Path, words: str) -> list[str]:
+    """Run an attempt that gets a letter while its work is checked; return what was checked."""
+    origin = Origin(tmp_path / "forge")
+    check = tmp_path / "check"
+    check.write_text(
+        f"#!/bin/sh\nls | tr '\\n' ' ' >> {tmp_path}/checked; echo >> {tmp_path}/checked\n"
+        f"until test -e {tmp_path}/go; do sleep 0.02; done\n"
+    )
+    check.chmod(0o755)
+    made = msgspec.structs.replace(spec(WRITE), repo=origin.url, verify=(str(check),))
+    running = asyncio.create_task(desk.attempts.run(record(made), adopt=False))
+    await until((tmp_path / "checked").exists, patience_s=30)
+    desk.bring(letter(1, words))
+    (tmp_path / "go").touch()
+    await running
+    return (tmp_path / "checked").read_text().split("\n")[:-1]
+
+
+async def test_a_letter_that_comes_while_work_is_checked_begins_a_turn(
+    desk: Desk, tmp_path: Path
+) -> None:
+    seen = await checked(desk, tmp_path, "fix it, please <<mock:fix>>")
+
+    phases = [fact.phase for fact in desk.told.facts if isinstance(fact, values.PhaseReached)]
+    assert phases == [Phase.WORKING, Phase.VERIFYING] * 2
+    assert desk.seen == [1]
+    assert len(seen) == 2
+    result = desk.told.result
+    assert (result.status, result.summary) == (ResultStatus.DONE, "Done: hello.txt fixed.")
+    assert result.report is not None
+    assert result.report.verified
+
+
+async def test_work_that_a_letter_did_not_change_is_not_checked_again(
+    desk: Desk, tmp_path: Path
+) -> None:
+    seen = await checked(desk, tmp_path, SAYS)
+
+    assert desk.seen == [1]
+    assert len(seen) == 1
+    result = desk.told.result
+    assert (result.status, result.summary) == (ResultStatus.DONE, "Nothing to change.")
+    assert result.usage.output > 0
 
 
 def test_a_verdict_is_the_last_runs_with_what_all_spent() -> None:

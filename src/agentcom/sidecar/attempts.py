@@ -174,22 +174,44 @@ class Attempts:
         folder = self._home.attempt(record.key.text)
         async with self._following.reaching(record, folder) as access:
             worktree, running = await self._started(record, folder, access, adopt=adopt)
-            await self._tell(values.PhaseReached(record.key, Phase.WORKING))
-            verdict = await self._following.followed(record, worktree, running, access)
-        await self._tell(values.PhaseReached(record.key, Phase.VERIFYING))
+            course = await self._following.course(record, worktree, access)
+            following: process.AgentProcess | None = running
+            result: Result | None = None
+            while following is not None:
+                await self._tell(values.PhaseReached(record.key, Phase.WORKING))
+                verdict = await self._following.followed(course, following)
+                await self._tell(values.PhaseReached(record.key, Phase.VERIFYING))
+                result = await self._judged(record, worktree, verdict, before=result)
+                good = result.failure is None
+                following = await self._following.woken(course) if good else None
+            assert result is not None
+            return result
+
+    async def _judged(
+        self,
+        record: Record,
+        worktree: Worktree | None,
+        verdict: base.Verdict,
+        *,
+        before: Result | None,
+    ) -> Result:
         zone = datetime.now().astimezone().tzinfo or UTC
         now = self._clock.now().wall
         result = results.of_verdict(verdict, now=now, zone=zone)
         if worktree is None:
             return await self._conclusion.conclude_scratch(record, result)
-        return await self._concluded(record, worktree, result)
+        return await self._concluded(record, worktree, result, before=before)
 
-    async def _concluded(self, record: Record, worktree: Worktree, result: Result) -> Result:
+    async def _concluded(
+        self, record: Record, worktree: Worktree, result: Result, *, before: Result | None
+    ) -> Result:
         """Return the result of a run, which keeps what the run spent, whatever fails now."""
         try:
             if result.failure is None:
                 say = self._waits(record)
-                return await self._conclusion.conclude(record, worktree, result, say=say)
+                return await self._conclusion.conclude(
+                    record, worktree, result, say=say, before=before
+                )
         except errors.Stale:
             raise
         except (errors.AgentComError, OSError) as error:

@@ -52,17 +52,28 @@ class Conclusion:
         return await checks.plan(record.body.spec, self._settings, cache, base)
 
     async def conclude(
-        self, record: Record, worktree: Worktree, result: Result, *, say: Say
+        self,
+        record: Record,
+        worktree: Worktree,
+        result: Result,
+        *,
+        say: Say,
+        before: Result | None = None,
     ) -> Result:
         """Commit, check and push the work of a run that ended well.
 
-        An origin that is away is waited for; `say` is told so.
+        An origin that is away is waited for; `say` is told so. `before` is the good end of the
+        run before: what it came to is not checked again if nothing changed since.
 
         Raises:
             Stale: the folder belongs to a later attempt.
             AgentComError: the work could not be committed.
         """
         saved = await workspace.finish(worktree, jobs.message(record))
+        if before is not None and before.commit == saved.commit:
+            return replace(
+                before, summary=result.summary, session=result.session, usage=result.usage
+            )
         left_out = tuple(f"left out: {finding}" for finding in saved.findings)
         said = "; ".join(left_out[:LEFT_OUT_MAX])
         told = replace(result, message=said or result.message, needs_person=results.some(left_out))

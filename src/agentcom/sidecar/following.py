@@ -7,6 +7,7 @@ before ended; what all of them said and spent is the attempt's.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,7 @@ from agentcom.sidecar import (
     survivors,
 )
 from agentcom.sidecar import machine_values as values
-from agentcom.sidecar.config import Config
+from agentcom.sidecar.config import AgentConfig, Config
 from agentcom.sidecar.endpoint import Endpoint
 from agentcom.sidecar.machine_mail import Mail
 from agentcom.sidecar.machine_values import Key, Record
@@ -43,6 +44,19 @@ Tell = Callable[[values.OwnWork], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 replace = msgspec.structs.replace
+
+
+@dataclass(slots=True)
+class Course:
+    """The runs of one attempt so far."""
+
+    record: Record
+    worktree: Worktree | None
+    access: base.Access | None
+    turns: Turns
+    stated: session_usage.Stated
+    """What the session had cost when the next run begins."""
+    verdicts: list[base.Verdict] = field(default_factory=list)
 
 
 class Following:
@@ -110,59 +124,62 @@ class Following:
 
     # Turns --------------------------------------------------------------------------------------
 
-    async def followed(
-        self,
-        record: Record,
-        worktree: Worktree | None,
-        running: process.AgentProcess,
-        access: base.Access | None,
-    ) -> base.Verdict:
-        """Follow the agent to the end of its work, and of each turn that letters begin."""
-        folder = self._home.attempt(record.key.text)
-        before = await asyncio.to_thread(session_usage.load, folder)
-        turns, verdicts = self._turns(record), []
+    async def course(
+        self, record: Record, worktree: Worktree | None, access: base.Access | None
+    ) -> Course:
+        """Return the course of an attempt before its first run."""
+        stated = await asyncio.to_thread(session_usage.load, self._home.attempt(record.key.text))
+        return Course(record, worktree, access, self._turns(record), stated)
+
+    async def followed(self, course: Course, running: process.AgentProcess) -> base.Verdict:
+        """Follow the agent to the end of this run, and of each turn that letters begin then.
+
+        Return the verdict on all its runs.
+        """
         following: process.AgentProcess | None = running
         while following is not None:
-            watch = self._watch(record, before, turns)
-            verdict = await self._watched(record, worktree, watch, following)
-            verdicts.append(replace(verdict, session=verdict.session or watch.session))
-            before = watch.stated or before
-            number = len(verdicts) + 1
-            following = await self._woken(record, worktree, verdicts[-1], number, access)
-        return runs.joined(verdicts)
+            watch = self._watch(course.record, course.stated, course.turns)
+            verdict = await self._watched(course.record, course.worktree, watch, following)
+            session = verdict.session or watch.session
+            course.verdicts.append(replace(verdict, session=session))
+            course.stated = watch.stated or course.stated
+            following = await self.woken(course)
+        return runs.joined(course.verdicts)
 
-    async def _woken(
-        self,
-        record: Record,
-        worktree: Worktree | None,
-        verdict: base.Verdict,
-        number: int,
-        access: base.Access | None,
-    ) -> process.AgentProcess | None:
+    async def woken(self, course: Course) -> process.AgentProcess | None:
         """Return the next run, if there is one: it went on before a restart, or letters want it."""
+        record, number = course.record, len(course.verdicts) + 1
         folder = runs.folder(self._home.attempt(record.key.text), number)
         known = await asyncio.to_thread(survivors.read_record, folder)
         if known is not None:
             self._mail.shown(record.assignment.agent, runs.letters_of(folder))
             return process.AgentProcess(folder, known)
+        last = course.verdicts[-1]
         agent = self._places.agent(record)
         runtime = self._places.runtime(agent, record)
-        over = verdict.failure is not None or verdict.session is None or number > MAIL_TURNS_MAX + 1
+        over = last.failure is not None or last.session is None or number > MAIL_TURNS_MAX + 1
         if over or not runtime.takes_turns or not self._may_wake(record.key):
             return None
         letters = self._mail.hand(agent.name, record.key, waking=True)
         if not letters:
             return None
         log.info("attempt.woken", task=record.key.task, letters=len(letters), run=number)
+        return await self._again(course, agent, letters, folder)
+
+    async def _again(
+        self, course: Course, agent: AgentConfig, letters: Sequence[Letter], folder: Path
+    ) -> process.AgentProcess | None:
+        record, worktree = course.record, course.worktree
+        runtime = self._places.runtime(agent, record)
         job = jobs.again(
             self._home,
             record,
             agent,
             where=worktree.path if worktree is not None else self._places.scratch(record),
-            session=verdict.session or "",
+            session=course.verdicts[-1].session or "",
             letters=envelope.put(letters),
             folder=folder,
-            access=await self.with_tools(record, runtime, access),
+            access=await self.with_tools(record, runtime, course.access),
         )
         try:
             return await self.launched(record, runtime, job, folder, letters)

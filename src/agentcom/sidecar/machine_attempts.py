@@ -61,7 +61,7 @@ TRANSITIONS: Final[Mapping[Stage, Mapping[Move, Stage]]] = {
     Stage.WAITING: {Move.START: Stage.PREPARING, Move.STOP: Stage.STOPPED},
     Stage.PREPARING: {Move.WORK: Stage.WORKING, Move.VERIFY: Stage.VERIFYING, **_RUN},
     Stage.WORKING: {Move.VERIFY: Stage.VERIFYING, **_RUN},
-    Stage.VERIFYING: _RUN,
+    Stage.VERIFYING: {Move.WORK: Stage.WORKING, **_RUN},
     Stage.STOPPING: {Move.CONFIRM: Stage.STOPPED, Move.LAND: Stage.LANDED},
     Stage.FINISHED: {
         Move.OFFER: Stage.READY,
@@ -181,12 +181,10 @@ class AttemptTurn:
             self.keep(attempt)
 
     def last_turn(self, attempt: Attempt) -> None:
-        """Let an agent whose budget is used up end by itself, if it has nothing more to do.
-
-        What is checked or waits to land costs nothing more, and goes on.
-        """
-        if attempt.stage in _AT_WORK and not attempt.spent_out:
-            attempt.spent_out = True  # each heartbeat repeats the wish
+        """Let an agent whose budget is used up end by itself; it gets no turn more."""
+        first = attempt.stage in RUNNING and not attempt.spent_out
+        attempt.spent_out |= first  # each heartbeat repeats the wish
+        if first and attempt.stage in _AT_WORK:
             at = Instant(self.now + LAST_TURN_MS)
             self.order(values.SetTimer(f"{_LAST_TURN}{attempt.key.text}", at))
 

@@ -28,6 +28,7 @@ from agentcom.sidecar.config import AgentConfig, Config, computer_resources, hos
 from agentcom.sidecar.disk import Disk
 from agentcom.sidecar.endpoint import Endpoint
 from agentcom.sidecar.lifetime import cancel, signals
+from agentcom.sidecar.machine_attempts import RUNNING
 from agentcom.sidecar.machine_mail import Mail
 from agentcom.sidecar.machine_values import Key, Record, Stage, View
 from agentcom.sidecar.runtime import accounts, base
@@ -164,8 +165,8 @@ class Sidecar:
 
     def _may_wake(self, key: Key) -> bool:
         attempt = self._view.attempts.get(key)
-        working = attempt is not None and attempt.stage is Stage.WORKING and not attempt.spent_out
-        return working and not self._view.draining
+        running = attempt is not None and attempt.stage in RUNNING and not attempt.spent_out
+        return running and not self._view.draining
 
     def _send_taken(self, frame: frames.MailTaken) -> None:
         if self._view.session is not None:
