@@ -1,11 +1,14 @@
 """What an agent does at the hub as itself, by our own command in its shell."""
 
 import json
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp import Client, StdioServerParameters
+from mcp_types import TextContent
 
 from agentcom.sidecar import processes
 from agentcom.testing.waiting import until
@@ -63,6 +66,47 @@ async def test_an_agent_locks_and_asks_in_its_shell(fleet: World, tmp_path: Path
     assert (held["lock"]["holder"], held["lock"]["task"]) == ("agent:ada", task)
     assert "sqlite" in (tmp_path / "answer").read_text()
     assert "locks" not in await fleet.call("lock_list")
+
+
+async def test_an_agent_sends_a_file(fleet: World, tmp_path: Path) -> None:
+    task = await fleet.submit(
+        {"write": {"path": "plan.md", "text": "first the parser\n"}},
+        shell(f"agentcom msg send user:ann --file plan.md 'the plan' 2> {tmp_path}/said"),
+    )
+
+    await fleet.ended(task)
+
+    (letter,) = (await fleet.call("inbox_read"))["letters"]
+    (attached,) = letter["message"]["attachments"]
+    found = await fleet.hub.http.get(f"/api/v1/blobs/{attached['digest']}")
+    assert (attached["name"], found.content) == ("plan.md", b"first the parser\n")
+
+
+async def test_an_agents_own_client_starts_a_server_that_is_the_agent(
+    fleet: World, tmp_path: Path
+) -> None:
+    go, way = tmp_path / "go", tmp_path / "way"
+    task = await fleet.submit(
+        shell(f"echo $AGENTCOM_MCP_URL $AGENTCOM_MCP_TOKEN > {way}.new; mv {way}.new {way}"),
+        {"wait_for": str(go)},
+    )
+    await fleet.until_there(way)
+    url, token = way.read_text().split()
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-P", "-m", "agentcom.cli.main", "mcp"],
+        env={"AGENTCOM_MCP_URL": url, "AGENTCOM_MCP_TOKEN": token, "PATH": "/bin"},
+    )
+
+    async with Client(server) as client:
+        result = await client.call_tool("whoami", {})
+
+    go.touch()
+    await fleet.ended(task)
+    (content,) = result.content
+    assert isinstance(content, TextContent)
+    me = json.loads(content.text)
+    assert (me["address"], me["task"]) == ("agent:ada", task)
 
 
 async def test_the_test_agent_uses_the_hubs_tools(fleet: World) -> None:

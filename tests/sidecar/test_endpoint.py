@@ -273,7 +273,9 @@ async def test_what_an_agent_puts_in_place_of_its_token_counts_for_nothing(
     assert secret.read_text() == "s" * 43
 
 
-async def test_the_end_of_the_sidecar_ends_requests(hub: Hub, machine: Config) -> None:
+async def test_the_end_of_the_sidecar_ends_requests_in_order(
+    hub: Hub, machine: Config, caplog: pytest.LogCaptureFixture
+) -> None:
     endpoint = Endpoint(machine)
     async with contextlib.AsyncExitStack() as stack:
         async with asyncio.timeout(20), endpoint.listening():
@@ -283,3 +285,4 @@ async def test_the_end_of_the_sidecar_ends_requests(hub: Hub, machine: Config) -
             client = await stack.enter_async_context(agent(access))
             await stack.enter_async_context(client.stream("GET", "/mcp"))
         await until(lambda: hub.open == 0)
+    assert caplog.records == []

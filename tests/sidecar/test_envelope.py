@@ -33,7 +33,7 @@ def test_a_letter_is_quoted_with_who_wrote_it() -> None:
         "  in answer to m0\n"
         "  to be acknowledged: message_ack\n"
         "  subject: split\n"
-        f"  file: plan.md {'d' * 64}\n"
+        f"  file: {'d' * 64} plan.md\n"
         "> the parser is yours\n"
         "> I take the printer\n"
         "- from agent:bob in #build at 1970-01-01 00:00:01 UTC, message m2\n"

@@ -40,6 +40,8 @@ CONNECTIONS_MAX: Final = 1_024
 """Of all agents of this machine."""
 TOOLS_S_MAX: Final = 20.0
 """A hub that just started takes some seconds for its first answer by MCP."""
+END_S_MAX: Final = 1.0
+"""For requests that are told of the end; who does not read it is cut off."""
 _PING: Final = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
 _MCP_HEADERS: Final = {
     "accept": "application/json, text/event-stream",
@@ -100,6 +102,10 @@ class Endpoint:
                 yield
             finally:
                 server.close()
+                for known in self._callers.values():
+                    await cancel(known.running)
+                if state.tasks:  # they say why they end
+                    await asyncio.wait(state.tasks, timeout=END_S_MAX)
                 for connection in list(state.connections):
                     connection.transport.abort()
                 await cancel(state.tasks)

@@ -50,7 +50,8 @@ def _quoted(letter: Letter) -> Iterator[str]:
     if message.subject:
         yield f"  subject: {note.one_line(message.subject, TITLE_CHARS)}"
     for attached in message.attachments:
-        yield f"  file: {note.one_line(attached.name, _NAME_CHARS)} {attached.digest}"
+        named = note.one_line(f"{attached.digest} {attached.name}", _NAME_CHARS)
+        yield f"  file: {named}"
     for line in message.body.splitlines():
         yield f"> {''.join(map(_seen, line))}"
 
