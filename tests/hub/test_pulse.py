@@ -8,6 +8,8 @@ import pytest
 from agentcom.hub.pulse import Notifier, Pulse
 from agentcom.model.ids import Instant, Now, WallTime
 from agentcom.telemetry.metrics import Metrics
+from agentcom.testing.simulation.kernel import SECOND, Kernel
+from agentcom.testing.simulation.loop import NodeLoop
 
 
 class SetClock:
@@ -44,18 +46,28 @@ def test_without_a_listener_nothing_happens(environment: dict[str, str]) -> None
 def test_a_step_of_the_wall_clock_is_told_once() -> None:
     clock = SetClock()
     told: list[int] = []
+    metrics = Metrics()
     pulse = Pulse(
         clock=clock,
-        metrics=Metrics(),
+        metrics=metrics,
         notifier=Notifier({}),
         stepped=lambda: told.append(clock.wall),
     )
 
-    clock.instant += 1_000
-    clock.wall += 1_000
-    pulse.look()
-    clock.wall += 3_600_000
-    pulse.look()
-    pulse.look()
+    kernel = Kernel()
+    loop = NodeLoop(kernel)  # type: ignore[abstract]  # what a hub needs of one
+    running = loop.create_task(pulse.run())
+    loop.pump()
 
-    assert told == [4_601_000]
+    kernel.run_until(3 * SECOND)
+    clock.wall += 3_600_000
+    kernel.run_until(9 * SECOND)
+    clock.wall -= 3_600_000
+    kernel.run_until(12 * SECOND)
+    running.cancel()
+    loop.pump()
+    clock.wall += 3_600_000
+    kernel.run_until(15 * SECOND)
+
+    assert told == [4_600_000, 1_000_000]
+    assert running.cancelled()

@@ -65,16 +65,28 @@ class Pulse:
         """Beat until cancelled; a supervisor's child."""
         loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + PULSE_MS / 1_000
-            await asyncio.sleep(PULSE_MS / 1_000)
-            self._metrics.loop_lag.observe(max(0.0, loop.time() - due))
-            self.look()
-            if self._notifier.watched:
-                self._notifier.tell("WATCHDOG=1")
-
-    def look(self) -> None:
-        """Notice a step of the wall clock."""
-        step_ms = self._steps.step_ms(self._clock.now())
-        if step_ms:
+            stepped: asyncio.Future[int] = loop.create_future()
+            self._rest(loop, stepped)
+            try:
+                step_ms = await stepped
+            finally:
+                self._handle.cancel()
             log.warning(events.CLOCK_STEPPED, step_ms=step_ms)
             self._stepped()
+
+    def _rest(self, loop: asyncio.AbstractEventLoop, stepped: "asyncio.Future[int]") -> None:
+        due_s = loop.time() + PULSE_MS / 1_000
+        self._handle = loop.call_at(due_s, self._beat, loop, due_s, stepped)
+
+    def _beat(
+        self, loop: asyncio.AbstractEventLoop, due_s: float, stepped: "asyncio.Future[int]"
+    ) -> None:
+        """Look once: nearly always that is all, and no task wakes up for it."""
+        self._metrics.loop_lag.observe(max(0.0, loop.time() - due_s))
+        if self._notifier.watched:
+            self._notifier.tell("WATCHDOG=1")
+        step_ms = self._steps.step_ms(self._clock.now())
+        if not step_ms:
+            self._rest(loop, stepped)
+        elif not stepped.done():
+            stepped.set_result(step_ms)

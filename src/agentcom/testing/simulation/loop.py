@@ -29,13 +29,47 @@ RESOLUTION_S: Final = 5e-7
 """A timer counts as due this much early: microseconds do not survive floating point exactly."""
 
 
+class Call:
+    """What a loop will call, unless it is cancelled before: all that asyncio asks of a handle.
+
+    Its own handles ask the loop for debugging each time that they are made and cancelled.
+    """
+
+    __slots__ = ("action", "arguments", "context", "due")
+
+    def __init__(
+        self,
+        action: Callable[..., object],
+        arguments: tuple[Any, ...],
+        context: contextvars.Context | None,
+        due: float = 0.0,
+    ) -> None:
+        self.action: Callable[..., object] | None = action
+        self.arguments = arguments
+        self.context = contextvars.copy_context() if context is None else context
+        self.due = due
+
+    def cancel(self) -> None:
+        """Let it not happen."""
+        self.action = None
+        self.arguments = ()
+
+    def cancelled(self) -> bool:
+        """Return whether it will not happen."""
+        return self.action is None
+
+    def when(self) -> float:
+        """Return the loop's time at which it is due."""
+        return self.due
+
+
 class NodeLoop(asyncio.AbstractEventLoop):
     """The event loop of one simulated process."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._ready: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._ready: deque[Call] = deque()
+        self._timers: list[tuple[float, int, Call]] = []
         self._number = count()
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self._entry: Entry | None = None
@@ -92,14 +126,22 @@ class NodeLoop(asyncio.AbstractEventLoop):
         ready, timers = self._ready, self._timers
         now = self.time() + RESOLUTION_S
         for _ in range(ROUNDS_MAX):
-            while timers and (timers[0][0] <= now or timers[0][2].cancelled()):
+            while timers and (timers[0][0] <= now or timers[0][2].action is None):
                 ready.append(heappop(timers)[2])
             if not ready:
                 return
             for _ in range(len(ready)):
-                handle = ready.popleft()
-                if not handle.cancelled():
-                    handle._run()  # noqa: SLF001  # event loops are who runs handles
+                call = ready.popleft()
+                action = call.action
+                if action is None:
+                    continue
+                try:
+                    call.context.run(action, *call.arguments)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001  # the handler judges it
+                    message = f"exception in callback {action!r}"
+                    self.call_exception_handler({"message": message, "exception": error})
         raise AssertionError("the event loop never comes to rest")
 
     @contextmanager
@@ -126,15 +168,13 @@ class NodeLoop(asyncio.AbstractEventLoop):
             self.pump()
             if all(task.done() for task in self._tasks):
                 break
-            for _, _, handle in self._timers:
-                if not handle.cancelled():
-                    self._ready.append(handle)
+            self._ready.extend(call for _, _, call in self._timers if call.action is not None)
             self._timers.clear()
         self.close()
 
     def _arm(self) -> None:
         timers, entry = self._timers, self._entry
-        while timers and timers[0][2].cancelled():
+        while timers and timers[0][2].action is None:
             heappop(timers)
         if not timers:
             return
@@ -158,10 +198,10 @@ class NodeLoop(asyncio.AbstractEventLoop):
         callback: Callable[..., object],
         *args: Any,
         context: contextvars.Context | None = None,
-    ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
-        self._ready.append(handle)
-        return handle
+    ) -> Call:
+        call = Call(callback, args, context)
+        self._ready.append(call)
+        return call
 
     def call_later(  # type: ignore[override]  # as asyncio calls it
         self,
@@ -169,7 +209,7 @@ class NodeLoop(asyncio.AbstractEventLoop):
         callback: Callable[..., object],
         *args: Any,
         context: contextvars.Context | None = None,
-    ) -> asyncio.TimerHandle:
+    ) -> Call:
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]  # as asyncio calls it
@@ -178,10 +218,10 @@ class NodeLoop(asyncio.AbstractEventLoop):
         callback: Callable[..., object],
         *args: Any,
         context: contextvars.Context | None = None,
-    ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
-        heappush(self._timers, (when, next(self._number), handle))
-        return handle
+    ) -> Call:
+        call = Call(callback, args, context, when)
+        heappush(self._timers, (when, next(self._number), call))
+        return call
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
@@ -223,6 +263,3 @@ class NodeLoop(asyncio.AbstractEventLoop):
             self._entry.cancel()
         self._ready.clear()
         self._timers.clear()
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Called by a timer that is cancelled; it leaves the heap when it is the first."""
