@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from agentcom.testing import peers
-from bench import floors, idle, plot, report, scale, scenarios, slices
+from bench import channel, floors, idle, plot, report, scale, scenarios, slices
 
 ROOT: Final = Path(__file__).parent.parent
-PARTS: Final = ("lifecycles", "dispatch", "idle", "depth", "scale")
+PARTS: Final = ("lifecycles", "dispatch", "idle", "channel", "depth", "scale")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,7 @@ class Plan:
     depth_rounds: int = 5
     depth_round_s: float = 5.0
     sizes: scale.Sizes = scale.Sizes()  # noqa: RUF009 - frozen
+    crowd: channel.Sizes = channel.Sizes()  # noqa: RUF009 - likewise
 
 
 QUICK: Final = Plan(
@@ -46,6 +47,7 @@ QUICK: Final = Plan(
     depth_rounds=3,
     depth_round_s=1.5,
     sizes=scale.QUICK,
+    crowd=channel.QUICK,
 )
 TINY: Final = Plan(
     workers=(4,),
@@ -58,6 +60,7 @@ TINY: Final = Plan(
     depth_rounds=1,
     depth_round_s=0.3,
     sizes=scale.TINY,
+    crowd=channel.TINY,
 )
 """Only to see that it works."""
 
@@ -89,6 +92,9 @@ def measure(plan: Plan, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
     if "idle" in parts:
         say("idle machines")
         found["idle"] = idle.measure(plan.machines, seconds=plan.idle_s)
+    if "channel" in parts:
+        say("a channel with many readers")
+        found["channel"] = channel.measure(plan.crowd)
     if "depth" in parts:
         say("depth")
         found["depth"] = scenarios.depth(

@@ -21,6 +21,8 @@ DEPTH_RATIO_MIN: Final = 0.9
 BYTES_EACH_MAX: Final = 250.0
 SCALE_RATIO_MAX: Final = 1.5
 REBUILD_S_MAX: Final = 30.0
+POST_P99_MS_MAX: Final = 1_000.0
+BESIDE_RATIO_MAX: Final = 2.0
 _EVENTS: Final = {
     "submit": "submit, all agents at work",
     "ready": "an agent becomes ready, and takes the first task",
@@ -52,7 +54,8 @@ class Target(NamedTuple):
 def targets(found: Found) -> list[Target]:
     """Return the promises that this run says something about."""
     scale = _scale_targets(found["scale"]) if "scale" in found else ()
-    return [*_load_targets(found), *_size_targets(found), *scale]
+    crowd = _channel_targets(found["channel"]) if "channel" in found else ()
+    return [*_load_targets(found), *_size_targets(found), *crowd, *scale]
 
 
 def _load_targets(found: Found) -> Iterator[Target]:
@@ -78,6 +81,14 @@ def _size_targets(found: Found) -> Iterator[Target]:
         yield Target(name, f"{ratio:.0%}", ">= 90 %", ratio >= DEPTH_RATIO_MIN)
         each = found["depth"]["bytes_each_marginal"]
         yield Target("RAM per queued task", f"{each:.0f} B", "<= 250 B", each <= BYTES_EACH_MAX)
+
+
+def _channel_targets(row: Row) -> Iterator[Target]:
+    p99, ratio = row["p99_ms"], row["beside_p99_ms"] / row["dispatch_p99_ms"]
+    name = f"a post to all of {row['readers']:,} readers, p99"
+    yield Target(name, f"{p99:,.0f} ms", "<= 1,000 ms", p99 <= POST_P99_MS_MAX)
+    name = "dispatch p99 beside these posts, to that without"
+    yield Target(name, f"{ratio:.2f} x", f"<= {BESIDE_RATIO_MAX:g} x", ratio <= BESIDE_RATIO_MAX)
 
 
 def _scale_targets(found: Found) -> Iterator[Target]:
@@ -141,6 +152,9 @@ def tables(found: Found) -> Iterator[Table]:
         yield _dispatch_table(found["dispatch"])
     if "idle" in found:
         yield _idle_table(found["idle"])
+    if "channel" in found:
+        yield _posts_table(found["channel"])
+        yield _beside_table(found["channel"])
     if "depth" in found:
         yield _depth_table(found["depth"])
     if "scale" in found:
@@ -203,6 +217,31 @@ def _idle_table(found: list[Row]) -> Table:
         for row in found
     ]
     return "Idle machines with one agent each, default heartbeat", header, rows
+
+
+def _posts_table(row: Row) -> Table:
+    title = f"{row['readers']:,} readers of one channel, {row['posts_per_s']:g} posts/s"
+    header = [
+        "posts",
+        "delivered",
+        "to each: p50",
+        "p99",
+        "to the last: p50",
+        "p99",
+        "hub CPU each",
+    ]
+    cells = [f"{row['posts']:,}", f"{row['delivered']:,}"]
+    cells += [f"{row[name]:.1f} ms" for name in ("p50_ms", "p99_ms", "all_p50_ms", "all_p99_ms")]
+    return title, header, [[*cells, f"{row['cpu_us']:.0f} us"]]
+
+
+def _beside_table(row: Row) -> Table:
+    title = f"Dispatch at {row['tasks_per_s']:.0f} tasks/s, without and with these posts"
+    rows = [
+        [words, *(f"{row[f'{name}_{part}_ms']:.2f} ms" for part in ("p50", "p99"))]
+        for words, name in (("without", "dispatch"), ("with", "beside"))
+    ]
+    return title, ["posts", "p50", "p99"], rows
 
 
 def _depth_table(found: Row) -> Table:

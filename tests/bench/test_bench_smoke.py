@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import floors, idle, plot, report, scale, scenarios
+from bench import channel, floors, idle, plot, report, scale, scenarios
 from bench.__main__ import TINY, save
 
 ROOT = Path(__file__).parent.parent.parent
@@ -33,6 +33,14 @@ def test_idle_machines_stay_connected_and_beat(monkeypatch: pytest.MonkeyPatch) 
     (row,) = idle.measure((3,), seconds=0.1)
 
     assert row["alive_at_end"] == 3
+
+
+def test_every_post_reaches_every_reader_of_a_channel() -> None:
+    row = channel.measure(channel.TINY)
+
+    assert row["delivered"] == channel.TINY.readers * channel.TINY.posts
+    assert 0 < row["p50_ms"] <= row["p99_ms"]
+    assert "1,000 ms" in report.terminal({"channel": row, "floors": floors.floors(rounds=20)})
 
 
 def test_a_queue_keeps_its_length_under_work() -> None:

@@ -6,6 +6,7 @@ read first. Whoever does not keep up is let go, and comes back with the sequence
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
@@ -19,6 +20,8 @@ from agentcom.protocol.live import LetterFrame
 from agentcom.protocol.told import Letter
 
 PAGE: Final = 64
+SLICE: Final = 32  # followers that are brought a letter at once: half a millisecond
+SPREAD_MAX: Final = 256  # letters of one log that wait for that
 Read = Callable[[str, int, int], Awaitable[Sequence[Letter]]]
 """(log, after, limit) -> letters in order."""
 
@@ -64,6 +67,9 @@ class Followers:
     def __init__(self, read: Read) -> None:
         self._read = read
         self._by_log: dict[str, dict[Following, None]] = {}
+        self._spreading: dict[str, deque[Letter]] = {}
+        """Letters that many followers get, a part of them at a time."""
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def count(self) -> int:
@@ -102,11 +108,44 @@ class Followers:
 
     def publish(self, log: str, letter: Letter) -> None:
         """Bring a letter that became durable to those who are up to date."""
-        payloads: dict[str, bytes] = {}
-        for following in tuple(self._by_log.get(log, ())):
+        followers = self._by_log.get(log)
+        if not followers:
+            return
+        spreading = self._spreading.get(log)
+        if spreading is not None:
+            if len(spreading) >= SPREAD_MAX:
+                spreading.pop()  # the one after it says that something is to be read
+            spreading.append(letter)
+        elif len(followers) <= SLICE:
+            self._bring(tuple(followers), letter, {})
+        else:
+            self._spreading[log] = deque([letter])
+            task = asyncio.create_task(self._spread(log))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _spread(self, log: str) -> None:
+        """Bring letters to many, a part of them at a time: the hub has other things to do."""
+        letters = self._spreading[log]
+        try:
+            while letters:
+                letter, payloads = letters.popleft(), dict[str, bytes]()
+                followers = tuple(self._by_log.get(log, ()))
+                for first in range(0, len(followers), SLICE):
+                    self._bring(followers[first : first + SLICE], letter, payloads)
+                    await asyncio.sleep(0)
+        finally:
+            del self._spreading[log]
+
+    def _bring(
+        self, followers: Sequence[Following], letter: Letter, payloads: dict[str, bytes]
+    ) -> None:
+        for following in followers:
             following.newest = max(following.newest, letter.seq)
-            if following.pump is not None or not following.begun:
+            if following.pump is not None or not following.begun or following.over:
                 continue  # it reads, or will, and finds this one stored
+            if letter.seq <= following.cursor:
+                continue  # it has read it already
             if letter.seq != following.cursor + 1:
                 self._catch_up(following)
                 continue
