@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from agentcom.hub.mail_delivery import MailDelivery
+from agentcom.hub.mailboxes import Part
 from agentcom.hub.switchboard import PUSH_BYTES, Switchboard
 from agentcom.model import limits
 from agentcom.model.address import Address
+from agentcom.model.agent import Assignment
 from agentcom.model.errors import NotAllowed, StorageFull, TooLarge
-from agentcom.model.ids import AgentId, MachineId
+from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
 from agentcom.model.message import Delivery
 from agentcom.protocol.frames import MailFrame, MailTaken
 from tests.hub.mail_house import ADA, ANN, BOX, House, furnish, person
@@ -185,6 +187,82 @@ async def test_confirmations_are_bounded(road: Road) -> None:
     before = road.house.store.reads
     await road.delivery.work()
     assert road.house.store.reads - before < 20
+
+
+def pushed(road: Road, task: str = "t") -> None:
+    fence = Fence(1, 2)
+    road.delivery.pushed(Assignment(TaskId(task), fence, ADA_ID, WallTime(1)))
+
+
+async def reads(road: Road) -> int:
+    """Return how often the store is asked when a new attempt of ada begins."""
+    before = road.house.store.reads
+    pushed(road)
+    await road.delivery.work()
+    return road.house.store.reads - before
+
+
+async def test_an_attempt_of_an_agent_without_letters_costs_no_reading(road: Road) -> None:
+    await road.delivery.work()
+
+    assert await reads(road) == 0
+    await road.house.send(ANN, "ada", "one")
+    assert await road.brought() == ["one"]
+    pushed(road)
+    assert await road.brought() == ["one"]
+    await road.took(1, seen=True)
+    await road.delivery.work()
+    assert await reads(road) > 0
+    assert await reads(road) == 0
+
+
+async def test_letters_of_another_project_are_looked_for(road: Road) -> None:
+    await road.delivery.work()
+    road.house.view.tasks.pop(TaskId("t"))
+    road.house.view.held_by[BOX].clear()
+    road.house.assign("ada", "u", "other")
+
+    before = road.house.store.reads
+    pushed(road, "u")
+    await road.delivery.work()
+    assert road.house.store.reads > before
+
+
+async def test_a_letter_that_comes_while_the_mailbox_is_read_is_not_missed(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = road.house.boxes.read
+
+    async def slow(log: str, after: int, limit: int) -> Part:
+        part = await read(log, after, limit)
+        monkeypatch.setattr(road.house.boxes, "read", read)
+        await road.house.send(ANN, "ada", "one")
+        return part
+
+    monkeypatch.setattr(road.house.boxes, "read", slow)
+    await road.delivery.work()
+
+    assert await road.brought() == ["one"]
+    pushed(road)
+    assert await road.brought() == ["one"]
+
+
+async def test_a_letter_that_is_confirmed_at_once_comes_again_until_it_is_seen(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await road.house.send(ANN, "ada", "one")
+    bring = road.switchboard.bring
+
+    def confirmed(machine: MachineId, frame: MailFrame) -> bool:
+        sent = bring(machine, frame)
+        road.delivery.took(BOX, MailTaken(agent=ADA_ID, seqs=(1,), seen=False))
+        return sent
+
+    monkeypatch.setattr(road.switchboard, "bring", confirmed)
+    assert await road.brought() == ["one"]
+
+    pushed(road)
+    assert await road.brought() == ["one"]
 
 
 async def test_a_store_that_takes_nothing_is_asked_again(

@@ -91,7 +91,7 @@ class Conversation:
         )
         means.switchboard.on_ask = self.ask_letters.told
         boxes.on_arrival = self.delivery.arrived
-        means.switchboard.on_pushed = self.delivery.began
+        means.switchboard.on_pushed = self.delivery.pushed
         self._offer(means, boxes)
 
     def _offer(self, means: Means, boxes: Mailboxes) -> None:

@@ -17,9 +17,9 @@ from agentcom.hub.mailboxes import Mailboxes
 from agentcom.hub.switchboard import Switchboard
 from agentcom.model import address
 from agentcom.model.address import Address
-from agentcom.model.agent import Agent
+from agentcom.model.agent import Agent, Assignment
 from agentcom.model.errors import AgentComError, NotAllowed, TooLarge
-from agentcom.model.ids import AgentId, MachineId
+from agentcom.model.ids import AgentId, MachineId, ProjectId
 from agentcom.model.limits import LETTERS_AHEAD, LETTERS_TAKEN
 from agentcom.model.message import Delivery, mail_log
 from agentcom.protocol.frames import MailFrame, MailTaken
@@ -34,12 +34,14 @@ log = structlog.get_logger(__name__)
 class _Round:
     """What goes to one agent's machine."""
 
-    __slots__ = ("cursor", "log", "out")
+    __slots__ = ("brought", "cursor", "log", "out")
 
     def __init__(self, log: str) -> None:
         self.log = log
         self.cursor: int | None = None
         """Letters up to here are on their way; None: begin with the oldest open one."""
+        self.brought = False
+        """Whether any letter was sent."""
         self.out: set[int] = set()
         """Those that the machine has not confirmed."""
 
@@ -54,6 +56,9 @@ class MailDelivery:
         self._switchboard = switchboard
         self._view = view
         self._rounds: dict[AgentId, _Round] = {}
+        self._empty: dict[AgentId, ProjectId] = {}
+        """Agents that have seen all letters of a project: at a new attempt nothing is read."""
+        self._arrivals = 0
         self._due: dict[AgentId, None] = {}
         self._taken: dict[str, dict[int, Delivery]] = {}
         self._news = asyncio.Event()
@@ -61,8 +66,18 @@ class MailDelivery:
     def arrived(self, to: Address) -> None:
         """Take note of a new letter."""
         agent = address.agent_of(to)
-        if agent is not None and mail.attempts(self._view(), agent):
+        if agent is None:
+            return
+        self._arrivals += 1
+        self._empty.pop(agent, None)
+        if mail.attempts(self._view(), agent):
             self._look_at(agent)
+
+    def pushed(self, assignment: Assignment) -> None:
+        """Take note of an assignment that was sent: nearly always there are no letters for it."""
+        task = self._view().tasks.get(assignment.task)
+        if task is None or self._empty.get(assignment.agent) != task.project:
+            self.began(assignment.agent)
 
     def began(self, agent: AgentId) -> None:
         """Take note of a new attempt: it has seen no letter yet."""
@@ -156,7 +171,12 @@ class MailDelivery:
         under_way = self._rounds.get(agent)
         if under_way is None or under_way.log != self._log_of(row):
             under_way = self._rounds[agent] = _Round(self._log_of(row))
-        return await self._send(row, under_way)
+        arrivals, whole = self._arrivals, under_way.cursor is None
+        if not await self._send(row, under_way):
+            return False
+        if whole and not under_way.brought and arrivals == self._arrivals:
+            self._empty[agent] = project
+        return True
 
     async def _send(self, row: Agent, to: _Round) -> bool:
         more = True
@@ -170,6 +190,7 @@ class MailDelivery:
             if letters and not self._switchboard.bring(row.machine, frame):
                 return False
             to.out.update(letter.seq for letter in letters)
+            to.brought = to.brought or bool(letters)
             to.cursor, more = part.cursor, part.more
         return True
 

@@ -14,10 +14,11 @@ import structlog
 from agentcom.core import effects
 from agentcom.core.effects import Effect
 from agentcom.core.facts import Body, Fact
+from agentcom.model.agent import Assignment
 from agentcom.model.ask import Ask
 from agentcom.model.batch import Append
 from agentcom.model.identity import Identity
-from agentcom.model.ids import AgentId, Instant, MachineId, Rng
+from agentcom.model.ids import Instant, MachineId, Rng
 from agentcom.protocol import codec, frames
 
 CLOSE_RESTART: Final = 1012
@@ -107,8 +108,8 @@ class Switchboard:
             effects.TellAsk: self._tell_ask,
         }
         """All but answers and refusals, which the engine hands out."""
-        self.on_pushed: Callable[[AgentId], None] = lambda _agent: None
-        """Called with the agent of each assignment that was sent."""
+        self.on_pushed: Callable[[Assignment], None] = lambda _assignment: None
+        """Called with each assignment that was sent."""
         self.on_ask: Callable[[Ask], None] = lambda _ask: None
         """Called with each question that was put, or has ended."""
 
@@ -220,7 +221,7 @@ class Switchboard:
         if connection is not None and connection.buffered_bytes <= PUSH_BYTES:
             frame = frames.Assign(assignment=effect.assignment, body=effect.body, asks=effect.asks)
             connection.send(codec.encode(frame))
-            self.on_pushed(effect.assignment.agent)
+            self.on_pushed(effect.assignment)
 
     def _acknowledge(self, effect: effects.Acknowledge) -> None:
         ack = frames.Ack(
