@@ -102,3 +102,15 @@ def test_it_is_a_mapping_in_order_of_arrival() -> None:
     assert live == {"t0": a_task(0), "t2": a_task(2)}
     with pytest.raises(KeyError):
         live[TaskId("t1")]
+
+
+def test_a_row_is_put_back_as_it_was_or_was_not() -> None:
+    live = filled(a_task(0), a_task(1))
+    live[TaskId("t1")] = replace(live[TaskId("t1")], priority=5)
+
+    live.restore(TaskId("t1"), a_task(1))
+    live.restore(TaskId("t0"), None)
+
+    assert live == {"t1": a_task(1)}
+    assert live.pop(TaskId("t1"), None) == a_task(1)
+    assert live.pop(TaskId("t1"), None) is None

@@ -6,7 +6,7 @@ whole, so nobody else has to know.
 """
 
 from collections.abc import Iterator, MutableMapping
-from typing import Final, TypeVar, final, overload
+from typing import Any, Final, TypeVar, final, overload
 
 import msgspec
 
@@ -82,6 +82,17 @@ class LiveTasks(MutableMapping[TaskId, Task]):
             rows[task_id] = self._shortened(task)
         else:
             rows[task_id] = task
+
+    def pop(self, task_id: TaskId, *default: Any) -> Any:
+        row = self._rows.pop(task_id, *default)
+        return row.whole(task_id) if type(row) is _Brief else row
+
+    def restore(self, task_id: TaskId, old: Task | None) -> None:
+        """Put a task's row back as it was; None: there was none."""
+        if old is None:
+            del self._rows[task_id]
+        else:
+            self[task_id] = old
 
     def __delitem__(self, task_id: TaskId) -> None:
         del self._rows[task_id]
