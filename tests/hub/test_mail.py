@@ -266,6 +266,16 @@ async def test_a_message_that_is_late_is_not_shown(house: House) -> None:
     assert (await house.inbox(ADA)).letters[0].message.expires_at is not None
 
 
+async def test_what_was_late_is_not_acknowledged_by_reading_on(house: House) -> None:
+    await house.send(ANN, "ada", "soon", expires_in_ms=1_000)
+    await house.send(ANN, "ada", "later")
+    house.clock.advance(1_000)
+    page = await house.inbox(ADA)
+
+    await house.inbox(ADA, after=page.cursor)
+    assert [entry.state for entry in await house.entries(ADA)] == ["expired", "acked"]
+
+
 # Acknowledging --------------------------------------------------------------------------------
 
 

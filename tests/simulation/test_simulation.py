@@ -65,6 +65,15 @@ def test_without_faults_every_planned_time_of_a_schedule_has_its_run() -> None:
     assert outcome.checks["a planned time runs at most once"] > 0
 
 
+def test_agents_and_people_get_what_is_written_to_them() -> None:
+    outcome = simulate(msgspec.structs.replace(draw(22, SHORT), mail=True))
+
+    assert told(outcome) == ""
+    assert outcome.counts["mail: got"] > 20
+    for name in ("a mailbox has no gaps", "mail comes in order", "what was sent is stored"):
+        assert outcome.checks[name] > 10
+
+
 @pytest.mark.parametrize("seed", range(20, 26))
 def test_seeds_with_faults_hold(seed: int) -> None:
     outcome = simulate(draw(seed, SHORT))

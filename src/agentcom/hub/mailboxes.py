@@ -131,17 +131,20 @@ class Mailboxes:
             done = await self._settle_step(log, done, upto)
 
     async def _settle_step(self, log: str, after: int, upto: int) -> int:
-        reached = after
+        reached, now = after, self._clock.now().wall
 
         async def decide(draft: Draft) -> Done:
             nonlocal reached
             rows = await self._entries(log, after, limits.SETTLE_STEP, upto)
             messages = await self._store.get([(Table.MESSAGE, row.message) for row in rows])
-            free = [
-                row
-                for row, message in zip(rows, messages, strict=True)
-                if not (isinstance(message, Message) and message.ack_required)
-            ]
+            late: list[Entry] = []
+            free: list[Entry] = []
+            for row, message in zip(rows, messages, strict=True):
+                if isinstance(message, Message) and mail.is_late(row.state, message, now):
+                    late.append(row)  # it was not shown any more
+                elif not (isinstance(message, Message) and message.ack_required):
+                    free.append(row)
+            await self.move(draft, log, late, Delivery.EXPIRED)
             head = await self.move(draft, log, free, Delivery.ACKED)
             reached = rows[-1].seq if len(rows) == limits.SETTLE_STEP else upto
             if head.passed < reached:

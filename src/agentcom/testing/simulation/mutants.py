@@ -7,6 +7,7 @@ from typing import Final
 
 from agentcom.testing.simulation import planting
 from agentcom.testing.simulation.mutants_locks import LOCKS
+from agentcom.testing.simulation.mutants_mail import MAIL
 from agentcom.testing.simulation.mutants_scheduling import SCHEDULING
 from agentcom.testing.simulation.planting import Mutant
 
@@ -329,6 +330,7 @@ MUTANTS: Final = (
     ),
     *SCHEDULING,
     *LOCKS,
+    *MAIL,
 )
 
 

@@ -76,12 +76,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Share of agents that tell what their turns cost."""
     budget: bool = False
     """True: the project has a budget, which is used up and raised again and again."""
+    mail: bool = False
+    """Whether agents and people write to each other."""
     locks: bool = False
     """Whether agents and people lock names and files."""
 
 
 LOSSY: Final = 0.8
 """Share of seeds whose machines' links lose and double messages."""
+WRITING: Final = 0.5
+"""Share of seeds with mail."""
 LOCKING: Final = 0.6
 """Share of seeds with locks."""
 LIMITED: Final = 0.5
@@ -169,7 +173,7 @@ def _with_work(options: Options, rng: random.Random) -> Options:
 
 
 def _with_costs(options: Options, rng: random.Random) -> Options:
-    """Return options with accounts that run out, budgets, and locks."""
+    """Return options with accounts that run out, budgets, locks and mail."""
     accounts = rng.choice((0, 1, 2))
     # Accounts without use would show nothing: where they are shared, they run out.
     quota = rng.choice((0.05, 0.2)) if accounts else options.quota
@@ -181,4 +185,5 @@ def _with_costs(options: Options, rng: random.Random) -> Options:
         spends=spends,
         budget=budget,
         locks=rng.random() < LOCKING,
+        mail=rng.random() < WRITING,
     )

@@ -22,7 +22,6 @@ from agentcom.testing.simulation.clockwork import Clockwork
 from agentcom.testing.simulation.hub_disk import HubDisk, at_once
 from agentcom.testing.simulation.hub_node import HubNode
 from agentcom.testing.simulation.kernel import HOUR, MINUTE, SECOND, Kernel
-from agentcom.testing.simulation.locksmith import Locksmith
 from agentcom.testing.simulation.machine_node import CAPABILITIES, MachineNode, agent_of
 from agentcom.testing.simulation.nemesis import LIMITED, Nemesis
 from agentcom.testing.simulation.network import Network
@@ -30,6 +29,7 @@ from agentcom.testing.simulation.options import Options
 from agentcom.testing.simulation.origin import Origin
 from agentcom.testing.simulation.people import Person, Promises
 from agentcom.testing.simulation.purser import PERIOD, SCOPE, Purser
+from agentcom.testing.simulation.talkers import Talkers
 from agentcom.testing.simulation.trace import Trace, Violation
 from agentcom.testing.simulation.witness import Witness
 from agentcom.testing.simulation.work import Work
@@ -57,7 +57,7 @@ class World:
         self.clockwork = Clockwork(self.trace)
         self.disk = HubDisk(options, self.trace, self._committed)
         self.hub = HubNode(self.kernel, options, self.network, self.disk, self.trace)
-        self.locksmith = Locksmith(
+        self.talkers = Talkers(
             self.kernel, options, self.hub, lambda: self.auditor.books, self.trace
         )
         self.origin = Origin(self.trace)
@@ -82,7 +82,7 @@ class World:
         self._people_come()
         self._enrol_all()
         self._raise_budget()
-        self.locksmith.start()
+        self.talkers.start()
         self.nemesis.start()
         end_us = int(self.options.hours * HOUR)
         while self.kernel.now_us < end_us:
@@ -240,7 +240,7 @@ class World:
         self.auditor.restored(self._batches())
         self.purser.restored(self._batches())
         self.clockwork.restored(self._batches())
-        self.locksmith.restored(self._batches())
+        self.talkers.restored(self._batches)
         self.witness.restored()
         promises = self.promises
         for task in [t for t, at in promises.tasks.items() if at > length]:
@@ -310,7 +310,7 @@ class World:
         try:
             self.auditor.committed(batch, first)
             self.purser.committed(batch)
-            self.locksmith.committed(batch)
+            self.talkers.committed(batch)
             self.clockwork.committed(batch, self.hub.clock.now().wall)
         except Violation as violation:
             if self.hub.loop is not None:  # a part that is restarted would hide it
@@ -336,7 +336,7 @@ class World:
         self.nemesis.stop()
         for node in [n for n in self.nodes if n.clone]:
             self.end_clone(node)
-        self.locksmith.stopped = True
+        self.talkers.stop()
         for person in self.people:
             person.stopped = True
         for node in self.nodes:
@@ -356,7 +356,7 @@ class World:
         end_us = self.kernel.now_us + LIVENESS_US
         while self.kernel.now_us < end_us and not self._at_rest():
             self.clockwork.rest(self.hub)
-            self.locksmith.rest()
+            self.talkers.rest()
             self._run(LOOK_US // 6)
             last_words.say(self.auditor.books, self.nemesis, self.hub.clock.now().wall)
 
@@ -371,7 +371,7 @@ class World:
             for node in self.nodes
         )
         answered = not any(person.waits for person in self.people)
-        over = self.clockwork.rests and self.locksmith.rests
+        over = self.clockwork.rests and self.talkers.rests
         return answered and reported and over and not self.auditor.books.live
 
     def _judge(self) -> None:
@@ -383,7 +383,7 @@ class World:
         witness.check_results()
         self.purser.check_counted(witness.turns)
         witness.check_history()
-        self.locksmith.check_over(self.hub.clock.now().wall)
+        self.talkers.check_over(self.hub.clock.now().wall)
         for task in self.auditor.books.tasks.values():
             merged = task.state is TaskState.COMPLETED and task.verified and task.land_key
             landed = self.origin.landed.get(task.id)

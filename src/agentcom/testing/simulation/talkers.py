@@ -1,0 +1,62 @@
+"""All who talk through the hub in a run: those who lock, and those who write to each other."""
+
+from collections.abc import Callable, Iterator
+
+from agentcom.model.batch import Batch
+from agentcom.model.ids import WallTime
+from agentcom.testing.simulation.books import Books
+from agentcom.testing.simulation.correspondents import Correspondents
+from agentcom.testing.simulation.hub_node import HubNode
+from agentcom.testing.simulation.kernel import Kernel
+from agentcom.testing.simulation.locksmith import Locksmith
+from agentcom.testing.simulation.options import Options
+from agentcom.testing.simulation.trace import Trace
+
+
+class Talkers:
+    """Has them talk, and looks at what comes of it."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        options: Options,
+        hub: HubNode,
+        books: Callable[[], Books],
+        trace: Trace,
+    ) -> None:
+        self._locks = Locksmith(kernel, options, hub, books, trace)
+        self._mail = Correspondents(kernel, options, hub, books, trace)
+
+    @property
+    def rests(self) -> bool:
+        """Whether there is nothing left to say."""
+        return self._locks.rests and self._mail.rests
+
+    def start(self) -> None:
+        """Let them talk, for as long as the run goes."""
+        self._locks.start()
+        self._mail.start()
+
+    def stop(self) -> None:
+        """Begin nothing new."""
+        self._locks.stopped = self._mail.stopped = True
+
+    def rest(self) -> None:
+        """End what was begun."""
+        self._locks.rest()
+        self._mail.rest()
+
+    def restored(self, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Begin anew with what a restored store holds."""
+        self._locks.restored(batches())
+        self._mail.restored(batches())
+
+    def committed(self, batch: Batch) -> None:
+        """Look at a durable batch, which the books have taken down."""
+        self._locks.committed(batch)
+        self._mail.committed(batch)
+
+    def check_over(self, now: WallTime) -> None:
+        """Look at what is there at the end."""
+        self._locks.check_over(now)
+        self._mail.check_over()
