@@ -56,7 +56,7 @@ async def road(tmp_path: Path) -> Road:
     board = Board()
     switchboard = Switchboard(board, board)
     delivery = MailDelivery(house.boxes, switchboard, lambda: house.view)
-    house.boxes.on_arrival = delivery.arrived
+    house.boxes.on_arrival, house.boxes.on_read = delivery.arrived, delivery.read
     house.view.agents_of[BOX] = {ADA_ID: None, AgentId("bob"): None}
     made = Road(house, delivery, switchboard)
     made.connect()
@@ -90,6 +90,19 @@ async def test_what_was_not_seen_comes_again_with_each_session_and_attempt(road:
     assert await road.brought() == ["a", "c"]
     road.delivery.began(ADA_ID)
     assert await road.brought() == ["a", "c"]
+
+
+async def test_a_machine_hears_what_its_agent_read_by_itself(road: Road) -> None:
+    await road.house.send(ANN, "ada", "one")
+    await road.brought()
+    before = len(road.line.sent)
+
+    letters = (await road.house.inbox(ADA)).letters
+    await road.house.inbox(ADA)
+
+    assert road.line.frames[before:] == [
+        MailFrame(agent=ADA_ID, read=tuple(one.message.id for one in letters))
+    ]
 
 
 async def test_letters_wait_for_an_attempt(road: Road) -> None:

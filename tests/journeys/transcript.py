@@ -22,10 +22,12 @@ _SECRET: Final = re.compile(r"\b(acm_[a-z]{3}_|sha256:)\w+")
 _COMMIT: Final = re.compile(r"\b[0-9a-f]{40}\b|\b[0-9a-f]{12}\b")
 _BATCH: Final = re.compile(r"(?<=\bcommit )\d+\b")
 _PORT: Final = re.compile(r"(?<=\b127\.0\.0\.1:)\d+")
+_ID: Final = re.compile(r"\b01(?!kb0)[0-9a-hjkmnp-tv-z]{24}\b")
 _LIFE: Final = re.compile(r"\b1[0-9]{9}\b")
 _ELSEWHERE: Final = re.compile(r"^(?:claude|codex) {2,}.*\n", re.MULTILINE)
 _STEADY: Final = (
     (re.compile(r"\b1[0-9]{12}\b"), "1700000000000"),
+    (re.compile(r"\b20\d\d-\d\d-\d\d (?=\d\d:)"), "2026-12-01 "),
     (re.compile(r"\b\d\d:\d\d:\d\d\b"), "12:00:00"),
     (re.compile(r"\b\d+ (?:s|min) ago\b"), "3 s ago"),
     (re.compile(r"\bin \d+ (?:s|min|h)\b"), "in 3 s"),
@@ -81,6 +83,7 @@ class Transcript:
         text = _committed(text)
         text = _numbered(_BATCH, text, lambda n: str(16 + 8 * n))
         text = _numbered(_PORT, text, lambda n: str(7_420 + n))
+        text = _numbered(_ID, text, lambda n: f"01kb{n + 1:020}id")
         text = _numbered(_LIFE, text, lambda n: str(1_700_000_000 + n))
         return _aligned(text)
 

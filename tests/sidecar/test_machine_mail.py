@@ -54,6 +54,14 @@ def test_a_letter_is_given_to_one_attempt_and_shown_once() -> None:
     assert post.sent == [((1, 2), False), ((1, 2), True), ((3,), False), ((2,), True)]
 
 
+def test_nobody_is_woken_for_what_the_agent_has_read_by_itself() -> None:
+    post = Post()
+    post.bring(letter(1), letter(2))
+    post.mail.take(frames.MailFrame(agent=ADA, read=(MessageId("m1"), MessageId("m9"))))
+
+    assert post.hand() == [2]
+
+
 def test_what_was_not_shown_is_for_the_next() -> None:
     post = Post()
     post.bring(letter(1), letter(2))

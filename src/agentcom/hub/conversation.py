@@ -90,7 +90,7 @@ class Conversation:
             self.mail, self.writer, store=means.store, clock=means.clock, view=means.view
         )
         means.switchboard.on_ask = self.ask_letters.told
-        boxes.on_arrival = self.delivery.arrived
+        boxes.on_arrival, boxes.on_read = self.delivery.arrived, self.delivery.read
         means.switchboard.on_pushed = self.delivery.pushed
         self._offer(means, boxes)
 

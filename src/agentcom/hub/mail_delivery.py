@@ -21,7 +21,7 @@ from agentcom.model.agent import Agent, Assignment
 from agentcom.model.errors import AgentComError, NotAllowed, TooLarge
 from agentcom.model.ids import AgentId, MachineId, ProjectId
 from agentcom.model.limits import LETTERS_AHEAD, LETTERS_TAKEN
-from agentcom.model.message import Delivery, mail_log
+from agentcom.model.message import Delivery, MessageId, mail_log, owner_of
 from agentcom.protocol.frames import MailFrame, MailTaken
 from agentcom.protocol.told import Letter
 
@@ -78,6 +78,16 @@ class MailDelivery:
         task = self._view().tasks.get(assignment.task)
         if task is None or self._empty.get(assignment.agent) != task.project:
             self.began(assignment.agent)
+
+    def read(self, log: str, read: Sequence[MessageId]) -> None:
+        """Tell a machine which letters its agent has read by itself: they need no turn any more.
+
+        A machine that does not hear it shows them once more.
+        """
+        agent = address.agent_of(owner_of(log))
+        row = self._view().agents.get(agent) if agent is not None else None
+        if row is not None and agent in self._rounds:
+            self._switchboard.bring(row.machine, MailFrame(agent=row.id, read=tuple(read)))
 
     def began(self, agent: AgentId) -> None:
         """Take note of a new attempt: it has seen no letter yet."""

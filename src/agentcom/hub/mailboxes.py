@@ -19,7 +19,17 @@ from agentcom.model import limits
 from agentcom.model.address import Address
 from agentcom.model.batch import Table
 from agentcom.model.ids import ProjectId, WallTime
-from agentcom.model.message import Delivery, Entry, Head, Message, Why, due_log, entry_key, mail_log
+from agentcom.model.message import (
+    Delivery,
+    Entry,
+    Head,
+    Message,
+    MessageId,
+    Why,
+    due_log,
+    entry_key,
+    mail_log,
+)
 from agentcom.model.replies import Done
 from agentcom.protocol.told import Letter
 from agentcom.store.base import Query, Store
@@ -50,6 +60,8 @@ class Mailboxes:
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self.on_arrival: Callable[[Address], None] = lambda _to: None
         """Called with whom each letter is for, once it is stored."""
+        self.on_read: Callable[[str, Sequence[MessageId]], None] = lambda _log, _read: None
+        """Called with what the owner of a log has read by itself."""
 
     # Writing ------------------------------------------------------------------------------------
 
@@ -104,9 +116,10 @@ class Mailboxes:
 
     async def show(self, log: str, letters: Sequence[Letter]) -> None:
         """Note that letters were shown to the reader of a mailbox."""
-        new = [one.seq for one in letters if one.state in (Delivery.QUEUED, Delivery.DELIVERED)]
+        new = [one for one in letters if one.state in (Delivery.QUEUED, Delivery.DELIVERED)]
         if new:
-            await self.reach(log, new, Delivery.SEEN)
+            await self.reach(log, [one.seq for one in new], Delivery.SEEN)
+            self.on_read(log, [one.message.id for one in new])
 
     async def reach(self, log: str, seqs: Sequence[int], state: Delivery) -> None:
         """Bring places of a mailbox to a state; those that are not there are passed over."""

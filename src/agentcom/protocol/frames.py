@@ -13,6 +13,7 @@ from agentcom.model.agent import AgentSpec, Assignment, Held
 from agentcom.model.ask import Ask
 from agentcom.model.event import TaskEvent
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
+from agentcom.model.message import MessageId
 from agentcom.model.replies import Welcomed
 from agentcom.model.result import Landing, ReportKind, Result, TokenUsage
 from agentcom.model.task import Phase, StopReason, TaskBody, TaskSpec
@@ -346,13 +347,12 @@ class Activity(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, t
 
 
 class MailFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="mail"):
-    """Letters of an agent's mailbox, oldest first; they come again until they were seen.
-
-    Answered by `mail_taken`.
-    """
+    """Letters of an agent, again until they were seen. Answered by `mail_taken`."""
 
     agent: AgentId
-    letters: tuple[Letter, ...]
+    letters: tuple[Letter, ...] = ()
+    read: tuple[MessageId, ...] = ()
+    """Those that the agent has read by itself: nobody is woken for them any more."""
 
 
 class Drain(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="drain"):

@@ -53,6 +53,8 @@ class Mail:
     def take(self, frame: frames.MailFrame) -> None:
         """Keep the letters that are new, and tell which are here and which were shown."""
         box = self._boxes.setdefault(frame.agent, _Box())
+        for letter in [one for one in box.waiting.values() if one.message.id in frame.read]:
+            del box.waiting[letter.seq]
         here: list[int] = []
         for letter in frame.letters:
             if box.has_shown(letter):
