@@ -291,7 +291,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "record.not_forgotten": "a record could not be put away; it is reported again",
         "report.sent": "a report left; it is repeated until it is acknowledged",
         "feed.failed": "one follower of a feed could not be served",
-        "presence.failed": "one reader of who is there could not be served; it comes back by itself",
+        "presence.failed": "one reader of who is there could not be served",
         "follower.failed": "one follower of a mailbox or channel could not be served",
         "call.failed": "a call of an agent or a person met a mistake of the hub",
         "fact.late": "something came after the attempt had gone on; nothing follows",
