@@ -3,16 +3,16 @@
 import msgspec
 import pytest
 
-from agentcom.core import facts
+from agentcom.core import facts, lock_facts
 from agentcom.model.errors import NotFound
 from agentcom.model.failure import FailureClass
 from agentcom.model.graph import Dependency
 from agentcom.model.ids import AgentId, MachineId, TaskId, WallTime
 from agentcom.model.limit import Limit
 from agentcom.model.limits import QUARANTINE_FAILURES, RESTART_GRACE_MS
-from agentcom.model.replies import Explanation
+from agentcom.model.replies import Explanation, LockTold
 from agentcom.model.task import TaskSpec, TaskState, Wait
-from agentcom.testing.world import TTL_MS, agent, machine
+from agentcom.testing.world import TTL_MS, agent, machine, person
 from tests.core.acts import Pool, done, failed, merging
 from tests.core.quota_acts import ANN, account, parked, quota, tried, working
 
@@ -356,6 +356,18 @@ def test_why_tells_the_first_of_several_resets() -> None:
 
     assert said.summary.count("is out of quota until") == 2
     assert said.next_at == world.now.wall + 60_000
+
+
+def test_a_running_attempt_says_whose_lock_it_waits_for() -> None:
+    world = Pool()
+    task = world.running()
+    mine = world.ask(lock_facts.AcquireLock(globs=("deploy",), ttl_ms=60_000), person("ann"))
+    fence = world.task(task).fence
+    world.ask(lock_facts.AcquireLock(globs=("deploy",), task=task, fence=fence), machine("m1"))
+
+    assert isinstance(mine, LockTold)
+    words = f"; it waits to lock deploy: user:ann ({mine.lock.words})"
+    assert why(world, task).summary.endswith(words)
 
 
 def test_a_running_attempt_says_what_it_changed_and_who_changes_the_same() -> None:

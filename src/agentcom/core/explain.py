@@ -368,6 +368,8 @@ def _held(turn: Turn, task: Task) -> Explanation:
         summary += f", {ahead} landings before it" if ahead else ", its base is its own"
     if view.gates.touched:
         summary = "; ".join((summary, *touching.words(view, task)))
+    if view.gates.locks.rows:
+        summary = "; ".join((summary, *view.gates.locks.waits(task.id)))
     if task.asks:
         summary += "; " + questions.words(view, task)[0]
     if task.stop_reason is not None:

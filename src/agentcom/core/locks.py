@@ -104,6 +104,15 @@ class Locks:
         """Return the locks of a place that exclude a claim, also those that wait."""
         return [lock for lock in self.at(place) if meet(lock, claim)]
 
+    def waits(self, owner: str) -> Sequence[str]:
+        """Return in words what an owner waits for."""
+        waiting = [lock for lock in self.owned(owner) if lock.granted_at is None]
+        return [
+            f"it waits to lock {', '.join(lock.globs)}: "
+            + ", ".join(shown(one, lock) for one in self.blockers(lock)[:_SHOWN_MAX])
+            for lock in waiting
+        ]
+
     def blockers(self, lock: Lock) -> Sequence[Blocker]:
         """Return what stands in a lock's way: what is held, and who asked before."""
         return list(self._ahead(lock))
