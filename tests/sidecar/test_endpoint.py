@@ -258,6 +258,14 @@ async def test_a_port_that_others_took_is_left_to_them(hub: Hub, machine: Config
         assert str(client.base_url) != hub.url
 
 
+@pytest.mark.parametrize("text", ["", "many", "-1", "99999"])
+async def test_a_damaged_note_of_the_port_is_no_port(hub: Hub, machine: Config, text: str) -> None:
+    machine.home.endpoint.write_text(text)
+
+    async with calling(machine) as client:
+        assert (await client.post(CALL)).status_code == 201
+
+
 async def test_what_an_agent_puts_in_place_of_its_token_counts_for_nothing(
     hub: Hub, machine: Config, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
@@ -52,6 +52,7 @@ _BUSY_MS: Final = 1_000
 _TOKEN: Final = "hub.token"  # noqa: S105 - the name of a file
 _TOKEN_BYTES: Final = 32
 _TOKEN_CHARS: Final = 43  # of so many bytes
+_PORT_MAX: Final = 65_535
 _BEARER: Final = b"bearer "
 
 log = structlog.get_logger(__name__)
@@ -175,7 +176,6 @@ class Endpoint:
     async def _forward(
         self, known: _Caller, scope: Scope, receive: Receive, answer: Answer
     ) -> None:
-        assert self._hub is not None
         headers = caller.headers(known.key.task, known.key.fence)
         request = asyncio.create_task(self._request(scope, receive, answer, headers))
         known.running.add(request)
@@ -194,10 +194,10 @@ class Endpoint:
         """Forward a request, unless whoever made it goes away meanwhile."""
         assert self._hub is not None
         body = await forwarding.body_of(receive)
-        going: Coroutine[Any, Any, None] = forwarding.forward(
-            self._hub, scope, body, answer, headers=headers
+        forwarded = asyncio.create_task(
+            forwarding.forward(self._hub, scope, body, answer, headers=headers)
         )
-        forwarded, gone = asyncio.create_task(going), asyncio.create_task(_gone(receive))
+        gone = asyncio.create_task(_gone(receive))
         try:
             await asyncio.wait({forwarded, gone}, return_when=asyncio.FIRST_COMPLETED)
             if forwarded.done():
@@ -234,10 +234,12 @@ def _token_of(folder: Path) -> str:
 
 
 def _port_in(path: Path) -> int:
+    """Return the port that was used before; 0: any."""
     try:
-        return int(path.read_text("ascii"))
+        port = int(path.read_text("ascii"))
     except (OSError, ValueError):
         return 0
+    return port if 0 < port <= _PORT_MAX else 0
 
 
 def _digest(token: bytes) -> bytes:
