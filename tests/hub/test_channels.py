@@ -329,6 +329,21 @@ async def test_a_deleted_post_stays_with_whoever_has_it_in_a_mailbox(house: Hous
     assert await house.rows(Table.ENTRY, f"{channel_log(ANN.project, 'dev')}/") == 0
 
 
+async def test_a_new_channel_of_a_deleted_ones_name_does_not_show_its_posts(house: House) -> None:
+    await house.create("den", kind=ChannelKind.PRIVATE)
+    await house.do(ANN, calls.ChannelMember(channel="den", name="bob"))
+    secret = await house.post("den", "@bob secret")
+    await house.do(ANN, calls.ChannelChange(channel="den", archived=True))
+    await house.do(ANN, calls.ChannelDelete(channel="den"))
+
+    await house.create("den", EVE)
+
+    with pytest.raises(NotFound):
+        await house.do(EVE, calls.MessageShow(message=secret.message))
+    shown = await house.do(BOB, calls.MessageShow(message=secret.message))
+    assert (shown.message.body, shown.message.channel) == ("@bob secret", "")
+
+
 async def test_a_removed_person_is_nobody(house: House) -> None:
     row = User(id=UserId("max"), role=ANN.identity.role, created_at=WallTime(1), removed=True)
     assert await write(house.store, CountingIds(), Insert(Table.USER, "max", row))

@@ -30,7 +30,7 @@ from agentcom.model.channel import (
 )
 from agentcom.model.errors import Conflict, InvalidInput, NotFound
 from agentcom.model.ids import ProjectId, WallTime
-from agentcom.model.message import Entry, Head, channel_log, entry_key
+from agentcom.model.message import Entry, Head, Message, channel_log, entry_key
 from agentcom.model.replies import Done
 from agentcom.model.task import Task
 from agentcom.protocol import calls, told
@@ -345,9 +345,7 @@ class Channels:
         async def decide(draft: Draft) -> Done:
             for entry in entries:
                 draft.drop(Table.ENTRY, entry_key(log, entry.seq), entry)
-                message = await self._writer.get(draft, Table.MESSAGE, entry.message)
-                if message is not None and not await self._is_mail(entry):
-                    draft.drop(Table.MESSAGE, entry.message, message)
+                await self._forget_post(draft, entry)
             for reader in readers:
                 key = reader_key(project, name, reader.address)
                 draft.drop(Table.READER, key, reader)
@@ -363,10 +361,16 @@ class Channels:
         await self._writer.once(address.HUB, _PRUNES, decide)
         return len(entries) + len(readers), not entries and not readers
 
-    async def _is_mail(self, entry: Entry) -> bool:
-        """Return whether a post stands in a mailbox, too: whoever it mentions still gets it."""
+    async def _forget_post(self, draft: Draft, entry: Entry) -> None:
+        """Delete a post; one that stands in a mailbox, too, is mail from now on, and no post."""
+        row = cast("Message | None", await self._writer.get(draft, Table.MESSAGE, entry.message))
         query = Query(table=Table.ENTRY, where={"message": [entry.message]}, limit=2)
-        return len((await self._store.query(query)).rows) > 1
+        is_mail = len((await self._store.query(query)).rows) > 1
+        if row is not None and is_mail:
+            mail = replace(row, channel="", version=row.version + 1)
+            draft.put(Table.MESSAGE, entry.message, mail, row)
+        elif row is not None:
+            draft.drop(Table.MESSAGE, entry.message, row)
 
 
 _PRUNES: Final = Asked(cause="prune")

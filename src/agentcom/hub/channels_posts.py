@@ -57,8 +57,8 @@ class Posts:
         return {calls.ChannelPost: self.post, calls.ChannelHistory: self.history}
 
     async def may_see(self, who: Speaker, message: Message) -> bool:
-        """Return whether a post stands in a channel that someone sees."""
-        if message.project != who.project:
+        """Return whether a message is a post of a channel that someone sees."""
+        if not message.channel or message.project != who.project:
             return False
         try:
             await self._members.place(who, message.channel)

@@ -125,9 +125,7 @@ class Conversation:
 
     async def may_see(self, who: Speaker, message: Message) -> bool:
         """Return whether someone may see a message, wherever it stands."""
-        if message.channel and await self.posts.may_see(who, message):
-            return True
-        return await self.mail.may_see(who, message)
+        return await self.posts.may_see(who, message) or await self.mail.may_see(who, message)
 
     async def prune(self, now: WallTime) -> int:
         """Take out of the store what is over; return how many rows went."""
