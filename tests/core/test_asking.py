@@ -22,7 +22,7 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import AgentId, Fence, ProjectId, TaskId, UserId
 from agentcom.model.replies import AskChanged, Explanation
-from agentcom.model.result import Result, ResultStatus
+from agentcom.model.result import LandStatus, Result, ResultStatus
 from agentcom.model.task import Phase, StopReason, TaskState, Wait
 from agentcom.testing.world import TTL_MS, machine, person
 from tests.core.acts import LOST_MS, Pool, failed
@@ -214,6 +214,19 @@ def test_an_answer_that_the_attempt_never_heard_goes_to_the_next_one(room: Room)
     assert room.pushed(task)[-1].answered == (ask.id,)
     room.accept(task)
     assert room.finish(task).state is TaskState.COMPLETED
+
+
+def test_who_fell_silent_before_it_heard_does_not_come_back(room: Room) -> None:
+    task = room.running()
+    ask = room.put(task)
+    room.answer(ask)
+    room.advance(LOST_MS)
+    held = room.holding(task)
+
+    room.machine("m1", held=[held])
+
+    assert (room.task(task).state, room.task(task).attempt) == (TaskState.ASSIGNED, 2)
+    assert room.pushed(task)[-1].answered == (ask.id,)
 
 
 @pytest.mark.parametrize("end", ["lost", "failed", "paused", "finished"])
@@ -421,6 +434,11 @@ def test_only_the_attempt_at_work_asks(room: Room) -> None:
     landing = room.landing(on="m2")
     assert room.task(landing).phase is Phase.LANDING
     with pytest.raises(Stale, match="done"):
+        room.put(landing)
+    room.land(landing, LandStatus.ERROR)
+    room.live(limits.RETRY_MAX_MS)
+    assert room.task(landing).state is TaskState.ASSIGNED
+    with pytest.raises(Stale, match="done"):  # what only lands again has no agent
         room.put(landing)
 
 

@@ -176,7 +176,7 @@ def _attempt(turn: Turn, fact: Fact, task_id: TaskId, fence: Fence | None) -> Ta
     task, machine = turn.view.tasks.get(task_id), fact.actor.machine
     if task is None or machine is None or fence is None or not holds(task, machine, fence):
         raise Stale("this attempt is over: nothing more can be asked for it")
-    if task.phase is Phase.LANDING:
+    if task.phase is Phase.LANDING or task.landing_only:
         raise Stale("this attempt's agent is done: nothing more can be asked for it")
     return task
 

@@ -52,8 +52,8 @@ def keeps(task: Task) -> bool:
 
 def after(task: Task) -> Task:
     """Return a task whose attempt, or which itself, has ended as its questions want it."""
-    if task.unheard:
-        task = replace(task, unheard=())
+    if task.unheard:  # who comes back would end without the answer: another attempt is told
+        task = replace(task, unheard=(), lost=False)
     if task.asks and task.state.terminal:
         return replace(task, asks=())
     if keeps(task) and task.state is _Q:

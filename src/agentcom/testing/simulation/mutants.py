@@ -6,6 +6,7 @@
 from typing import Final
 
 from agentcom.testing.simulation import planting
+from agentcom.testing.simulation.mutants_asks import ASKS
 from agentcom.testing.simulation.mutants_locks import LOCKS
 from agentcom.testing.simulation.mutants_mail import MAIL
 from agentcom.testing.simulation.mutants_scheduling import SCHEDULING
@@ -331,6 +332,7 @@ MUTANTS: Final = (
     *SCHEDULING,
     *LOCKS,
     *MAIL,
+    *ASKS,
 )
 
 

@@ -80,6 +80,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Whether agents and people write to each other."""
     locks: bool = False
     """Whether agents and people lock names and files."""
+    asks: bool = False
+    """Whether agents and people ask questions."""
 
 
 LOSSY: Final = 0.8
@@ -88,6 +90,8 @@ WRITING: Final = 0.5
 """Share of seeds with mail."""
 LOCKING: Final = 0.6
 """Share of seeds with locks."""
+ASKING: Final = 0.6
+"""Share of seeds with questions."""
 LIMITED: Final = 0.5
 """Share of seeds whose tasks stand behind limits and claims of files."""
 BUDGETS: Final = 0.3
@@ -173,7 +177,7 @@ def _with_work(options: Options, rng: random.Random) -> Options:
 
 
 def _with_costs(options: Options, rng: random.Random) -> Options:
-    """Return options with accounts that run out, budgets, locks and mail."""
+    """Return options with accounts that run out, budgets, locks, mail and questions."""
     accounts = rng.choice((0, 1, 2))
     # Accounts without use would show nothing: where they are shared, they run out.
     quota = rng.choice((0.05, 0.2)) if accounts else options.quota
@@ -186,4 +190,5 @@ def _with_costs(options: Options, rng: random.Random) -> Options:
         budget=budget,
         locks=rng.random() < LOCKING,
         mail=rng.random() < WRITING,
+        asks=rng.random() < ASKING,
     )

@@ -1,4 +1,4 @@
-"""All who talk through the hub in a run: those who lock, and those who write to each other."""
+"""All who talk through the hub in a run: who locks, who writes, and who asks."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,6 +7,7 @@ from agentcom.model.ids import WallTime
 from agentcom.testing.simulation.books import Books
 from agentcom.testing.simulation.correspondents import Correspondents
 from agentcom.testing.simulation.hub_node import HubNode
+from agentcom.testing.simulation.inquirer import Inquirer
 from agentcom.testing.simulation.kernel import Kernel
 from agentcom.testing.simulation.locksmith import Locksmith
 from agentcom.testing.simulation.options import Options
@@ -26,37 +27,43 @@ class Talkers:
     ) -> None:
         self._locks = Locksmith(kernel, options, hub, books, trace)
         self._mail = Correspondents(kernel, options, hub, books, trace)
+        self.inquirer = Inquirer(kernel, options, hub, books, trace)
 
     @property
     def rests(self) -> bool:
         """Whether there is nothing left to say."""
-        return self._locks.rests and self._mail.rests
+        return self._locks.rests and self._mail.rests and self.inquirer.rests
 
     def start(self) -> None:
         """Let them talk, for as long as the run goes."""
         self._locks.start()
         self._mail.start()
+        self.inquirer.start()
 
     def stop(self) -> None:
         """Begin nothing new."""
-        self._locks.stopped = self._mail.stopped = True
+        self._locks.stopped = self._mail.stopped = self.inquirer.stopped = True
 
     def rest(self) -> None:
         """End what was begun."""
         self._locks.rest()
         self._mail.rest()
+        self.inquirer.rest()
 
     def restored(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Begin anew with what a restored store holds."""
         self._locks.restored(batches())
         self._mail.restored(batches())
+        self.inquirer.restored(batches())
 
     def committed(self, batch: Batch) -> None:
         """Look at a durable batch, which the books have taken down."""
         self._locks.committed(batch)
         self._mail.committed(batch)
+        self.inquirer.committed(batch)
 
     def check_over(self, now: WallTime) -> None:
         """Look at what is there at the end."""
         self._locks.check_over(now)
         self._mail.check_over()
+        self.inquirer.check_over(now)

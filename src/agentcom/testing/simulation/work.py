@@ -6,7 +6,7 @@ chance.
 """
 
 import random
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -78,6 +78,8 @@ class Work:
 
     answers: int = 0
     """What agents asked for and the hub has answered."""
+    began: Callable[[Record], None] = staticmethod(lambda _record: None)
+    """Called with each attempt whose agent starts."""
 
     def answered(self, key: Key, answer: msgspec.Raw | frames.ErrorFrame) -> None:
         """Take note of an answer to what an agent asked for."""
@@ -114,6 +116,7 @@ class Work:
                 yield from self._verified(host, record, _done(record, landed))
                 return
             agent = self.agents[key] = self._new_agent(record)
+            self.began(record)
             agent.spends = bool(self._options.spends) and self._rng.random() < self._options.spends
         host.tell(values.PhaseReached(key, Phase.WORKING))
         yield from self._watched(host, record, agent)

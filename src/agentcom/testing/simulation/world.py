@@ -150,7 +150,7 @@ class World:
             specs=(agent_of(options, name, at),),
             drift_ppm=drift,
         )
-        node.work.quiet = self.network.quiet
+        node.work.quiet, node.work.began = self.network.quiet, self.talkers.inquirer.began
         node.watch, node.overlook = self.witness.after, self.witness.ordered
         self.nodes.append(node)
         self.witness.nodes.append(node)
