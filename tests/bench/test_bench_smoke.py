@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import channel, floors, idle, plot, report, scale, scenarios
+from bench import channel, floors, idle, mailbox, plot, report, scale, scenarios
 from bench.__main__ import TINY, save
 
 ROOT = Path(__file__).parent.parent.parent
@@ -33,6 +33,13 @@ def test_idle_machines_stay_connected_and_beat(monkeypatch: pytest.MonkeyPatch) 
     (row,) = idle.measure((3,), seconds=0.1)
 
     assert row["alive_at_end"] == 3
+
+
+async def test_acts_of_a_small_and_a_large_mailbox_are_compared() -> None:
+    rows = await mailbox.measure((30, 60), acts=2)
+
+    assert [row["act"] for row in rows] == ["page", "send", "ack"]
+    assert all(cost > 0 for row in rows for cost in row["us"].values())
 
 
 def test_every_post_reaches_every_reader_of_a_channel() -> None:

@@ -9,7 +9,8 @@ from agentcom.model.errors import CursorAhead, InvalidInput, MailboxFull, NotFou
 from agentcom.model.ids import ProjectId
 from agentcom.model.message import Attachment, Delivery, Sort, Urgency, Why
 from agentcom.protocol import calls, told
-from tests.hub.mail_house import ADA, ANN, BOB, CAT, ONCE, House, furnish, person
+from agentcom.store.base import Page, Query
+from tests.hub.mail_house import ADA, ANN, BOB, CAT, ONCE, House, agent, furnish, person
 
 
 @pytest.fixture
@@ -255,6 +256,35 @@ async def test_a_long_stretch_of_closed_letters_is_passed_in_steps(
         page = await house.inbox(ADA, limit=2, after=page.cursor)
     assert seen == ["stays", "11"]
     await house.ack(ADA, first.message)
+
+
+async def test_a_page_costs_the_same_however_much_lies_before_and_behind(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    query = house.store.query
+
+    async def counted(asked: Query) -> Page:
+        page = await query(asked)
+        rows.append(len(page.rows))
+        return page
+
+    costs = []
+    for size in (60, 600):
+        name = f"x{size}"
+        house.employ(name)
+        await house.send(ANN, name, ack_required=True)
+        for _ in range(size):
+            await house.send(ANN, name)
+        await house.inbox(agent(name), after=size // 2)
+        reads = house.store.reads
+        with monkeypatch.context() as patch:
+            patch.setattr(house.store, "query", counted)
+            rows.clear()
+            await house.inbox(agent(name), after=size // 2 + 10, limit=10)
+        costs.append((sum(rows), house.store.reads - reads))
+    assert costs[0] == costs[1]
+    assert costs[0][0] < 50
 
 
 async def test_a_message_that_is_late_is_not_shown(house: House) -> None:

@@ -108,7 +108,7 @@ class Mailboxes:
             head,
             open=head.open - closed,
             open_bytes=head.open_bytes - size,
-            settled=await self._settled(draft, head),
+            settled=await self._settled(draft, head, closed),
             version=head.version + 1,
         )
         draft.put(Table.HEAD, log, after_head, head)
@@ -168,16 +168,22 @@ class Mailboxes:
         await self._writer.once("hub", _READ, decide)
         return reached
 
-    async def _settled(self, draft: Draft, head: Head) -> int:
-        """Return up to where everything is over, looking a bounded part further than before."""
-        rows = await self._entries(head.log, head.settled, limits.SETTLE_STEP)
+    async def _settled(self, draft: Draft, head: Head, closed: int) -> int:
+        """Return up to where everything is over, looking a bounded part further than before.
+
+        Mostly that is what was closed just now.
+        """
         settled = head.settled
-        for row in rows:
-            written, new = draft.seen(Table.ENTRY, entry_key(head.log, row.seq))
-            now = new if written else row
-            if isinstance(now, Entry) and not now.state.over:
+        for step in (closed + 1, limits.SETTLE_STEP):
+            rows = await self._entries(head.log, settled, step)
+            for row in rows:
+                written, new = draft.seen(Table.ENTRY, entry_key(head.log, row.seq))
+                now = new if written else row
+                if isinstance(now, Entry) and not now.state.over:
+                    return settled
+                settled = row.seq
+            if len(rows) < step:
                 break
-            settled = row.seq
         return settled
 
     # Reading ------------------------------------------------------------------------------------

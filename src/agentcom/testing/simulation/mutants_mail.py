@@ -56,8 +56,8 @@ MAIL: Final = (
         "settled too far",
         "a letter that nobody took is never shown again",
         _BOXES,
-        "            if isinstance(now, Entry) and not now.state.over:\n",
-        "            if isinstance(now, Entry) and not now.state.over and row.seq % 5:\n",
+        "                if isinstance(now, Entry) and not now.state.over:\n",
+        "                if isinstance(now, Entry) and not now.state.over and row.seq % 5:\n",
     ),
     Mutant(
         "passing takes all",
