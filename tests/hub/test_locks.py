@@ -147,6 +147,18 @@ async def test_who_loses_its_place_while_it_waits_is_told(house: House) -> None:
         await bob
 
 
+async def test_who_hangs_up_while_it_waits_is_not_looked_after_any_more(house: House) -> None:
+    await house.take(ANN, "deploy")
+    bob = house.taking(BOB, "deploy", wait_ms=25_000)
+    await house.waiting(1)
+
+    bob.cancel()
+    await asyncio.gather(bob, return_exceptions=True)
+    await house.take(ANN, "other")
+
+    assert house.services.switchboard._waiting == []
+
+
 async def test_a_repeat_gets_the_same_lock_until_that_is_over(house: House) -> None:
     ann = await house.take(ANN, "a", key="k1")
     bob = await house.take(BOB, "a", key="k1", queue_ms=10 * MINUTE_MS)

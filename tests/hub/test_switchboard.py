@@ -1,5 +1,6 @@
 """Effects reach connections, timers and the next turn; what cannot be delivered is dropped."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -251,3 +252,36 @@ def test_who_waits_for_a_turn_is_asked_until_it_is_content(switchboard: Switchbo
         switchboard.perform([])
 
     assert answers == []
+
+
+async def test_who_waits_hears_after_the_turn_that_it_waits_for() -> None:
+    board = Board()
+    switchboard = Switchboard(board, board)
+    true: list[bool] = []
+    waiting = asyncio.create_task(switchboard.until(lambda: bool(true), 60_000))
+    await asyncio.sleep(0)
+
+    switchboard.perform([])
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    true.append(True)
+    switchboard.perform([])
+    await waiting
+
+
+async def test_nobody_looks_for_who_has_hung_up_or_waited_long_enough() -> None:
+    board = Board()
+    switchboard = Switchboard(board, board)
+    looks: list[None] = []
+
+    def holds() -> bool:
+        looks.append(None)
+        return False
+
+    waiting = asyncio.create_task(switchboard.until(holds, 60_000))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await switchboard.until(holds, 1)
+    switchboard.perform([])
+    assert len(looks) == 2, "each looked once, when it began"

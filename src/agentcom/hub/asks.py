@@ -3,7 +3,6 @@
 A call that waits is told by the turn that ends the question: nobody looks again and again.
 """
 
-import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, cast
@@ -133,7 +132,7 @@ class Asks:
     async def _told(self, who: Speaker, ask_id: AskId, wait_ms: int, asked: Asked) -> Answer:
         """Return a question as it is once it has ended, or the time to wait has."""
         if wait_ms and ask_id in self._view().asks:
-            await self._ended(ask_id, wait_ms)
+            await self._switchboard.until(lambda: ask_id not in self._view().asks, wait_ms)
         ask = await self._stored(ask_id)
         assert ask is not None, "it was there a moment ago"
         mine = ask.task is not None and (ask.task, ask.fence) == (who.task, who.fence)
@@ -143,19 +142,6 @@ class Asks:
             body = ask_facts.HearAsk(ask.id, who.task, who.fence)
             await self._ask(Fact(body=body, actor=who.identity, cause=asked.cause))
         return told.AskShown(ask=ask)
-
-    async def _ended(self, ask_id: AskId, wait_ms: int) -> None:
-        """Return when a question has ended, or the time is."""
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def look() -> bool:
-            if not ended.done() and ask_id not in self._view().asks:
-                ended.set_result(None)
-            return ended.done()
-
-        self._switchboard.after_turn(look)
-        await asyncio.wait([ended], timeout=wait_ms / 1_000)
-        ended.cancel()
 
     async def _stored(self, ask_id: AskId) -> Ask | None:
         (row,) = await self._store.get([(Table.ASK, ask_id)])

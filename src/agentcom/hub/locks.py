@@ -3,9 +3,9 @@
 A call that waits is told by the turn that gives the lock: nobody looks again and again.
 """
 
-import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final, cast
 
 import msgspec
@@ -76,7 +76,8 @@ class LockDesk:
         found = _decoded(await self._ask(_fact(who, body, asked)))
         if found.lock.granted_at is None:
             if call.wait_ms:
-                await self._settled(found.lock.id, call.wait_ms)
+                settled = partial(self._is_settled, found.lock.id)
+                await self._switchboard.until(settled, call.wait_ms)
             found = await self._shown(who, found.lock.id, asked)
         elif found.lock.id not in self._locks.rows:  # a repeat, and it was had the first time
             raise LockOver
@@ -114,21 +115,10 @@ class LockDesk:
     def _locks(self) -> Locks:
         return self._view().gates.locks
 
-    async def _settled(self, lock: LockId, wait_ms: int) -> None:
-        """Return when a lock is had or over, or the time is."""
-        changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def look() -> bool:
-            row = self._locks.rows.get(lock)
-            if not changed.done() and (row is None or row.granted_at is not None):
-                changed.set_result(None)
-            return changed.done()
-
-        if look():
-            return
-        self._switchboard.after_turn(look)
-        await asyncio.wait([changed], timeout=wait_ms / 1_000)
-        changed.cancel()
+    def _is_settled(self, lock: LockId) -> bool:
+        """Return whether a lock is had, or over."""
+        row = self._locks.rows.get(lock)
+        return row is None or row.granted_at is not None
 
     async def _tell(self, lock: Lock, text: str, asked: Asked) -> None:
         async def decide(draft: Draft) -> Done:

@@ -5,6 +5,7 @@ cannot be delivered is dropped, since `reconcile` finds it missing at the next h
 connection. Records of logs go to `hub/feeds.py`.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any, Final, Protocol
@@ -191,6 +192,23 @@ class Switchboard:
     def after_turn(self, done: Callable[[], bool]) -> None:
         """Call `done` after each turn until it returns True; for facts that have no answer."""
         self._waiting.append(done)
+
+    async def until(self, holds: Callable[[], bool], wait_ms: int) -> None:
+        """Return when something holds after a turn, or when the time is over."""
+        changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def look() -> bool:
+            if not changed.done() and holds():
+                changed.set_result(None)
+            return changed.done()
+
+        if look():
+            return
+        self.after_turn(look)
+        try:
+            await asyncio.wait([changed], timeout=wait_ms / 1_000)
+        finally:  # who waited may have hung up
+            changed.cancel()
 
     def publish(self, first: int, appends: Sequence[Append]) -> None:
         """Show committed records to those who follow their logs."""
