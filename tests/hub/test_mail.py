@@ -5,6 +5,8 @@ import pytest
 
 from agentcom.hub.writing import Asked, Draft
 from agentcom.model import limits
+from agentcom.model.address import Address
+from agentcom.model.ask import Ask, AskId
 from agentcom.model.errors import CursorAhead, InvalidInput, MailboxFull, NotFound
 from agentcom.model.ids import ProjectId
 from agentcom.model.message import Attachment, Delivery, Sort, Urgency, Why
@@ -373,3 +375,15 @@ async def test_one_is_told_who_one_is(house: House) -> None:
         "agent:ada", "agent", "task-ada", 1, 1,
     )  # fmt: skip
     assert (await house.do(ANN, calls.Whoami(), told.Me)).address == "user:ann"
+
+
+async def test_one_is_told_how_many_questions_wait_for_one(house: House) -> None:
+    for number, to in enumerate(("user:ann", "agent:ada", "agent:ada")):
+        ask = Ask(
+            id=AskId(f"a{number}"), asker=CAT.address, question="?", at=house.clock.now().wall,
+            to=Address(to),
+        )  # fmt: skip
+        house.view.asks[ask.id] = ask
+
+    asks = [(await house.do(who, calls.Whoami(), told.Me)).asks for who in (ANN, ADA, BOB)]
+    assert asks == [1, 2, 0]

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from agentcom.core import mail
+from agentcom.core import asking, mail
 from agentcom.core.view import PoolView
 from agentcom.core.waking import Verdict
 from agentcom.hub.blobs import Blobs
@@ -149,6 +149,7 @@ class Mail:
             task=who.task,
             attempt=None if who.fence is None else who.fence.attempt,
             unread=head.open,
+            asks=self._asks(who),
         )
 
     # For other services -------------------------------------------------------------------------
@@ -245,6 +246,16 @@ class Mail:
         if not isinstance(row, Message) or not await self._sees(who, row):
             raise NotFound(_NOT_THERE)
         return row
+
+    def _asks(self, who: Speaker) -> int:
+        """Return how many open questions someone may answer."""
+        view, count = self._view(), 0
+        for ask in view.asks.values():
+            task = view.tasks.get(ask.task) if ask.task is not None else None
+            submitter = None if task is None else task.submitter
+            if ask.project == who.project:
+                count += asking.may_answer(ask, who.address, who.identity, submitter)
+        return count
 
     async def _warning(self, draft: Draft, message: Message) -> str:
         """Return why a message wakes nobody that it would wake; of a new loop people are told."""

@@ -197,8 +197,6 @@ class Me(Told, frozen=True, kw_only=True, omit_defaults=True):
     """Messages of one's mailbox that are not acknowledged."""
     asks: int = 0
     """Open questions that one may answer."""
-    hub: str = ""
-    version: str = ""
 
 
 class Presence(Told, frozen=True, kw_only=True, omit_defaults=True):
