@@ -8,6 +8,7 @@ Run: python -m bench --only channel
 """
 
 import asyncio
+import contextlib
 import itertools
 import re
 import statistics
@@ -32,7 +33,7 @@ PROGRAMS: Final = 20  # tokens that the readers share
 OPENING_MAX: Final = 64  # upgrades at once: the hub looks up each token in its store
 WORKERS: Final = 16
 TEXT: Final = "a post of some length, as people write them " * 6
-SETTLE_S: Final = 10.0  # in which the last post has to reach everybody
+SETTLE_S: Final = 30.0  # in which the last post has to reach everybody
 MEDIANS: Final = (
     *("p50_ms", "p99_ms", "all_p50_ms", "all_p99_ms", "cpu_us"),
     *("dispatch_p50_ms", "dispatch_p99_ms", "beside_p50_ms", "beside_p99_ms"),
@@ -50,7 +51,7 @@ class Sizes:
     """How much of everything; rounds beside one that warms up."""
 
     readers: int = 1_000
-    posts: int = 200
+    posts: int = 100
     posts_per_s: float = 10.0
     tasks_per_s: float = 50.0
     rounds: int = 3
@@ -156,8 +157,7 @@ async def readers(pipe: Pipe, url: str, tokens: list[str], count: int) -> None:
     await asyncio.gather(*(reader.open(url, gate) for reader in every))
     pipe.send("open")
     while (posts := await peers.told(pipe)) is not None:
-        async with asyncio.timeout(SETTLE_S):
-            await crowd.reached(posts * count)
+        await crowd.reached(posts * count)
         arrived = [reader.take() for reader in every]
         each = [ms for one in arrived for ms in one]
         last = [max(row) for row in zip(*arrived, strict=True)]
@@ -173,6 +173,7 @@ class Crowd:
         self._came = 0
         self._wanted = 0
         self._enough = asyncio.Event()
+        self._wrong: str | None = None
 
     def got(self) -> None:
         """Count one."""
@@ -180,11 +181,24 @@ class Crowd:
         if self._came >= self._wanted > 0:
             self._enough.set()
 
+    def failed(self, why: str) -> None:
+        """End the run: a reader got something wrong, or nothing more."""
+        self._wrong = self._wrong or why
+        self._enough.set()
+
     async def reached(self, count: int) -> None:
-        """Return when so many have come, and begin to count anew."""
+        """Return when so many have come, and begin to count anew.
+
+        Raises:
+            RuntimeError: they do not come, or a reader failed.
+        """
         self._wanted = count
-        if self._came < count:
-            await self._enough.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                while self._came < count and self._wrong is None:
+                    await self._enough.wait()
+        if self._wrong is not None or self._came != count:
+            raise RuntimeError(f"{self._came:,} of {count:,} came: {self._wrong or 'too slow'}")
         self._came = self._wanted = 0
         self._enough.clear()
 
@@ -224,14 +238,14 @@ class Reader:
             self._times.append((now - _number(frame, _BODY)) / 1e6)
             seq = _number(frame, _SEQ)
             if self._after and seq != self._after + 1:
-                self._ended(Lost(f"post {seq} came after {self._after}"))
+                self._crowd.failed(f"post {seq} came after {self._after}")
             self._after = seq
             self._crowd.got()
         elif frame.startswith(_REPLY) and not self._ready.done():
             self._ready.set_result(None)
 
     def _ended(self, why: Lost | AgentComError) -> None:
-        self._times = []  # what it has is worth nothing: the run ends without an answer
+        self._crowd.failed(str(why))
         if not self._ready.done():
             self._ready.set_exception(ConnectionError(str(why)))
 
