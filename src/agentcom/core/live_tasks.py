@@ -17,6 +17,7 @@ from agentcom.model.task import Task, TaskState
 _Kind = tuple[ProjectId, UserId, tuple[str, ...], int]
 _Default = TypeVar("_Default")
 _QUEUED: Final = TaskState.QUEUED
+_replace: Final = msgspec.structs.replace
 
 
 @final
@@ -31,7 +32,7 @@ class _Brief(msgspec.Struct, frozen=True, gc=False):
     cause: str
 
     def whole(self, task_id: TaskId) -> Task:
-        return msgspec.structs.replace(
+        return _replace(
             self.alike,
             id=task_id,
             title=self.title,

@@ -47,7 +47,7 @@ BULK_REFUSALS: Final = 20  # refusals of one act that are told, each with its ta
 QUARANTINE_FAILURES: Final = 3  # different tasks that an agent fails in a row, of its own fault
 RECENT_REPLY_BYTES: Final = 256  # an answer of more is not kept in memory beside its key
 WHOLE_TASKS: Final = 16_384  # live ones in memory, some 10 MB; of more, those that queue are cut
-KINDS_OF_TASKS: Final = 4_096  # of each a whole task is kept, beside which others are cut
+KINDS_OF_TASKS: Final = 16_384  # of each a whole task is kept, beside which others are cut
 RECENT_KEYS: Final = 65_536  # request keys remembered in memory, beside those in the store
 
 LANES_MAX: Final = 10_000  # different sets of limits among queued tasks: a full limit looks at its
