@@ -12,6 +12,8 @@ from mcp_types import TextContent
 
 from agentcom.cli import context
 from agentcom.cli.context import Context
+from agentcom.cli.errors import CommandFailed
+from agentcom.cli.mcp import mcp
 from agentcom.testing.hub import running_hub
 
 COMMAND = ["-P", "-m", "agentcom.cli.main", "mcp"]
@@ -72,3 +74,15 @@ def test_without_a_hub_it_says_so_and_nothing_on_standard_output(home: Path) -> 
     assert done.returncode == 6, done
     assert "no MCP at http://127.0.0.1:9" in done.stderr
     assert done.stdout == ""
+
+
+def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+
+    with pytest.raises(CommandFailed) as refused:
+        mcp.main(["--profile", "full"], standalone_mode=False)
+
+    assert (refused.value.label, refused.value.hint) == (
+        "not_installed",
+        "pip install 'agentcom[mcp]'",
+    )
