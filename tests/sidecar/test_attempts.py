@@ -318,8 +318,8 @@ async def test_a_silent_agent_is_stopped(origin: Origin, tmp_path: Path) -> None
 
 
 async def test_a_tool_that_runs_stops_the_clock(origin: Origin, tmp_path: Path) -> None:
-    made = config(tmp_path, settings=msgspec.structs.replace(QUICK, between_events_ms=100))
-    slow = {"shell": ["sleep", "0.6"]}
+    made = config(tmp_path, settings=msgspec.structs.replace(QUICK, between_events_ms=700))
+    slow = {"shell": ["sleep", "1.4"]}
 
     result = (await run(made, record(spec(origin, {"say": "hm"}, slow, WRITE)))).result
 

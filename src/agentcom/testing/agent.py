@@ -9,8 +9,6 @@ import os
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -148,6 +146,9 @@ def emit(event: base.RuntimeEvent) -> None:
 
 def use(step: scenario.Use) -> bool:
     """Make a call at the hub as the agent of the attempt; its answer goes to standard error."""
+    import urllib.error  # noqa: PLC0415 - a third of the start, and few runs use a tool
+    import urllib.request  # noqa: PLC0415 - likewise
+
     base_url = os.environ[agent_cli.URL_VARIABLE].removesuffix("/mcp")
     headers = {
         "Authorization": f"Bearer {os.environ[agent_cli.TOKEN_VARIABLE]}",
