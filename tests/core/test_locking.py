@@ -202,6 +202,22 @@ def test_every_end_of_an_attempt_ends_its_locks(end: str) -> None:
     assert world.held(waiting)
 
 
+def test_an_attempt_that_comes_back_is_told_that_its_locks_have_ended() -> None:
+    world = House()
+    first, second = world.running(), world.running(on="m2")
+    world.take(first, "a")
+    world.vanish("m1")
+    world.vanish("m2")
+
+    world.machine("m1", held=[world.holding(first)])
+    world.machine("m2", held=[world.holding(second)])
+
+    assert [world.task(task).state for task in (first, second)] == [TaskState.RUNNING] * 2
+    (notice,) = [effect for effect in world.effects if isinstance(effect, Notify)]
+    assert (notice.task, notice.fence) == (first, world.task(first).fence)
+    assert "your locks have ended" in notice.text
+
+
 def test_a_lock_of_an_attempt_lasts_as_long_as_that_and_shorter_if_it_says_so() -> None:
     world = House()
     task = world.running()

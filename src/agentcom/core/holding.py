@@ -62,6 +62,8 @@ def _change_attempts(ledger: Ledger, was: Task | None, now: Task | None) -> None
         passing.end(ledger, was)
     if was is not None and gates.locks.rows:
         locking.end(ledger, was)
+    if now is not None and gates.locks.ended:
+        locking.back(ledger, now)
     if now is not None and (gates.rules or now.files):
         passing.begin(ledger, now)
 

@@ -168,11 +168,22 @@ def end(ledger: Ledger, task: Task) -> None:
     """Take back the locks of an attempt that ends, and see who waited for it."""
     book = ledger.view.gates.locks
     places = dict.fromkeys([files_of(task).repo] if task.files else ())
-    for lock in book.owned(task.id):
+    mine = book.owned(task.id)
+    if mine:
+        book.note_ended(task.id, task.fence)
+    for lock in mine:
         _drop(ledger, lock)
         places[place_of(lock)] = None
     for place in places:
         _settle(ledger, place)
+
+
+def back(ledger: Ledger, task: Task) -> None:
+    """Tell the agent of an attempt that goes on after all that its locks do not."""
+    fence = ledger.view.gates.locks.ended.pop(task.id, None)
+    if fence == task.fence and task.machine is not None:
+        text = "your locks have ended while your machine was silent: ask again for what you need"
+        ledger.effects.append(Notify(task.machine, task.id, fence, text))
 
 
 def due(ledger: Ledger, _fact: Fact, _body: LocksDue) -> None:

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Final, Protocol
 
-from agentcom.model import globs, ids
+from agentcom.model import globs, ids, limits
 from agentcom.model.errors import AgentComError, Conflict
-from agentcom.model.ids import TaskId, WallTime
+from agentcom.model.ids import Fence, TaskId, WallTime
 from agentcom.model.lock import Lock, LockId
 from agentcom.model.message import Head
 
@@ -78,7 +78,7 @@ def owner_of(lock: Lock) -> str:
 class Locks:
     """The locks of a pool, held and waited for."""
 
-    __slots__ = ("_claims", "due_at", "head", "of", "places", "rows")
+    __slots__ = ("_claims", "due_at", "ended", "head", "of", "places", "rows")
 
     def __init__(self, claims: Mapping[str, Mapping[TaskId, Claim]]) -> None:
         self._claims = claims
@@ -87,10 +87,18 @@ class Locks:
         self.places: dict[str, dict[LockId, None]] = {}
         self.of: dict[str, dict[LockId, None]] = {}
         """Owner -> locks."""
+        self.ended: dict[TaskId, Fence] = {}
+        """Attempts that are over and had locks, the newest ones; a hint that a restart forgets."""
         self.head: Head | None = None
         """Which number was given last."""
         self.due_at = NEVER
         """When the one timer for their ends fires: not after the earliest."""
+
+    def note_ended(self, task: TaskId, fence: Fence) -> None:
+        """Remember for a while whose locks have ended: an attempt that was lost may come back."""
+        if len(self.ended) >= limits.LOCKS_MAX:
+            self.ended.clear()
+        self.ended[task] = fence
 
     def owned(self, owner: str) -> Sequence[Lock]:
         """Return an owner's locks, the oldest first."""

@@ -64,8 +64,8 @@ LOCKS: Final = (
         "nobody hears that a lock is free",
         "who waits for an agent's lock goes on waiting when its attempt is over",
         _LOCKING,
-        "    for place in places:\n        _settle(ledger, place)\n\n\ndef due(",
-        "\n\ndef due(",
+        "    for place in places:\n        _settle(ledger, place)\n\n\ndef back(",
+        "\n\ndef back(",
     ),
     Mutant(
         "tasks do not look at locks",
