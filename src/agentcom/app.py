@@ -219,6 +219,7 @@ class _Hub:
             people=services.people,
             schedules=services.schedules,
             talk=services.conversation.talk,
+            externals=services.externals,
             listening=services.conversation.listening,
             watch=services.conversation.watch,
             blobs=services.conversation.blobs,

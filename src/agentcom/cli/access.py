@@ -95,14 +95,16 @@ def token() -> None:
 
 @token.command("create")
 @click.option("--role", type=click.Choice(ROLES), help="By default your own.")
+@click.option("--agent", metavar="NAME", help="For an agent that you start, and that uses MCP.")
 @click.option("--note", default="", help="What it is for.")
 @click.option("--days", type=click.IntRange(1, 3_650), help="How long it is valid.")
-def create(role: str | None, note: str, days: int | None) -> None:
+def create(role: str | None, agent: str | None, note: str, days: int | None) -> None:
     """Print a new token. Nobody can see it again."""
     from agentcom.cli import api
 
     ttl_ms = days * _DAY_MS if days is not None else None
-    click.echo(api.connect().create_token(role=role, note=note, ttl_ms=ttl_ms)["token"])
+    hub = api.connect()
+    click.echo(hub.create_token(role=role, agent=agent, note=note, ttl_ms=ttl_ms)["token"])
 
 
 @token.command("ls", cls=output.JsonCommand, fields=TOKEN_FIELDS)

@@ -296,8 +296,9 @@ def _check(grant: Grant) -> None:
     is_person = grant.kind in (CredentialKind.USER, CredentialKind.ENROLMENT)
     if is_person == (grant.role is Role.AGENT):
         raise InvalidInput("role", f"a token of kind {grant.kind} cannot have role {grant.role}")
-    if (grant.kind is CredentialKind.MACHINE) != (grant.machine is not None):
-        raise InvalidInput("machine", "exactly the tokens of machines name one")
+    has_machine = grant.kind in (CredentialKind.MACHINE, CredentialKind.AGENT)
+    if has_machine != (grant.machine is not None):
+        raise InvalidInput("machine", "exactly the tokens of machines and agents name one")
     if grant.ttl_ms is not None and grant.ttl_ms <= 0:
         raise InvalidInput("ttl_ms", "a token lasts longer than nothing")
     if len(grant.note) > NOTE_CHARS:

@@ -27,6 +27,7 @@ from agentcom.hub.credentials import Credentials
 from agentcom.hub.cursors import Cursors
 from agentcom.hub.engine import Engine
 from agentcom.hub.enrolment import Enrolment
+from agentcom.hub.external import Externals
 from agentcom.hub.feeds import Feeds
 from agentcom.hub.identifiers import Entropy, SystemRng, UuidIds
 from agentcom.hub.journal_log import JournalLog
@@ -100,13 +101,8 @@ class Services:
         self.graphs = Graphs(self.store, self.queries, cursors)
         self.fleet = Fleet(lambda: self.engine.view, cursors, lambda: clock.now().instant)
         self.people = People(self.store, cursors)
-        runs = Runs(
-            self.store,
-            lambda fact: ask(self.engine, fact),
-            lambda: self.engine.view,
-            self.causes,
-        )
-        self.schedules = Schedules(self.store, clock, ids, runs, cursors)
+        self.schedules = Schedules(self.store, clock, ids, self._runs(), cursors)
+        self.externals = self._let_in(ids)
         self.conversation = self._converse(ids, config.home)
         self._attach()
 
@@ -167,6 +163,25 @@ class Services:
         inbox, running = "Facts that wait for a decision", "Leases of connected machines"
         measured.watch_number(INBOX_FACTS, inbox, lambda: engine.backlog)
         measured.watch_number(LEASES, running, lambda: self.fleet.machine_counts()[1])
+
+    def _runs(self) -> Runs:
+        return Runs(
+            self.store,
+            lambda fact: ask(self.engine, fact),
+            lambda: self.engine.view,
+            self.causes,
+        )
+
+    def _let_in(self, ids: IdSource) -> Externals:
+        return Externals(
+            self.engine,
+            self.switchboard,
+            self.store,
+            self.credentials,
+            ids,
+            self.causes,
+            lambda fact: ask(self.engine, fact),
+        )
 
     def _converse(self, ids: IdSource, home: Path) -> Conversation:
         means = Means(

@@ -8,7 +8,7 @@ from agentcom.model.budget import Budget, Period
 from agentcom.model.edit import TaskEdit
 from agentcom.model.graph import Dependency
 from agentcom.model.identity import Role
-from agentcom.model.ids import MachineId, UserId
+from agentcom.model.ids import AgentId, MachineId, UserId
 from agentcom.model.limits import REASON_CHARS, SUBMIT_TASKS_MAX
 from agentcom.model.schedule import Missed, Overlap
 from agentcom.model.task import TaskSpec, TaskState
@@ -164,6 +164,8 @@ class TokenAsked(
     role: Role | None = None
     ttl_ms: Milliseconds | None = None
     note: Annotated[str, msgspec.Meta(max_length=NOTE_CHARS)] = ""
+    agent: AgentId | None = None
+    """Set: for an agent of that name that a person starts, and that works by MCP."""
 
 
 class RotationAsked(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

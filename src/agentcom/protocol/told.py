@@ -9,6 +9,7 @@ from agentcom.model.ids import ProjectId, TaskId, WallTime
 from agentcom.model.lock import Lock
 from agentcom.model.message import Delivery, Message, MessageId, Why
 from agentcom.model.shared_note import SharedNote
+from agentcom.model.task import TaskSpec
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -212,6 +213,18 @@ class Presence(Told, frozen=True, kw_only=True, omit_defaults=True):
     host: dict[str, str] = {}
     """Facts about the machine: os, arch, cpus, memory, ..."""
     last_seen: WallTime | None = None
+
+
+class Work(Told, frozen=True, kw_only=True, omit_defaults=True):
+    """What an external agent works on now; without a task there is nothing."""
+
+    task: TaskId | None = None
+    fence: str = ""
+    """Goes with all that is said of this attempt."""
+    spec: TaskSpec | None = None
+    deadline_at: WallTime | None = None
+    note: str | None = None
+    """The last words of the attempt before, if there was one."""
 
 
 class PresencesShown(Told, frozen=True, kw_only=True, omit_defaults=True):

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 
 from agentcom.core.view import PoolView
-from agentcom.hub import speaking
+from agentcom.hub import external, speaking
 from agentcom.hub.speaking import Speaker
 from agentcom.model.identity import Identity
 from agentcom.protocol import caller
 
 
 def speaker(view: PoolView, identity: Identity, headers: Mapping[str, str]) -> Speaker:
-    """Return who speaks: the attempt that the headers name, else the person behind the token.
+    """Return who speaks: the attempt that the headers name, else whoever the token is for.
 
     Raises:
         InvalidInput: the headers are malformed, or a machine names no attempt.
@@ -18,5 +18,8 @@ def speaker(view: PoolView, identity: Identity, headers: Mapping[str, str]) -> S
     """
     named = caller.named(headers)
     if named is None:
+        agent = external.agent_of(view, identity.machine)
+        if agent is not None:
+            return external.speaker(view, identity, agent)
         return speaking.person(identity)
     return speaking.attempt(view, identity, *named)

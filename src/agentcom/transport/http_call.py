@@ -23,6 +23,7 @@ from agentcom.hub.clock import Clock
 from agentcom.hub.credentials import Credentials
 from agentcom.hub.engine import Engine
 from agentcom.hub.enrolment import Enrolment
+from agentcom.hub.external import Externals
 from agentcom.hub.feeds import Feeds
 from agentcom.hub.limits_guard import Budgets, Traffic
 from agentcom.hub.listening import Listening
@@ -95,6 +96,7 @@ class Hall:
     people: People
     schedules: Schedules
     talk: Talk
+    externals: Externals
     listening: Listening
     watch: PresenceWatch
     blobs: Blobs

@@ -18,14 +18,18 @@ from agentcom.hub.speaking import Speaker
 from agentcom.hub.talk import Answer
 from agentcom.model import policy
 from agentcom.model.errors import NotAllowed, Stale
-from agentcom.model.limits import NOTICE_CHARS, REASON_CHARS
+from agentcom.model.failure import FailureClass
+from agentcom.model.ids import Fence, TaskId
+from agentcom.model.limits import LEASE_TTL_MAX_MS, NOTICE_CHARS, REASON_CHARS, SUMMARY_CHARS
 from agentcom.model.policy import Action
 from agentcom.model.replies import Done, Explanation, Submitted, TaskChanged
-from agentcom.model.task import TaskState
+from agentcom.model.result import Result, ResultStatus
+from agentcom.model.task import StopReason, TaskState
 from agentcom.protocol.asked import TaskAsked
-from agentcom.protocol.calls import Id, Limit
+from agentcom.protocol.calls import Id, Limit, WaitMs
 from agentcom.protocol.frames import Progress
 from agentcom.protocol.shown import ResultList, TaskPage, TaskShown
+from agentcom.protocol.told import Work
 from agentcom.transport.http_mcp_tool import Brief, Effect, Guest, Tool
 
 
@@ -63,6 +67,46 @@ class TaskProgress(_Asked, frozen=True, kw_only=True):
     """What an attempt is doing."""
 
     text: Annotated[str, msgspec.Meta(min_length=1, max_length=NOTICE_CHARS)]
+
+
+class TaskTake(_Asked, frozen=True, kw_only=True):
+    """Ask for work."""
+
+    wait_ms: WaitMs = 0
+    """With nothing to do, wait so long for something."""
+
+
+class TaskHeld(_Asked, frozen=True, kw_only=True):
+    """An attempt that an external agent works on."""
+
+    task: Id
+    fence: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,16}\.[0-9]{1,16}$")]
+    """As `task_take` told it."""
+
+
+class TaskFinish(TaskHeld, frozen=True, kw_only=True):
+    """The end of an attempt."""
+
+    done: bool
+    """False: it could not be done, and `summary` says why."""
+    summary: Annotated[str, msgspec.Meta(min_length=1, max_length=SUMMARY_CHARS)]
+    branch: Annotated[str, msgspec.Meta(max_length=REASON_CHARS)] | None = None
+    """Where the work is, already pushed."""
+    commit: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{40}([0-9a-f]{24})?$")] | None = None
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a task whose attempt has ended."""
+
+    state: TaskState
+
+
+class Renewed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The lease of an attempt runs on."""
+
+    lease_ms: int = LEASE_TTL_MAX_MS
+    stop: StopReason | None = None
+    """Set: end the work now, and say so by `task_finish`."""
 
 
 async def _submit(guest: Guest, asked: TaskAsked, key: str | None) -> Answer:
@@ -116,6 +160,41 @@ async def _progress(guest: Guest, asked: TaskProgress, _key: str | None) -> Answ
     if not guest.hall.feeds.progress(speaker.identity, report):
         raise Stale("this attempt is not yours, or is over")
     return Done()
+
+
+async def _take(guest: Guest, asked: TaskTake, _key: str | None) -> Answer:
+    _spend_by(guest, Traffic.QUERY)
+    return await guest.hall.externals.take(guest.identity, wait_ms=asked.wait_ms)
+
+
+async def _renew(guest: Guest, asked: TaskHeld, _key: str | None) -> Answer:
+    _spend_by(guest, Traffic.QUERY)
+    task, fence = TaskId(asked.task), _fence(asked.fence)
+    return Renewed(stop=await guest.hall.externals.renew(guest.identity, task, fence))
+
+
+async def _finish(guest: Guest, asked: TaskFinish, _key: str | None) -> Answer:
+    _spend_by(guest, Traffic.QUERY)
+    result = Result(
+        status=ResultStatus.DONE if asked.done else ResultStatus.FAILED,
+        failure=None if asked.done else FailureClass.AGENT,
+        message="" if asked.done else asked.summary[:REASON_CHARS],
+        summary=asked.summary,
+        branch=asked.branch,
+        commit=asked.commit,
+    )
+    task, fence = TaskId(asked.task), _fence(asked.fence)
+    return Finished(state=await guest.hall.externals.finish(guest.identity, task, fence, result))
+
+
+def _fence(text: str) -> Fence:
+    incarnation, _, attempt = text.partition(".")
+    return Fence(int(incarnation), int(attempt))
+
+
+def _spend_by(guest: Guest, traffic: Traffic) -> None:
+    policy.authorize(guest.identity, Action.MACHINE_SESSION)
+    guest.hall.budgets.spend(guest.identity, traffic, guest.hall.clock.now())
 
 
 def _reader(guest: Guest) -> Speaker:
@@ -230,5 +309,35 @@ TOOLS: Final = (
         keyed=False,
         brief=None,
         run=_progress,
+    ),
+    Tool(
+        name="task_take",
+        says="Take work, as an external agent; or show the work that one has.",
+        kind=TaskTake,
+        reply=Work,
+        effect=Effect.REPEATS,
+        keyed=False,
+        brief=None,
+        run=_take,
+    ),
+    Tool(
+        name="task_renew",
+        says="Keep the task that one took; due every few minutes, or it goes to others after ten.",
+        kind=TaskHeld,
+        reply=Renewed,
+        effect=Effect.REPEATS,
+        keyed=False,
+        brief=None,
+        run=_renew,
+    ),
+    Tool(
+        name="task_finish",
+        says="End the task that one took: done, or not and why.",
+        kind=TaskFinish,
+        reply=Finished,
+        effect=Effect.REPEATS,
+        keyed=False,
+        brief=None,
+        run=_finish,
     ),
 )

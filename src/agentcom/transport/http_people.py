@@ -10,9 +10,9 @@ from agentcom.hub.enrolment import CODE_TTL_MS
 from agentcom.hub.limits_guard import Traffic
 from agentcom.hub.queries_people import token_shown
 from agentcom.model import limits, policy
-from agentcom.model.errors import Conflict, Unsupported
+from agentcom.model.errors import Conflict, InvalidInput, Unsupported
 from agentcom.model.identity import Credential, CredentialKind, Identity, Role, User
-from agentcom.model.ids import UserId
+from agentcom.model.ids import AgentId, UserId
 from agentcom.model.policy import Action, Reach
 from agentcom.model.replies import Done
 from agentcom.protocol.asked import CodeRedeemed, RotationAsked, TokenAsked, UserInvited
@@ -103,6 +103,8 @@ async def _tokens(call: Call) -> TokenList:
 async def _create(call: Call) -> NewToken:
     asked = call.given(TokenAsked)
     who = call.who
+    if asked.agent is not None:
+        return await _create_external(call, asked, asked.agent)
     owner = await _owner(call, asked.owner)
     highest = who.role if owner is None else owner.role
     role = asked.role or highest
@@ -118,6 +120,15 @@ async def _create(call: Call) -> NewToken:
         note=asked.note,
     )
     credential, text = await call.hall.credentials.mint(grant)
+    return NewToken(text, token_shown(credential))
+
+
+async def _create_external(call: Call, asked: TokenAsked, agent: AgentId) -> NewToken:
+    if asked.owner is not None or asked.role is not None:
+        raise InvalidInput("agent", "an agent's token has no other owner, and its own role")
+    credential, text = await call.hall.externals.invite(
+        call.who, agent, ttl_ms=asked.ttl_ms, note=asked.note
+    )
     return NewToken(text, token_shown(credential))
 
 
