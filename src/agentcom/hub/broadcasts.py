@@ -1,5 +1,6 @@
 """Broadcasts: one message to every agent that fits, without those whose mailbox is full."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -18,6 +19,7 @@ from agentcom.protocol import calls, told
 from agentcom.protocol.calls import Call
 
 SHOWN: Final = 100  # recipients that the answer lists
+AT_ONCE: Final = 100  # mailboxes that are written to in one turn of the loop: some milliseconds
 NAMED: Final = 5  # full mailboxes that it names
 
 
@@ -52,7 +54,9 @@ class Broadcasts:
             await self._boxes.look_at(draft, who.project, to)
             entries: list[Entry] = []
             full: list[Address] = []
-            for one in to:
+            for at, one in enumerate(to):
+                if not at % AT_ONCE:
+                    await asyncio.sleep(0)  # others get their turn
                 try:
                     entries.append(await self._mail.put(draft, message, one, Why.BROADCAST))
                 except MailboxFull:
