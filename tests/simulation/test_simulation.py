@@ -110,7 +110,8 @@ def test_the_fault_points_of_a_hub_are_false_outside_a_simulation() -> None:
 
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.name)
 def test_each_planted_bug_can_be_planted(mutant: planting.Mutant) -> None:
-    assert mutant.new in planting.changed(mutant)
+    for change in mutant.changes:
+        assert change.new in planting.changed(change)
 
 
 def test_there_are_enough_planted_bugs_and_each_has_a_name() -> None:
@@ -121,7 +122,7 @@ def test_a_bug_whose_place_has_changed_is_told() -> None:
     gone = planting.Mutant("gone", "nothing", "agentcom.core.pool", "no such text", "")
 
     with pytest.raises(planting.NotPlanted, match="0 times"):
-        planting.changed(gone)
+        planting.changed(*gone.changes)
 
 
 def test_a_module_that_is_imported_already_is_not_planted() -> None:

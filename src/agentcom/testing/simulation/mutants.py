@@ -10,7 +10,7 @@ from agentcom.testing.simulation.mutants_asks import ASKS
 from agentcom.testing.simulation.mutants_locks import LOCKS
 from agentcom.testing.simulation.mutants_mail import MAIL
 from agentcom.testing.simulation.mutants_scheduling import SCHEDULING
-from agentcom.testing.simulation.planting import Mutant
+from agentcom.testing.simulation.planting import Change, Mutant
 
 _REPORTS: Final = "agentcom.core.reports"
 _LEASES: Final = "agentcom.core.leases"
@@ -320,6 +320,20 @@ MUTANTS: Final = (
         _ACCOUNTS,
         "            _write(ledger, replace(row, canary=None), row)",
         "            pass",
+    ),
+    Mutant(
+        "an order to stop is told once",
+        "an agent works on for hours after its task was cancelled, since one message was lost",
+        _RECONCILE,
+        "        elif task.stop_reason is not None:\n",
+        "        elif False:\n",
+        also=(
+            Change(
+                _REPORTS,
+                "    if task.stop_reason is not None:\n        turn.effects.append(Stop(",
+                "    if False:\n        turn.effects.append(Stop(",
+            ),
+        ),
     ),
     Mutant(
         "old attempts go on",

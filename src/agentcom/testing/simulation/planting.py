@@ -14,6 +14,15 @@ from types import CodeType, ModuleType
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """One text of one module, and what stands there instead."""
+
+    module: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
 class Mutant:
     """One planted bug."""
 
@@ -27,6 +36,13 @@ class Mutant:
     """Simulated hours within which it must be caught."""
     often: str = ""
     """An act of the nemesis that happens every four minutes: what the bug is about."""
+    also: tuple[Change, ...] = ()
+    """The same bug in other modules, where one alone would make up for it."""
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """All that is changed."""
+        return (Change(self.module, self.old, self.new), *self.also)
 
 
 class NotPlanted(Exception):
@@ -34,35 +50,36 @@ class NotPlanted(Exception):
 
 
 def plant(mutant: Mutant) -> None:
-    """Have the mutant's module changed when it is imported.
+    """Have the mutant's modules changed when they are imported.
 
     Raises:
-        NotPlanted: it is imported already, or its text is not found exactly once.
+        NotPlanted: one is imported already, or its text is not found exactly once.
     """
-    if mutant.module in sys.modules:
-        raise NotPlanted(f"{mutant.module} is imported already")
-    changed(mutant)  # told now, not in the middle of an import
-    sys.meta_path.insert(0, _Finder(mutant))
+    for change in mutant.changes:
+        if change.module in sys.modules:
+            raise NotPlanted(f"{change.module} is imported already")
+        changed(change)  # told now, not in the middle of an import
+        sys.meta_path.insert(0, _Finder(change))
 
 
-def changed(mutant: Mutant) -> str:
-    """Return the source of the mutant's module with the bug in it.
+def changed(change: Change) -> str:
+    """Return the source of a module with the bug in it.
 
     Raises:
         NotPlanted: its text is not found exactly once, or the result is no Python.
     """
-    spec = _find(mutant.module)
+    spec = _find(change.module)
     assert spec.origin is not None
     with open(spec.origin, encoding="utf-8") as file:  # noqa: PTH123 - as early and light as can be
         source = file.read()
-    count = source.count(mutant.old)
+    count = source.count(change.old)
     if count != 1:
-        raise NotPlanted(f"{mutant.name}: its text is {count} times in {mutant.module}")
-    after = source.replace(mutant.old, mutant.new)
+        raise NotPlanted(f"{change.old!r} is {count} times in {change.module}")
+    after = source.replace(change.old, change.new)
     try:
         ast.parse(after)
     except SyntaxError as error:
-        raise NotPlanted(f"{mutant.name}: {error}") from error
+        raise NotPlanted(f"{change.module}: {error}") from error
     return after
 
 
@@ -79,25 +96,25 @@ def _find(module: str) -> importlib.machinery.ModuleSpec:
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
-    def __init__(self, mutant: Mutant, origin: str) -> None:
-        super().__init__(mutant.module, origin)
-        self._mutant = mutant
+    def __init__(self, change: Change, origin: str) -> None:
+        super().__init__(change.module, origin)
+        self._change = change
 
     def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - one module
-        return compile(changed(self._mutant), self.path, "exec", dont_inherit=True)
+        return compile(changed(self._change), self.path, "exec", dont_inherit=True)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    def __init__(self, mutant: Mutant) -> None:
-        self._mutant = mutant
+    def __init__(self, change: Change) -> None:
+        self._change = change
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, _target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != self._mutant.module:
+        if fullname != self._change.module:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
         assert spec is not None
         assert spec.origin is not None
-        spec.loader = _Loader(self._mutant, spec.origin)
+        spec.loader = _Loader(self._change, spec.origin)
         return spec
