@@ -1,7 +1,10 @@
 """What every store's scan returns beside tasks; part of `StoreSuite`."""
 
+import msgspec
+
 from agentcom.model.address import Address
-from agentcom.model.batch import Insert, Table
+from agentcom.model.ask import Ask, AskId, AskState
+from agentcom.model.batch import Insert, Table, Update
 from agentcom.model.budget import Amounts, Budget, Period, ScopeBudget
 from agentcom.model.ids import DEFAULT_POOL, DEFAULT_PROJECT, UserId, WallTime
 from agentcom.model.limit import Limit
@@ -44,3 +47,15 @@ class ScanSuite:
         assert (list(found.budgets), list(found.pauses)) == ([budget], [pause])
         assert list(found.limits) == [rule]
         assert (list(found.locks), found.lock_numbers) == ([lock], numbers)
+
+    async def test_the_scan_returns_questions_that_are_open(self, store: Store) -> None:
+        asked = Ask(id=AskId("q1"), asker=Address("user:ada"), question="which?", at=WallTime(1))
+        answered = msgspec.structs.replace(asked, state=AskState.ANSWERED, answer="a", version=2)
+        other = msgspec.structs.replace(asked, id=AskId("q2"))
+        puts = [Insert(Table.ASK, ask.id, ask) for ask in (asked, other)]
+        await committed(store, batch("b1", *puts))
+        assert list((await store.scan(DEFAULT_POOL)).asks) == [asked, other]
+
+        await committed(store, batch("b2", Update(Table.ASK, "q1", answered, expected=1)))
+
+        assert list((await store.scan(DEFAULT_POOL)).asks) == [other]
