@@ -74,6 +74,16 @@ def test_agents_and_people_get_what_is_written_to_them() -> None:
         assert outcome.checks[name] > 10
 
 
+def test_posts_keep_their_places_and_are_seen_by_members_only() -> None:
+    outcome = simulate(msgspec.structs.replace(draw(22, SHORT), channels=True, people=3))
+
+    assert told(outcome) == ""
+    assert outcome.counts["channels: read"] > 20
+    for name in ("a channel has no gaps", "posts come in order, without a gap"):
+        assert outcome.checks[name] > 10
+    assert outcome.checks["who is no member sees nothing"] > 0
+
+
 @pytest.mark.parametrize("seed", range(20, 26))
 def test_seeds_with_faults_hold(seed: int) -> None:
     outcome = simulate(draw(seed, SHORT))

@@ -7,6 +7,7 @@ from typing import Final
 
 from agentcom.testing.simulation import planting
 from agentcom.testing.simulation.mutants_asks import ASKS
+from agentcom.testing.simulation.mutants_channels import CHANNELS
 from agentcom.testing.simulation.mutants_locks import LOCKS
 from agentcom.testing.simulation.mutants_mail import MAIL
 from agentcom.testing.simulation.mutants_scheduling import SCHEDULING
@@ -347,6 +348,7 @@ MUTANTS: Final = (
     *LOCKS,
     *MAIL,
     *ASKS,
+    *CHANNELS,
 )
 
 

@@ -82,6 +82,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Whether agents and people lock names and files."""
     asks: bool = False
     """Whether agents and people ask questions."""
+    channels: bool = False
+    """Whether agents and people post to channels."""
 
 
 LOSSY: Final = 0.8
@@ -92,6 +94,8 @@ LOCKING: Final = 0.6
 """Share of seeds with locks."""
 ASKING: Final = 0.6
 """Share of seeds with questions."""
+POSTING: Final = 0.5
+"""Share of seeds with channels."""
 LIMITED: Final = 0.5
 """Share of seeds whose tasks stand behind limits and claims of files."""
 BUDGETS: Final = 0.3
@@ -191,4 +195,5 @@ def _with_costs(options: Options, rng: random.Random) -> Options:
         locks=rng.random() < LOCKING,
         mail=rng.random() < WRITING,
         asks=rng.random() < ASKING,
+        channels=rng.random() < POSTING,
     )

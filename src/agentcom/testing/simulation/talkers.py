@@ -1,4 +1,4 @@
-"""All who talk through the hub in a run: who locks, who writes, and who asks."""
+"""All who talk through the hub in a run: who locks, writes, asks, and posts."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,6 +11,7 @@ from agentcom.testing.simulation.inquirer import Inquirer
 from agentcom.testing.simulation.kernel import Kernel
 from agentcom.testing.simulation.locksmith import Locksmith
 from agentcom.testing.simulation.options import Options
+from agentcom.testing.simulation.posters import Posters
 from agentcom.testing.simulation.trace import Trace
 
 
@@ -28,6 +29,7 @@ class Talkers:
         self._locks = Locksmith(kernel, options, hub, books, trace)
         self._mail = Correspondents(kernel, options, hub, books, trace)
         self.inquirer = Inquirer(kernel, options, hub, books, trace)
+        self._posts = Posters(kernel, options, hub, books, trace)
 
     @property
     def rests(self) -> bool:
@@ -39,10 +41,12 @@ class Talkers:
         self._locks.start()
         self._mail.start()
         self.inquirer.start()
+        self._posts.start()
 
     def stop(self) -> None:
         """Begin nothing new."""
         self._locks.stopped = self._mail.stopped = self.inquirer.stopped = True
+        self._posts.stopped = True
 
     def rest(self) -> None:
         """End what was begun."""
@@ -55,15 +59,18 @@ class Talkers:
         self._locks.restored(batches())
         self._mail.restored(batches())
         self.inquirer.restored(batches())
+        self._posts.restored(batches())
 
     def committed(self, batch: Batch) -> None:
         """Look at a durable batch, which the books have taken down."""
         self._locks.committed(batch)
         self._mail.committed(batch)
         self.inquirer.committed(batch)
+        self._posts.committed(batch)
 
     def check_over(self, now: WallTime) -> None:
         """Look at what is there at the end."""
         self._locks.check_over(now)
         self._mail.check_over()
         self.inquirer.check_over(now)
+        self._posts.check_over()
