@@ -60,6 +60,7 @@ class Witness:
     def after(self, node: MachineNode, fact: values.Fact) -> None:
         """Look at a machine that has just decided."""
         if isinstance(fact, _BEGINS):
+            self._check_once(node)
             self._check_holders(node)
         if isinstance(fact, values.Stored):
             self._note_turns(node, fact.key)
@@ -115,6 +116,13 @@ class Witness:
         self._unsure.update({task: None for task, _ in self._auditor.issued})
         self.history.clear()
 
+    def _check_once(self, node: MachineNode) -> None:
+        """A machine runs one attempt of a task, whatever it believes (I3)."""
+        attempts = node.view.attempts.items() if node.view else ()
+        tasks = [key.task for key, one in attempts if one.stage in machine_attempts.LIVE]
+        once = len(tasks) == len(set(tasks))
+        self._trace.check("I3 a machine runs one attempt of a task", once, tasks)
+
     def _check_holders(self, node: MachineNode) -> None:
         """Never two holders whose own lease clock says "valid" (I3)."""
         mine = self._believed(node)
@@ -129,17 +137,6 @@ class Witness:
             self._trace.check(
                 "I3 never two holders of one task", not both, (node.name, other.name, both)
             )
-        tasks = (
-            [
-                key.task
-                for key, attempt in node.view.attempts.items()
-                if attempt.stage in machine_attempts.LIVE
-            ]
-            if node.view
-            else []
-        )
-        once = len(tasks) == len(set(tasks))
-        self._trace.check("I3 a machine runs one attempt of a task", once, tasks)
 
     def _believed(self, node: MachineNode) -> set[TaskId]:
         view = node.view
