@@ -95,7 +95,9 @@ class MemoryStore:
     async def query(self, query: Query) -> Page:
         rules.check_query(query)
         rows = self._rows[query.table]
-        found = (key for key, row in rows.items() if _matches(query, key, row))
+        least, end = _bounds(query)
+        near = [key for key in rows if least <= key < end]
+        found = [key for key in near if _matches(query, key, rows[key])]
         keys = sorted(found, reverse=query.after is None)
         page = keys[: query.limit]
         return Page([rows[key] for key in page], page[-1] if len(keys) > len(page) else None)
@@ -104,9 +106,10 @@ class MemoryStore:
         rules.check_sums(asked)
         added: dict[str | int | None, list[int]] = {}
         wanted = Query(table=asked.table, where=asked.where, prefix=asked.prefix)
+        least, end = _bounds(wanted)
         for key, row in self._rows[asked.table].items():
-            small = any(getattr(row, name) < least for name, least in asked.least.items())
-            if small or not _matches(wanted, key, row):
+            small = any(getattr(row, name) < much for name, much in asked.least.items())
+            if small or not (least <= key < end and _matches(wanted, key, row)):
                 continue
             value = None if asked.by is None else getattr(row, asked.by)
             sums = added.setdefault(value, [0] * (len(asked.columns) + 1))
@@ -205,14 +208,15 @@ class MemoryStore:
             self._recent.popitem(last=False)
 
 
+def _bounds(query: Query) -> tuple[str, str]:
+    """Return the least key that a query may find, and the first one behind all of them."""
+    prefix = query.prefix or ""
+    end = rules.prefix_end(prefix)
+    after = "" if query.after is None else f"{query.after}\0"
+    return max(prefix, after), end if query.before is None else min(end, query.before)
+
+
 def _matches(query: Query, key: str, row: Row) -> bool:
-    prefix = query.prefix
-    if query.before is not None and key >= query.before:
-        return False
-    if query.after is not None and key <= query.after:
-        return False
-    if prefix is not None and not prefix <= key < rules.prefix_end(prefix):
-        return False
     if query.fragment is not None and _fold(query.fragment) not in _fold(key):
         return False
     return all(str(getattr(row, name)) in accepted for name, accepted in query.where.items())

@@ -71,11 +71,18 @@ MESSAGE_FAULTS: Final = (
 
 
 def run(
-    seeds: Sequence[int], hours: float, *, jobs: int, mutant: str = "", often: str = ""
+    seeds: Sequence[int],
+    hours: float,
+    *,
+    jobs: int,
+    mutant: str = "",
+    often: str = "",
+    among: str = "",
 ) -> Generator[Outcome, None, None]:
     """Run seeds in `jobs` processes and yield each outcome as it comes.
 
-    `often` names an act of the nemesis that happens every few minutes, whatever a seed says.
+    Whatever a seed says, the nemesis acts as `often` names every few minutes, and agents and people
+    do what `among` names.
     """
     with _workers(jobs, mutant) as pool:
         waiting: set[Future[Outcome]] = set()
@@ -85,6 +92,8 @@ def run(
             if often:
                 every_us = {**options.every_us, often: OFTEN_US}
                 options = msgspec.structs.replace(options, every_us=every_us)
+            if among:
+                options = msgspec.structs.replace(options, **{among: True})
             waiting.add(pool.submit(_one, options))
             if len(waiting) < 2 * jobs:
                 continue

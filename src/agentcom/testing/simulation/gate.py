@@ -46,7 +46,14 @@ def check_mutants(say: Callable[[str], None], *, jobs: int) -> bool:
 def _is_caught(mutant: Mutant, say: Callable[[str], None], jobs: int) -> bool:
     hours = 0.0
     seeds = range(1, 1 + int(mutant.hours / SLICE_HOURS))
-    runs = campaign.run(seeds, SLICE_HOURS, jobs=jobs, mutant=mutant.name, often=mutant.often)
+    runs = campaign.run(
+        seeds,
+        SLICE_HOURS,
+        jobs=jobs,
+        mutant=mutant.name,
+        often=mutant.often,
+        among=mutant.among,
+    )
     for outcome in runs:
         hours += outcome.hours
         if outcome.failure is not None:

@@ -3,6 +3,7 @@
 `agentcom simulate --mutants` runs the list; a bug that survives is a hole in the checkers.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from agentcom.testing.simulation import planting
@@ -345,10 +346,10 @@ MUTANTS: Final = (
         often="agent_kill",
     ),
     *SCHEDULING,
-    *LOCKS,
-    *MAIL,
-    *ASKS,
-    *CHANNELS,
+    *(replace(mutant, among="locks") for mutant in LOCKS),
+    *(replace(mutant, among="mail") for mutant in MAIL),
+    *(replace(mutant, among="asks") for mutant in ASKS),
+    *(replace(mutant, among="channels") for mutant in CHANNELS),
 )
 
 

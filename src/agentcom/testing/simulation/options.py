@@ -88,13 +88,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 LOSSY: Final = 0.8
 """Share of seeds whose machines' links lose and double messages."""
-WRITING: Final = 0.5
+WRITING: Final = 0.25
 """Share of seeds with mail."""
-LOCKING: Final = 0.6
+LOCKING: Final = 0.25
 """Share of seeds with locks."""
-ASKING: Final = 0.6
+ASKING: Final = 0.25
 """Share of seeds with questions."""
-POSTING: Final = 0.5
+POSTING: Final = 0.25
 """Share of seeds with channels."""
 LIMITED: Final = 0.5
 """Share of seeds whose tasks stand behind limits and claims of files."""

@@ -36,6 +36,8 @@ class Mutant:
     """Simulated hours within which it must be caught."""
     often: str = ""
     """An act of the nemesis that happens every four minutes: what the bug is about."""
+    among: str = ""
+    """What agents and people do in each of its runs, where a seed may leave it out."""
     also: tuple[Change, ...] = ()
     """The same bug in other modules, where one alone would make up for it."""
 
