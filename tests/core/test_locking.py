@@ -7,10 +7,9 @@ import pytest
 
 from agentcom.core import facts, lock_facts
 from agentcom.core.effects import Notify
-from agentcom.core.locks import LockCycle, TooManyLocks
 from agentcom.model import limits
 from agentcom.model.batch import Table
-from agentcom.model.errors import InvalidInput, NotAllowed, NotFound, Stale
+from agentcom.model.errors import InvalidInput, LockCycle, NotAllowed, NotFound, Stale, TooManyLocks
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import TaskId
 from agentcom.model.lock import Lock, LockId

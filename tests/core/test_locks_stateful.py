@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from agentcom.core.lock_facts import AcquireLock, ReleaseLock
-from agentcom.core.locks import LockCycle
 from agentcom.model.batch import Table
+from agentcom.model.errors import LockCycle
 from agentcom.model.ids import TaskId
 from agentcom.model.lock import Lock, LockId
 from agentcom.model.replies import LockTold
@@ -152,7 +152,7 @@ class Comparison(RuleBasedStateMachine):
     def wait(self, seconds: int) -> None:
         """Time passes, a second at a time: what ends in between frees others."""
         for _ in range(seconds):
-            self.world.beat("m1")
+            self.world.beat("m1", [self.world.holding(self.task)])
             self.world.advance(1_000)
             over = [k for k, one in self.paper.locks.items() if one.ends <= self.world.now_ms]
             for key in over:

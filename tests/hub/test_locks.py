@@ -10,13 +10,12 @@ import pytest
 
 from agentcom.core import facts
 from agentcom.core.facts import Fact
-from agentcom.core.locks import LockOver
 from agentcom.hub import speaking
 from agentcom.hub.config import HubConfig
 from agentcom.hub.services import Services
 from agentcom.hub.speaking import Speaker
 from agentcom.model.agent import AgentSpec
-from agentcom.model.errors import NotAllowed, Stale
+from agentcom.model.errors import LockOver, NotAllowed, Stale
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import AgentId, ProjectId, UserId
 from agentcom.model.lock import Lock

@@ -11,11 +11,11 @@ from agentcom.core.facts import Fact
 from agentcom.core.gates import Claims, files_of
 from agentcom.core.ledger import Ledger
 from agentcom.core.lock_facts import LocksDue
-from agentcom.core.locks import LockCycle, TooManyLocks, owner_of, place_of
+from agentcom.core.locks import owner_of, place_of
 from agentcom.core.view import PoolView
 from agentcom.model import address, globs, limit, limits, policy
 from agentcom.model.batch import Table
-from agentcom.model.errors import InvalidInput, NotAllowed, NotFound, Stale
+from agentcom.model.errors import InvalidInput, LockCycle, NotAllowed, NotFound, Stale, TooManyLocks
 from agentcom.model.identity import Identity
 from agentcom.model.ids import Fence, Instant, Now, TaskId, WallTime
 from agentcom.model.lock import Lock, LockId, numbers_log

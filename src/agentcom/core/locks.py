@@ -8,10 +8,9 @@ Questions only; `core/locking.py` gives and takes.
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, Final, Protocol
+from typing import Final, Protocol
 
 from agentcom.model import globs, ids, limits
-from agentcom.model.errors import AgentComError, Conflict
 from agentcom.model.ids import Fence, TaskId, WallTime
 from agentcom.model.lock import Lock, LockId
 from agentcom.model.message import Head
@@ -20,25 +19,6 @@ FILES: Final = "repo:"
 NAMES: Final = "names:"
 NEVER: Final = WallTime(1 << 62)
 _SHOWN_MAX: Final = 20
-
-
-class TooManyLocks(AgentComError):
-    """There is no room for another lock; give some back, or ask again later."""
-
-    code: ClassVar[str] = "too_many_locks"
-    status: ClassVar[int] = 429
-
-
-class LockCycle(Conflict):
-    """Those that the lock would wait for wait for its owner; give something back first."""
-
-    code = "lock_cycle"
-
-
-class LockOver(Conflict):
-    """The lock was given back, was broken, or its time has passed; ask for a new one."""
-
-    code = "lock_over"
 
 
 class Claim(Protocol):

@@ -12,7 +12,7 @@ import msgspec
 
 from agentcom.core import facts, lock_facts
 from agentcom.core.facts import Fact
-from agentcom.core.locks import LockOver, Locks, owner_of, shown
+from agentcom.core.locks import Locks, owner_of, shown
 from agentcom.core.view import PoolView
 from agentcom.hub.speaking import Speaker
 from agentcom.hub.switchboard import Switchboard
@@ -20,7 +20,7 @@ from agentcom.hub.talk import Answer, Handler
 from agentcom.hub.writing import Asked, Draft, Writer
 from agentcom.model import limits
 from agentcom.model.address import HUB, Address
-from agentcom.model.errors import NotFound
+from agentcom.model.errors import LockOver, NotFound
 from agentcom.model.ids import ProjectId
 from agentcom.model.lock import Lock, LockId
 from agentcom.model.replies import Done, LockTold, Reply

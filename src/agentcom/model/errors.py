@@ -117,6 +117,18 @@ class AskOver(Conflict):
     code = "ask_over"
 
 
+class LockCycle(Conflict):
+    """Those that the lock would wait for wait for its owner; give something back first."""
+
+    code = "lock_cycle"
+
+
+class LockOver(Conflict):
+    """The lock was given back, was broken, or its time has passed; ask for a new one."""
+
+    code = "lock_over"
+
+
 class Stale(Conflict):
     """The fence is older than the task's: the work went to another attempt, the result is kept."""
 
@@ -148,6 +160,13 @@ class MailboxFull(RateLimited):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, MAILBOX_RETRY_MS)
+
+
+class TooManyLocks(AgentComError):
+    """There is no room for another lock; give some back, or ask again later."""
+
+    code = "too_many_locks"
+    status = 429
 
 
 class TooManyAsks(AgentComError):
