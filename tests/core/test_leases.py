@@ -672,3 +672,14 @@ def test_a_todo_of_a_task_that_was_reopened_is_done() -> None:
     world.tell(facts.TodoDue(first, todo.kind))
 
     assert world.view.todos == {}
+
+
+def test_a_heartbeat_makes_up_for_an_acceptance_that_was_lost() -> None:
+    world = Pool()
+    world.machine("m1")
+    (task,) = world.submit(TaskSpec(title="t", prompt="p"))
+    assert world.task(task).state is TaskState.ASSIGNED
+
+    world.beat("m1", [world.holding(task)])
+
+    assert (world.task(task).state, world.task(task).phase) == (TaskState.RUNNING, Phase.PREPARING)

@@ -11,7 +11,7 @@ from agentcom.model.task import Phase, StopReason, Task, TaskState
 
 T, M1, M2 = TaskId("t"), MachineId("m1"), MachineId("m2")
 MINE, OLD, NEW = Fence(7, 2), Fence(7, 1), Fence(7, 3)
-NOTHING = Orders([], [], [], [], [], [])
+NOTHING = Orders([], [], [], [], [], [], [])
 
 
 def row(state: TaskState, **fields: object) -> Task:
@@ -58,10 +58,16 @@ def held(fence: Fence = MINE, stage: HeldStage = HeldStage.RUNNING) -> Held:
     return Held(T, fence, stage)
 
 
-@pytest.mark.parametrize("state", [TaskState.ASSIGNED, TaskState.RUNNING])
 @pytest.mark.parametrize("stage", list(HeldStage))
-def test_when_both_agree_there_is_nothing_to_say(state: TaskState, stage: HeldStage) -> None:
-    assert orders(row(state), [held(stage=stage)]) == NOTHING
+def test_when_both_agree_there_is_nothing_to_say(stage: HeldStage) -> None:
+    assert orders(row(TaskState.RUNNING), [held(stage=stage)]) == NOTHING
+
+
+@pytest.mark.parametrize("stage", list(HeldStage))
+def test_an_attempt_whose_acceptance_got_lost_has_begun(stage: HeldStage) -> None:
+    task = row(TaskState.ASSIGNED)
+
+    assert orders(task, [held(stage=stage)]) == NOTHING._replace(begun=[task])
 
 
 def test_an_assignment_that_got_lost_is_pushed_again() -> None:

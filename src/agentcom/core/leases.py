@@ -306,6 +306,8 @@ def _apply(turn: Turn, machine: MachineId, report: Sequence[Held], *, heartbeat_
         view.put(view.beyond, machine, None)
     for task in orders.push:
         turn.push(task)
+    for task in orders.begun:
+        reports.accepted(turn, task)
     for task_id, fence, stopping in orders.stop:
         reason = stopping.stop_reason if stopping is not None else None
         turn.effects.append(Stop(machine, task_id, fence, reason))

@@ -1,7 +1,8 @@
 """What a machine must be told, from what the hub knows and what the machine says it holds.
 
 Pure comparison: it finds pushes, stops and grants that were lost on the way, attempts that the
-machine no longer has, and attempts that it may take up again. Calling it twice changes nothing.
+machine has begun or no longer has, and attempts that it may take up again. Calling it twice changes
+nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ class Orders(NamedTuple):
 
     push: Sequence[Task]
     """Assigned, but the machine does not know it."""
+    begun: Sequence[Task]
+    """Assigned by our rows, but the machine has it: its word of that was lost."""
     stop: Sequence[tuple[TaskId, Fence, Task | None]]
     """Held, but to be stopped (the task), or stale (None)."""
     land: Sequence[Task]
@@ -55,7 +58,7 @@ def reconcile(
         incarnation: the hub's; what an earlier one issued after its backup is only stale.
     """
     held = {(item.task, item.fence): item for item in report}
-    orders = Orders([], [], [], [], [], [])
+    orders = Orders([], [], [], [], [], [], [])
     for task in rows:
         item = held.pop((task.id, task.fence), None)
         if item is None:
@@ -64,6 +67,8 @@ def reconcile(
             _missing(orders, task, recent=recent, ours=task.incarnation >= incarnation)
         elif task.stop_reason is not None:
             _append(orders.stop, (task.id, task.fence, task))
+        elif task.state is TaskState.ASSIGNED:
+            _append(orders.begun, task)
         elif task.id in granted and item.stage in _LANDS:
             _append(orders.land, task)
     for item in held.values():

@@ -89,7 +89,7 @@ def progressed(
         turn.effects.append(Stop(machine, body.task, body.fence, task.stop_reason))
     match body:
         case Accepted():
-            _accepted(turn, task)
+            accepted(turn, task)
         case PhaseReached(phase=phase):
             if phase is not task.phase and _LANDING not in (phase, task.phase):
                 turn.move(task, moves.Advanced(phase), EventKind.PHASE)
@@ -127,13 +127,12 @@ def used(turn: Turn, fact: Fact, body: Used) -> None:
     turn.effects.append(Acknowledge(machine, body.task, body.fence, kind, turn=last))
 
 
-def _accepted(turn: Turn, task: Task) -> None:
-    if task.state is not _ASSIGNED:
-        return  # a repeat
-    if task.landing_only:
+def accepted(turn: Turn, task: Task) -> None:
+    """Take note that a machine has an attempt and begins it."""
+    if task.state is _ASSIGNED and task.landing_only:
         _land_again(turn, task)
-        return
-    turn.move(task, moves.Advanced(_PREPARING), _ACCEPTED)
+    elif task.state is _ASSIGNED:
+        turn.move(task, moves.Advanced(_PREPARING), _ACCEPTED)
 
 
 def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) -> None:
