@@ -106,10 +106,13 @@ def test_it_is_a_mapping_in_order_of_arrival() -> None:
 
 def test_a_row_is_put_back_as_it_was_or_was_not() -> None:
     live = filled(a_task(0), a_task(1))
+    kept, nothing = live.kept(TaskId("t1")), live.kept(TaskId("t2"))
     live[TaskId("t1")] = replace(live[TaskId("t1")], priority=5)
+    live[TaskId("t2")] = a_task(2)
 
-    live.restore(TaskId("t1"), a_task(1))
-    live.restore(TaskId("t0"), None)
+    live.restore(TaskId("t1"), kept)
+    live.restore(TaskId("t2"), nothing)
+    live.pop(TaskId("t0"))
 
     assert live == {"t1": a_task(1)}
     assert live.pop(TaskId("t1"), None) == a_task(1)

@@ -120,6 +120,22 @@ def test_a_kept_result_can_be_adopted() -> None:
     assert world.results(task)[0].applied
 
 
+def test_an_adoption_that_is_not_written_leaves_the_task_as_it_was() -> None:
+    world = Pool()
+    task = world.running()
+    old = world.task(task).fence
+    world.machine("m1", held=())
+    world.tell(facts.Finished(task, old, merging()), M1)
+    world.tell(facts.Declined(task, world.task(task).fence, "busy"), M1)
+    body = facts.Adopt(task, old, MachineId("m1"))
+
+    world.decide([Fact(body=body, actor=person("ann"))], commit=False)  # its invariants: as stored
+
+    assert world.view.tasks[task] == world.task(task)
+    world.ask(body)
+    assert world.task(task).author_machine == "m1"
+
+
 def test_a_stale_attempt_that_reports_progress_is_told_to_stop() -> None:
     world = Pool()
     task = world.running()

@@ -88,12 +88,16 @@ class LiveTasks(MutableMapping[TaskId, Task]):
         row = self._rows.pop(task_id, *default)
         return row.whole(task_id) if type(row) is _Brief else row
 
-    def restore(self, task_id: TaskId, old: Task | None) -> None:
-        """Put a task's row back as it was; None: there was none."""
-        if old is None:
+    def kept(self, task_id: TaskId) -> object | None:
+        """Return what is kept of a task now, for `restore`; None: it is not here."""
+        return self._rows.get(task_id)
+
+    def restore(self, task_id: TaskId, kept: Any) -> None:
+        """Keep of a task what was kept before."""
+        if kept is None:
             del self._rows[task_id]
         else:
-            self[task_id] = old
+            self._rows[task_id] = kept
 
     def __delitem__(self, task_id: TaskId) -> None:
         del self._rows[task_id]

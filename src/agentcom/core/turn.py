@@ -110,8 +110,8 @@ class Turn(Ledger):
         if (after if before is None else before).expires_at is not None:
             after = expiry.follow(self, before, after)
         task_id = after.id
-        is_live = task_id in view.tasks
-        if not is_live:
+        known = view.tasks.kept(task_id)  # not `before`, which may have been changed for the move
+        if known is None:
             view.learn_shape(after)
         self.write(_TASK, task_id, after, None if before is None else before.version)
         if before is None or not holding.goes_on(before, after):
@@ -123,7 +123,7 @@ class Turn(Ledger):
             if before is not None and before.asks:
                 questions.over(self, before)
         else:
-            view.journal.append((view.tasks.restore, task_id, before if is_live else None))
+            view.journal.append((view.tasks.restore, task_id, known))
             view.tasks[task_id] = after
         self.record(after, kind, detail)
         return after

@@ -8,7 +8,6 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import forkserver
 from typing import Final
 
 import msgspec
@@ -130,12 +129,9 @@ def _seed(outcome: Outcome) -> int:
 def _workers(jobs: int, mutant: str) -> Iterator[ProcessPoolExecutor]:
     before = os.environ.get("PYTHONHASHSEED")
     os.environ["PYTHONHASHSEED"] = HASH_SEED
-    # A bug is planted before the product is imported; all others share what was imported once.
-    context = multiprocessing.get_context("spawn" if mutant else "forkserver")
-    context.set_forkserver_preload([__name__])
     pool = ProcessPoolExecutor(
         jobs,
-        mp_context=context,
+        mp_context=multiprocessing.get_context("spawn"),
         # Not of this module where a bug is planted: it imports the product.
         initializer=mutants.plant if mutant else _begin,
         initargs=(mutant,),
@@ -145,7 +141,6 @@ def _workers(jobs: int, mutant: str) -> Iterator[ProcessPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # noqa: SLF001 - its CPU counts, and its hash seed is ours
         if before is None:
             del os.environ["PYTHONHASHSEED"]
         else:
