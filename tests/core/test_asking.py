@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agentcom.core import ask_facts, facts
+from agentcom.core import ask_facts, facts, questions
 from agentcom.core.effects import Stop, TellAsk
 from agentcom.model import limits
 from agentcom.model.address import HUB, Address
@@ -20,7 +20,7 @@ from agentcom.model.errors import (
 )
 from agentcom.model.failure import FailureClass
 from agentcom.model.identity import Identity, Role
-from agentcom.model.ids import AgentId, Fence, ProjectId, TaskId, UserId
+from agentcom.model.ids import AgentId, Fence, ProjectId, TaskId, UserId, WallTime
 from agentcom.model.replies import AskChanged, Explanation
 from agentcom.model.result import LandStatus, Result, ResultStatus
 from agentcom.model.task import Phase, StopReason, TaskState, Wait
@@ -507,3 +507,12 @@ def test_an_attempt_that_is_cancelled_while_it_asks_is_over(room: Room) -> None:
 
     assert room.task(task).state is TaskState.CANCELLED
     assert room.row(ask).state is AskState.WITHDRAWN
+
+
+def test_after_a_clock_was_set_back_the_timer_alone_ends_patience(room: Room) -> None:
+    ask = room.put(room.running())
+    later = WallTime(ask.at + limits.ASK_HOLD_MS)
+
+    assert questions.is_patience_over(ask, later)
+    assert not questions.is_patience_over(ask, WallTime(later - 1))
+    assert questions.is_patience_over(ask, WallTime(ask.at - 1))

@@ -130,7 +130,7 @@ def due(turn: Turn, _fact: Fact, body: AskDue) -> None:
     if ask.deadline_at <= now:
         _time_is_up(turn, ask)
         return
-    if questions.keeps_slot(turn.view, ask) and questions.patience_ends(ask, now) <= now:
+    if questions.keeps_slot(turn.view, ask) and questions.is_patience_over(ask, now):
         assert ask.task is not None
         _free_slot(turn, turn.view.tasks[ask.task])
     turn.effects.append(questions.timer_of(turn.view, ask, turn.now))

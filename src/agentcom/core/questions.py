@@ -111,5 +111,13 @@ def patience_ends(ask: Ask, wall: WallTime) -> WallTime:
     return WallTime(min(ask.at, wall) + ASK_HOLD_MS)
 
 
+def is_patience_over(ask: Ask, wall: WallTime) -> bool:
+    """Return whether an attempt has waited long enough when its timer fires.
+
+    A question from later than now says nothing: the clock was set back, and the timer alone counts.
+    """
+    return ask.at > wall or patience_ends(ask, wall) <= wall
+
+
 def _key(ask: AskId) -> str:
     return f"ask/{ask}"

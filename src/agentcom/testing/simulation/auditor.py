@@ -162,6 +162,9 @@ class Auditor:
                             pass
                 case Delete(table=Table.HOLD, key=key):
                     del books.holds[key]
+                case Delete(table=Table.EDGE, key=key):
+                    task, _, on = key.partition("/")
+                    books.edges[TaskId(task)].pop(TaskId(on), None)
                 case Delete(table=Table.RULE, key=key):
                     del books.rules[key]
                 case Delete(table=Table.RATE, key=key):

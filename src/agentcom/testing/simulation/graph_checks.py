@@ -97,7 +97,10 @@ class GraphChecks:
         for append in batch.appends:
             record = append.record
             if record.kind is EventKind.ASSIGNED:
-                self._check_review(books.tasks[record.task], books.edges.get(record.task, {}))
+                task = books.tasks[record.task]
+                self._check_review(task, books.edges.get(task.id, {}))
+                if not task.landing_only:  # what an earlier attempt made did not end the task
+                    self._authors.pop(task.id, None)
             asked = record.kind is EventKind.STOP_ASKED
             asked = asked and record.stop_reason is StopReason.CANCELLED
             skipped = (record.detail or "").startswith(_SKIPPED)

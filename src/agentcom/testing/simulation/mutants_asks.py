@@ -75,7 +75,7 @@ ASKS: Final = (
         "an attempt waits for ever",
         "agents that ask fill all slots until somebody answers",
         _ASKING,
-        "questions.patience_ends(ask, now) <= now:",
+        "questions.is_patience_over(ask, now):",
         "False:",
     ),
 )
