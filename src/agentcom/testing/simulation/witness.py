@@ -153,6 +153,11 @@ class Witness:
         if record is not None and record.result is not None:
             self.finished.setdefault((key.task, key.fence), node.name)
 
+    def counted_on(self) -> dict[str, str]:
+        """Return the turns that must be counted; of an identity that two had, one's may be lost."""
+        apart = {node.name for node in self.nodes if node.machine in self.cloned}
+        return {key: whose for key, whose in self.turns.items() if whose not in apart}
+
     def _note_turns(self, node: MachineNode, key: Key) -> None:
         data = node.disk.held.get(key.text)
         if data is None or b'"turns"' not in data:

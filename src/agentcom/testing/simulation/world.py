@@ -381,7 +381,7 @@ class World:
         held = [node.name for node in self.nodes if node.disk.held]
         trace.check("I15 every report is acknowledged", not held, held)
         witness.check_results()
-        self.purser.check_counted(witness.turns)
+        self.purser.check_counted(witness.counted_on())
         witness.check_history()
         self.talkers.check_over(self.hub.clock.now().wall)
         for task in self.auditor.books.tasks.values():
