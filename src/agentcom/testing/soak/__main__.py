@@ -50,7 +50,7 @@ QUICK: Final = Plan(
     storm=storm.Plan(roll_s=8.0),
     slow=slow.Plan(rounds=1, round_s=10.0),
     day=day.Plan(tasks=30_000, growth_bytes=day.COLD_GROWTH_BYTES),
-    idle=idle.Plan(sidecars=4, seconds=60.0),
+    idle=idle.Plan(seconds=60.0),
 )
 TINY: Final = Plan(
     storm=storm.Plan(machines=60, held=20, roll_s=0.5, roll_share=0.1),
