@@ -16,7 +16,7 @@ from agentcom.model.agent import Agent, Machine
 from agentcom.model.batch import Batch, Delete, Insert, Table, Update
 from agentcom.model.event import EventKind, TaskEvent
 from agentcom.model.graph import Condition, Edge
-from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
+from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
@@ -238,6 +238,13 @@ class Auditor:
             StopReason.ASKED,
         )  # good work is not thrown away
         check("I4 a stopped attempt's result does not count", live, task)
+
+    def check_begun(self, before: WallTime) -> None:
+        """Nothing that was assigned before is still on its way."""
+        for task_id in self.books.live:
+            task = self.books.tasks[task_id]
+            begun = task.state is not TaskState.ASSIGNED or task.changed_at > before
+            self._trace.check("what is assigned is begun", begun, task)
 
     def _check_edges(self, task: Task) -> None:
         """What is assigned depends on nothing that has not ended as it must.

@@ -35,6 +35,8 @@ from agentcom.testing.simulation.witness import Witness
 from agentcom.testing.simulation.work import Work
 
 LIVENESS_US: Final = 10 * MINUTE
+BEGUN_MS: Final = 4 * 60_000
+"""After this long without faults an assignment has been brought, whatever was lost before."""
 """Once faults have stopped, everything ends within this."""
 LOOK_US: Final = 60 * SECOND
 """Between two looks at the hub's memory."""
@@ -358,7 +360,9 @@ class World:
             self.clockwork.rest(self.hub)
             self.talkers.rest()
             self._run(LOOK_US // 6)
-            last_words.say(self.auditor.books, self.nemesis, self.hub.clock.now().wall)
+            now = self.hub.clock.now().wall
+            last_words.say(self.auditor.books, self.nemesis, now)
+            self.auditor.check_begun(WallTime(now - BEGUN_MS))
 
     def _is_wanted(self, task: TaskId) -> bool:
         """Return whether a task's agent may come to its end; one that is cancelled must be told."""
