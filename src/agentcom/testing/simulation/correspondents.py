@@ -4,37 +4,33 @@ They call the hub as MCP and HTTP do, and repeat what they got no answer to. Row
 looked at in `mail_checks.py`.
 """
 
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
-
-import msgspec
 
 from agentcom.model import address
 from agentcom.model.address import Address
 from agentcom.model.batch import Batch
 from agentcom.model.errors import AgentComError
-from agentcom.model.identity import Identity, Role
-from agentcom.model.ids import DEFAULT_PROJECT, Fence, TaskId, UserId
+from agentcom.model.identity import Identity
+from agentcom.model.ids import DEFAULT_PROJECT
 from agentcom.model.message import Delivery, Urgency, mail_log
 from agentcom.protocol import calls, told
-from agentcom.testing.simulation.books import Books
-from agentcom.testing.simulation.hub_node import HubNode
-from agentcom.testing.simulation.kernel import SECOND, Kernel
+from agentcom.testing.simulation.kernel import SECOND
 from agentcom.testing.simulation.mail_checks import MailChecks
-from agentcom.testing.simulation.options import Options
-from agentcom.testing.simulation.trace import Trace
+from agentcom.testing.simulation.talker import (
+    Attempt,
+    Talker,
+    agent_of,
+    person,
+    told_as,
+)
 
 PAUSE_US: Final = 8 * SECOND
 """Mean time between two acts."""
-AGAIN_US: Final = 5 * SECOND
-TRIES_MAX: Final = 6
 PAGE_MAX: Final = 6
 CLOCK_MS: Final = 2 * 86_400_000
 """A clock is set by less than this: what is late at a moment is known only for what ends later."""
-
-Attempt = tuple[TaskId, Fence]
 
 
 @dataclass(slots=True)
@@ -52,51 +48,32 @@ class _Reader:
     """Messages that were acknowledged, with or without an answer."""
 
 
-class Correspondents:
+class Correspondents(Talker):
     """All who write and read."""
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        options: Options,
-        hub: HubNode,
-        books: Callable[[], Books],
-        trace: Trace,
-    ) -> None:
-        self.checks = MailChecks(trace)
-        self.stopped = False
-        """True in the liveness phase: nobody writes any more, and people read all."""
-        self._kernel = kernel
-        self._options = options
-        self._hub = hub
-        self._books = books
-        self._trace = trace
-        self._rng = random.Random(f"{options.seed}/mail")
-        self._people = [UserId(f"person-{at}") for at in range(options.people)]
+    kind = "mail"
+    pause_us = PAUSE_US
+
+    def __init__(self, *of_a_run: Any) -> None:
+        super().__init__(*of_a_run)
+        self.checks = MailChecks(self._trace)
         self._readers: dict[Address, _Reader] = {}
         self._sent: dict[str, told.Sent] = {}
         """Request key -> what was promised."""
-        self._count = 0
-        self._era = 0
 
     @property
     def rests(self) -> bool:
         """Whether people have taken all their mail."""
         return not any(self.checks.open(_log(address.of_user(one))) for one in self._people)
 
-    def start(self) -> None:
-        """Let them write and read, for as long as the run goes."""
-        if self._options.mail:
-            self._kernel.after(int(self._rng.expovariate(1 / PAUSE_US)), self._think)
-
     def rest(self) -> None:
         """Let people read what is left."""
         for one in self._people if self._options.mail else ():
             reader = self._reader(address.of_user(one))
             if reader.named:
-                self._ack(address.of_user(one), _person(one), None)
+                self._ack(address.of_user(one), person(one), None)
             else:
-                self._read(address.of_user(one), _person(one), None)
+                self._read(address.of_user(one), person(one), None)
 
     def restored(self, batches: Iterator[Batch]) -> None:
         """Begin anew with what a restored store holds."""
@@ -126,19 +103,14 @@ class Correspondents:
     # Acts ---------------------------------------------------------------------------------------
 
     def _think(self) -> None:
-        if self.stopped:
-            return
-        self.start()
-        held = [task for task in self._books().live.values() if task.state.held and task.agent]
+        held = self._held()
         if held and self._rng.random() < 0.5:
             task = self._rng.choice(held)
             assert task.agent is not None
-            owner = UserId("person-0")
-            who = Identity(role=Role.AGENT, user=owner, credential="m", machine=task.machine)
-            self._act(address.of_agent(task.agent), who, (task.id, task.fence))
+            self._act(address.of_agent(task.agent), agent_of(task), (task.id, task.fence))
             return
-        person = self._rng.choice(self._people)
-        self._act(address.of_user(person), _person(person), None)
+        one = self._rng.choice(self._people)
+        self._act(address.of_user(one), person(one), None)
 
     def _act(self, me: Address, who: Identity, attempt: Attempt | None) -> None:
         chance = self._rng.random()
@@ -161,7 +133,7 @@ class Correspondents:
         expires = rng.choice((None, None, 60_000, 600_000))
         if rng.random() < 0.1:
             cast_ = calls.MessageBroadcast(body=body, ack_required=named, expires_in_ms=expires)
-            self._send(cast_, who, attempt, f"letter-{self._count}")
+            self._tell(cast_, who, attempt, f"letter-{self._count}")
             return
         call = calls.MessageSend(
             to=tuple(rng.sample(others, min(len(others), rng.choice((1, 1, 2, 3))))),
@@ -170,33 +142,13 @@ class Correspondents:
             ack_required=named,
             expires_in_ms=expires,
         )
-        self._send(call, who, attempt, f"letter-{self._count}")
+        self._tell(call, who, attempt, f"letter-{self._count}")
 
-    def _send(
-        self,
-        call: calls.MessageSend | calls.MessageBroadcast,
-        who: Identity,
-        attempt: Attempt | None,
-        key: str,
-        tries: int = 0,
-    ) -> None:
-        """Send, and send again under the same key if nobody knows what came of it."""
-        era = self._era
+    def _tell(self, call: calls.Call, who: Identity, attempt: Attempt | None, key: str) -> None:
+        def took(answer: object) -> None:
+            self._promised(told_as(answer, told.Sent), key)
 
-        def answered(answer: object) -> None:
-            if era != self._era:
-                return
-            if isinstance(answer, AgentComError):
-                self._trace.counts[f"mail: {answer.code}"] += 1
-                if answer.retryable and tries < TRIES_MAX:
-                    again = (call, who, attempt, key, tries + 1)
-                    self._kernel.after(AGAIN_US, self._send, *again)
-                return
-            self._promised(_told(answer, told.Sent), key)
-
-        self._hub.converse(call, who, answered, key=key, attempt=attempt)
-        if tries == 0 and self._rng.random() < 0.1:  # in doubt, it sends for the second time
-            self._kernel.after(AGAIN_US, self._send, call, who, attempt, key, TRIES_MAX)
+        self._send(call, who, attempt, key, took)
 
     def _promised(self, sent: told.Sent, key: str) -> None:
         self._trace.counts["mail: sent"] += 1
@@ -219,7 +171,7 @@ class Correspondents:
             reader.busy = False
             if era != self._era or isinstance(answer, AgentComError):
                 return
-            self._got(me, reader, call, _told(answer, told.Inbox))
+            self._got(me, reader, call, told_as(answer, told.Inbox))
 
         self._hub.converse(call, who, answered, key=f"read-{self._kernel.now_us}", attempt=attempt)
 
@@ -272,13 +224,5 @@ class Correspondents:
         return self._readers.setdefault(me, _Reader())
 
 
-def _person(name: UserId) -> Identity:
-    return Identity(role=Role.OPERATOR, user=name, credential="p")
-
-
 def _log(of: Address) -> str:
     return mail_log(DEFAULT_PROJECT, of)
-
-
-def _told(answer: object, kind: type[Any]) -> Any:
-    return msgspec.json.decode(answer, type=kind) if isinstance(answer, msgspec.Raw) else answer

@@ -4,31 +4,33 @@ They call the hub as MCP and HTTP do. Some questions are answered soon, some lat
 once, some by nobody. Every durable batch is looked at, and every attempt that begins.
 """
 
-import random
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 from agentcom.model.ask import Ask, AskState
 from agentcom.model.batch import Batch, Delete, Insert, Table, Update
 from agentcom.model.errors import AgentComError, AskOver
 from agentcom.model.event import EventKind
-from agentcom.model.identity import Identity, Role
-from agentcom.model.ids import Fence, TaskId, UserId, WallTime
+from agentcom.model.identity import Identity
+from agentcom.model.ids import Fence, WallTime
 from agentcom.model.limits import ASK_HOLD_MS, ASKS_TOLD
 from agentcom.model.task import Task, TaskState, Wait
 from agentcom.protocol import calls, told
 from agentcom.sidecar.machine_values import Record
-from agentcom.testing.simulation.books import Books
-from agentcom.testing.simulation.hub_node import HubNode
-from agentcom.testing.simulation.kernel import MINUTE, MS, SECOND, Kernel
-from agentcom.testing.simulation.options import Options
-from agentcom.testing.simulation.trace import Trace
+from agentcom.testing.simulation.kernel import MINUTE, MS, SECOND
+from agentcom.testing.simulation.talker import (
+    AGAIN_US,
+    OPERATOR,
+    OWNER,
+    TRIES_MAX,
+    Attempt,
+    Talker,
+    agent_of,
+    person,
+)
 
-OPERATOR: Final = Identity(role=Role.ADMIN, user=UserId("op"), credential="op")
 PAUSE_US: Final = 20 * SECOND
 """Mean time between two who ask."""
-AGAIN_US: Final = 5 * SECOND
-TRIES_MAX: Final = 6
 SOON_MS: Final = 180_000
 """What ends later than this is answered when a run comes to its end."""
 SLOT_US: Final = ASK_HOLD_MS * MS + 6 * MINUTE
@@ -36,30 +38,16 @@ SLOT_US: Final = ASK_HOLD_MS * MS + 6 * MINUTE
 _TOLD: Final = (AskState.ANSWERED, AskState.EXPIRED)
 _HEARD: Final = ", heard"
 
-Attempt = tuple[TaskId, Fence]
 
-
-class Inquirer:
+class Inquirer(Talker):
     """All questions of a run: it has them put and answered, and knows their rows."""
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        options: Options,
-        hub: HubNode,
-        books: Callable[[], Books],
-        trace: Trace,
-    ) -> None:
+    kind = "asks"
+    pause_us = PAUSE_US
+
+    def __init__(self, *of_a_run: Any) -> None:
+        super().__init__(*of_a_run)
         self.rows: dict[str, Ask] = {}
-        self.stopped = False
-        """True in the liveness phase: nobody asks any more."""
-        self._kernel = kernel
-        self._options = options
-        self._hub = hub
-        self._books = books
-        self._trace = trace
-        self._rng = random.Random(f"{options.seed}/asks")
-        self._count = 0
         self._since: dict[str, int] = {}
         """Open questions, and when they were put."""
         self._heard: set[str] = set()
@@ -68,11 +56,6 @@ class Inquirer:
     def rests(self) -> bool:
         """Whether no question is open."""
         return not self._since
-
-    def start(self) -> None:
-        """Let agents and people ask, for as long as the run goes."""
-        if self._options.asks:
-            self._kernel.after(int(self._rng.expovariate(1 / PAUSE_US)), self._think)
 
     def rest(self) -> None:
         """Answer what would not end soon by itself."""
@@ -93,20 +76,15 @@ class Inquirer:
     # Asking ---------------------------------------------------------------------------------------
 
     def _think(self) -> None:
-        if self.stopped:
-            return
-        self.start()
         rng = self._rng
-        held = [task for task in self._books().live.values() if task.state.held and task.agent]
-        who = Identity(role=Role.OPERATOR, user=UserId("person-0"), credential="p")
+        held = self._held()
+        who = person(OWNER)
         attempt: Attempt | None = None
         to: str | None = "op" if rng.random() < 0.5 else None
         if held and rng.random() < 0.8:
             task = rng.choice(held)
             attempt = (task.id, task.fence)
-            who = Identity(
-                role=Role.AGENT, user=UserId("person-0"), credential="m", machine=task.machine
-            )
+            who = agent_of(task)
         elif to is None:
             agents = list(self._books().agents)
             to = f"agent:{rng.choice(agents)}" if agents else "op"

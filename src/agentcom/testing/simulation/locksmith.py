@@ -4,32 +4,33 @@ They call the hub as MCP and HTTP do. Every durable batch is looked at: patterns
 few paths, and who waits for whom is found anew each time, not as the core does it.
 """
 
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Any, Final
 
 from agentcom.model.batch import Batch, Delete, Insert, Table, Update
 from agentcom.model.errors import AgentComError
 from agentcom.model.event import EventKind
-from agentcom.model.identity import Identity, Role
+from agentcom.model.identity import Identity
 from agentcom.model.ids import Fence, TaskId, UserId, WallTime
 from agentcom.model.lock import Lock
 from agentcom.model.task import Task
 from agentcom.protocol import calls, told
-from agentcom.testing.simulation.books import Books
 from agentcom.testing.simulation.bounds import PATHS
-from agentcom.testing.simulation.hub_node import HubNode
-from agentcom.testing.simulation.kernel import SECOND, Kernel
-from agentcom.testing.simulation.options import Options
-from agentcom.testing.simulation.trace import Trace
+from agentcom.testing.simulation.kernel import SECOND
+from agentcom.testing.simulation.talker import (
+    AGAIN_US,
+    OPERATOR,
+    TRIES_MAX,
+    Attempt,
+    Talker,
+    agent_of,
+    person,
+)
 
-OPERATOR: Final = Identity(role=Role.ADMIN, user=UserId("op"), credential="op")
 REPO: Final = "https://git.example/repo.git"
 PAUSE_US: Final = 12 * SECOND
 """Mean time between two who ask for a lock."""
-AGAIN_US: Final = 5 * SECOND
-TRIES_MAX: Final = 6
 TTL_MAX_MS: Final = 120_000
 NAMES: Final = ("deploy", "db", "docs")
 CLAIMS: Final = (("src/**",), ("src/a.py",), ("docs/*", "src/b/**"))
@@ -41,31 +42,17 @@ _EXCLUDE: Final = "locks exclude one another"
 _FILES: Final = "a lock and a claim of files exclude each other"
 
 
-class Locksmith:
+class Locksmith(Talker):
     """All locks of a run: it has them asked for, and knows their rows."""
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        options: Options,
-        hub: HubNode,
-        books: Callable[[], Books],
-        trace: Trace,
-    ) -> None:
+    kind = "locks"
+    pause_us = PAUSE_US
+
+    def __init__(self, *of_a_run: Any) -> None:
+        super().__init__(*of_a_run)
         self.rows: dict[str, Lock] = {}
-        self.stopped = False
-        """True in the liveness phase: nobody asks any more."""
-        self._kernel = kernel
-        self._options = options
-        self._hub = hub
-        self._books = books
-        self._trace = trace
-        self._rng = random.Random(f"{options.seed}/locks")
         self._newest = 0
         """The highest number that was ever given, also by a store that was lost."""
-        self._count = 0
-        self._era = 0
-        """Counts restores: what was answered before one says nothing after it."""
         self._got: dict[str, str] = {}
         """Request key -> lock."""
         self._back: dict[TaskId, Fence] = {}
@@ -75,11 +62,6 @@ class Locksmith:
     def rests(self) -> bool:
         """Whether no lock is left."""
         return not self.rows
-
-    def start(self) -> None:
-        """Let people and agents ask, for as long as the run goes."""
-        if self._options.locks:
-            self._kernel.after(int(self._rng.expovariate(1 / PAUSE_US)), self._think)
 
     def rest(self) -> None:
         """Break what lasts beyond its longest time, since a clock was set back meanwhile."""
@@ -101,11 +83,8 @@ class Locksmith:
     # Asking ---------------------------------------------------------------------------------------
 
     def _think(self) -> None:
-        if self.stopped:
-            return
-        self.start()
         rng = self._rng
-        held = [task for task in self._books().live.values() if task.state.held and task.agent]
+        held = self._held()
         files = rng.random() < 0.5
         call = calls.LockAcquire(
             globs=rng.choice(CLAIMS) if files else tuple(rng.sample(NAMES, rng.choice((1, 1, 2)))),
@@ -117,13 +96,9 @@ class Locksmith:
         )
         if held and rng.random() < 0.6:
             task = rng.choice(held)
-            who = Identity(
-                role=Role.AGENT, user=UserId("person-0"), credential="m", machine=task.machine
-            )
-            self._ask(call, who, (task.id, task.fence), f"lock-{self._next()}")
+            self._ask(call, agent_of(task), (task.id, task.fence), f"lock-{self._next()}")
             return
-        person = UserId(f"person-{rng.randrange(self._options.people)}")
-        who = Identity(role=Role.OPERATOR, user=person, credential="p")
+        who = person(UserId(f"person-{rng.randrange(self._options.people)}"))
         self._ask(call, who, None, f"lock-{self._next()}")
 
     def _next(self) -> int:
@@ -134,7 +109,7 @@ class Locksmith:
         self,
         call: calls.LockAcquire | calls.LockRelease,
         who: Identity,
-        attempt: tuple[TaskId, Fence] | None,
+        attempt: Attempt | None,
         key: str,
         tries: int = 0,
     ) -> None:
@@ -160,7 +135,7 @@ class Locksmith:
         self,
         answer: told.LockShown,
         who: Identity,
-        attempt: tuple[TaskId, Fence] | None,
+        attempt: Attempt | None,
         key: str,
     ) -> None:
         lock = answer.lock.id

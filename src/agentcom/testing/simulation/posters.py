@@ -3,58 +3,43 @@
 There are two channels: the project's own, and a private one whose members change all the time.
 """
 
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
-
-import msgspec
 
 from agentcom.model import address
 from agentcom.model.address import Address
 from agentcom.model.batch import Batch, Change, Delete, Table
 from agentcom.model.channel import ChannelKind, ChannelRole, Reader
 from agentcom.model.errors import AgentComError, NotFound
-from agentcom.model.identity import Identity, Role
-from agentcom.model.ids import DEFAULT_PROJECT, Fence, TaskId, UserId
+from agentcom.model.identity import Identity
+from agentcom.model.ids import DEFAULT_PROJECT
 from agentcom.model.message import Entry, channel_log
 from agentcom.protocol import calls, told
-from agentcom.testing.simulation.books import Books
-from agentcom.testing.simulation.hub_node import HubNode
-from agentcom.testing.simulation.kernel import SECOND, Kernel
-from agentcom.testing.simulation.options import Options
-from agentcom.testing.simulation.trace import Trace
+from agentcom.testing.simulation.kernel import SECOND
+from agentcom.testing.simulation.talker import (
+    OWNER,
+    Attempt,
+    Talker,
+    agent_of,
+    person,
+    told_as,
+)
 
 PAUSE_US: Final = 3 * SECOND
 """Mean time between two acts."""
-AGAIN_US: Final = 5 * SECOND
-TRIES_MAX: Final = 6
 PAGE_MAX: Final = 6
 OPEN: Final = "project"
 CLOSED: Final = "den"
-OWNER: Final = UserId("person-0")
-
-Attempt = tuple[TaskId, Fence]
 
 
-class Posters:
+class Posters(Talker):
     """All who post and read."""
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        options: Options,
-        hub: HubNode,
-        books: Callable[[], Books],
-        trace: Trace,
-    ) -> None:
-        self.stopped = False
-        self._kernel = kernel
-        self._options = options
-        self._hub = hub
-        self._books = books
-        self._trace = trace
-        self._rng = random.Random(f"{options.seed}/channels")
-        self._people = [UserId(f"person-{at}") for at in range(options.people)]
+    kind = "channels"
+    pause_us = PAUSE_US
+
+    def __init__(self, *of_a_run: Any) -> None:
+        super().__init__(*of_a_run)
         self._sent: dict[str, tuple[str, told.Sent]] = {}
         """Request key -> channel, and what was promised."""
         self._posts: dict[str, dict[int, str]] = {}
@@ -63,13 +48,6 @@ class Posters:
         """Rows of members, by key."""
         self._changes = 0
         """Of members of the private channel."""
-        self._count = 0
-        self._era = 0
-
-    def start(self) -> None:
-        """Let them post and read, for as long as the run goes."""
-        if self._options.channels:
-            self._kernel.after(int(self._rng.expovariate(1 / PAUSE_US)), self._think)
 
     def restored(self, batches: Iterator[Batch]) -> None:
         """Begin anew with what a restored store holds."""
@@ -125,9 +103,6 @@ class Posters:
     # Acts ---------------------------------------------------------------------------------------
 
     def _think(self) -> None:
-        if self.stopped:
-            return
-        self.start()
         me, who, attempt = self._someone()
         name, chance = self._rng.choice((OPEN, CLOSED)), self._rng.random()
         if chance < 0.2:
@@ -138,63 +113,42 @@ class Posters:
             self._read(name, me, who, attempt)
 
     def _someone(self) -> tuple[Address, Identity, Attempt | None]:
-        held = [task for task in self._books().live.values() if task.state.held and task.agent]
+        held = self._held()
         if held and self._rng.random() < 0.5:
             task = self._rng.choice(held)
             assert task.agent is not None
-            who = Identity(role=Role.AGENT, user=OWNER, credential="m", machine=task.machine)
-            return address.of_agent(task.agent), who, (task.id, task.fence)
-        person = self._rng.choice(self._people)
-        return address.of_user(person), _person(person), None
+            return address.of_agent(task.agent), agent_of(task), (task.id, task.fence)
+        one = self._rng.choice(self._people)
+        return address.of_user(one), person(one), None
 
     def _admit(self) -> None:
         """Make the private channel, or let its owner add or remove somebody."""
         key = f"den-{self._kernel.now_us}"
         if not self._is_member(address.of_user(OWNER)):
             made = calls.ChannelCreate(channel=CLOSED, kind=ChannelKind.PRIVATE)
-            self._hub.converse(made, _person(OWNER), _nothing, key=key)
+            self._hub.converse(made, person(OWNER), _nothing, key=key)
             return
         names = [address.of_user(one) for one in self._people[1:]]
         names += [address.of_agent(one) for one in sorted(self._books().agents)]
         if names:
             role = self._rng.choice((ChannelRole.MEMBER, ChannelRole.READER, None))
             call = calls.ChannelMember(channel=CLOSED, name=self._rng.choice(names), role=role)
-            self._hub.converse(call, _person(OWNER), _nothing, key=key)
+            self._hub.converse(call, person(OWNER), _nothing, key=key)
 
     def _post(self, name: str, who: Identity, attempt: Attempt | None) -> None:
         self._count += 1
         call = calls.ChannelPost(channel=name, body=f"post {self._count}")
-        self._send(call, who, attempt, f"post-{self._count}")
+        key = f"post-{self._count}"
 
-    def _send(
-        self,
-        call: calls.ChannelPost,
-        who: Identity,
-        attempt: Attempt | None,
-        key: str,
-        tries: int = 0,
-    ) -> None:
-        """Post, and post again under the same key if nobody knows what came of it."""
-        era = self._era
-
-        def answered(answer: object) -> None:
-            if era != self._era:
-                return
-            if isinstance(answer, AgentComError):
-                if answer.retryable and tries < TRIES_MAX:
-                    again = (call, who, attempt, key, tries + 1)
-                    self._kernel.after(AGAIN_US, self._send, *again)
-                return
-            sent = _told(answer, told.Sent)
+        def took(answer: object) -> None:
+            sent = told_as(answer, told.Sent)
             self._trace.counts["channels: posted"] += 1
-            _, known = self._sent.setdefault(key, (call.channel, sent))
+            _, known = self._sent.setdefault(key, (name, sent))
             same = (known.message, known.seq) == (sent.message, sent.seq)
             self._trace.check("one key, one post", same, (known, sent))
-            self._check_there(call.channel, sent)
+            self._check_there(name, sent)
 
-        self._hub.converse(call, who, answered, key=key, attempt=attempt)
-        if tries == 0 and self._rng.random() < 0.1:  # in doubt, it posts for the second time
-            self._kernel.after(AGAIN_US, self._send, call, who, attempt, key, TRIES_MAX)
+        self._send(call, who, attempt, key, took)
 
     def _read(self, name: str, me: Address, who: Identity, attempt: Attempt | None) -> None:
         era, changes, member = self._era, self._changes, self._is_member(me)
@@ -215,7 +169,7 @@ class Posters:
                 elif hidden:
                     self._trace.check("a member sees its channel", holds=False, detail=me)
             if not isinstance(answer, AgentComError):
-                self._got(name, after, _told(answer, told.History))
+                self._got(name, after, told_as(answer, told.History))
 
         self._hub.converse(call, who, answered, key=f"r-{self._kernel.now_us}", attempt=attempt)
 
@@ -238,13 +192,5 @@ def _nothing(_answer: object) -> None:
     return
 
 
-def _person(name: UserId) -> Identity:
-    return Identity(role=Role.OPERATOR, user=name, credential="p")
-
-
 def _log(channel: str) -> str:
     return channel_log(DEFAULT_PROJECT, channel)
-
-
-def _told(answer: object, kind: type[Any]) -> Any:
-    return msgspec.json.decode(answer, type=kind) if isinstance(answer, msgspec.Raw) else answer
