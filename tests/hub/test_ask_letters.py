@@ -10,7 +10,8 @@ from agentcom.model import limits
 from agentcom.model.batch import Table
 from agentcom.protocol import calls
 from agentcom.store.base import Query
-from tests.hub.test_asks import ANN, BOB, MINUTE_MS, OLGA, House, house
+from tests.hub.service_house import ANN, BOB, MINUTE_MS, OLGA
+from tests.hub.test_asks import House, house
 
 __all__ = ["house"]
 

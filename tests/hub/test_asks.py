@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -10,56 +9,27 @@ import pytest
 from agentcom.core import facts
 from agentcom.core.facts import Fact
 from agentcom.hub import asks as module
-from agentcom.hub import speaking
-from agentcom.hub.config import HubConfig
-from agentcom.hub.services import Services
 from agentcom.hub.speaking import Speaker
-from agentcom.model.agent import AgentSpec
 from agentcom.model.ask import Ask, AskState
 from agentcom.model.batch import Batch, Insert, Table
 from agentcom.model.errors import AskOver, InvalidInput, NotFound, Stale
-from agentcom.model.identity import Identity, Role, User
+from agentcom.model.identity import Role, User
 from agentcom.model.ids import (
     DEFAULT_POOL,
-    AgentId,
     BatchId,
-    MachineId,
-    ProjectId,
     TaskId,
     UserId,
     WallTime,
 )
-from agentcom.model.replies import Submitted
 from agentcom.model.result import Result, ResultStatus
-from agentcom.model.task import Task, TaskSpec, TaskState
+from agentcom.model.task import Task, TaskState
 from agentcom.protocol import calls, told
-from agentcom.store.memory import MemoryStore
 from agentcom.testing.waiting import until
-from agentcom.testing.world import machine
-from tests.hub.doubles import ManualClock
-
-M1 = machine("m1")
-MINUTE_MS = 60_000
+from tests.hub.service_house import ANN, BOB, M1, MINUTE_MS, OLGA, ServiceHouse, person
 
 
-def person(name: str, role: Role = Role.SUBMITTER, project: str = "default") -> Speaker:
-    who = Identity(role=role, user=UserId(name), credential=name, project=ProjectId(project))
-    return speaking.person(who)
-
-
-ANN, BOB, OLGA = person("ann"), person("bob"), person("olga", Role.OPERATOR)
-
-
-class House:
-    """One hub's services, and its engine at work."""
-
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-        config = HubConfig(home=Path("/nowhere"), store="memory")
-        self.services = Services(config, MemoryStore(), self.clock)
-
-    async def do(self, who: Speaker, call: calls.Call, key: str | None = None) -> Any:
-        return await self.services.conversation.talk.do(who, call, cause="t", key=key)
+class House(ServiceHouse):
+    """With the calls of questions."""
 
     async def put(self, who: Speaker, key: str | None = None, **fields: Any) -> Ask:
         call = calls.AskPut(**{"question": "which?", **fields})
@@ -91,27 +61,6 @@ class House:
         )
         await self.services.store.commit(batch)
 
-    async def connect(self) -> None:
-        ask = self.services.engine.ask
-        await ask(Fact(body=facts.Enrol(MachineId("m1"), "m1", M1.user), actor=OLGA.identity))
-        body = facts.MachineConnected(
-            agents=tuple(
-                AgentSpec(name=AgentId(name), runtime="command") for name in ("coder", "ann")
-            ),
-            held=(),
-            ttl_ms=600_000,
-            connection=1,
-        )
-        await ask(Fact(body=body, actor=M1))
-
-    async def agent(self, name: str = "coder") -> Speaker:
-        """Return an agent at work for Ann."""
-        submit = facts.Submit((TaskSpec(title="t", prompt="p", needs=(f"agent={name}",)),))
-        reply = await self.services.engine.ask(Fact(body=submit, actor=ANN.identity))
-        assert isinstance(reply, Submitted)
-        view = self.services.engine.view
-        return speaking.attempt(view, M1, reply.tasks[0], view.tasks[reply.tasks[0]].fence)
-
     async def task(self, task: TaskId | None) -> Task:
         (row,) = await self.services.store.get([(Table.TASK, task or "")])
         assert isinstance(row, Task)
@@ -125,22 +74,15 @@ class House:
         await self.services.engine.drained()
         return await self.task(who.task)
 
-    def pass_time(self, ms: int) -> None:
-        self.clock.advance(ms)
-        self.services.timers.check()
-
 
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
     house = House()
-    await house.services.engine.start(1)
-    engine = asyncio.create_task(house.services.engine.run())
-    for name in ("ann", "bob", "olga"):
-        await house.user(name)
-    await house.connect()
-    yield house
-    engine.cancel()
-    await asyncio.gather(engine, return_exceptions=True)
+    async with house.at_work():
+        for name in ("ann", "bob", "olga"):
+            await house.user(name)
+        await house.connect("coder", "ann", ttl_ms=600_000)
+        yield house
 
 
 def asked(house: House) -> bool:

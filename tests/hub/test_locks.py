@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -10,45 +9,20 @@ import pytest
 
 from agentcom.core import facts
 from agentcom.core.facts import Fact
-from agentcom.hub import speaking
-from agentcom.hub.config import HubConfig
-from agentcom.hub.services import Services
 from agentcom.hub.speaking import Speaker
-from agentcom.model.agent import AgentSpec
 from agentcom.model.errors import LockOver, NotAllowed, Stale
-from agentcom.model.identity import Identity, Role
-from agentcom.model.ids import AgentId, ProjectId, UserId
 from agentcom.model.lock import Lock
-from agentcom.model.replies import Done, Submitted
-from agentcom.model.task import TaskSpec
+from agentcom.model.replies import Done
 from agentcom.protocol import calls, told
-from agentcom.store.memory import MemoryStore
 from agentcom.testing.waiting import until
-from agentcom.testing.world import machine
-from tests.hub.doubles import ManualClock
-
-M1 = machine("m1")
-MINUTE_MS = 60_000
+from tests.hub.service_house import ANN, BOB, M1, MINUTE_MS, OLGA, ServiceHouse, person
 
 
-def person(name: str, role: Role = Role.SUBMITTER, project: str = "default") -> Speaker:
-    who = Identity(role=role, user=UserId(name), credential=name, project=ProjectId(project))
-    return speaking.person(who)
-
-
-ANN, BOB, OLGA = person("ann"), person("bob"), person("olga", Role.OPERATOR)
-
-
-class House:
-    """One hub's services, and its engine at work."""
-
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-        config = HubConfig(home=Path("/nowhere"), store="memory")
-        self.services = Services(config, MemoryStore(), self.clock)
+class House(ServiceHouse):
+    """With the calls of locks."""
 
     async def do(self, who: Speaker, call: calls.Call, key: str | None = None) -> Any:
-        answer = await self.services.conversation.talk.do(who, call, cause="t", key=key)
+        answer = await super().do(who, call, key)
         if isinstance(answer, msgspec.Raw):
             return msgspec.json.decode(answer, type=Done)
         return answer
@@ -75,36 +49,17 @@ class House:
         rows = self.services.engine.view.gates.locks.rows
         await until(lambda: sum(row.granted_at is None for row in rows.values()) == count)
 
-    async def agent(self) -> Speaker:
+    async def agent(self, name: str = "coder") -> Speaker:
         """Return an agent at work."""
-        ask = self.services.engine.ask
-        await ask(Fact(body=facts.Enrol(M1.machine or "", "m1", M1.user), actor=OLGA.identity))  # type: ignore[arg-type]  # a name
-        body = facts.MachineConnected(
-            agents=(AgentSpec(name=AgentId("coder"), runtime="command"),),
-            held=(),
-            ttl_ms=20_000,
-            connection=1,
-        )
-        await ask(Fact(body=body, actor=M1))
-        submit = facts.Submit((TaskSpec(title="t", prompt="p"),))
-        reply = await ask(Fact(body=submit, actor=ANN.identity))
-        assert isinstance(reply, Submitted)
-        view = self.services.engine.view
-        return speaking.attempt(view, M1, reply.tasks[0], view.tasks[reply.tasks[0]].fence)
-
-    def pass_time(self, ms: int) -> None:
-        self.clock.advance(ms)
-        self.services.timers.check()
+        await self.connect(name, ttl_ms=20_000)
+        return await super().agent(name)
 
 
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
     house = House()
-    await house.services.engine.start(1)
-    engine = asyncio.create_task(house.services.engine.run())
-    yield house
-    engine.cancel()
-    await asyncio.gather(engine, return_exceptions=True)
+    async with house.at_work():
+        yield house
 
 
 async def test_a_call_that_waits_is_answered_when_it_is_its_turn(house: House) -> None:
