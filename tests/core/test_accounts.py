@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentcom.core import accounts, deadlines, facts
+from agentcom.core import accounts, deadlines, due_facts, facts
 from agentcom.core.effects import SetTimer
 from agentcom.core.turn import Turn
 from agentcom.model.agent import Account, AgentState, Canary
@@ -410,7 +410,7 @@ def test_a_reset_that_comes_too_early_is_waited_for() -> None:
     world, _ = parked()
     row = account(world)
 
-    world.tell(facts.AccountDue(ANN))
+    world.tell(due_facts.AccountDue(ANN))
 
     assert account(world) == row
     assert world.timers[f"account/{ANN}"].at == world.now_ms + HOUR_MS
@@ -420,14 +420,14 @@ def test_a_reset_is_not_waited_for_when_the_clock_was_set_back() -> None:
     world, _ = parked()
     world.now_ms -= 2 * QUOTA_PARK_MAX_MS
 
-    world.tell(facts.AccountDue(ANN))
+    world.tell(due_facts.AccountDue(ANN))
 
     row = account(world)
     assert row is not None
     assert row.parked_until is None
-    world.tell(facts.AccountDue(ANN))
+    world.tell(due_facts.AccountDue(ANN))
     assert account(world) == row
-    world.tell(facts.AccountDue(AccountId("nobody")))
+    world.tell(due_facts.AccountDue(AccountId("nobody")))
 
 
 def test_an_account_that_no_agent_has_any_more_is_forgotten() -> None:

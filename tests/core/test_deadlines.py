@@ -2,7 +2,7 @@
 
 import msgspec
 
-from agentcom.core import facts
+from agentcom.core import due_facts, facts
 from agentcom.core.effects import Stop
 from agentcom.core.turn import DEADLINES
 from agentcom.model import limits
@@ -161,7 +161,7 @@ def test_a_timer_that_comes_too_early_is_set_again() -> None:
     start = WallTime(world.now.wall + 5_000)
     (task,) = world.submit(TaskSpec(title="t", prompt="p", not_before=start))
 
-    world.tell(facts.WaitEnded(task))
+    world.tell(due_facts.WaitEnded(task))
 
     assert world.task(task).state is TaskState.WAITING
     assert world.timers[f"wait/{task}"].at == world.now_ms + 5_000
@@ -188,7 +188,7 @@ def test_a_timer_releases_nothing_that_waits_for_something_else() -> None:
     person_needed = world.finish(first, done(needs_person=("look",)))
 
     for task in (first, second, TaskId("over")):
-        world.tell(facts.WaitEnded(task))
+        world.tell(due_facts.WaitEnded(task))
 
     assert world.task(first) == person_needed
     assert world.task(second).wait is Wait.DEPENDENCIES
@@ -224,9 +224,9 @@ def test_a_landing_that_is_over_is_not_overdue() -> None:
     world = Pool()
     task = world.running()
 
-    world.tell(facts.LandingOverdue(TaskId("gone"), Fence(7, 1)))
-    world.tell(facts.LandingOverdue(task, Fence(7, 0)))
-    world.tell(facts.LandingOverdue(task, world.task(task).fence))
+    world.tell(due_facts.LandingOverdue(TaskId("gone"), Fence(7, 1)))
+    world.tell(due_facts.LandingOverdue(task, Fence(7, 0)))
+    world.tell(due_facts.LandingOverdue(task, world.task(task).fence))
 
     assert world.task(task).stop_reason is None
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agentcom.core import expiry, facts
+from agentcom.core import due_facts, expiry, facts
 from agentcom.core.effects import ClearTimer
 from agentcom.model.errors import InvalidInput
 from agentcom.model.failure import FailureClass
@@ -140,7 +140,7 @@ def test_the_end_of_a_wait_does_not_begin_what_has_expired() -> None:
     world.timers.clear()
     world.now_ms += MINUTE
 
-    world.tell(facts.WaitEnded(task))
+    world.tell(due_facts.WaitEnded(task))
 
     assert ended(world, task) == EXPIRED
 

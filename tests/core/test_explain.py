@@ -434,3 +434,23 @@ def test_it_names_the_quarantine_of_an_agent_and_its_cure() -> None:
     assert rule.rule == "quarantined"
     assert rule.detail.endswith("agentcom agent resume m1")
     assert found.next_action.startswith("this does not pass by itself")
+
+
+def test_it_says_when_an_agent_in_quarantine_tries_again() -> None:
+    world = Pool()
+    for name in ("m1", "m2"):
+        world.machine(name)
+    (busy,) = world.submit("busy")
+    other = "m1" if world.task(busy).agent == "m2" else "m2"
+    for _ in range(QUARANTINE_FAILURES):
+        (task,) = world.submit("t")
+        world.accept(task)
+        world.finish(task, failed(failure=FailureClass.CRASHED))
+    (task,) = world.submit("next")
+
+    found = why(world, task)
+
+    rule = next(rule for rule in found.agents if rule.agent == other)
+    assert rule.rule == "trial"
+    assert "it tries one task at " in rule.detail
+    assert "does not pass by itself" not in found.next_action

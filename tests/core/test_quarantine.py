@@ -9,8 +9,8 @@ from agentcom.model.agent import Agent, AgentState
 from agentcom.model.batch import Table
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
-from agentcom.model.ids import AgentId, MachineId, TaskId
-from agentcom.model.limits import QUARANTINE_FAILURES
+from agentcom.model.ids import AgentId, MachineId, TaskId, WallTime
+from agentcom.model.limits import QUARANTINE_FAILURES, QUARANTINE_MAX_MS, QUARANTINE_MS
 from agentcom.model.result import Result, ResultStatus
 from agentcom.model.task import TaskSpec, TaskState
 from agentcom.testing.world import agent, machine
@@ -20,6 +20,7 @@ BAD = AgentId("bad")
 AGENTS_OWN = [failure for failure, counts in quarantine.COUNTS.items() if counts]
 OTHERS = [failure for failure, counts in quarantine.COUNTS.items() if not counts]
 ENOUGH = QUARANTINE_FAILURES
+BEAT_MS = 5_000
 
 
 def two(world: Pool) -> None:
@@ -288,3 +289,113 @@ def test_when_all_of_a_class_fail_nobody_is_stopped() -> None:
             world.finish(task, failed(failure=FailureClass.MODEL_UNAVAILABLE))
 
     assert all(world.view.agents[AgentId(name)].quarantined is None for name in names)
+
+
+def quarantined(world: Pool, *, slots: int = 1) -> None:
+    """Have a bad agent in quarantine, and a busy one of its class."""
+    two(world)
+    if slots > 1:
+        world.machine("m1", agent("bad", slots=slots))
+    for _ in range(ENOUGH):
+        world.ask(facts.Cancel(fail(world, FailureClass.CRASHED)))
+    assert row(world).quarantined is not None
+
+
+def wait(world: Pool, ms: int) -> None:
+    """Let time pass while both machines send their heartbeats."""
+    end = world.now_ms + ms
+    while world.now_ms < end:
+        world.advance(min(BEAT_MS, end - world.now_ms))
+        for name in ("m1", "m2"):
+            mine = world.view.held_tasks(MachineId(name))
+            world.beat(name, [world.holding(task.id) for task in mine])
+
+
+def test_after_a_while_one_task_is_a_trial_and_its_success_ends_the_quarantine() -> None:
+    world = Pool()
+    quarantined(world, slots=2)
+    waiting = world.submit("one", "two", "three")
+
+    wait(world, QUARANTINE_MS - 1)
+    assert all(world.task(task).state is TaskState.QUEUED for task in waiting)
+    wait(world, 1)
+
+    given = [task for task in waiting if world.task(task).agent == BAD]
+    assert len(given) == 1
+    world.finish(given[0])
+    assert row(world) == quarantine.lifted(row(world))
+    held = [task for task in waiting if world.task(task).state is TaskState.ASSIGNED]
+    assert len(held) == 2
+
+
+def test_each_trial_that_fails_makes_the_quarantine_twice_as_long() -> None:
+    world = Pool()
+    quarantined(world)
+    waits = [QUARANTINE_MS << strike for strike in range(8)]
+
+    for ms in waits:
+        at_most = min(ms, QUARANTINE_MAX_MS)
+        assert row(world).tried_at == world.now.wall + at_most
+        wait(world, at_most)
+        world.ask(facts.Cancel(fail(world, FailureClass.CRASHED, "trial")))
+
+    assert (row(world).strikes, row(world).on_trial) == (8, False)
+
+
+def test_a_trial_that_tells_nothing_of_the_agent_is_followed_by_another() -> None:
+    world = Pool()
+    quarantined(world)
+    wait(world, QUARANTINE_MS)
+
+    world.ask(facts.Cancel(fail(world, FailureClass.VERIFICATION, "trial")))
+    (after,) = world.submit("another trial")
+
+    assert row(world).on_trial
+    assert world.task(after).agent == BAD
+
+
+def test_who_can_run_nothing_at_all_waits_for_a_person() -> None:
+    world = Pool()
+    quarantined(world)
+    wait(world, QUARANTINE_MS)
+    world.ask(facts.Cancel(fail(world, FailureClass.AUTH, "trial")))
+    (waits,) = world.submit("next")
+
+    wait(world, 10 * QUARANTINE_MAX_MS)
+
+    assert (row(world).tried_at, row(world).on_trial) == (None, False)
+    assert world.task(waits).state is TaskState.QUEUED
+
+
+def test_the_trial_outlives_a_restart_and_a_clock_that_was_set_back() -> None:
+    world = Pool()
+    quarantined(world)
+    (waits,) = world.submit("next")
+    world.restart()
+    world.machine("m1", agent("bad"))
+    world.machine("m2", agent("good"), held=[world.holding(held_by(world, "m2"))])
+    wait(world, QUARANTINE_MS)
+    assert world.task(waits).agent == BAD
+    world.finish(waits, failed(failure=FailureClass.CRASHED))
+    far = msgspec.structs.replace(row(world), tried_at=WallTime(world.now.wall + 10**9))
+    world.view.agents[BAD] = far
+    world.rows[Table.AGENT, BAD] = far
+
+    wait(world, 2 * QUARANTINE_MS)
+
+    assert row(world).on_trial
+
+
+def test_a_success_of_an_older_attempt_ends_the_quarantine() -> None:
+    world = Pool()
+    two(world)
+    world.machine("m1", agent("bad", slots=2))
+    (long,) = world.submit("long")
+    world.accept(long)
+    for _ in range(ENOUGH):
+        fail(world, FailureClass.CRASHED)
+    assert row(world).quarantined is not None
+
+    world.finish(long)
+
+    assert row(world).quarantined is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentcom.core import facts
+from agentcom.core import due_facts, facts
 from agentcom.core.effects import Acknowledge, Continue, GrantLanding, Stop
 from agentcom.core.facts import Fact
 from agentcom.model.agent import HeldStage
@@ -800,7 +800,7 @@ def test_verified_work_that_waits_for_its_base_does_not_time_out() -> None:
     waiting = pool.landing(on="m1")
 
     pool.advance(ATTEMPT_DEADLINE_MS)
-    pool.tell(facts.LandingOverdue(waiting, pool.task(waiting).fence))
+    pool.tell(due_facts.LandingOverdue(waiting, pool.task(waiting).fence))
 
     assert pool.task(waiting).stop_reason is None
 
@@ -811,7 +811,7 @@ def test_a_landing_that_takes_too_long_is_stopped_and_tried_again_without_an_age
     fence = pool.task(task).fence
 
     assert pool.timers[f"land/{task}"].at == pool.now_ms + LANDING_MS
-    pool.tell(facts.LandingOverdue(task, fence))
+    pool.tell(due_facts.LandingOverdue(task, fence))
     assert pool.task(task).stop_reason is StopReason.TIMED_OUT
     pool.tell(facts.Stopped(task, fence), machine(pool.task(task).machine or ""))
 

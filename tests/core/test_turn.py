@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentcom.core import facts, moves
+from agentcom.core import due_facts, facts, moves
 from agentcom.core.effects import Push, SetTimer
 from agentcom.core.turn import Turn
 from agentcom.model.event import EventKind
@@ -136,7 +136,7 @@ def test_a_pause_is_a_timer() -> None:
 
     assert until is not None
     timer = world.timers[f"wait/{task}"]
-    assert timer == SetTimer(timer.key, a_turn(world).instant_of(until), facts.WaitEnded(task))
+    assert timer == SetTimer(timer.key, a_turn(world).instant_of(until), due_facts.WaitEnded(task))
 
 
 def test_nothing_is_given_out_while_the_store_is_older_than_the_fleet() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentcom.core import facts
+from agentcom.core import due_facts, facts
 from agentcom.core.effects import Acknowledge, CloseConnection, Continue, Effect, Push, SetTimer
 from agentcom.core.facts import Fact
 from agentcom.hub.engine import Engine
@@ -387,7 +387,7 @@ async def test_a_timer_that_came_while_there_was_no_room_comes_again() -> None:
         task = await hub.submit()
         hub.clock.advance(hub.engine.view.tasks[task].deadline_ms)
         script._faults.append(Fault.FULL)
-        due = facts.DeadlineReached()
+        due = due_facts.DeadlineReached()
 
         await hub.tell(due, facts.HUB)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from agentcom.core import effects, facts
+from agentcom.core import due_facts, effects
 from agentcom.core.facts import Body, Fact
 from agentcom.hub.switchboard import DRAIN_BASE_MS, DRAIN_SPREAD_MS, PUSH_BYTES, Switchboard
 from agentcom.model.agent import Assignment
@@ -181,7 +181,7 @@ def test_the_newest_connection_of_a_machine_gets_its_orders(switchboard: Switchb
 
 
 def test_timers_are_set_and_cleared(switchboard: Switchboard, board: Board) -> None:
-    body = facts.WaitEnded(TASK)
+    body = due_facts.WaitEnded(TASK)
 
     switchboard.perform([effects.SetTimer("a", Instant(5), body), effects.ClearTimer("b")])
     assert board.timers == {"a": (Instant(5), body)}
@@ -191,9 +191,9 @@ def test_timers_are_set_and_cleared(switchboard: Switchboard, board: Board) -> N
 
 
 def test_what_goes_on_is_a_fact_of_the_next_turn(switchboard: Switchboard, board: Board) -> None:
-    switchboard.perform([effects.Continue(facts.WaitEnded(TASK))])
+    switchboard.perform([effects.Continue(due_facts.WaitEnded(TASK))])
 
-    assert [fact.body for fact in board.inbox] == [facts.WaitEnded(TASK)]
+    assert [fact.body for fact in board.inbox] == [due_facts.WaitEnded(TASK)]
 
 
 def test_a_connection_is_closed_by_its_number(switchboard: Switchboard) -> None:

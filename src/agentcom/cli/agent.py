@@ -12,7 +12,7 @@ from agentcom.cli.output import Column
 FIELDS: Final = (
     *("id", "state", "runtime", "machine", "machine_name", "capabilities", "labels", "slots"),
     *("tasks", "paused", "absent", "suspect", "cli_version", "pool", "project", "account"),
-    *("quarantined", "quarantined_at"),
+    *("quarantined", "quarantined_at", "tried_at"),
 )
 CHECK_FIELDS: Final = ("runtime", "scenario", "passed", "expected", "found", "duration_ms")
 
@@ -34,6 +34,7 @@ _DETAILS: Final = (
     *_TABLE,
     Column("WHY", lambda row: row.get("quarantined")),
     Column("SINCE", lambda row: output.age(row.get("quarantined_at"))),
+    Column("TRIAL", lambda row: output.age(row.get("tried_at"))),
     Column("CURE", _cure),
 )
 _CHECKS: Final = (

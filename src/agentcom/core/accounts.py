@@ -11,8 +11,9 @@ from typing import Final
 import msgspec
 
 from agentcom.core import moves
+from agentcom.core.due_facts import AccountDue
 from agentcom.core.effects import ClearTimer, Effect, SetTimer
-from agentcom.core.facts import AccountDue, ResumeAccount
+from agentcom.core.facts import ResumeAccount
 from agentcom.core.ledger import Ledger
 from agentcom.core.view import PoolView
 from agentcom.model import limits

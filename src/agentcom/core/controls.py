@@ -5,7 +5,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import accounts, facts, graphs, intake, loops, moves, subtasks
+from agentcom.core import accounts, facts, graphs, intake, loops, moves, quarantine, subtasks
 from agentcom.core.effects import CloseConnection
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
@@ -196,7 +196,7 @@ def _pause(turn: Turn, body: facts.PauseAgent) -> Done:
         raise NotFound(f"there is no agent {body.agent}")
     after = replace(agent, paused=body.paused, version=agent.version + 1)
     if not body.paused:  # whoever resumes it has looked at it
-        after = replace(after, quarantined=None, quarantined_at=None, failed=())
+        after = quarantine.lifted(after)
     turn.write(Table.AGENT, agent.id, after, old=agent.version)
     view.put(view.agents, agent.id, after)
     view.refresh(agent.id)

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import assert_never
 
-from agentcom.core import accounts, expiry, moves, questions
-from agentcom.core.effects import Effect, SetTimer, Stop
-from agentcom.core.facts import (
+from agentcom.core import accounts, expiry, moves, quarantine, questions
+from agentcom.core.due_facts import (
     AccountDue,
     DeadlineReached,
-    Fact,
+    Due,
     LandingOverdue,
+    TrialDue,
     WaitEnded,
 )
+from agentcom.core.effects import Effect, SetTimer, Stop
+from agentcom.core.facts import Fact
 from agentcom.core.turn import DEADLINES, Turn
 from agentcom.core.view import NEVER, PoolView
 from agentcom.model import limits
@@ -28,7 +30,7 @@ from agentcom.model.task import Phase, StopReason, Task, TaskState, Wait
 def due(
     turn: Turn,
     _fact: Fact,
-    body: DeadlineReached | LandingOverdue | WaitEnded | AccountDue,
+    body: Due,
 ) -> None:
     """Do what a time that has come asks for."""
     match body:
@@ -40,6 +42,8 @@ def due(
             _wait_ended(turn, body)
         case AccountDue():
             _account_due(turn, body)
+        case TrialDue():
+            quarantine.due(turn, body)
         case _:
             assert_never(body)
 
@@ -48,7 +52,11 @@ def timers(view: PoolView, now: Now) -> Sequence[Effect]:
     """Return the timers of stored tasks; also after the wall clock was set."""
     first = view.first_landings()
     waits = (t for t in view.tasks.values() if t.phase is not Phase.LANDING or t.id in first)
-    effects: list[Effect] = [*accounts.timers(view, now), *questions.timers(view, now)]
+    effects: list[Effect] = [
+        *accounts.timers(view, now),
+        *questions.timers(view, now),
+        *quarantine.timers(view, now),
+    ]
     effects += [timer for task in waits for timer in _timers_of(task, now)]
     expiring = [expiry.timer_of(task, now) for task in view.tasks.values() if task.expires_at]
     effects += filter(None, expiring)

@@ -8,8 +8,8 @@ from typing import Final
 
 import msgspec
 
+from agentcom.core.due_facts import WaitEnded
 from agentcom.core.effects import ClearTimer, SetTimer
-from agentcom.core.facts import WaitEnded
 from agentcom.core.ledger import Ledger
 from agentcom.model.errors import InvalidInput
 from agentcom.model.ids import Instant, Now, WallTime

@@ -1,7 +1,6 @@
 """Why a task is where it is: the rules of the scheduler, turned round and put into words."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Final, assert_never
 
 import msgspec
@@ -14,6 +13,7 @@ from agentcom.core import (
     graphs,
     loops,
     pauses,
+    quarantine,
     questions,
     touching,
 )
@@ -220,8 +220,7 @@ def _out_of_quota(view: PoolView, able: Sequence[AgentRule]) -> tuple[str, str, 
 def _closed(account: Account) -> str:
     """Return why an account's agents get no work now."""
     if account.parked_until is not None:
-        until = datetime.fromtimestamp(account.parked_until / 1_000, UTC)
-        return f"account {account.id} is out of quota until {until:%Y-%m-%d %H:%M:%S} UTC"
+        return f"account {account.id} is out of quota until {ids.utc(account.parked_until)}"
     assert account.canary is not None
     return f"account {account.id} was out of quota, and task {account.canary.task} tries it"
 
@@ -234,7 +233,7 @@ def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
     away = _away(view, agent)
     if away is not None:
         return away
-    if view.slots_used.get(agent.id, 0) >= agent.slots:
+    if view.slots_used.get(agent.id, 0) >= agent.usable:
         running = [t.id for t in view.held_tasks(agent.machine) if t.agent == agent.id]
         return AgentRule(agent.id, "busy", "it works on " + ", ".join(running))
     if not view.fits(agent.machine, shape):
@@ -271,9 +270,8 @@ def _away(view: PoolView, agent: Agent) -> AgentRule | None:
         return AgentRule(agent.id, "offline", f"machine {where} is not connected")
     if session.suspect:
         return AgentRule(agent.id, "suspect", f"machine {where} missed its last heartbeats")
-    if agent.quarantined is not None:
-        cure = f"{agent.quarantined}; when that is put right: agentcom agent resume {agent.id}"
-        return AgentRule(agent.id, "quarantined", cure)
+    if agent.shut:
+        return quarantine.rule(agent)
     if agent.paused:
         return AgentRule(agent.id, "paused", f"agentcom agent resume {agent.id}")
     if agent.id in view.purse.shut:

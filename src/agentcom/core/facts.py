@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import ask_facts, lock_facts
+from agentcom.core import ask_facts, due_facts, lock_facts
 from agentcom.model.agent import AgentSpec, Held
 from agentcom.model.batch import Row, Table
 from agentcom.model.budget import Budget, Period
@@ -221,29 +221,6 @@ class LeaseChecked(msgspec.Struct, frozen=True, gc=False):
     machine: MachineId
 
 
-class DeadlineReached(msgspec.Struct, frozen=True, gc=False):
-    """Some attempt may have used up its time: the earliest deadline has come."""
-
-
-class LandingOverdue(msgspec.Struct, frozen=True, gc=False):
-    """A landing has had its base for long enough."""
-
-    task: TaskId
-    fence: Fence
-
-
-class WaitEnded(msgspec.Struct, frozen=True, gc=False):
-    """The time has come for a task that waited for a time."""
-
-    task: TaskId
-
-
-class AccountDue(msgspec.Struct, frozen=True, gc=False):
-    """The reset of an account's quota may have come, or what waits for it need not any more."""
-
-    account: AccountId
-
-
 class Recovered(msgspec.Struct, frozen=True, gc=False):
     """Work may be given out, after a restore or a rebuilt memory: every agent is looked at."""
 
@@ -358,10 +335,7 @@ Reported = (
 Own = (
     MachineDisconnected
     | LeaseChecked
-    | DeadlineReached
-    | LandingOverdue
-    | WaitEnded
-    | AccountDue
+    | due_facts.Due
     | GateDue
     | LookAgain
     | Recovered

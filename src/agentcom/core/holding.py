@@ -10,8 +10,8 @@ who wait for it stand in `view.landing`, in order.
 from typing import Final
 
 from agentcom.core import budgets, locking, passing
+from agentcom.core.due_facts import LandingOverdue
 from agentcom.core.effects import ClearTimer, GrantLanding, SetTimer
-from agentcom.core.facts import LandingOverdue
 from agentcom.core.ledger import Ledger
 from agentcom.model.batch import Table, hold_key
 from agentcom.model.ids import Instant, MachineId, TaskId

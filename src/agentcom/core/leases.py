@@ -244,6 +244,9 @@ def _learn_agent(turn: Turn, machine: Machine, spec: AgentSpec) -> None:
             failed=known.failed if known is not None else (),
             quarantined=known.quarantined if known is not None else None,
             quarantined_at=known.quarantined_at if known is not None else None,
+            tried_at=known.tried_at if known is not None else None,
+            on_trial=known.on_trial if known is not None else False,
+            strikes=known.strikes if known is not None else 0,
         ),
     )
 

@@ -4,8 +4,9 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from agentcom.core.due_facts import WaitEnded
 from agentcom.core.effects import Continue, Effect
-from agentcom.core.facts import Body, Fact, Found, WaitEnded
+from agentcom.core.facts import Body, Fact, Found
 from agentcom.core.view import PoolView
 from agentcom.model.batch import Append, Batch, Change, Delete, Insert, Row, Table, Update
 from agentcom.model.ids import AgentId, BatchId, IdSource, Now, Rng, TaskId, WallTime

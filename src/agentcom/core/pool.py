@@ -6,7 +6,7 @@ it is durable. Read next: `core/turn.py` (what follows from a move), then one of
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 from agentcom.core import (
     asking,
@@ -15,6 +15,7 @@ from agentcom.core import (
     cascades,
     controls,
     deadlines,
+    due_facts,
     edits,
     explain,
     facts,
@@ -121,10 +122,7 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     facts.MachineConnected: leases.changed,
     facts.MachineDisconnected: leases.changed,
     facts.LeaseChecked: leases.changed,
-    facts.DeadlineReached: deadlines.due,
-    facts.LandingOverdue: deadlines.due,
-    facts.WaitEnded: deadlines.due,
-    facts.AccountDue: deadlines.due,
+    **dict.fromkeys(get_args(due_facts.Due), deadlines.due),
     facts.Recovered: leases.changed,
     facts.TodoDue: todos.due,
     facts.GateDue: limiting.gate_due,

@@ -1,4 +1,4 @@
-"""Agents that fail whatever they are given get nothing more, until a person has looked.
+"""Agents that fail whatever they are given get nothing more, but for a trial now and then.
 
 What counts is that an agent fails different tasks in a row, for reasons that may be its own: a bad
 task that goes round the fleet counts once for each agent. A success clears the count.
@@ -7,22 +7,30 @@ An agent is spared unless another one of its class works and fails nothing: when
 is none of theirs (a model that is down, a bad base), and to stop them would stop everything. Only
 who says that it can run nothing at all is stopped in any case: whatever it gets would only become
 a dead letter.
+
+Agents that fail one task in twenty fail three in a row some day, so an agent in quarantine is given
+one task after a while: a success ends it, a failure makes it twice as long. Who can run nothing at
+all waits for a person.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
 from agentcom.core import moves
+from agentcom.core.due_facts import TrialDue
+from agentcom.core.effects import SetTimer
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
 from agentcom.model.agent import Agent
 from agentcom.model.batch import Table
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
-from agentcom.model.limits import QUARANTINE_FAILURES
+from agentcom.model.ids import AgentId, Instant, Now, WallTime, utc
+from agentcom.model.limits import QUARANTINE_FAILURES, QUARANTINE_MAX_MS, QUARANTINE_MS
+from agentcom.model.replies import AgentRule
 from agentcom.model.requirement import PROMPT
 from agentcom.model.task import Task, Wait
 
@@ -68,7 +76,7 @@ def judged(turn: Turn, task: Task, event: moves.Event) -> None:
         if COUNTS[event.failure] and not _is_exit_code(task, event.failure):
             failed(turn, task, agent, event.failure)
     elif agent.failed and not (isinstance(event, moves.Parked) and event.wait is Wait.QUOTA):
-        write(turn, replace(agent, failed=()))
+        write(turn, lifted(agent))
 
 
 def declined(turn: Turn, task: Task) -> None:
@@ -80,6 +88,8 @@ def declined(turn: Turn, task: Task) -> None:
 
 def failed(turn: Turn, task: Task, agent: Agent, failure: FailureClass | None) -> None:
     """Count a failure, and stop giving work to an agent that had too many."""
+    if agent.on_trial:
+        _stop(turn, replace(agent, strikes=agent.strikes + 1), failure)
     if task.id in agent.failed or agent.quarantined is not None:
         return
     after = replace(agent, failed=(*agent.failed, task.id)[-QUARANTINE_FAILURES:])
@@ -87,9 +97,40 @@ def failed(turn: Turn, task: Task, agent: Agent, failure: FailureClass | None) -
     if enough and (failure in HOPELESS or _others_do_well(turn.view, agent)):
         how = failure.value if failure is not None else DECLINED
         reason = f"it failed {len(after.failed)} different tasks in a row, the last one: {how}"
-        after = replace(after, quarantined=reason, quarantined_at=turn.now.wall)
         turn.record(task, EventKind.AGENT_QUARANTINED, reason)
-    write(turn, after)
+        _stop(turn, replace(after, quarantined=reason, quarantined_at=turn.now.wall), failure)
+    else:
+        write(turn, after)
+
+
+def lifted(agent: Agent) -> Agent:
+    """Return an agent of which nothing bad is remembered."""
+    return replace(
+        agent,
+        failed=(),
+        quarantined=None,
+        quarantined_at=None,
+        tried_at=None,
+        on_trial=False,
+        strikes=0,
+    )
+
+
+def due(turn: Turn, body: TrialDue) -> None:
+    """Let an agent try one task, if its time has come."""
+    agent = turn.view.agents.get(body.agent)
+    if agent is None or agent.tried_at is None:
+        return
+    if 0 < agent.tried_at - turn.now.wall <= QUARANTINE_MAX_MS:  # else the clock was set back
+        turn.effects.append(_timer(agent.id, agent.tried_at, turn.now))
+    else:
+        write(turn, replace(agent, tried_at=None, on_trial=True))
+
+
+def timers(view: PoolView, now: Now) -> Sequence[SetTimer]:
+    """Return the timers of stored trials; also after the wall clock was set."""
+    waiting = ((one.id, one.tried_at) for one in view.agents.values())
+    return [_timer(name, at, now) for name, at in waiting if at is not None]
 
 
 def write(turn: Turn, agent: Agent) -> None:
@@ -100,6 +141,29 @@ def write(turn: Turn, agent: Agent) -> None:
     view.put(view.agents, agent.id, after)
     view.refresh(agent.id)
     turn.ready(agent.id)
+
+
+def rule(agent: Agent) -> AgentRule:
+    """Return why an agent in quarantine gets nothing, and what ends that."""
+    cure = f"when that is put right: agentcom agent resume {agent.id}"
+    if agent.tried_at is None:
+        return AgentRule(agent.id, "quarantined", f"{agent.quarantined}; {cure}")
+    trial = f"it tries one task at {utc(agent.tried_at)}"
+    return AgentRule(agent.id, "trial", f"{agent.quarantined}; {trial}, or {cure}")
+
+
+def _stop(turn: Turn, agent: Agent, failure: FailureClass | None) -> None:
+    """Give an agent no work until its next trial, if it can run anything."""
+    pause_ms = min(QUARANTINE_MAX_MS, QUARANTINE_MS << min(agent.strikes, 16))
+    tried_at = None if failure in HOPELESS else WallTime(turn.now.wall + pause_ms)
+    write(turn, replace(agent, tried_at=tried_at, on_trial=False))
+    if tried_at is not None:
+        turn.effects.append(_timer(agent.id, tried_at, turn.now))
+
+
+def _timer(agent: AgentId, at: WallTime, now: Now) -> SetTimer:
+    left_ms = min(max(0, at - now.wall), QUARANTINE_MAX_MS)
+    return SetTimer(f"trial/{agent}", Instant(now.instant + left_ms), TrialDue(agent))
 
 
 def _is_exit_code(task: Task, failure: FailureClass) -> bool:

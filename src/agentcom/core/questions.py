@@ -6,7 +6,6 @@ attempt and its slot, then the task alone, which waits. What people and agents m
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -20,7 +19,7 @@ from agentcom.model import address
 from agentcom.model.address import Address
 from agentcom.model.ask import Ask, AskId, AskState
 from agentcom.model.batch import Table
-from agentcom.model.ids import Instant, Now, WallTime
+from agentcom.model.ids import Instant, Now, WallTime, utc
 from agentcom.model.limits import ASK_HOLD_MS, TITLE_CHARS
 from agentcom.model.task import Task, Wait
 
@@ -67,12 +66,11 @@ def words(view: PoolView, task: Task) -> tuple[str, str, WallTime | None]:
 
 def _words(ask: Ask, task: Task) -> str:
     whom = ask.to or address.of_user(task.submitter)
-    since = datetime.fromtimestamp(ask.at / 1_000, UTC)
     text = " ".join(ask.question.split())
     shown = (
         text if len(text) <= TITLE_CHARS else text[: TITLE_CHARS - 1] + "\N{HORIZONTAL ELLIPSIS}"
     )
-    return f"{ask.asker} has asked {whom} since {since:%Y-%m-%d %H:%M:%S} UTC: {shown}"
+    return f"{ask.asker} has asked {whom} since {utc(ask.at)}: {shown}"
 
 
 def over(ledger: Ledger, task: Task) -> None:

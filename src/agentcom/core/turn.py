@@ -21,8 +21,9 @@ from agentcom.core import (
     questions,
     tasks,
 )
+from agentcom.core.due_facts import DeadlineReached, WaitEnded
 from agentcom.core.effects import Push, SetTimer
-from agentcom.core.facts import DeadlineReached, LookAgain, WaitEnded
+from agentcom.core.facts import LookAgain
 from agentcom.core.ledger import Ledger, Mark
 from agentcom.core.view import PoolView
 from agentcom.model.agent import Agent, Assignment

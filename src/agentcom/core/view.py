@@ -337,13 +337,13 @@ class PoolView:
         session = self.sessions.get(agent.machine)
         if machine is None or session is None or session.connection is None or session.suspect:
             return 0
-        if agent.paused or agent.absent or agent.quarantined is not None:
+        if agent.paused or agent.absent or agent.shut:
             return 0
         if machine.draining or machine.removed:
             return 0
         if agent.id in self.purse.shut:
             return 0
-        free = max(0, agent.slots - self.slots_used.get(agent.id, 0))
+        free = max(0, agent.usable - self.slots_used.get(agent.id, 0))
         account = self.exhausted_account(agent) if self.accounts else None
         if account is None:
             return free
@@ -376,7 +376,7 @@ class PoolView:
         machine = self.machines.get(agent.machine)
         if session is None or session.connection is None or agent.absent or machine is None:
             return AgentState.OFFLINE
-        if agent.quarantined is not None:
+        if agent.shut:
             return AgentState.QUARANTINED
         if agent.paused or machine.draining:
             return AgentState.DRAINING

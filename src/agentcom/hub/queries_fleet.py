@@ -227,6 +227,7 @@ class Fleet:
             account=row.account,
             quarantined=row.quarantined,
             quarantined_at=row.quarantined_at,
+            tried_at=row.tried_at,
         )
 
     def _machine(self, row: Machine) -> MachineShown:

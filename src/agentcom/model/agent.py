@@ -71,8 +71,23 @@ class Agent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=T
     failed: tuple[TaskId, ...] = ()
     """Different tasks that it failed in a row, for reasons of its own."""
     quarantined: str | None = None
-    """Why it gets no new work, until a person resumes it."""
+    """Why it gets no new work, until a trial succeeds or a person resumes it."""
     quarantined_at: WallTime | None = None
+    tried_at: WallTime | None = None
+    """When it will be given one task as a trial; None: it is on trial, or a person has to look."""
+    on_trial: bool = False
+    strikes: int = 0
+    """How often in a row its trial failed."""
+
+    @property
+    def shut(self) -> bool:
+        """Whether it gets nothing: it is in quarantine, and not on trial."""
+        return self.quarantined is not None and not self.on_trial
+
+    @property
+    def usable(self) -> int:
+        """How many attempts it may have now."""
+        return 1 if self.on_trial else self.slots
 
 
 class AccountState(StrEnum):

@@ -5,6 +5,7 @@ shown by their last six characters. Names that people choose (agents, machines, 
 """
 
 import re
+from datetime import UTC, datetime
 from typing import Final, NamedTuple, NewType, Protocol
 
 import msgspec
@@ -27,6 +28,12 @@ Instant = NewType("Instant", int)
 
 WallTime = NewType("WallTime", int)
 """UTC milliseconds since the Unix epoch. Stored and shown; never used to measure a lease."""
+
+
+def utc(at: WallTime) -> str:
+    """Return a time in words, to the second."""
+    return f"{datetime.fromtimestamp(at / 1_000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
 
 DEFAULT_PROJECT: Final = ProjectId("default")
 DEFAULT_POOL: Final = PoolId("default")

@@ -1,7 +1,6 @@
 """What the hub shows of its rows: the answers of the HTTP door's reading routes.
 
-Rows that hold no secret are shown as they are; the others, and what is derived from several, have
-a shape of their own here. Clients decode into the same types and ignore what they do not know.
+Rows that hold no secret are shown as they are; the others have a shape of their own here.
 """
 
 import msgspec
@@ -169,8 +168,10 @@ class AgentShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tasks: tuple[TaskId, ...] = ()
     account: AccountId | None = None
     quarantined: str | None = None
-    """Why it gets no new work until a person resumes it."""
+    """Why it gets no new work until a trial succeeds or a person resumes it."""
     quarantined_at: WallTime | None = None
+    tried_at: WallTime | None = None
+    """When it tries one task; None: it does now, or a person has to look."""
 
 
 class AgentList(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -5,6 +5,7 @@ from typing import Final
 
 from agentcom.model.address import HUB
 from agentcom.model.ask import Ask, AskState
+from agentcom.model.ids import utc
 from agentcom.sidecar import quoting
 
 _NOBODY: Final = "nobody answered in time"
@@ -26,7 +27,7 @@ def section(asks: Sequence[Ask], *, token: str | None = None) -> str:
 
 
 def _quoted(ask: Ask) -> Iterator[str]:
-    yield f"- question {ask.id} of {ask.asker} at {quoting.time_of(ask.at)}:"
+    yield f"- question {ask.id} of {ask.asker} at {utc(ask.at)}:"
     yield from quoting.lines_of(ask.question)
     if ask.state is not AskState.ANSWERED:
         yield f"  {_NOBODY}: go on as seems best to you"
@@ -36,5 +37,5 @@ def _quoted(ask: Ask) -> Iterator[str]:
     if ask.answered_by == HUB:
         yield f"  {_NOBODY}; so what you gave for that case counts:"
     else:
-        yield f"  answer of {ask.answered_by} at {quoting.time_of(ask.ended_at)}:"
+        yield f"  answer of {ask.answered_by} at {utc(ask.ended_at)}:"
     yield from quoting.lines_of(ask.answer)

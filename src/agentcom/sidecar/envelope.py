@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from agentcom.model import note
+from agentcom.model.ids import utc
 from agentcom.model.limits import TITLE_CHARS
 from agentcom.protocol.told import Letter
 from agentcom.sidecar import quoting
@@ -29,7 +30,7 @@ def put(letters: Sequence[Letter], *, token: str | None = None) -> str:
 
 def _quoted(letter: Letter) -> Iterator[str]:
     message = letter.message
-    at = quoting.time_of(message.at)
+    at = utc(message.at)
     place = f" in #{note.one_line(message.channel, _NAME_CHARS)}" if message.channel else ""
     yield f"- from {message.sender}{place} at {at}, message {message.id}"
     if message.reply_to is not None:

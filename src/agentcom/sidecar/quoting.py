@@ -6,10 +6,7 @@ line of the words begins with a mark of quotation, whatever its writer took for 
 
 import secrets
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import Final
-
-from agentcom.model.ids import WallTime
 
 _TOKEN_BYTES: Final = 12
 _UNSEEN: Final = "\ufffd"
@@ -30,11 +27,6 @@ def lines_of(text: str) -> Iterator[str]:
     """Return a text line by line, each with its mark of quotation."""
     for line in text.splitlines():
         yield f"> {''.join(map(_seen, line))}"
-
-
-def time_of(at: WallTime) -> str:
-    """Return a time as agents are told of it."""
-    return f"{datetime.fromtimestamp(at / 1_000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _seen(char: str) -> str:

@@ -350,13 +350,14 @@ class Auditor:
         if task.agent is None or not task.state.held:
             return
         agent = self.books.agents[task.agent]
+        slots = 1 if agent.on_trial else agent.slots
         used = [
             other
             for other in self.books.live.values()
             if other.agent == task.agent and other.state.held and other.phase is not Phase.LANDING
             if other.id == task.id or other.id not in back
         ]
-        few = len(used) <= agent.slots
+        few = len(used) <= slots
         self._trace.check("no agent has more attempts than slots", few, (agent, used))
 
 

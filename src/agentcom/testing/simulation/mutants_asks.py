@@ -68,8 +68,8 @@ ASKS: Final = (
         "a restart forgets the deadlines",
         "a question that nobody answers keeps its task for ever after a crash of the hub",
         "agentcom.core.deadlines",
-        ", *questions.timers(view, now)]",
-        "]",
+        "        *questions.timers(view, now),\n",
+        "",
     ),
     Mutant(
         "an attempt waits for ever",

@@ -8,6 +8,7 @@ _PASSING: Final = "agentcom.core.passing"
 _LANES: Final = "agentcom.core.lanes"
 _HOLDING: Final = "agentcom.core.holding"
 _LOADING: Final = "agentcom.core.loading"
+_AGENT: Final = "agentcom.model.agent"
 _RUNS: Final = "agentcom.hub.schedule_runs"
 _TURN: Final = "agentcom.core.turn"
 _SPENDING: Final = "agentcom.core.spending"
@@ -156,5 +157,19 @@ SCHEDULING: Final = (
         "        planned = cron.newest(first, now, count)\n",
         "        planned = []\n",
         often="clock_step",
+    ),
+    Mutant(
+        "a quarantine that keeps nothing out",
+        "an agent that fails whatever it gets goes on failing tasks",
+        _AGENT,
+        "        return self.quarantined is not None and not self.on_trial\n",
+        "        return False\n",
+    ),
+    Mutant(
+        "a trial takes all slots",
+        "each trial of a broken agent fails several tasks at once",
+        _AGENT,
+        "        return 1 if self.on_trial else self.slots\n",
+        "        return self.slots\n",
     ),
 )

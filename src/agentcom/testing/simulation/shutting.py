@@ -39,4 +39,5 @@ def check(
         agent = agents.get(record.agent or AgentId(""))
         same = agent is not None and books.agents[agent.id] is agent
         shut = same and agent is not None and agent.quarantined is not None
+        shut = shut and agent is not None and not agent.on_trial
         trace.check("no quarantined agent gets work", not shut, (record, agent))
