@@ -5,16 +5,24 @@ import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from itertools import repeat
+from typing import Final, NamedTuple
 
 import msgspec
 
 from agentcom.testing.simulation import mutants, shrink
 from agentcom.testing.simulation.kernel import MINUTE
 from agentcom.testing.simulation.options import Options, draw
+from agentcom.testing.simulation.planting import Mutant
 from agentcom.testing.simulation.run import Outcome, simulate
 
 OFTEN_US: Final = 4 * MINUTE
@@ -58,6 +66,15 @@ class Totals:
         return self.counts["hub crashes"] + self.counts["hub ended by itself"]
 
 
+class Caught(NamedTuple):
+    """What became of a planted bug."""
+
+    hours: float
+    """Simulated, until it was caught or given up."""
+    invariant: str
+    """The promise that told of it; empty: it survived."""
+
+
 MESSAGE_FAULTS: Final = (
     "fault: dropped",
     "fault: doubled",
@@ -69,31 +86,13 @@ MESSAGE_FAULTS: Final = (
 )
 
 
-def run(
-    seeds: Sequence[int],
-    hours: float,
-    *,
-    jobs: int,
-    mutant: str = "",
-    often: str = "",
-    among: str = "",
-) -> Generator[Outcome, None, None]:
-    """Run seeds in `jobs` processes and yield each outcome as it comes.
-
-    Whatever a seed says, the nemesis acts as `often` names every few minutes, and agents and people
-    do what `among` names.
-    """
-    with _workers(jobs, mutant) as pool:
+def run(seeds: Sequence[int], hours: float, *, jobs: int) -> Generator[Outcome, None, None]:
+    """Run seeds in `jobs` processes and yield each outcome as it comes."""
+    with _hash_seed(), _workers(jobs) as pool:
         waiting: set[Future[Outcome]] = set()
         left = iter(seeds)
         for seed in left:
-            options = draw(seed, hours)
-            if often:
-                every_us = {**options.every_us, often: OFTEN_US}
-                options = msgspec.structs.replace(options, every_us=every_us)
-            if among:
-                options = msgspec.structs.replace(options, **{among: True})
-            waiting.add(pool.submit(_one, options))
+            waiting.add(pool.submit(_one, draw(seed, hours)))
             if len(waiting) < 2 * jobs:
                 continue
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -103,9 +102,18 @@ def run(
             yield from sorted((future.result() for future in done), key=_seed)
 
 
+def hunt(planted: Sequence[Mutant], hours: float, *, jobs: int) -> Generator[Caught, None, None]:
+    """Plant each bug in a process of its own, and yield what became of it, in order.
+
+    It is looked for in runs of `hours`, seed after seed, until one fails or its hours are over.
+    """
+    with _hash_seed(), ThreadPoolExecutor(jobs) as threads:
+        yield from threads.map(_hunt, planted, repeat(hours))
+
+
 def replay(options: Options, *, smaller: bool = False, mutant: str = "") -> Outcome:
     """Run once more in a process of its own; `smaller` makes a failing run small."""
-    with _workers(1, mutant) as pool:
+    with _hash_seed(), _workers(1, mutant) as pool:
         outcome: Outcome = pool.submit(_one, options).result()
         if smaller and outcome.failure is not None:
             outcome = pool.submit(shrink.shrink, outcome).result()
@@ -117,6 +125,29 @@ def _begin(_mutant: str) -> None:
     gc.set_threshold(GARBAGE_MAX)
 
 
+def _hunt(mutant: Mutant, hours: float) -> Caught:
+    with _workers(1, mutant.name) as pool:
+        return pool.submit(_hunted, mutant, hours).result()
+
+
+def _hunted(mutant: Mutant, hours: float) -> Caught:
+    """Run seeds until one fails: the nemesis and the fleet often do what the bug is about."""
+    _begin(mutant.name)
+    hunted_h = 0.0
+    for seed in range(1, 1 + int(mutant.hours / hours)):
+        options = draw(seed, hours)
+        if mutant.often:
+            every_us = {**options.every_us, mutant.often: OFTEN_US}
+            options = msgspec.structs.replace(options, every_us=every_us)
+        if mutant.among:
+            options = msgspec.structs.replace(options, **{mutant.among: True})
+        outcome = simulate(options)
+        hunted_h += outcome.hours
+        if outcome.failure is not None:
+            return Caught(hunted_h, outcome.failure.invariant)
+    return Caught(hunted_h, "")
+
+
 def _one(options: Options) -> Outcome:
     return simulate(options)
 
@@ -126,9 +157,7 @@ def _seed(outcome: Outcome) -> int:
 
 
 @contextmanager
-def _workers(jobs: int, mutant: str) -> Iterator[ProcessPoolExecutor]:
-    before = os.environ.get("PYTHONHASHSEED")
-    os.environ["PYTHONHASHSEED"] = HASH_SEED
+def _workers(jobs: int, mutant: str = "") -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(
         jobs,
         mp_context=multiprocessing.get_context("spawn"),
@@ -141,6 +170,15 @@ def _workers(jobs: int, mutant: str) -> Iterator[ProcessPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _hash_seed() -> Iterator[None]:
+    before = os.environ.get("PYTHONHASHSEED")
+    os.environ["PYTHONHASHSEED"] = HASH_SEED
+    try:
+        yield
+    finally:
         if before is None:
             del os.environ["PYTHONHASHSEED"]
         else:

@@ -7,7 +7,6 @@ from agentcom.testing import usage
 from agentcom.testing.simulation import campaign
 from agentcom.testing.simulation.campaign import Totals
 from agentcom.testing.simulation.mutants import MUTANTS
-from agentcom.testing.simulation.planting import Mutant
 
 SLICE_HOURS = 0.5
 """Simulated time of one seed against a planted bug."""
@@ -36,29 +35,14 @@ def report(totals: Totals, first_seed: int, seconds: float) -> dict[str, Any]:
 
 def check_mutants(say: Callable[[str], None], *, jobs: int) -> bool:
     """Plant each bug in turn; return whether all were caught within their hours."""
-    survived = [mutant.name for mutant in MUTANTS if not _is_caught(mutant, say, jobs)]
+    survived = []
+    for mutant, caught in zip(MUTANTS, campaign.hunt(MUTANTS, SLICE_HOURS, jobs=jobs), strict=True):
+        if caught.invariant:
+            say(f"{mutant.name:<40} caught after {caught.hours:5.1f} h  {caught.invariant}")
+        else:
+            say(f"{mutant.name:<40} SURVIVED {caught.hours:.1f} h")
+            survived.append(mutant.name)
     say(f"{len(MUTANTS) - len(survived)} of {len(MUTANTS)} planted bugs were caught")
     for name in survived:
         say(f"SURVIVED {name}")
     return not survived
-
-
-def _is_caught(mutant: Mutant, say: Callable[[str], None], jobs: int) -> bool:
-    hours = 0.0
-    seeds = range(1, 1 + int(mutant.hours / SLICE_HOURS))
-    runs = campaign.run(
-        seeds,
-        SLICE_HOURS,
-        jobs=jobs,
-        mutant=mutant.name,
-        often=mutant.often,
-        among=mutant.among,
-    )
-    for outcome in runs:
-        hours += outcome.hours
-        if outcome.failure is not None:
-            runs.close()
-            say(f"{mutant.name:<40} caught after {hours:5.1f} h  {outcome.failure.invariant}")
-            return True
-    say(f"{mutant.name:<40} SURVIVED {hours:.1f} h")
-    return False
