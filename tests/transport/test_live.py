@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx
@@ -14,10 +15,12 @@ from agentcom.hub import feeds, followers
 from agentcom.model.channel import ChannelKind, ChannelRole
 from agentcom.model.errors import InvalidInput, NotFound
 from agentcom.model.identity import Role
+from agentcom.model.message import Delivery
 from agentcom.model.replies import Done
 from agentcom.protocol import calls, frames, told
 from agentcom.protocol.live import LetterFrame
 from agentcom.testing.hub import RunningHub, running_hub
+from agentcom.testing.waiting import until
 
 PATIENCE_S = 10.0
 PRIVATE = ChannelKind.PRIVATE
@@ -89,6 +92,27 @@ async def test_ones_own_mailbox_is_followed_and_no_other(ann: Person, eve: Perso
         await ann.post("project", "@eve look")
 
         assert await take(letters, 2) == [(1, "for eve"), (2, "@eve look")]
+
+
+async def test_a_letter_is_delivered_once_a_program_that_follows_the_mailbox_has_it(
+    ann: Person, eve: Person
+) -> None:
+    send = calls.MessageSend(to=("user:eve",), body="hello")
+    early = await ann.do(send, told.Sent)
+
+    async with eve.client.listening("mail") as letters:
+        await take(letters, 1)
+        late = await ann.do(send, told.Sent)
+        await take(letters, 1)
+
+        for sent in (early, late):
+            show = calls.MessageShow(message=sent.message)
+            await until(partial(_is_delivered, ann, show))
+
+
+async def _is_delivered(ann: Person, show: calls.MessageShow) -> bool:
+    (place,) = (await ann.do(show, told.MessageShown)).to
+    return place.state is Delivery.DELIVERED
 
 
 async def test_whoever_is_removed_from_a_private_channel_hears_no_more_of_it(

@@ -92,6 +92,7 @@ class Conversation:
         means.switchboard.on_ask = self.ask_letters.told
         boxes.on_arrival, boxes.on_read = self.delivery.arrived, self.delivery.read
         means.switchboard.on_pushed = self.delivery.pushed
+        self.listening.on_delivered = self.delivery.followed
         self._offer(means, boxes)
 
     def _offer(self, means: Means, boxes: Mailboxes) -> None:

@@ -3,7 +3,7 @@
 Whoever loses the right to see a channel gets nothing more of it, from the very next post on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from agentcom.hub.channels_members import Members
@@ -27,6 +27,8 @@ class Listening:
     def __init__(self, logs: Logs, members: Members) -> None:
         self._logs = logs
         self._members = members
+        self.on_delivered: Callable[[str, int], None] = lambda _log, _seq: None
+        """Called with each letter of a mailbox that went to a program of its owner."""
 
     @staticmethod
     def has(name: str) -> bool:
@@ -60,7 +62,10 @@ class Listening:
 
         Raises as `check`.
         """
-        following = Following(sink, _log_of(who, name), name, owner=who.address, ended=ended)
+        log = _log_of(who, name)
+        if name == MAIL:
+            sink = _Noting(sink, lambda seq: self.on_delivered(log, seq))
+        following = Following(sink, log, name, owner=who.address, ended=ended)
         followers = self._logs.followers
         followers.enter(following)  # before the look, so that what ends it meanwhile is not missed
         try:
@@ -89,6 +94,25 @@ class Listener:
     def leave(self) -> None:
         """End it."""
         self._followers.leave(self._following)
+
+
+class _Noting:
+    """Tells of each letter that went out; else it is the sink behind it."""
+
+    def __init__(self, sink: Sink, note: Callable[[int], None]) -> None:
+        self._sink = sink
+        self._note = note
+        self.activity = sink.activity
+        self.too_slow = sink.too_slow
+
+    @property
+    def buffered_bytes(self) -> int:
+        return self._sink.buffered_bytes
+
+    def records(self, first: int, payloads: Sequence[bytes]) -> None:
+        self._sink.records(first, payloads)
+        for seq in range(first, first + len(payloads)):
+            self._note(seq)
 
 
 def _log_of(who: Speaker, name: str) -> str:

@@ -122,6 +122,13 @@ class MailDelivery:
             under_way.out.difference_update(said.seqs)
         self._look_at(said.agent)
 
+    def followed(self, name: str, seq: int) -> None:
+        """Take note of a letter that went to a program which follows its mailbox."""
+        taken = self._taken.setdefault(name, {})
+        if len(taken) < LETTERS_TAKEN:  # beyond that, it is noted when it is read
+            taken.setdefault(seq, Delivery.DELIVERED)
+        self._news.set()
+
     async def run(self) -> None:
         """Bring and note until cancelled; a supervisor's child."""
         while True:
