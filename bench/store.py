@@ -70,7 +70,8 @@ def ids() -> Iterator[TaskId]:
 
 
 def hot(name: TaskId, state: TaskState, version: int) -> Task:
-    """Return a row as the core writes it."""
+    """Return a row as the core writes it: one that nobody holds yet is shorter."""
+    held = state is not TaskState.QUEUED
     return Task(
         id=name,
         project=DEFAULT_PROJECT,
@@ -82,12 +83,12 @@ def hot(name: TaskId, state: TaskState, version: int) -> Task:
         needs=("python", "git"),
         seq=version,
         start_tag=12.5,
-        incarnation=1_790_000_000,
-        attempt=1,
-        agent=BOB,
-        machine=MACHINE,
-        phase=Phase.WORKING if state is TaskState.RUNNING else None,
-        deadline_at=NOW,
+        incarnation=1_790_000_000 if held else 0,
+        attempt=1 if held else 0,
+        agent=BOB if held else None,
+        machine=MACHINE if held else None,
+        phase=Phase.PREPARING if state is TaskState.ASSIGNED else None,
+        deadline_at=NOW if state.held else None,
         cause=name,
     )
 

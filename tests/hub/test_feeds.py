@@ -46,7 +46,7 @@ class Reader:
     let_go: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def records(self, first: int, payloads: Sequence[bytes]) -> None:
+    def records(self, first: int, payloads: Sequence[bytes], *, at_once: bool = False) -> None:
         for seq, payload in enumerate(payloads, first):
             frame = codec.decode_from_hub(payload)
             assert isinstance(frame, frames.EventFrame)

@@ -46,8 +46,8 @@ class Sink(Protocol):
         """What was given but has not left yet."""
         ...
 
-    def records(self, first: int, payloads: Sequence[bytes]) -> None:
-        """Take `event` frames whose sequences follow one another."""
+    def records(self, first: int, payloads: Sequence[bytes], *, at_once: bool = False) -> None:
+        """Take frames whose sequences follow one another; `at_once`: without waiting for more."""
         ...
 
     def activity(self, payload: bytes) -> None:

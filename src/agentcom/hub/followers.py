@@ -6,6 +6,7 @@ read first. Whoever does not keep up is let go, and comes back with the sequence
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -20,10 +21,17 @@ from agentcom.protocol.live import LetterFrame
 from agentcom.protocol.told import Letter
 
 PAGE: Final = 64
-SLICE: Final = 32  # followers that are brought a letter at once: half a millisecond
+AT_ONCE: Final = 32  # followers that are brought a letter without more ado: some 0.3 ms
+SLICE_S: Final = 0.0003  # of bringing letters to more than that, then come others
+REST_S: Final = 0.001  # for them: a push to an agent goes before a post to a thousand readers
+SPREAD_S: Final = 0.1  # a letter that takes longer to all of them rests no more
 SPREAD_MAX: Final = 256  # letters of one log that wait for that
+TOGETHER_MAX: Final = 32  # letters that a follower gets in one write, if they wait
+TOGETHER_CHARS: Final = 65_536  # and what they may say together
 Read = Callable[[str, int, int], Awaitable[Sequence[Letter]]]
 """(log, after, limit) -> letters in order."""
+Payloads = dict[str, list[bytes]]
+"""Letters as frames, by what followers call the log."""
 
 log = structlog.get_logger(__name__)
 
@@ -64,12 +72,13 @@ class Following:
 class Followers:
     """All who follow a log of messages."""
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, clock_s: Callable[[], float] = time.perf_counter) -> None:
         self._read = read
+        self._clock_s = clock_s
         self._by_log: dict[str, dict[Following, None]] = {}
         self._spreading: dict[str, deque[Letter]] = {}
         """Letters that many followers get, a part of them at a time."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._spread: asyncio.Task[None] | None = None
 
     @property
     def count(self) -> int:
@@ -116,45 +125,59 @@ class Followers:
             if len(spreading) >= SPREAD_MAX:
                 spreading.pop()  # the one after it says that something is to be read
             spreading.append(letter)
-        elif len(followers) <= SLICE:
-            self._bring(tuple(followers), letter, {})
+        elif len(followers) <= AT_ONCE:
+            payloads: Payloads = {}
+            for following in tuple(followers):
+                self._bring(following, [letter], payloads)
         else:
             self._spreading[log] = deque([letter])
-            task = asyncio.create_task(self._spread(log))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            if self._spread is None:
+                self._spread = asyncio.create_task(self._spread_all())
 
-    async def _spread(self, log: str) -> None:
-        """Bring letters to many, a part of them at a time: the hub has other things to do."""
-        letters = self._spreading[log]
+    async def _spread_all(self) -> None:
+        """Bring letters to many, a while at a time: the hub has other things to do.
+
+        Between two such whiles it rests, unless more letters wait already.
+        """
+        clock_s = self._clock_s
+        until_s = clock_s() + SLICE_S
         try:
-            while letters:
-                letter, payloads = letters.popleft(), dict[str, bytes]()
-                followers = tuple(self._by_log.get(log, ()))
-                for first in range(0, len(followers), SLICE):
-                    self._bring(followers[first : first + SLICE], letter, payloads)
-                    await asyncio.sleep(0)
+            while self._spreading:
+                log, waiting = next(iter(self._spreading.items()))
+                letters, payloads = _first_of(waiting), Payloads()
+                late_s = until_s + SPREAD_S
+                for following in tuple(self._by_log.get(log, ())):
+                    self._bring(following, letters, payloads)
+                    now_s = clock_s()
+                    if now_s >= until_s:
+                        behind = waiting or now_s >= late_s or len(self._spreading) > 1
+                        await asyncio.sleep(0 if behind else REST_S)
+                        until_s = clock_s() + SLICE_S
+                del self._spreading[log]
+                if waiting:  # behind the other logs
+                    self._spreading[log] = waiting
         finally:
-            del self._spreading[log]
+            self._spreading.clear()
+            self._spread = None
 
-    def _bring(
-        self, followers: Sequence[Following], letter: Letter, payloads: dict[str, bytes]
-    ) -> None:
-        for following in followers:
-            following.newest = max(following.newest, letter.seq)
-            if following.pump is not None or not following.begun or following.over:
-                continue  # it reads, or will, and finds this one stored
-            if letter.seq <= following.cursor:
-                continue  # it has read it already
-            if letter.seq != following.cursor + 1:
-                self._catch_up(following)
-                continue
-            name = following.name
-            payload = payloads.get(name) or payloads.setdefault(name, _encode(name, letter))
-            following.cursor = letter.seq
-            following.sink.records(letter.seq, [payload])
-            if following.sink.buffered_bytes > SLOW_BYTES:
-                following.sink.too_slow()
+    def _bring(self, to: Following, letters: Sequence[Letter], payloads: Payloads) -> None:
+        """Bring a follower letters that follow one another, as far as it has not had them."""
+        first, last = letters[0].seq, letters[-1].seq
+        to.newest = max(to.newest, last)
+        cursor = to.cursor
+        if to.pump is not None or not to.begun or to.over or last <= cursor:
+            return  # it reads, or will, and finds them stored; or it has read them already
+        if first > cursor + 1:
+            self._catch_up(to)
+            return
+        encoded = payloads.get(to.name)
+        if encoded is None:
+            encoded = payloads[to.name] = [_encode(to.name, letter) for letter in letters]
+        to.cursor = last
+        had = cursor + 1 - first
+        to.sink.records(cursor + 1, encoded[had:] if had else encoded, at_once=True)
+        if to.sink.buffered_bytes > SLOW_BYTES:
+            to.sink.too_slow()
 
     def _catch_up(self, following: Following) -> None:
         following.pump = asyncio.create_task(self._pump(following))
@@ -174,6 +197,18 @@ class Followers:
                 to.cursor = max(to.cursor, newest)  # what is missing was pruned
                 to.pump = None
                 return
+
+
+def _first_of(waiting: deque[Letter]) -> Sequence[Letter]:
+    """Take the first letters that follow one another, as many as go into one write."""
+    letters = [waiting.popleft()]
+    room = TOGETHER_CHARS - len(letters[0].message.body)
+    while waiting and len(letters) < TOGETHER_MAX and waiting[0].seq == letters[-1].seq + 1:
+        room -= len(waiting[0].message.body)
+        if room < 0:
+            break
+        letters.append(waiting.popleft())
+    return letters
 
 
 def _encode(name: str, letter: Letter) -> bytes:

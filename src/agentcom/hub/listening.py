@@ -109,8 +109,8 @@ class _Noting:
     def buffered_bytes(self) -> int:
         return self._sink.buffered_bytes
 
-    def records(self, first: int, payloads: Sequence[bytes]) -> None:
-        self._sink.records(first, payloads)
+    def records(self, first: int, payloads: Sequence[bytes], *, at_once: bool = False) -> None:
+        self._sink.records(first, payloads, at_once=at_once)
         for seq in range(first, first + len(payloads)):
             self._note(seq)
 

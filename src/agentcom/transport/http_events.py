@@ -42,7 +42,13 @@ class Stream:
         """What was given but has not left yet."""
         return self._bytes
 
-    def records(self, first: int, payloads: Sequence[bytes]) -> None:
+    def records(
+        self,
+        first: int,
+        payloads: Sequence[bytes],
+        *,
+        at_once: bool = False,  # noqa: ARG002  # its reader takes what there is
+    ) -> None:
         """Take frames that have a sequence."""
         for seq, payload in enumerate(payloads, first):
             self._add(b"id: %d\nevent: %b\ndata: %b\n\n" % (seq, self._kind, payload))

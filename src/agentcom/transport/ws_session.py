@@ -174,9 +174,19 @@ class Session:
         else:
             self.write(payload)
 
-    def records(self, first: int, payloads: Sequence[bytes]) -> None:  # noqa: ARG002  # they say it
+    def records(
+        self,
+        first: int,  # noqa: ARG002  # they say it
+        payloads: Sequence[bytes],
+        *,
+        at_once: bool = False,
+    ) -> None:
         """Send records of a followed log."""
-        if not self.closed:
+        if self.closed:
+            return
+        if at_once and not self._out:
+            self._socket.send_texts(payloads)
+        else:
             self._flush_soon()
             self._out += payloads
             self._out_bytes += sum(map(len, payloads))
