@@ -17,10 +17,10 @@ DOCS_READY := $(VENV)/.docs-ready
 PACKAGE_READY := $(VENV)/.package-ready
 TESTS := $(BIN)/pytest -n 2 --dist loadgroup
 
-.PHONY: help setup run demo fix check test test-all journeys chaos simulate mutants crash soak bench bench-peers docs change release lock clean clis
+.PHONY: help setup run demo fix check test test-all journeys chaos simulate mutants crash soak bench bench-peers bench-agents matrix docs change release lock clean clis
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: $(DEV_READY) $(PACKAGE_READY) ## make .venv with the locked tools and this package
 
@@ -71,6 +71,12 @@ bench: setup ## measure what this project claims, on this machine (ARGS=--quick:
 bench-peers: setup ## the same job for this hub and six others, in turns (10 min; reports, never gates)
 	@$(BIN)/python -m bench.peers $(ARGS)
 
+bench-agents: setup ## 24 real agents at once on this machine (ARGS="--agents 8 --runtime pi")
+	@$(BIN)/python -m bench.agents $(ARGS)
+
+matrix: setup ## every driver through every check, into docs/reference/drivers.md (ARGS=pi: one of them)
+	@$(BIN)/python -m tests.tools.matrix $(ARGS)
+
 docs: setup $(DOCS_READY) ## build the documentation into site/
 	$(BIN)/zensical build --clean --strict
 
@@ -89,9 +95,9 @@ clean: ## remove all that was made here
 	rm -rf $(VENV) .agent-clis build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 	find . "(" -name __pycache__ -o -name .ruff_cache ")" -type d -prune -exec rm -rf {} +
 
-clis: setup ## install the agents' own programs for the tests that drive them
+clis: setup ## install the agents' own programs for the tests that drive them (CLIS=all: every one, 4 GB)
 	@if [ -f tests/tools/install_clis.py ]; then \
-	  $(BIN)/python tests/tools/install_clis.py || echo "agent programs are not complete: their tests will be skipped"; \
+	  $(BIN)/python tests/tools/install_clis.py $(CLIS) || echo "agent programs are not complete: their tests will be skipped"; \
 	fi
 
 $(BIN)/python:

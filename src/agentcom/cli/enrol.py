@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import shutil
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,10 +20,19 @@ from agentcom.sidecar.runtime import base
 GROUP: Final = "agentcom.runtimes"
 NO_CLI: Final = frozenset({"command", "testagent"})
 """Runtimes that are always there, and so say nothing about what is installed."""
+_ANY_KEY: Final = (
+    *("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY"),
+)
+"""Of programs that know many providers."""
 _KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "claude": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"),
         "codex": ("OPENAI_API_KEY", "CODEX_API_KEY"),
+        "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        "openhands": ("LLM_API_KEY", "LLM_MODEL", "LLM_BASE_URL"),
+        "qwen": ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "DASHSCOPE_API_KEY"),
+        "vibe": ("MISTRAL_API_KEY",),
+        **dict.fromkeys(("aider", "mini", "openclaw", "opencode", "pi"), _ANY_KEY),
     }
 )
 _NAME_CHARS: Final = 40
@@ -34,6 +44,8 @@ _SETTINGS: Final = (
         "binary",
         "model",
         "small_model",
+        "provider",
+        "edit_format",
         "base_url",
         "api_key_env",
         "home",
@@ -151,13 +163,20 @@ def store_machine(
 
 
 def lines(checks: Sequence[base.Preflight]) -> list[str]:
-    """Return one line for each agent CLI: ready, or the problem and its fix."""
-    width = max([8, *(len(check.runtime) for check in checks)])
-    return [
+    """Return a line for each agent CLI that is here: ready, or the problem and its fix.
+
+    One line more names those that are not.
+    """
+    absent = [one.runtime for one in checks if not one.version and not shutil.which(one.runtime)]
+    here = [check for check in checks if check.runtime not in absent]
+    width = max([8, *(len(check.runtime) for check in here)])
+    said = [
         f"{check.runtime:<{width}}  "
         + ("ready" if check.ready else f"{check.problem} -> {check.fix}")
-        for check in checks
+        for check in here
     ]
+    more = [f"{'not here':<{width}}  {', '.join(sorted(absent))}"] if absent else []
+    return said + more
 
 
 def _usage(message: str, hint: str) -> CommandFailed:

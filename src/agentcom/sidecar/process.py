@@ -19,7 +19,7 @@ import msgspec
 from agentcom.model import errors
 from agentcom.model.failure import FailureClass
 from agentcom.sidecar import attempt_files, processes, supervise, survivors
-from agentcom.sidecar.runtime import base
+from agentcom.sidecar.runtime import agent_cli, base
 
 START_MS_MAX: Final = 30_000
 """A supervisor that is not ready by then is broken; it is killed (a loaded machine needs 1 s)."""
@@ -39,7 +39,8 @@ class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
     output_bytes_max: int = 64 << 20
     """Beyond it only the last `tail_bytes` are kept, and shown at the end."""
     tail_bytes: int = 256 << 10
-    line_bytes_max: int = 1 << 20
+    line_bytes_max: int = agent_cli.LINE_BYTES_MAX
+    """A longer line is cut. A message of megabytes is one line, and its record counts."""
     merge_output: bool = False
     """Standard error goes into the same log as standard output, in order."""
 

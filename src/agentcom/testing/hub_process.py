@@ -154,6 +154,16 @@ class HubProcess:
         """Ask for a task and return it."""
         return str(self._post("/tasks", task)["tasks"][0])
 
+    def task(self, task: str) -> dict[str, Any]:
+        """Return a task as it is now."""
+        answer = self._http.get(f"/api/v1/tasks/{task}").raise_for_status()
+        found: dict[str, Any] = answer.json()["task"]
+        return found
+
+    def call(self, name: str, **fields: Any) -> dict[str, Any]:
+        """Make a call as the admin and return its answer."""
+        return self._post(f"/calls/{name}", fields)
+
     def status(self) -> dict[str, Any]:
         """Return how the hub says that it is."""
         found: dict[str, Any] = self._http.get("/api/v1/status").raise_for_status().json()

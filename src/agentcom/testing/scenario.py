@@ -184,6 +184,7 @@ NAMED: Final[Mapping[str, tuple[Step, ...]]] = MappingProxyType(
         "model-down": (Fail("model_unavailable"),),
         "refuse": (Fail("refused"),),
         "context-full": (Fail("context_full"),),
+        "fails": (Fail("agent"),),
         "crash": (ExitWith(3),),
         "hang": (Hang(),),
         "loop": (Loop(30), Say("Done.")),

@@ -143,7 +143,34 @@ _SEARCHES: Final[Mapping[str, Callable[[Settings, Environment], str | None]]] = 
     "codex": _codex,
     "gemini": _gemini,
     "opencode": _opencode,
+    "vibe": lambda _, environment: _by_key(environment, {"MISTRAL_API_KEY": "mistral"}),
+    **dict.fromkeys(
+        ("aider", "mini", "openclaw", "openhands", "pi", "qwen"),
+        lambda settings, environment: _by_key(environment, _named_key(settings)),
+    ),
 }
+
+
+_PROVIDERS: Final[Mapping[str, str]] = {
+    "OPENAI_API_KEY": "openai",
+    "ANTHROPIC_API_KEY": "anthropic",
+    "GEMINI_API_KEY": "google",
+    "OPENROUTER_API_KEY": "openrouter",
+}
+"""Whose key a variable holds, in the order in which programs of many providers look."""
+
+
+def _named_key(settings: Settings) -> Mapping[str, str]:
+    own = settings.get("api_key_env")
+    return _PROVIDERS if own is None else {own: _PROVIDERS.get(own, "openai")}
+
+
+def _by_key(environment: Environment, providers: Mapping[str, str]) -> str | None:
+    """Return the account of the first key that is there."""
+    for variable, provider in providers.items():
+        if environment.get(variable):
+            return key_name(provider, environment[variable])
+    return None
 
 
 def _own_server(

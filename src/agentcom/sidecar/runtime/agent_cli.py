@@ -222,7 +222,7 @@ def probe(binary: str) -> Version:
             return Version(problem=f"{found} does not start: {error.strerror}")
         except subprocess.TimeoutExpired:
             return Version(problem=f"`{found} --version` gave no answer in {VERSION_TIMEOUT_S} s")
-    said = re.search(rb"\d+(\.\d+)+[\w.-]*", done.stdout)
+    said = re.search(rb"\d+(\.\d+)+[\w.-]*", done.stdout + done.stderr)
     if done.returncode != 0 or said is None:
         return Version(problem=f"`{found} --version` ended with exit {done.returncode}")
     return Version(said.group().decode())

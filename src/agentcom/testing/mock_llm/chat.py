@@ -33,6 +33,11 @@ def read(body: Json, *, input_tokens: int, nonce: str) -> Request:
             Tool(name=str(function.get("name", "")), schema=function.get("parameters") or {})
             for function in rows([row.get("function") for row in rows(body.get("tools"))])
         ],
+        instructions="\n".join(
+            plain_text(row.get("content"))
+            for row in rows(body.get("messages"))
+            if row.get("role") in {"system", "developer"}
+        ),
         input_tokens=input_tokens,
         nonce=nonce,
     )

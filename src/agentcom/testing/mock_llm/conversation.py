@@ -56,6 +56,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool
     items: Sequence[Item]
     tools: Sequence[Tool]
+    instructions: str = ""
+    """What the client's own program tells the model, for clients that put their protocol there."""
     input_tokens: int
     nonce: str
     """A digest of the request: the answer is a pure function of it, its ids too."""

@@ -15,9 +15,10 @@ import msgspec
 
 from agentcom.model import errors
 from agentcom.testing import scenario
-from agentcom.testing.mock_llm import tools
+from agentcom.testing.mock_llm import blocks, tools
 from agentcom.testing.mock_llm.conversation import (
     Answer,
+    Call,
     Called,
     Fault,
     Item,
@@ -34,7 +35,10 @@ SIDE_ANSWER: Final = "Mock title"
 
 _TASK_FILE: Final = re.compile(r"task file(?: at)? `([^`]+)`")
 _STILL_RUNNING: Final = re.compile(r"Process running with session ID (\d+)")
-_WAIT_TOOL: Final = "write_stdin"
+_UNCOUNTED: Final = frozenset({"write_stdin", tools.SEARCH})
+"""Calls on the way to a step, not the step itself."""
+_SUBMIT: Final = "COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
+"""Some programs go on until their model has printed this."""
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,9 +70,12 @@ def choose(request: Request) -> Choice:
         return Choice(answer=script, scenario="task-file", step=0)
     name = scenario.scenario_name(script.text) or scenario.DEFAULT_SCENARIO
     try:
-        turns = list(_turns(scenario.steps(script.text)))
+        steps = scenario.steps(script.text)
     except errors.InvalidInput as error:
         return Choice(answer=Reply(text=f"mock: {error.message}"), scenario=name, step=script.done)
+    if blocks.wanted(request):
+        return Choice(answer=blocks.answer(steps), scenario=name, step=0)
+    turns = list(_turns(steps))
     turn = turns[min(script.done, len(turns) - 1)]
     if not request.tools:
         side = turn.act if isinstance(turn.act, Fault | Silence) else Reply(text=SIDE_ANSWER)
@@ -105,7 +112,7 @@ def _from_file(offered: Sequence[Tool], items: Sequence[Item], path: str) -> _Sc
 
 
 def _calls(items: Sequence[Item]) -> int:
-    return sum(1 for item in items if isinstance(item, Called) and item.name != _WAIT_TOOL)
+    return sum(1 for item in items if isinstance(item, Called) and item.name not in _UNCOUNTED)
 
 
 def _waiting(request: Request) -> Reply | None:
@@ -114,6 +121,17 @@ def _waiting(request: Request) -> Reply | None:
     running = _STILL_RUNNING.search(last.text) if isinstance(last, Returned) else None
     call = tools.wait(request.tools, int(running.group(1))) if running else None
     return None if call is None else Reply(call=call)
+
+
+def _submission(request: Request) -> Call | None:
+    asked = any(isinstance(item, Said) and _SUBMIT in item.text for item in request.items)
+    return tools.shell(request.tools, f"echo {_SUBMIT}") if asked else None
+
+
+def _searched(request: Request) -> bool:
+    """Whether the model's last call looked for a tool that was not offered."""
+    called = [item.name for item in request.items if isinstance(item, Called)]
+    return bool(called) and called[-1] == tools.SEARCH
 
 
 def _turns(steps: Sequence[scenario.Step]) -> Iterator[_Turn]:
@@ -172,7 +190,8 @@ def _answer(turn: _Turn, request: Request) -> Answer:
     offered = request.tools
     match turn.act:
         case None:
-            return Reply(text=turn.text, delay_ms=turn.delay_ms)
+            call = _submission(request)
+            return Reply(text=turn.text, call=call, delay_ms=turn.delay_ms)
         case Fault(kind="refused") if request.dialect != "responses":
             return Reply(text="I cannot help with that.", delay_ms=turn.delay_ms, refusal=True)
         case Fault(kind=kind, says=says):
@@ -182,7 +201,7 @@ def _answer(turn: _Turn, request: Request) -> Answer:
         case scenario.Write():
             call = tools.write(offered, turn.act)
         case scenario.Use():
-            call = tools.of_server(offered, turn.act)
+            call = tools.of_server(offered, turn.act, searched=_searched(request))
         case str():
             call = tools.shell(offered, turn.act)
         case _:

@@ -4,6 +4,8 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from agentcom.testing.mock_llm.conversation import Call, Json, Tool
 from agentcom.testing.scenario import Use, Write
 
@@ -35,6 +37,11 @@ WRITERS: Final = (
 COMMAND_KEYS: Final = ("command", "cmd", "script", "commandLine", "code", "action")
 PATH_KEYS: Final = ("file_path", "filePath", "path", "filename", "target_file")
 TEXT_KEYS: Final = ("content", "contents", "file_text", "text")
+
+HUB: Final = "hub"
+"""What the drivers call the hub's server."""
+SEARCH: Final = "tool_search"
+_THROUGH: Final = "tool_call"
 
 PATIENCE: Final[Mapping[str, int]] = {
     "yield_time_ms": 30_000,
@@ -71,12 +78,35 @@ def write(tools: Sequence[Tool], step: Write) -> Call | None:
     return None
 
 
-def of_server(tools: Sequence[Tool], step: Use) -> Call | None:
-    """Return the call of an MCP server's tool, whatever the client prefixes to its name."""
-    found = [
-        tool for tool in tools if tool.name == step.tool or tool.name.endswith(f"_{step.tool}")
-    ]
-    return Call(found[0], _filled(found[0], step.arguments)) if found else None
+def of_server(tools: Sequence[Tool], step: Use, *, searched: bool = False) -> Call | None:
+    """Return the call of an MCP server's tool, whatever the client prefixes to its name.
+
+    Some clients offer such tools after a search only, or through a tool that calls them;
+    `searched` says that the search was made.
+    """
+    ends = (f"_{step.tool}", f".{step.tool}")
+    found = [tool for tool in tools if tool.name == step.tool or tool.name.endswith(ends)]
+    if found:
+        return Call(found[0], _filled(found[0], step.arguments))
+    by_program = _named(tools, ("run_typescript",))
+    if by_program is not None:
+        return _by_program(by_program, step)
+    through, search = _named(tools, (_THROUGH,)), _named(tools, (SEARCH,))
+    if search is not None and not searched:
+        name = f"select:mcp__{HUB}__{step.tool}" if through is None else step.tool
+        return Call(search, _filled(search, {"query": name}))
+    if through is None:
+        return None
+    return Call(through, _filled(through, {"id": f"{HUB}__{step.tool}", "args": step.arguments}))
+
+
+def _by_program(tool: Tool, step: Use) -> Call | None:
+    key = _first(COMMAND_KEYS, _properties(tool))
+    if key is None:
+        return None
+    arguments = msgspec.json.encode(step.arguments).decode()
+    code = f"return await tools.mcp_{HUB}.{step.tool}({arguments});"
+    return Call(tool, _filled(tool, {key: code}))
 
 
 def wait(tools: Sequence[Tool], session: int) -> Call | None:

@@ -1,0 +1,175 @@
+"""Drives OpenHands in its headless mode: `openhands --headless --json`.
+
+Measured with 1.16.0. Its records are spread over several lines, between a mark and whatever else
+it prints; tokens are counted nowhere. Its protocol mode is not used: a cancelled turn goes on for
+half a minute there, and servers of MCP are refused.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from agentcom.sidecar.runtime import agent_cli, base, evidence
+from agentcom.sidecar.runtime.agent_cli import Json
+from agentcom.sidecar.runtime.program import Program
+
+PROGRAM: Final = Program(
+    name="openhands",
+    install="pipx install --python python3.12 openhands",
+    login="openhands, and choose a model",
+    keys=("LLM_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"),
+    logins=(".openhands/agent_settings.json",),
+    capabilities=("resume", "progress"),
+)
+
+SERVERS: Final = ".openhands/mcp.json"
+RECORD_BYTES_MAX: Final = agent_cli.LINE_BYTES_MAX
+
+_MARK: Final = b"--JSON Event--"
+_SESSION: Final = re.compile(r"[Cc]onversation ID:?\s*([0-9a-fA-F-]{32,36})")
+_SWITCHES: Final[Mapping[str, str]] = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "OPENHANDS_SUPPRESS_BANNER": "1",
+}
+
+
+class OpenHands:
+    """The runtime `openhands`.
+
+    Settings: `binary`, `model`, and `base_url` and `api_key_env` for a model server of one's own;
+    without `base_url` the operator's own settings are used.
+    """
+
+    name = PROGRAM.name
+    reports_progress = True
+    uses_mcp = True
+    takes_turns = True
+    usage_spans_session = False
+
+    def takes_prompts(self, settings: Mapping[str, str]) -> bool:  # noqa: ARG002 - the contract
+        return True
+
+    def preflight(self, settings: Mapping[str, str]) -> base.Preflight:
+        """Return whether openhands answers and was set up."""
+        return PROGRAM.preflight(settings)
+
+    def launch(self, job: base.Job) -> base.Launch:
+        """Return the call of `openhands --headless`.
+
+        Raises:
+            InvalidInput: `base_url` is no URL.
+        """
+        own = "base_url" in job.settings
+        environment = {**agent_cli.environment(job, home=PROGRAM.home(job)), **_SWITCHES}
+        # Else all agents of a user share one tmux, and the end of one ends the others' shells.
+        environment["TMUX_TMPDIR"] = str(Path(job.task_file).parent)
+        if own:
+            root = agent_cli.server_root(job.settings["base_url"])
+            environment["LLM_MODEL"] = f"openai/{job.settings.get('model', 'default')}"
+            environment["LLM_BASE_URL"] = f"{root}/v1"
+            environment["LLM_API_KEY"] = PROGRAM.key(job)
+        servers = msgspec.json.encode({"mcpServers": _servers(job)}).decode()
+        return base.Launch(
+            argv=_argv(job, own=own),
+            environment=environment,
+            cwd=job.worktree,
+            files=[base.File(SERVERS, servers)] if own else [],
+        )
+
+    def parser(self) -> base.Parser:
+        """Return a fresh parser for one run."""
+        return _Parser()
+
+
+class _Parser:
+    """Puts records together from their lines."""
+
+    def __init__(self) -> None:
+        self._evidence = evidence.Evidence("openhands", counts_tokens=False)
+        self._record: bytearray | None = None
+
+    def feed(self, line: bytes) -> Sequence[base.RuntimeEvent]:
+        """Return the events of one line; a record's come with its last one."""
+        if line.strip() == _MARK:
+            self._record = bytearray()
+            return []
+        if self._record is not None:
+            return self._part(self._record, line)
+        events: list[base.RuntimeEvent] = []
+        said = agent_cli.raw_text(line)
+        if found := _SESSION.search(said):
+            events.append(base.SessionStarted(found.group(1)))
+        return self._noted(events or ([base.Raw(said)] if said.strip() else []))
+
+    def finish(self, ended: base.Exit) -> base.Verdict:
+        """Judge the whole run."""
+        return self._evidence.verdict(ended)
+
+    def _part(self, record: bytearray, line: bytes) -> Sequence[base.RuntimeEvent]:
+        record += line + b"\n"
+        if line.rstrip() != b"}" and not line.startswith(b"{") and len(record) < RECORD_BYTES_MAX:
+            return []
+        if line.startswith(b"{") and not line.rstrip().endswith(b"}"):
+            return []
+        self._record = None
+        whole = agent_cli.decode(bytes(record))
+        return self._noted(list(_events(whole)) if whole is not None else [])
+
+    def _noted(self, events: Sequence[base.RuntimeEvent]) -> Sequence[base.RuntimeEvent]:
+        for event in events:
+            self._evidence.note(event)
+        return events
+
+
+def _events(record: Json) -> Iterator[base.RuntimeEvent]:
+    match record.get("kind"):
+        case "MessageEvent" if record.get("source") == "agent":
+            message = agent_cli.record(record.get("llm_message"))
+            parts = agent_cli.records(message.get("content"))
+            yield base.Text("\n".join(agent_cli.text(part.get("text")) for part in parts))
+            yield base.TurnEnded(base.Stop.END_TURN)
+        case "ActionEvent":
+            yield from _action(record)
+        case "ObservationEvent" | "AgentErrorEvent" | "UserRejectObservation" as kind:
+            call = agent_cli.text(record.get("tool_call_id"))
+            yield base.ToolEnded(call, kind == "ObservationEvent")
+        case "ConversationErrorEvent":
+            said = agent_cli.text(record.get("detail")) or agent_cli.text(record.get("code"))
+            yield evidence.failed(said or "openhands says no reason")
+            yield base.TurnEnded(base.Stop.ERROR)
+        case _:
+            return
+
+
+def _action(record: Json) -> Iterator[base.RuntimeEvent]:
+    action = agent_cli.record(record.get("action"))
+    name = agent_cli.text(record.get("tool_name"))
+    if action.get("kind") == "FinishAction":
+        yield base.Text(agent_cli.text(action.get("message")))
+        yield base.TurnEnded(base.Stop.END_TURN)
+        return
+    told = agent_cli.text(action.get("command")) or agent_cli.text(record.get("summary"))
+    yield base.ToolStarted(
+        agent_cli.text(record.get("tool_call_id")), f"{name}: {told}" if told else name
+    )
+
+
+def _argv(job: base.Job, *, own: bool) -> list[str]:
+    return [
+        PROGRAM.binary(job.settings),
+        *("--headless", "--json", "--always-approve"),
+        *(["--override-with-envs"] if own else []),
+        *(["--resume", job.resume] if job.resume else []),
+        *("-t", agent_cli.prompt_argument(job)),
+    ]
+
+
+def _servers(job: base.Job) -> dict[str, Any]:
+    if job.access is None or not job.access.tools:
+        return {}
+    # All attempts of the agent read this file, so it names the variable and not the token.
+    bearer = {"Authorization": f"Bearer ${{{agent_cli.TOKEN_VARIABLE}}}"}
+    return {"hub": {"url": job.access.url, "transport": "http", "headers": bearer}}

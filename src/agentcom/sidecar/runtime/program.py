@@ -1,0 +1,72 @@
+"""What is known of an agent's program before it runs: how to get it, and how to log it in."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from agentcom.sidecar.runtime import accounts, agent_cli
+from agentcom.sidecar.runtime.base import Job, Preflight
+
+
+class Program(msgspec.Struct, frozen=True, kw_only=True):
+    """One agent CLI."""
+
+    name: str
+    install: str
+    """The command that installs it."""
+    login: str
+    """What a person does to log it in."""
+    keys: Sequence[str]
+    """Variables of which each holds a key of its providers."""
+    logins: Sequence[str] = ()
+    """Files below the home, of which a login leaves one."""
+    capabilities: Sequence[str] = ()
+
+    def preflight(self, settings: Mapping[str, str]) -> Preflight:
+        """Say whether it answers and has a login or key; nothing is sent anywhere."""
+        version = agent_cli.probe(self.binary(settings))
+        if version.problem:
+            fix = f"{self.install}, or set the agent's `binary`"
+            return self._not_ready(version.text, version.problem, fix)
+        if "base_url" in settings:
+            key = settings.get("api_key_env")
+            if key is not None and not os.environ.get(key):
+                return self._not_ready(version.text, f"{key} is not set", f"export {key}=...")
+        elif not self._logged_in(settings):
+            return self._not_ready(version.text, "not logged in", self.login)
+        account = accounts.find(self.name, settings, os.environ)
+        return agent_cli.ready(self.name, version.text, self.capabilities, account)
+
+    def binary(self, settings: Mapping[str, str]) -> str:
+        """Return what to execute."""
+        return settings.get("binary", self.name)
+
+    def home(self, job: Job) -> str:
+        """Return the HOME of a run: a private one beside a model server of one's own."""
+        return job.home if "base_url" in job.settings else job.settings.get("home", job.home)
+
+    def key_variable(self, settings: Mapping[str, str]) -> str:
+        """Return the variable that holds the key of a model server of one's own."""
+        return settings.get("api_key_env", self.keys[0])
+
+    def key(self, job: Job) -> str:
+        """Return that key; programs want one, also for a server that asks for none."""
+        return job.environment.get(self.key_variable(job.settings)) or "none"
+
+    def _logged_in(self, settings: Mapping[str, str]) -> bool:
+        if any(os.environ.get(name) for name in self.keys):
+            return True
+        home = Path(settings.get("home") or Path.home())
+        return any(_filled(home / path) for path in self.logins)
+
+    def _not_ready(self, version: str, problem: str, fix: str) -> Preflight:
+        return Preflight(runtime=self.name, ready=False, version=version, problem=problem, fix=fix)
+
+
+def _filled(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False

@@ -1,0 +1,161 @@
+"""Run every driver through every check, and write docs/reference/drivers.md from what came of it.
+
+    python -m tests.tools.matrix [CLI ...]
+
+One program at a time; what was found of the others before is kept, with its date.
+"""
+
+import argparse
+import asyncio
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agentcom.cli import enrol
+from agentcom.sidecar.runtime import base
+from agentcom.testing import agent_checks, agent_fleet
+from agentcom.testing.agent_checks import Row
+from agentcom.testing.mock_llm import server
+from agentcom.testing.mock_llm.answers import Entry
+from tests.tools.install_clis import binary_of
+
+REFERENCE: Final = Path(__file__).parents[2] / "docs" / "reference"
+PAGE: Final = REFERENCE / "drivers.md"
+KEPT: Final = REFERENCE / "drivers.json"
+_MARKS: Final = {True: "yes", False: "**no**", None: "-"}
+INTRODUCTION: Final = (
+    "# Drivers\n\n"
+    "What each agent's program does under its driver, tried on one machine: {machine}. Every run "
+    "is a real program before a scripted model on loopback, under the supervisor and the watchdog "
+    "of a sidecar; the last three rows go through a hub and a sidecar that are processes of their "
+    "own. `make matrix` writes this page; `agentcom agent doctor NAME` runs the checks (all but "
+    "the last two) on your computer.\n\n"
+    "*yes*: the verdict, its class and what was left are as they should be. *-*: this program "
+    "cannot do it. **no**: see below.\n"
+)
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What was found of one program, and on which day."""
+
+    version: str
+    day: str
+    machine: str
+    rows: tuple[Row, ...]
+
+
+def main() -> int:
+    """Check the wanted programs, write the page; the exit code says whether all is well."""
+    known = enrol.runtimes()
+    names = [name for name in known if name not in {"command", "external"}]
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("names", nargs="*", help=f"of {', '.join(names)}")
+    wanted = arguments.parse_args().names or names
+    found = _kept()
+    for name in wanted:
+        program = binary_of(name)
+        if name not in agent_checks.WITHOUT_MODEL and not program.exists():
+            tell(f"{name}: not installed (make clis CLIS={name})")
+            continue
+        rows = asyncio.run(check(known[name], str(program)))
+        day = datetime.now(UTC).date().isoformat()
+        found[name] = Found(rows[0].version, day, machine(), tuple(rows))
+        KEPT.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+        PAGE.write_text(page(found), "utf-8")
+    return int(any(row.passed is False for name in wanted for row in rows_of(found, name)))
+
+
+async def check(runtime: base.Runtime, program: str) -> list[Row]:
+    """Return what came of all checks of one program."""
+    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="agentcom-matrix-"))
+    log: list[Entry] = []
+    rows: list[Row] = []
+    try:
+        async with server.serve(log=log.append) as model:
+            settings = {"base_url": model.url, "model": "scripted", "binary": program}
+            bench = agent_checks.Bench(runtime, settings, folder / runtime.name, log)
+            for one in agent_checks.CHECKS:
+                rows.append(await bench.row(one))
+                tell(_line(rows[-1]))
+            rows.append(await agent_fleet.tool_row(runtime, settings, folder / "hub"))
+            tell(_line(rows[-1]))
+            async for row in agent_fleet.outage_rows(runtime, settings, folder / "out", log):
+                rows.append(row)
+                tell(_line(row))
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    return rows
+
+
+def page(found: Mapping[str, Found]) -> str:
+    """Return the page."""
+    names = sorted(found)
+    scenarios = [row.scenario for row in found[names[0]].rows]
+    head = ["| check |", *(f" {name} |" for name in names)]
+    lines = ["".join(head), "|---|" + "---|" * len(names)]
+    lines.append("| version |" + "".join(f" {found[name].version} |" for name in names))
+    for scenario in scenarios:
+        cells = (_cell(found[name].rows, scenario) for name in names)
+        lines.append(f"| {scenario} |" + "".join(f" {cell} |" for cell in cells))
+    lines.append("| tried on |" + "".join(f" {found[name].day} |" for name in names))
+    introduction = INTRODUCTION.format(machine=found[names[0]].machine)
+    notes = [
+        f"- {name}, {row.scenario}: {_plain(row.found)}"
+        + (f" (expected: {row.expected})" if row.passed is False else "")
+        for name in names
+        for row in found[name].rows
+        if row.passed is not True
+    ]
+    said = "\n".join(notes) or "Nothing."
+    return f"{introduction}\n" + "\n".join(lines) + f"\n\n## What is not *yes*\n\n{said}\n"
+
+
+def rows_of(found: Mapping[str, Found], name: str) -> Sequence[Row]:
+    """Return the rows of a program; none, if it was never checked."""
+    return found[name].rows if name in found else ()
+
+
+def machine() -> str:
+    """Return what this computer is."""
+    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return f"{platform.system()}, {os.cpu_count()} cores, {pages >> 30} GiB"
+
+
+def tell(line: str) -> None:
+    """Print one line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _kept() -> dict[str, Found]:
+    return msgspec.json.decode(KEPT.read_bytes(), type=dict[str, Found]) if KEPT.exists() else {}
+
+
+def _cell(rows: Sequence[Row], scenario: str) -> str:
+    row = next((row for row in rows if row.scenario == scenario), None)
+    if row is None:
+        return "-"
+    took = f", {row.duration_ms / 1_000:.0f} s" if row.passed else ""
+    return f"{_MARKS[row.passed]}{took}"
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).replace("|", "/")[:300]
+
+
+def _line(row: Row) -> str:
+    mark = {True: "ok", False: "FAIL", None: "-"}[row.passed]
+    took = row.duration_ms / 1_000
+    return f"{row.runtime:<10} {row.scenario:<20} {mark:<5} {took:6.1f} s  {_plain(row.found)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
