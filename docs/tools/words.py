@@ -271,6 +271,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "attempt.broken": "an attempt ended by a defect of the sidecar; with its trace",
         "socket.listener_failed": "a defect in what handles a socket; with its trace",
         "attempt.adopted": "a restarted sidecar took over an agent that still runs",
+        "permission.denied": "an agent was told no: nobody could be asked, or answered in time",
         "attempt.woken": "letters began a further turn of an attempt's agent",
         "attempt.not_woken": "that turn could not begin; the letters wait",
         "endpoint.moved": "others took the port where agents reach the hub; there is a new one",

@@ -1,9 +1,9 @@
 from agentcom.core import waking
 from agentcom.core.view import PoolView
-from agentcom.model import limits
+from agentcom.model import address, limits
 from agentcom.model.address import Address
 from agentcom.model.agent import Agent
-from agentcom.model.ids import DEFAULT_POOL, AgentId, Instant, MachineId
+from agentcom.model.ids import DEFAULT_POOL, AgentId, Instant, MachineId, TaskId
 from agentcom.model.message import Sort, Urgency, Why
 from tests.core.test_mail import ADA, ANN, BOB, message, task, view
 
@@ -13,6 +13,14 @@ def test_agents_are_woken_for_what_is_meant_for_them() -> None:
     assert waking.calls_for(message(), ADA, Why.MENTION)
     assert waking.calls_for(message(), ADA, Why.NOTICE)
     assert waking.calls_for(message(sort=Sort.ANSWER), ADA, Why.BROADCAST)
+
+
+def test_whoever_works_on_a_task_is_woken_for_a_word_to_it() -> None:
+    to = address.of_task(TaskId("t1"))
+
+    assert waking.calls_for(message(), to, Why.DIRECT)
+    assert waking.calls_for(message(task=TaskId("t2")), to, Why.DIRECT)
+    assert not waking.calls_for(message(task=TaskId("t1")), to, Why.DIRECT)
 
 
 def test_nobody_is_woken_for_less() -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from agentcom.hub.mail_delivery import MailDelivery
 from agentcom.hub.mailboxes import Part
@@ -11,11 +12,12 @@ from agentcom.hub.switchboard import PUSH_BYTES, Switchboard
 from agentcom.model import limits
 from agentcom.model.address import Address
 from agentcom.model.agent import Assignment
-from agentcom.model.errors import NotAllowed, StorageFull, TooLarge
-from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
-from agentcom.model.message import Delivery
+from agentcom.model.errors import NotAllowed, NotFound, StorageFull, TooLarge
+from agentcom.model.ids import DEFAULT_PROJECT, AgentId, Fence, MachineId, TaskId, WallTime
+from agentcom.model.message import Delivery, mail_log
+from agentcom.model.task import TaskState
 from agentcom.protocol.frames import MailFrame, MailTaken
-from tests.hub.mail_house import ADA, ANN, BOX, House, furnish, person
+from tests.hub.mail_house import ADA, ANN, BOX, House, agent, furnish, person
 from tests.hub.test_switchboard import Board, Line, identity
 
 ADA_ID = AgentId("ada")
@@ -317,3 +319,87 @@ async def test_letters_for_people_and_the_hub_go_nowhere(road: Road) -> None:
     road.delivery.arrived(Address("hub"))
 
     assert await road.brought() == []
+
+
+async def told(road: Road) -> list[tuple[str, str]]:
+    """Return what comes to the machine now, with the name of the box it is for."""
+    before = len(road.line.sent)
+    await road.delivery.work()
+    found = [frame for frame in road.line.frames[before:] if isinstance(frame, MailFrame)]
+    return [(frame.agent, letter.message.body) for frame in found for letter in frame.letters]
+
+
+TO_T = Address("task:t")
+
+
+async def state_of_word(road: Road) -> Delivery:
+    log = mail_log(DEFAULT_PROJECT, TO_T)
+    part = await road.house.boxes.read(log, 0, 10, closed=True)
+    (letter,) = part.letters
+    return letter.state
+
+
+async def test_a_word_to_a_task_goes_to_the_machine_that_works_on_it(road: Road) -> None:
+    sent = await road.house.send(ANN, "task:t", "use sqlite")
+
+    assert sent.to[0].wakes
+    assert await told(road) == [("task:t", "use sqlite")]
+    assert await told(road) == []
+    road.delivery.took(BOX, MailTaken(agent=AgentId(TO_T), seqs=(1,), seen=True))
+    await road.delivery.work()
+    assert await state_of_word(road) is Delivery.SEEN
+
+
+async def test_a_word_to_a_task_that_waits_comes_with_its_next_attempt(road: Road) -> None:
+    road.house.assign("bob", "later")
+    waits = road.house.view.tasks[TaskId("later")]
+    road.house.view.tasks[TaskId("later")] = replace(waits, state=TaskState.QUEUED)
+    await road.house.send(ANN, "task:later", "use sqlite")
+    assert await told(road) == []
+
+    road.house.view.tasks[TaskId("later")] = waits
+    road.delivery.pushed(Assignment(TaskId("later"), Fence(1, 1), AgentId("bob"), WallTime(1)))
+
+    assert await told(road) == [("task:later", "use sqlite")]
+
+
+async def test_a_hub_that_starts_again_knows_who_was_written_to(road: Road) -> None:
+    await road.house.send(ANN, "task:t", "use sqlite")
+
+    after = MailDelivery(road.house.boxes, road.switchboard, lambda: road.house.view)
+    road.delivery = after
+    road.connect()
+
+    assert await told(road) == [("task:t", "use sqlite")]
+
+
+async def test_nobody_works_on_a_completed_task_any_more(road: Road) -> None:
+    row = road.house.view.tasks[TaskId("t")]
+    road.house.view.tasks[TaskId("t")] = replace(row, state=TaskState.COMPLETED)
+
+    for name in ("task:t", "task:unknown"):
+        with pytest.raises(NotFound):
+            await road.house.send(ANN, name, "too late")
+
+
+async def test_another_project_has_no_such_task(road: Road) -> None:
+    await road.house.admit("eve", project="other")
+
+    with pytest.raises(NotFound):
+        await road.house.send(person("eve", "other"), "task:t", "let me in")
+
+
+async def test_a_machine_that_lost_the_task_confirms_in_vain(road: Road) -> None:
+    await road.house.send(ANN, "task:t", "use sqlite")
+    await told(road)
+
+    road.delivery.took(MachineId("other"), MailTaken(agent=AgentId(TO_T), seqs=(1,), seen=True))
+    await road.delivery.work()
+
+    assert await state_of_word(road) is Delivery.QUEUED
+
+
+async def test_an_agent_does_not_wake_itself_by_its_task(road: Road) -> None:
+    sent = await road.house.send(agent("ada", "t"), "task:t", "note to self")
+
+    assert not sent.to[0].wakes

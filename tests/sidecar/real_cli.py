@@ -20,6 +20,8 @@ from agentcom.sidecar.runtime.base import (
     Runtime,
     RuntimeEvent,
     Stop,
+    Talker,
+    TurnEnded,
     Verdict,
 )
 from agentcom.testing import scenario
@@ -52,15 +54,27 @@ class Run:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def read(self) -> None:
-        """Feed the parser until the output ends."""
+        """Feed the parser, and say what it has to say, until the output ends."""
         assert self.process.stdout is not None
         pending = b""
+        self._talk([])
         while chunk := await self.process.stdout.read(65_536):
             *lines, pending = (pending + chunk).split(b"\n")
             async with self.changed:
                 for line in lines:
-                    self.events.extend(self.parser.feed(line))
+                    events = self.parser.feed(line)
+                    self.events.extend(events)
+                    self._talk(events)
                 self.changed.notify_all()
+
+    def _talk(self, events: Sequence[RuntimeEvent]) -> None:
+        stdin = self.process.stdin
+        if stdin is None or not isinstance(self.parser, Talker):
+            return
+        for said in self.parser.drain():
+            stdin.write(said.data)
+        if any(isinstance(event, TurnEnded) for event in events):
+            stdin.close()
 
     async def saw(self, kind: type) -> None:
         """Wait for an event of this kind."""
@@ -133,12 +147,14 @@ class Bench:
             *launch.argv,
             env=dict(launch.environment),
             cwd=launch.cwd,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE if launch.talks else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
         run = Run(process, self.runtime.parser())
+        if isinstance(run.parser, Talker):
+            run.parser.begin(launch.opening)
         reading = asyncio.create_task(run.read())
         try:
             yield run

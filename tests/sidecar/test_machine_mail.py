@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
+from agentcom.model.address import Address
 from agentcom.model.ids import Fence, TaskId
 from agentcom.model.message import MessageId
 from agentcom.protocol import frames
@@ -27,7 +28,7 @@ class Post:
         self.mail.take(frames.MailFrame(agent=ADA, letters=letters))
 
     def show(self, *seqs: int) -> None:
-        self.mail.shown(ADA, {seq: MessageId(f"m{seq}") for seq in seqs})
+        self.mail.shown({ADA: {seq: MessageId(f"m{seq}") for seq in seqs}})
 
     def hand(self, key: Key = ONE, *, waking: bool = False) -> Sequence[int]:
         return [one.seq for one in self.mail.hand(ADA, key, waking=waking)]
@@ -148,3 +149,41 @@ def test_agents_have_letters_of_their_own() -> None:
     assert post.mail.hand(BOB, TWO) == ()
     post.mail.release(BOB, TWO)
     assert post.hand() == [1]
+
+
+def test_a_word_to_a_task_is_for_its_attempt_alone() -> None:
+    post = Post()
+    word = letter(1, to=(Address("task:t1"),))
+    post.mail.take(frames.MailFrame(agent=module.box_of(ONE.task), letters=(word,)))
+    post.bring(letter(1, "mail"), letter(2))
+
+    assert post.mail.hand(ADA, TWO) == (letter(1, "mail"), letter(2))
+    assert post.mail.hand(ADA, ONE) == (word,)
+
+
+def test_words_and_letters_of_the_same_number_are_told_apart() -> None:
+    taken: list[frames.MailTaken] = []
+    mail = Mail(taken.append)
+    box = module.box_of(ONE.task)
+    word = letter(1, "word", to=(Address("task:t1"),))
+    mail.take(frames.MailFrame(agent=box, letters=(word,)))
+    mail.take(frames.MailFrame(agent=ADA, letters=(letter(1),)))
+
+    handed = mail.hand(ADA, ONE, waking=True)
+    named = module.names_of(ADA, handed)
+    mail.shown(named)
+
+    assert [one.message.body for one in handed] == ["word", "hello"]
+    assert named == {box: {1: MessageId("m1")}, ADA: {1: MessageId("m1")}}
+    assert [(one.agent, one.seqs) for one in taken if one.seen] == [(box, (1,)), (ADA, (1,))]
+
+
+def test_a_word_that_was_not_shown_is_there_for_the_next() -> None:
+    post = Post()
+    word = letter(1, to=(Address("task:t1"),))
+    post.mail.take(frames.MailFrame(agent=module.box_of(ONE.task), letters=(word,)))
+    post.mail.hand(ADA, ONE)
+
+    post.mail.release(ADA, ONE)
+
+    assert post.mail.hand(BOB, ONE) == (word,)

@@ -13,7 +13,15 @@ import pytest
 
 from agentcom.model import errors
 from agentcom.model.failure import FailureClass
-from agentcom.sidecar import attempt_files, process, processes, supervise, survivors
+from agentcom.sidecar import (
+    attempt_files,
+    control,
+    control_socket,
+    process,
+    processes,
+    supervise,
+    survivors,
+)
 from agentcom.sidecar.config import Home
 from agentcom.sidecar.runtime import base
 
@@ -439,7 +447,7 @@ async def test_nonsense_on_the_control_socket_changes_nothing(
     attempt_dir: Path, tmp_path: Path
 ) -> None:
     running = await process.start(attempt_dir, shell("read x; sleep 600", cwd=tmp_path))
-    connection = await process._connect(attempt_dir)
+    connection = await control_socket.connect(attempt_dir)
     assert connection is not None
     reader, writer = connection
     writer.write(b"stop whatever\nwatch -1\nwatch \xff\n" + b"x" * 1_000)
@@ -526,7 +534,7 @@ async def test_the_tag_of_an_attempt_finds_no_process_of_another_home(
 def test_a_sidecar_that_goes_while_output_is_passed_on_does_not_end_the_agent() -> None:
     supervisor = object.__new__(supervise.Supervisor)
     ours, theirs = socket.socketpair()
-    gone = supervise.Client(ours)
+    gone = control.Client(ours)
     serve = supervisor._serve(gone)
     with selectors.DefaultSelector() as supervisor._selector, theirs:
         supervisor._clients = {gone}

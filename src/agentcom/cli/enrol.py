@@ -18,7 +18,7 @@ from agentcom.sidecar.config import AgentConfig, Home, MachineConfig
 from agentcom.sidecar.runtime import base
 
 GROUP: Final = "agentcom.runtimes"
-NO_CLI: Final = frozenset({"command", "testagent"})
+NO_CLI: Final = frozenset({"acp", "command", "testagent"})
 """Runtimes that are always there, and so say nothing about what is installed."""
 _ANY_KEY: Final = (
     *("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY"),
@@ -50,6 +50,10 @@ _SETTINGS: Final = (
         "api_key_env",
         "home",
         "account",
+        "command",
+        "permissions",
+        "mode",
+        "auth_method",
     ),
 )
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from agentcom.cli import graphs, output, steering
+from agentcom.cli import graphs, output, steering, telling
 from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.cli.lazy import Group
 from agentcom.cli.output import Column
@@ -344,5 +344,8 @@ def _adoptable(rows: list[dict[str, Any]], *, applied: bool) -> int:
     return max(attempt_of(row) for row in kept)
 
 
-for _command in (steering.cancel, steering.retry, steering.edit, steering.pause, steering.resume):
+for _command in (
+    *(steering.cancel, steering.retry, steering.edit, steering.pause, steering.resume),
+    telling.tell,
+):
     task.add_command(_command)

@@ -43,9 +43,11 @@ class Exchange(NamedTuple):
 
 def calls_for(message: Message, to: Address, why: Why) -> bool:
     """Return whether a message is of the kind that an agent is woken for."""
+    task = address.task_of(to)
     return (
-        address.agent_of(to) is not None
+        (address.agent_of(to) is not None or task is not None)
         and to != message.sender
+        and (task is None or task != message.task)
         and message.urgency >= Urgency.NORMAL
         and (why in _CALLING or message.sort is Sort.ANSWER)
     )

@@ -15,7 +15,7 @@ from agentcom.core import mail
 from agentcom.hub.clock import Clock
 from agentcom.hub.logs import Logs
 from agentcom.hub.writing import Asked, Draft, Writer
-from agentcom.model import limits
+from agentcom.model import address, limits
 from agentcom.model.address import Address
 from agentcom.model.batch import Table
 from agentcom.model.ids import ProjectId, WallTime
@@ -29,6 +29,7 @@ from agentcom.model.message import (
     due_log,
     entry_key,
     mail_log,
+    owner_of,
 )
 from agentcom.model.replies import Done
 from agentcom.protocol.told import Letter
@@ -191,6 +192,18 @@ class Mailboxes:
     async def head(self, log: str) -> Head:
         """Return a mailbox's head."""
         return await self._logs.head(Draft(), log)
+
+    async def tasks(self) -> Sequence[Address]:
+        """Return the tasks that were ever written to."""
+        found: list[Address] = []
+        after: str | None = ""
+        while after is not None:
+            query = Query(table=Table.HEAD, prefix="mail/", after=after, limit=limits.PAGE_MAX)
+            page = await self._store.query(query)
+            owners = [owner_of(head.log) for head in cast("list[Head]", page.rows)]
+            found += [one for one in owners if address.task_of(one) is not None]
+            after = page.next
+        return found
 
     async def places(self, message: str, limit: int, after: str = "") -> list[Entry]:
         """Return some places of a message in mailboxes, by address, after the key of one."""

@@ -10,7 +10,8 @@ from agentcom.model.address import Address, AddressKind
 from agentcom.model.batch import Table
 from agentcom.model.errors import InvalidInput, NotFound
 from agentcom.model.identity import User
-from agentcom.model.ids import AgentId, ProjectId, UserId
+from agentcom.model.ids import AgentId, ProjectId, TaskId, UserId
+from agentcom.model.task import Task, TaskState
 from agentcom.store.base import Query, Store
 
 PAGE: Final = 500  # users of one read
@@ -48,7 +49,11 @@ class Recipients:
         kind, name = address.parse(text)
         found = await self.named(kind, name, project)
         if not found:
-            raise NotFound(f"there is no agent or person {text}; see who is there")
+            raise NotFound(
+                f"there is no agent or person {text}; see who is there"
+                if kind is not AddressKind.TASK
+                else f"there is no {text}, or it is completed and nobody works on it any more"
+            )
         if len(found) > 1:
             raise InvalidInput("to", f"there are two of that name: write {' or '.join(found)}")
         return found[0]
@@ -57,6 +62,9 @@ class Recipients:
         self, kind: AddressKind | None, name: str, project: ProjectId
     ) -> Sequence[Address]:
         """Return who has a name: nobody, an agent, a person, or (with kind None) both."""
+        if kind is AddressKind.TASK:
+            there = await self._is_task(TaskId(name), project)
+            return [address.of_task(TaskId(name))] if there else []
         found: list[Address] = []
         if kind is not AddressKind.USER and mail.is_of(self._view(), AgentId(name), project):
             found.append(address.of_agent(AgentId(name)))
@@ -82,3 +90,13 @@ class Recipients:
     async def _is_person(self, name: str, project: ProjectId) -> bool:
         (row,) = await self._store.get([(Table.USER, name)])
         return isinstance(row, User) and not row.removed and row.project == project
+
+    async def _is_task(self, name: TaskId, project: ProjectId) -> bool:
+        """Tell whether someone works on a task, or will, or may if it is tried again."""
+        row = self._view().tasks.get(name)
+        if row is None:
+            (kept,) = await self._store.get([(Table.TASK, name)])
+            row = kept if isinstance(kept, Task) else None
+        if row is None or row.project != project:
+            return False
+        return row.state is not TaskState.COMPLETED

@@ -2,13 +2,14 @@
 
 `agent:NAME` and `user:NAME` are written out wherever they are stored or shown. People may type the
 bare name; the hub resolves it, since only it knows whether there is one of that name or two.
+`task:ID` is whoever works on a task: it receives, and never sends.
 """
 
 from enum import StrEnum
 from typing import Final, NewType
 
 from agentcom.model.errors import InvalidInput
-from agentcom.model.ids import AgentId, UserId
+from agentcom.model.ids import AgentId, TaskId, UserId
 
 Address = NewType("Address", str)
 
@@ -21,6 +22,7 @@ class AddressKind(StrEnum):
 
     AGENT = "agent"
     USER = "user"
+    TASK = "task"
 
 
 def of_agent(name: AgentId) -> Address:
@@ -31,6 +33,11 @@ def of_agent(name: AgentId) -> Address:
 def of_user(name: UserId) -> Address:
     """Return the address of a person."""
     return Address(f"user:{name}")
+
+
+def of_task(task: TaskId) -> Address:
+    """Return the address of whoever works on a task."""
+    return Address(f"task:{task}")
 
 
 def parse(text: str) -> tuple[AddressKind | None, str]:
@@ -44,8 +51,8 @@ def parse(text: str) -> tuple[AddressKind | None, str]:
     kind, colon, name = text.rpartition(":")
     if not colon:
         return None, name
-    if kind not in (AddressKind.AGENT, AddressKind.USER):
-        raise InvalidInput("to", "use a name, agent:NAME or user:NAME")
+    if kind not in tuple(AddressKind):
+        raise InvalidInput("to", "use a name, agent:NAME, user:NAME or task:ID")
     return AddressKind(kind), name
 
 
@@ -59,3 +66,9 @@ def user_of(address: Address) -> UserId | None:
     """Return the person that an address names; None if it names none."""
     kind, _, name = address.partition(":")
     return UserId(name) if kind == AddressKind.USER else None
+
+
+def task_of(address: Address) -> TaskId | None:
+    """Return the task that an address names; None if it names none."""
+    kind, _, name = address.partition(":")
+    return TaskId(name) if kind == AddressKind.TASK else None

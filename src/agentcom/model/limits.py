@@ -179,6 +179,7 @@ LOCK_QUEUE_MS: Final = 60_000  # a place in the queue, if nobody said; asked aga
 ASK_OPTIONS_MAX: Final = 16
 ASK_BYTES: Final = 4_096  # of a question or an answer: several of them fit in one assignment
 ASK_HOLD_MS: Final = 120_000  # an attempt that asks keeps its slot so long; most answers are quick
+PERMISSION_MS: Final = 90_000  # an agent waits so long for a person's yes: less than ASK_HOLD_MS
 ASK_DEADLINE_MS: Final = 7 * 86_400_000  # of a question that names none: no task waits for ever
 ASKS_MAX: Final = 5_000  # open ones of a pool: they are in memory
 ASKS_PER_TASK: Final = 4  # ... of one task

@@ -230,7 +230,7 @@ class Attempts:
         worktree = self._places.worktree(record)
         if worktree is None and record.body.spec.repo is not None:
             raise errors.NotFound("the worktree of this attempt is gone")
-        self._mail.shown(record.assignment.agent, runs.letters_of(folder))
+        self._mail.shown(runs.letters_of(folder))
         log.info("attempt.adopted", task=record.key.task, attempt=record.key.text)
         return worktree, process.AgentProcess(folder, known)
 

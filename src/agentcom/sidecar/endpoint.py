@@ -13,18 +13,21 @@ import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import httpx
+import msgspec
 import structlog
 from uvicorn.config import Config as ServerConfig
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from agentcom.client.dialling import Dial
-from agentcom.client.http import http_client
+from agentcom.client.http import API, http_client
+from agentcom.client.problems import error_of_response
 from agentcom.model import errors
 from agentcom.protocol import caller
+from agentcom.protocol.calls import Call, name_of
 from agentcom.sidecar import forwarding, repositories
 from agentcom.sidecar.config import Config
 from agentcom.sidecar.forwarding import Answer, Receive, Scope, Send
@@ -54,6 +57,8 @@ _TOKEN_BYTES: Final = 32
 _TOKEN_CHARS: Final = 43  # of so many bytes
 _PORT_MAX: Final = 65_535
 _BEARER: Final = b"bearer "
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -140,6 +145,29 @@ class Endpoint:
             log.info("endpoint.no_tools", reason=str(error) or type(error).__name__)
             return False
         return answer.is_success
+
+    async def do(self, key: Key, call: Call, kind: type[T], request: str | None = None) -> T:
+        """Make a call in the name of an attempt's agent and return its answer, a `kind`.
+
+        Raises:
+            Unavailable: there is no hub now.
+            AgentComError: what the hub refused it with.
+        """
+        assert self._hub is not None
+        headers = caller.headers(key.task, key.fence)
+        if request is not None:
+            headers["idempotency-key"] = request
+        url, content = f"{API}/calls/{name_of(type(call))}", msgspec.json.encode(call)
+        headers["content-type"] = "application/json"
+        try:
+            answer = await self._hub.post(
+                url, content=content, headers=headers, timeout=forwarding.ANSWER_S_MAX
+            )
+        except httpx.HTTPError as error:
+            raise errors.Unavailable(str(error) or type(error).__name__) from error
+        if not answer.is_success:
+            raise error_of_response(answer.status_code, answer.content)
+        return msgspec.json.decode(answer.content, type=kind)
 
     async def _listen(self, connection: Any) -> asyncio.Server:
         loop = asyncio.get_running_loop()

@@ -28,9 +28,11 @@ from agentcom.sidecar import (
 )
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.config import AgentConfig, Config
+from agentcom.sidecar.desk import RunDesk
 from agentcom.sidecar.endpoint import Endpoint
-from agentcom.sidecar.machine_mail import Mail
+from agentcom.sidecar.machine_mail import Mail, names_of
 from agentcom.sidecar.machine_values import Key, Record
+from agentcom.sidecar.permissions import Permissions
 from agentcom.sidecar.places import Over, Places
 from agentcom.sidecar.runtime import base
 from agentcom.sidecar.trees import Worktree
@@ -57,6 +59,8 @@ class Course:
     stated: session_usage.Stated
     """What the session had cost when the next run begins."""
     verdicts: list[base.Verdict] = field(default_factory=list)
+    woken: int = 0
+    """Turns that letters began, in runs of their own and in those of others."""
 
 
 class Following:
@@ -114,12 +118,12 @@ class Following:
             deadline_ms=max(RUN_MS_MIN, record.body.spec.deadline_ms - spent_ms),
             grace_ms=self._settings.stop_grace_ms,
         )
-        if letters:
-            await asyncio.to_thread(runs.keep_letters, folder, letters)
+        named = names_of(record.assignment.agent, letters)
+        if named:
+            await asyncio.to_thread(runs.keep_letters, folder, named)
         tag = self._home.tag(record.key.text)
         running = await process.start(folder, runtime.launch(job), limits=bounds, attempt=tag)
-        if letters:
-            self._mail.shown(record.assignment.agent, runs.names_of(letters))
+        self._mail.shown(named)
         return running
 
     # Turns --------------------------------------------------------------------------------------
@@ -138,8 +142,10 @@ class Following:
         """
         following: process.AgentProcess | None = running
         while following is not None:
-            watch = self._watch(course.record, course.stated, course.turns)
+            desk = self._desk(course, following)
+            watch = self._watch(course.record, course.stated, course.turns, desk)
             verdict = await self._watched(course.record, course.worktree, watch, following)
+            course.woken += desk.woken
             session = verdict.session or watch.session
             course.verdicts.append(replace(verdict, session=session))
             course.stated = watch.stated or course.stated
@@ -152,18 +158,20 @@ class Following:
         folder = runs.folder(self._home.attempt(record.key.text), number)
         known = await asyncio.to_thread(survivors.read_record, folder)
         if known is not None:
-            self._mail.shown(record.assignment.agent, runs.letters_of(folder))
+            self._mail.shown(runs.letters_of(folder))
+            course.woken += 1
             return process.AgentProcess(folder, known)
         last = course.verdicts[-1]
         agent = self._places.agent(record)
         runtime = self._places.runtime(agent, record)
-        over = last.failure is not None or last.session is None or number > MAIL_TURNS_MAX + 1
+        over = last.failure is not None or last.session is None or course.woken >= MAIL_TURNS_MAX
         if over or not runtime.takes_turns or not self._may_wake(record.key):
             return None
         letters = self._mail.hand(agent.name, record.key, waking=True)
         if not letters:
             return None
         log.info("attempt.woken", task=record.key.task, letters=len(letters), run=number)
+        course.woken += 1
         return await self._again(course, agent, letters, folder)
 
     async def _again(
@@ -236,11 +244,40 @@ class Following:
         agent = self._places.agent(record)
         return Turns(agent.name, self._places.runtime(agent, record).name, agent.settings)
 
-    def _watch(self, record: Record, before: session_usage.Stated, turns: Turns) -> Watch:
+    def _desk(self, course: Course, running: process.AgentProcess) -> RunDesk:
+        key, folder = course.record.key, running.attempt_dir
+        permissions = Permissions(self._endpoint, key, folder.name)
+
+        def may_wake() -> bool:
+            return course.woken + desk.woken < MAIL_TURNS_MAX and self._may_wake(key)
+
+        desk = RunDesk(
+            course.record.assignment.agent,
+            key,
+            folder,
+            mail=self._mail,
+            permissions=permissions,
+            may_wake=may_wake,
+        )
+        return desk
+
+    def _watch(
+        self,
+        record: Record,
+        before: session_usage.Stated,
+        turns: Turns,
+        desk: RunDesk | None = None,
+    ) -> Watch:
         runtime = self._places.runtime(self._places.agent(record), record)
         turns.another_run()
         return Watch(
-            record.key, runtime, self._settings, tell=self._tell, before=before, turns=turns
+            record.key,
+            runtime,
+            self._settings,
+            tell=self._tell,
+            before=before,
+            turns=turns,
+            desk=desk,
         )
 
     @contextlib.asynccontextmanager

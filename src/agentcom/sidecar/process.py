@@ -7,10 +7,9 @@ Waiting is always for the end of a connection to the supervisor, so it costs not
 import asyncio
 import contextlib
 import os
-import socket
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Final
 
@@ -18,7 +17,7 @@ import msgspec
 
 from agentcom.model import errors
 from agentcom.model.failure import FailureClass
-from agentcom.sidecar import attempt_files, processes, supervise, survivors
+from agentcom.sidecar import agent_input, attempt_files, control_socket, supervise, survivors
 from agentcom.sidecar.runtime import agent_cli, base
 
 START_MS_MAX: Final = 30_000
@@ -26,9 +25,8 @@ START_MS_MAX: Final = 30_000
 STOP_MARGIN_MS: Final = 5_000
 """Beyond grace and sweep; a supervisor that takes longer is killed, and then its tree."""
 
-_RETRY_MS: Final = 50
-_SOCKET_PATH_BYTES_MAX: Final = 100
 _CHUNK_BYTES: Final = 65_536
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,14 +101,14 @@ class AgentProcess:
     async def wait(self) -> base.Exit:
         """Return how the agent ended, once nothing of it is left."""
         while ended(self.attempt_dir) is None and survivors.supervisor_runs(self._record):
-            connection = await _connect(self.attempt_dir)
+            connection = await control_socket.connect(self.attempt_dir)
             if connection is None:
-                await asyncio.sleep(_RETRY_MS / 1000)  # it is about to exit
+                await asyncio.sleep(control_socket.RETRY_MS / 1000)  # it is about to exit
                 continue
             reader, writer = connection
             with contextlib.suppress(ConnectionError):
                 await reader.read()
-            await _close(writer)
+            await control_socket.close(writer)
         return await asyncio.to_thread(self._settle)
 
     async def stop(self, reason: base.Stop) -> base.Exit:
@@ -118,7 +116,7 @@ class AgentProcess:
 
         If it had ended by itself meanwhile, that end stands. Safe to call twice.
         """
-        connection = await _connect(self.attempt_dir)
+        connection = await control_socket.connect(self.attempt_dir)
         if connection is not None:
             reader, writer = connection
             allowed_ms = self._record.grace_ms + supervise.SWEEP_MS_MAX + STOP_MARGIN_MS
@@ -126,11 +124,47 @@ class AgentProcess:
                 writer.write(b"stop %s\n" % reason.value.encode())
                 async with asyncio.timeout(allowed_ms / 1000):
                     await reader.read()
-            await _close(writer)
+            await control_socket.close(writer)
         return await asyncio.to_thread(self._settle)
 
+    async def opening(self) -> bytes | None:
+        """Return what its driver has to know to talk to it; None: it does not talk."""
+        return await asyncio.to_thread(_read, self.attempt_dir / attempt_files.OPENING)
+
+    async def say(self, said: base.Say) -> bool:
+        """Write to its standard input, unless that was done; False if it takes no more."""
+        key = said.key.encode()
+        answer = await self._command(b"say %s %d\n" % (key, len(said.data)) + said.data)
+        if answer:
+            return answer == agent_input.SAID
+        record = await asyncio.to_thread(_read, self.attempt_dir / attempt_files.SAID)
+        return record is not None and key in record.split(b"\n")
+
+    async def keep_farewell(self, data: bytes) -> None:
+        """Leave with the supervisor what it says to the agent first when it is to stop it."""
+        await self._command(b"farewell %d\n" % len(data) + data)
+
+    async def close(self) -> None:
+        """End its standard input; if it stays after that it is ended when its grace is over."""
+        await self._command(b"close\n")
+
+    async def _command(self, command: bytes) -> bytes:
+        """Return what the supervisor answers; nothing if it is gone."""
+        connection = await control_socket.connect(self.attempt_dir)
+        if connection is None:
+            return b""
+        reader, writer = connection
+        try:
+            writer.write(command)
+            await writer.drain()
+            return await reader.readline()
+        except ConnectionError:
+            return b""
+        finally:
+            await control_socket.close(writer)
+
     async def _chunks(self, offset: int) -> AsyncGenerator[bytes, None]:
-        connection = await _connect(self.attempt_dir)
+        connection = await control_socket.connect(self.attempt_dir)
         if connection is not None:
             reader, writer = connection
             try:
@@ -141,7 +175,7 @@ class AgentProcess:
             except ConnectionError:
                 pass
             finally:
-                await _close(writer)
+                await control_socket.close(writer)
         path = self.attempt_dir / attempt_files.STDOUT
         # From a thread: a long log must not keep heartbeats waiting.
         while chunk := await asyncio.to_thread(_read_at, path, offset):
@@ -243,6 +277,10 @@ def _prepare(folder: Path, launch: base.Launch, limits: ProcessLimits, tag: str)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if launch.files:
         run_files(Path(launch.environment["HOME"]), launch.files)
+    if launch.talks:
+        opening = os.open(folder / attempt_files.OPENING, _NEW_FILE, 0o600)
+        with os.fdopen(opening, "wb") as file:
+            file.write(launch.opening)
     order = _order(launch, limits, tag)
     attempt_files.write_json(str(folder / attempt_files.LAUNCH), order, durable=False)
 
@@ -255,6 +293,7 @@ def _order(launch: base.Launch, limits: ProcessLimits, tag: str) -> dict[str, An
         "argv": list(launch.argv),
         "environment": dict(launch.environment),
         "cwd": launch.cwd,
+        "talks": launch.talks,
         **msgspec.structs.asdict(limits),
     }
 
@@ -303,61 +342,17 @@ def _not_started(folder: Path, launch: base.Launch) -> NotStarted:
     return NotStarted(failure, found.error)
 
 
-async def _connect(folder: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-    """Connect to the supervisor; None if it is gone."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.setblocking(False)
-    try:
-        while not _try_connect(connection, folder):  # noqa: ASYNC110 - another process's queue
-            await asyncio.sleep(_RETRY_MS / 1000)
-        return await asyncio.open_unix_connection(sock=connection)
-    except (FileNotFoundError, ConnectionError):
-        connection.close()
-        return None
-    except BaseException:
-        connection.close()
-        raise
-
-
-def _try_connect(connection: socket.socket, folder: Path) -> bool:
-    """Connect, or return False if too many others wait; asyncio would take that for success."""
-    with _short_path(folder) as path, contextlib.suppress(BlockingIOError):
-        connection.connect(path)
-        return True
-    return False
-
-
-@contextlib.contextmanager
-def _short_path(folder: Path) -> Iterator[str]:
-    """Yield a path to the socket that fits into the kernel's 108 (macOS: 104) bytes."""
-    path = str(folder / attempt_files.SOCKET)
-    if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES_MAX:
-        yield path
-        return
-    if processes.has_table():
-        handle = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            yield f"/proc/self/fd/{handle}/{attempt_files.SOCKET}"
-        finally:
-            os.close(handle)
-        return
-    with tempfile.TemporaryDirectory(prefix="ac-", dir="/tmp") as short:
-        link = Path(short) / "a"
-        link.symlink_to(folder)
-        yield f"{link}/{attempt_files.SOCKET}"
-
-
-async def _close(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    with contextlib.suppress(ConnectionError):
-        await writer.wait_closed()
-
-
 def _read_at(path: Path, offset: int) -> bytes:
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         file.seek(offset)
         return file.read(_CHUNK_BYTES)
     return b""
+
+
+def _read(path: Path) -> bytes | None:
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_bytes()
+    return None
 
 
 def _read_end(folder: Path) -> _Ended | None:

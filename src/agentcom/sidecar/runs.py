@@ -11,10 +11,11 @@ from typing import Final
 
 import msgspec
 
+from agentcom.model.ids import AgentId
 from agentcom.model.limits import MAIL_TURNS_MAX
 from agentcom.model.message import MessageId
-from agentcom.protocol.told import Letter
 from agentcom.sidecar import process, repositories, survivors
+from agentcom.sidecar.machine_mail import Shown
 from agentcom.sidecar.runtime import agent_cli, base
 
 _LETTERS: Final = "letters.json"
@@ -37,22 +38,18 @@ def known(attempt: Path) -> list[process.AgentProcess]:
     return found
 
 
-def keep_letters(place: Path, letters: Sequence[Letter]) -> None:
+def keep_letters(place: Path, letters: Shown) -> None:
     """Write down which letters a run shows."""
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    repositories.write(place / _LETTERS, msgspec.json.encode(names_of(letters)).decode())
+    repositories.write(place / _LETTERS, msgspec.json.encode(letters).decode())
 
 
-def letters_of(place: Path) -> dict[int, MessageId]:
+def letters_of(place: Path) -> Shown:
     """Return which letters a run showed."""
     with contextlib.suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode((place / _LETTERS).read_bytes(), type=dict[int, MessageId])
+        content = (place / _LETTERS).read_bytes()
+        return msgspec.json.decode(content, type=dict[AgentId, dict[int, MessageId]])
     return {}
-
-
-def names_of(letters: Sequence[Letter]) -> dict[int, MessageId]:
-    """Return the messages of letters, by sequence."""
-    return {letter.seq: letter.message.id for letter in letters}
 
 
 def joined(verdicts: Sequence[base.Verdict]) -> base.Verdict:

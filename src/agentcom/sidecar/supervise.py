@@ -7,12 +7,13 @@ sidecar's side of it. The attempt's folder holds:
 
     launch.json      the order; removed when read, since the environment may hold keys
     supervisor.json  who runs: pids with their start times, so a recycled pid is not mistaken
-    control.sock     one line per connection: `watch OFFSET` or `stop REASON`; closed at the end
+    control.sock     one command per connection, closed at the end: `watch OFFSET`, `stop REASON`;
+                     of an agent that talks `say KEY LENGTH` and `farewell LENGTH`, each with so
+                     many bytes behind its line, and `close`: a word back tells what came of it
     stdout.log, stderr.log, supervisor.log, exit.json
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import select
@@ -25,7 +26,8 @@ import time
 from collections.abc import Callable
 from typing import IO, Final, NamedTuple
 
-from agentcom.sidecar import attempt_files, processes
+from agentcom.sidecar import agent_input, attempt_files, processes, reaping
+from agentcom.sidecar.control import Client, Command
 
 ATTEMPT_VARIABLE: Final = "AGENTCOM_ATTEMPT"
 SWEEP_MS_MAX: Final = 10_000
@@ -36,13 +38,13 @@ NOT_FOUND: Final = 127
 
 _CHUNK_BYTES: Final = 65_536
 _SWEEP_PAUSE_S: Final = 0.02
-_COMMAND_BYTES_MAX: Final = 256
 _CLIENTS_MAX: Final = 32
 _BACKLOG: Final = 128
 _SLEEP_S_MAX: Final = 30.0
 """Timers stand still while a computer sleeps; look at the boot-time clock at least this often."""
+_POLITE_S_MAX: Final = 2.0
+"""An agent that was asked by its protocol to end does so in tenths of a second, or not at all."""
 _REASONS: Final = frozenset({"cancelled", "no_progress", "deadline", "error"})
-_PR_SET_CHILD_SUBREAPER: Final = 36
 _UMASK_AGENT: Final = 0o022
 _LOGS: Final = (attempt_files.STDOUT, attempt_files.STDERR)
 
@@ -60,16 +62,7 @@ class Order(NamedTuple):
     tail_bytes: int
     line_bytes_max: int
     merge_output: bool
-
-
-class Client:
-    """One connection of the sidecar."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        """Take over the connection."""
-        self.connection = connection
-        self.received = b""
-        self.offset: int | None = None
+    talks: bool
 
 
 class Supervisor:
@@ -80,18 +73,20 @@ class Supervisor:
         self._order = order
         self._started = _boot_s()
         self._deadline = self._started + order.deadline_ms / 1000
-        self._kill_at: float | None = None
+        self._signal_at: list[tuple[float, signal.Signals]] = []
+        self._linger_until: float | None = None
         self._stop: str | None = None
         self._ended = False
         self._status: int | None = None
         self._clients: set[Client] = set()
         self._selector = selectors.DefaultSelector()
-        self._signals = _catch_signals()
+        self._signals = reaping.catch_signals()
         self._selector.register(self._signals, selectors.EVENT_READ, self._on_signal)
         self._listener = _listen()
         self._selector.register(self._listener, selectors.EVENT_READ, self._on_connect)
         self._logs = {name: _open_log(name, order) for name in _LOGS}
         self._pipes: dict[int, attempt_files.BoundedLog] = {}
+        self._input = agent_input.AgentInput(self._selector)
 
     def start(self) -> None:
         """Start the agent, without a shell and with exactly the given environment.
@@ -103,7 +98,7 @@ class Supervisor:
         order = self._order
         self._agent = subprocess.Popen(  # noqa: S603 - an argv list from the operator's settings
             order.argv,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if order.talks else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if order.merge_output else subprocess.PIPE,
             cwd=order.cwd,
@@ -112,6 +107,8 @@ class Supervisor:
             umask=_UMASK_AGENT,
         )
         self._write_record(self._agent.pid)
+        if self._agent.stdin is not None:
+            self._input.open(self._agent.stdin, attempt_files.SAID)
         for pipe, name in zip((self._agent.stdout, self._agent.stderr), _LOGS, strict=True):
             if pipe is not None:
                 self._add_pipe(pipe, self._logs[name])
@@ -128,24 +125,35 @@ class Supervisor:
 
     def _check_clock(self) -> None:
         now = _boot_s()
-        if self._kill_at is not None and now >= self._kill_at:
-            self._kill_at = None
-            self._signal_group(signal.SIGKILL)
+        while self._signal_at and now >= self._signal_at[0][0]:
+            self._signal_group(self._signal_at.pop(0)[1])
         if now >= self._deadline:
             self._request_stop("deadline")
+        elif self._linger_until is not None and now >= self._linger_until:
+            self._request_stop("end_turn")
 
     def _pause_s(self) -> float | None:
-        if self._stop is not None and self._kill_at is None:
+        if self._stop is not None and not self._signal_at:
             return None
-        due = self._deadline if self._kill_at is None else self._kill_at
+        due = self._signal_at[0][0] if self._signal_at else self._deadline
+        if self._linger_until is not None and self._stop is None:
+            due = min(due, self._linger_until)
         return min(max(0.0, due - _boot_s()), _SLEEP_S_MAX)
 
     def _request_stop(self, reason: str) -> None:
         if self._stop is not None:
             return
         self._stop = reason
-        self._kill_at = _boot_s() + self._order.grace_ms / 1000
-        self._signal_group(signal.SIGTERM)
+        grace_s = self._order.grace_ms / 1000
+        term_at = _boot_s() + (min(grace_s, _POLITE_S_MAX) if self._input.part() else 0.0)
+        self._signal_at = [(term_at, signal.SIGTERM), (term_at + grace_s, signal.SIGKILL)]
+        self._check_clock()
+
+    def _close_input(self) -> None:
+        """End the input; an agent that is still there after its grace is ended."""
+        self._input.close()
+        if self._linger_until is None:
+            self._linger_until = _boot_s() + self._order.grace_ms / 1000
 
     def _signal_group(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -170,7 +178,7 @@ class Supervisor:
     def _sweep(self) -> int:
         give_up_at = _boot_s() + SWEEP_MS_MAX / 1000
         while True:
-            _reap_all()
+            reaping.reap_all()
             left = processes.descendants(processes.read_table(), {os.getpid()})
             if not left or _boot_s() >= give_up_at:
                 return len(left)
@@ -267,20 +275,35 @@ class Supervisor:
 
     def _receive(self, client: Client) -> None:
         try:
-            data = client.connection.recv(_COMMAND_BYTES_MAX)
-        except OSError:
-            data = b""
-        client.received += data
-        if not data or len(client.received) > _COMMAND_BYTES_MAX:
+            data = client.connection.recv(_CHUNK_BYTES)
+            commands = client.take(data)
+        except (OSError, ValueError):
+            data, commands = b"", []
+        if not data:
             self._drop(client)
             return
-        *commands, client.received = client.received.split(b"\n")
         for command in commands:
-            verb, _, argument = command.decode("ascii", "replace").partition(" ")
-            if verb == "watch" and argument.isdecimal():
+            answer = self._obey(client, command)
+            if answer is not None:
+                with contextlib.suppress(OSError):
+                    client.connection.send(answer)
+
+    def _obey(self, client: Client, command: Command) -> bytes | None:
+        match command:
+            case ("watch", argument, _) if argument.isdecimal():
                 client.offset = int(argument)
-            elif verb == "stop" and argument in _REASONS:
+            case ("stop", argument, _) if argument in _REASONS:
                 self._request_stop(argument)
+            case ("say", key, body):
+                return self._input.say(key, body)
+            case ("farewell", _, body):
+                return self._input.keep_farewell(body)
+            case ("close", _, _):
+                self._close_input()
+                return agent_input.CLOSED
+            case _:
+                pass
+        return None
 
     def _pump(self, client: Client) -> None:
         """Send what the file holds beyond the client's offset, as far as the socket takes it."""
@@ -322,7 +345,7 @@ def main(folder: str) -> int:
         return 0 if os.read(waiting, 1) else 1
     os.close(waiting)
     os.setsid()
-    _become_reaper()
+    reaping.become_reaper()
     supervisor = Supervisor(order)
     try:
         supervisor.start()
@@ -350,23 +373,6 @@ def _boot_s() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-def _become_reaper() -> None:
-    """Have orphans of the agent re-parented to this process; macOS has no such thing."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _catch_signals() -> socket.socket:
-    receiver, sender = socket.socketpair()
-    receiver.setblocking(False)
-    sender.setblocking(False)
-    signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    return receiver
-
-
 def _open_log(name: str, order: Order) -> attempt_files.BoundedLog:
     return attempt_files.BoundedLog(
         name,
@@ -382,12 +388,6 @@ def _listen() -> socket.socket:
     listener.listen(_BACKLOG)
     listener.setblocking(False)
     return listener
-
-
-def _reap_all() -> None:
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
 
 
 if __name__ == "__main__":

@@ -15,18 +15,34 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.result import TokenUsage
 from agentcom.model.usage import TurnUsage
 from agentcom.protocol import frames
-from agentcom.sidecar import handover
+from agentcom.sidecar import handover, talking
 from agentcom.sidecar.config import Settings
 from agentcom.sidecar.machine_values import Key, Noted, Spent
 from agentcom.sidecar.process import AgentProcess
 from agentcom.sidecar.runtime import agent_cli, base
 from agentcom.sidecar.session_usage import SinceBefore, Stated
+from agentcom.sidecar.talking import Desk, Talk
 from agentcom.sidecar.turns import Turns
 
 LOG_BYTES_MAX: Final = 16_384
 """New log in one frame; of more only the end is sent, the whole stays on this machine."""
 TEXT_CHARS_MAX: Final = 2_000
 TITLE_CHARS_MAX: Final = 200
+_MARKS: Final = {"in_progress": "[>]", "completed": "[x]"}
+
+_Step = base.ToolStarted | base.ToolEnded | base.PermissionAsked | base.PermissionAnswered
+_Trouble = base.Retrying | base.Warned | base.Failed | base.Raw
+_Word = (
+    base.Text
+    | base.Thought
+    | base.Usage
+    | base.TurnEnded
+    | base.Plan
+    | base.Diff
+    | base.Cost
+    | base.Streamed
+    | base.Heard
+)
 
 Tell = Callable[[Noted | Spent], Awaitable[None]]
 
@@ -43,15 +59,19 @@ class Watch:
         tell: Tell,
         before: Stated | None = None,
         turns: Turns | None = None,
+        desk: Desk | None = None,
     ) -> None:
         """`before` is what the session had cost when the attempt began.
 
-        `turns` counts what is spent now; None: nobody wants to know.
+        `turns` counts what is spent now; None: nobody wants to know. `desk` has what a talking
+        agent is told beyond its task.
         """
         self.session: str | None = None
         self.turn_ended = asyncio.Event()
         self._key = key
-        self._parser = runtime.parser()
+        self._parser = self._plain = runtime.parser()
+        self._desk = desk
+        self._talk: Talk | None = None
         self._spanning: SinceBefore | None = None
         if runtime.usage_spans_session:
             self._parser = self._spanning = SinceBefore(self._parser, before or Stated())
@@ -60,6 +80,8 @@ class Watch:
         self._tell = tell
         self._news = asyncio.Event()
         self._tools: dict[str, str] = {}
+        self._permissions: set[str] = set()
+        """Those that nobody has answered."""
         self._newest_call = ""
         self._repeats = 0
         self._text = ""
@@ -87,7 +109,11 @@ class Watch:
         flusher = asyncio.create_task(self._flush_often())
         try:
             ended = await self._read(running)
+            if self._talk is not None:
+                await self._talk.over()
         finally:
+            if self._talk is not None:
+                await self._talk.drop()
             flusher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await flusher
@@ -126,28 +152,45 @@ class Watch:
         first_s = self._settings.first_event_ms / 1000 if self._bounded else None
         try:
             async with asyncio.timeout(first_s) as self._timeout:
+                self._talk = await talking.begun(
+                    self._plain, running, desk=self._desk, took=self._take
+                )
                 async for _, line in running.lines():
-                    for event in self._parser.feed(line):
+                    events = self._parser.feed(line)
+                    for event in events:
                         self._take(event)
                         await self._spent(event)
+                    if self._talk is not None:
+                        await self._talk.after(events)
         except TimeoutError:
             return await running.stop(base.Stop.NO_PROGRESS)
         return await running.wait()
 
     def _take(self, event: base.RuntimeEvent) -> None:
+        if isinstance(event, base.SessionStarted):
+            self.session = event.id
+            return
+        if isinstance(event, _Trouble):
+            if isinstance(event, base.Retrying):
+                self._retrying = event.reason[:TEXT_CHARS_MAX]
+            self._note(_said(event))
+            self._news.set()
+            return  # not progress: a model that is away is tried again and again
+        if isinstance(event, _Step):
+            self._step(event)
+        else:
+            self._word(event)
+        self._retrying = ""
+        self._news.set()
+        self._progressed()
+
+    def _word(self, event: _Word) -> None:
         match event:
-            case base.SessionStarted():
-                self.session = event.id
-                return
             case base.Text():
                 self._text = event.text[-TEXT_CHARS_MAX:]
                 self._note(event.text)
             case base.Thought():
                 self._text = event.text[-TEXT_CHARS_MAX:]
-            case base.ToolStarted():
-                self._call(event.id, event.title)
-            case base.ToolEnded():
-                self._tools.pop(event.id, None)
             case base.Usage():
                 known = self._usage
                 self._usage = base.Usage(
@@ -157,17 +200,28 @@ class Watch:
                 )
             case base.TurnEnded():
                 self.turn_ended.set()
-            case base.Retrying() | base.Warned() | base.Failed() | base.Raw():
-                if isinstance(event, base.Retrying):
-                    self._retrying = event.reason[:TEXT_CHARS_MAX]
-                self._note(_said(event))
-                self._news.set()
-                return  # not progress: a model that is away is tried again and again
+            case base.Plan() | base.Diff() | base.Cost():
+                self._note(_shown(event))
+            case base.Streamed() | base.Heard():
+                pass
             case _:
                 assert_never(event)
-        self._retrying = ""
-        self._news.set()
-        self._progressed()
+
+    def _step(self, event: _Step) -> None:
+        match event:
+            case base.ToolStarted():
+                self._call(event.id, event.title)
+            case base.ToolEnded():
+                self._tools.pop(event.id, None)
+            case base.PermissionAsked():
+                self._note(f"? {event.title[:TITLE_CHARS_MAX]}")
+                if event.open:
+                    self._permissions.add(event.id)
+            case base.PermissionAnswered():
+                self._note(f"? {'allowed' if event.allowed else 'denied'}")
+                self._permissions.discard(event.id)
+            case _:
+                assert_never(event)
 
     def _call(self, call: str, title: str) -> None:
         self._repeats = self._repeats + 1 if title == self._newest_call else 1
@@ -180,7 +234,8 @@ class Watch:
             return
         between_s = self._settings.between_events_ms / 1000
         now = _now_s()
-        self._timeout.reschedule(None if self._tools else now + between_s)
+        held = self._tools or self._permissions
+        self._timeout.reschedule(None if held else now + between_s)
 
     def _note(self, line: str) -> None:
         self._log += line.encode("utf-8", "replace") + b"\n"
@@ -214,7 +269,19 @@ def _now_s() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _said(event: base.Retrying | base.Warned | base.Failed | base.Raw) -> str:
+def _shown(event: base.Plan | base.Diff | base.Cost) -> str:
+    match event:
+        case base.Plan():
+            return "\n".join(f"{_MARKS.get(one.status, '[ ]')} {one.text}" for one in event.entries)
+        case base.Diff():
+            return f"+ {event.path}"
+        case base.Cost():
+            return f"cost so far: {event.amount:.4f} {event.currency}"
+        case _:
+            assert_never(event)
+
+
+def _said(event: _Trouble) -> str:
     match event:
         case base.Retrying():
             return f"retrying: {event.reason[:TEXT_CHARS_MAX]}"

@@ -35,16 +35,33 @@ class _Task(msgspec.Struct, frozen=True):
     prompt: str = ""
 
 
+class ScenarioFailed(Exception):
+    """The scenario has the agent report an error."""
+
+    def __init__(self, failure: FailureClass, message: str) -> None:
+        super().__init__(message)
+        self.failure = failure
+        self.message = message
+
+
 class Agent:
     """One run: what it said and spent so far."""
 
-    def __init__(self, worktree: Path) -> None:
+    def __init__(
+        self, worktree: Path, emit: Callable[[base.RuntimeEvent], None] | None = None
+    ) -> None:
+        """`emit` tells an event; by default it is printed as it is."""
         self._worktree = worktree
+        self._emit = emit or print_event
         self._tools = 0
         self._output_bytes = 0
 
     def perform(self, step: scenario.Step) -> None:
-        """Do one step; some of them never return."""
+        """Do one step; some of them never return.
+
+        Raises:
+            ScenarioFailed: it is to fail.
+        """
         match step:
             case scenario.Write() | scenario.Shell() | scenario.Use() | scenario.Commit():
                 self._act(step)
@@ -53,27 +70,35 @@ class Agent:
                     self._tool("read hello.txt", lambda: True)
             case scenario.Say(text):
                 self._output_bytes += len(text)
-                emit(base.Text(text))
+                self._emit(base.Text(text))
             case scenario.Sleep(duration_ms):
-                time.sleep(duration_ms / 1000)
+                self.pause(duration_ms / 1000)
             case scenario.WaitFor(path):
                 while not (self._worktree / path).exists():
-                    time.sleep(_LOOK_AGAIN_S)
+                    self.pause(_LOOK_AGAIN_S)
             case _:
                 self._misbehave(step)
 
     def end(self, prompt: str) -> None:
-        """Print the bill and the final record."""
+        """Tell the bill and the end of the turn."""
         spent = max(1, self._output_bytes // _TOKEN_BYTES)
-        emit(base.Usage(input=len(prompt) // _TOKEN_BYTES, output=spent))
-        emit(base.TurnEnded(base.Stop.END_TURN))
+        self._emit(base.Usage(input=len(prompt) // _TOKEN_BYTES, output=spent))
+        self._emit(base.TurnEnded(base.Stop.END_TURN))
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass."""
+        time.sleep(seconds)
+
+    def may(self, title: str) -> bool:  # noqa: ARG002 - for agents that ask
+        """Return whether a tool may be used."""
+        return True
 
     def _act(self, step: scenario.Write | scenario.Shell | scenario.Use | scenario.Commit) -> None:
         match step:
             case scenario.Write():
                 self._tool(f"write {step.path}", lambda: self._write(step))
             case scenario.Shell(argv):
-                self._tool(" ".join(argv), lambda: self._run(*argv))
+                self._tool(" ".join(argv), lambda: self.run(*argv))
             case scenario.Use():
                 self._tool(step.tool, lambda: use(step))
             case scenario.Commit(message):
@@ -94,12 +119,12 @@ class Agent:
             case scenario.ExitWith(code):
                 sys.exit(code)
             case scenario.Fail(kind, says):
-                fail(FailureClass(kind), says or f"the scenario asked for {kind}")
+                raise ScenarioFailed(FailureClass(kind), says or f"the scenario asked for {kind}")
             case scenario.Hang():
                 while True:
-                    time.sleep(ORPHAN_LIFE_S)
+                    self.pause(ORPHAN_LIFE_S)
             case scenario.SpawnOrphan():
-                emit(base.Text(f"orphan {spawn_orphan()}"))
+                self._emit(base.Text(f"orphan {spawn_orphan()}"))
             case scenario.Garbage(size_bytes):
                 repeated = _GARBAGE * (size_bytes // len(_GARBAGE) + 1)
                 _print(repeated[:size_bytes] + b"\n")
@@ -113,23 +138,24 @@ class Agent:
     def _tool(self, title: str, action: Callable[[], bool]) -> None:
         self._tools += 1
         name = f"tool-{self._tools}"
-        emit(base.ToolStarted(name, title))
-        emit(base.ToolEnded(name, ok=action()))
+        self._emit(base.ToolStarted(name, title))
+        self._emit(base.ToolEnded(name, ok=self.may(title) and action()))
 
     def _write(self, step: scenario.Write) -> bool:
         target = self._worktree / step.path
         if not target.resolve().is_relative_to(self._worktree.resolve()):
-            fail(FailureClass.AGENT, f"{step.path} leads out of the worktree")
+            raise ScenarioFailed(FailureClass.AGENT, f"{step.path} leads out of the worktree")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(step.text, encoding="utf-8")
         return True
 
     def _commit(self, message: str) -> bool:
-        return self._run("git", "add", "--all") and self._run(
+        return self.run("git", "add", "--all") and self.run(
             "git", *_IDENTITY, "commit", "--quiet", "--allow-empty", "--message", message
         )
 
-    def _run(self, *argv: str) -> bool:
+    def run(self, *argv: str) -> bool:
+        """Run a command in the worktree and return whether it went well."""
         try:
             done = subprocess.run(  # noqa: S603 - the scenario is the test's own
                 argv, cwd=self._worktree, stdout=sys.stderr, check=False
@@ -139,9 +165,14 @@ class Agent:
         return done.returncode == 0
 
 
-def emit(event: base.RuntimeEvent) -> None:
+def print_event(event: base.RuntimeEvent) -> None:
     """Print one event as a line."""
-    _print(msgspec.json.encode(event) + b"\n")
+    print_line(msgspec.json.encode(event))
+
+
+def print_line(line: bytes) -> None:
+    """Print one line."""
+    _print(line + b"\n")
 
 
 def use(step: scenario.Use) -> bool:
@@ -168,8 +199,8 @@ def use(step: scenario.Use) -> bool:
 
 def fail(failure: FailureClass, message: str) -> NoReturn:
     """Report an error as an agent does that cannot go on, and exit."""
-    emit(base.Failed(failure, message))
-    emit(base.TurnEnded(base.Stop.ERROR))
+    print_event(base.Failed(failure, message))
+    print_event(base.TurnEnded(base.Stop.ERROR))
     sys.exit(1)
 
 
@@ -196,15 +227,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--resume")
     parser.add_argument("--version", action="version", version="agentcom-test-agent 1.0.0")
     options = parser.parse_args(arguments)
-    emit(base.SessionStarted(options.resume or str(uuid.uuid4())))
+    print_event(base.SessionStarted(options.resume or str(uuid.uuid4())))
     prompt = _prompt(options.prompt)
     agent = Agent(Path(os.environ.get("AGENTCOM_WORKTREE", ".")))
     try:
-        steps = scenario.steps(prompt)
+        for step in scenario.steps(prompt):
+            agent.perform(step)
     except errors.InvalidInput as error:
         fail(FailureClass.AGENT, error.message)
-    for step in steps:
-        agent.perform(step)
+    except ScenarioFailed as failed:
+        fail(failed.failure, failed.message)
     agent.end(prompt)
 
 

@@ -6,7 +6,7 @@ supervisor process per attempt and feeds the lines of its output to the parser.
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -18,6 +18,7 @@ class Stop(StrEnum):
 
     END_TURN = "end_turn"
     MAX_TOKENS = "max_tokens"
+    MAX_TURN_REQUESTS = "max_turn_requests"
     REFUSAL = "refusal"
     CANCELLED = "cancelled"
     ERROR = "error"
@@ -65,12 +66,26 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
-    """Exactly what to execute; no shell is involved. stdin is the null device."""
+    """Exactly what to execute; no shell is involved."""
 
     argv: Sequence[str]
     environment: Mapping[str, str]
     cwd: str
     files: Sequence[File] = ()
+    talks: bool = False
+    """False: stdin is the null device. True: the runtime's parser is a `Talker`."""
+    opening: bytes = b""
+    """What its talker has to know of the job; kept beside the run, for a restarted sidecar."""
+
+
+class Say(msgspec.Struct, frozen=True):
+    """Bytes for an agent's standard input, written once for each `key` of a run.
+
+    A key is printable ASCII without a space, at most 200 characters.
+    """
+
+    key: str
+    data: bytes
 
 
 class SessionStarted(msgspec.Struct, frozen=True, tag="session"):
@@ -104,6 +119,59 @@ class ToolEnded(msgspec.Struct, frozen=True, tag="tool.ended"):
 
     id: str
     ok: bool = True
+
+
+class Streamed(msgspec.Struct, frozen=True, tag="streamed"):
+    """A piece of a text that comes whole later: progress, and nothing to show."""
+
+
+class PlanEntry(msgspec.Struct, frozen=True):
+    """One step of a plan; `status` is pending, in_progress or completed."""
+
+    text: str
+    status: str = "pending"
+
+
+class Plan(msgspec.Struct, frozen=True, tag="plan"):
+    """What the agent means to do; replaces the plan before."""
+
+    entries: Sequence[PlanEntry]
+
+
+class Diff(msgspec.Struct, frozen=True, tag="diff"):
+    """A tool changed a file."""
+
+    path: str
+
+
+class PermissionAsked(msgspec.Struct, frozen=True, tag="permission.asked"):
+    """The agent may not go on with a tool before someone allows it."""
+
+    id: str
+    title: str
+    open: bool = False
+    """True: it waits for `Talker.permit`; False: the agent's setting decides."""
+
+
+class PermissionAnswered(msgspec.Struct, frozen=True, tag="permission.answered"):
+    """The agent was told whether it may."""
+
+    id: str
+    allowed: bool
+
+
+class Heard(msgspec.Struct, frozen=True, tag="heard"):
+    """The agent has taken up what was said under `key` while it worked, or refused to."""
+
+    key: str
+    taken: bool = True
+
+
+class Cost(msgspec.Struct, frozen=True, tag="cost"):
+    """What the session has cost by now, as the agent reckons; the hub has its own prices."""
+
+    amount: float
+    currency: str = "USD"
 
 
 class Usage(msgspec.Struct, frozen=True, tag="usage"):
@@ -156,6 +224,13 @@ RuntimeEvent = (
     | Thought
     | ToolStarted
     | ToolEnded
+    | Streamed
+    | Plan
+    | Diff
+    | PermissionAsked
+    | PermissionAnswered
+    | Heard
+    | Cost
     | Usage
     | Retrying
     | Warned
@@ -194,6 +269,47 @@ class Parser(Protocol):
 
     def finish(self, ended: Exit) -> Verdict:
         """Judge the whole run by its evidence: final record, errors, tokens, exit."""
+        ...
+
+
+@runtime_checkable
+class Talker(Parser, Protocol):
+    """The parser of an agent that is also talked to. Pure, like every parser.
+
+    What it has to say depends only on `begin` and on the lines read since, in their order: a
+    sidecar that starts again begins and reads once more, and says the same under the same keys.
+    What comes from elsewhere (`prompt`, `steer`, `permit`) has its key from whoever brings it.
+    """
+
+    def begin(self, opening: bytes) -> None:
+        """Take what `Launch.opening` was. Without it the lines are only read."""
+        ...
+
+    def drain(self) -> Sequence[Say]:
+        """Return what is to be said now: asked at the start, and after each line."""
+        ...
+
+    def prompt(self, number: int, text: str) -> Say:
+        """Return what begins turn `number` (from 2) in the session, once a turn has ended."""
+        ...
+
+    def asked(self, number: int) -> None:
+        """Take note that the agent has the prompt of that turn: the run is not over without it."""
+        ...
+
+    def steer(self, key: str, text: str) -> Say | None:
+        """Return what brings a word into the running turn; None if this agent takes none.
+
+        `Heard` with that key tells what came of it.
+        """
+        ...
+
+    def permit(self, request: str, *, allow: bool) -> Say | None:
+        """Return the answer to an open `PermissionAsked`; None if it is not open any more."""
+        ...
+
+    def farewell(self) -> bytes:
+        """Return what asks the agent to break off its turn; empty while there is none."""
         ...
 
 
