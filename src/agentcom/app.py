@@ -227,6 +227,7 @@ class _Hub:
             status=self._status,
             is_ready=lambda: self._is_ready,
             drain=self._stop.set,
+            bring=services.switchboard.bring,
             address=lambda: self._address,
         )
 

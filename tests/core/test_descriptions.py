@@ -114,3 +114,34 @@ def test_why_says_what_an_agent_takes() -> None:
 
     rules = world.ask(facts.Explain(task)).agents  # type: ignore[union-attr]  # an explanation
     assert [(r.rule, r.detail) for r in rules] == [("accepts", "it takes only kind=review")]
+
+
+def test_an_agent_that_may_not_push_to_a_repository_gets_no_task_of_it() -> None:
+    world = Pool()
+    spec = msgspec.structs.replace(agent("ada"), capabilities=("no-push=forge.example/acme/api",))
+    world.machine("m1", spec)
+    api = needs(repo="https://forge.example/Acme/api.git", base="main")
+    web = needs(repo="https://forge.example/acme/web.git", base="main")
+    shut, other = world.submit(api, web)
+
+    assert world.task(shut).state is TaskState.QUEUED
+    assert world.task(other).agent == "ada"
+    rules = world.ask(facts.Explain(shut)).agents  # type: ignore[union-attr]  # an explanation
+    assert rules[0].detail == "it takes only repo!=forge.example/acme/api"
+    world.machine("m2", agent("bob"))
+
+    assert world.task(shut).agent == "bob"
+
+
+def test_a_repository_is_part_of_a_shape_only_while_it_shuts_somebody_out() -> None:
+    world = Pool()
+    specs = [needs(repo=f"https://forge.example/acme/r{n}", base="main") for n in range(5)]
+    world.submit(*specs)
+    assert len({world.view.shape_of(task) for task in world.view.tasks.values()}) == 1
+
+    spec = msgspec.structs.replace(agent("ada"), capabilities=("no-push=forge.example/acme/r1",))
+    world.machine("m1", spec)
+    assert len({world.view.shape_of(task) for task in world.view.tasks.values()}) == 2
+    world.machine("m1", agent("ada"))
+
+    assert len({world.view.shape_of(task) for task in world.view.tasks.values()}) == 1

@@ -1,5 +1,6 @@
 """Sessions, leases and the times that come."""
 
+import msgspec
 import pytest
 
 from agentcom.core import facts, leases
@@ -7,14 +8,14 @@ from agentcom.core.effects import CloseConnection, Continue, GrantLanding, Push,
 from agentcom.core.facts import Fact
 from agentcom.core.leases import CLOSE_LEASE_LOST, CLOSE_SUPERSEDED
 from agentcom.model import limits
-from agentcom.model.agent import AgentSpec, Held, HeldStage
+from agentcom.model.agent import AgentSpec, AgentState, Held, HeldStage
 from agentcom.model.batch import Table
 from agentcom.model.errors import InvalidInput, NotAllowed, Superseded
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
 from agentcom.model.graph import Dependency
 from agentcom.model.ids import AgentId, Fence, Instant, MachineId, TaskId
-from agentcom.model.replies import Welcomed
+from agentcom.model.replies import Explanation, Welcomed
 from agentcom.model.task import Phase, StopReason, TaskSpec, TaskState
 from agentcom.model.todo import Todo, TodoKind
 from agentcom.testing.world import TTL_MS, agent, machine
@@ -683,3 +684,43 @@ def test_a_heartbeat_makes_up_for_an_acceptance_that_was_lost() -> None:
     world.beat("m1", [world.holding(task)])
 
     assert (world.task(task).state, world.task(task).phase) == (TaskState.RUNNING, Phase.PREPARING)
+
+
+# Agents that cannot work -----------------------------------------------------------------------
+
+
+def test_an_agent_with_a_problem_gets_nothing_until_its_machine_says_that_it_is_gone() -> None:
+    world = Pool()
+    world.machine("m1", msgspec.structs.replace(agent("ada"), problem="not logged in: ada login"))
+    (task,) = world.submit("t")
+
+    assert world.task(task).state is TaskState.QUEUED
+    assert world.view.agent_state(world.view.agents[AgentId("ada")]) is AgentState.BLOCKED
+    explained = world.ask(facts.Explain(task))
+    assert isinstance(explained, Explanation)
+    (rule,) = explained.agents
+    assert (rule.rule, rule.detail) == ("unready", "not logged in: ada login")
+    assert "does not pass by itself" in explained.next_action
+    world.machine("m1", agent("ada"))
+
+    assert world.task(task).state is TaskState.ASSIGNED
+
+
+def test_a_machine_whose_agent_breaks_keeps_its_others() -> None:
+    world = Pool()
+    broken = msgspec.structs.replace(agent("ada"), problem="gone")
+    world.machine("m1", broken, agent("bob"))
+    (task,) = world.submit("t")
+
+    assert world.task(task).agent == "bob"
+
+
+def test_what_a_broken_agent_holds_goes_on() -> None:
+    world = Pool()
+    task = world.running()
+    (name,) = world.view.agents
+    broken = msgspec.structs.replace(agent(name), problem="gone")
+
+    world.machine("m1", broken, held=[world.holding(task)])
+
+    assert world.finish(task, done()).state is TaskState.COMPLETED

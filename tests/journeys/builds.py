@@ -19,7 +19,19 @@ _BUILD_S: Final = 100.0
 
 def installed(folder: Path, version: str, more: Mapping[str, str] | None = None) -> Path:
     """Build `version`, with `more` files in the package, and return where its programs are."""
-    source, environment = folder / f"source-{version}", folder / version
+    environment = folder / version
+    built = wheel(folder, version, more)
+    _run("-m", "venv", "--without-pip", str(environment))
+    (site,) = environment.glob("lib/python*/site-packages")
+    (site / "what-it-needs.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    python = str(environment / "bin" / "python")
+    _run("-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", str(built))
+    return environment / "bin"
+
+
+def wheel(folder: Path, version: str, more: Mapping[str, str] | None = None) -> Path:
+    """Build `version`, with `more` files in the package, and return its wheel."""
+    source = folder / f"source-{version}"
     source.mkdir(parents=True)
     for part in _PARTS:
         _copy(ROOT / part, source / part)
@@ -29,13 +41,8 @@ def installed(folder: Path, version: str, more: Mapping[str, str] | None = None)
     for path, text in (more or {}).items():
         (package / path).write_text(text)
     _run("-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source))
-    (wheel,) = folder.glob(f"agentcom-{version}-*.whl")
-    _run("-m", "venv", "--without-pip", str(environment))
-    (site,) = environment.glob("lib/python*/site-packages")
-    (site / "what-it-needs.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    python = str(environment / "bin" / "python")
-    _run("-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", str(wheel))
-    return environment / "bin"
+    (built,) = folder.glob(f"agentcom-{version}-*.whl")
+    return built
 
 
 def _copy(here: Path, there: Path) -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from agentcom.model import errors, limits
 from agentcom.model.ids import AgentId, MachineId
-from agentcom.sidecar.config import AgentConfig, Home, MachineConfig, host_facts
+from agentcom.sidecar import computer
+from agentcom.sidecar.config import AgentConfig, Home, MachineConfig
 
 MACHINE = MachineConfig(
     hub="https://hub.example.com",
@@ -69,7 +70,7 @@ def test_one_process_holds_an_identity_at_a_time(tmp_path: Path) -> None:
 
 
 def test_what_a_machine_tells_of_its_host_is_within_the_hubs_bounds() -> None:
-    told = host_facts()
+    told = computer.facts()
 
     assert {"os", "arch", "cpus", "memory", "agentcom"} <= told.keys()
     assert len(told) <= limits.HOST_FACTS_MAX

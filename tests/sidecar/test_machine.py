@@ -889,3 +889,51 @@ def test_every_stop_leads_to_a_report(
         isinstance(frame, frames.StoppedFrame | frames.LandedFrame) and frame.task == task
         for frame in reports
     )
+
+
+# Agents that change ------------------------------------------------------------------------------
+
+
+def test_agents_that_changed_are_told_in_the_hello_of_a_new_link() -> None:
+    made = connected().running()
+    ann = AgentSpec(name=AgentId("ann"), runtime="testagent")
+
+    made.take(values.Described((ann,)))
+    assert made.ordered(values.Reconnect) == [values.Reconnect("its agents have changed", 0)]
+    made.take(values.Disconnected(), values.Connected())
+
+    (hello,) = made.sent()
+    assert isinstance(hello, frames.MachineHello)
+    assert hello.agents == (ann,)
+    assert [item.task for item in hello.held] == [T1]
+
+
+def test_agents_that_are_as_before_are_told_nothing() -> None:
+    made = connected()
+
+    assert made.take(values.Described(made.view.agents)) == []
+
+
+def test_agents_that_change_without_a_link_wait_for_one() -> None:
+    made = Machine()
+
+    assert made.take(values.Described(())) == []
+    made.take(values.Connected())
+
+    (hello,) = made.sent()
+    assert isinstance(hello, frames.MachineHello)
+    assert hello.agents == ()
+
+
+def test_an_agent_with_a_problem_takes_nothing_but_landings() -> None:
+    made = connected()
+    broken = [msgspec.structs.replace(spec, problem="not logged in") for spec in made.view.agents]
+    made.take(values.Described(tuple(broken)))
+
+    made.take(assign())
+    (declined,) = made.sent()
+    assert isinstance(declined, frames.Decline)
+    assert declined.reason == "ada: not logged in"
+
+    made.take(assign(T2, landing_only=True))
+    assert made.stage(key(T2)) is not None

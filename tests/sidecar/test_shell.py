@@ -9,12 +9,13 @@ import pytest
 
 from agentcom.model import errors
 from agentcom.model.agent import HeldStage
-from agentcom.model.ids import Fence, TaskId
+from agentcom.model.ids import AgentId, Fence, Instant, Now, TaskId
 from agentcom.model.result import LandStatus, ResultStatus
 from agentcom.model.task import Phase, StopReason, TaskSpec
 from agentcom.protocol import frames
-from agentcom.sidecar import process, processes
-from agentcom.sidecar.config import Config
+from agentcom.sidecar import computer, process, processes
+from agentcom.sidecar.clock import SystemClock
+from agentcom.sidecar.config import AgentConfig, Config
 from agentcom.sidecar.machine_values import Key, Record
 from agentcom.sidecar.outbox import DiskRefused, Outbox
 from agentcom.sidecar.shell import EXIT_DONE, EXIT_NOT_ALLOWED, Sidecar
@@ -71,8 +72,8 @@ def machine(tmp_path: Path, hub: FakeHub) -> Iterator[Config]:
 class Running:
     """A sidecar that runs, and its end."""
 
-    def __init__(self, config: Config) -> None:
-        self.sidecar = Sidecar(config, runtimes=RUNTIMES, rng=Quick())
+    def __init__(self, config: Config, clock: SystemClock | None = None) -> None:
+        self.sidecar = Sidecar(config, runtimes=RUNTIMES, rng=Quick(), clock=clock)
         self.task = asyncio.create_task(self.sidecar.run(handle_signals=False))
 
     async def end(self) -> int:
@@ -479,3 +480,97 @@ async def test_the_first_welcome_is_announced_once(hub: FakeHub, machine: Config
     sidecar.stop()
     await ended
     assert welcomes == [1]
+
+
+# Agents, restarts and sleep -----------------------------------------------------------------------
+
+
+class Sleeper(SystemClock):
+    """A clock that goes on while everything else stands still."""
+
+    def __init__(self) -> None:
+        self.slept_ms = 0
+
+    def now(self) -> Now:
+        now = super().now()
+        return Now(Instant(now.instant + self.slept_ms), now.wall)
+
+
+async def test_an_agent_is_added_while_another_works(
+    hub: FakeHub, machine: Config, origin: Origin, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    async with running(machine) as made:
+        await hub.connected()
+        await hub.send(assign(record(spec(origin, WRITE, waiting(go)))))
+        await hub.expect(frames.Progress, lambda frame: frame.phase is Phase.WORKING)
+        cy = AgentConfig(name=AgentId("cy"), runtime="testagent")
+        stays = tuple(it for it in machine.machine.agents if it.name == BOB)
+        machine.home.save(msgspec.structs.replace(machine.machine, agents=(*stays, cy)))
+        made.sidecar.reload()
+        hello = await hub.expect(frames.MachineHello, count=2)
+        go.touch()
+        finish = await hub.expect(frames.Finish)
+
+    assert {agent.name for agent in hello.agents} == {BOB, "cy"}
+    assert [item.stage for item in hello.held] == [HeldStage.RUNNING]
+    assert finish.result.status is ResultStatus.DONE
+
+
+async def test_what_the_hub_is_told_has_the_computer_in_it(hub: FakeHub, machine: Config) -> None:
+    async with running(machine):
+        hello = await hub.expect(frames.MachineHello)
+
+    assert all(agent.problem == "" for agent in hello.agents)
+    assert all(any(it.startswith("os=") for it in agent.capabilities) for agent in hello.agents)
+
+
+async def test_an_agent_that_broke_since_declines_and_says_why(
+    hub: FakeHub, machine: Config, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(machine):
+        await hub.connected()
+        monkeypatch.setattr(computer, "free_bytes", lambda _folder: 1)
+        await hub.send(assign(record(spec(origin, WRITE))))
+        hello = await hub.expect(frames.MachineHello, count=2)
+
+        assert {"free some space" in agent.problem for agent in hello.agents} == {True}
+        assert hello.held == ()
+        await hub.send(assign(record(spec(origin, WRITE))))
+        declined = await hub.expect(frames.Decline)
+
+    assert "free some space" in declined.reason
+
+
+async def test_a_computer_that_slept_dials_again_at_once(hub: FakeHub, machine: Config) -> None:
+    clock = Sleeper()
+    made = Running(machine, clock=clock)
+    await hub.expect(frames.HeartbeatFrame)
+
+    clock.slept_ms = 3_600_000
+    await hub.connected(2)
+
+    # Nothing was sent on the link of before: nobody at its other end had waited.
+    beats = [frame.n for frame in hub.all(frames.HeartbeatFrame) if frame.session == 1]
+    assert beats == sorted(set(beats))
+    await hub.expect(frames.HeartbeatFrame, lambda frame: frame.session == 2)
+    await made.stop()
+
+
+async def test_the_hub_can_ask_for_a_process_anew(
+    hub: FakeHub, machine: Config, origin: Origin, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    made = Running(machine)
+    await hub.connected()
+    await hub.send(assign(record(spec(origin, WRITE, waiting(go)))))
+    await hub.expect(frames.Progress, lambda frame: frame.phase is Phase.WORKING)
+    await hub.send(frames.Drain(retry_after_ms=0, restart=True))
+
+    assert await made.end() == EXIT_DONE
+    assert made.sidecar.restarts
+    assert left_behind(machine.home)
+    go.touch()
+    async with running(machine):
+        finish = await hub.expect(frames.Finish)
+    assert finish.result.status is ResultStatus.DONE

@@ -1,5 +1,6 @@
 """`agentcom agent`: show, pause, drain and check agents."""
 
+from pathlib import Path
 from typing import Final
 
 import click
@@ -9,10 +10,13 @@ from agentcom.cli.errors import Exit
 from agentcom.cli.lazy import Group
 from agentcom.cli.output import Column
 
+_HOME: Final = click.option(
+    "--home", type=click.Path(path_type=Path), help="By default AGENTCOM_HOME/machine."
+)
 FIELDS: Final = (
     *("id", "state", "runtime", "machine", "machine_name", "capabilities", "labels", "slots"),
     *("tasks", "paused", "absent", "suspect", "cli_version", "pool", "project", "account"),
-    *("quarantined", "quarantined_at", "tried_at"),
+    *("quarantined", "quarantined_at", "tried_at", "problem"),
 )
 CHECK_FIELDS: Final = (
     *("runtime", "version", "scenario", "passed", "expected", "found", "duration_ms"),
@@ -23,6 +27,14 @@ def _cure(row: output.Row) -> str | None:
     return f"agentcom agent resume {row['id']}" if row.get("quarantined") else None
 
 
+def _own(row: output.Row) -> list[str]:
+    """Return what tells an agent from others on its computer."""
+    from agentcom.sidecar import computer
+
+    names = computer.NAMES
+    return [it for it in row.get("capabilities") or () if it.partition("=")[0] not in names]
+
+
 _TABLE: Final = (
     Column("AGENT", lambda row: row["id"]),
     Column("STATE", lambda row: "paused" if row.get("paused") else row.get("state")),
@@ -30,10 +42,12 @@ _TABLE: Final = (
     Column("MACHINE", lambda row: row.get("machine_name") or output.short(row["machine"])),
     Column("SLOTS", lambda row: row.get("slots", 1)),
     Column("TASKS", lambda row: [output.short(str(one)) for one in row.get("tasks") or ()]),
-    Column("CAPABILITIES", lambda row: row.get("capabilities")),
+    Column("CAPABILITIES", _own),
 )
 _DETAILS: Final = (
-    *_TABLE,
+    *_TABLE[:-1],
+    Column("CAPABILITIES", lambda row: row.get("capabilities")),
+    Column("PROBLEM", lambda row: row.get("problem")),
     Column("WHY", lambda row: row.get("quarantined")),
     Column("SINCE", lambda row: output.age(row.get("quarantined_at"))),
     Column("TRIAL", lambda row: output.age(row.get("tried_at"))),
@@ -64,6 +78,8 @@ def ls(as_json: tuple[str, ...] | None) -> None:
     for row in rows:
         if row.get("quarantined") and as_json is None:
             output.talk(f"note: {row['id']} is quarantined: {_cure(row)}")
+        if row.get("problem") and as_json is None:
+            output.talk(f"note: {row['id']} cannot work: {row['problem']}")
 
 
 @agent.command(cls=output.JsonCommand, fields=FIELDS)
@@ -73,6 +89,32 @@ def show(name: str, as_json: tuple[str, ...] | None) -> None:
     from agentcom.cli import api
 
     output.details(api.connect().agent(name), _DETAILS, as_json=as_json)
+
+
+@agent.command()
+@click.argument("described", metavar="NAME=RUNTIME[:SETTINGS]")
+@_HOME
+def add(described: str, home: Path | None) -> None:
+    """Add an agent to this computer, or change one; what runs goes on.
+
+    \b
+    Example:
+      agentcom agent add reviewer=claude:accepts=kind=review,slots=2
+    """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
+    from agentcom.cli import agents_here
+
+    click.echo(f"{agents_here.add(described, home)}\tadded")
+
+
+@agent.command("rm")
+@click.argument("name")
+@_HOME
+def remove(name: str, home: Path | None) -> None:
+    """Take an agent of this computer out of the fleet; what it runs comes to its end."""
+    from agentcom.cli import agents_here
+
+    agents_here.remove(name, home)
+    click.echo(f"{name}\tremoved")
 
 
 @agent.command()

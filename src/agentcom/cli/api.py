@@ -242,6 +242,10 @@ class Hub:
         """Give a machine no new tasks, or, `off`, give it tasks again."""
         self._send("POST", f"/machines/{quote(name, safe='')}/{'resume' if off else 'drain'}")
 
+    def restart(self, name: str) -> None:
+        """Have a machine's process start anew."""
+        self._send("POST", f"/machines/{quote(name, safe='')}/restart")
+
     def remove_machine(self, name: str) -> None:
         """Take a machine out of the fleet, with its tokens."""
         self._send("DELETE", f"/machines/{quote(name, safe='')}")

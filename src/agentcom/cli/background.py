@@ -69,6 +69,12 @@ def recorded() -> list[str]:
     return sorted(names, key=lambda name: (name == "hub", name))
 
 
+def all_up() -> bool:
+    """Whether something was started here, and all of it runs."""
+    names = recorded()
+    return bool(names) and all(running(name) is not None for name in names)
+
+
 def start(name: str, words: Sequence[str], *, home: Path | None = None) -> tuple[Process, Ready]:
     """Start `agentcom WORDS --ready-fd N` and return when it says that it is ready.
 

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import os
-import platform
 import re
 import shutil
 import socket
@@ -77,7 +76,7 @@ def agents_here(checks: Sequence[base.Preflight], machine: str) -> tuple[AgentCo
         AgentConfig(
             name=AgentId(f"{machine}-{check.runtime}"),
             runtime=check.runtime,
-            capabilities=(check.runtime, *check.capabilities, *_computer()),
+            capabilities=(check.runtime, *check.capabilities),
             version=check.version,
             settings={"home": str(Path.home())},
             environment=tuple(key for key in _KEYS.get(check.runtime, ()) if key in os.environ),
@@ -121,7 +120,7 @@ def parse_agent(text: str) -> AgentConfig:
     return AgentConfig(
         name=AgentId(check_name(name)),
         runtime=runtime,
-        capabilities=capabilities or (runtime, *own.capabilities, *_computer()),
+        capabilities=capabilities or (runtime, *own.capabilities),
         version=own.version,
         slots=int(slots),
         accepts=accepts,
@@ -155,6 +154,7 @@ def store_machine(
     url: str,
     fingerprint: str | None,
     agents: Sequence[AgentConfig],
+    via: str = "",
 ) -> None:
     """Write the machine's identity; its token is readable for this person alone."""
     machine = MachineConfig(
@@ -162,6 +162,7 @@ def store_machine(
         machine=MachineId(admitted["machine"]),
         agents=tuple(agents),
         fingerprint=fingerprint,
+        via=via,
     )
     Home(home).save(machine, admitted["token"])
 
@@ -185,8 +186,3 @@ def lines(checks: Sequence[base.Preflight]) -> list[str]:
 
 def _usage(message: str, hint: str) -> CommandFailed:
     return CommandFailed(message, hint=hint, exit_code=Exit.USAGE, code="usage")
-
-
-def _computer() -> tuple[str, ...]:
-    system = platform.system().lower().replace("darwin", "macos")
-    return (f"os={system}", f"arch={platform.machine().lower()}")

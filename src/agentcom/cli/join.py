@@ -46,6 +46,7 @@ _NAME: Final = click.argument("name")
 @click.option("--name", help="The machine's name; by default the computer's.")
 @click.option("--agent", "agents", multiple=True, metavar="NAME=RUNTIME[:SETTINGS]")
 @click.option("--home", type=click.Path(path_type=Path), help="By default AGENTCOM_HOME/machine.")
+@click.option("--via", metavar="ssh://[USER@]HOST[:PORT]", help="Reach the hub from there.")
 @click.option("--no-start", is_flag=True, help="Only enrol.")
 @click.option("--replace", is_flag=True, help="As a person: instead of who you are at that hub.")
 def join(address: str, **options: Any) -> None:
@@ -55,6 +56,7 @@ def join(address: str, **options: Any) -> None:
     Examples:
       agentcom join 'https://hub.example:7420#acm_enr_...'
       agentcom join URL#CODE --name builder --agent builder-shell=command
+      agentcom join 'http://127.0.0.1:7420#acm_enr_...' --via ssh://ada@hub.example
     """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
     from agentcom.cli import joining
 
@@ -72,6 +74,7 @@ def join(address: str, **options: Any) -> None:
         name=options["name"],
         agents=options["agents"],
         home=options["home"] or context.machine_home(),
+        via=options["via"] or "",
         start=not options["no_start"],
         replace=options["replace"],
     )
@@ -109,10 +112,17 @@ def ls(as_json: tuple[str, ...] | None) -> None:
 @machine.command(cls=output.JsonCommand, fields=FIELDS)
 @_NAME
 def show(name: str, as_json: tuple[str, ...] | None) -> None:
-    """Show one machine."""
+    """Show one machine, and which of its agents cannot work."""
     from agentcom.cli import api
 
-    output.details(api.connect().machine(name), _TABLE, as_json=as_json)
+    hub = api.connect()
+    row = hub.machine(name)
+    output.details(row, _TABLE, as_json=as_json)
+    if as_json is None:
+        here = [agent for agent in hub.agents() if agent["machine"] == row["id"]]
+        for agent in here:
+            if agent["problem"]:
+                output.talk(f"note: {agent['id']} cannot work: {agent['problem']}")
 
 
 @machine.command()
@@ -130,6 +140,19 @@ def drain(name: str, off: bool, wait: bool, timeout: float | None) -> int:
     if off or not wait:
         return Exit.DONE
     return pausing.until_quiet(lambda: len(hub.machine(name)["tasks"]), timeout_s=timeout)
+
+
+@machine.command()
+@_NAME
+def restart(name: str) -> None:
+    """Have a machine's process start anew, with the version that is installed there now.
+
+    What it runs goes on meanwhile, and is taken over.
+    """
+    from agentcom.cli import api
+
+    api.connect().restart(name)
+    click.echo(f"{name}\trestarts")
 
 
 @machine.command("rm")

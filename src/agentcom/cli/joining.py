@@ -1,5 +1,6 @@
 """What `agentcom join` does: the hub is checked before the code is sent, then tokens are stored."""
 
+import contextlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ import click
 from agentcom.cli import api, background, context, enrol, output
 from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.model.errors import NotAuthenticated
+from agentcom.sidecar import tunnels
 from agentcom.sidecar.config import Home
 
 NOT_REACHED: Final = "hub not reached, trying"
@@ -21,6 +23,7 @@ def join(
     name: str | None,
     agents: tuple[str, ...],
     home: Path,
+    via: str,
     start: bool,
     replace: bool,
 ) -> None:
@@ -43,11 +46,12 @@ def join(
     chosen = name or enrol.machine_name()
     wanted = tuple(map(enrol.parse_agent, agents)) or enrol.agents_here(checks, chosen)
     before = context.find(url)  # a file that cannot be read is told before the code is used up
-    admitted = _redeem(url, fingerprint, secret, chosen)
+    with tunnels.opened(via, url) if via else contextlib.nullcontext(url) as reached:
+        admitted = _redeem(reached, fingerprint, secret, chosen)
     if admitted.get("machine") is None:
         _person(url, fingerprint, admitted, before=None if replace else before)
         return
-    enrol.store_machine(home, admitted, url=url, fingerprint=fingerprint, agents=wanted)
+    enrol.store_machine(home, admitted, url=url, fingerprint=fingerprint, agents=wanted, via=via)
     click.echo(f"{'machine':<8}  {admitted['name']} at {url}")
     for line in enrol.lines(checks):
         click.echo(line)

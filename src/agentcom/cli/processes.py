@@ -1,6 +1,7 @@
 """The processes themselves: a hub, a machine's sidecar; each says on a pipe when it is ready."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ import click
 from agentcom import app
 from agentcom.cli import background, context, errors
 from agentcom.hub import config as hub_config
+from agentcom.sidecar import tunnels
 from agentcom.sidecar.config import Config, Home
 from agentcom.sidecar.shell import Sidecar
 from agentcom.telemetry import logs
@@ -54,12 +56,17 @@ def run_sidecar(home: Path, ready_fd: int | None) -> int:
     config = Home(home).load()
     pipe = logs.configure(as_json=not sys.stderr.isatty(), secrets=[config.token])
     try:
-        return asyncio.run(_announced(config, ready_fd))
+        code, restarts = asyncio.run(_announced(config, ready_fd))
     finally:
         pipe.close()
+    if restarts:
+        # The same process, so that whoever watches it notices nothing, with the program of now.
+        words = background.program("sidecar", "run", "--home", str(home))
+        os.execv(words[0], words)  # noqa: S606 - this program itself
+    return code
 
 
-async def _announced(config: Config, ready_fd: int | None) -> int:
+async def _announced(config: Config, ready_fd: int | None) -> tuple[int, bool]:
     """Run a machine; tell whoever started it when the hub has welcomed it, or that it is awaited.
 
     A machine that holds its lock looks after its agents, hub or no hub.
@@ -73,12 +80,13 @@ async def _announced(config: Config, ready_fd: int | None) -> int:
             background.tell_ready(ready_fd, {**answer, "refused": list(refused)})
 
     asyncio.get_running_loop().call_later(CONNECT_S, tell, False)
-    machine = Sidecar(config, on_welcome=lambda refused: tell(True, refused))
-    code = await machine.run()
+    async with tunnels.kept(config) as reached:
+        machine = Sidecar(reached, on_welcome=lambda refused: tell(True, refused))
+        code = await machine.run()
     if machine.refusal is not None:
         # The last word in the log is what `up` shows, if that started us.
         errors.say(machine.refusal.message, machine.refusal.code, "", errors.Exit(code))
-    return code
+    return code, machine.restarts
 
 
 def _greet(started: app.HubInfo) -> None:

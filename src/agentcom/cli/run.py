@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from agentcom.cli import context, output
+from agentcom.cli.errors import CommandFailed
 from agentcom.cli.lazy import Group
 from agentcom.cli.output import Column
 
@@ -35,6 +36,8 @@ def _here(row: output.Row) -> str:
     return ", ".join(parts)
 
 
+_LOOK_S: Final = 30.0
+"""The end of a process that is no child of ours is noticed within this."""
 _READY_FD: Final = click.option("--ready-fd", type=int, hidden=True)
 _STATUS: Final = (
     Column("HUB", lambda row: f"{row['url']} ({row['state']}, {row['version']})"),
@@ -65,8 +68,15 @@ def up(agents: tuple[str, ...], **options: Any) -> None:
       agentcom up
       agentcom up --listen 0.0.0.0
     """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
+    from agentcom.cli import background, services
     from agentcom.cli import up as starting
 
+    if services.installed() and not options["foreground"] and not services.active():
+        services.begin()  # not beside it: two starters would stop each other's processes
+        background.wait_for(background.all_up, timeout_s=background.READY_S)
+    ended = threading.Event()
+    if options["foreground"]:
+        signal.signal(signal.SIGCHLD, lambda *_: ended.set())
     starting.start(
         listen=options["listen"],
         port=options["port"],
@@ -74,11 +84,34 @@ def up(agents: tuple[str, ...], **options: Any) -> None:
         with_machine=not options["no_agents"],
     )
     if options["foreground"]:
-        stopped = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stopped.set())
-        stopped.wait()
-        _down()
+        _stay(ended)
+
+
+def _stay(ended: threading.Event) -> None:
+    """Wait for a signal, and stop everything; or for the end of what was started, and fail.
+
+    Raises:
+        CommandFailed: the hub or the sidecar ended by itself; whoever started us does so again.
+    """
+    from agentcom.cli import background
+
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+        ended.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    watched = [name for name in background.recorded() if background.running(name)]
+    while not stopped:
+        ended.wait(_LOOK_S)
+        ended.clear()
+        gone = [name for name in watched if background.running(name) is None]
+        if gone and not stopped:
+            raise CommandFailed(f"the {gone[0]} has ended", hint="agentcom doctor")
+    _down()
 
 
 @click.command()
@@ -87,7 +120,12 @@ def down() -> None:
 
     Running agents go on; the next `up` takes them over. What is stored stays.
     """
-    if not _down():
+    from agentcom.cli import services
+
+    if services.active():
+        services.end()
+        click.echo("service\tstopped")
+    elif not _down():
         output.talk("nothing runs here")
 
 

@@ -11,7 +11,16 @@ from typing import Any, Final
 import click
 import msgspec
 
-from agentcom.cli import api, background, context, enrol, output, repository
+from agentcom.cli import (
+    agents_here,
+    api,
+    background,
+    context,
+    enrol,
+    output,
+    repository,
+    services,
+)
 from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.cli.joining import NOT_REACHED, tell_refused
 from agentcom.model.errors import NotAuthenticated
@@ -178,8 +187,9 @@ def _start(home: Path, checks: Sequence[base.Preflight], agents: Agents) -> list
         lines += [] if ready["connected"] else [f"{'sidecar':<8}  {NOT_REACHED}"]
         tell_refused(ready)
     told = {check.runtime for check in checks}
-    lines += [f"{agent.name:<8}  {agent.runtime}" for agent in agents if agent.runtime not in told]
-    if not agents:
+    here = [agent for agent in agents if not agent.leaving]
+    lines += [f"{agent.name:<8}  {agent.runtime}" for agent in here if agent.runtime not in told]
+    if not here:
         output.talk("note: no agent CLI is ready: tasks wait until one is")
     return lines
 
@@ -201,7 +211,9 @@ def _refresh(home: Path, place: dict[str, Any], agents: Agents, *, changed: bool
     renewed = msgspec.structs.replace(stored, agents=kept, **place)
     if renewed != stored:
         Home(home).save(renewed)
-        background.stop("sidecar")  # it reads its agents when it starts
+        # The service's own process is not ours to start anew; others get our environment so.
+        if not (services.active() and agents_here.reload(Home(home))):
+            background.stop("sidecar")
     return tuple(kept)
 
 

@@ -8,6 +8,7 @@ speaks of them: equal agents stay one class, equal tasks one shape.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from agentcom.core.gates import REPOSITORY
 from agentcom.core.shapes import Offers
 from agentcom.model import requirement
 from agentcom.model.agent import Agent, Machine
@@ -21,6 +22,9 @@ MACHINE: Final = "machine"
 RUNTIME: Final = "runtime"
 ASKED: Final = ("project", "submitter", "kind")
 """What an agent may ask of a task."""
+REPO: Final = "repo"
+NO_PUSH: Final = "no-push"
+"""The capability by which a machine names a repository that does not let it push."""
 _NAMING: Final = frozenset({Op.EQUAL, Op.NOT_EQUAL, Op.IN})
 
 
@@ -66,7 +70,8 @@ def offers(agent: Agent, machine: Machine | None, named: Mapping[str, int]) -> O
     for kind, value in (AGENT, agent.id), (MACHINE, machine.name if machine is not None else ""):
         if f"{kind}={value.lower()}" in named:
             found.add(Capability(kind, value.lower()))
-    accepts = requirement.canonical(agent.accepts, field="accepts")
+    rules = (*agent.accepts, *(f"{REPO}!={repo}" for repo in _shut(agent)))
+    accepts = requirement.canonical(rules, field="accepts")
     capacity = tuple(sorted(machine.resources.items())) if machine is not None else ()
     return Offers(tuple(sorted(found)), accepts, capacity)
 
@@ -77,16 +82,27 @@ def names_asked(agent: Agent) -> tuple[str, ...]:
     Raises:
         InvalidInput: it asks for something else than project, submitter and kind.
     """
+    shut = tuple(f"{REPO}={repo}" for repo in _shut(agent))
     if not agent.accepts:
-        return ()
+        return shut
     names = {rule.name for rule in requirement.canonical(agent.accepts, field="accepts")}
     unknown = names.difference(ASKED)
     if unknown:
         raise InvalidInput("accepts", f"{min(unknown)}: only {', '.join(ASKED)} can be asked for")
-    return tuple(sorted(names))
+    return (*sorted(names), *shut)
 
 
 def about(task: Task, asked: Mapping[str, int]) -> tuple[Capability, ...]:
     """Return what a task tells of itself: what some agent asks for."""
     told = {"project": task.project, "submitter": task.submitter, "kind": task.kind}
-    return tuple(Capability(name, told[name].lower()) for name in ASKED if name in asked)
+    known = [Capability(name, told[name].lower()) for name in ASKED if name in asked]
+    repos = (key[len(REPOSITORY) :].lower() for key in task.keys if key.startswith(REPOSITORY))
+    # Of all repositories only those that shut somebody out: each is a shape of its own then.
+    known += [Capability(REPO, repo) for repo in repos if f"{REPO}={repo}" in asked]
+    return tuple(known)
+
+
+def _shut(agent: Agent) -> tuple[str, ...]:
+    """Return the repositories that an agent cannot work for."""
+    offers = (offer.partition("=") for offer in agent.capabilities)
+    return tuple(repo for name, _, repo in offers if name == NO_PUSH and repo)

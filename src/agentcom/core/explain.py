@@ -37,7 +37,9 @@ AUTHOR: Final = "author"
 _FOR_GOOD: Final = frozenset({"needs", "accepts", AUTHOR})
 """Rules that keep a task from an agent whatever happens."""
 _SHOWN_MAX: Final = 5  # dependencies that a summary names
-_UNTIL_HELP: Final = frozenset({"paused", "draining", "offline", "removed", "quarantined"})
+_UNTIL_HELP: Final = frozenset(
+    {"paused", "draining", "offline", "removed", "quarantined", "unready"}
+)
 """Rules that keep a task from an agent until a person does something."""
 _QUOTA: Final = "quota"
 
@@ -272,6 +274,8 @@ def _away(view: PoolView, agent: Agent) -> AgentRule | None:
         return AgentRule(agent.id, "suspect", f"machine {where} missed its last heartbeats")
     if agent.shut:
         return quarantine.rule(agent)
+    if agent.problem:
+        return AgentRule(agent.id, "unready", agent.problem)
     if agent.paused:
         return AgentRule(agent.id, "paused", f"agentcom agent resume {agent.id}")
     if agent.id in view.purse.shut:

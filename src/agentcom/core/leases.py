@@ -247,6 +247,7 @@ def _learn_agent(turn: Turn, machine: Machine, spec: AgentSpec) -> None:
             tried_at=known.tried_at if known is not None else None,
             on_trial=known.on_trial if known is not None else False,
             strikes=known.strikes if known is not None else 0,
+            problem=spec.problem[: limits.REASON_CHARS],
         ),
     )
 

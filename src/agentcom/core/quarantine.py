@@ -185,6 +185,6 @@ def _works(view: PoolView, agent: Agent) -> bool:
     machine, session = view.machines.get(agent.machine), view.sessions.get(agent.machine)
     if machine is None or machine.draining or machine.removed:
         return False
-    if agent.paused or agent.absent or agent.quarantined is not None:
+    if not agent.ready or agent.quarantined is not None:
         return False
     return session is not None and session.connection is not None

@@ -337,9 +337,7 @@ class PoolView:
         session = self.sessions.get(agent.machine)
         if machine is None or session is None or session.connection is None or session.suspect:
             return 0
-        if agent.paused or agent.absent or agent.shut:
-            return 0
-        if machine.draining or machine.removed:
+        if not agent.ready or machine.draining or machine.removed:
             return 0
         if agent.id in self.purse.shut:
             return 0
@@ -386,7 +384,8 @@ class PoolView:
         if mine:
             return AgentState.ASSIGNED
         account = self.exhausted_account(agent)
-        return AgentState.BLOCKED if account is not None and account.closed else AgentState.IDLE
+        blocked = agent.problem or (account is not None and account.closed)
+        return AgentState.BLOCKED if blocked else AgentState.IDLE
 
     def held_tasks(self, machine: MachineId) -> Sequence[Task]:
         """Return the tasks whose attempts a machine holds."""

@@ -228,6 +228,7 @@ class Fleet:
             quarantined=row.quarantined,
             quarantined_at=row.quarantined_at,
             tried_at=row.tried_at,
+            problem=row.problem,
         )
 
     def _machine(self, row: Machine) -> MachineShown:

@@ -48,6 +48,8 @@ class AgentSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaul
     version: str = ""
     account: AccountId | None = None
     """Whose quota its model calls use up; the same on every machine with that login."""
+    problem: str = ""
+    """What keeps it from working, and what to do: then it gets no new work."""
 
 
 class Agent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -73,6 +75,8 @@ class Agent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=T
     quarantined: str | None = None
     """Why it gets no new work, until a trial succeeds or a person resumes it."""
     quarantined_at: WallTime | None = None
+    problem: str = ""
+    """What its machine says keeps it from working."""
     tried_at: WallTime | None = None
     """When it will be given one task as a trial; None: it is on trial, or a person has to look."""
     on_trial: bool = False
@@ -88,6 +92,11 @@ class Agent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=T
     def usable(self) -> int:
         """How many attempts it may have now."""
         return 1 if self.on_trial else self.slots
+
+    @property
+    def ready(self) -> bool:
+        """Whether it may be given work, as far as it is concerned itself."""
+        return not (self.paused or self.absent or self.shut or self.problem)
 
 
 class AccountState(StrEnum):

@@ -356,9 +356,10 @@ class MailFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, 
 
 
 class Drain(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="drain"):
-    """The hub goes away for a moment: come back after `retry_after_ms`."""
+    """The hub goes away: come back after `retry_after_ms`; `restart`: as a new process."""
 
     retry_after_ms: int
+    restart: bool = False
 
 
 FromMachine = (

@@ -163,7 +163,6 @@ class AgentShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     slots_used: int = 0
     paused: bool = False
     suspect: bool = False
-    """True if its machine missed its last heartbeats."""
     cli_version: str = ""
     tasks: tuple[TaskId, ...] = ()
     account: AccountId | None = None
@@ -172,6 +171,7 @@ class AgentShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     quarantined_at: WallTime | None = None
     tried_at: WallTime | None = None
     """When it tries one task; None: it does now, or a person has to look."""
+    problem: str = ""
 
 
 class AgentList(msgspec.Struct, frozen=True, omit_defaults=True):

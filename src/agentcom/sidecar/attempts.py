@@ -22,6 +22,7 @@ from agentcom.sidecar import (
     dropping,
     envelope,
     fences,
+    git,
     handover,
     jobs,
     process,
@@ -45,6 +46,7 @@ from agentcom.sidecar.places import Over, Places
 from agentcom.sidecar.repositories import Repositories
 from agentcom.sidecar.runtime import base
 from agentcom.sidecar.trees import Worktree
+from agentcom.sidecar.wakefulness import Wakefulness
 
 Tell = Callable[[values.OwnWork], Awaitable[None]]
 
@@ -65,11 +67,14 @@ class Attempts:
         endpoint: Endpoint | None = None,
         mail: Mail | None = None,
         may_wake: Callable[[Key], bool] = lambda _key: True,
+        shut_out: Callable[[str], None] = lambda _repository: None,
     ) -> None:
         """`endpoint` is where agents reach the hub; None: they do not.
 
-        `may_wake` says whether an attempt may have another turn.
+        `may_wake` says whether an attempt may have another turn; `shut_out` hears of a repository
+        that does not let this machine in.
         """
+        self._shut_out = shut_out
         self._clock = clock or SystemClock()
         self._home = config.home
         self._settings = config.machine.settings
@@ -87,6 +92,7 @@ class Attempts:
         )
         self._conclusion = Conclusion(config.home, config.machine.settings)
         self.repositories = Repositories(self._home.repositories)
+        self._awake = Wakefulness()
         self._asked: dict[tuple[Key, str], asyncio.Future[dropping.Answer]] = {}
 
     async def run(self, record: Record, *, adopt: bool) -> None:
@@ -95,7 +101,8 @@ class Attempts:
         Cancelling leaves the agent running, for this sidecar's successor.
         """
         try:
-            result = await self._run(record, adopt=adopt)
+            async with self._awake.kept():
+                result = await self._run(record, adopt=adopt)
         except Over as over:
             result = over.result
         except errors.Stale as stale:
@@ -105,6 +112,8 @@ class Attempts:
         except (errors.AgentComError, OSError) as error:
             await self.stop(record)
             await self._following.count(record)
+            if isinstance(error, git.GitFailed) and error.denied and record.body.spec.repo:
+                self._shut_out(record.body.spec.repo)
             result = results.failed(results.class_of(error), results.said(error))
         finally:
             self._mail.release(record.assignment.agent, record.key)

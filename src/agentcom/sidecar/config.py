@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import platform
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Final
 
 import msgspec
 
-from agentcom import __version__
 from agentcom.model import errors, limits
 from agentcom.model.agent import AgentSpec
 from agentcom.model.ids import AccountId, AgentId, MachineId
@@ -27,6 +25,8 @@ FIRST_EVENT_MS: Final = 60_000
 BETWEEN_EVENTS_MS: Final = 120_000
 """Long thoughts end before; a tool that runs stops this clock."""
 STOP_GRACE_MS: Final = 5_000
+DISK_FREE_MIN_MB: Final = 2_048
+"""A clone, its worktree and a build fit into this more often than not."""
 KEEP_MS: Final = 20_000
 """A slow line takes seconds for a checkpoint; whoever cancelled waits for no more than this."""
 
@@ -53,6 +53,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """What tasks it takes: `project=web`, `submitter in (ann,bob)`, `kind!=review`."""
     account: AccountId | None = None
     """Whose quota it uses up; None: its program's login tells."""
+    leaving: bool = False
+    """A person took it out: it gets no new work, and `up` does not bring it back."""
 
     @property
     def spec(self) -> AgentSpec:
@@ -67,25 +69,6 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             accepts=self.accepts,
             account=self.account,
         )
-
-
-def computer_resources() -> dict[str, int]:
-    """Return what this computer has: cores, and memory in MiB."""
-    page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
-    return {"cpu": os.cpu_count() or 1, "memory_mb": max(1, page * pages >> 20)}
-
-
-def host_facts() -> dict[str, str]:
-    """Return what people want to know of this computer."""
-    has = computer_resources()
-    return {
-        "os": f"{platform.system()} {platform.release()}",
-        "arch": platform.machine(),
-        "cpus": str(has["cpu"]),
-        "memory": f"{has['memory_mb']} MiB",
-        "python": platform.python_version(),
-        "agentcom": __version__,
-    }
 
 
 class RepositorySettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -108,6 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How long the work of a stopped attempt may take on its way to origin, per push."""
     resources: dict[str, int] = {}
     """Named resources that attempts share; empty takes the computer's `cpu` and `memory_mb`."""
+    disk_free_min_mb: int = DISK_FREE_MIN_MB
+    """With less free on the machine's disk nothing new is begun; 0: whatever is free."""
     drain_ms: int = 0
     """How long a stop waits for running attempts; what still runs then is adopted later."""
     repositories: dict[str, RepositorySettings] = {}
@@ -121,6 +106,8 @@ class MachineConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     agents: tuple[AgentConfig, ...] = ()
     fingerprint: str | None = None
     """SHA-256 of the hub's certificate, from the join code."""
+    via: str = ""
+    """`ssh://[USER@]HOST[:PORT]`: the hub's address is as seen from there; "": no way around."""
     insecure: bool = False
     """Clear text off this computer, as in a test network."""
     settings: Settings = Settings()
@@ -205,6 +192,13 @@ class Home(msgspec.Struct, frozen=True):
             raise errors.InvalidInput("agents", f"at most {limits.AGENTS_PER_MACHINE}")
         return Config(home=self, machine=machine, token=token)
 
+    def holder(self) -> int | None:
+        """Return the process that holds this identity, as it wrote down itself."""
+        try:
+            return int((self.root / _LOCK).read_text("ascii"))
+        except (OSError, ValueError):
+            return None
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold this identity against every other process of this computer.
@@ -236,10 +230,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     home: Home
     machine: MachineConfig
     token: str
+    later: dict[AgentId, AgentConfig] = {}
+    """Agents that were added or changed since the start; who left stays known to what it runs."""
 
     def agent(self, name: AgentId) -> AgentConfig | None:
-        """Return the agent of that name, if this machine has it."""
-        return next((agent for agent in self.machine.agents if agent.name == name), None)
+        """Return the agent of that name, if this machine has it, or had it since the start."""
+        known = {agent.name: agent for agent in self.machine.agents} | self.later
+        return known.get(name)
 
 
 def _read_token(path: Path) -> str:

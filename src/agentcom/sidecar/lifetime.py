@@ -16,12 +16,15 @@ async def cancel(tasks: Iterable[asyncio.Future[Any]]) -> None:
 
 
 @contextlib.contextmanager
-def signals(stop: Callable[[], None], *, wanted: bool) -> Iterator[None]:
-    """Have SIGTERM and SIGINT call `stop` while the context lasts."""
+def signals(
+    stop: Callable[[], None], reload: Callable[[], None], *, wanted: bool
+) -> Iterator[None]:
+    """Have SIGTERM and SIGINT call `stop`, and SIGHUP `reload`, while the context lasts."""
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT) if wanted else ()
-    for number in numbers:
-        loop.add_signal_handler(number, stop)
+    calls = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
+    numbers = calls if wanted else {}
+    for number, call in numbers.items():
+        loop.add_signal_handler(number, call)
     try:
         yield
     finally:

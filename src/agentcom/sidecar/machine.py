@@ -8,17 +8,16 @@ a `beat` answers; when it has run out, landing waits and all other work goes on.
 from collections.abc import Iterable, Mapping
 from typing import Final, assert_never
 
-from agentcom.model import errors, ids
+from agentcom.model import errors
 from agentcom.model.agent import AgentSpec
-from agentcom.model.ids import AgentId, Instant, TaskId
+from agentcom.model.ids import Instant
 from agentcom.model.result import ReportKind
 from agentcom.model.task import StopReason
 from agentcom.protocol import frames
-from agentcom.sidecar import machine_asking
+from agentcom.sidecar import machine_asking, machine_refusing
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.machine_attempts import (
     ANSWERS,
-    BUSY,
     HELD,
     PENDING,
     REPORT_RETRY_MS,
@@ -95,6 +94,8 @@ class _Turn(AttemptTurn):
                 self._timer(fact.key)
             case values.DrainAsked():
                 self.view.draining = True
+            case values.Described():
+                self._described(fact.agents)
             case values.Kept():
                 self._offer(fact.records)
             case values.Asked():
@@ -231,6 +232,14 @@ class _Turn(AttemptTurn):
         self.view.restored = None
         self.order(values.Remember(incarnation))
 
+    def _described(self, agents: tuple[AgentSpec, ...]) -> None:
+        """Tell the hub of agents that have changed: in the hello of a new link."""
+        if agents == self.view.agents:
+            return
+        self.view.agents = agents
+        if self.view.connected:
+            self.order(values.Reconnect("its agents have changed", 0))
+
     def _begin_lease(self) -> None:
         """Take the lease that the welcome answers for, unless ours had run out meanwhile.
 
@@ -313,7 +322,7 @@ class _Turn(AttemptTurn):
         if older and older[-1].key.fence > key.fence:
             self.send(frames.StoppedFrame(task=key.task, fence=key.fence))
             return
-        refusal = self.view.declined.get(key) or self._refusal(record)
+        refusal = self.view.declined.get(key) or machine_refusing.refusal(self.view, record)
         if refusal is not None:
             self.decline(key, refusal)
             return
@@ -328,27 +337,6 @@ class _Turn(AttemptTurn):
             self.report(attempt)
         elif attempt.stage not in (Stage.STORING, Stage.STOPPING):
             self.accept(attempt)
-
-    def _refusal(self, record: Record) -> str | None:
-        try:
-            ids.check_name(record.key.task)  # it names files and refs here
-        except errors.InvalidInput as error:
-            return error.message
-        agent = record.assignment.agent
-        slots = next((spec.slots for spec in self.view.agents if spec.name == agent), None)
-        if slots is None:
-            return f"this machine has no agent {agent}"
-        if self.view.draining:
-            return "this machine takes no new work"
-        if not record.assignment.landing_only and self._busy(agent, record.key.task) >= slots:
-            return f"all {slots} slots of {agent} are taken"
-        return None
-
-    def _busy(self, agent: AgentId, task: TaskId) -> int:
-        return sum(
-            attempt.stage in BUSY and attempt.agent == agent and attempt.key.task != task
-            for attempt in self.view.attempts.values()
-        )
 
     def _stop_asked(self, frame: frames.StopFrame) -> None:
         attempt = self.view.attempts.get(Key(frame.task, frame.fence))

@@ -176,6 +176,12 @@ class DrainAsked(msgspec.Struct, frozen=True):
     """The operator wants this sidecar to take no new work."""
 
 
+class Described(msgspec.Struct, frozen=True):
+    """The agents of this machine have come, gone or changed."""
+
+    agents: tuple[AgentSpec, ...]
+
+
 class Kept(msgspec.Struct, frozen=True):
     """Acknowledged results that are still on disk, oldest first."""
 
@@ -196,7 +202,7 @@ Ordered = (
 FromHub = Ordered | frames.Notice
 OfAttempt = Stored | NotStored | PhaseReached | Noted | Spent | Saved | Ended | Stopped | LandEnded
 OwnWork = OfAttempt | Asked
-Fact = Connected | Disconnected | TimerFired | DrainAsked | Kept | FromHub | OwnWork
+Fact = Connected | Disconnected | TimerFired | DrainAsked | Described | Kept | FromHub | OwnWork
 
 
 # Orders --------------------------------------------------------------------------------------

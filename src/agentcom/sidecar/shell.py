@@ -10,28 +10,27 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, assert_never
 
-import msgspec
 import structlog
 
-from agentcom.client.link import Link, Lost, Opened, Received
+from agentcom.client.link import Lost, Opened, Received
 from agentcom.model import errors
-from agentcom.model.agent import AgentSpec
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Instant, Rng
 from agentcom.model.result import Landing, LandStatus
 from agentcom.protocol import frames
-from agentcom.sidecar import land, lease_log, machine, places, results
+from agentcom.sidecar import computer, land, lease_log, machine, places, results, tunnels
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.attempts import Attempts
 from agentcom.sidecar.clock import Clock, SystemClock
-from agentcom.sidecar.config import AgentConfig, Config, computer_resources, host_facts
+from agentcom.sidecar.config import Config
 from agentcom.sidecar.disk import Disk
 from agentcom.sidecar.endpoint import Endpoint
 from agentcom.sidecar.lifetime import cancel, signals
 from agentcom.sidecar.machine_attempts import RUNNING
 from agentcom.sidecar.machine_mail import Mail
 from agentcom.sidecar.machine_values import Key, Record, Stage, View
-from agentcom.sidecar.runtime import accounts, base
+from agentcom.sidecar.preflight import Preflight
+from agentcom.sidecar.runtime import base
 
 FACTS_MAX: Final = 1_024
 """Facts that wait for the loop; then whoever brings more waits too."""
@@ -70,6 +69,8 @@ class Sidecar:
         self._stop = asyncio.Event()
         self.refusal: errors.AgentComError | None = None
         """Why the hub does not take this machine, once `run` has ended for that."""
+        self.restarts = False
+        """Whether `run` has ended for another process to take its place: the hub asked for it."""
         self._view = View(agents=())
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._runs: dict[Key, asyncio.Task[None]] = {}
@@ -78,6 +79,8 @@ class Sidecar:
             config.home, clock=self._clock, tell=self._tell, forgotten=self._forgotten
         )
         self._found = places.installed_runtimes() if runtimes is None else runtimes
+        self._preflight = Preflight(config, self._found)
+        self.reload = self._preflight.reload
         self._endpoint = Endpoint(config)
         self._mail = Mail(self._send_taken)
         self._attempts = Attempts(
@@ -88,17 +91,10 @@ class Sidecar:
             endpoint=self._endpoint,
             mail=self._mail,
             may_wake=self._may_wake,
+            shut_out=self._preflight.shut_out,
         )
         self._lease_log = lease_log.from_environment()
-        self._link = _link_of(config, rng or random.SystemRandom(), software)
-
-    def _spec(self, agent: AgentConfig) -> AgentSpec:
-        runtime = self._found.get(agent.runtime)
-        prompts = runtime is not None and runtime.takes_prompts(agent.settings)
-        settings = {"home": str(self._config.home.agent(agent.name)), **agent.settings}
-        found = accounts.of_agent(agent.runtime, settings, agent.environment)
-        account = agent.account or found
-        return msgspec.structs.replace(agent.spec, prompts=prompts, account=account)
+        self._link = tunnels.link(config, rng or random.SystemRandom(), software)
 
     def stop(self) -> None:
         """Take no new work, leave running agents to a successor, and end `run`."""
@@ -110,7 +106,7 @@ class Sidecar:
         Raises:
             Conflict: another sidecar runs with this identity.
         """
-        with self._config.home.lock(), signals(self.stop, wanted=handle_signals):
+        with self._config.home.lock(), signals(self.stop, self.reload, wanted=handle_signals):
             async with self._endpoint.listening():
                 return await self._serve()
 
@@ -123,6 +119,7 @@ class Sidecar:
             link,
         ]
         self._spawn(self._disk.keep_house(lambda: self._view.attempts))
+        self._spawn(self._preflight.watch(self._tell))
         stopping = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait([*service, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -136,13 +133,12 @@ class Sidecar:
 
     async def _load(self) -> tuple[values.Order, ...]:
         records, incarnation = await self._disk.load()
-        specs = [self._spec(agent) for agent in self._config.machine.agents]
         self._view, orders = machine.load(
-            specs,
+            await self._preflight.first(),
             records,
             ttl_ms=self._config.machine.settings.ttl_ms,
-            resources=self._config.machine.settings.resources or computer_resources(),
-            host=host_facts(),
+            resources=self._config.machine.settings.resources or computer.resources(),
+            host=computer.facts(),
             software=self._software,
             incarnation=incarnation,
         )
@@ -182,6 +178,11 @@ class Sidecar:
                     log.info("link.opened", hub=self._config.machine.hub)
                     await self._tell(values.Connected())
                 case Received(frame):
+                    if isinstance(frame, frames.Assign):
+                        await self._preflight.glance(self._tell)
+                    if isinstance(frame, frames.Drain) and frame.restart:
+                        self.restarts = True
+                        self.stop()
                     if isinstance(frame, values.FromHub | frames.MailFrame):
                         await self._tell(frame)
                 case Lost(reason, code):
@@ -310,10 +311,16 @@ class Sidecar:
             former.cancel()
         delay_s = max(0, at - self._now()) / 1000
         loop = asyncio.get_running_loop()
-        self._timers[key] = loop.call_later(delay_s, self._fired, key)
+        self._timers[key] = loop.call_later(delay_s, self._fired, key, at)
 
-    def _fired(self, key: str) -> None:
+    def _fired(self, key: str, at: Instant) -> None:
         self._timers.pop(key, None)
+        late_ms = self._now() - at
+        if key == "heartbeat" and late_ms > self._view.ttl_ms:
+            # Timers stand still in sleep, and nobody at the other end waited for us.
+            log.info("machine.slept", seconds=late_ms // 1000)
+            self._link.drop(0)
+            return
         self._spawn(self._tell(values.TimerFired(key)))
 
     # The end ------------------------------------------------------------------------------------
@@ -382,15 +389,3 @@ class Sidecar:
             cause=assignment.cause,
             **fields,
         )
-
-
-def _link_of(config: Config, rng: Rng, software: str) -> Link:
-    hub = config.machine
-    return Link(
-        hub.hub,
-        config.token,
-        rng=rng,
-        fingerprint=hub.fingerprint,
-        software=software,
-        insecure=hub.insecure,
-    )

@@ -38,9 +38,10 @@ from agentcom.hub.services import ASK_MS, ask
 from agentcom.hub.talk import Talk
 from agentcom.model.errors import AgentComError, NotFound
 from agentcom.model.identity import Identity
-from agentcom.model.ids import Now
+from agentcom.model.ids import MachineId, Now
 from agentcom.model.policy import Action
 from agentcom.model.replies import Reply
+from agentcom.protocol import frames
 from agentcom.protocol.shown import HubStatus
 from agentcom.telemetry.metrics import Metrics
 
@@ -105,6 +106,8 @@ class Hall:
     is_ready: Callable[[], bool]
     drain: Callable[[], None]
     """Stops the hub in good order, as SIGTERM does."""
+    bring: Callable[[MachineId, frames.Frame], bool]
+    """Sends a machine a frame; False if it is not there."""
     address: Callable[[], Address]
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the hub stops: endless answers end then."""

@@ -8,9 +8,11 @@ from agentcom.core import facts
 from agentcom.hub.enrolment import CODE_TTL_MS
 from agentcom.hub.limits_guard import Traffic
 from agentcom.model import limits
+from agentcom.model.errors import Conflict
 from agentcom.model.ids import WallTime
 from agentcom.model.policy import Action
 from agentcom.model.replies import Done
+from agentcom.protocol import frames
 from agentcom.protocol.asked import MachineInvited, Nothing
 from agentcom.protocol.shown import (
     AccountList,
@@ -80,6 +82,14 @@ async def _drain(call: Call) -> object:
 async def _undrain(call: Call) -> object:
     machine = call.hall.fleet.find_machine(call.named())
     return await call.ask(facts.DrainMachine(machine.id, draining=False))
+
+
+async def _restart(call: Call) -> Done:
+    """Order it; it is not stored, since a machine that is away starts anew by itself."""
+    machine = call.hall.fleet.find_machine(call.named())
+    if not call.hall.bring(machine.id, frames.Drain(retry_after_ms=0, restart=True)):
+        raise Conflict(f"machine {machine.name} is not connected")
+    return Done("restarts")
 
 
 async def _remove(call: Call) -> object:
@@ -188,5 +198,11 @@ ENDPOINTS: Final = (
     ),
     _change(
         f"{_MACHINES}/{{id}}/resume", Action.MACHINE_DRAIN, _undrain, "Give a machine work again"
+    ),
+    _change(
+        f"{_MACHINES}/{{id}}/restart",
+        Action.MACHINE_DRAIN,
+        _restart,
+        "Have a machine's process start anew; what it runs goes on",
     ),
 )

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -32,6 +33,9 @@ MESSAGE_CHARACTERS_MAX: Final = 4_000
 
 VERSION_TIMEOUT_S: Final = 20
 """A cold start of a large program on a busy machine takes some seconds."""
+
+PROGRAMS_MAX: Final = 64
+"""Programs whose answer is remembered: agent CLIs and toolchains of one computer."""
 
 DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
@@ -197,15 +201,35 @@ def ended_without_record(ended: Exit, tail: Sequence[str]) -> tuple[FailureClass
     return failure, f"exit {ended.code} without a final record{said}"
 
 
-def probe(binary: str) -> Version:
-    """Run `binary --version` with a bound, in an empty home so that no user file changes."""
+def probe(binary: str, *words: str) -> Version:
+    """Run `binary --version` (or `words`) with a bound, in an empty home: no user file changes.
+
+    A program that has answered is asked again only when its file has changed.
+    """
     found = shutil.which(binary)
     if found is None:
         return Version(problem=f"{binary} is not on PATH")
+    argv = (found, *(words or ("--version",)))
+    try:
+        seen = os.stat(found)  # noqa: PTH116 -- follows links: the program, not its name
+        return _asked(argv, seen.st_mtime_ns, seen.st_size, seen.st_ino)
+    except OSError as error:
+        return Version(problem=f"{found} does not start: {error.strerror}")
+    except _Unanswered as error:
+        return Version(problem=str(error))
+
+
+class _Unanswered(Exception):
+    """The program did not say its version; raised, since only answers are remembered."""
+
+
+@lru_cache(maxsize=PROGRAMS_MAX)
+def _asked(argv: tuple[str, ...], *_identity: int) -> Version:
+    call = " ".join(argv)
     with tempfile.TemporaryDirectory(prefix="agentcom-version-") as home:
         try:
             done = subprocess.run(  # noqa: S603 -- the operator names the binary; no shell
-                [found, "--version"],
+                argv,
                 env={
                     "PATH": os.environ.get("PATH", DEFAULT_PATH),
                     "HOME": home,
@@ -218,13 +242,11 @@ def probe(binary: str) -> Version:
                 timeout=VERSION_TIMEOUT_S,
                 check=False,
             )
-        except OSError as error:
-            return Version(problem=f"{found} does not start: {error.strerror}")
         except subprocess.TimeoutExpired:
-            return Version(problem=f"`{found} --version` gave no answer in {VERSION_TIMEOUT_S} s")
+            raise _Unanswered(f"`{call}` gave no answer in {VERSION_TIMEOUT_S} s") from None
     said = re.search(rb"\d+(\.\d+)+[\w.-]*", done.stdout + done.stderr)
     if done.returncode != 0 or said is None:
-        return Version(problem=f"`{found} --version` ended with exit {done.returncode}")
+        raise _Unanswered(f"`{call}` ended with exit {done.returncode}")
     return Version(said.group().decode())
 
 

@@ -1,0 +1,160 @@
+"""A computer's life in a fleet: agents come and go, processes start anew, and all is removed."""
+
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agentcom.cli import background, upgrading
+from agentcom.cli.errors import CommandFailed
+from tests.cli.terminal import Here, Shell
+
+pytestmark = pytest.mark.xdist_group("cli-life")
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    folder = tmp_path_factory.mktemp("life")
+    shell = Shell(folder / "home", folder)
+    shell("up", "--port", "0", "--agent", "tester=testagent")
+    yield shell
+    shell("down", ok=False)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    assert background.wait_for(holds, timeout_s=30)
+
+
+def state(shell: Shell, agent: str) -> str:
+    said = shell("agent", "show", agent, "--json", "state", ok=False)
+    return str(json.loads(said.out)["state"]) if said.code == 0 else ""
+
+
+def test_an_agent_comes_and_goes_while_another_works(life: Shell, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    steps = f"<<mock:edit>>\n```steps\n{json.dumps({'wait_for': str(go)})}\n```\n"
+    task = life("submit", "--no-repo", steps).out.strip()
+    until(lambda: state(life, "tester") == "working")
+    pid = json.loads(life("status", "--json", "sidecar_pid").out)["sidecar_pid"]
+
+    assert life("agent", "add", "helper=command:capabilities=helping").lines == [
+        ["helper", "added"]
+    ]
+    until(lambda: state(life, "helper") == "idle")
+    life("submit", "--no-repo", "--needs", "helping", "--command", "--watch", "--", "true")
+    life("agent", "rm", "tester")
+    until(lambda: state(life, "tester") == "offline")
+    go.touch()
+
+    until(lambda: "completed" in life("task", "show", task).out)
+    assert json.loads(life("status", "--json", "sidecar_pid").out)["sidecar_pid"] == pid
+    again = life("agent", "rm", "tester", ok=False)
+    assert again.code == 3
+    life("agent", "add", "tester=testagent")
+    until(lambda: state(life, "tester") == "idle")
+
+
+def test_an_agent_shows_what_its_computer_has_and_a_list_what_is_its_own(life: Shell) -> None:
+    (row,) = [row for row in life("agent", "ls").lines if row[0] == "tester"]
+    shown = dict(life("agent", "show", "tester").lines)
+
+    assert "os=" not in row[-1]
+    assert "os=" in shown["capabilities"]
+    assert "git=" in shown["capabilities"]
+
+
+def test_a_broken_agent_is_named_with_its_fix(life: Shell) -> None:
+    life("agent", "add", "broken=command:binary=/nowhere/tool")
+    until(lambda: state(life, "broken") == "blocked")
+
+    shown = life("machine", "ls", "--json", "name").out
+    (machine,) = json.loads(shown)
+    assert "broken cannot work: /nowhere/tool" in life("machine", "show", machine["name"]).err
+    assert "install it" in dict(life("agent", "show", "broken").lines)["problem"]
+    task = life("submit", "--no-repo", "--needs", "agent=broken", "--command", "--", "true")
+    assert "unready" in life("task", "why", task.out.strip()).out
+    life("task", "cancel", task.out.strip())
+    life("agent", "rm", "broken")
+
+
+def test_the_hub_has_a_machine_start_anew_under_the_same_process(life: Shell) -> None:
+    log = life.home / "logs" / "sidecar.log"
+    (machine,) = json.loads(life("machine", "ls", "--json", "name").out)
+    pid = json.loads(life("status", "--json", "sidecar_pid").out)["sidecar_pid"]
+    starts = log.read_text().count("sidecar.started")
+
+    life("machine", "restart", machine["name"])
+
+    until(lambda: log.read_text().count("sidecar.started") == starts + 1)
+    until(lambda: state(life, "tester") == "idle")
+    assert json.loads(life("status", "--json", "sidecar_pid").out)["sidecar_pid"] == pid
+
+
+def test_a_machine_that_is_not_there_cannot_be_restarted(life: Shell) -> None:
+    life("machine", "invite", "--name", "ghost")
+    assert life("machine", "restart", "nobody", ok=False).code == 3
+
+
+def test_everything_is_listed_and_removed(tmp_path: Path) -> None:
+    shell = Shell(tmp_path / "home", tmp_path)
+    shell("up", "--port", "0", "--agent", "tester=testagent")
+    shell("submit", "--no-repo", "<<mock:edit>> x", "--watch")
+    records = [json.loads(path.read_text()) for path in (shell.home / "run").iterdir()]
+
+    listed = shell("uninstall", "--dry-run")
+    assert {row[0] for row in listed.lines} == {"process", "files"}
+    assert shell.home.exists()
+    assert shell("uninstall", ok=False).code == 2
+
+    shell("uninstall", "--yes")
+
+    assert not shell.home.exists()
+    for record in records:
+        assert background.start_time(record["pid"]) != record["start"]
+
+
+def test_work_that_is_nowhere_else_keeps_everything(tmp_path: Path) -> None:
+    shell = Shell(tmp_path / "home", tmp_path)
+    held = shell.home / "machine" / "outbox" / "held"
+    held.mkdir(parents=True)
+    (held / "t1.7.1.json").write_text("{}")
+    (shell.home / "machine" / "machine.json").write_text("{}")
+
+    refused = shell("uninstall", "--yes", ok=False)
+    assert refused.code == 5
+    assert "not acknowledged" in refused.err
+    assert shell.home.exists()
+
+    shell("uninstall", "--yes", "--lose-work")
+    assert not shell.home.exists()
+
+
+def test_an_upgrade_of_a_checkout_is_refused_with_the_way_out(agentcom: Here) -> None:
+    said = agentcom("upgrade")
+
+    assert said.code == 1
+    assert "git pull" in said.err
+
+
+def test_an_upgrade_that_cannot_be_installed_leaves_the_old_version(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def pip(*words: str) -> None:
+        asked.append(words)
+        if "--upgrade" in words:
+            raise CommandFailed("no such version")
+
+    monkeypatch.setattr(upgrading, "_check_place", lambda _dist: None)
+    monkeypatch.setattr(upgrading, "_pip", pip)
+
+    with pytest.raises(CommandFailed, match=r"no such version; version .* is installed again"):
+        upgrading.run(version="99.0.0", source=None)
+
+    assert asked[0] == ("install", "--upgrade", "agentcom==99.0.0")
+    wheel = Path(asked[1][-1])
+    assert wheel.parent == home / "upgrade"
+    assert zipfile.ZipFile(wheel).testzip() is None

@@ -1,0 +1,94 @@
+"""The computer stays awake while an attempt runs, by the system's own tool."""
+
+import asyncio
+import os
+import platform
+from pathlib import Path
+
+import pytest
+
+from agentcom.sidecar.wakefulness import Wakefulness
+from agentcom.testing.waiting import until
+
+TOOL = "caffeinate" if platform.system() == "Darwin" else "systemd-inhibit"
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a stand-in for the tool on the path, which notes when it begins and ends."""
+    log, tool = tmp_path / "log", tmp_path / TOOL
+    # The last word is the program that reads our pipe; before it there are only options.
+    tool.write_text(
+        f'#!/bin/sh\necho "begin $*" >> {log}\nfor last; do :; done\n"$last"\necho end >> {log}\n'
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return log
+
+
+def lines(log: Path) -> list[str]:
+    return [line.split()[0] for line in log.read_text().splitlines()] if log.exists() else []
+
+
+async def said(log: Path, *wanted: str) -> None:
+    async def holds() -> bool:
+        return lines(log) == list(wanted)
+
+    await until(holds)
+
+
+async def test_two_attempts_share_one_lock_that_ends_with_the_second(log: Path) -> None:
+    awake = Wakefulness()
+    async with awake.kept():
+        async with awake.kept():
+            await said(log, "begin")
+        assert lines(log) == ["begin"]
+    await said(log, "begin", "end")
+
+    async with awake.kept():
+        await said(log, "begin", "end", "begin")
+    await said(log, "begin", "end", "begin", "end")
+
+
+async def test_an_attempt_that_is_cancelled_gives_the_lock_back(log: Path) -> None:
+    awake, inside = Wakefulness(), asyncio.Event()
+
+    async def attempt() -> None:
+        async with awake.kept():
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(attempt())
+    await inside.wait()
+    await said(log, "begin")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    await said(log, "begin", "end")
+
+
+async def test_a_refusal_is_met_once_and_stops_no_attempt(log: Path) -> None:
+    awake = Wakefulness()
+    tool = log.parent / TOOL
+    tool.write_text(f"#!/bin/sh\necho begin >> {log}\nexit 1\n")
+    async with awake.kept():
+        await said(log, "begin")
+        await until(lambda: _over(awake))
+    async with awake.kept():
+        pass
+
+    assert lines(log) == ["begin"]
+
+
+async def test_without_a_tool_there_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    async with Wakefulness().kept():
+        pass
+
+
+def _over(awake: Wakefulness) -> bool:
+    holder = awake._holder
+    return holder is not None and holder.returncode is not None
