@@ -114,7 +114,11 @@ async def test_a_question_whose_agent_is_gone_is_withdrawn() -> None:
 
 # With agents ---------------------------------------------------------------------------------
 
-ASKERS = ("acp,permission", pytest.param("claude", marks=REAL_CLI))
+ASKERS = (
+    "acp,permission",
+    pytest.param("claude", marks=REAL_CLI),
+    pytest.param("codex", marks=REAL_CLI),
+)
 
 
 @pytest.fixture(params=ASKERS)

@@ -1,4 +1,3 @@
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -27,12 +26,10 @@ from agentcom.sidecar.runtime.base import (
 from agentcom.sidecar.runtime.claude import Claude
 from agentcom.testing import scenario
 from tests.sidecar.real_cli import (
-    RUN_TIMEOUT_S,
     TEST_TIMEOUT_S,
     Bench,
     bench,
     installed,
-    long_command,
     recorded,
     replay,
 )
@@ -288,50 +285,3 @@ async def test_the_real_claude_edits_commits_and_resumes(real: Bench) -> None:
     assert (second.failure, second.session) == (None, first.session)
     assert real.git("show", "HEAD:hello.txt") == "hello, fixed"
     assert first.usage.output > 0
-
-
-@pytest.mark.cli
-async def test_the_real_claude_follows_a_task_file(real: Bench) -> None:
-    _, verdict = await real.run("- a list\n" + COMMIT)
-
-    assert verdict.failure is None
-    assert real.git("log", "-1", "--format=%s") == "Add hello"
-
-
-@pytest.mark.cli
-@pytest.mark.parametrize(
-    ("name", "failure"),
-    [("auth", FailureClass.AUTH), ("model-down", FailureClass.MODEL_UNAVAILABLE)],
-)
-async def test_the_real_claude_does_not_pass_an_error_off_as_success(
-    real: Bench, name: str, failure: FailureClass
-) -> None:
-    _, verdict = await real.run(f"<<mock:{name}>>")
-
-    assert verdict.failure is failure
-    assert len(real.log) <= 6
-
-
-@pytest.mark.cli
-async def test_the_real_claude_before_a_silent_model_shows_no_progress(real: Bench) -> None:
-    async with real.start("<<mock:hang>>") as run:
-        await real.until(lambda log: any(entry.scenario == "hang" for entry in log))
-        alive = run.kill_tree()
-    verdict = await run.ended(Stop.NO_PROGRESS)
-
-    assert not alive
-    assert not any(isinstance(one, Text | ToolStarted | TurnEnded | Usage) for one in run.events)
-    assert verdict.failure is FailureClass.NO_PROGRESS
-
-
-@pytest.mark.cli
-async def test_the_real_claude_is_stopped_inside_a_long_command(real: Bench) -> None:
-    with long_command(real.root) as (prompt, runs):
-        async with real.start(prompt) as run:
-            await run.saw(ToolStarted)
-            await asyncio.wait_for(runs.wait(), RUN_TIMEOUT_S)
-            alive = run.kill_tree()
-    verdict = await run.ended(Stop.CANCELLED)
-
-    assert not alive
-    assert verdict.failure is FailureClass.AGENT

@@ -1,4 +1,3 @@
-import asyncio
 import tomllib
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -13,13 +12,20 @@ from agentcom.model import errors
 from agentcom.model.failure import FailureClass
 from agentcom.sidecar.runtime.base import (
     Access,
+    Diff,
     Exit,
     Failed,
     Job,
+    Parser,
+    Plan,
+    PlanEntry,
     Raw,
     Retrying,
+    RuntimeEvent,
     SessionStarted,
     Stop,
+    Streamed,
+    Talker,
     Text,
     ToolEnded,
     ToolStarted,
@@ -30,12 +36,10 @@ from agentcom.sidecar.runtime.base import (
 from agentcom.sidecar.runtime.codex import CONFIG, Codex, config
 from agentcom.testing import scenario
 from tests.sidecar.real_cli import (
-    RUN_TIMEOUT_S,
     TEST_TIMEOUT_S,
     Bench,
     bench,
     installed,
-    long_command,
     replay,
 )
 
@@ -62,13 +66,20 @@ COMMIT = scenario.render(
 )
 
 
+def told(parser: Parser, method: str, **params: object) -> list[RuntimeEvent]:
+    return list(parser.feed(msgspec.json.encode({"method": method, "params": params})))
+
+
 def test_a_recorded_edit_is_a_success_with_its_events() -> None:
     events, verdict = replay(Codex(), "codex-edit", DONE)
 
-    kinds = [type(event) for event in events]
-    assert kinds[:4] == [SessionStarted, Warned, Raw, Text]
+    kinds = [type(event) for event in events if not isinstance(event, Streamed)]
+    assert kinds[:3] == [SessionStarted, Warned, Text]
     assert kinds.count(ToolStarted) == kinds.count(ToolEnded) == 2
-    assert events[-2:] == [Usage(input=30241, output=50), TurnEnded(Stop.END_TURN)]
+    assert events[-2:] == [
+        Usage(input=30238, output=52, model="scripted"),
+        TurnEnded(Stop.END_TURN),
+    ]
     assert (verdict.failure, verdict.summary) == (None, "All done.")
     assert verdict.session
 
@@ -81,12 +92,20 @@ def test_a_failed_command_does_not_fail_the_run() -> None:
 
 
 def test_a_file_change_that_shows_only_at_its_end_starts_and_ends() -> None:
-    change = {"path": "a.py", "kind": "update"}
-    item = {"id": "i", "type": "file_change", "changes": [change], "status": "completed"}
+    change = {"path": "a.py", "kind": {"type": "update"}}
+    item = {"id": "i", "type": "fileChange", "changes": [change], "status": "completed"}
 
-    events = Codex().parser().feed(msgspec.json.encode({"type": "item.completed", "item": item}))
+    events = told(Codex().parser(), "item/completed", item=item)
 
-    assert events == [ToolStarted("i", "edit a.py"), ToolEnded("i")]
+    assert events == [ToolStarted("i", "edit a.py"), Diff("a.py"), ToolEnded("i")]
+
+
+def test_a_plan_is_an_event() -> None:
+    plan = [{"step": "look", "status": "inProgress"}]
+
+    events = told(Codex().parser(), "turn/plan/updated", plan=plan)
+
+    assert events == [Plan([PlanEntry("look", "in_progress")])]
 
 
 @pytest.mark.parametrize(
@@ -136,10 +155,11 @@ def test_without_a_final_record_nothing_is_a_success(ended: Exit, failure: Failu
 @pytest.mark.parametrize("output_tokens", [0, None, -3, "many"])
 def test_a_success_without_output_tokens_is_a_failure(output_tokens: object) -> None:
     parser = Codex().parser()
-    said = {"type": "agent_message", "id": "i", "text": "Done."}
-    parser.feed(msgspec.json.encode({"type": "item.completed", "item": said}))
-    usage = {"input_tokens": 10, "output_tokens": output_tokens}
-    parser.feed(msgspec.json.encode({"type": "turn.completed", "usage": usage}))
+    said = {"type": "agentMessage", "id": "i", "text": "Done."}
+    told(parser, "item/completed", item=said)
+    usage = {"total": {"inputTokens": 10, "outputTokens": output_tokens}}
+    told(parser, "thread/tokenUsage/updated", tokenUsage=usage)
+    told(parser, "turn/completed", turn={"status": "completed"})
 
     assert parser.finish(DONE).failure is FailureClass.AGENT
 
@@ -147,22 +167,35 @@ def test_a_success_without_output_tokens_is_a_failure(output_tokens: object) -> 
 def test_a_usage_limit_is_a_quota() -> None:
     parser = Codex().parser()
     message = "You've hit your usage limit. Upgrade to Pro or try again in 3 days."
-    parser.feed(msgspec.json.encode({"type": "turn.failed", "error": {"message": message}}))
+    told(parser, "turn/completed", turn={"status": "failed", "error": {"message": message}})
 
     assert parser.finish(Exit(code=1)).failure is FailureClass.QUOTA
+
+
+def test_a_turn_that_was_interrupted_has_the_reason_for_that() -> None:
+    parser = Codex().parser()
+
+    events = told(parser, "turn/completed", turn={"status": "interrupted"})
+
+    assert events == [TurnEnded(Stop.CANCELLED)]
+    deadline = Exit(code=0, stop=Stop.DEADLINE)
+    assert parser.finish(deadline).failure is FailureClass.DEADLINE
 
 
 @pytest.mark.parametrize(
     "line",
     [
         b"\x00\xff\xfe{",
-        b'{"type": "item.started"',
-        b'{"type": ["turn.completed"]}',
-        b'{"type": "item.completed", "item": 3}',
-        b'{"type": "item.completed", "item": {"type": {}, "id": 7}}',
-        b'{"type": "turn.completed", "usage": "lots"}',
-        b'{"type": "turn.failed", "error": null}',
-        b'{"type": "error", "message": {"a": 1}}',
+        b'{"method": "item/started"',
+        b'{"method": ["turn/completed"]}',
+        b'{"method": "item/completed", "params": {"item": 3}}',
+        b'{"method": "item/completed", "params": {"item": {"type": {}, "id": 7}}}',
+        b'{"method": "turn/completed", "params": {"turn": "done"}}',
+        b'{"method": "turn/completed", "params": {"turn": {"status": "failed", "error": null}}}',
+        b'{"method": "error", "params": {"error": {"message": {"a": 1}}}}',
+        b'{"id": 101, "error": "odd"}',
+        b'{"id": {}, "result": []}',
+        b'{"id": 3, "result": {"thread": 7}}',
         b"[" * 100_000,
         b'{"a":' * 100_000,
         b'{"type": "x"}' + b" " * (9 << 20),
@@ -195,7 +228,8 @@ def test_the_configuration_names_the_model_server_and_calls_nothing_else() -> No
     assert read["model_providers"]["agentcom"]["env_key"] == "OPENAI_API_KEY"
     assert (read["analytics"]["enabled"], read["features"]["plugins"]) == (False, False)
     assert launch.environment["CODEX_HOME"] == "/state/home/.codex"
-    assert launch.argv[-1] == "Fix the bug."
+    assert "Fix the bug." not in launch.argv
+    assert launch.talks
 
 
 def test_without_a_model_server_the_operators_login_is_used_and_no_file_written() -> None:
@@ -206,7 +240,7 @@ def test_without_a_model_server_the_operators_login_is_used_and_no_file_written(
     assert not launch.files
     assert launch.environment["HOME"] == "/home/ada"
     assert "CODEX_HOME" not in launch.environment
-    assert 'approval_policy="never"' in launch.argv
+    assert 'model="m"' in launch.argv
 
 
 @pytest.mark.parametrize("settings", [JOB.settings, {"home": "/home/ada"}])
@@ -235,18 +269,60 @@ def test_a_hub_without_tools_is_not_waited_for() -> None:
     assert launch.environment["AGENTCOM_MCP_FILE"] == "/state/hub.token"
 
 
-def test_a_resumed_session_is_named_before_the_prompt() -> None:
-    argv = Codex().launch(msgspec.structs.replace(JOB, resume="abc")).argv
+def spoken(job: Job, *lines: dict[str, object]) -> list[dict[str, object]]:
+    """Return what is said to codex that answers with these lines."""
+    talker = Codex().parser()
+    assert isinstance(talker, Talker)
+    talker.begin(Codex().launch(job).opening)
+    said = list(talker.drain())
+    for line in lines:
+        talker.feed(msgspec.json.encode(line))
+        said += talker.drain()
+    return [msgspec.json.decode(one.data) for one in said]
 
-    assert list(argv[1:3]) == ["exec", "resume"]
-    assert list(argv[-2:]) == ["abc", "Fix the bug."]
+
+HELLO: dict[str, object] = {"id": 1, "result": {"userAgent": "codex"}}
+THREAD: dict[str, object] = {"id": 3, "result": {"thread": {"id": "abc"}, "model": "m"}}
 
 
-@pytest.mark.parametrize("prompt", ["-rf", "x" * 20_000, "", "a\0b"])
-def test_a_prompt_that_is_no_good_argument_goes_by_file(prompt: str) -> None:
-    argv = Codex().launch(msgspec.structs.replace(JOB, prompt=prompt)).argv
+def test_a_thread_is_started_and_prompted() -> None:
+    said = spoken(JOB, HELLO, THREAD)
 
-    assert argv[-1] == "Read the task file `/state/task.md` and do what it says."
+    assert [one["method"] for one in said] == [
+        "initialize",
+        "initialized",
+        "thread/start",
+        "turn/start",
+    ]
+    assert said[2]["params"] == {"approvalPolicy": "never", "sandbox": "danger-full-access"}
+    assert said[3]["params"] == {
+        "threadId": "abc",
+        "input": [{"type": "text", "text": "Fix the bug."}],
+    }
+
+
+def test_a_session_is_resumed_or_begun_anew() -> None:
+    job = msgspec.structs.replace(JOB, resume="abc")
+    gone: dict[str, object] = {"id": 3, "error": {"message": "no rollout found"}}
+
+    said = spoken(job, HELLO, gone)
+
+    assert [one["method"] for one in said[2:]] == ["thread/resume", "thread/start"]
+
+
+@pytest.mark.parametrize(("policy", "decision"), [("allow", "accept"), ("deny", "decline")])
+def test_an_approval_is_given_as_the_agent_is_set(policy: str, decision: str) -> None:
+    settings = {**JOB.settings, "permissions": policy}
+    asked: dict[str, object] = {
+        "id": "q",
+        "method": "item/commandExecution/requestApproval",
+        "params": {"itemId": "i", "command": "rm -rf build"},
+    }
+    job = msgspec.structs.replace(JOB, settings=settings)
+
+    *_, answer = spoken(job, HELLO, THREAD, asked)
+
+    assert answer == {"id": "q", "result": {"decision": decision}}
 
 
 def test_a_base_url_must_be_a_url() -> None:
@@ -288,50 +364,3 @@ async def test_the_real_codex_edits_commits_and_resumes(real: Bench) -> None:
     assert (second.failure, second.session) == (None, first.session)
     assert real.git("show", "HEAD:hello.txt") == "hello, fixed"
     assert first.usage.output > 0
-
-
-@pytest.mark.cli
-async def test_the_real_codex_follows_a_task_file(real: Bench) -> None:
-    _, verdict = await real.run("- a list\n" + COMMIT)
-
-    assert verdict.failure is None
-    assert real.git("log", "-1", "--format=%s") == "Add hello"
-
-
-@pytest.mark.cli
-@pytest.mark.parametrize(
-    ("name", "failure"),
-    [("auth", FailureClass.AUTH), ("model-down", FailureClass.MODEL_UNAVAILABLE)],
-)
-async def test_the_real_codex_does_not_pass_an_error_off_as_success(
-    real: Bench, name: str, failure: FailureClass
-) -> None:
-    _, verdict = await real.run(f"<<mock:{name}>>")
-
-    assert verdict.failure is failure
-    assert len(real.log) <= 6
-
-
-@pytest.mark.cli
-async def test_the_real_codex_before_a_silent_model_shows_no_progress(real: Bench) -> None:
-    async with real.start("<<mock:hang>>") as run:
-        await real.until(lambda log: any(entry.scenario == "hang" for entry in log))
-        alive = run.kill_tree()
-    verdict = await run.ended(Stop.NO_PROGRESS)
-
-    assert not alive
-    assert not any(isinstance(one, Text | ToolStarted | TurnEnded | Usage) for one in run.events)
-    assert verdict.failure is FailureClass.NO_PROGRESS
-
-
-@pytest.mark.cli
-async def test_the_real_codex_is_stopped_inside_a_long_command(real: Bench) -> None:
-    with long_command(real.root) as (prompt, runs):
-        async with real.start(prompt) as run:
-            await run.saw(ToolStarted)
-            await asyncio.wait_for(runs.wait(), RUN_TIMEOUT_S)
-            alive = run.kill_tree()
-    verdict = await run.ended(Stop.CANCELLED)
-
-    assert not alive
-    assert verdict.failure is FailureClass.AGENT
