@@ -39,13 +39,13 @@ async def said(log: Path, *wanted: str) -> None:
 
 async def test_two_attempts_share_one_lock_that_ends_with_the_second(log: Path) -> None:
     awake = Wakefulness()
-    async with awake.kept():
-        async with awake.kept():
+    with awake.kept():
+        with awake.kept():
             await said(log, "begin")
         assert lines(log) == ["begin"]
     await said(log, "begin", "end")
 
-    async with awake.kept():
+    with awake.kept():
         await said(log, "begin", "end", "begin")
     await said(log, "begin", "end", "begin", "end")
 
@@ -54,7 +54,7 @@ async def test_an_attempt_that_is_cancelled_gives_the_lock_back(log: Path) -> No
     awake, inside = Wakefulness(), asyncio.Event()
 
     async def attempt() -> None:
-        async with awake.kept():
+        with awake.kept():
             inside.set()
             await asyncio.Event().wait()
 
@@ -72,10 +72,10 @@ async def test_a_refusal_is_met_once_and_stops_no_attempt(log: Path) -> None:
     awake = Wakefulness()
     tool = log.parent / TOOL
     tool.write_text(f"#!/bin/sh\necho begin >> {log}\nexit 1\n")
-    async with awake.kept():
+    with awake.kept():
         await said(log, "begin")
         await until(lambda: _over(awake))
-    async with awake.kept():
+    with awake.kept():
         pass
 
     assert lines(log) == ["begin"]
@@ -85,10 +85,10 @@ async def test_without_a_tool_there_is_no_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    async with Wakefulness().kept():
+    with Wakefulness().kept():
         pass
 
 
 def _over(awake: Wakefulness) -> bool:
     holder = awake._holder
-    return holder is not None and holder.returncode is not None
+    return holder is not None and holder.poll() is not None

@@ -101,7 +101,7 @@ class Attempts:
         Cancelling leaves the agent running, for this sidecar's successor.
         """
         try:
-            async with self._awake.kept():
+            with self._awake.kept():
                 result = await self._run(record, adopt=adopt)
         except Over as over:
             result = over.result

@@ -7,9 +7,12 @@ still in sleep and go on after it: that costs time, and no work (`docs/concepts/
 
 import asyncio
 import contextlib
+import os
 import platform
 import shutil
-from collections.abc import AsyncIterator, Sequence
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import structlog
@@ -37,60 +40,55 @@ class Wakefulness:
 
     def __init__(self) -> None:
         self._users = 0
-        self._holder: asyncio.subprocess.Process | None = None
+        self._holder: subprocess.Popen[bytes] | None = None
         self._useless = False
 
-    @contextlib.asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
         """Keep the computer awake while the context lasts, if it can be."""
         self._users += 1
+        if self._users == 1:
+            self._begin()
         try:
-            if self._users == 1:
-                await self._begin()
             yield
         finally:
             self._users -= 1
             if not self._users:
-                await self._end()
+                self._end()
 
-    async def _begin(self) -> None:
+    def _begin(self) -> None:
         argv = None if self._useless else command()
         if argv is None:
             return
-        pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
         try:
-            holder = await asyncio.create_subprocess_exec(
-                *argv, stdin=pipe, stdout=null, stderr=null, start_new_session=True
+            self._holder = subprocess.Popen(  # noqa: S603 - the system's own tool
+                argv, stdin=pipe, stdout=null, stderr=null, start_new_session=True
             )
         except OSError as error:
             self._give_up(error.strerror or "it does not start")
-            return
-        if self._users and self._holder is None:
-            self._holder = holder
-        else:  # all was over, or begun anew, before the tool had started
-            await _ended(holder)
 
-    async def _end(self) -> None:
+    def _end(self) -> None:
         holder, self._holder = self._holder, None
         if holder is None:
             return
-        if holder.returncode is not None:
+        if holder.poll() is not None:
             self._give_up(f"it ended at once with exit {holder.returncode}")
-            return
-        await _ended(holder)
+        # Nobody waits for it: an attempt that is cancelled ends now.
+        asyncio.get_running_loop().run_in_executor(None, _ended, holder)
 
     def _give_up(self, reason: str) -> None:
         self._useless = True
         log.info("sleep.not_inhibited", reason=reason)
 
 
-async def _ended(holder: asyncio.subprocess.Process) -> None:
+def _ended(holder: "subprocess.Popen[bytes]") -> None:
+    """Let go of the pipe, and see that the tool ends."""
     assert holder.stdin is not None
-    holder.stdin.close()
+    with contextlib.suppress(OSError):
+        holder.stdin.close()
     try:
-        async with asyncio.timeout(END_S):
-            await holder.wait()
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            holder.kill()
-        await holder.wait()
+        holder.wait(END_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(holder.pid, signal.SIGKILL)  # it is not reaped, so the group is still its own
+        holder.wait()
