@@ -31,7 +31,7 @@ class FakeHub:
         self.beats = True
         self.welcomes = True
         self.refuse: tuple[int, dict[str, str]] | None = None
-        self.got: list[frames.Frame] = []
+        self.got: list[frames.FromPeer] = []
         self.connections = 0
         self.refused = asyncio.Event()
         self.port = 0
@@ -133,7 +133,7 @@ class FakeHub:
                         self.got.append(frame)
                         self._changed.notify_all()
 
-    async def _answer(self, frame: frames.Frame) -> None:
+    async def _answer(self, frame: frames.FromPeer) -> None:
         match frame:
             case frames.MachineHello():
                 await self._welcome(frame)

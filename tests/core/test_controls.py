@@ -2,23 +2,43 @@
 
 import pytest
 
-from agentcom.core import facts
+from agentcom.core import controls, facts
 from agentcom.core.controls import CLOSE_REVOKED
 from agentcom.core.effects import ClearTimer, CloseConnection, Stop
+from agentcom.model.batch import Table, result_key
 from agentcom.model.errors import IllegalTransition, NameTaken, NotAllowed, NotFound
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass, OnQuota
 from agentcom.model.graph import Dependency
 from agentcom.model.identity import Identity, Role
-from agentcom.model.ids import AccountId, AgentId, Fence, MachineId, ProjectId, TaskId, UserId
+from agentcom.model.ids import (
+    AccountId,
+    AgentId,
+    Fence,
+    MachineId,
+    ProjectId,
+    TaskId,
+    UserId,
+    WallTime,
+)
 from agentcom.model.replies import Done, TaskChanged
-from agentcom.model.result import ResultStatus
+from agentcom.model.result import KeptResult, ResultStatus
 from agentcom.model.task import StopReason, TaskSpec, TaskState, Wait
 from agentcom.testing.world import machine, person
 from tests.core.acts import Pool, done, failed, merging
 from tests.core.quota_acts import ANN, account, fleet, quota, working
 
 M1 = MachineId("m1")
+KEY = result_key("t", Fence(7, 1), "m1")
+KEPT = KeptResult(
+    task=TaskId("t"),
+    fence=Fence(7, 1),
+    agent=None,
+    machine=M1,
+    at=WallTime(1),
+    result=done(),
+    applied=False,
+)
 EVE = Identity(role=Role.SUBMITTER, user=UserId("eve"), credential="e")
 STRANGER = Identity(role=Role.ADMIN, user=UserId("x"), credential="x", project=ProjectId("other"))
 
@@ -315,3 +335,12 @@ def test_a_person_opens_an_account() -> None:
     assert world.ask(facts.ResumeAccount(ANN)) == Done("resumed")
     with pytest.raises(NotFound):
         world.ask(facts.ResumeAccount(AccountId("nobody")))
+
+
+def test_a_result_that_was_fetched_is_at_hand() -> None:
+    assert controls.kept({(Table.RESULT, KEY): KEPT}, KEY) == KEPT
+
+
+def test_a_result_that_is_not_stored_or_was_not_asked_for_is_not() -> None:
+    assert controls.kept({(Table.RESULT, KEY): None}, KEY) is None
+    assert controls.kept(facts.NOTHING_FOUND, KEY) is None

@@ -213,7 +213,8 @@ def test_a_repeated_completion_gets_the_same_answer_and_has_no_second_effect(
 def test_a_repeated_landing_report_gets_the_same_answer(status: LandStatus) -> None:
     world = Pool()
     task = world.landing()
-    fact = Fact(body=facts.Landed(task, world.task(task).fence, Landing(status=status)), actor=M1)
+    told = Landing(status=status, pull_request="https://forge.example/pull/1")
+    fact = Fact(body=facts.Landed(task, world.task(task).fence, told), actor=M1)
 
     world.decide([fact, fact])
     after = world.task(task)

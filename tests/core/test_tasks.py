@@ -27,6 +27,8 @@ SAMPLES: dict[type[moves.Event], moves.Event] = {
     moves.Saved: moves.Saved("k" * 40, "session"),
     moves.LandingBegun: moves.LandingBegun("c", "b", "base", "api#main"),
     moves.Completed: moves.Completed("c", "b", verified=True),
+    moves.Opened: moves.Opened("c", "b", "https://forge.example/pull/1"),
+    moves.ReviewWanted: moves.ReviewWanted(None, "1 comment"),
     moves.Failed: moves.Failed(FailureClass.AGENT, "it broke", LATER),
     moves.LeaseLost: moves.LeaseLost(),
     moves.Declined: moves.Declined("no disk", LATER),
@@ -123,6 +125,8 @@ def reachable(event: type[moves.Event], state: TaskState) -> set[TaskState]:
         variants.append(moves.Failed(FailureClass.CONFLICT, "clash", LATER))
     if event is moves.Parked:
         variants.append(moves.Parked(None, None, "quota"))
+    if event is moves.ReviewWanted:
+        variants.append(moves.ReviewWanted(Wait.APPROVAL, "too often"))
     if event is moves.Released:
         variants.append(moves.Released(LATER))
     if event is moves.Reopened:

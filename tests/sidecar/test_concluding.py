@@ -10,7 +10,7 @@ from agentcom.model import errors
 from agentcom.model.failure import FailureClass
 from agentcom.model.result import Result, ResultStatus
 from agentcom.model.task import LandPolicy, TaskSpec
-from agentcom.sidecar import checks, machine, processes, repositories, trees, workspace
+from agentcom.sidecar import checks, processes, repositories, trees, workspace
 from agentcom.sidecar.config import Config
 from agentcom.sidecar.machine_values import Record
 from tests.sidecar.git_origin import Origin
@@ -85,7 +85,7 @@ async def test_work_that_was_partly_left_out_waits_for_a_person(
     assert result.status is ResultStatus.DONE
     assert result.needs_person == ("left out: settings.py:1: GitHub token",)
     assert origin.files(str(result.commit)) == ["README", "hello.txt", "tests/test_a.py"]
-    assert not machine.lands(result)
+    assert not result.lands
 
 
 async def test_a_command_that_is_not_understood_costs_no_agent(

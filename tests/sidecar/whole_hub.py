@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from agentcom.model.ids import AgentId
-from agentcom.sidecar.config import AgentConfig, Config
+from agentcom.sidecar.config import AgentConfig, Config, Settings
 from agentcom.sidecar.runtime import base
 from agentcom.sidecar.shell import Sidecar
 from agentcom.testing.hub import RunningHub, running_hub
@@ -76,11 +76,12 @@ async def world(
     root: Path,
     *agents: AgentConfig,
     runtimes: Mapping[str, base.Runtime] = RUNTIMES,
+    settings: Settings = QUICK,
 ) -> AsyncIterator[World]:
     """Run a hub and a machine with `agents`; by default ada, who does what a prompt's steps say."""
     async with running_hub(home=root / "hub") as hub:
         token = (await hub.machine("m1")).token
-        made = config(root, hub.url, QUICK)
+        made = config(root, hub.url, settings)
         those = agents or (AgentConfig(name=AgentId("ada"), runtime="testagent"),)
         machine = msgspec.structs.replace(made.machine, agents=those)
         made = msgspec.structs.replace(made, machine=machine, token=token)

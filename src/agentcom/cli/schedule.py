@@ -99,7 +99,11 @@ def schedule() -> None:
 @click.option("--repo", help="By default the repository of this folder.")
 @click.option("--base", help="The branch to start from, and to land on.")
 @click.option("--no-repo", is_flag=True, help="Work in an empty folder.")
-@click.option("--land", type=click.Choice(["branch", "merge"]), help="Keep the branch, or merge.")
+@click.option(
+    "--land",
+    type=click.Choice(["branch", "merge", "pull-request"]),
+    help="Keep the branch, merge it, or open a pull request.",
+)
 @click.option("--allow-repeat", is_flag=True, help="It is meant to run without changing anything.")
 def add(
     name: str,

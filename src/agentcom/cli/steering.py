@@ -20,7 +20,7 @@ TASK_FIELDS: Final = (
     *("group", "parents", "approval", "author"),
     *("paused", "lost_on", "crashed_on"),
     *("expires_at", "lineage"),
-    "note",
+    *("note", "pull_request", "rounds"),
     "paused",
     "cost",
 )

@@ -44,7 +44,11 @@ FIELDS: Final = ("tasks", "unschedulable")
 @click.option("--repo", help="By default the repository of this folder.")
 @click.option("--base", help="The branch to start from, and to land on.")
 @click.option("--no-repo", is_flag=True, help="Work in an empty folder.")
-@click.option("--land", type=click.Choice(["branch", "merge"]), help="Keep the branch, or merge.")
+@click.option(
+    "--land",
+    type=click.Choice(["branch", "merge", "pull-request"]),
+    help="Keep the branch, merge it, or open a pull request.",
+)
 @click.option("--on-quota", type=click.Choice(["move", "wait"]), help="Of a used-up account.")
 @click.option("--budget", metavar="LIMITS", help="cost=5,tokens=2M,turns=10,wall=8h")
 @click.option("--key", help="A repeat with the same key is answered, not done again.")

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from agentcom.cli import graphs, output, steering, telling
+from agentcom.cli import branches, graphs, output, steering, telling
 from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.cli.lazy import Group
 from agentcom.cli.output import Column
@@ -55,6 +55,7 @@ _DETAILS: Final = (
     Column("ATTEMPT", lambda row: row.get("attempt") or ""),
     Column("NEEDS", lambda row: row.get("needs")),
     Column("BRANCH", lambda row: row.get("branch")),
+    Column("PULL REQUEST", lambda row: row.get("pull_request")),
     Column("COMMIT", lambda row: row.get("commit")),
     Column("VERIFIED", lambda row: row.get("verified") if row["state"] == "completed" else None),
     Column("SUBMITTER", lambda row: row.get("submitter")),
@@ -346,6 +347,7 @@ def _adoptable(rows: list[dict[str, Any]], *, applied: bool) -> int:
 
 for _command in (
     *(steering.cancel, steering.retry, steering.edit, steering.pause, steering.resume),
+    *(branches.diff, branches.checkout, branches.land),
     telling.tell,
 ):
     task.add_command(_command)

@@ -21,6 +21,7 @@ from agentcom.model.errors import AgentComError
 from agentcom.model.replies import Reply
 from agentcom.protocol import codec, frames
 from agentcom.protocol.live import Ended, LetterFrame, PresenceFrame
+from agentcom.protocol.review import ReviewFrame
 
 READY_TIMEOUT_S: Final = 10.0
 """From the open socket to the hub's first frame."""
@@ -192,6 +193,7 @@ class Connection:
                 | frames.LandFrame()
                 | frames.Ack()
                 | frames.MailFrame()
+                | ReviewFrame()
             ):
                 return  # for machines
             case _:

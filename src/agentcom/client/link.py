@@ -137,7 +137,7 @@ class Link:
         )
         self._backoff = Backoff(rng)
         self._connection: ClientConnection | None = None
-        self._out: asyncio.Queue[frames.Frame] = asyncio.Queue(SEND_QUEUE_MAX)
+        self._out: asyncio.Queue[frames.FromPeer] = asyncio.Queue(SEND_QUEUE_MAX)
         self._closed = asyncio.Event()
         self._takeovers = Takeovers()
 
@@ -161,7 +161,7 @@ class Link:
                     yield event
             await self._pause()
 
-    def send(self, frame: frames.Frame) -> None:
+    def send(self, frame: frames.FromPeer) -> None:
         """Send without waiting; a line that is too slow is dropped, and `Lost` follows."""
         if self._connection is None:
             return
@@ -261,7 +261,7 @@ def _decoded(data: bytes) -> frames.FromHub | None:
         return None
 
 
-async def _write(connection: ClientConnection, out: "asyncio.Queue[frames.Frame]") -> None:
+async def _write(connection: ClientConnection, out: "asyncio.Queue[frames.FromPeer]") -> None:
     encode: Callable[[Any], bytes] = codec.encode
     while True:
         await connection.send(encode(await out.get()), text=True)

@@ -5,7 +5,17 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import accounts, facts, graphs, intake, loops, moves, quarantine, subtasks
+from agentcom.core import (
+    accounts,
+    facts,
+    graphs,
+    intake,
+    loops,
+    moves,
+    quarantine,
+    reviews,
+    subtasks,
+)
 from agentcom.core.effects import CloseConnection
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
@@ -17,9 +27,8 @@ from agentcom.model.event import EventKind
 from agentcom.model.identity import Role
 from agentcom.model.ids import MachineId, TaskId, WallTime
 from agentcom.model.replies import Done, Reply, TaskChanged
-from agentcom.model.result import ResultStatus
+from agentcom.model.result import KeptResult, ResultStatus
 from agentcom.model.task import (
-    LandPolicy,
     StopReason,
     Task,
     TaskBody,
@@ -29,6 +38,7 @@ from agentcom.model.task import (
 
 replace: Final = msgspec.structs.replace
 
+_RETRIED: Final = (Wait.RETRY, Wait.QUOTA, Wait.APPROVAL, Wait.REVIEW)
 CLOSE_REVOKED: Final = 4401
 """WebSocket close code: this identity is no longer known."""
 
@@ -100,6 +110,12 @@ def find(turn: Turn, fact: Fact, task_id: TaskId) -> Task:
     return row
 
 
+def kept(found: facts.Found, key: str) -> KeptResult | None:
+    """Return a stored result that was fetched for a fact."""
+    row = found.get((Table.RESULT, key))
+    return row if isinstance(row, KeptResult) else None
+
+
 def own(fact: Fact, task: Task) -> None:
     """Refuse a submitter what belongs to another; raises `NotFound`."""
     if fact.actor.role is Role.SUBMITTER and task.submitter != fact.actor.user:
@@ -121,7 +137,7 @@ def retry(turn: Turn, fact: Fact, task_id: TaskId) -> Task:
     """Reopen a task; return it as it is then."""
     task = find(turn, fact, task_id)
     own(fact, task)
-    waits = task.approval is None and task.wait in (Wait.RETRY, Wait.QUOTA, Wait.APPROVAL)
+    waits = task.approval is None and task.wait in _RETRIED
     if task.state is TaskState.WAITING and waits:
         if loops.is_suspected(task):
             loops.begin_again(turn.view, loops.lineage_of(task))
@@ -146,22 +162,28 @@ def _adopt(turn: Turn, fact: Fact, body: facts.Adopt) -> Task:
     task = find(turn, fact, body.task)
     if task.state is TaskState.COMPLETED or task.state.held:
         raise IllegalTransition(task.state.value, "an adoption")
-    kept = facts.kept(fact.found, result_key(body.task, body.fence, body.machine))
-    if kept is None:
+    found = kept(fact.found, result_key(body.task, body.fence, body.machine))
+    if found is None:
         raise NotFound(f"there is no kept result of attempt {body.fence.attempt}")
-    result = kept.result
+    result = found.result
     if result.commit is None and result.status is not ResultStatus.DONE:
         raise NotFound("that result has no commit to adopt")
-    applied = replace(kept, applied=True, version=kept.version + 1)
-    key = result_key(kept.task, kept.fence, kept.machine)
-    turn.write(Table.RESULT, key, applied, old=kept.version)
-    report = result.report
-    verified = report is not None and report.verified and report.commit == result.commit
-    task = replace(task, author=kept.agent, author_machine=kept.machine)
-    if result.land is LandPolicy.MERGE and verified and result.land_key and result.commit:
-        landing = moves.Reopened(result.commit, result.branch, result.base_commit, result.land_key)
+    applied = replace(found, applied=True, version=found.version + 1)
+    key = result_key(found.task, found.fence, found.machine)
+    turn.write(Table.RESULT, key, applied, old=found.version)
+    task = replace(task, author=found.agent, author_machine=found.machine)
+    # What a person had to look at they have looked at.
+    if replace(result, status=ResultStatus.DONE, needs_person=()).lands:
+        landing = moves.Reopened(
+            result.commit,
+            result.branch,
+            result.base_commit,
+            result.land_key,
+            land=result.land,
+            verified=result.verified,
+        )
         return _reopen(turn, fact, task, landing)
-    done = moves.Completed(result.commit, result.branch, verified)
+    done = moves.Completed(result.commit, result.branch, result.verified)
     return turn.move(task, done, EventKind.ADOPTED)
 
 
@@ -218,6 +240,7 @@ def _remove(turn: Turn, machine_id: MachineId) -> Done:
     for task in view.held_tasks(machine_id):
         event = moves.StopAsked(StopReason.REVOKED)
         turn.move(task, event, EventKind.STOP_ASKED, "its machine was removed")
+    reviews.release(turn, machine_id)
     if machine_id in view.beyond:  # a person says that it was wrong, or has no say any more
         view.drop(view.beyond, machine_id)
         for agent in view.agents:

@@ -108,6 +108,17 @@ class Notify(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+class Watch(msgspec.Struct, frozen=True, gc=False):
+    """Have a machine watch a pull request, and look at once; None: not any more."""
+
+    machine: MachineId
+    task: TaskId
+    fence: Fence
+    pull_request: str | None = None
+    repo: str = ""
+    branch: str = ""
+
+
 class TellAsk(msgspec.Struct, frozen=True, gc=False):
     """Tell whom it concerns that a question was put, or has ended."""
 
@@ -127,4 +138,5 @@ Effect = (
     | CloseConnection
     | Notify
     | TellAsk
+    | Watch
 )

@@ -16,6 +16,7 @@ from agentcom.core import (
     quarantine,
     questions,
     touching,
+    watches,
 )
 from agentcom.core.controls import find
 from agentcom.core.facts import Fact
@@ -42,6 +43,7 @@ _UNTIL_HELP: Final = frozenset(
 )
 """Rules that keep a task from an agent until a person does something."""
 _QUOTA: Final = "quota"
+_WORDS: Final = {Wait.ANSWER: questions.words, Wait.REVIEW: watches.words}
 
 
 def explain(turn: Turn, fact: Fact, body: facts.Explain) -> Explanation:
@@ -302,8 +304,8 @@ def _waiting(turn: Turn, fact: Fact, task: Task) -> Explanation:
             whose = accounts.of_task(turn.view, task)
             of = f"account {whose} is out of quota" if whose else "the model's quota is used up"
             summary, action = f"{of}: {task.reason}", "it is tried again then"
-        case Wait.ANSWER:
-            summary, action, at = questions.words(turn.view, task)
+        case Wait.ANSWER | Wait.REVIEW:
+            summary, action, at = _WORDS[task.wait](turn.view, task)
         case Wait.APPROVAL if task.approval is not None:
             summary = "it waits for a person's word"
             action = f"agentcom task approve {task.id}, or agentcom task reject"

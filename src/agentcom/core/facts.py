@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import ask_facts, due_facts, lock_facts
+from agentcom.core import ask_facts, due_facts, lock_facts, review_facts
 from agentcom.model.agent import AgentSpec, Held
 from agentcom.model.batch import Row, Table
 from agentcom.model.budget import Budget, Period
@@ -18,7 +18,7 @@ from agentcom.model.edit import TaskEdit
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import AccountId, AgentId, Fence, MachineId, TaskId, UserId
 from agentcom.model.limit import Limit
-from agentcom.model.result import KeptResult, Landing, Result
+from agentcom.model.result import Landing, Result
 from agentcom.model.task import Phase, TaskSpec, TaskState
 from agentcom.model.todo import TodoKind
 from agentcom.model.usage import TurnUsage
@@ -316,6 +316,7 @@ Asked = (
     | ActOnMany
     | lock_facts.LockAsked
     | ask_facts.Wish
+    | review_facts.LandAsked
 )
 """What people ask."""
 Reported = (
@@ -330,6 +331,7 @@ Reported = (
     | Declined
     | Landed
     | Used
+    | review_facts.Reviewed
 )
 """What machines say, and say again if nobody heard it."""
 Own = (
@@ -343,6 +345,7 @@ Own = (
     | BudgetsRenewed
     | lock_facts.LocksDue
     | ask_facts.AskDue
+    | review_facts.ForgeHinted
 )
 """What the hub tells itself: nobody else will say it again."""
 Body = Asked | Reported | Own
@@ -366,9 +369,3 @@ class Fact(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The request key and the hash of what it came with, for `replay`."""
     found: Found = NOTHING_FOUND
     """Stored rows that the live view lacks, fetched as `pool.wanted` asked."""
-
-
-def kept(found: Found, key: str) -> KeptResult | None:
-    """Return a stored result that was fetched for this fact."""
-    row = found.get((Table.RESULT, key))
-    return row if isinstance(row, KeptResult) else None

@@ -23,6 +23,7 @@ from agentcom.model.task import Task, TaskBody, TaskSpec, TaskState, Wait
 _SUBMITTED: Final = EventKind.SUBMITTED
 _WAITING: Final = TaskState.WAITING
 _QUEUED: Final = TaskState.QUEUED
+NO_NAMES: Final[Mapping[str, TaskId]] = {}
 _ONLY_PROMPT: Final = (PROMPT,)  # shared: most tasks need just this
 
 
@@ -57,7 +58,7 @@ def submit(turn: Turn, fact: Fact, body: facts.Submit) -> Submitted:
     unschedulable = []
     for task_id, spec in tasks:
         check_spec(spec)
-        task = _create(turn, fact, task_id, spec, names, lineage=body.lineage)
+        task = create(turn, fact, task_id, spec, names, lineage=body.lineage)
         if not turn.view.shapes.compatible_classes(turn.view.shape_of(task)) and not spec.approval:
             unschedulable.append(task_id)
     return Submitted(tuple([task_id for task_id, _ in tasks]), tuple(unschedulable))
@@ -140,15 +141,16 @@ def _check_numbers(spec: TaskSpec) -> None:
         budget.check(spec.budget)
 
 
-def _create(
+def create(
     turn: Turn,
     fact: Fact,
     task_id: TaskId,
     spec: TaskSpec,
-    names: Mapping[str, TaskId],
+    names: Mapping[str, TaskId] = NO_NAMES,
     *,
-    lineage: str,
+    lineage: str = "",
 ) -> Task:
+    """Create one task; `names` are the ids of those that come with it."""
     view = turn.view
     if spec.start_by is not None:
         expiry.check(spec, turn.now.wall)

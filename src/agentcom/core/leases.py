@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import accounts, facts, intake, moves, reports
+from agentcom.core import accounts, facts, intake, moves, reports, watches
 from agentcom.core.effects import (
     ClearTimer,
     CloseConnection,
@@ -190,6 +190,7 @@ def _connected(turn: Turn, fact: Fact, body: facts.MachineConnected) -> Welcomed
     turn.effects.append(_timer(machine.id, session.suspect_at))
     # A new connection: whatever was sent on the old one and is not held got lost.
     _apply(turn, machine.id, body.held, heartbeat_ms=0)
+    turn.effects += watches.of_machine(view, machine.id)
     _refresh(turn, machine.id)
     return Welcomed(
         session=session.number,

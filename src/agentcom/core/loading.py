@@ -2,7 +2,17 @@
 
 from collections.abc import Sequence
 
-from agentcom.core import budgets, deadlines, facts, fairness, graphs, leases, locking, passing
+from agentcom.core import (
+    budgets,
+    deadlines,
+    facts,
+    fairness,
+    graphs,
+    leases,
+    locking,
+    passing,
+    watches,
+)
 from agentcom.core.effects import Continue, Effect
 from agentcom.core.view import PoolView
 from agentcom.model.ids import DEFAULT_POOL, Now, PoolId
@@ -62,6 +72,7 @@ def _load_task(view: PoolView, task: Task) -> None:
     view.seq = max(view.seq, task.seq)
     if task.group or task.parents:
         graphs.index(view, task, live=True)
+    watches.load(view, task)
     if task.unique_key is not None:
         view.unique[task.unique_key] = task.id
     if task.state is TaskState.QUEUED:

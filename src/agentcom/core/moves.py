@@ -10,7 +10,7 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, Fence, MachineId, WallTime
 from agentcom.model.limits import HOLDERS_MAX
 from agentcom.model.pause import Pause
-from agentcom.model.task import Phase, StopReason, Task, Wait
+from agentcom.model.task import LandPolicy, Phase, StopReason, Task, Wait
 
 
 class Matched(msgspec.Struct, frozen=True, gc=False):
@@ -43,6 +43,12 @@ class LandingBegun(msgspec.Struct, frozen=True, gc=False):
     branch: str | None
     base_commit: str | None
     land_key: str
+    land: LandPolicy = LandPolicy.MERGE
+    verified: bool = True
+    reviewed: tuple[str, ...] = ()
+    """What it answers of the review before."""
+    session: str | None = None
+    """In which its agent can go on."""
 
 
 class Completed(msgspec.Struct, frozen=True, gc=False):
@@ -51,6 +57,21 @@ class Completed(msgspec.Struct, frozen=True, gc=False):
     commit: str | None
     branch: str | None
     verified: bool
+
+
+class Opened(msgspec.Struct, frozen=True, gc=False):
+    """The work is in a pull request, and nothing of the attempt is left to do."""
+
+    commit: str | None
+    branch: str | None
+    pull_request: str | None
+
+
+class ReviewWanted(msgspec.Struct, frozen=True, gc=False):
+    """Someone who reviews the work wants more of it; `wait` if a person must look first."""
+
+    wait: Wait | None
+    reason: str
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False):
@@ -143,6 +164,8 @@ class Reopened(msgspec.Struct, frozen=True, gc=False):
     branch: str | None = None
     base_commit: str | None = None
     land_key: str | None = None
+    land: LandPolicy = LandPolicy.MERGE
+    verified: bool = False
     blocked: bool = False
     """True: its dependencies have to end first."""
 
@@ -191,10 +214,10 @@ class PauseSet(msgspec.Struct, frozen=True, gc=False):
     """Whether a holder that fell silent may still come back."""
 
 
-Step = Released | Matched | Advanced | Saved | LandingBegun | Resumed | Charged
+Step = Released | Matched | Advanced | Saved | LandingBegun | Resumed | Charged | ReviewWanted
 """Events that leave the task live."""
 
-End = Completed | Failed | LeaseLost | Declined | Stopped | Parked | Cancelled
+End = Completed | Opened | Failed | LeaseLost | Declined | Stopped | Parked | Cancelled
 """Events that end an attempt, or the task."""
 
 Asked = StopAsked | Reopened | Edited | PauseSet
@@ -228,10 +251,28 @@ def holders(task: Task) -> tuple[tuple[Fence, MachineId], ...]:
 
 
 def work(event: LandingBegun | Parked | Reopened) -> dict[str, Any]:
-    """Return the fields that name the work which an event brings."""
-    return {
+    """Return the fields that name the work which an event brings, and how it lands."""
+    found = {
         "commit": event.commit,
         "branch": event.branch,
         "base_commit": event.base_commit,
         "land_key": event.land_key,
+    }
+    if isinstance(event, Parked):
+        return found
+    reviewed = event.reviewed if isinstance(event, LandingBegun) else ()
+    return {**found, "land": event.land, "verified": event.verified, "reviewed": reviewed}
+
+
+def opened(event: Opened) -> dict[str, Any]:
+    """Return the fields of a task whose work is under review: whoever goes on begins with it."""
+    return {
+        "commit": event.commit,
+        "branch": event.branch,
+        "checkpoint": event.commit,
+        "pull_request": event.pull_request,
+        "failures": 0,
+        "failure": None,
+        "reason": None,
+        "landing_only": False,
     }

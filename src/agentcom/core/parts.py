@@ -1,7 +1,7 @@
 """Small parts of the view: a machine's session, and the books of groups and families."""
 
 from agentcom.model.graph import Tally
-from agentcom.model.ids import Instant, TaskId
+from agentcom.model.ids import Instant, MachineId, TaskId
 
 
 class Session:
@@ -36,7 +36,7 @@ class Session:
 class Books:
     """What the view knows of groups, families and reviews (`core/graphs.py`)."""
 
-    __slots__ = ("below", "members", "reviews", "tallies")
+    __slots__ = ("below", "members", "pulls", "reviews", "tallies", "under_review")
 
     def __init__(self) -> None:
         self.members: dict[str, dict[TaskId, None]] = {}
@@ -47,3 +47,7 @@ class Books:
         """Groups that have live tasks."""
         self.reviews: dict[TaskId, None] = {}
         """Live tasks that review others' work."""
+        self.under_review: dict[MachineId, dict[TaskId, None]] = {}
+        """Machine -> tasks whose pull requests it watches."""
+        self.pulls: dict[str, dict[TaskId, None]] = {}
+        """Address of a pull request -> tasks whose work is in it."""

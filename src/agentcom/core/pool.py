@@ -20,6 +20,7 @@ from agentcom.core import (
     explain,
     facts,
     intake,
+    land_orders,
     leases,
     limiting,
     lock_facts,
@@ -148,6 +149,7 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     lock_facts.ShowLock: locking.show,
     lock_facts.LocksDue: locking.due,
     **asking.HANDLERS,
+    **land_orders.HANDLERS,
 }
 _WANTED: Final[Mapping[type[facts.Body], Callable[[PoolView, Fact, Any], Keys]]] = {
     facts.Submit: intake.wanted,
@@ -164,4 +166,5 @@ _WANTED: Final[Mapping[type[facts.Body], Callable[[PoolView, Fact, Any], Keys]]]
     facts.Edit: edits.wanted,
     facts.TodoDue: bulk.wanted,
     **dict.fromkeys((AnswerAsk, WithdrawAsk), asking.wanted),
+    **land_orders.WANTED,
 }

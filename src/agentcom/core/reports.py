@@ -10,7 +10,16 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import accounts, loops, moves, quarantine, questions, spending, touching
+from agentcom.core import (
+    accounts,
+    landings,
+    loops,
+    moves,
+    quarantine,
+    questions,
+    spending,
+    touching,
+)
 from agentcom.core.effects import Acknowledge, Stop
 from agentcom.core.facts import (
     Accepted,
@@ -34,7 +43,7 @@ from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Fence, MachineId, TaskId, WallTime
 from agentcom.model.limits import DECLINE_RETRY_MS, REASON_CHARS
-from agentcom.model.result import KeptResult, Landing, LandStatus, ReportKind, Result, ResultStatus
+from agentcom.model.result import KeptResult, LandStatus, ReportKind, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase, StopReason, Task, TaskState, Wait
 
 # A member looked up in its enum costs a call (Python 3.11); here it is a global.
@@ -130,7 +139,7 @@ def used(turn: Turn, fact: Fact, body: Used) -> None:
 def accepted(turn: Turn, task: Task) -> None:
     """Take note that a machine has an attempt and begins it."""
     if task.state is _ASSIGNED and task.landing_only:
-        _land_again(turn, task)
+        landings.again(turn, task)
     elif task.state is _ASSIGNED:
         turn.move(task, moves.Advanced(_PREPARING), _ACCEPTED)
 
@@ -161,7 +170,7 @@ def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) 
                 quarantine.declined(turn, after)
             return
         case Landed(landing=landing):
-            _landed(turn, task, landing)
+            landings.ended(turn, task, landing)
         case _:
             assert_never(body)
     turn.effects.append(answer(machine, body, code=code))
@@ -181,15 +190,7 @@ def resume(turn: Turn, task: Task, phase: Phase) -> Task:
     event = moves.Resumed(task.agent, task.machine, phase, deadline)
     after = turn.move(task, event, EventKind.RESUMED)
     turn.again(LeaseChecked(task.machine))  # what is held has a lease that is watched
-    return _land_again(turn, after) if task.landing_only else after
-
-
-def _land_again(turn: Turn, task: Task) -> Task:
-    """Queue work that is verified already for its base."""
-    assert task.commit is not None
-    assert task.land_key is not None
-    begun = moves.LandingBegun(task.commit, task.branch, task.base_commit, task.land_key)
-    return turn.move(task, begun, EventKind.LANDING)
+    return landings.again(turn, after) if task.landing_only else after
 
 
 def _finished(turn: Turn, task: Task, fence: Fence, result: Result) -> str | None:
@@ -201,7 +202,7 @@ def _finished(turn: Turn, task: Task, fence: Fence, result: Result) -> str | Non
         if _is_exhausted(result):
             accounts.note(turn, task, result)
         keep(turn, task.machine, task.id, fence, result, refused=reason)
-        turn.move(task, moves.Stopped(turn.retry_at(task.failures)), _kind_of_stop(task))
+        turn.move(task, moves.Stopped(turn.retry_at(task.failures)), landings.kind_of_stop(task))
         return Stale.code
     keep(turn, task.machine, task.id, fence, result)
     event, kind, detail = judge(turn, task, result)
@@ -220,12 +221,11 @@ def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKin
     if task.asks or task.unheard:
         event = questions.parked(task, result.session, _note(task, result))
         return event, EventKind.PARKED, "its agent has asked, and heard no answer"
-    report = result.report
-    verified = report is not None and report.verified and report.commit == result.commit
+    report, verified = result.report, result.verified
     declared = task.must_verify or result.verify_expected or bool(report and report.checks)
     if declared and not verified:
         return _failure(turn, task, FailureClass.VERIFICATION, _failing(result), result)
-    if result.needs_person:
+    if result.needs_person and result.land is not LandPolicy.PULL_REQUEST:
         reason = "; ".join(result.needs_person)
         parked = moves.Parked(
             Wait.APPROVAL,
@@ -238,11 +238,8 @@ def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKin
             note=_note(task, result),
         )
         return parked, EventKind.PARKED, reason
-    if result.land is _MERGE and verified and result.land_key and result.commit:
-        begun = moves.LandingBegun(
-            result.commit, result.branch, result.base_commit, result.land_key
-        )
-        return begun, EventKind.LANDING, ""
+    if result.lands:
+        return landings.begun(result), EventKind.LANDING, ""
     done = moves.Completed(result.commit, result.branch, verified)
     return done, _COMPLETED, "" if verified else "unverified"
 
@@ -277,31 +274,9 @@ def _stopped(turn: Turn, task: Task, body: Stopped) -> None:
     if body.result is not None and task.phase is not _LANDING:  # else it is stored already
         reason = f"stopped: {task.stop_reason.value if task.stop_reason else 'by its machine'}"
         keep(turn, task.machine, task.id, body.fence, body.result, refused=reason)
-    turn.move(task, moves.Stopped(turn.retry_at(task.failures), body.session), _kind_of_stop(task))
-
-
-def _landed(turn: Turn, task: Task, landing: Landing) -> None:
-    if task.phase is not _LANDING:
-        raise Stale("this attempt was not landing")
-    match landing.status:
-        case LandStatus.LANDED:
-            done = moves.Completed(landing.commit or task.commit, task.branch, verified=True)
-            turn.move(task, done, _COMPLETED)
-            loops.completed(turn.view, task, done.commit, turn.now.wall)
-            return
-        case _ if task.stop_reason is not None:
-            turn.move(task, moves.Stopped(turn.retry_at(task.failures)), _kind_of_stop(task))
-            return
-        case LandStatus.CONFLICT:
-            failure = FailureClass.CONFLICT
-        case LandStatus.VERIFICATION:
-            failure = FailureClass.VERIFICATION
-        case LandStatus.STALE | LandStatus.ERROR:
-            failure = FailureClass.WORKSPACE
-        case _:
-            assert_never(landing.status)
-    event, kind, detail = _failure(turn, task, failure, landing.message)
-    turn.move(task, event, kind, _cut(detail))
+    turn.move(
+        task, moves.Stopped(turn.retry_at(task.failures), body.session), landings.kind_of_stop(task)
+    )
 
 
 def keep(
@@ -379,11 +354,6 @@ def _machine(fact: Fact) -> MachineId:
     if fact.actor.machine is None:
         raise NotAllowed("only a machine may report on attempts")
     return fact.actor.machine
-
-
-def _kind_of_stop(task: Task) -> EventKind:
-    cancelled = task.stop_reason is not None and task.stop_reason.value == "cancelled"
-    return EventKind.CANCELLED if cancelled else EventKind.RETURNED
 
 
 def _failing(result: Result) -> str:

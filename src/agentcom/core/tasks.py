@@ -11,31 +11,6 @@ from typing import Any, Final, assert_never, get_args
 import msgspec
 
 from agentcom.core import moves, task_asks
-from agentcom.core.moves import (
-    Advanced,
-    Asked,
-    Cancelled,
-    Charged,
-    Completed,
-    Declined,
-    Edited,
-    End,
-    Event,
-    Failed,
-    LandingBegun,
-    LeaseLost,
-    Matched,
-    Parked,
-    PauseSet,
-    Question,
-    Released,
-    Reopened,
-    Resumed,
-    Saved,
-    Step,
-    StopAsked,
-    Stopped,
-)
 from agentcom.model.budget import task_used_up
 from agentcom.model.errors import IllegalTransition
 from agentcom.model.failure import FailureClass
@@ -52,34 +27,36 @@ _PREPARING, _LANDING = Phase.PREPARING, Phase.LANDING
 _LANDS_AGAIN: Final = (FailureClass.WORKSPACE, FailureClass.DEADLINE)
 """What can go wrong with a landing though the work is good: no agent is needed to try again."""
 _MODEL_NEXT: Final = (Wait.RETRY, Wait.QUOTA)
-_ENDS: Final = frozenset(get_args(End))
-_ASKS: Final = frozenset(get_args(Asked))
-_QUESTIONS: Final = frozenset(get_args(Question))
+_ENDS: Final = frozenset(get_args(moves.End))
+_ASKS: Final = frozenset(get_args(moves.Asked))
+_QUESTIONS: Final = frozenset(get_args(moves.Question))
 
-TRANSITIONS: Final[Mapping[type[Event], Mapping[TaskState, tuple[TaskState, ...]]]] = {
-    Released: {_W: (_Q, _W)},
-    Matched: {_Q: (_A,)},
-    Advanced: {_A: (_R,), _R: (_R,)},
-    Saved: {_A: (_A,), _R: (_R,)},
-    LandingBegun: {_A: (_R,), _R: (_R,)},
-    Completed: dict.fromkeys((_A, _R, _W, _Q, _FAIL, _END), (_DONE,)),
-    Failed: {_A: (_W, _FAIL), _R: (_W, _FAIL), _W: (_FAIL,), _Q: (_FAIL,)},
-    LeaseLost: {_A: (_Q, _W, _FAIL, _END), _R: (_Q, _W, _FAIL, _END)},
-    Declined: {_A: (_W, _FAIL, _END), _R: (_W, _FAIL, _END)},
-    StopAsked: {_A: (_A,), _R: (_R,)},
-    Stopped: {_A: (_Q, _W, _FAIL, _END), _R: (_Q, _W, _FAIL, _END)},
-    Parked: {_A: (_W, _Q, _FAIL), _R: (_W, _Q, _FAIL)},
-    Resumed: {_Q: (_R,)},
-    Charged: {_W: (_W,), _Q: (_Q,), _A: (_A,), _R: (_R,)},
-    Cancelled: {_W: (_END,), _Q: (_END,)},
-    Reopened: {_W: (_Q, _W), _Q: (_Q,), _FAIL: (_Q, _W), _END: (_Q, _W)},
-    Edited: {_W: (_W, _Q), _Q: (_Q, _W), _A: (_A,), _R: (_R,)},
+TRANSITIONS: Final[Mapping[type[moves.Event], Mapping[TaskState, tuple[TaskState, ...]]]] = {
+    moves.Released: {_W: (_Q, _W)},
+    moves.Matched: {_Q: (_A,)},
+    moves.Advanced: {_A: (_R,), _R: (_R,)},
+    moves.Saved: {_A: (_A,), _R: (_R,)},
+    moves.LandingBegun: {_A: (_R,), _R: (_R,)},
+    moves.Completed: dict.fromkeys((_A, _R, _W, _Q, _FAIL, _END), (_DONE,)),
+    moves.Opened: {_A: (_W,), _R: (_W,)},
+    moves.ReviewWanted: {_W: (_Q, _W, _FAIL)},
+    moves.Failed: {_A: (_W, _FAIL), _R: (_W, _FAIL), _W: (_FAIL,), _Q: (_FAIL,)},
+    moves.LeaseLost: {_A: (_Q, _W, _FAIL, _END), _R: (_Q, _W, _FAIL, _END)},
+    moves.Declined: {_A: (_W, _FAIL, _END), _R: (_W, _FAIL, _END)},
+    moves.StopAsked: {_A: (_A,), _R: (_R,)},
+    moves.Stopped: {_A: (_Q, _W, _FAIL, _END), _R: (_Q, _W, _FAIL, _END)},
+    moves.Parked: {_A: (_W, _Q, _FAIL), _R: (_W, _Q, _FAIL)},
+    moves.Resumed: {_Q: (_R,)},
+    moves.Charged: {_W: (_W,), _Q: (_Q,), _A: (_A,), _R: (_R,)},
+    moves.Cancelled: {_W: (_END,), _Q: (_END,)},
+    moves.Reopened: {_W: (_Q, _W), _Q: (_Q,), _FAIL: (_Q, _W), _END: (_Q, _W)},
+    moves.Edited: {_W: (_W, _Q), _Q: (_Q, _W), _A: (_A,), _R: (_R,)},
     **task_asks.TRANSITIONS,
-    PauseSet: {state: (state,) for state in (_W, _Q, _A, _R)},
+    moves.PauseSet: {state: (state,) for state in (_W, _Q, _A, _R)},
 }
 
 
-def decide(task: Task, event: Event, now: WallTime) -> Task:
+def decide(task: Task, event: moves.Event, now: WallTime) -> Task:
     """Return the task after `event`.
 
     Raises:
@@ -99,9 +76,9 @@ def decide(task: Task, event: Event, now: WallTime) -> Task:
     return after
 
 
-def _step(task: Task, event: Step, now: WallTime) -> Task:
+def _step(task: Task, event: moves.Step, now: WallTime) -> Task:
     match event:
-        case Matched():
+        case moves.Matched():
             if task.landing_only or task.author_machine is not None:
                 task = moves.authored(task)
             return replace(
@@ -118,47 +95,51 @@ def _step(task: Task, event: Step, now: WallTime) -> Task:
                 attempt=event.fence.attempt,
                 deadline_at=event.deadline_at,
             )
-        case Advanced():
+        case moves.Advanced():
             version = task.version + 1
             return replace(task, version=version, changed_at=now, state=_R, phase=event.phase)
-        case Saved(commit=commit, session=session, note=note):
+        case moves.Saved(commit=commit, session=session, note=note):
             known = {"session": session or task.session, "note": note or task.note}
             return _changed(task, now, checkpoint=commit, **known)
-        case LandingBegun():
+        case moves.LandingBegun():
             stop = task.stop_reason if task.stop_reason is not StopReason.BUDGET else None
             work = {**moves.work(event), "stop_reason": stop}  # no model works from here on
+            work["session"] = event.session or task.session
             return _changed(task, now, state=_R, phase=_LANDING, **work)
-        case Resumed(phase=phase, deadline_at=at):
+        case moves.Resumed(phase=phase, deadline_at=at):
             lost = max(0, task.leases_lost - 1)
             back = {"leases_lost": lost, "lost_on": task.lost_on[:lost], "lost": False}
             return _changed(task, now, state=_R, phase=phase, deadline_at=at, **back)
-        case Charged(spent=spent):
+        case moves.Charged(spent=spent):
             return _changed(task, now, spent=spent)
-        case Released():
+        case moves.Released():
             return _released(task, event, now)
+        case moves.ReviewWanted(wait=wait, reason=reason):
+            state, rounds = _W if wait else _Q, task.rounds + 1
+            return _ended(task, now, state=state, wait=wait, reason=reason, rounds=rounds)
         case _:
             assert_never(event)
 
 
-def _asked(task: Task, event: Asked, now: WallTime) -> Task:
+def _asked(task: Task, event: moves.Asked, now: WallTime) -> Task:
     match event:
-        case StopAsked(reason=reason, said=said):
+        case moves.StopAsked(reason=reason, said=said):
             told = {"reason": said} if reason is StopReason.CANCELLED else {}
             if reason is not StopReason.CANCELLED:  # who cancels means it, whatever was before
                 reason = task.stop_reason or reason
             return _changed(task, now, stop_reason=reason, **told)
-        case Reopened():
+        case moves.Reopened():
             return _reopened(task, event, now)
-        case PauseSet(paused=paused, returns=returns):
+        case moves.PauseSet(paused=paused, returns=returns):
             return _changed(task, now, paused=paused, lost=task.lost and returns)
-        case Edited():
+        case moves.Edited():
             state = task.state if task.state.held else _W if event.wait else _Q
             return _changed(task, now, state=state, **msgspec.structs.asdict(event))
         case _:
             assert_never(event)
 
 
-def _released(task: Task, event: Released, now: WallTime) -> Task:
+def _released(task: Task, event: moves.Released, now: WallTime) -> Task:
     wait = Wait.START_TIME if event.until is not None else moves.approval(task)
     if wait is None and task_asks.keeps(task):
         wait = Wait.ANSWER
@@ -166,34 +147,36 @@ def _released(task: Task, event: Released, now: WallTime) -> Task:
     return _changed(task, now, state=_W if wait else _Q, wait=wait, until=event.until, **more)
 
 
-def _end(task: Task, event: End, now: WallTime) -> Task:
+def _end(task: Task, event: moves.End, now: WallTime) -> Task:
     match event:
-        case Completed(commit=commit, branch=branch, verified=verified):
+        case moves.Completed(commit=commit, branch=branch, verified=verified):
             done = _ended(task, now, state=_DONE)
             work = {"commit": commit, "branch": branch, "verified": verified}
             return replace(done, failure=None, reason=None, note=None, **work)
-        case Failed():
+        case moves.Opened():
+            return _ended(task, now, state=_W, wait=Wait.REVIEW, **moves.opened(event))
+        case moves.Failed():
             return _failed(task, event, now)
-        case LeaseLost():
+        case moves.LeaseLost():
             return _lost(task, event, now)
-        case Declined(reason=reason, retry_at=at):
+        case moves.Declined(reason=reason, retry_at=at):
             if task.stop_reason is StopReason.CANCELLED:
                 return _ended(task, now, state=_END, failure=None)
             return _ended(task, now, state=_W, wait=Wait.RETRY, until=at, reason=reason)
-        case Stopped():
+        case moves.Stopped():
             return _stopped(task, event, now)
-        case Parked(wait=wait, until=until, reason=reason):
+        case moves.Parked(wait=wait, until=until, reason=reason):
             kept = moves.work(event) if wait is Wait.APPROVAL else {}
             kept |= {"reason": reason, "session": event.session or task.session}
             kept["note"] = event.note or task.note
             return _ended(task, now, state=_W if wait else _Q, wait=wait, until=until, **kept)
-        case Cancelled(said=said):
+        case moves.Cancelled(said=said):
             return _ended(task, now, state=_END, failure=None, reason=said)
         case _:
             assert_never(event)
 
 
-def _failed(task: Task, event: Failed, now: WallTime) -> Task:
+def _failed(task: Task, event: moves.Failed, now: WallTime) -> Task:
     if not task.state.held:
         return _ended(task, now, state=_FAIL, failure=event.failure, reason=event.reason)
     failures = task.failures + 1
@@ -218,7 +201,7 @@ def _failed(task: Task, event: Failed, now: WallTime) -> Task:
     )
 
 
-def _lost(task: Task, event: LeaseLost, now: WallTime) -> Task:
+def _lost(task: Task, event: moves.LeaseLost, now: WallTime) -> Task:
     if task.stop_reason is StopReason.CANCELLED:
         return _ended(task, now, state=_END, failure=None)
     lost, lost_on = task.leases_lost + 1, (*task.lost_on, event.name)
@@ -234,13 +217,13 @@ def _lost(task: Task, event: LeaseLost, now: WallTime) -> Task:
     return _ended(task, now, state=_Q, lost=returns, **kept)
 
 
-def _stopped(task: Task, event: Stopped, now: WallTime) -> Task:
+def _stopped(task: Task, event: moves.Stopped, now: WallTime) -> Task:
     match task.stop_reason:
         case StopReason.CANCELLED:
             return _ended(task, now, state=_END, failure=None)
         case StopReason.TIMED_OUT:
             reason = "the attempt used up its time"
-            failed = Failed(FailureClass.DEADLINE, reason, event.retry_at)
+            failed = moves.Failed(FailureClass.DEADLINE, reason, event.retry_at)
             return _failed(task, failed, now)
         case (
             StopReason.PAUSED
@@ -256,7 +239,7 @@ def _stopped(task: Task, event: Stopped, now: WallTime) -> Task:
             assert_never(task.stop_reason)
 
 
-def _reopened(task: Task, event: Reopened, now: WallTime) -> Task:
+def _reopened(task: Task, event: moves.Reopened, now: WallTime) -> Task:
     if task.state.terminal:  # its old place lies before everyone's, and its number may be another's
         task = replace(task, start_tag=0.0, seq=0)
     if task.spent is not None:  # a person gives it its budget anew
@@ -274,6 +257,8 @@ def _reopened(task: Task, event: Reopened, now: WallTime) -> Task:
         failure=None,
         reason=None,
         landing_only=event.commit is not None,
+        rounds=0,
+        pull_request=None if task.state.terminal else task.pull_request,
         **moves.work(event),
     )
 

@@ -20,6 +20,7 @@ from agentcom.core import (
     placement,
     questions,
     tasks,
+    watches,
 )
 from agentcom.core.due_facts import DeadlineReached, WaitEnded
 from agentcom.core.effects import Push, SetTimer
@@ -53,6 +54,7 @@ replace: Final = msgspec.structs.replace
 _QUEUED: Final = TaskState.QUEUED
 _WAITING: Final = TaskState.WAITING
 _DEPENDENCIES: Final = Wait.DEPENDENCIES
+_REVIEW: Final = Wait.REVIEW
 _TASK: Final = Table.TASK
 _BODY: Final = Table.BODY
 _ASSIGNED: Final = EventKind.ASSIGNED
@@ -288,6 +290,9 @@ class Turn(Ledger):
             note=task.note,
             reason=task.reason,
             answered=task.answered,
+            land=task.land,
+            pull_request=task.pull_request,
+            reviewed=task.reviewed,
         )
         self.effects.append(Push(task.machine, assignment, self._bodies.get(task.id)))
 
@@ -311,6 +316,8 @@ class Turn(Ledger):
             self.watch_deadline(after.deadline_at)
         elif was is not None and was.held:
             self.over[after.id] = None
+        if after.wait is _REVIEW or (before is not None and before.wait is _REVIEW):
+            watches.follow(self, before, after)
         if state is _WAITING and after.wait is not _DEPENDENCIES and after.until:
             at = self.instant_of(after.until)
             self.effects.append(SetTimer(f"wait/{after.id}", at, WaitEnded(after.id)))

@@ -21,6 +21,8 @@ from agentcom.model.batch import Append
 from agentcom.model.identity import Identity
 from agentcom.model.ids import Instant, MachineId, Rng
 from agentcom.protocol import codec, frames
+from agentcom.protocol.live import LiveFrame
+from agentcom.protocol.review import ReviewFrame
 
 CLOSE_RESTART: Final = 1012
 CLOSE_REVOKED: Final = 4401
@@ -107,6 +109,7 @@ class Switchboard:
             effects.CloseConnection: self._close,
             effects.Notify: self._notify,
             effects.TellAsk: self._tell_ask,
+            effects.Watch: self._watch,
         }
         """All but answers and refusals, which the engine hands out."""
         self.on_pushed: Callable[[Assignment], None] = lambda _assignment: None
@@ -264,10 +267,20 @@ class Switchboard:
     def _tell_ask(self, effect: effects.TellAsk) -> None:
         self.on_ask(effect.ask)
 
+    def _watch(self, effect: effects.Watch) -> None:
+        watch = ReviewFrame(
+            task=effect.task,
+            fence=effect.fence,
+            pull_request=effect.pull_request,
+            repo=effect.repo,
+            branch=effect.branch,
+        )
+        self._tell(effect.machine, watch)
+
     def _grant_landing(self, effect: effects.GrantLanding) -> None:
         self._tell(effect.machine, frames.LandFrame(task=effect.task, fence=effect.fence))
 
-    def _tell(self, machine: MachineId, frame: frames.Frame) -> None:
+    def _tell(self, machine: MachineId, frame: frames.Frame | LiveFrame) -> None:
         connection = self._connection(machine)
         if connection is not None:
             connection.send(codec.encode(frame))

@@ -18,7 +18,7 @@ from agentcom.model.ids import (
     UserId,
     WallTime,
 )
-from agentcom.model.task import Phase
+from agentcom.model.task import LandPolicy, Phase
 
 
 class AgentState(StrEnum):
@@ -194,3 +194,9 @@ class Assignment(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Why that one ended, if it is known."""
     answered: tuple[AskId, ...] = ()
     """Questions of attempts before that ended; they travel beside it."""
+    land: LandPolicy = LandPolicy.MERGE
+    """How `commit` lands, if it is to land."""
+    pull_request: str | None = None
+    """Where the work of attempts before is reviewed: the agent is shown what people want there."""
+    reviewed: tuple[str, ...] = ()
+    """Of a landing alone: what its commit answers there."""

@@ -32,6 +32,7 @@ class EventKind(StrEnum):
     ADOPTED = "adopted"
     APPROVED = "approved"
     REJECTED = "rejected"
+    REVIEWED = "reviewed"
     CHARGED = "charged"
     OVERLAP = "overlap"
     EDITED = "edited"

@@ -186,6 +186,7 @@ ASKS_PER_TASK: Final = 4  # ... of one task
 ASKS_PER_ASKER: Final = 100  # ... of one agent or person
 ASKS_TOLD: Final = 8  # ended ones that the next attempt of their task hears of, the newest
 ASKS_KEEP_MS: Final = 30 * 86_400_000  # an ended question can be read for so long
+REVIEW_ROUNDS_MAX: Final = 20  # times that review sends a task back; then a person must look
 WAIT_MAX_MS: Final = 25_000  # a call that waits is answered before clients and proxies give up
 
 # Wire.

@@ -61,6 +61,11 @@ def branch_name(*, agent: AgentId, task: TaskId, title: str, fence: Fence) -> st
     return f"agent/{_part(agent)}/{_part(task)}-{slug(title)}-{_fence(fence)}"
 
 
+def pull_branch(task: TaskId) -> str:
+    """Return the branch of a task's pull request: all its attempts move the same one."""
+    return f"agent/pr/{_part(task)}"
+
+
 def work_branch(*, agent: AgentId, task: TaskId) -> str:
     """Return the branch that the agent sees checked out; it is never pushed by this name."""
     return f"agent/{_part(agent)}/{_part(task)}"

@@ -47,6 +47,26 @@ class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=
     session: str | None = None
     checkpoint: str | None = None
     usage: TokenUsage = TokenUsage()
+    reviewed: tuple[str, ...] = ()
+    """What the attempt was shown of its pull request: comments and runs of CI."""
+
+    @property
+    def verified(self) -> bool:
+        """Whether checks ran on its very commit, and all passed."""
+        report = self.report
+        return report is not None and report.verified and report.commit == self.commit
+
+    @property
+    def lands(self) -> bool:
+        """Whether its work goes on to the base: by itself if it is verified, or by way of review.
+
+        Where people review it, what a person must look at stands in the pull request.
+        """
+        if self.status is not ResultStatus.DONE or not (self.commit and self.land_key):
+            return False
+        if self.land is LandPolicy.PULL_REQUEST:
+            return self.verified or not self.verify_expected
+        return self.land is LandPolicy.MERGE and self.verified and not self.needs_person
 
 
 class KeptResult(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -81,6 +101,10 @@ class LandStatus(StrEnum):
     VERIFICATION = "verification"
     STALE = "stale"
     ERROR = "error"
+    OPENED = "opened"
+    """It is at its forge, for review."""
+    REJECTED = "rejected"
+    """Its pull request was closed without being merged."""
 
 
 class Landing(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -90,3 +114,15 @@ class Landing(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     commit: str | None = None
     message: str = ""
     report: Report | None = None
+    branch: str | None = None
+    pull_request: str | None = None
+    """Its address, if it was opened."""
+
+
+class ReviewOutcome(StrEnum):
+    """What became of a pull request that was open."""
+
+    WANTED = "wanted"
+    """Someone who may write, or CI, wants something else."""
+    MERGED = "merged"
+    CLOSED = "closed"

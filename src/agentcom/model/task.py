@@ -50,6 +50,7 @@ class Wait(StrEnum):
     ANSWER = "answer"
     QUOTA = "quota"
     APPROVAL = "approval"
+    REVIEW = "review"
 
 
 class Phase(StrEnum):
@@ -74,10 +75,11 @@ class StopReason(StrEnum):
 
 
 class LandPolicy(StrEnum):
-    """What happens to verified work: keep its branch, or bring it into the base."""
+    """What happens to good work: keep its branch, bring it into the base, or ask for review."""
 
     BRANCH = "branch"
     MERGE = "merge"
+    PULL_REQUEST = "pull-request"
 
 
 class TaskSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -185,6 +187,11 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     base_commit: str | None = None
     land_key: str | None = None
     landing_only: bool = False
+    land: LandPolicy = LandPolicy.MERGE
+    pull_request: str | None = None
+    reviewed: tuple[str, ...] = ()
+    rounds: int = 0
+    """Of review: where, what its newest work answers there, and how often it went back."""
     must_verify: bool = False
     verified: bool = False
     unique_key: str | None = None

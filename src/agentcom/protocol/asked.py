@@ -11,7 +11,7 @@ from agentcom.model.identity import Role
 from agentcom.model.ids import AgentId, MachineId, UserId
 from agentcom.model.limits import REASON_CHARS, SUBMIT_TASKS_MAX
 from agentcom.model.schedule import Missed, Overlap
-from agentcom.model.task import TaskSpec, TaskState
+from agentcom.model.task import LandPolicy, TaskSpec, TaskState
 
 DAY_MS: Final = 86_400_000
 TOKEN_TTL_MAX_MS: Final = 3_650 * DAY_MS
@@ -102,6 +102,12 @@ class DecideAsked(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     """What a person says to a task that waits for one."""
 
     message: Annotated[str, msgspec.Meta(max_length=REASON_CHARS)] = ""
+
+
+class LandWanted(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How a task's branch is to land."""
+
+    land: LandPolicy = LandPolicy.MERGE
 
 
 class AdoptAsked(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -18,7 +18,7 @@ from agentcom.model.replies import Welcomed
 from agentcom.model.result import Landing, ReportKind, Result, TokenUsage
 from agentcom.model.task import Phase, StopReason, TaskBody, TaskSpec
 from agentcom.model.usage import TurnUsage
-from agentcom.protocol.live import Ended, LetterFrame, PresenceFrame
+from agentcom.protocol.review import Pushed, ReviewedFrame
 from agentcom.protocol.told import Letter
 
 SUBPROTOCOL: Final = "agentcom.v1"
@@ -375,6 +375,7 @@ FromMachine = (
     | SubmitFrame
     | UsageFrame
     | MailTaken
+    | ReviewedFrame
     | CallFrame
 )
 FromClient = Hello | SubmitFrame | CancelFrame | Subscribe | Unsubscribe | CallFrame
@@ -393,8 +394,6 @@ FromHub = (
     | EventFrame
     | Activity
     | MailFrame
-    | LetterFrame
-    | PresenceFrame
-    | Ended
+    | Pushed
     | Drain
 )

@@ -49,3 +49,6 @@ class Ended(LiveFrame, frozen=True, gc=False, kw_only=True, omit_defaults=True, 
     log: str
     code: str
     message: str
+
+
+Live = LetterFrame | PresenceFrame | Ended

@@ -40,10 +40,12 @@ from agentcom.sidecar.concluding import Conclusion
 from agentcom.sidecar.config import AgentConfig, Config
 from agentcom.sidecar.endpoint import Endpoint
 from agentcom.sidecar.following import Following
+from agentcom.sidecar.forge.finding import Forges
 from agentcom.sidecar.machine_mail import Mail
 from agentcom.sidecar.machine_values import Key, Record
 from agentcom.sidecar.places import Over, Places
 from agentcom.sidecar.repositories import Repositories
+from agentcom.sidecar.rounds import Rounds
 from agentcom.sidecar.runtime import base
 from agentcom.sidecar.trees import Worktree
 from agentcom.sidecar.wakefulness import Wakefulness
@@ -93,6 +95,8 @@ class Attempts:
         self._conclusion = Conclusion(config.home, config.machine.settings)
         self.repositories = Repositories(self._home.repositories)
         self._awake = Wakefulness()
+        self.forges = Forges(config.machine.settings.forges)
+        self._rounds = Rounds(config.home, self.forges)
         self._asked: dict[tuple[Key, str], asyncio.Future[dropping.Answer]] = {}
 
     async def run(self, record: Record, *, adopt: bool) -> None:
@@ -207,6 +211,7 @@ class Attempts:
         zone = datetime.now().astimezone().tzinfo or UTC
         now = self._clock.now().wall
         result = results.of_verdict(verdict, now=now, zone=zone)
+        result = self._rounds.with_names(record, result)
         if worktree is None:
             return await self._conclusion.conclude_scratch(record, result)
         return await self._concluded(record, worktree, result, before=before)
@@ -247,10 +252,12 @@ class Attempts:
         self, record: Record, agent: AgentConfig, folder: Path, access: base.Access | None
     ) -> tuple[Worktree | None, process.AgentProcess]:
         before = self._places.worktree(record, any_attempt=True)
+        asked = await self._rounds.begin(record)
         worktree = await repositories.patiently(
-            lambda: self._prepare(record), say=self._waits(record)
+            lambda: self._prepare(record, asked.commit), say=self._waits(record)
         )
-        await self._conclusion.plan(record, worktree)  # no hour of work for a bad command
+        plan = await self._conclusion.plan(record, worktree)  # no hour of work for a bad command
+        await self._rounds.check(record, plan)
         where = worktree.path if worktree is not None else self._places.scratch(record)
         same_place = before is not None and before.agent == agent.name
         resume = record.assignment.session if same_place else None
@@ -268,6 +275,7 @@ class Attempts:
             kept=kept,
             access=await self._following.with_tools(record, runtime, access),
             letters=envelope.put(letters) if letters else "",
+            review=asked.section,
         )
         if worktree is not None and resume is not None:
             stated = await asyncio.to_thread(session_usage.load, worktree.state)
@@ -278,7 +286,7 @@ class Attempts:
             raise Over(results.failed(error.failure, error.message)) from error
         return worktree, running
 
-    async def _prepare(self, record: Record) -> Worktree | None:
+    async def _prepare(self, record: Record, reviewed: str | None) -> Worktree | None:
         spec, assignment = record.body.spec, record.assignment
         if spec.repo is None:
             return None
@@ -292,7 +300,7 @@ class Attempts:
                 fence=assignment.fence,
                 agent=assignment.agent,
                 depends_on_commits=assignment.inputs,
-                checkpoint=assignment.checkpoint,
+                checkpoint=reviewed or assignment.checkpoint,
             )
         except fences.AlreadyLanded as landed:
             base_commit = await repositories.resolve(cache, refs.origin_ref(branch))

@@ -17,6 +17,7 @@ import msgspec
 from agentcom.model import errors, limits
 from agentcom.model.agent import AgentSpec
 from agentcom.model.ids import AccountId, AgentId, MachineId
+from agentcom.sidecar.forge.base import ForgeSettings
 
 CHECKPOINT_INTERVAL_MS: Final = 300_000
 PROGRESS_INTERVAL_MS: Final = 500
@@ -29,6 +30,9 @@ DISK_FREE_MIN_MB: Final = 2_048
 """A clone, its worktree and a build fit into this more often than not."""
 KEEP_MS: Final = 20_000
 """A slow line takes seconds for a checkpoint; whoever cancelled waits for no more than this."""
+REVIEW_POLL_MS: Final = 20_000
+"""A third of the minute in which a comment is to be answered; what did not change is not counted
+against anybody's rate at the forges that give ETags."""
 
 _MACHINE: Final = "machine.json"
 _TOKEN: Final = "token"  # noqa: S105 - the name of a file
@@ -96,6 +100,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     drain_ms: int = 0
     """How long a stop waits for running attempts; what still runs then is adopted later."""
     repositories: dict[str, RepositorySettings] = {}
+    forges: dict[str, ForgeSettings] = {}
+    """By host, or by a repository's whole address."""
+    review_poll_ms: int = REVIEW_POLL_MS
+    """How long between two looks at an open pull request."""
 
 
 class MachineConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -39,7 +39,7 @@ class Seen:
     """What origin held at one moment."""
 
     base: str
-    """The tip of the base branch."""
+    """The tip of the branch; "" if it was not asked to be there, and is not."""
     commit: str
     """What the fence ref points to; "" if there is none."""
     fence: Fence | None
@@ -79,25 +79,39 @@ async def claim(
     raise AssertionError("the loop returns or raises")
 
 
-async def look(cache: Cache, task: TaskId, base_branch: str) -> Seen:
-    """Fetch the base branch and the task's fence in one go.
+async def look(cache: Cache, task: TaskId, base_branch: str, *, may_lack: bool = False) -> Seen:
+    """Fetch a branch and the task's fence in one go.
 
     Raises:
-        GitFailed: origin did not answer, or has no such branch.
+        GitFailed: origin did not answer, or has no such branch though it must.
     """
     base, ref = refs.origin_ref(base_branch), refs.fence_ref(task)
     # The star makes an absent ref no error, and --prune drop our copy of it.
-    await repositories.fetch(cache, f"+refs/heads/{base_branch}:{base}", f"+{ref}*:{ref}*")
-    answer = await cache.run("cat-file", "--batch", data=f"{base}\n{ref}\n".encode())
-    tip, _, rest = answer.out.partition(b"\n")
-    name, _, size = tip.decode().split(" ")
-    line, _, body = rest[int(size) + 1 :].partition(b"\n")
+    star = "*" if may_lack else ""
+    branch = f"+refs/heads/{base_branch}{star}:{base}{star}"
+    await repositories.fetch(cache, branch, f"+{ref}*:{ref}*")
+    name = await repositories.resolve(cache, base) or ""
+    answer = await cache.run("cat-file", "--batch", data=f"{ref}\n".encode())
+    line, _, body = answer.out.partition(b"\n")
     if line.endswith(b" missing"):
         return Seen(base=name, commit="", fence=None)
     commit, _, length = line.decode().split(" ")
     match = _FENCE.fullmatch(body[: int(length)].decode("utf-8", "replace"))
     known = None if match is None or match["task"] != task else Fence(int(match[1]), int(match[2]))
     return Seen(base=name, commit=commit, fence=known)
+
+
+async def mark(cache: Cache, *, task: TaskId, fence: Fence, agent: AgentId, commit: str) -> str:
+    """Return what the fence ref becomes when an attempt brings `commit` to review.
+
+    It names the attempt as its claim does, and is another object, so that the ref really moves.
+    """
+    return await _write(cache, task=task, fence=fence, agent=agent, why=f" {commit[:12]}")
+
+
+def overtaken(by: Fence) -> errors.Stale:
+    """Return the refusal of an attempt that is not the newest."""
+    return errors.Stale(f"attempt {by.attempt} has the task: nothing was landed")
 
 
 async def _claimable(cache: Cache, task: TaskId, fence: Fence, mine: str, base_branch: str) -> str:
@@ -113,9 +127,9 @@ async def _claimable(cache: Cache, task: TaskId, fence: Fence, mine: str, base_b
     return seen.commit
 
 
-async def _write(cache: Cache, *, task: TaskId, fence: Fence, agent: AgentId) -> str:
+async def _write(cache: Cache, *, task: TaskId, fence: Fence, agent: AgentId, why: str = "") -> str:
     # Nothing in it depends on the moment, so the same claim is the same object.
-    who = f"{git.NAME} <{git.EMAIL}> {fence.incarnation} +0000"
+    who = f"{git.NAME}{why} <{git.EMAIL}> {fence.incarnation} +0000"
     text = (
         f"tree {repositories.EMPTY_TREE}\nauthor {who}\ncommitter {who}\n\n"
         f"agentcom fence {fence.incarnation}.{fence.attempt}\n\ntask: {task}\nagent: {agent}\n"

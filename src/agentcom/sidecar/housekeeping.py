@@ -15,7 +15,7 @@ import structlog
 from agentcom.model import errors
 from agentcom.model.ids import Fence, TaskId, WallTime
 from agentcom.model.result import LandStatus, ResultStatus
-from agentcom.sidecar import machine_attempts, repositories, trees, workspace
+from agentcom.sidecar import repositories, trees, workspace
 from agentcom.sidecar.config import Home
 from agentcom.sidecar.machine_values import Key, Record
 from agentcom.sidecar.repositories import Cache, Repositories
@@ -133,4 +133,4 @@ def _done(record: Record) -> bool:
         return record.landing.status is LandStatus.LANDED
     result = record.result
     good = result is not None and result.status is ResultStatus.DONE
-    return good and not (result and (result.needs_person or machine_attempts.lands(result)))
+    return good and not (result and (result.needs_person or result.lands))

@@ -35,11 +35,12 @@ def make(
     kept: bool = False,
     access: base.Access | None = None,
     letters: str = "",
+    review: str = "",
 ) -> base.Job:
     """Return the job of `record` for `agent` in the folder `where`, and write its task file.
 
     `kept` says whether the work of the attempt before is in that folder; `letters` is what its
-    agent is to be shown with the task.
+    agent is to be shown with the task, `review` what reviewers want of it.
     """
     spec = record.body.spec
     before = handover.earlier(record.assignment, kept=kept)
@@ -48,12 +49,13 @@ def make(
         prompt += handover.section(before)  # who goes on in its own session knows it all
     if record.asks:
         prompt += answers.section(record.asks)
+    prompt += review
     if letters:
         prompt = f"{prompt}\n\n{letters}"
     folder = home.attempt(record.key.text)
     job = _job(home, record, agent, where=where, folder=folder, access=access)
     told = {"prompt": spec.prompt, "letters": letters, "earlier": before, "answers": record.asks}
-    _write_task_file(job, record, told)
+    _write_task_file(job, record, {**told, "review": review})
     return replace(job, prompt=prompt, resume=resume)
 
 

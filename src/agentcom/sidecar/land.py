@@ -4,23 +4,33 @@ from pathlib import Path
 
 import msgspec
 
-from agentcom.model import errors, limits
+from agentcom.model import errors, limits, refs
 from agentcom.model.result import Landing, LandStatus
+from agentcom.model.task import LandPolicy
 from agentcom.model.verification import Report
-from agentcom.sidecar import checks, git, landing, repositories
+from agentcom.sidecar import checks, git, landing, pulling, repositories
 from agentcom.sidecar import verify as verification
 from agentcom.sidecar.config import Home, Settings
-from agentcom.sidecar.landing import StillMine
+from agentcom.sidecar.forge.finding import Forges
+from agentcom.sidecar.landing import StillMine, Work
 from agentcom.sidecar.machine_values import Record
 from agentcom.sidecar.repositories import Cache, Repositories
 
 
 async def land(
-    record: Record, caches: Repositories, settings: Settings, still_mine: StillMine
+    record: Record,
+    caches: Repositories,
+    settings: Settings,
+    still_mine: StillMine,
+    *,
+    forges: Forges | None = None,
 ) -> Landing | None:
-    """Bring the attempt's commit into its base; None if the lease ran out before the push."""
+    """Bring the attempt's commit into its base, or to review where that is how it lands.
+
+    None if the lease ran out before the push. `forges` are those that this machine can speak to.
+    """
     try:
-        return await _land(record, caches, settings, still_mine)
+        return await _land(record, caches, settings, still_mine, forges)
     except landing.Suspended:
         return None
     except errors.Stale as error:
@@ -32,7 +42,11 @@ async def land(
 
 
 async def _land(
-    record: Record, caches: Repositories, settings: Settings, still_mine: StillMine
+    record: Record,
+    caches: Repositories,
+    settings: Settings,
+    still_mine: StillMine,
+    forges: Forges | None,
 ) -> Landing:
     spec, result, assignment = record.body.spec, record.result, record.assignment
     commit = result.commit if result is not None else assignment.commit
@@ -44,10 +58,15 @@ async def _land(
         branch = await repositories.patiently(lambda: caches.default_branch(repo))
     cache = await repositories.patiently(lambda: caches.fetch(repo))
     checked_on = result.base_commit if result is not None else assignment.base_commit
-    verify = _Verify(record, settings, cache, still_mine, checked_on=checked_on)
+    verify = _Verify(record, settings, cache, still_mine, checked_on=checked_on, base=branch)
     if not still_mine():
         raise landing.Suspended
     try:
+        if _policy(record) is LandPolicy.PULL_REQUEST:
+            forge = await (forges or Forges(settings.forges)).of(repo)
+            work = Work(commit=commit, checked_on=None, verify=verify.on_the_base)
+            order = pulling.Order(record=record, work=work, base=branch, still_mine=still_mine)
+            return await pulling.bring(cache, forge, order)
         landed = await landing.land(
             cache,
             task=assignment.task,
@@ -67,6 +86,10 @@ async def _land(
     return Landing(status=LandStatus.LANDED, commit=landed.commit, report=report)
 
 
+def _policy(record: Record) -> LandPolicy:
+    return record.result.land if record.result is not None else record.assignment.land
+
+
 class _Verify:
     """Runs the checks of the moved base on the commit that is to land, and minds the lease."""
 
@@ -78,8 +101,10 @@ class _Verify:
         still_mine: StillMine,
         *,
         checked_on: str | None,
+        base: str,
     ) -> None:
         self.report: Report | None = None
+        self._base = refs.origin_ref(base)
         self._record = record
         self._settings = settings
         self._cache = cache
@@ -96,6 +121,13 @@ class _Verify:
             where, plan.checks, commit="", setup=plan.setup, attempt=tag
         )
         return self.report.verified
+
+    async def on_the_base(self, where: Path, _tip: str) -> bool:
+        """Run the checks that the base declared, on work that stands on somebody's commits."""
+        base = self._checked_on or await repositories.resolve(self._cache, self._base)
+        if base is None:
+            raise errors.NotFound("the base branch is gone: there is nothing to check by")
+        return await self(where, base)
 
     async def _plan(self, base: str) -> checks.CheckPlan:
         result = self._record.result

@@ -66,14 +66,18 @@ class Landed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Work:
+class Work:
+    """What is to enter a branch, and how it is checked again if that moved."""
+
     commit: str
     checked_on: str | None
     verify: Verify | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Candidate:
+class Candidate:
+    """What may be pushed, as long as the branch has `base`."""
+
     commit: str
     base: str
 
@@ -102,20 +106,20 @@ async def land(
         PushRejected: origin does not allow it, or the race was lost too often.
         GitFailed: origin did not answer, several times.
     """
-    work = _Work(commit=commit, checked_on=checked_on, verify=verify)
+    work = Work(commit=commit, checked_on=checked_on, verify=verify)
     await repositories.patiently(lambda: repositories.ensure(cache, [commit]))
     lost: git.GitFailed | None = None
     before: Seen | None = None
-    candidate: _Candidate | None = None
+    candidate: Candidate | None = None
     for tries in range(LAND_ATTEMPTS_MAX + 1):
         seen = await repositories.patiently(lambda: fences.look(cache, task, base_branch))
         done = await _done(cache, seen, fence, commit)
         if done is not None:
             return done
-        if lost is not None and not _again(lost, tries, moved=before != seen):
+        if lost is not None and not again(lost, tries, moved=before != seen):
             raise lost
         if candidate is None or candidate.base != seen.base:
-            candidate = await _prepared(cache, seen.base, work)
+            candidate = await prepared(cache, seen.base, work)
         if not still_mine():
             raise Suspended
         lost, before = await _push(cache, task, base_branch, seen, candidate.commit), seen
@@ -212,13 +216,13 @@ async def _done(cache: Cache, seen: Seen, fence: Fence, commit: str) -> Landed |
             return Landed(commit=landed, base_before=seen.base, rebased=landed != commit)
         raise errors.Stale("the task landed and was taken back: a new attempt must claim it")
     if seen.fence is not None and seen.fence > fence:
-        raise errors.Stale(f"attempt {seen.fence.attempt} has the task: nothing was landed")
+        raise fences.overtaken(seen.fence)
     if await repositories.contains(cache, seen.base, commit):
         return Landed(commit=commit, base_before=seen.base, rebased=False)
     return None
 
 
-def _again(lost: git.GitFailed, tries: int, *, moved: bool) -> bool:
+def again(lost: git.GitFailed, tries: int, *, moved: bool) -> bool:
     """Tell whether a push that failed is worth another try."""
     if tries == LAND_ATTEMPTS_MAX:
         return False
@@ -227,7 +231,7 @@ def _again(lost: git.GitFailed, tries: int, *, moved: bool) -> bool:
     return repositories.may_pass(lost) and tries < repositories.REMOTE_TRIES_MAX
 
 
-async def _prepared(cache: Cache, base: str, work: _Work) -> _Candidate:
+async def prepared(cache: Cache, base: str, work: Work) -> Candidate:
     """Return what may be pushed on top of `base`.
 
     Raises:
@@ -240,7 +244,7 @@ async def _prepared(cache: Cache, base: str, work: _Work) -> _Candidate:
         async with trees.checkout(cache, commit) as where:
             if not await work.verify(where, base):
                 raise VerifyFailed("the checks fail on top of the moved base: see the results")
-    return _Candidate(commit=commit, base=base)
+    return Candidate(commit=commit, base=base)
 
 
 async def _push(

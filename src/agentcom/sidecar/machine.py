@@ -27,13 +27,12 @@ from agentcom.sidecar.machine_attempts import (
     AttemptTurn,
     Move,
     held,
-    lands,
     lease_valid,
     record_of,
 )
 from agentcom.sidecar.machine_values import Attempt, Key, Order, Record, Stage, View
 
-__all__ = ["TRANSITIONS", "Move", "decide", "held", "lands", "lease_valid", "load"]
+__all__ = ["TRANSITIONS", "Move", "decide", "held", "lease_valid", "load"]
 
 BEATS_MISSED_MAX: Final = 2
 """Heartbeats without an answer before the link counts as dead; a quarter of the lease is left."""
@@ -376,7 +375,7 @@ class _Turn(AttemptTurn):
         if attempt.stage is not ANSWERS.get(frame.of):
             return  # a repeat, of what came before
         result = attempt.record.result
-        if attempt.stage is Stage.FINISHED and frame.applied and result and lands(result):
+        if attempt.stage is Stage.FINISHED and frame.applied and result and result.lands:
             self.move(attempt, Move.OFFER)
             self.keep(attempt, acked=True)
             self.land(attempt)

@@ -13,8 +13,8 @@ import msgspec
 
 from agentcom.model.agent import Held, HeldStage
 from agentcom.model.ids import Instant, TaskId
-from agentcom.model.result import LandStatus, ReportKind, Result, ResultStatus
-from agentcom.model.task import LandPolicy, Phase, StopReason
+from agentcom.model.result import LandStatus, ReportKind, Result
+from agentcom.model.task import Phase, StopReason
 from agentcom.model.usage import TurnUsage
 from agentcom.protocol import frames
 from agentcom.sidecar import machine_values as values
@@ -27,6 +27,7 @@ DECLINED_MAX: Final = 256
 LAST_TURN_MS: Final = 10_000
 """A program whose only turn is over has ended by then; one that has not has begun another."""
 _LAST_TURN: Final = "budget/"
+_ARRIVED: Final = (LandStatus.LANDED, LandStatus.OPENED)
 STORE_RETRY_MS: Final = 5_000
 """A full disk is tried again after this; the report is sent meanwhile."""
 
@@ -113,14 +114,6 @@ HELD: Final[Mapping[Stage, HeldStage]] = {
 def lease_valid(view: View, now: Instant) -> bool:
     """Tell whether this machine may still act for all by its own clock."""
     return now < view.lease_until
-
-
-def lands(result: Result) -> bool:
-    """Tell whether the hub may grant a landing once it has this result."""
-    report = result.report
-    good = result.status is ResultStatus.DONE and report is not None and report.verified
-    wanted = result.land is LandPolicy.MERGE and bool(result.commit and result.land_key)
-    return good and wanted and not result.needs_person
 
 
 class AttemptTurn:
@@ -297,7 +290,7 @@ class AttemptTurn:
     def _land_ended(self, attempt: Attempt, fact: values.LandEnded) -> None:
         landing = fact.landing
         stopping = attempt.stage is Stage.STOPPING
-        if stopping and (landing is None or landing.status is not LandStatus.LANDED):
+        if stopping and (landing is None or landing.status not in _ARRIVED):
             self._confirmed(attempt, values.Stopped(attempt.key))
         elif landing is None:
             self.move(attempt, Move.SUSPEND)

@@ -18,6 +18,7 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Instant, Rng
 from agentcom.model.result import Landing, LandStatus
 from agentcom.protocol import frames
+from agentcom.protocol.review import ReviewedFrame, ReviewFrame
 from agentcom.sidecar import computer, land, lease_log, machine, places, results, tunnels
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.attempts import Attempts
@@ -30,6 +31,7 @@ from agentcom.sidecar.machine_attempts import RUNNING
 from agentcom.sidecar.machine_mail import Mail
 from agentcom.sidecar.machine_values import Key, Record, Stage, View
 from agentcom.sidecar.preflight import Preflight
+from agentcom.sidecar.reviews import Reviews
 from agentcom.sidecar.runtime import base
 
 FACTS_MAX: Final = 1_024
@@ -82,7 +84,7 @@ class Sidecar:
         self._preflight = Preflight(config, self._found)
         self.reload = self._preflight.reload
         self._endpoint = Endpoint(config)
-        self._mail = Mail(self._send_taken)
+        self._mail = Mail(self._send_now)
         self._attempts = Attempts(
             config,
             runtimes=self._found,
@@ -93,6 +95,8 @@ class Sidecar:
             may_wake=self._may_wake,
             shut_out=self._preflight.shut_out,
         )
+        settings, attempts = config.machine.settings, self._attempts
+        self._reviews = Reviews(attempts.forges, attempts.repositories, settings, self._send_now)
         self._lease_log = lease_log.from_environment()
         self._link = tunnels.link(config, rng or random.SystemRandom(), software)
 
@@ -126,6 +130,7 @@ class Sidecar:
             return await self._end(link, service)
         finally:
             await cancel([*service, stopping, *self._tasks])
+            await self._reviews.end()
             for timer in self._timers.values():
                 timer.cancel()
 
@@ -164,7 +169,7 @@ class Sidecar:
         running = attempt is not None and attempt.stage in RUNNING and not attempt.spent_out
         return running and not self._view.draining
 
-    def _send_taken(self, frame: frames.MailTaken) -> None:
+    def _send_now(self, frame: frames.MailTaken | ReviewedFrame) -> None:
         if self._view.session is not None:
             self._link.send(frame)
 
@@ -183,10 +188,13 @@ class Sidecar:
                     if isinstance(frame, frames.Drain) and frame.restart:
                         self.restarts = True
                         self.stop()
-                    if isinstance(frame, values.FromHub | frames.MailFrame):
+                    if isinstance(frame, ReviewFrame):
+                        await self._reviews.take(frame)
+                    elif isinstance(frame, values.FromHub | frames.MailFrame):
                         await self._tell(frame)
                 case Lost(reason, code):
                     log.info("link.lost", reason=reason, code=code)
+                    await self._reviews.close()
                     await self._tell(values.Disconnected())
                 case _:
                     assert_never(event)
@@ -302,7 +310,8 @@ class Sidecar:
             return landing and machine.lease_valid(self._view, self._now())
 
         settings = self._config.machine.settings
-        landing = await land.land(record, self._attempts.repositories, settings, still_mine)
+        caches, forges = self._attempts.repositories, self._attempts.forges
+        landing = await land.land(record, caches, settings, still_mine, forges=forges)
         await self._tell(values.LandEnded(record.key, landing))
 
     def _set_timer(self, key: str, at: Instant) -> None:

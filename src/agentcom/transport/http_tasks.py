@@ -6,6 +6,7 @@ import msgspec
 from starlette.responses import Response
 
 from agentcom.core import facts
+from agentcom.core.review_facts import LandAsked
 from agentcom.hub.limits_guard import Traffic
 from agentcom.hub.queries import TaskFilter, reporter
 from agentcom.model import limits
@@ -16,6 +17,7 @@ from agentcom.protocol.asked import (
     AdoptAsked,
     CancelAsked,
     DecideAsked,
+    LandWanted,
     Nothing,
     TaskAsked,
     TasksAsked,
@@ -128,6 +130,11 @@ async def _adopt(call: Call) -> object:
     return await call.ask(facts.Adopt(task.id, kept[machine], machine))
 
 
+async def _land(call: Call) -> object:
+    task = await call.hall.queries.find(call.who, call.named())
+    return await call.ask(LandAsked(task.id, call.given(LandWanted).land))
+
+
 async def _approve(call: Call) -> object:
     return await _decide(call, approved=True)
 
@@ -219,6 +226,7 @@ ENDPOINTS: Final = (
     _change("cancel", Action.TASK_CANCEL, _cancel, "End a task", CancelAsked),
     _change("retry", Action.TASK_RETRY, _retry, "Reopen a failed or cancelled task", Nothing),
     _change("adopt", Action.TASK_ADOPT, _adopt, "Take a kept result as the task's", AdoptAsked),
+    _change("land", Action.TASK_ADOPT, _land, "Bring a task's branch into its base", LandWanted),
     _change("approve", Action.TASK_APPROVE, _approve, "Say yes to what asks for it", DecideAsked),
     _change(
         "reject", Action.TASK_APPROVE, _reject, "Say no to what asks for approval", DecideAsked

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from agentcom.core import facts, reports
 from agentcom.core.effects import Answer, Refuse
+from agentcom.core.review_facts import Reviewed
 from agentcom.core.view import PoolView
 from agentcom.hub.limits_guard import Traffic
 from agentcom.hub.requests import check_key
@@ -16,6 +17,7 @@ from agentcom.model.ids import Instant, MachineId
 from agentcom.model.policy import Action
 from agentcom.model.replies import Welcomed
 from agentcom.protocol import codec, frames
+from agentcom.protocol.review import ReviewedFrame
 from agentcom.transport.socket import CLOSE_NOT_ALLOWED, CLOSE_RESTART
 from agentcom.transport.ws_calls import Calls
 from agentcom.transport.ws_session import Session
@@ -36,6 +38,9 @@ _REPORTS: Final[Mapping[type[frames.FromPeer], Callable[[Any], facts.Body]]] = {
         said.task, said.fence, said.result, said.turns, said.session
     ),
     frames.LandedFrame: lambda said: facts.Landed(said.task, said.fence, said.landing),
+    ReviewedFrame: lambda said: Reviewed(
+        said.task, said.fence, said.outcome, said.detail, said.commit
+    ),
     frames.UsageFrame: lambda said: facts.Used(said.task, said.fence, said.turns),
     frames.Decline: lambda said: facts.Declined(
         said.task, said.fence, said.reason[: limits.REASON_CHARS]

@@ -1,0 +1,1 @@
+"""Stand-ins for forges: the documented requests, and nothing else, on a loopback port."""
