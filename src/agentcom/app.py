@@ -22,6 +22,7 @@ from agentcom.hub.certificate import server_context
 from agentcom.hub.clock import Clock, SystemClock
 from agentcom.hub.config import ConfigInvalid, HubConfig
 from agentcom.hub.enrolment import first_admin
+from agentcom.hub.forge_events import ForgeEvents, read_secret
 from agentcom.hub.process import as_process, os_user, spare_the_collector
 from agentcom.hub.services import STOP_MS, Services, until
 from agentcom.hub.supervisor import ChildSpec, Supervisor
@@ -127,6 +128,7 @@ class _Hub:
         self._certificate = certificate_of(config)
         self._address = Address(url="")
         self._services = Services(config, open_store(config) if store is None else store, clock)
+        self._forge_secret = read_secret(config.forge_secret)
         self._hall = self._build_hall()
         self._port = self._build_port()
 
@@ -223,6 +225,7 @@ class _Hub:
             listening=services.conversation.listening,
             watch=services.conversation.watch,
             blobs=services.conversation.blobs,
+            forge_events=ForgeEvents(self._forge_secret),
             metrics=services.metrics,
             status=self._status,
             is_ready=lambda: self._is_ready,

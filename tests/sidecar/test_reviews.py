@@ -59,12 +59,14 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(root: Path, kind: Kind = Kind.GITHUB) -> AsyncIterator[Stage]:
+async def staged(
+    root: Path, kind: Kind = Kind.GITHUB, *, poll_ms: int = POLL_MS, **hub: Any
+) -> AsyncIterator[Stage]:
     origin = Origin(root / "origin")
     with forge_of(kind, origin) as stand_in:
         said = dict(settings_for(stand_in, origin))
-        settings = msgspec.structs.replace(QUICK, forges=said, review_poll_ms=POLL_MS)
-        async with world(root, settings=settings) as fleet:
+        settings = msgspec.structs.replace(QUICK, forges=said, review_poll_ms=poll_ms)
+        async with world(root, settings=settings, **hub) as fleet:
             yield Stage(fleet, stand_in, origin)
         assert stand_in.strange == []
 
@@ -123,6 +125,26 @@ async def test_a_red_run_of_ci_sends_it_back_once(tmp_path: Path) -> None:
         seen = stage.stand_in.count("/check-runs")
         await until(lambda: stage.stand_in.count("/check-runs") > seen + 2)
         assert (await stage.fleet.task(task))["attempt"] == 2
+
+
+async def test_a_forge_that_reaches_the_hub_need_not_be_waited_for(tmp_path: Path) -> None:
+    place = tmp_path / "secret"
+    place.write_text("a-secret-of-the-forge")
+    place.chmod(0o600)
+    async with staged(tmp_path, poll_ms=3_600_000, forge_secret=place) as stage:
+        task = await stage.opened()
+        await until(lambda: stage.stand_in.count("/check-runs") > 0)
+        url = (await stage.fleet.task(task))["pull_request"]
+        stage.repository.comment(1, ANN, "One line more, please.")
+
+        async with stage.fleet.hub.client(None) as forge:
+            body = {"object_attributes": {"url": f"{url}#note_1"}}
+            for secret, status in (("a guess", 401), ("a-secret-of-the-forge", 200)):
+                headers = {"x-gitlab-token": secret}
+                answer = await forge.post("/api/v1/forge-events", json=body, headers=headers)
+                assert answer.status_code == status
+
+        await stage.under_review(task, after=1)
 
 
 async def test_closed_without_a_merge_tells_people(tmp_path: Path) -> None:

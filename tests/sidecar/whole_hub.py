@@ -77,9 +77,10 @@ async def world(
     *agents: AgentConfig,
     runtimes: Mapping[str, base.Runtime] = RUNTIMES,
     settings: Settings = QUICK,
+    **hub_config: Any,
 ) -> AsyncIterator[World]:
     """Run a hub and a machine with `agents`; by default ada, who does what a prompt's steps say."""
-    async with running_hub(home=root / "hub") as hub:
+    async with running_hub(home=root / "hub", **hub_config) as hub:
         token = (await hub.machine("m1")).token
         made = config(root, hub.url, settings)
         those = agents or (AgentConfig(name=AgentId("ada"), runtime="testagent"),)

@@ -92,8 +92,7 @@ def _queued(turn: Turn, task: Task) -> Explanation:
     )
 
 
-Words = tuple[str, str, WallTime | None]
-"""Why, what happens next, and when."""
+Words = tuple[str, str, WallTime | None]  # why, what happens next, and when
 
 
 def _standstill(turn: Turn) -> Words | None:

@@ -99,6 +99,8 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     log_format: LogFormat = LogFormat.AUTO
     log_level: LogLevel = LogLevel.INFO
     drain_ms: Annotated[int, msgspec.Meta(ge=0, le=8_000)] = DRAIN_MS
+    forge_secret: Path | None = None
+    """A file with the secret by which forges sign their events; without one none is taken."""
     limits: Bounds = Bounds()
     prices: dict[str, Price] = {}
     """What models charge, by patterns of their names: before the list that comes with the hub."""

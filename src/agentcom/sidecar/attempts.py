@@ -17,6 +17,7 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.result import Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase
 from agentcom.protocol import frames
+from agentcom.protocol.review import ReviewedFrame
 from agentcom.protocol.told import Letter
 from agentcom.sidecar import (
     dropping,
@@ -45,6 +46,7 @@ from agentcom.sidecar.machine_mail import Mail
 from agentcom.sidecar.machine_values import Key, Record
 from agentcom.sidecar.places import Over, Places
 from agentcom.sidecar.repositories import Repositories
+from agentcom.sidecar.reviews import Reviews
 from agentcom.sidecar.rounds import Rounds
 from agentcom.sidecar.runtime import base
 from agentcom.sidecar.trees import Worktree
@@ -131,6 +133,10 @@ class Attempts:
             await asyncio.to_thread(handover.add_notice, folder, text)
         except OSError as error:
             log.warning("attempt.notice_lost", task=key.task, reason=results.said(error))
+
+    def reviews(self, tell: Callable[[ReviewedFrame], None]) -> Reviews:
+        """Return what looks at this machine's pull requests, and tells what it sees."""
+        return Reviews(self.forges, self.repositories, self._settings, tell)
 
     async def stop(self, record: Record) -> None:
         """End everything that runs of an attempt."""

@@ -31,7 +31,6 @@ from agentcom.sidecar.machine_attempts import RUNNING
 from agentcom.sidecar.machine_mail import Mail
 from agentcom.sidecar.machine_values import Key, Record, Stage, View
 from agentcom.sidecar.preflight import Preflight
-from agentcom.sidecar.reviews import Reviews
 from agentcom.sidecar.runtime import base
 
 FACTS_MAX: Final = 1_024
@@ -95,8 +94,7 @@ class Sidecar:
             may_wake=self._may_wake,
             shut_out=self._preflight.shut_out,
         )
-        settings, attempts = config.machine.settings, self._attempts
-        self._reviews = Reviews(attempts.forges, attempts.repositories, settings, self._send_now)
+        self._reviews = self._attempts.reviews(self._send_now)
         self._lease_log = lease_log.from_environment()
         self._link = tunnels.link(config, rng or random.SystemRandom(), software)
 

@@ -33,6 +33,7 @@ from agentcom.transport import (
     http_cost,
     http_fleet,
     http_following,
+    http_forge,
     http_groups,
     http_hub,
     http_limits,
@@ -82,6 +83,7 @@ def endpoints() -> Sequence[Endpoint]:
         *http_calls.ENDPOINTS,
         *http_following.ENDPOINTS,
         *http_blobs.ENDPOINTS,
+        *http_forge.ENDPOINTS,
         *http_mcp.ENDPOINTS,
     ]
     return [*table, _description(table)]

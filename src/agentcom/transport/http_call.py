@@ -25,6 +25,7 @@ from agentcom.hub.engine import Engine
 from agentcom.hub.enrolment import Enrolment
 from agentcom.hub.external import Externals
 from agentcom.hub.feeds import Feeds
+from agentcom.hub.forge_events import ForgeEvents
 from agentcom.hub.limits_guard import Budgets, Traffic
 from agentcom.hub.listening import Listening
 from agentcom.hub.presence_watch import PresenceWatch
@@ -101,6 +102,7 @@ class Hall:
     listening: Listening
     watch: PresenceWatch
     blobs: Blobs
+    forge_events: ForgeEvents
     metrics: Metrics
     status: Callable[[], HubStatus]
     is_ready: Callable[[], bool]
