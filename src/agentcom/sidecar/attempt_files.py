@@ -38,11 +38,23 @@ def write_json(path: str, value: dict[str, Any], *, durable: bool) -> None:
         os.close(folder)
 
 
+BRIEF_BYTES: Final = 200
+"""Kept of a line that only shows that the agent goes on: enough to see what it was."""
+
+
 class BoundedLog:
     """A bounded log file: its head, and at the end its tail; longer lines are cut."""
 
-    def __init__(self, path: str, *, bytes_max: int, tail_bytes: int, line_bytes_max: int) -> None:
-        """Create the file."""
+    def __init__(
+        self,
+        path: str,
+        *,
+        bytes_max: int,
+        tail_bytes: int,
+        line_bytes_max: int,
+        brief: tuple[bytes, ...] = (),
+    ) -> None:
+        """Create the file; of lines that begin as one in `brief` only the start is kept."""
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self.handle = os.open(path, flags, 0o600)
         self.truncated = False
@@ -52,9 +64,12 @@ class BoundedLog:
         self._line_bytes = 0
         self._spilled = 0
         self._tail = bytearray()
+        self._brief = BriefLines(brief) if brief else None
 
     def write(self, chunk: bytes) -> None:
         """Keep what the bounds allow."""
+        if self._brief is not None:
+            chunk = self._brief.cut(chunk)
         kept = self._cut_lines(chunk)
         self._store(kept[: self._room])
         rest = kept[self._room :]
@@ -66,6 +81,8 @@ class BoundedLog:
 
     def finish(self) -> None:
         """Add the tail, since the last record of a stream is its verdict, and make it durable."""
+        if self._brief is not None:
+            self.write(self._brief.rest())
         tail = bytes(self._tail[-self._tail_bytes :])
         if len(tail) < self._spilled:
             self.truncated = True
@@ -103,3 +120,42 @@ class BoundedLog:
                 data = data[os.write(self.handle, data) :]
         except OSError:  # a full disk must not stop the draining: the agent would block
             self.truncated = True
+
+
+class BriefLines:
+    """Cuts the lines that begin in a certain way: some programs repeat a message with each word."""
+
+    def __init__(self, prefixes: tuple[bytes, ...]) -> None:
+        self._prefixes = prefixes
+        self._longest = max(map(len, prefixes))
+        self._start = b""
+        """Of a line of which it is not known yet how it begins."""
+        self._room: int | None = None
+        """What may be kept of this line; None: not known yet, negative: all."""
+
+    def cut(self, chunk: bytes) -> bytes:
+        kept: list[bytes] = []
+        for number, piece in enumerate(chunk.split(b"\n")):
+            if number:
+                kept.append(self._start + b"\n")
+                self._start, self._room = b"", None
+            kept.append(self._part(piece))
+        return b"".join(kept)
+
+    def rest(self) -> bytes:
+        rest, self._start = self._start, b""
+        self._room = -1
+        return rest
+
+    def _part(self, piece: bytes) -> bytes:
+        if self._room is None:
+            self._start += piece
+            if len(self._start) < self._longest:
+                return b""
+            piece, self._start = self._start, b""
+            self._room = BRIEF_BYTES if piece.startswith(self._prefixes) else -1
+        if self._room < 0:
+            return piece
+        kept = piece[: self._room]
+        self._room -= len(kept)
+        return kept

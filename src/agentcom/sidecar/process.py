@@ -294,6 +294,7 @@ def _order(launch: base.Launch, limits: ProcessLimits, tag: str) -> dict[str, An
         "environment": dict(launch.environment),
         "cwd": launch.cwd,
         "talks": launch.talks,
+        "brief": list(launch.brief),
         **msgspec.structs.asdict(limits),
     }
 

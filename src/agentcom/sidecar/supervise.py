@@ -61,6 +61,7 @@ class Order(NamedTuple):
     output_bytes_max: int
     tail_bytes: int
     line_bytes_max: int
+    brief: list[str]
     merge_output: bool
     talks: bool
 
@@ -379,6 +380,7 @@ def _open_log(name: str, order: Order) -> attempt_files.BoundedLog:
         bytes_max=order.output_bytes_max,
         tail_bytes=order.tail_bytes,
         line_bytes_max=order.line_bytes_max,
+        brief=tuple(prefix.encode() for prefix in order.brief),
     )
 
 

@@ -29,10 +29,10 @@ from agentcom.testing import scenario
 from agentcom.testing.mock_llm.answers import Entry
 from agentcom.testing.waiting import until
 
-RUN_S: Final = 180.0
+RUN_S: Final = 300.0
 """One run of a slow program on a busy machine; the longest give up on their model after 100 s."""
-SILENCE_MS: Final = 30_000
-"""After which a silent agent is stopped here; the slowest program asks its model after 20 s."""
+SILENCE_MS: Final = 20_000
+"""After which a silent agent is stopped here, or after twice what its whole first run took."""
 GRACE_MS: Final = 1_000
 GONE_S: Final = 10.0
 """A supervisor that has written down the end is gone in some milliseconds."""
@@ -112,6 +112,7 @@ class Bench:
         self._settings = settings
         self._folder = folder
         self._log = log
+        self._silence_ms = SILENCE_MS
         self.version = runtime.preflight(settings).version
 
     async def row(self, check: Check) -> Row:
@@ -131,12 +132,15 @@ class Bench:
             return await self._resumed()
         if check.hurts is not None:
             return await self._hurt(check, check.hurts)
+        began = time.monotonic()
         ran = await self._run(check.name, f"<<mock:{check.script}>> Do what the script says.")
+        took_ms = int((time.monotonic() - began) * 1_000)
         asked = any(entry.scenario == check.script for entry in self._log)
         if not asked and self._runtime.name not in WITHOUT_MODEL:
             raise Differs(f"its model was never asked: {_said(ran.verdict)}")
         if check.script == "edit" and ran.verdict.failure is None:
             _look_at(ran.tree / "hello.txt", "hello\n")
+            self._silence_ms = max(SILENCE_MS, 2 * took_ms)
         return _said(ran.verdict)
 
     async def _hurt(self, check: Check, number: signal.Signals) -> str:
@@ -190,11 +194,14 @@ class Bench:
         attempt = place / f"attempt-{len(list(place.glob('attempt-*')))}"
         tag = f"doctor-{self._runtime.name}-{name.replace(' ', '-')}@{place.parent.parent.name}"
         launch = self._runtime.launch(self._job(place, prompt, tag, resume))
-        silent = not self._runtime.reports_progress and "mock:hang" in prompt and act is None
-        deadline_ms = SILENCE_MS if silent else int(RUN_S * 1_000)
+        hangs = "mock:hang" in prompt and act is None
+        silence_ms = self._silence_ms if hangs else int(RUN_S * 1_000)
+        silent = hangs and not self._runtime.reports_progress
+        deadline_ms = self._silence_ms if silent else int(RUN_S * 1_000)
         bounds = process.ProcessLimits(deadline_ms=deadline_ms, grace_ms=GRACE_MS)
         running = await process.start(attempt, launch, limits=bounds, attempt=tag)
-        watch = Watch(_KEY, self._runtime, _settings(prompt), tell=_told)
+        settings = Settings(first_event_ms=silence_ms, between_events_ms=silence_ms)
+        watch = Watch(_KEY, self._runtime, settings, tell=_told)
         try:
             async with _while_running(act, running):
                 verdict = await watch.follow(running)
@@ -306,11 +313,6 @@ async def _while_running(act: Act | None, running: process.AgentProcess) -> Asyn
             doing.cancel()
         with contextlib.suppress(asyncio.CancelledError, TimeoutError, ProcessLookupError):
             await doing
-
-
-def _settings(prompt: str) -> Settings:
-    silence_ms = SILENCE_MS if "mock:hang" in prompt else int(RUN_S * 1_000)
-    return Settings(first_event_ms=silence_ms, between_events_ms=silence_ms)
 
 
 async def _told(fact: Noted | Spent) -> None:

@@ -322,7 +322,10 @@ class AcpTalker:
     def _told(self, record: Json) -> Iterator[base.RuntimeEvent]:
         parameters = agent_cli.record(record.get("params"))
         if record.get("method") == "session/update":
-            yield from self._updates.take(agent_cli.record(parameters.get("update")))
+            for event in self._updates.take(agent_cli.record(parameters.get("update"))):
+                if isinstance(event, base.Usage):
+                    self._usage = _added(self._usage, event)
+                yield event
 
     def _asked_by_agent(self, record: Json) -> Iterator[base.RuntimeEvent]:
         self._requests += 1

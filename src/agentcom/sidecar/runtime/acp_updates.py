@@ -67,6 +67,7 @@ class Updates:
             return
         match update.get("sessionUpdate"):
             case "agent_message_chunk":
+                yield from _spent(agent_cli.record(update.get("_meta")))
                 yield from self._piece(update, thought=False)
             case "agent_thought_chunk":
                 yield from self._piece(update, thought=True)
@@ -142,6 +143,17 @@ def usage_of(result: Json) -> base.Usage | None:
     usage = agent_cli.record(result.get("usage"))
     if not usage:
         return _usage_of_meta(agent_cli.record(result.get("_meta")))
+    return _usage(usage)
+
+
+def _spent(meta: Json) -> Iterator[base.RuntimeEvent]:
+    """Yield what an empty piece of a message says that its request has cost."""
+    usage = agent_cli.record(meta.get("usage"))
+    if usage:
+        yield _usage(usage)
+
+
+def _usage(usage: Json) -> base.Usage:
     given, output = (agent_cli.count(usage.get(name)) for name in ("inputTokens", "outputTokens"))
     cached = agent_cli.count(usage.get("cachedReadTokens"))
     written = agent_cli.count(usage.get("cachedWriteTokens"))

@@ -76,6 +76,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """False: stdin is the null device. True: the runtime's parser is a `Talker`."""
     opening: bytes = b""
     """What its talker has to know of the job; kept beside the run, for a restarted sidecar."""
+    brief: Sequence[str] = ()
+    """How lines begin of which only the start is kept: they show no more than that it goes on."""
 
 
 class Say(msgspec.Struct, frozen=True):

@@ -1,7 +1,8 @@
 """Drives pi in its print mode with JSON records: `pi -p --mode json`.
 
 Measured with 0.73.1. Its exit code is 0 also after an error: the verdict is the `stopReason` of
-the last message. It says each part of a message anew with every word; those records are dropped.
+the last message. With every word of a message it says the whole message anew: a long one would
+be hundreds of megabytes, so only the start of those records is kept.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,8 @@ OUTPUT_TOKENS: Final = 8_192
 """Of a model that nobody describes: what the smallest of today's take."""
 
 _SWITCHES: Final[Mapping[str, str]] = {"PI_OFFLINE": "1", "PI_TELEMETRY": "0"}
+
+_GOES_ON: Final = '{"type":"message_update"'
 
 _BAD_STOPS: Final = frozenset({"error", "aborted"})
 
@@ -70,11 +73,12 @@ class Pi:
             environment=environment,
             cwd=job.worktree,
             files=_files(job.settings) if own else (),
+            brief=(_GOES_ON,),
         )
 
     def parser(self) -> base.Parser:
         """Return a fresh parser for one run."""
-        return evidence.LineParser(evidence.Evidence(self.name), _Reader().read)
+        return evidence.LineParser(evidence.Evidence(self.name), _Reader().read, _read_cut)
 
 
 class _Reader:
@@ -97,6 +101,8 @@ class _Reader:
             case "tool_execution_end":
                 call = agent_cli.text(record.get("toolCallId"))
                 yield base.ToolEnded(call, not record.get("isError"))
+            case "message_update":
+                yield base.Streamed()
             case "auto_retry_start":
                 yield base.Retrying(agent_cli.text(record.get("errorMessage")))
             case "agent_end":
@@ -128,6 +134,11 @@ class _Reader:
             yield base.TurnEnded(base.Stop.ERROR)
         else:
             yield base.TurnEnded(base.Stop.END_TURN)
+
+
+def _read_cut(line: str) -> Iterator[base.RuntimeEvent]:
+    if line.startswith(_GOES_ON):
+        yield base.Streamed()
 
 
 def _argv(job: base.Job, *, own: bool) -> list[str]:

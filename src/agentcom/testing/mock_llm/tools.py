@@ -143,6 +143,8 @@ def _write(tools: Sequence[Tool], step: Write) -> Call | None:
     path, text = _first(PATH_KEYS, properties), _first(TEXT_KEYS, properties)
     if path is None or text is None:
         return None
+    if tool.name == "write_file" and "absolute" in str(properties[path].get("description", "")):
+        return None  # a script knows no place but the worktree
     given = {path: step.path, text: step.text}
     if "create" in properties.get("command", {}).get("enum", ()):
         given["command"] = "create"
