@@ -285,3 +285,20 @@ def test_a_budget_names_its_limits() -> None:
 def test_a_limit_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(CommandFailed, match="limit"):
         specs.budget(text)
+
+
+def test_a_scope_may_be_named_as_the_base_names_it(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (clone / ".agentcom.toml").write_text('scopes = { shop = ["src/shop/", "tests/shop/"] }\n')
+    git(clone, "add", ".agentcom.toml")
+    git(clone, "commit", "-qm", "name a scope")
+    git(clone, "push", "-q", "origin", "main")
+    (clone / ".agentcom.toml").write_text("scopes = {}\n")  # agents do not see it
+    monkeypatch.chdir(clone)
+
+    spec = specs.from_options(("x",), OPTIONS | {"scope": ("@shop", "docs/**")}, resolve=str)
+
+    assert spec["scope"] == ["src/shop/**", "tests/shop/**", "docs/**"]
+    with pytest.raises(CommandFailed, match="@cart is no scope"):
+        specs.from_options(("x",), OPTIONS | {"scope": ("@cart",)}, resolve=str)

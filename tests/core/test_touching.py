@@ -10,6 +10,7 @@ from agentcom.model import limits
 from agentcom.model.event import EventKind
 from agentcom.model.ids import TaskId
 from agentcom.model.task import TaskSpec
+from agentcom.model.trial import Clash
 from agentcom.testing.world import agent, machine
 from tests.core.acts import Pool, done, failed
 
@@ -229,3 +230,70 @@ def test_comparing_with_claims_ends_when_it_has_cost_enough(
     assert save(world, bold, "src/a.py") == []
     monkeypatch.setattr(limits, "OVERLAP_CELLS", 1_000)
     assert len(save(world, bold, "src/a.py")) == 2
+
+
+def clash(world: Pool, task: TaskId, other: TaskId, *paths: str) -> Sequence[Notify]:
+    body = facts.Checkpointed(
+        task, world.task(task).fence, "k" * 40, touched=(task,), clashes=(Clash(other, paths),)
+    )
+    found = world.tell(body, machine(world.task(task).machine or ""))
+    return [effect for effect in found if isinstance(effect, Notify)]
+
+
+def test_work_in_conflict_is_told_to_both_whoever_found_it() -> None:
+    world = fleet()
+    one, two = working(world), working(world)
+    save(world, one, "a")
+
+    notices = clash(world, two, one, "src/a.py", "b")
+
+    assert {n.task: n.text for n in notices} == {
+        one: f"would conflict in src/a.py, b: task {two}",
+        two: f"would conflict in src/a.py, b: task {one}",
+    }
+    assert f"would conflict in src/a.py, b: task {two}" in why(world, one)
+    assert f"would conflict in src/a.py, b: task {one}" in why(world, two)
+    assert clash(world, one, two, "src/a.py", "b") == []
+
+
+def test_a_conflict_is_told_again_when_it_changes_and_when_it_is_over() -> None:
+    world = fleet()
+    one, two = working(world), working(world)
+    save(world, one, "a")
+    clash(world, two, one, "a")
+    assert clash(world, two, one, "a") == []
+
+    first, _ = clash(world, two, one, "a", "b")
+    assert first.text.startswith("would conflict in a, b")
+    over = clash(world, one, two)
+
+    assert {n.text for n in over} == {
+        f"no longer in conflict with what it made: task {one}",
+        f"no longer in conflict with what it made: task {two}",
+    }
+    assert "conflict" not in why(world, one)
+
+
+def test_a_conflict_with_what_does_not_run_or_is_elsewhere_is_nothing_to_tell() -> None:
+    world = fleet()
+    one, two = working(world), working(world)
+    other = working(world, repo="https://git.example/other.git")
+    save(world, other, "a")
+    save(world, one, "a")
+    world.finish(one, done())
+
+    assert clash(world, two, one, "a") == []
+    assert clash(world, two, other, "a") == []
+    assert clash(world, two, TaskId("none"), "a") == []
+
+
+def test_a_conflict_of_an_attempt_before_is_told_anew() -> None:
+    world = fleet()
+    one, two = working(world), working(world)
+    save(world, one, "a")
+    clash(world, two, one, "a")
+    world.finish(two, failed())
+    world.advance(limits.RETRY_BASE_MS)
+    world.accept(two)
+
+    assert len(clash(world, two, one, "a")) == 2

@@ -1,9 +1,18 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcom.model import project_file
-from agentcom.model.project_file import ProjectFile, ProjectFileInvalid, parse_project_file
+from agentcom.model.project_file import (
+    CachedPaths,
+    Lfs,
+    ProjectFile,
+    ProjectFileInvalid,
+    Submodules,
+    parse_project_file,
+)
 from agentcom.model.task import LandPolicy
 from agentcom.model.verification import Check
 
@@ -84,3 +93,62 @@ def test_no_text_does_anything_but_parse_or_refuse(text: str) -> None:
         except ProjectFileInvalid:
             continue
         assert all(check.argv for check in found.verify)
+
+
+def test_what_set_up_makes_and_needs_is_read() -> None:
+    found = parse_project_file(
+        """
+        setup = "npm ci"
+        env = { NODE_ENV = "test" }
+        pass_env = ["JAVA_HOME"]
+        submodules = "empty"
+        lfs = "pointers"
+        cache = { paths = "node_modules", key = ["package-lock.json"] }
+        [scopes]
+        shop = ["src/shop/", "./tests/shop/**"]
+        """
+    )
+
+    assert found.env == {"NODE_ENV": "test"}
+    assert found.pass_env == ("JAVA_HOME",)
+    assert found.cache == CachedPaths(paths=("node_modules",), key=("package-lock.json",))
+    assert found.scopes == {"shop": ("src/shop/**", "tests/shop/**")}
+    assert (found.submodules, found.lfs) == (Submodules.EMPTY, Lfs.POINTERS)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('env = { PATH = "x" }', "PATH is set by the machine"),
+        ('env = { LD_PRELOAD = "x" }', "LD_PRELOAD is set by the machine"),
+        ('env = { GIT_DIR = "x" }', "GIT_DIR is set by the machine"),
+        ('env = { AGENTCOM_TOKEN = "x" }', "is set by the machine"),
+        ("env = { A = 1 }", "env.A: a text"),
+        ('env = { "a b" = "x" }', "'a b' is no name"),
+        ('env = ["A"]', "a table"),
+        ('pass_env = ["GITHUB_TOKEN"]', "GITHUB_TOKEN looks like a secret"),
+        ('pass_env = ["OPENAI_API_KEY"]', "looks like a secret"),
+        ('pass_env = "DB_PASSWORD"', "looks like a secret"),
+        ('pass_env = ["DATABASE_URL"]', "looks like a secret"),
+        ('pass_env = ["HOME"]', "HOME is set by the machine"),
+        ("pass_env = [1]", "texts that are not empty"),
+        ('cache = "x"', "a table of `paths` and `key`"),
+        ('cache = { paths = "x" }', "cache.key: the files"),
+        ('cache = { paths = "../x", key = "y" }', "no path inside"),
+        ('cache = { paths = "/x", key = "y" }', "no path inside"),
+        ('cache = { paths = ".git/hooks", key = "y" }', "no path inside"),
+        ('cache = { path = "x" }', "did you mean 'paths'"),
+        ('scopes = { Shop = "x" }', "scopes.Shop"),
+        ('scopes = { shop = "/x" }', "scopes.shop"),
+        ('submodules = "yes"', '"fetch" or "empty"'),
+        ("lfs = false", '"fetch" or "pointers"'),
+    ],
+)
+def test_a_mistake_in_what_set_up_needs_is_named(text: str, says: str) -> None:
+    with pytest.raises(ProjectFileInvalid, match=re.escape(says)):
+        parse_project_file(text)
+
+
+@pytest.mark.parametrize("name", ["JAVA_HOME", "GOFLAGS", "NODE_OPTIONS", "KEYBOARD", "CI"])
+def test_names_that_are_no_secret_are_passed(name: str) -> None:
+    assert parse_project_file(f'pass_env = "{name}"').pass_env == (name,)

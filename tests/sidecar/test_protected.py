@@ -25,7 +25,7 @@ def emptied(test: Path) -> None:
 
 def made_a_link(test: Path) -> None:
     test.unlink()
-    test.symlink_to("/dev/null")
+    test.symlink_to("../README")
 
 
 def renamed(test: Path) -> None:
@@ -85,10 +85,14 @@ async def test_a_test_that_moves_as_a_test_needs_nobody(ada: Machine, origin: Or
 
 async def test_changes_that_need_a_person_are_named(ada: Machine, origin: Origin) -> None:
     base = origin.push(
-        {".agentcom.toml": "x = 1\n", "src/a.spec.ts": "1\n" * 9, "tests/test_b.py": "2\n" * 9}
+        {
+            ".agentcom.toml": 'land = "branch"\n',
+            "src/a.spec.ts": "1\n" * 9,
+            "tests/test_b.py": "2\n" * 9,
+        }
     )
     worktree = await ada.prepare(FIRST)
-    (worktree.path / ".agentcom.toml").write_text("x = 2\n")
+    (worktree.path / ".agentcom.toml").write_text("land = 'merge'\n")
     (worktree.path / "src/a.spec.ts").unlink()
     (worktree.path / "tests/test_b.py").rename(worktree.path / "b.txt")
     (worktree.path / "tests/test_a.py").rename(worktree.path / "tests/test_c.py")

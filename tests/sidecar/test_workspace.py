@@ -215,6 +215,7 @@ async def test_a_folder_is_removed_only_after_it_was_rescued(
 
     commit = await workspace.remove(worktree)
 
+    assert commit is not None
     assert not worktree.path.exists()
     kept = await worktree.cache.run("ls-tree", "-r", "--name-only", commit)
     assert "precious" in kept.text

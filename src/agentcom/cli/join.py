@@ -15,6 +15,7 @@ FIELDS: Final = (
     *("id", "name", "owner", "connected", "suspect", "draining", "agents", "tasks"),
     *("last_seen", "lease_ttl_ms", "created_at"),
 )
+DISK_FIELDS: Final = ("kind", "name", "size_bytes", "used_at", "path")
 
 
 def state_of(row: output.Row) -> str:
@@ -123,6 +124,15 @@ def show(name: str, as_json: tuple[str, ...] | None) -> None:
         for agent in here:
             if agent["problem"]:
                 output.talk(f"note: {agent['id']} cannot work: {agent['problem']}")
+
+
+@machine.command(cls=output.JsonCommand, fields=DISK_FIELDS)
+@click.option("--home", type=click.Path(path_type=Path), help="By default AGENTCOM_HOME/machine.")
+def disk(home: Path | None, as_json: tuple[str, ...] | None) -> None:
+    """Show what this computer keeps for tasks, where, and how large it is."""
+    from agentcom.cli import disk_usage
+
+    disk_usage.show(home or context.machine_home(), as_json=as_json)
 
 
 @machine.command()

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from agentcom.cli.errors import CommandFailed, Exit
+from agentcom.model import project_file
+from agentcom.model.project_file import ProjectFile
 
 GIT_S: Final = 20.0
 """Local questions only; a folder on a slow network disk may take a while."""
@@ -52,6 +54,22 @@ def infer(folder: Path) -> Folder | None:
         notes=notes,
         has_checks=_has_checks(folder, base, origin),
     )
+
+
+def project(folder: Path) -> ProjectFile:
+    """Return what the repository of `folder` says of itself, at the base that tasks start from.
+
+    Raises:
+        CommandFailed: its file is not understood.
+    """
+    origin = _git(folder, "remote", "get-url", "origin")
+    base = _base(folder, _git(folder, "symbolic-ref", "--short", "-q", "HEAD"), origin)
+    where = f"refs/remotes/origin/{base}" if origin else base
+    text = _git(folder, "show", f"{where}:{project_file.FILE_NAME}")
+    try:
+        return project_file.parse_project_file(text)
+    except project_file.ProjectFileInvalid as error:
+        raise CommandFailed(error.message, exit_code=Exit.USAGE, code=error.code) from error
 
 
 def checks_hint(folder: Path) -> str:

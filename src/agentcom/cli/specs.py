@@ -25,6 +25,7 @@ _AMOUNTS: Final[Mapping[str, str]] = {
 }
 _AMOUNT: Final = re.compile(r"\$?(\d{1,12}(?:\.\d{1,6})?)([kM]?)")
 _THOUSANDS: Final[Mapping[str, int]] = {"": 1, "k": 1_000, "M": 1_000_000}
+_SCOPE: Final = re.compile(r"@[a-z0-9][a-z0-9._-]*")
 _TITLE_CHARS: Final = 60
 _LISTED: Final = ("needs", "prefers", "scope", "verify")
 _LISTS: Final = (*_LISTED, "keys", "command")
@@ -65,6 +66,7 @@ def from_options(
     else:
         spec["prompt"] = text
     spec |= {name: list(options[name]) for name in _LISTED if options.get(name)}
+    _name_scopes(spec)
     named = ("priority", "land", "kind", "on_quota", "group", "review_by")
     spec |= {name: options[name] for name in named if options.get(name)}
     readers: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
@@ -229,10 +231,27 @@ def _entry(entry: Mapping[str, Any], number: int, where: Spec) -> Spec:
         spec["depends_on"] = [
             _in_file(one) if isinstance(one, str) else one for one in spec["depends_on"]
         ]
+    _name_scopes(spec)
     for name in ("not_before", "start_by"):
         if isinstance(spec.get(name), str):
             spec[name] = when(spec[name], name)
     return spec
+
+
+def _name_scopes(spec: Spec) -> None:
+    """Put globs in the place of `@NAME`, which the repository's own file says."""
+    given = spec.get("scope", ())
+    if not any(_SCOPE.fullmatch(one) for one in given):
+        return
+    says = repository.project(Path.cwd())
+    named: list[str] = []
+    for one in given:
+        globs = says.scopes.get(one[1:]) if _SCOPE.fullmatch(one) else (one,)
+        if globs is None:
+            known = ", ".join(f"@{name}" for name in says.scopes) or "none"
+            raise _usage(f"{one} is no scope of this repository", f"its file names: {known}")
+        named += globs
+    spec["scope"] = named
 
 
 def _place(options: Mapping[str, Any], spec: Spec) -> Spec:

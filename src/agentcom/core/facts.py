@@ -21,6 +21,7 @@ from agentcom.model.limit import Limit
 from agentcom.model.result import Landing, Result
 from agentcom.model.task import Phase, TaskSpec, TaskState
 from agentcom.model.todo import TodoKind
+from agentcom.model.trial import Clash
 from agentcom.model.usage import TurnUsage
 
 
@@ -162,6 +163,8 @@ class Checkpointed(msgspec.Struct, frozen=True, gc=False):
     touched: tuple[str, ...] = ()
     touched_count: int = 0
     """Paths that differ from what the attempt began with: the first of them, and how many."""
+    clashes: tuple[Clash, ...] = ()
+    """What is new about conflicts with the work of other tasks."""
 
 
 class CanaryLived(msgspec.Struct, frozen=True, gc=False):

@@ -47,6 +47,8 @@ class Touched(NamedTuple):
     """How many paths, also those that were not told."""
     told: Mapping[Attempt, tuple[str, str]]
     """Attempts that change the same: in which words this one, and that one, was told."""
+    clashes: Mapping[Attempt, tuple[str, ...]] = {}
+    """Attempts whose work was tried with this one's: the files in conflict."""
 
 
 class Claims(NamedTuple):

@@ -116,7 +116,7 @@ def _saved(turn: Turn, task: Task, machine: MachineId, body: Checkpointed) -> No
     event = moves.Saved(body.commit, body.session, note.cleaned(body.note))
     task = turn.move(task, event, EventKind.CHECKPOINT)
     if body.touched or turn.view.gates.touched:
-        touching.note(turn, task, body.touched, body.touched_count)
+        touching.note(turn, task, body)
     saved = Acknowledge(machine, body.task, body.fence, _CHECKPOINT, commit=body.commit)
     turn.effects.append(saved)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from agentcom.core.effects import Notify
+from agentcom.core.facts import Checkpointed
 from agentcom.core.gates import REPOSITORY, Touched
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
@@ -17,15 +18,16 @@ from agentcom.model.event import EventKind
 from agentcom.model.ids import TaskId
 from agentcom.model.note import one_line
 from agentcom.model.task import Task
+from agentcom.model.trial import Clash
 
 _SHOWN_CHARS = 120
 
 
-def note(turn: Turn, task: Task, paths: Sequence[str], count: int = 0) -> None:
-    """Take the newest word of which paths an attempt has changed; tell both where two meet."""
+def note(turn: Turn, task: Task, said: Checkpointed) -> None:
+    """Take the newest word of what an attempt has changed; tell both where two meet."""
     touched, repo = turn.view.gates.touched, _repository(task)
     known = touched.get(task.id)
-    mine = _bounded(paths)
+    mine = _bounded(said.touched)
     if repo is None or not (mine or known):
         return
     told = {} if known is None else dict(known.told)
@@ -38,8 +40,11 @@ def note(turn: Turn, task: Task, paths: Sequence[str], count: int = 0) -> None:
             _tell(turn, other, words[1])
     if known is None and len(touched) >= limits.TOUCHERS_MAX:
         turn.view.drop(touched, next(iter(touched)))
-    after = Touched(task.attempt, repo, mine, max(count, len(paths)), told)
-    turn.view.put(touched, task.id, after)
+    former = {} if known is None or known.attempt != task.attempt else known.clashes
+    count = max(said.touched_count, len(said.touched))
+    turn.view.put(touched, task.id, Touched(task.attempt, repo, mine, count, told, former))
+    for clash in said.clashes:
+        _clash(turn, task, clash)
 
 
 def words(view: PoolView, task: Task) -> Sequence[str]:
@@ -51,8 +56,30 @@ def words(view: PoolView, task: Task) -> Sequence[str]:
         paths = "1 path is" if known.changed == 1 else f"{known.changed} paths are"
         said.append(f"{paths} changed so far")
         said += [mine for (other, n), (mine, _) in known.told.items() if _runs(view, other, n)]
+        running = {pair: at for pair, at in known.clashes.items() if at and _runs(view, *pair)}
+        said += [_clash_words(at, view.tasks[other]) for (other, _), at in running.items()]
     said += [found.told[me][1] for found in touched.values() if me in found.told]
     return said[: 1 + limits.OVERLAPS_MAX]
+
+
+def _clash(turn: Turn, task: Task, clash: Clash) -> None:
+    """Tell two attempts that their work so far is in conflict, once for each change of that."""
+    touched, other = turn.view.gates.touched, turn.view.tasks.get(clash.task)
+    known, repo = touched.get(task.id), _repository(task)
+    if known is None or other is None or not other.state.held or _repository(other) != repo:
+        return
+    them, me = (other.id, other.attempt), (task.id, task.attempt)
+    paths = clash.paths[: limits.CLASH_PATHS]
+    theirs = touched.get(other.id)
+    if known.clashes.get(them, ()) == paths or len(known.clashes) >= limits.OVERLAPS_MAX:
+        return
+    turn.view.put(touched, task.id, known._replace(clashes={**known.clashes, them: paths}))
+    if theirs is not None:
+        if theirs.clashes.get(me, ()) == paths:
+            return  # both were told when the other one found it
+        turn.view.put(touched, other.id, theirs._replace(clashes={**theirs.clashes, me: paths}))
+    _tell(turn, task, _clash_words(paths, other))
+    _tell(turn, other, _clash_words(paths, task))
 
 
 def _met(
@@ -101,6 +128,12 @@ def _words(verb: str, paths: Sequence[str], other: Task) -> str:
     rest = len(paths) - len(shown)
     more = f" and {rest} more" if rest else ""
     return f"also {verb} {', '.join(shown)}{more}: task {other.id}"
+
+
+def _clash_words(paths: Sequence[str], other: Task) -> str:
+    if not paths:
+        return f"no longer in conflict with what it made: task {other.id}"
+    return _words("would conflict in", paths, other).removeprefix("also ")
 
 
 def _bounded(paths: Sequence[str]) -> tuple[str, ...]:

@@ -68,6 +68,7 @@ OVERLAPS_MAX: Final = 32  # other tasks that one attempt is told of
 TOUCHED_PATH_CHARS: Final = 500  # a longer path is counted, not told
 OVERLAP_CELLS: Final = 1_000_000  # characters of a path times those of patterns: under 200 ms
 OVERLAP_PATHS: Final = 5  # paths that a notice names
+CLASH_PATHS: Final = 20  # files in conflict with one other task that are told
 NOTICE_CHARS: Final = 1_000
 NOTICES_BYTES: Final = 16_384  # of one attempt, on its machine
 WAITS_MAX: Final = 500  # tasks in one picture of who waits for whom

@@ -1,8 +1,17 @@
-"""`.agentcom.toml`: how a repository wants its work checked and landed.
+"""`.agentcom.toml`: how a repository wants its work prepared, checked and landed.
 
     verify = ["ruff check .", { name = "tests", run = "pytest -q", timeout = "10m" }]
-    setup = "uv sync --frozen"
+    setup = "npm ci"
     land = "merge"
+    env = { NODE_ENV = "test" }
+    pass_env = ["JAVA_HOME"]
+
+    [cache]
+    paths = ["node_modules"]
+    key = ["package-lock.json"]
+
+    [scopes]
+    shop = ["src/shop/**", "tests/shop/**"]
 
 Commands are split like a shell's words but never run by one. Read from the base, never from an
 agent's branch.
@@ -13,11 +22,12 @@ import re
 import shlex
 import tomllib
 from collections.abc import Mapping
-from typing import ClassVar, Final
+from enum import StrEnum
+from typing import ClassVar, Final, TypeVar
 
 import msgspec
 
-from agentcom.model import errors, limits
+from agentcom.model import errors, globs, limits
 from agentcom.model.task import LandPolicy
 from agentcom.model.verification import Check
 
@@ -27,13 +37,37 @@ FILE_BYTES_MAX: Final = 65_536
 CHECK_TIMEOUT_MAX_MS: Final = 4 * 3_600_000
 """A check that takes longer belongs into the repository's own CI."""
 
+PATHS_MAX: Final = 32
+"""Of a cache, or of its key: a build has a handful of either."""
+VARIABLES_MAX: Final = 64
+VALUE_CHARS_MAX: Final = 4_096
+SCOPES_MAX: Final = 100
+
 _NAME_CHARACTERS: Final = 80
-_KEYS: Final = ("verify", "setup", "land")
-_COMMAND_KEYS: Final = ("name", "run", "timeout")
+KEYS: Final = (
+    *("verify", "setup", "land", "env", "pass_env", "cache", "scopes", "submodules", "lfs"),
+)
+COMMAND_KEYS: Final = ("name", "run", "timeout")
+CACHE_KEYS: Final = ("paths", "key")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_SCOPE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
+_OURS: Final = re.compile(
+    r"PATH|HOME|TMPDIR|SHELL|IFS|ENV|BASH_ENV|(?:LD|DYLD|GIT|SSH|AGENTCOM)_.*", re.IGNORECASE
+)
+"""What decides which programs run, and as whom; set by nobody but the machine."""
+_SECRET: Final = re.compile(
+    r".*(?:TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE|AUTH|COOKIE|SESSION|(?:^|_)KEY(?:$|_)|APIKEY"
+    r"|_PAT$|DSN|(?:DATABASE|REDIS|MONGO)\w*_UR[IL]).*",
+    re.IGNORECASE,
+)
+"""Names under which people keep what must not be read by agents."""
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,6})(s|m|h)")
 _UNIT_MS: Final[Mapping[str, int]] = {"s": 1_000, "m": 60_000, "h": 3_600_000}
 _OPERATORS: Final = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "<", "2>&1", "2>"})
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+
+
+E = TypeVar("E", bound=StrEnum)
 
 
 class ProjectFileInvalid(errors.InvalidInput):
@@ -45,13 +79,45 @@ class ProjectFileInvalid(errors.InvalidInput):
         super().__init__(f"{FILE_NAME}: {where}" if where else FILE_NAME, rule)
 
 
+class Submodules(StrEnum):
+    """What becomes of a repository's submodules."""
+
+    FETCH = "fetch"
+    EMPTY = "empty"
+    """Their folders stay empty."""
+
+
+class Lfs(StrEnum):
+    """What becomes of files that Git LFS keeps."""
+
+    FETCH = "fetch"
+    POINTERS = "pointers"
+    """A pointer lies in the place of each."""
+
+
+class CachedPaths(msgspec.Struct, frozen=True, kw_only=True):
+    """What set-up makes, and the files that decide what it makes."""
+
+    paths: tuple[str, ...] = ()
+    key: tuple[str, ...] = ()
+
+
 class ProjectFile(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What the file says; without one, all defaults."""
 
     verify: tuple[Check, ...] = ()
     setup: tuple[Check, ...] = ()
-    """Runs before the checks, in the same clean worktree."""
+    """Runs before the agent and before the checks, in the folder of each."""
     land: LandPolicy = LandPolicy.BRANCH
+    env: dict[str, str] = {}
+    """Variables of set-up, agent and checks."""
+    pass_env: tuple[str, ...] = ()
+    """Names of variables that they get from the machine, where it has them."""
+    cache: CachedPaths = CachedPaths()
+    scopes: dict[str, tuple[str, ...]] = {}
+    """Globs by a name that tasks may use for them."""
+    submodules: Submodules = Submodules.FETCH
+    lfs: Lfs = Lfs.FETCH
 
 
 def parse_project_file(text: str) -> ProjectFile:
@@ -66,11 +132,17 @@ def parse_project_file(text: str) -> ProjectFile:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ProjectFileInvalid("", f"not valid TOML: {error}") from error
-    _check_keys("", found, _KEYS)
+    _check_keys("", found, KEYS)
     return ProjectFile(
         verify=_commands("verify", found.get("verify", [])),
         setup=_commands("setup", found.get("setup", [])),
-        land=_land(found.get("land", LandPolicy.BRANCH.value)),
+        land=_choice("land", found.get("land", "branch"), LandPolicy),
+        env=_variables(found.get("env", {})),
+        pass_env=_passed(found.get("pass_env", [])),
+        cache=_cache(found.get("cache", {})),
+        scopes=_scopes(found.get("scopes", {})),
+        submodules=_choice("submodules", found.get("submodules", "fetch"), Submodules),
+        lfs=_choice("lfs", found.get("lfs", "fetch"), Lfs),
     )
 
 
@@ -104,7 +176,7 @@ def _command(where: str, value: object) -> Check:
         return _plain(where, value)
     if not isinstance(value, dict):
         raise ProjectFileInvalid(where, 'a command, or a table like { run = "pytest" }')
-    _check_keys(where, value, _COMMAND_KEYS)
+    _check_keys(where, value, COMMAND_KEYS)
     run, name = value.get("run"), value.get("name", value.get("run"))
     if not isinstance(run, str) or not isinstance(name, str) or not name.strip():
         raise ProjectFileInvalid(where, "`run` must be a command; `name` a text, if it is given")
@@ -145,11 +217,79 @@ def _timeout_ms(where: str, value: object) -> int:
     return duration_ms
 
 
-def _land(value: object) -> LandPolicy:
-    policies = {policy.value: policy for policy in LandPolicy}
-    if not isinstance(value, str) or value not in policies:
-        raise ProjectFileInvalid("land", " or ".join(f'"{known}"' for known in policies))
-    return policies[value]
+def _choice(where: str, value: object, kind: type[E]) -> E:
+    choices = {choice.value: choice for choice in kind}
+    if not isinstance(value, str) or value not in choices:
+        raise ProjectFileInvalid(where, " or ".join(f'"{known}"' for known in choices))
+    return choices[value]
+
+
+def _variables(value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or len(value) > VARIABLES_MAX:
+        raise ProjectFileInvalid("env", f"a table of at most {VARIABLES_MAX} names and texts")
+    for name, text in value.items():
+        _check_variable(f"env.{name}", name)
+        if not isinstance(text, str) or len(text) > VALUE_CHARS_MAX or "\0" in text:
+            raise ProjectFileInvalid(f"env.{name}", f"a text of at most {VALUE_CHARS_MAX} letters")
+    return dict(value)
+
+
+def _passed(value: object) -> tuple[str, ...]:
+    names = _texts("pass_env", value, VARIABLES_MAX)
+    for name in names:
+        _check_variable("pass_env", name)
+        if _SECRET.fullmatch(name):
+            rule = f"{name} looks like a secret: whoever runs the machine may give it to an agent"
+            raise ProjectFileInvalid("pass_env", f"{rule} (`environment`), no repository may")
+    return names
+
+
+def _check_variable(where: str, name: str) -> None:
+    if _VARIABLE.fullmatch(name) is None:
+        raise ProjectFileInvalid(where, f"{name!r} is no name of a variable")
+    if _OURS.fullmatch(name):
+        raise ProjectFileInvalid(where, f"{name} is set by the machine")
+
+
+def _cache(value: object) -> CachedPaths:
+    if not isinstance(value, dict):
+        raise ProjectFileInvalid("cache", "a table of `paths` and `key`")
+    _check_keys("cache", value, CACHE_KEYS)
+    paths = _texts("cache.paths", value.get("paths", []), PATHS_MAX)
+    key = _texts("cache.key", value.get("key", []), PATHS_MAX)
+    for where, path in (*(("paths", path) for path in paths), *(("key", path) for path in key)):
+        parts = path.split("/")
+        if any(part in {"", ".", ".."} or part.lower() == ".git" for part in parts):
+            raise ProjectFileInvalid(f"cache.{where}", f"{path!r} is no path inside the repository")
+    if paths and not key:
+        raise ProjectFileInvalid("cache.key", "the files that decide what `paths` hold")
+    return CachedPaths(paths=paths, key=key)
+
+
+def _scopes(value: object) -> dict[str, tuple[str, ...]]:
+    if not isinstance(value, dict) or len(value) > SCOPES_MAX:
+        raise ProjectFileInvalid("scopes", f"a table of at most {SCOPES_MAX} names")
+    found = {}
+    for name, patterns in value.items():
+        if _SCOPE.fullmatch(name) is None:
+            raise ProjectFileInvalid(f"scopes.{name}", "lower-case letters, digits, '.', '_', '-'")
+        where = f"scopes.{name}"
+        try:
+            found[name] = globs.canonical(_texts(where, patterns, limits.SCOPE_GLOBS_MAX))
+        except ProjectFileInvalid:
+            raise
+        except errors.InvalidInput as error:
+            raise ProjectFileInvalid(where, error.rule) from None
+    return found
+
+
+def _texts(where: str, value: object, most: int) -> tuple[str, ...]:
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list) or len(listed) > most:
+        raise ProjectFileInvalid(where, f"a text, or a list of at most {most}")
+    if not all(isinstance(text, str) and 0 < len(text) <= VALUE_CHARS_MAX for text in listed):
+        raise ProjectFileInvalid(where, "texts that are not empty")
+    return tuple(listed)
 
 
 def _check_keys(where: str, found: Mapping[str, object], known: tuple[str, ...]) -> None:

@@ -22,6 +22,9 @@ WORK: Final = "refs/agentcom/work"
 ORIGIN: Final = "refs/remotes/origin"
 
 _PART: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_CHECKPOINT: Final = re.compile(
+    rf"{CHECKPOINTS}/({_PART.pattern})/([0-9]{{1,19}})\.([0-9]{{1,19}})"
+)
 _BRANCH: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+@#=-]*")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _HOST: Final = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
@@ -74,6 +77,12 @@ def work_branch(*, agent: AgentId, task: TaskId) -> str:
 def checkpoint_ref(task: TaskId, fence: Fence) -> str:
     """Return the private ref on origin that holds an attempt's work in progress."""
     return f"{CHECKPOINTS}/{_part(task)}/{_fence(fence)}"
+
+
+def of_checkpoint(ref: str) -> tuple[TaskId, Fence] | None:
+    """Return the task and the attempt that a checkpoint's ref names; None if it is none."""
+    match = _CHECKPOINT.fullmatch(ref)
+    return None if match is None else (TaskId(match[1]), Fence(int(match[2]), int(match[3])))
 
 
 def rescue_ref(task: TaskId, fence: Fence) -> str:

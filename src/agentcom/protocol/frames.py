@@ -17,6 +17,7 @@ from agentcom.model.message import MessageId
 from agentcom.model.replies import Welcomed
 from agentcom.model.result import Landing, ReportKind, Result, TokenUsage
 from agentcom.model.task import Phase, StopReason, TaskBody, TaskSpec
+from agentcom.model.trial import Clash
 from agentcom.model.usage import TurnUsage
 from agentcom.protocol.review import Pushed, ReviewedFrame
 from agentcom.protocol.told import Letter
@@ -110,9 +111,9 @@ class Checkpoint(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True,
     note: str | None = None
     """The newest words of its agent, for whoever goes on."""
     touched: tuple[str, ...] = ()
-    """Paths that differ from what the attempt began with: the first `TOUCHED_MAX`."""
     touched_count: int = 0
-    """How many there are, if `touched` has not all of them."""
+    """Paths that differ from what the attempt began with: the first of them, and how many."""
+    clashes: tuple[Clash, ...] = ()
 
 
 class Finish(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="finish"):

@@ -32,6 +32,7 @@ from agentcom.sidecar import (
     runs,
     saving,
     session_usage,
+    setting_up,
     survivors,
     workspace,
 )
@@ -47,6 +48,7 @@ from agentcom.sidecar.machine_values import Key, Record
 from agentcom.sidecar.places import Over, Places
 from agentcom.sidecar.repositories import Repositories
 from agentcom.sidecar.reviews import Reviews
+from agentcom.sidecar.room import Room
 from agentcom.sidecar.rounds import Rounds
 from agentcom.sidecar.runtime import base
 from agentcom.sidecar.trees import Worktree
@@ -99,6 +101,7 @@ class Attempts:
         self._awake = Wakefulness()
         self.forges = Forges(config.machine.settings.forges)
         self._rounds = Rounds(config.home, self.forges)
+        self._room = Room(self._home, self._settings)
         self._asked: dict[tuple[Key, str], asyncio.Future[dropping.Answer]] = {}
 
     async def run(self, record: Record, *, adopt: bool) -> None:
@@ -264,6 +267,9 @@ class Attempts:
         )
         plan = await self._conclusion.plan(record, worktree)  # no hour of work for a bad command
         await self._rounds.check(record, plan)
+        unready = await self._conclusion.made_ready(record, worktree, plan)
+        if unready is not None:
+            raise Over(unready)
         where = worktree.path if worktree is not None else self._places.scratch(record)
         same_place = before is not None and before.agent == agent.name
         resume = record.assignment.session if same_place else None
@@ -282,6 +288,7 @@ class Attempts:
             access=await self._following.with_tools(record, runtime, access),
             letters=envelope.put(letters) if letters else "",
             review=asked.section,
+            environment=setting_up.environment(worktree),
         )
         if worktree is not None and resume is not None:
             stated = await asyncio.to_thread(session_usage.load, worktree.state)
@@ -296,6 +303,7 @@ class Attempts:
         spec, assignment = record.body.spec, record.assignment
         if spec.repo is None:
             return None
+        await self._room.make(self._clock.now().wall)
         cache = await self.repositories.fetch(spec.repo)
         branch = spec.base or await self.repositories.default_branch(spec.repo)
         try:

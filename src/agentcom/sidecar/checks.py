@@ -3,9 +3,12 @@
 Everything is read from the base commit, never from the agent's branch.
 """
 
+import os
+
 import msgspec
 
 from agentcom.model import errors, project_file
+from agentcom.model.project_file import CachedPaths, ProjectFile, Submodules
 from agentcom.model.task import LandPolicy, TaskSpec
 from agentcom.model.verification import Check, Report
 from agentcom.sidecar import landing
@@ -18,6 +21,12 @@ class CheckPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     checks: tuple[Check, ...] = ()
     setup: tuple[Check, ...] = ()
+    environment: dict[str, str] = {}
+    """Variables of set-up, agent and checks, beside what each has anyway."""
+    modules: bool = False
+    """Whether the files of submodules are there."""
+    cache: CachedPaths = CachedPaths()
+    """What set-up makes, if it may be kept."""
     land: LandPolicy = LandPolicy.BRANCH
 
 
@@ -33,15 +42,22 @@ async def plan(
     wanted = tuple(project_file.parse_command(command) for command in spec.verify)
     if cache is None or base_commit is None:
         return CheckPlan(checks=wanted)
-    text = await landing.read_base_file(cache, base_commit, project_file.FILE_NAME)
-    says = project_file.parse_project_file(text or "")
+    says = await landing.read_project_file(cache, base_commit)
     confirmed = settings.repositories.get(cache.url)
     fallback = confirmed.verify if confirmed is not None else ()
     return CheckPlan(
         checks=wanted or says.verify or tuple(map(project_file.parse_command, fallback)),
         setup=says.setup,
+        environment=_environment(says),
+        modules=says.submodules is Submodules.FETCH,
+        cache=says.cache,
         land=says.land if spec.land is None else spec.land,
     )
+
+
+def _environment(says: ProjectFile) -> dict[str, str]:
+    passed = {name: os.environ[name] for name in says.pass_env if name in os.environ}
+    return {**passed, **says.env}
 
 
 async def plan_again(
@@ -74,4 +90,4 @@ async def plan_again(
             f"the base moved and this machine does not have {lacks}: not landed unverified; "
             f"confirm the checks here, name them in {project_file.FILE_NAME}, or merge by hand"
         )
-    return CheckPlan(checks=wanted, setup=now.setup, land=now.land)
+    return msgspec.structs.replace(now, checks=wanted)

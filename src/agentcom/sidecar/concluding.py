@@ -3,6 +3,7 @@
 What was committed is in every result from there on: nothing that fails later loses the work.
 """
 
+import asyncio
 import functools
 from typing import Final
 
@@ -16,8 +17,10 @@ from agentcom.sidecar import (
     checks,
     jobs,
     landing,
+    process,
     repositories,
     results,
+    setting_up,
     snapshots,
     trees,
     workspace,
@@ -115,10 +118,29 @@ class Conclusion:
             return result
         tag = self._home.tag(record.key.text)
         async with trees.checkout(cache, commit) as where:
+            base = result.base_commit or commit
+            setup = await setting_up.checked_out(cache, commit, where, plan, base=base)
             report = await verification.verify(
-                where, plan.checks, commit=commit, setup=plan.setup, attempt=tag
+                where,
+                plan.checks,
+                commit=commit,
+                setup=setup,
+                attempt=tag,
+                environment=plan.environment,
             )
         return results.with_report(result, report)
+
+    async def made_ready(
+        self, record: Record, worktree: Worktree | None, plan: checks.CheckPlan
+    ) -> Result | None:
+        """Make a folder ready for its agent, as the base says; return how that failed."""
+        if worktree is None:
+            return None
+        tag = self._home.tag(record.key.text)
+        if plan.setup:  # a sidecar that was killed may have left one that still runs
+            await asyncio.to_thread(process.kill_survivors, tag)
+        report = await setting_up.make_ready(worktree, plan, tag=tag)
+        return None if report is None else results.not_ready(report)
 
     async def salvage(self, record: Record, worktree: Worktree, result: Result) -> Result:
         """Return a failed result with what the attempt had made, at origin under its branch."""

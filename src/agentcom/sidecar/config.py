@@ -104,6 +104,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """By host, or by a repository's whole address."""
     review_poll_ms: int = REVIEW_POLL_MS
     """How long between two looks at an open pull request."""
+    disk_bytes_max: int = 0
+    """What clone caches, folders and logs may take together; 0 takes half of their disk."""
 
 
 class MachineConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -24,6 +24,7 @@ from agentcom.sidecar import (
     runs,
     saving,
     session_usage,
+    setting_up,
     survivors,
 )
 from agentcom.sidecar import machine_values as values
@@ -188,6 +189,7 @@ class Following:
             letters=envelope.put(letters),
             folder=folder,
             access=await self.with_tools(record, runtime, course.access),
+            environment=setting_up.environment(worktree),
         )
         try:
             return await self.launched(record, runtime, job, folder, letters)

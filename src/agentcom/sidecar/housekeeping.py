@@ -15,7 +15,7 @@ import structlog
 from agentcom.model import errors
 from agentcom.model.ids import Fence, TaskId, WallTime
 from agentcom.model.result import LandStatus, ResultStatus
-from agentcom.sidecar import repositories, trees, workspace
+from agentcom.sidecar import repositories, room, setting_up, trees, workspace
 from agentcom.sidecar.config import Home
 from agentcom.sidecar.machine_values import Key, Record
 from agentcom.sidecar.repositories import Cache, Repositories
@@ -51,6 +51,7 @@ async def sweep(home: Home, held: Callable[[], Collection[Key]], now: WallTime) 
         if all(key.task != path.name for key in held()):
             await _remove(home, TaskId(path.name))
     for path in await asyncio.to_thread(_inside, home.repositories / "caches"):
+        await asyncio.to_thread(setting_up.clear_drafts, path, now)
         await _tidy(Cache(root=home.repositories, url="", path=path / "repo.git"))
 
 
@@ -83,8 +84,10 @@ async def _remove(home: Home, task: TaskId, fence: Fence | None = None) -> None:
     """Rescue and remove the folder of a task, if it is (still) that of the attempt `fence`."""
     try:
         worktree = trees.load(home.repositories, task)
-        if worktree is not None and fence in {None, worktree.fence}:
-            await workspace.remove(worktree)
+        if worktree is not None and fence is None:
+            await room.remove(home, task)
+        elif worktree is not None and fence == worktree.fence:
+            await workspace.remove(worktree)  # its work is at origin
     except (errors.AgentComError, OSError, msgspec.DecodeError) as error:
         log.warning("worktree.not_removed", task=task, reason=str(error))
 

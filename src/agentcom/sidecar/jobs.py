@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -36,11 +37,13 @@ def make(
     access: base.Access | None = None,
     letters: str = "",
     review: str = "",
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> base.Job:
     """Return the job of `record` for `agent` in the folder `where`, and write its task file.
 
     `kept` says whether the work of the attempt before is in that folder; `letters` is what its
-    agent is to be shown with the task, `review` what reviewers want of it.
+    agent is to be shown with the task, `review` what reviewers want of it, `environment` what its
+    repository wants it to have.
     """
     spec = record.body.spec
     before = handover.earlier(record.assignment, kept=kept)
@@ -54,6 +57,7 @@ def make(
         prompt = f"{prompt}\n\n{letters}"
     folder = home.attempt(record.key.text)
     job = _job(home, record, agent, where=where, folder=folder, access=access)
+    job = _with(job, environment)
     told = {"prompt": spec.prompt, "letters": letters, "earlier": before, "answers": record.asks}
     _write_task_file(job, record, {**told, "review": review})
     return replace(job, prompt=prompt, resume=resume)
@@ -69,9 +73,11 @@ def again(
     letters: str,
     folder: Path,
     access: base.Access | None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> base.Job:
     """Return the job of a further turn in `session`; its task file is in the run's `folder`."""
     job = _job(home, record, agent, where=where, folder=folder, access=access)
+    job = _with(job, environment)
     _write_task_file(job, record, {"prompt": letters})
     return replace(job, prompt=letters, resume=session)
 
@@ -103,6 +109,11 @@ def _job(
         environment=_with_us({name: os.environ[name] for name in names}),
         access=access,
     )
+
+
+def _with(job: base.Job, environment: Mapping[str, str]) -> base.Job:
+    """Return `job` with what the repository wants; what the machine gives goes before."""
+    return replace(job, environment={**environment, **job.environment})
 
 
 def _with_us(environment: dict[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from agentcom.model import errors, limits, refs
 from agentcom.model.result import Landing, LandStatus
 from agentcom.model.task import LandPolicy
 from agentcom.model.verification import Report
-from agentcom.sidecar import checks, git, landing, pulling, repositories
+from agentcom.sidecar import checks, git, landing, pulling, repositories, setting_up
 from agentcom.sidecar import verify as verification
 from agentcom.sidecar.config import Home, Settings
 from agentcom.sidecar.forge.finding import Forges
@@ -117,8 +117,15 @@ class _Verify:
             raise landing.Suspended
         # The caches lie in the machine's home, by whose tag a clean-up finds what a crash left.
         tag = Home(self._cache.root.parent).tag(self._record.key.text)
+        commit = (await git.run(("rev-parse", "--verify", "HEAD"), where)).text
+        setup = await setting_up.checked_out(self._cache, commit, where, plan, base=base)
         self.report = await verification.verify(
-            where, plan.checks, commit="", setup=plan.setup, attempt=tag
+            where,
+            plan.checks,
+            commit="",
+            setup=setup,
+            attempt=tag,
+            environment=plan.environment,
         )
         return self.report.verified
 

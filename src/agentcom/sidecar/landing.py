@@ -4,23 +4,29 @@ One atomic push moves the base branch and the task's fence, each only if origin 
 saw. Whoever was overtaken loses that push; whoever repeats a landing finds it done.
 """
 
-from collections.abc import Awaitable, Callable
+import posixpath
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from agentcom.model import errors, refs
+from agentcom.model import errors, project_file, refs
 from agentcom.model.ids import Fence, TaskId
+from agentcom.model.project_file import ProjectFile
 from agentcom.sidecar import fences, git, joining, repositories, trees
 from agentcom.sidecar.fences import Seen
 from agentcom.sidecar.repositories import Cache, Move
 
 LAND_ATTEMPTS_MAX: Final = 5
 """Races lost in a row on one base branch, before the hub gives the landing a new turn."""
+LINKS_MAX: Final = 100
+"""New links of one result, each read by itself."""
 BASE_FILE_BYTES_MAX: Final = 262_144
 """A configuration file; more is a mistake."""
 
-_PROTECTED: Final = ".agentcom.toml"
+_PROTECTED: Final = project_file.FILE_NAME
+_LINK: Final = "120000"
+"""Git's mode for a symbolic link."""
 _SUBMODULE: Final = "160000"
 """Git's mode for a commit of another repository."""
 _EMPTY_BLOB: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
@@ -137,6 +143,7 @@ async def protected_changes(cache: Cache, base: str, commit: str) -> list[str]:
     args = ("diff-tree", "-r", "-z", "-M", "--raw", "--no-abbrev", "--merge-base")
     fields = (await cache.run(*args, refs.check_commit(base), refs.check_commit(commit))).fields
     reasons = []
+    links: list[tuple[str, str]] = []
     at = 0
     while at < len(fields):
         _, mode, _, new, status = fields[at].split(" ")
@@ -145,10 +152,25 @@ async def protected_changes(cache: Cache, base: str, commit: str) -> list[str]:
         at += 3 if moved else 2
         if _PROTECTED in {path.lower(), target.lower()}:
             reasons.append(f"changes {_PROTECTED}")
-        if mode == _SUBMODULE and status != "M":
+        if mode == _SUBMODULE:
             reasons.append(f"holds the repository {target}, whose files are not in the commit")
+        if mode == _LINK and status != "D":
+            links.append((target, new))
         if is_test(path):
             reasons += _lost_test(path, target, status=status, new=new)
+    return reasons + await _links_out(cache, links)
+
+
+async def _links_out(cache: Cache, links: Sequence[tuple[str, str]]) -> list[str]:
+    """Return what is wrong with new links: one may lead whoever follows it anywhere."""
+    if len(links) > LINKS_MAX:
+        return [f"adds {len(links)} links, too many to look at"]
+    reasons = []
+    for path, oid in links:
+        target = (await cache.run("cat-file", "blob", oid)).out.decode("utf-8", "replace")
+        place = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+        if place.startswith(("/", "../")) or place == ".." or ".git" in place.lower().split("/"):
+            reasons.append(f"adds the link {path}, which leads out of the repository")
     return reasons
 
 
@@ -180,6 +202,16 @@ def _still_runs(path: str, target: str) -> bool:
     same_kind = PurePosixPath(path).suffix == PurePosixPath(target).suffix
     named = _has_test_name(target) or not _has_test_name(path)
     return is_test(target) and same_kind and named
+
+
+async def read_project_file(cache: Cache, base_commit: str) -> ProjectFile:
+    """Return what the base says of itself; without a file, all defaults.
+
+    Raises:
+        ProjectFileInvalid: it is not understood.
+    """
+    text = await read_base_file(cache, base_commit, project_file.FILE_NAME)
+    return project_file.parse_project_file(text or "")
 
 
 async def read_base_file(cache: Cache, base_commit: str, path: str) -> str | None:
@@ -238,7 +270,7 @@ async def prepared(cache: Cache, base: str, work: Work) -> Candidate:
         MergeConflict: both changed the same places.
         VerifyFailed: the checks fail there.
     """
-    commit = await joining.onto(cache, base, work.commit)
+    commit = await joining.onto(cache, base, work.commit, since=work.checked_on)
     moved = commit != work.commit or work.checked_on not in {None, base}
     if moved and work.verify is not None:
         async with trees.checkout(cache, commit) as where:

@@ -272,6 +272,7 @@ class AttemptTurn:
             note=fact.note,
             touched=fact.touched,
             touched_count=fact.touched_count,
+            clashes=fact.clashes,
         )
         self.send_checkpoint(attempt)
 

@@ -16,6 +16,7 @@ from agentcom.model.ask import Ask
 from agentcom.model.ids import AgentId, Fence, Instant, TaskId
 from agentcom.model.result import Landing, Result
 from agentcom.model.task import Phase, StopReason, TaskBody, TaskSpec
+from agentcom.model.trial import Clash
 from agentcom.model.usage import TurnUsage
 from agentcom.protocol import frames
 
@@ -140,6 +141,8 @@ class Saved(msgspec.Struct, frozen=True):
     touched: tuple[str, ...] = ()
     touched_count: int = 0
     """Paths that differ from what it began with: the first of them, and how many there are."""
+    clashes: tuple[Clash, ...] = ()
+    """What is new about conflicts with the work of other tasks."""
 
 
 class Asked(msgspec.Struct, frozen=True):

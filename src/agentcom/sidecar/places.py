@@ -45,8 +45,9 @@ class Places:
         if record.body.spec.repo is None:
             return None
         worktree = trees.load(self._home.repositories, record.key.task)
-        mine = worktree is not None and worktree.fence == record.key.fence
-        return worktree if mine or any_attempt else None
+        if worktree is None or not worktree.ready:
+            return None
+        return worktree if any_attempt or worktree.fence == record.key.fence else None
 
     def agent(self, record: Record) -> AgentConfig:
         """Return the agent of an attempt; raises `Over` if it left this machine."""

@@ -56,7 +56,8 @@ EXCLUDES: Final = """# What agents' programs leave behind; never part of a resul
 .openhands/
 .vibe/
 """
-
+ADDRESS: Final = "address"
+"""The file beside a clone cache that names its origin: the folder's own name does not."""
 
 T = TypeVar("T")
 Say = Callable[[str], Awaitable[None]]
@@ -337,6 +338,7 @@ async def _fetch_branches(cache: Cache) -> None:
         async with locked(cache.path.parent / "lock"):
             skeleton(cache.path, config=_CONFIG, head="ref: refs/heads/none")
             await cache.run("hash-object", "-t", "tree", "-w", "--stdin", data=b"")
+    write(cache.path.parent / ADDRESS, f"{cache.url}\n")
     await fetch(cache, f"+refs/heads/*:{refs.ORIGIN}/*", "^refs/heads/agent/*")
 
 

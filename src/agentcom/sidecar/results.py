@@ -11,7 +11,7 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.ids import WallTime
 from agentcom.model.result import Result, ResultStatus, TokenUsage
 from agentcom.model.verification import Report
-from agentcom.sidecar import git
+from agentcom.sidecar import git, supervise
 from agentcom.sidecar.runtime import base, quota
 
 REASONS_MAX: Final = 20
@@ -74,6 +74,18 @@ def of_verdict(verdict: base.Verdict, *, now: WallTime, zone: tzinfo = UTC) -> R
         resets_at=WallTime(resets) if resets and failure is FailureClass.QUOTA else None,
         usage=TokenUsage(usage.input, usage.cached, usage.output),
     )
+
+
+def not_ready(report: Report) -> Result:
+    """Return the result of an attempt whose folder could not be set up: no agent was started."""
+    last = report.checks[-1]
+    missing = last.exit_code == supervise.NOT_FOUND
+    how = "took too long" if last.timed_out else f"failed ({last.exit_code})"
+    lines = last.output_tail.strip().splitlines()
+    tail = f": {lines[-1].strip()}" if lines else ""
+    failure = FailureClass.WORKSPACE if missing else FailureClass.VERIFICATION
+    made = failed(failure, f"set-up {how}, no agent was started: {last.name}{tail}")
+    return replace(made, report=report)
 
 
 def some(reasons: Sequence[str]) -> tuple[str, ...]:

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import msgspec
 import structlog
 
 from agentcom.model import errors
+from agentcom.model.trial import Clash
 from agentcom.sidecar import machine_values as values
-from agentcom.sidecar import workspace
+from agentcom.sidecar import trying, workspace
 from agentcom.sidecar.machine_values import Record
 from agentcom.sidecar.trees import Worktree
 from agentcom.sidecar.watching import Watch
@@ -41,7 +43,19 @@ async def checkpoint(
         log.warning("checkpoint.left_out", task=record.key.task, finding=str(finding))
     told = values.Saved(record.key, saved.commit, session, note, saved.touched, saved.touched_count)
     await tell(told)
+    clashes = await _clashes(worktree, saved.commit)
+    if clashes:
+        await tell(msgspec.structs.replace(told, clashes=clashes))
     return saved.commit
+
+
+async def _clashes(worktree: Worktree, commit: str) -> tuple[Clash, ...]:
+    """Return what others have made meanwhile that does not go together with this."""
+    try:
+        return await trying.clashes(worktree, commit)
+    except (errors.AgentComError, OSError) as error:
+        log.info("trial.failed", task=worktree.task, reason=str(error))
+        return ()
 
 
 @contextlib.asynccontextmanager

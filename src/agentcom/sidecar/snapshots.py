@@ -1,27 +1,27 @@
 """Pictures of a task's folder, taken without touching the agent's index or branch.
 
-The sidecar looks at the agent's files with its own git directory and its own index. Of the
-agent's repository only objects are fetched. What is about to leave the machine is searched for
-secrets first, in the files and in every commit the agent made.
+The sidecar looks at the agent's files with its own git directory and its own index; of the
+agent's repository only commits are taken (see `importing`). What is about to leave the machine is
+searched for secrets first, in the files and in every commit the agent made.
 """
 
 import asyncio
 import contextlib
 import shutil
-import stat
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agentcom.model import refs
-from agentcom.sidecar import repositories, searching
+from agentcom.sidecar import git, importing, searching
 from agentcom.sidecar.repositories import Cache
 from agentcom.sidecar.secrets_scan import Finding
 from agentcom.sidecar.trees import Worktree
 
 _ABSENT: Final = "0" * 40
+_SOME_LEFT_OUT: Final = 1
+"""How `git add --ignore-errors` ends if it could not read some files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,16 +58,18 @@ async def taken(worktree: Worktree, *, strict: bool) -> AsyncIterator[Snapshot]:
     come and go while an agent works.
 
     Raises:
-        GitFailed: with `strict`, a file could not be read.
+        GitFailed: the folder could not be read at all; with `strict`, a file in it.
     """
-    head = await _import_head(worktree)
+    head = await importing.import_head(worktree)
     index = worktree.state / f"index.{uuid.uuid4().hex}"
     env = {"GIT_INDEX_FILE": str(index), "GIT_WORK_TREE": str(worktree.path)}
     try:
         with contextlib.suppress(FileNotFoundError):
             await asyncio.to_thread(shutil.copyfile, worktree.state / "index", index)
         flags = () if strict else ("--ignore-errors",)
-        await worktree.cache.run("add", "--all", *flags, env=env, check=strict)
+        done = await worktree.cache.run("add", "--all", *flags, env=env, check=strict)
+        if done.returncode > _SOME_LEFT_OUT:  # it gave up, so the index is as old as it was
+            raise git.GitFailed("add", done.returncode, done.err)
         tree = (await worktree.cache.run("write-tree", env=env)).text
         yield Snapshot(head=head, tree=tree, index=index)
         # The next look compares with this one, so that only changed files are read again.
@@ -115,60 +117,6 @@ async def changed_paths(cache: Cache, before: str, tree: str) -> list[str]:
     """Return the paths in which a tree differs from that of a commit, in git's order."""
     args = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", "--end-of-options")
     return (await cache.run(*args, before, tree)).fields
-
-
-async def import_refs(worktree: Worktree) -> None:
-    """Keep all branches and stashes of the agent's own repository in the clone cache."""
-    target = f"{refs.rescue_ref(worktree.task, worktree.fence)}-refs"
-    # A star where a ref may be missing: without one, git would fetch nothing at all.
-    specs = (f"+refs/heads/*:{target}/heads/*", f"+refs/stash*:{target}/stash*")
-    await _fetch_from_agent(worktree, *specs)
-
-
-async def _import_head(worktree: Worktree) -> str:
-    """Bring the agent's commits into the cache; a repository it broke counts as unchanged."""
-    ref = refs.work_ref(worktree.task)
-    known = _read(worktree.cache.path / ref) or await repositories.resolve(worktree.cache, ref)
-    if known is None or _agent_head(worktree) != known:
-        await _fetch_from_agent(worktree, f"+HEAD:{ref}")
-        known = _read(worktree.cache.path / ref) or known
-    return known or worktree.start
-
-
-async def _fetch_from_agent(worktree: Worktree, *refspecs: str) -> None:
-    git_dir = worktree.path / ".git"
-    if not _sound(git_dir):
-        return
-    flags = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
-    args = ("-c", "fetch.fsckObjects=true", "fetch", *flags, "--", str(git_dir), *refspecs)
-    await worktree.cache.run(*args, check=False)
-
-
-def _sound(git_dir: Path) -> bool:
-    """Tell whether a repository is where it seems to be, and not a way into another one."""
-    try:
-        places = [git_dir.lstat(), (git_dir / "objects").lstat(), (git_dir / "refs").lstat()]
-    except OSError:
-        return False
-    alternates = _read(git_dir / "objects/info/alternates") or ""
-    real = all(stat.S_ISDIR(place.st_mode) for place in places)
-    return real and "\n" not in alternates and not (git_dir / "commondir").exists()
-
-
-def _agent_head(worktree: Worktree) -> str | None:
-    head = _read(worktree.path / ".git/HEAD")
-    if head is None or not head.startswith("ref: refs/") or ".." in head:
-        return head
-    return _read(worktree.path / ".git" / head.removeprefix("ref: "))
-
-
-def _read(path: Path) -> str | None:
-    """Return a short file's text: a hash or a ref's name."""
-    try:
-        with path.open("rb") as file:
-            return file.read(4_096).decode("utf-8", "replace").strip() or None
-    except OSError:
-        return None
 
 
 async def _changes(cache: Cache, index: Path, start: str) -> list[_Change]:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import stat
+import subprocess
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import msgspec
 
 from agentcom.model import errors, refs
 from agentcom.model.ids import AgentId, Fence, TaskId
-from agentcom.sidecar import repositories
+from agentcom.sidecar import git, repositories
 from agentcom.sidecar.repositories import Cache
 
 _CONFIG: Final = """[core]
@@ -59,11 +60,20 @@ class Worktree(msgspec.Struct, frozen=True, kw_only=True):
     """The base and its dependencies, without a checkpoint: what `changed` compares with."""
     resumed: bool = False
     """True if `start` holds an earlier attempt's checkpoint."""
+    modules: bool = False
+    """Whether the files of its submodules are in the folder."""
+    ready: bool = True
+    """False while its files are put in place, or taken away: no agent's work is among them."""
 
     @property
     def path(self) -> Path:
         """Where the files are."""
         return Path(self.root) / "worktrees" / self.task
+
+    @property
+    def there(self) -> bool:
+        """Whether its folder is there, and is a folder."""
+        return stat.S_ISDIR(_mode(self.path))
 
     @property
     def state(self) -> Path:
@@ -118,13 +128,37 @@ def own(worktree: Worktree) -> None:
 
 async def populate(worktree: Worktree) -> None:
     """Make the folder hold exactly `start` (and what is ignored), on a branch of its own."""
-    path, fresh = worktree.path, not worktree.path.exists()
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder = _Folder(
-        path=path, cache=worktree.cache, commit=worktree.start, index=worktree.state / "index"
-    )
-    await _write_files(folder, clean=not fresh)
+    path, index = worktree.path, worktree.state / "index"
+    folder = _Folder(path=path, cache=worktree.cache, commit=worktree.start, index=index)
+    if not await _cleared(worktree, folder):
+        await asyncio.to_thread(discard, path)
+        await asyncio.to_thread(path.mkdir, parents=True, mode=0o700)
+        index.unlink(missing_ok=True)
+        await _write_files(folder)
     await asyncio.to_thread(attach, worktree, worktree.start)
+
+
+async def _cleared(worktree: Worktree, folder: _Folder) -> bool:
+    """Put the files into the folder as it is; False if there is none, or git cannot clear it."""
+    if not worktree.there:
+        return False
+    try:
+        await _write_files(folder, clean=True)
+    except git.GitFailed:
+        return False
+    return True
+
+
+def set_aside(worktree: Worktree) -> Path:
+    """Move the folder of a task out of the way as it is, for a person; return where it is now."""
+    place = aside(Path(worktree.root)) / f"{worktree.task}.{uuid.uuid4().hex[:8]}"
+    place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return worktree.path.rename(place)
+
+
+def aside(root: Path) -> Path:
+    """Return where folders lie that could not be kept under a ref."""
+    return root / "aside"
 
 
 def attach(worktree: Worktree, commit: str) -> None:
@@ -175,7 +209,14 @@ async def clean_checkout(cache: Cache, commit: str, where: Path) -> Path:
 @contextlib.asynccontextmanager
 async def checkout(cache: Cache, commit: str) -> AsyncIterator[Path]:
     """Lend a clean checkout of `commit`, and remove it afterwards, whatever happened in it."""
-    where = await clean_checkout(cache, commit, cache.root / "scratch" / uuid.uuid4().hex)
+    async with scratch(cache.root) as where:
+        yield await clean_checkout(cache, commit, where)
+
+
+@contextlib.asynccontextmanager
+async def scratch(root: Path) -> AsyncIterator[Path]:
+    """Lend a name for a folder of no importance; what is there afterwards is removed."""
+    where = root / "scratch" / uuid.uuid4().hex
     try:
         yield where
     finally:
@@ -191,9 +232,19 @@ def discard(path: Path) -> None:
     """Remove a file, a link or a whole folder; links are never followed."""
     mode = _mode(path)
     if stat.S_ISDIR(mode):
-        shutil.rmtree(path, onerror=_unprotect)
+        try:
+            shutil.rmtree(path, onerror=_unprotect)
+        except RecursionError:
+            # Folders in folders without end, which these two walk without a stack.
+            for command in (("chmod", "-R", "u+rwX"), ("rm", "-rf")):
+                subprocess.run([*command, "--", path], check=False, capture_output=True)  # noqa: S603 - fixed words and our own path
     elif mode:
         path.unlink(missing_ok=True)
+
+
+async def write_files(cache: Cache, commit: str, where: Path, *, index: Path) -> None:
+    """Put the files of `commit` into a folder that is there, and take away what is not in it."""
+    await _write_files(_Folder(path=where, cache=cache, commit=commit, index=index), clean=True)
 
 
 async def _write_files(folder: _Folder, *, clean: bool = False) -> None:

@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -46,11 +46,13 @@ async def verify(
     commit: str,
     setup: Sequence[Check] = (),
     attempt: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Report:
     """Run `setup`, then all `checks`, in `worktree`, and report on `commit`.
 
     A failed set-up step ends it; a failed check does not. Cancelling kills what runs. `attempt`
-    tags the processes, so that `process.kill_survivors` finds them after a crash.
+    tags the processes, so that `process.kill_survivors` finds them after a crash. `environment` is
+    what they may know beside the little that all may.
     """
     bounds = limits or VerifyLimits()
     tag = attempt or f"verify-{secrets.token_hex(8)}"
@@ -58,7 +60,9 @@ async def verify(
     async with _scratch() as scratch:
         for number, check in enumerate([*setup, *checks]):
             folder = scratch / str(number)
-            result = await _run(check, folder, worktree=worktree, bounds=bounds, tag=tag)
+            variables = {**(environment or {}), **_environment(scratch)}
+            launch = base.Launch(argv=check.argv, environment=variables, cwd=str(worktree))
+            result = await _run(check, launch, folder, bounds=bounds, tag=tag)
             results.append(result)
             if number < len(setup) and not result.passed:
                 break
@@ -78,11 +82,8 @@ async def _scratch() -> AsyncIterator[Path]:
 
 
 async def _run(
-    check: Check, folder: Path, *, worktree: Path, bounds: VerifyLimits, tag: str
+    check: Check, launch: base.Launch, folder: Path, *, bounds: VerifyLimits, tag: str
 ) -> CheckResult:
-    launch = base.Launch(
-        argv=check.argv, environment=_environment(folder.parent), cwd=str(worktree)
-    )
     limits = process.ProcessLimits(
         deadline_ms=min(check.timeout_ms, bounds.check_ms_max),
         grace_ms=bounds.grace_ms,

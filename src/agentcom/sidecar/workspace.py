@@ -5,22 +5,30 @@ before origin's fence names its attempt.
 """
 
 import asyncio
+import contextlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+import structlog
 
 from agentcom.model import errors, refs
 from agentcom.model.ids import AgentId, Fence, TaskId, WallTime
+from agentcom.model.project_file import Submodules
 from agentcom.sidecar import (
+    contents,
     fences,
     git,
     handover,
+    importing,
     joining,
+    landing,
     repositories,
     searching,
     snapshots,
+    submodules,
     trees,
 )
 from agentcom.sidecar.repositories import Cache, Move
@@ -35,6 +43,10 @@ CHECKPOINT_KEEP_MS: Final = 7 * 86_400_000
 """A week is long enough to adopt what an attempt left."""
 EXPIRE_REFS_MAX: Final = 200
 """Checkpoints looked at in one go; the next run takes the rest."""
+
+_MADE_ON: Final = re.compile(r"\nBase: ([0-9a-f]{40,64})\nJoined: ([0-9a-f]{40,64})$")
+
+log = structlog.get_logger(__name__)
 
 
 class SecretFound(errors.AgentComError):
@@ -87,17 +99,18 @@ async def prepare(
         AlreadyLanded: an earlier attempt landed.
         MergeConflict: two of base and dependencies do not go together.
         NotFound: origin has no such base branch.
+        Unfit: the repository holds what cannot be given to an agent here.
+        ProjectFileInvalid: the base's own file is not understood.
     """
     previous = trees.load(cache.root, task)
-    if previous is not None and previous.fence >= fence:
-        if previous.fence == fence and previous.agent == agent and previous.path.is_dir():
-            return previous
-        raise errors.Stale("a newer attempt of the task is on this machine: stop")
+    if previous is not None and _is_made(previous, fence, agent):
+        return previous
     base = await repositories.resolve(cache, refs.origin_ref(base_branch))
     if base is None:
-        raise errors.NotFound(f"origin has no branch {base_branch}: push it, or name another base")
+        raise await _no_base(cache, base_branch)
     joined = await _join(cache, base, depends_on_commits)
-    start, resumed = await _resume(cache, joined, checkpoint)
+    modules = await _looked_at(cache, base, joined)
+    start, resumed = await _resume(cache, base, joined, checkpoint)
     await fences.claim(cache, task=task, fence=fence, agent=agent, base_branch=base_branch)
     worktree = Worktree(
         root=str(cache.root),
@@ -110,6 +123,7 @@ async def prepare(
         joined=joined,
         start=start,
         resumed=resumed,
+        modules=modules,
     )
     await _take_over(worktree, previous)
     return worktree
@@ -133,8 +147,7 @@ async def checkpoint(worktree: Worktree) -> Saved | None:
             return None
         safe = await snapshots.safe(worktree, shot, file_bytes_max=CHECKPOINT_FILE_BYTES_MAX)
         paths = await snapshots.changed_paths(cache, worktree.joined, shot.tree)
-        title = f"Work in progress on {worktree.task}, attempt {worktree.fence.attempt}"
-        commit = await snapshots.commit_tree(cache, safe.tree, title, safe.parent)
+        commit = await snapshots.commit_tree(cache, safe.tree, _words(worktree), safe.parent)
         await _push_checkpoint(worktree, commit, last.commit)
         record = msgspec.json.encode(_Last(commit, shot.head, shot.tree)).decode()
         repositories.write(worktree.state / "checkpoint.json", record)
@@ -164,10 +177,11 @@ async def finish(worktree: Worktree, message: str) -> Saved:
         commit = safe.parent
         if safe.tree != await snapshots.tree_of(cache, safe.parent):
             commit = await snapshots.commit_tree(cache, safe.tree, message, safe.parent)
-        await snapshots.import_refs(worktree)
+        await importing.import_refs(worktree)
         await cache.run("update-ref", refs.work_ref(worktree.task), commit)
         await asyncio.to_thread(trees.attach, worktree, commit)
-    return Saved(commit=commit, findings=safe.findings)
+        inside = await submodules.changed(worktree) if worktree.modules else ()
+    return Saved(commit=commit, findings=(*safe.findings, *inside))
 
 
 async def changed(worktree: Worktree) -> bool:
@@ -201,14 +215,19 @@ async def rescue(worktree: Worktree) -> str:
 
     Returns:
         The commit that holds the files as they are; `checkpoint` is what makes it leave.
+
+    Raises:
+        GitFailed: not everything in it could be read.
     """
     async with (
         repositories.locked(worktree.state / "lock"),
-        snapshots.taken(worktree, strict=False) as shot,
+        snapshots.taken(worktree, strict=True) as shot,
     ):
-        await snapshots.import_refs(worktree)
-        commit = shot.head
-        if shot.tree != await snapshots.tree_of(worktree.cache, shot.head):
+        await importing.import_refs(worktree)
+        commit, last = shot.head, await _last(worktree)
+        if last.commit and (last.head, last.tree) == (shot.head, shot.tree):
+            commit = last.commit  # at origin already, unless something was left out of it
+        if shot.tree != await snapshots.tree_of(worktree.cache, commit):
             title = f"Rescued from {worktree.task}, attempt {worktree.fence.attempt}"
             commit = await snapshots.commit_tree(worktree.cache, shot.tree, title, shot.head)
         ref = refs.rescue_ref(worktree.task, worktree.fence)
@@ -216,14 +235,22 @@ async def rescue(worktree: Worktree) -> str:
     return commit
 
 
-async def remove(worktree: Worktree) -> str:
-    """Remove the task's folder, after everything in it was rescued; return the rescued commit.
+async def remove(worktree: Worktree) -> str | None:
+    """Remove the task's folder, after everything in it was rescued.
+
+    Returns:
+        The rescued commit; None if nothing was left to rescue.
 
     Raises:
         Stale: the folder belongs to a later attempt.
+        GitFailed: not everything in it could be read; it stays.
     """
     trees.own(worktree)
-    commit = await rescue(worktree)
+    commit = None
+    if worktree.ready and worktree.there:
+        commit = await rescue(worktree)
+        # From here on it is half gone: a second rescue would put that in the place of the first.
+        trees.save(msgspec.structs.replace(worktree, ready=False))
     await asyncio.to_thread(trees.discard, worktree.path)
     await asyncio.to_thread(trees.discard, worktree.state)
     return commit
@@ -247,6 +274,29 @@ async def expire_checkpoints(cache: Cache, now_ms: WallTime) -> list[str]:
     return [ref for _, ref in old]
 
 
+def _is_made(previous: Worktree, fence: Fence, agent: AgentId) -> bool:
+    """Tell whether the folder is what this attempt asks for; False if it is an older one's."""
+    if previous.fence < fence:
+        return False
+    mine = previous.fence == fence and previous.agent == agent
+    if mine and previous.ready and previous.there:
+        return True
+    if not mine or previous.ready:
+        raise errors.Stale("a newer attempt of the task is on this machine: stop")
+    return False
+
+
+async def _looked_at(cache: Cache, base: str, joined: str) -> bool:
+    """Refuse what cannot be given to an agent; tell whether there are submodules, now fetched."""
+    says = await landing.read_project_file(cache, base)
+    held = await contents.look(cache, joined)
+    contents.check(held, says)
+    modules = held.submodules and says.submodules is Submodules.FETCH
+    if modules:
+        await submodules.fetch(cache, joined)
+    return modules
+
+
 async def _join(cache: Cache, base: str, commits: Sequence[str]) -> str:
     await repositories.ensure(cache, commits)
     joined = base
@@ -255,13 +305,18 @@ async def _join(cache: Cache, base: str, commits: Sequence[str]) -> str:
     return joined
 
 
-async def _resume(cache: Cache, joined: str, saved: str | None) -> tuple[str, bool]:
+def _words(worktree: Worktree) -> str:
+    title = f"Work in progress on {worktree.task}, attempt {worktree.fence.attempt}"
+    return f"{title}\n\nBase: {worktree.base}\nJoined: {worktree.joined}\n"
+
+
+async def _resume(cache: Cache, base: str, joined: str, saved: str | None) -> tuple[str, bool]:
     """Return where to start: the checkpoint brought up to date, or the base without it."""
     if saved is None:
         return joined, False
     try:
         await repositories.ensure(cache, [saved])
-        return await joining.merge(cache, saved, joined, what="the checkpoint"), True
+        return await _brought(cache, base, joined, saved), True
     except git.MergeConflict:
         return joined, False
     except git.GitFailed as failure:
@@ -271,16 +326,54 @@ async def _resume(cache: Cache, joined: str, saved: str | None) -> tuple[str, bo
         return joined, False
 
 
+async def _brought(cache: Cache, base: str, joined: str, saved: str) -> str:
+    made_on = _MADE_ON.search((await cache.run("cat-file", "commit", saved)).text)
+    if made_on is not None and not await repositories.contains(cache, base, made_on[1]):
+        return await joining.moved(cache, saved, old=made_on[2], new=joined, what="the checkpoint")
+    return await joining.merge(cache, saved, joined, what="the checkpoint")
+
+
 async def _take_over(worktree: Worktree, previous: Worktree | None) -> None:
-    if previous is not None and previous.path.is_dir():
-        await rescue(previous)
+    if previous is not None and previous.ready and previous.there:
+        await _rescue_or_set_aside(previous)
     async with repositories.locked(worktree.state / "lock"):
+        # Whoever finds the folder half made knows that nothing in it is worth keeping.
+        trees.save(msgspec.structs.replace(worktree, ready=False))
         # Drafts of an index are left where a process was killed.
         for left in (worktree.state / "checkpoint.json", *worktree.state.glob("index.*")):
             left.unlink(missing_ok=True)
         await worktree.cache.run("update-ref", refs.work_ref(worktree.task), worktree.start)
         await trees.populate(worktree)
+        if worktree.modules:
+            await _put_modules(worktree)
         trees.save(worktree)
+
+
+async def _put_modules(worktree: Worktree) -> None:
+    await submodules.put(
+        worktree.cache,
+        worktree.start,
+        worktree.path,
+        base=worktree.joined,
+        state=worktree.state / "submodules",
+    )
+
+
+async def _rescue_or_set_aside(worktree: Worktree) -> None:
+    """Keep what is in a folder, whatever is in it: a task must not be stuck for what it left."""
+    try:
+        await rescue(worktree)
+    except git.GitFailed as failure:
+        place = await asyncio.to_thread(trees.set_aside, worktree)
+        log.warning("worktree.set_aside", task=worktree.task, place=place, reason=failure.message)
+
+
+async def _no_base(cache: Cache, branch: str) -> errors.NotFound:
+    default = "no branch at all: push a first commit"
+    with contextlib.suppress(errors.NotFound):
+        there = await repositories.Repositories(cache.root).default_branch(cache.url)
+        default = f"{there} as its default: was the branch renamed? Name another base"
+    return errors.NotFound(f"origin has no branch {branch}, and {default}")
 
 
 async def _last(worktree: Worktree) -> _Last:

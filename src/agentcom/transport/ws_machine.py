@@ -33,6 +33,7 @@ _REPORTS: Final[Mapping[type[frames.FromPeer], Callable[[Any], facts.Body]]] = {
         said.note,
         said.touched,
         said.touched_count,
+        said.clashes[: limits.OVERLAPS_MAX],
     ),
     frames.StoppedFrame: lambda said: facts.Stopped(
         said.task, said.fence, said.result, said.turns, said.session
