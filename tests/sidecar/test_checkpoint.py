@@ -7,7 +7,7 @@ import pytest
 
 from agentcom.model import refs
 from agentcom.model.ids import WallTime
-from agentcom.sidecar import workspace
+from agentcom.sidecar import housekeeping, workspace
 from agentcom.sidecar.repositories import Repositories
 from tests.sidecar import git_origin
 from tests.sidecar.git_origin import BOB, FIRST, SECOND, TASK, Origin, agent, prepare
@@ -221,10 +221,10 @@ async def test_checkpoints_expire_after_a_week(fleet: Repositories, origin: Orig
     await workspace.checkpoint(worktree)
     ref = refs.checkpoint_ref(TASK, FIRST)
     now_s = int(git_origin.git(origin.path, "log", "-1", "--format=%ct", ref))
-    week_ms = workspace.CHECKPOINT_KEEP_MS
+    week_ms = housekeeping.CHECKPOINT_KEEP_MS
 
-    soon = await workspace.expire_checkpoints(worktree.cache, WallTime(now_s * 1_000 + week_ms))
-    late = await workspace.expire_checkpoints(
+    soon = await housekeeping.expire_checkpoints(worktree.cache, WallTime(now_s * 1_000 + week_ms))
+    late = await housekeeping.expire_checkpoints(
         worktree.cache, WallTime((now_s + 1) * 1_000 + week_ms)
     )
 

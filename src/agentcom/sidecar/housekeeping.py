@@ -12,18 +12,22 @@ from typing import Final
 import msgspec
 import structlog
 
-from agentcom.model import errors
+from agentcom.model import errors, refs
 from agentcom.model.ids import Fence, TaskId, WallTime
 from agentcom.model.result import LandStatus, ResultStatus
 from agentcom.sidecar import repositories, room, setting_up, trees, workspace
 from agentcom.sidecar.config import Home
 from agentcom.sidecar.machine_values import Key, Record
-from agentcom.sidecar.repositories import Cache, Repositories
+from agentcom.sidecar.repositories import Cache, Move, Repositories
 
 FOLDERS_KEEP_MS: Final = 7 * 86_400_000
 """Logs of attempts are looked at within a week, or never; a task is retried sooner, too."""
 EVERY_MS: Final = 86_400_000
 """A day's leftovers are no trouble; a listing of origin's checkpoints costs a connection."""
+CHECKPOINT_KEEP_MS: Final = 7 * 86_400_000
+"""A week is long enough to adopt what an attempt left."""
+EXPIRE_REFS_MAX: Final = 200
+"""Checkpoints looked at in one go; the next run takes the rest."""
 PACKS_MAX: Final = 20
 LOOSE_MAX: Final = 27
 """Packs, and loose objects in one folder of 256, before a clone cache is packed, as git does."""
@@ -80,6 +84,24 @@ def prune_folders(home: Home, held: Collection[str], now: WallTime) -> int:
     return len(old)
 
 
+async def expire_checkpoints(cache: Cache, now_ms: WallTime) -> list[str]:
+    """Delete origin's checkpoints that are older than a week; return the refs."""
+    args = ("ls-remote", "--refs", "--end-of-options", cache.url, f"{refs.CHECKPOINTS}/*")
+    listed = (await cache.run(*args, remote=True)).text.splitlines()
+    there = [row for line in listed if _ours(row := line.partition("\t")[2])][:EXPIRE_REFS_MAX]
+    if not there:
+        return []
+    await repositories.fetch(cache, *(f"+{ref}:{ref}" for ref in there))
+    form = "--format=%(committerdate:unix) %(objectname) %(refname)"
+    rows = (await cache.run("for-each-ref", form, f"{refs.CHECKPOINTS}/")).text.splitlines()
+    oldest_s = (now_ms - CHECKPOINT_KEEP_MS) // 1_000
+    old = [row for when, *row in (line.split(" ") for line in rows) if int(when) < oldest_s]
+    for commit, ref in old:
+        await repositories.push(cache, Move(ref=ref, new="", old=commit))
+        await cache.run("update-ref", "-d", ref, commit)
+    return [ref for _, ref in old]
+
+
 async def _remove(home: Home, task: TaskId, fence: Fence | None = None) -> None:
     """Rescue and remove the folder of a task, if it is (still) that of the attempt `fence`."""
     try:
@@ -102,7 +124,7 @@ async def _expire_checkpoints(home: Home, url: str | None, now: WallTime) -> Non
         if looked.exists() and looked.stat().st_mtime * 1_000 > now - EVERY_MS:
             return
         looked.touch()
-        await workspace.expire_checkpoints(cache, now)
+        await expire_checkpoints(cache, now)
 
 
 async def _tidy(cache: Cache) -> None:
@@ -137,3 +159,7 @@ def _done(record: Record) -> bool:
     result = record.result
     good = result is not None and result.status is ResultStatus.DONE
     return good and not (result and (result.needs_person or result.lands))
+
+
+def _ours(ref: str) -> bool:
+    return ref.startswith(f"{refs.CHECKPOINTS}/")

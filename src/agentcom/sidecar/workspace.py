@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from agentcom.model import errors, refs
-from agentcom.model.ids import AgentId, Fence, TaskId, WallTime
+from agentcom.model.ids import AgentId, Fence, TaskId
 from agentcom.model.project_file import Submodules
 from agentcom.sidecar import (
     contents,
@@ -39,10 +39,6 @@ CHECKPOINT_FILE_BYTES_MAX: Final = 20 * 1024 * 1024
 """A larger file is a build product; it stays out of checkpoints, which are pushed often."""
 RESULT_FILE_BYTES_MAX: Final = 100 * 1024 * 1024
 """Common forges refuse larger files, and with them the whole push."""
-CHECKPOINT_KEEP_MS: Final = 7 * 86_400_000
-"""A week is long enough to adopt what an attempt left."""
-EXPIRE_REFS_MAX: Final = 200
-"""Checkpoints looked at in one go; the next run takes the rest."""
 
 _MADE_ON: Final = re.compile(r"\nBase: ([0-9a-f]{40,64})\nJoined: ([0-9a-f]{40,64})$")
 
@@ -256,24 +252,6 @@ async def remove(worktree: Worktree) -> str | None:
     return commit
 
 
-async def expire_checkpoints(cache: Cache, now_ms: WallTime) -> list[str]:
-    """Delete origin's checkpoints that are older than a week; return the refs."""
-    args = ("ls-remote", "--refs", "--end-of-options", cache.url, f"{refs.CHECKPOINTS}/*")
-    listed = (await cache.run(*args, remote=True)).text.splitlines()
-    there = [row for line in listed if _ours(row := line.partition("\t")[2])][:EXPIRE_REFS_MAX]
-    if not there:
-        return []
-    await repositories.fetch(cache, *(f"+{ref}:{ref}" for ref in there))
-    form = "--format=%(committerdate:unix) %(objectname) %(refname)"
-    rows = (await cache.run("for-each-ref", form, f"{refs.CHECKPOINTS}/")).text.splitlines()
-    oldest_s = (now_ms - CHECKPOINT_KEEP_MS) // 1_000
-    old = [row for when, *row in (line.split(" ") for line in rows) if int(when) < oldest_s]
-    for commit, ref in old:
-        await repositories.push(cache, Move(ref=ref, new="", old=commit))
-        await cache.run("update-ref", "-d", ref, commit)
-    return [ref for _, ref in old]
-
-
 def _is_made(previous: Worktree, fence: Fence, agent: AgentId) -> bool:
     """Tell whether the folder is what this attempt asks for; False if it is an older one's."""
     if previous.fence < fence:
@@ -396,7 +374,3 @@ async def _push_checkpoint(worktree: Worktree, commit: str, old: str) -> None:
         if there == old:
             raise
         await repositories.push(worktree.cache, Move(ref=ref, new=commit, old=there))
-
-
-def _ours(ref: str) -> bool:
-    return ref.startswith(f"{refs.CHECKPOINTS}/")
