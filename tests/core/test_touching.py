@@ -9,8 +9,8 @@ from agentcom.core.effects import Notify
 from agentcom.model import limits
 from agentcom.model.event import EventKind
 from agentcom.model.ids import TaskId
+from agentcom.model.result import Clash
 from agentcom.model.task import TaskSpec
-from agentcom.model.trial import Clash
 from agentcom.testing.world import agent, machine
 from tests.core.acts import Pool, done, failed
 

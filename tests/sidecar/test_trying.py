@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agentcom.model.ids import AgentId, Fence, TaskId
-from agentcom.model.trial import Clash
+from agentcom.model.result import Clash
 from agentcom.sidecar import git, trees, trying, workspace
 from agentcom.sidecar.repositories import Repositories
 from agentcom.sidecar.trees import Worktree

@@ -18,10 +18,9 @@ from agentcom.model.edit import TaskEdit
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import AccountId, AgentId, Fence, MachineId, TaskId, UserId
 from agentcom.model.limit import Limit
-from agentcom.model.result import Landing, Result
+from agentcom.model.result import Clash, Landing, Result
 from agentcom.model.task import Phase, TaskSpec, TaskState
 from agentcom.model.todo import TodoKind
-from agentcom.model.trial import Clash
 from agentcom.model.usage import TurnUsage
 
 

@@ -17,8 +17,8 @@ from agentcom.model import globs, limits
 from agentcom.model.event import EventKind
 from agentcom.model.ids import TaskId
 from agentcom.model.note import one_line
+from agentcom.model.result import Clash
 from agentcom.model.task import Task
-from agentcom.model.trial import Clash
 
 _SHOWN_CHARS = 120
 

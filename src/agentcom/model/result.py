@@ -126,3 +126,11 @@ class ReviewOutcome(StrEnum):
     """Someone who may write, or CI, wants something else."""
     MERGED = "merged"
     CLOSED = "closed"
+
+
+class Clash(msgspec.Struct, frozen=True, gc=False):
+    """What a trial merge with another task's newest checkpoint came to."""
+
+    task: TaskId
+    paths: tuple[str, ...] = ()
+    """Files in conflict, the first of them; none if what was in conflict is so no more."""

@@ -15,9 +15,8 @@ from agentcom.model.event import TaskEvent
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.message import MessageId
 from agentcom.model.replies import Welcomed
-from agentcom.model.result import Landing, ReportKind, Result, TokenUsage
+from agentcom.model.result import Clash, Landing, ReportKind, Result, TokenUsage
 from agentcom.model.task import Phase, StopReason, TaskBody, TaskSpec
-from agentcom.model.trial import Clash
 from agentcom.model.usage import TurnUsage
 from agentcom.protocol.review import Pushed, ReviewedFrame
 from agentcom.protocol.told import Letter

@@ -14,9 +14,8 @@ from agentcom.model import errors
 from agentcom.model.agent import AgentSpec, Assignment
 from agentcom.model.ask import Ask
 from agentcom.model.ids import AgentId, Fence, Instant, TaskId
-from agentcom.model.result import Landing, Result
+from agentcom.model.result import Clash, Landing, Result
 from agentcom.model.task import Phase, StopReason, TaskBody, TaskSpec
-from agentcom.model.trial import Clash
 from agentcom.model.usage import TurnUsage
 from agentcom.protocol import frames
 
@@ -142,7 +141,6 @@ class Saved(msgspec.Struct, frozen=True):
     touched_count: int = 0
     """Paths that differ from what it began with: the first of them, and how many there are."""
     clashes: tuple[Clash, ...] = ()
-    """What is new about conflicts with the work of other tasks."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -391,7 +389,6 @@ class View:
     """Attempts that were declined, and why: a second push that is on its way changes nothing."""
     offered: dict[Key, None] = field(default_factory=dict)
     """Kept results that were offered to it, and that it has not acknowledged."""
-
     asked: dict[str, Asked] = field(default_factory=dict)
     """What agents asked for and the hub has not answered, by request key."""
 

@@ -8,7 +8,7 @@ import msgspec
 import structlog
 
 from agentcom.model import errors
-from agentcom.model.trial import Clash
+from agentcom.model.result import Clash
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar import trying, workspace
 from agentcom.sidecar.machine_values import Record

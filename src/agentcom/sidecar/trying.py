@@ -13,7 +13,7 @@ import msgspec
 
 from agentcom.model import limits, refs
 from agentcom.model.ids import Fence, TaskId
-from agentcom.model.trial import Clash
+from agentcom.model.result import Clash
 from agentcom.sidecar import git, handover, joining, repositories
 from agentcom.sidecar.repositories import Cache
 from agentcom.sidecar.trees import Worktree
