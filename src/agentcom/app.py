@@ -18,6 +18,7 @@ import structlog
 
 from agentcom import __version__
 from agentcom.hub.address import Address, address_of, certificate_of, host_names
+from agentcom.hub.backup_schedule import Copies, Schedule
 from agentcom.hub.certificate import server_context
 from agentcom.hub.clock import Clock, SystemClock
 from agentcom.hub.config import ConfigInvalid, HubConfig
@@ -26,11 +27,15 @@ from agentcom.hub.forge_events import ForgeEvents, read_secret
 from agentcom.hub.process import as_process, os_user, spare_the_collector
 from agentcom.hub.services import STOP_MS, Services, until
 from agentcom.hub.supervisor import ChildSpec, Supervisor
+from agentcom.model.backup import Backup, Point, Restored
 from agentcom.model.ids import UserId
 from agentcom.protocol.shown import HubStatus
+from agentcom.store import sqlite_backups, sqlite_restore
 from agentcom.store.base import Store
 from agentcom.store.memory import MemoryStore
 from agentcom.store.sqlite import SqliteOptions, SqliteStore
+from agentcom.store.sqlite_backups import Backups
+from agentcom.store.sqlite_journal import Journal
 from agentcom.telemetry import events
 from agentcom.transport.guard import Rules
 from agentcom.transport.http import http_app
@@ -40,7 +45,7 @@ from agentcom.transport.socket import PortLimits
 from agentcom.transport.ws import WebSocketDoor
 from agentcom.transport.ws_session import Desk
 
-STORE_FILE: Final = "hub.sqlite"
+STORE_FILE: Final = sqlite_backups.STORE_FILE
 STORES: Final = "agentcom.stores"
 CHECKPOINT_MS: Final = 1_500  # a checkpoint that takes longer is left to the next start
 
@@ -106,11 +111,29 @@ def open_store(config: HubConfig) -> Store:
         return MemoryStore()
     if config.store == "sqlite":
         options = SqliteOptions(accept_rollback=config.accept_rollback)
-        return SqliteStore(config.home / STORE_FILE, options=options)
+        folder = config.backup_folder / sqlite_backups.JOURNAL
+        journal = Journal(folder) if config.backups.journal else None
+        return SqliteStore(config.home / STORE_FILE, options=options, journal=journal)
     for entry in importlib.metadata.entry_points(group=STORES, name=config.store):
         return cast("Store", entry.load()(config.home))
     known = ", ".join(sorted(entry.name for entry in importlib.metadata.entry_points(group=STORES)))
     raise ConfigInvalid(f"setting store: {config.store} is not installed; there are {known}")
+
+
+def open_copies(folder: Path) -> Copies:
+    """Return the copies of hubs' data in a folder."""
+    return Backups(folder)
+
+
+def restore(config: HubConfig, folder: Path, *, name: str | None, point: Point) -> Restored:
+    """Put a copy back as the data of a hub that does not run; see `store/sqlite_restore.py`."""
+    copies = Backups(folder)
+    return asyncio.run(sqlite_restore.restore(copies, config.home, name=name, point=point))
+
+
+def drill(folder: Path, name: str | None) -> Backup:
+    """Restore a copy aside and compare it; see `store/sqlite_restore.py`."""
+    return asyncio.run(sqlite_restore.drill(Backups(folder), name=name, clock=SystemClock().now))
 
 
 class _Hub:
@@ -155,7 +178,7 @@ class _Hub:
     async def _serve(self, ready: Callable[[], None]) -> None:
         services = self._services
         supervisor = Supervisor(
-            [*services.children(), self._doors()],
+            [*services.children(), *self._backups(), self._doors()],
             clock=services.clock,
             rng=services.rng,
             restarted=lambda name: services.metrics.restarts.labels(name).inc(),
@@ -179,6 +202,12 @@ class _Hub:
             is_up.cancel()
             stopping.cancel()
             await running
+
+    def _backups(self) -> list[ChildSpec]:
+        if self._config.store != "sqlite" or not self._config.backups.every_hours:
+            return []
+        schedule = Schedule(self._config, self._services.clock, Backups(self._config.backup_folder))
+        return [ChildSpec(name="backups", run=schedule.run)]
 
     def _doors(self) -> ChildSpec:
         """The port, as the service that starts last and stops first; it listens already."""

@@ -44,6 +44,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "user": ("agentcom.cli.access:user", "Invite, list and remove people."),
         "token": ("agentcom.cli.access:token", "Create, list, rotate and revoke tokens."),
         "context": ("agentcom.cli.contexts:context_group", "Show and choose the hub to talk to."),
+        "backup": ("agentcom.cli.backup:backup", "Copy the hub's data, and put copies back."),
         "doctor": ("agentcom.cli.doctor:doctor", "Exercise everything here, and name each fix."),
         "demo": ("agentcom.cli.demo:demo", "Run a fleet on a real repository, and kill a machine."),
         "chaos": ("agentcom.cli.chaos:chaos", "Break a fleet on purpose, and count what was lost."),

@@ -24,6 +24,8 @@ from agentcom.model.message import Attachment, Head
 from agentcom.model.shared_note import Blob, blob_key
 from agentcom.store.base import Query, Store
 
+FOLDER: Final = "blobs"
+"""Beside the store."""
 NAME_CHARS: Final = 200
 MEDIA_CHARS: Final = 100
 PRUNE_ROWS: Final = 500

@@ -72,6 +72,20 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """False lifts the budgets of identities: for load tests and fuzzing, never on a network."""
 
 
+class BackupSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When copies of the hub's data are made, and where they are."""
+
+    folder: Path | None = None
+    """By default `backups` beside the data; on another disk they outlive this one."""
+    every_hours: Annotated[float, msgspec.Meta(ge=0)] = 24
+    """0: only by hand."""
+    keep: Annotated[int, msgspec.Meta(ge=1)] = 7
+    journal: bool = False
+    """Write down each batch, too, so that a restore can lead to any moment."""
+    drill_every_hours: Annotated[float, msgspec.Meta(ge=0)] = 168
+    """How often the newest copy is restored aside and compared; 0: never."""
+
+
 class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that a hub is started with."""
 
@@ -102,6 +116,7 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     forge_secret: Path | None = None
     """A file with the secret by which forges sign their events; without one none is taken."""
     limits: Bounds = Bounds()
+    backups: BackupSettings = BackupSettings()
     prices: dict[str, Price] = {}
     """What models charge, by patterns of their names: before the list that comes with the hub."""
 
@@ -109,6 +124,11 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def loopback(self) -> bool:
         """Whether only this computer can reach the hub."""
         return is_loopback(self.host)
+
+    @property
+    def backup_folder(self) -> Path:
+        """Where copies are."""
+        return self.backups.folder or self.home / "backups"
 
     @property
     def uses_tls(self) -> bool:

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
@@ -11,7 +10,7 @@ from agentcom.core.facts import Fact
 from agentcom.core.view import PoolView
 from agentcom.hub.ask_letters import AskLetters
 from agentcom.hub.asks import Asks
-from agentcom.hub.blobs import Blobs
+from agentcom.hub.blobs import FOLDER, Blobs
 from agentcom.hub.broadcasts import Broadcasts
 from agentcom.hub.channels import Channels
 from agentcom.hub.channels_members import Members
@@ -40,9 +39,6 @@ from agentcom.model.message import Message
 from agentcom.model.replies import Reply
 from agentcom.store.base import Store
 
-BLOBS: Final = "blobs"
-"""The folder of attached files, beside the store."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
@@ -67,7 +63,7 @@ class Conversation:
         self.writer = Writer(means.store, means.clock, means.ids)
         self.logs = Logs(means.store, self.writer)
         self.notes = Notes(means.store, self.writer, means.clock)
-        self.blobs = Blobs(means.home / BLOBS, means.store, self.writer, means.clock)
+        self.blobs = Blobs(means.home / FOLDER, means.store, self.writer, means.clock)
         self.recipients = Recipients(means.store, means.view)
         boxes = Mailboxes(means.store, self.writer, self.logs, means.clock)
         self.mail = Mail(

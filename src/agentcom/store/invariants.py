@@ -13,7 +13,8 @@ from agentcom.store.base import Problem
 Rows = Callable[[Table], Iterable[tuple[str, Row]]]
 
 FIX: Final = (
-    "put a sound copy of the store back, and report this with the output of `agentcom doctor`"
+    "put a sound copy back (`agentcom backup restore`), and report this with what `agentcom doctor`"
+    " says"
 )
 
 

@@ -36,6 +36,7 @@ from agentcom.store.base import LogRecord, Page, Problem, Query, Verdict
 from agentcom.store.failures import StoreFailed
 from agentcom.store.search import Found, Words
 from agentcom.store.sqlite_disk import Disk, LastCommit
+from agentcom.store.sqlite_journal import Journal
 from agentcom.store.sqlite_open import Migration
 from agentcom.store.sqlite_writer import Answer, Commit, Work, Writer
 from agentcom.store.sums import Sum, Sums
@@ -78,12 +79,14 @@ class SqliteStore:
         wall_s: Callable[[], float] = time.time,
         clock_s: Callable[[], float] = time.perf_counter,
         migrations: Sequence[Migration] | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._path = path
         self._options = options
         self._wall_s = wall_s
         self._clock_s = clock_s
         self._migrations = migrations
+        self._journal = journal
         self._loop: asyncio.AbstractEventLoop | None = None
         self._disk = Disk(path)
         self._db: apsw.Connection | None = None
@@ -235,6 +238,8 @@ class SqliteStore:
             raise
         self._db = db
         self._writer = writer
+        if self._journal is not None:
+            self._journal.start(incarnation)
         writer.start()
         return incarnation
 
@@ -244,7 +249,12 @@ class SqliteStore:
         self._listing = sqlite_open.connect(self._path, read_only=True)
         pages = self._options.checkpoint_pages
         writer = Writer(
-            db, self._disk, self._deliver, checkpoint_pages=pages, clock_s=self._clock_s
+            db,
+            self._disk,
+            self._deliver,
+            checkpoint_pages=pages,
+            clock_s=self._clock_s,
+            committed=None if self._journal is None else self._journal.note,
         )
         self._set_room(writer)
         return writer
@@ -280,6 +290,8 @@ class SqliteStore:
         assert by_key is not None
         assert self._db is not None
         writer.stop()
+        if self._journal is not None:
+            self._journal.close()
         by_key.close()
         self._close_readers()
         writer.finish()

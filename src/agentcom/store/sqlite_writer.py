@@ -78,12 +78,15 @@ class Writer:
         *,
         checkpoint_pages: int,
         clock_s: Callable[[], float] = time.perf_counter,
+        committed: Callable[[int, Batch], None] | None = None,
     ) -> None:
+        """`committed` is told of each batch that is durable, with its number, in order."""
         self._db = db
         self._disk = disk
         self._deliver = deliver
         self._checkpoint_pages = checkpoint_pages
         self._clock_s = clock_s
+        self._committed = committed
         self._lock = threading.Lock()  # who holds it may use the connection
         self._quick = 0  # quick commits since the last slow one
         self._pages = 0
@@ -279,13 +282,16 @@ class Writer:
         begun = self._clock_s()
         self._db.execute("COMMIT")
         self._quick = self._quick + 1 if self._clock_s() - begun < QUICK_S else 0
-        self._number, self._seq = number, seq
+        before, self._number, self._seq = self._number, number, seq
         self._disk.note(LastCommit(number, self._incarnation))
         if listing:
             self._arrears.clear()
         for job, verdict in zip(group, verdicts, strict=True):
             if isinstance(verdict, Committed):
                 self._arrears.add(job.batch, verdict.first)
+                before += 1
+                if self._committed is not None:
+                    self._committed(before, job.batch)
         return verdicts
 
     def _write(self, batch: Batch, number: int, seq: int, *, alone: bool) -> Verdict:

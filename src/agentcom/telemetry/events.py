@@ -49,3 +49,7 @@ CREDENTIAL_REFUSED: Final = "credential.refused"
 CODE_REDEEMED: Final = "code.redeemed"
 USER_CREATED: Final = "user.created"
 USER_REMOVED: Final = "user.removed"
+
+BACKUP_MADE: Final = "backup.made"
+BACKUP_DRILLED: Final = "backup.drilled"
+BACKUP_FAILED: Final = "backup.failed"

@@ -1,0 +1,226 @@
+"""`agentcom backup`: copy the hub's data, try the copies out, and put one back.
+
+These work on files of this computer: of the hub that `up` starts, or of another one's folder.
+"""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from agentcom.cli import context, output
+from agentcom.cli.errors import CommandFailed, Exit
+from agentcom.cli.lazy import Group
+from agentcom.cli.output import Column
+
+if TYPE_CHECKING:
+    from agentcom.hub.config import HubConfig
+    from agentcom.model.backup import Backup, Point, Restored
+
+FIELDS: Final = ("name", "at", "number", "incarnation", "bytes", "sha256", "took_ms", "drilled")
+RESTORED: Final = (
+    *("base", "number", "at", "replayed", "incarnation", "states", "held"),
+    *("replaced", "lost", "lost_count"),
+)
+NICENESS: Final = 10
+_MIB: Final = 1 << 20
+
+
+def _tried(row: output.Row) -> str:
+    drilled = row.get("drilled")
+    if not drilled:
+        return "no"
+    from_other = drilled["base"] != row["name"]
+    how = f", from {drilled['base']} and the journal" if from_other else ""
+    return f"{output.age(drilled['at'])}: {drilled['rows']} rows equal{how}"
+
+
+_TABLE: Final = (
+    Column("COPY", lambda row: row["name"]),
+    Column("MADE", lambda row: output.age(row["at"])),
+    Column("BATCH", lambda row: row["number"]),
+    Column("SIZE", lambda row: f"{row['bytes'] / _MIB:.1f} MiB"),
+    Column("TRIED", _tried),
+)
+_HOME: Final = click.option(
+    "--hub-home", "home", type=click.Path(path_type=Path), help="By default that of `up`."
+)
+_FOLDER: Final = click.option(
+    "--folder", type=click.Path(path_type=Path), help="Where copies are, if not as hub.toml says."
+)
+
+
+@click.group(cls=Group)
+def backup() -> None:
+    """Copy the hub's data while it works, try the copies out, and put one back.
+
+    \b
+    Examples:
+      agentcom backup now
+      agentcom backup drill
+      agentcom backup restore --to "2026-11-28 14:30"
+    """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
+
+
+@backup.command("now", cls=output.JsonCommand, fields=FIELDS)
+@_HOME
+@_FOLDER
+def now(home: Path | None, folder: Path | None, as_json: tuple[str, ...] | None) -> None:
+    """Make a copy now, and delete the oldest beyond those that are kept."""
+    from agentcom import app
+    from agentcom.hub.clock import SystemClock
+
+    config, place = _opened(home, folder)
+    copies = app.open_copies(place)
+    os.nice(NICENESS)
+    made = _guarded(lambda: copies.take(config.home, SystemClock().now))
+    for old in copies.prune(config.backups.keep):
+        output.talk(f"deleted: {old.name}")
+    _show([made], as_json)
+    if as_json is None and made.drilled is None:
+        output.talk("note: nobody has tried it out: agentcom backup drill")
+
+
+@backup.command("ls", cls=output.JsonCommand, fields=FIELDS)
+@_HOME
+@_FOLDER
+def ls(home: Path | None, folder: Path | None, as_json: tuple[str, ...] | None) -> None:
+    """List the copies, the newest first."""
+    from agentcom import app
+
+    _, place = _opened(home, folder)
+    _show(app.open_copies(place).listed(), as_json)
+
+
+@backup.command("verify", cls=output.JsonCommand, fields=FIELDS)
+@click.argument("name", required=False)
+@_HOME
+@_FOLDER
+def verify(
+    name: str | None, home: Path | None, folder: Path | None, as_json: tuple[str, ...] | None
+) -> None:
+    """Read copies whole, and compare them with what was noted as they were made.
+
+    All, or the one NAMEd by a part of its name.
+    """
+    from agentcom import app
+
+    _, place = _opened(home, folder)
+    copies = app.open_copies(place)
+    found = [copies.find(name)] if name else list(copies.listed())
+    os.nice(NICENESS)
+    for one in found:
+        copies.check(one)
+    _show(found, as_json)
+
+
+@backup.command("drill", cls=output.JsonCommand, fields=FIELDS)
+@click.argument("name", required=False)
+@_HOME
+@_FOLDER
+def drill(
+    name: str | None, home: Path | None, folder: Path | None, as_json: tuple[str, ...] | None
+) -> None:
+    """Restore a copy aside, look through it, and compare it row by row; by default the newest.
+
+    With a journal the copy before it is restored, and led to it batch by batch.
+    """
+    from agentcom import app
+
+    _, place = _opened(home, folder)
+    os.nice(NICENESS)
+    _show([_guarded(lambda: app.drill(place, name))], as_json)
+
+
+@backup.command("restore", cls=output.JsonCommand, fields=RESTORED)
+@click.argument("name", required=False)
+@click.option("--to", "point", metavar="POINT", help="A batch's number, or a time (UTC).")
+@_HOME
+@_FOLDER
+def restore(
+    name: str | None,
+    point: str | None,
+    home: Path | None,
+    folder: Path | None,
+    as_json: tuple[str, ...] | None,
+) -> None:
+    """Put a copy back as the data of a hub that does not run; those of before are kept aside.
+
+    Without NAME and --to: the newest copy, and the journal as far as it goes. With NAME alone:
+    that copy as it is.
+    """
+    from agentcom import app
+
+    config, place = _opened(home, folder)
+    where = _point(point, name)
+    made = _guarded(lambda: app.restore(config, place, name=name, point=where))
+    if as_json is not None:
+        output.details(output.row_of(made), (), as_json=as_json)
+    else:
+        _tell(made)
+
+
+def _opened(home: Path | None, folder: Path | None) -> "tuple[HubConfig, Path]":
+    """Return the settings of a hub, and where its copies are."""
+    from agentcom.hub import config as hub_config
+
+    config = hub_config.load(flags={"home": (home or context.hub_home()).absolute()})
+    return config, (folder or config.backup_folder).absolute()
+
+
+def _guarded(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except OSError as error:
+        raise CommandFailed(
+            f"{error.strerror}: {error.filename or ''}".rstrip(": "),
+            hint="another --folder, with room",
+            exit_code=Exit.FAILED,
+        ) from error
+
+
+def _point(text: str | None, name: str | None) -> "Point":
+    from agentcom.model import backup as values
+    from agentcom.model.ids import WallTime
+
+    if text is None:
+        return values.NEWEST if name is None else values.COPY_ONLY
+    if text.isdecimal():
+        return values.Point(number=int(text))
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        rule = 'a number, or a time such as "2026-11-28 14:30"'
+        raise click.BadParameter(f"{text!r} is not {rule}", param_hint="--to") from None
+    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return values.Point(at=WallTime(int(at.timestamp() * 1_000)))
+
+
+def _show(made: "list[Backup] | Any", as_json: tuple[str, ...] | None) -> None:
+    output.listing([output.row_of(one) for one in made], _TABLE, as_json=as_json)
+
+
+def _tell(made: "Restored") -> None:
+    from agentcom.model.ids import utc
+
+    click.echo(f"restored   {made.base}, and {made.replayed} batches from the journal")
+    click.echo(f"up to      batch {made.number}, {utc(made.at)}")
+    states = ", ".join(f"{count} {state}" for state, count in made.states.items())
+    click.echo(f"live       {states or 'no tasks'}")
+    if made.held:
+        click.echo(
+            f"held       {len(made.held)} attempts: they go on if their machines have them still,"
+            " else they are issued again"
+        )
+    if made.lost_count is None:
+        click.echo("lost       not known: the data of before cannot be read")
+    elif made.lost_count:
+        shown = " ".join(output.short(task) for task in made.lost)
+        click.echo(f"lost       {made.lost_count} tasks that came later: {shown}")
+    click.echo(f"refused    whatever has a fence below {made.incarnation}, unless it is known here")
+    if made.replaced is not None:
+        click.echo(f"kept       the data of before: {made.replaced}")
+    output.talk("next: agentcom up; machines then offer the results that they kept")

@@ -1,0 +1,220 @@
+"""Copies of a hub's data: taken while it works, listed, checked, and thinned out.
+
+A copy is made by a process of its own, from the files of the hub, so the hub does nothing for it.
+The folder may be on any disk:
+
+    copies/NAME/hub.sqlite, manifest.json     NAME is the time and the number of the last batch
+    journal/INCARNATION/NUMBER.journal        the batches since, if wanted: `sqlite_journal.py`
+    blobs/..                                  attached files, by their content, for all copies
+
+A copy counts once it was restored and compared (`store/sqlite_restore.py`).
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agentcom.model.backup import Backup, BackupDamaged, Drilled
+from agentcom.model.errors import NotFound
+from agentcom.model.ids import Now, WallTime
+from agentcom.store import sqlite_copies, sqlite_disk, sqlite_journal
+
+STORE_FILE: Final = "hub.sqlite"
+BLOBS: Final = "blobs"
+"""Attached files, beside the store."""
+CHUNK_BYTES: Final = 1 << 20
+JOURNAL: Final = "journal"
+_MANIFEST: Final = "manifest.json"
+
+
+class Backups:
+    """The copies in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._journal = folder / JOURNAL
+        self._copies = folder / "copies"
+        self._blobs = folder / BLOBS
+
+    def take(self, home: Path, clock: Callable[[], Now]) -> Backup:
+        """Copy the data of the hub in `home`, which may run; blocks.
+
+        Raises:
+            NotFound: there is no hub.
+            BackupDamaged: the data are damaged, so they cannot be copied.
+            OSError: the disk is full, or the folder cannot be written.
+        """
+        source = home / STORE_FILE
+        if not source.exists():
+            raise NotFound(f"there is no hub in {home}")
+        began = clock()
+        now = began.wall
+        sqlite_disk.make_folder(self._copies)
+        draft = self._copies / f".{now}-{os.getpid()}"
+        draft.mkdir(mode=0o700)
+        try:
+            number, incarnation = _copied(source, draft / STORE_FILE)
+            self._keep_blobs(home / BLOBS)
+            path = draft / STORE_FILE
+            backup = Backup(
+                name=f"{_stamp(now)}-{number}",
+                at=now,
+                number=number,
+                incarnation=incarnation,
+                bytes=path.stat().st_size,
+                sha256=_digest(path),
+                took_ms=clock().instant - began.instant,
+            )
+            _write(draft / _MANIFEST, msgspec.json.encode(backup))
+            draft.replace(self._copies / backup.name)
+            sqlite_disk.sync_folder(self._copies)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        return backup
+
+    def listed(self) -> Sequence[Backup]:
+        """Return all copies, the newest first; a folder without a manifest is none."""
+        return sorted(self._read(), key=lambda one: (one.at, one.number), reverse=True)
+
+    def find(self, name: str | None) -> Backup:
+        """Return the copy of that name, or of a part of it; None: the newest.
+
+        Raises:
+            NotFound: there is none, or several.
+        """
+        found = [one for one in self.listed() if name is None or name in one.name]
+        if not found:
+            raise NotFound(f"there is no copy {name or ''} in {self.folder}".replace("  ", " "))
+        exact = [one for one in found if one.name == name]
+        if name is not None and len(found) > 1 and not exact:
+            raise NotFound(f"{name} is a part of {len(found)} names: {found[0].name}, ...")
+        return (exact or found)[0]
+
+    def journal(self, backup: Backup) -> Path:
+        """Return the journal that goes on from a copy."""
+        return sqlite_journal.folder_of(self._journal, backup.incarnation)
+
+    def is_followed(self, backup: Backup) -> bool:
+        """Return whether the newest journal goes on from a copy, without a gap."""
+        folders = [path for path in _inside(self._journal) if path.name.isdecimal()]
+        newest = max((int(path.name) for path in folders), default=backup.incarnation)
+        if newest != backup.incarnation:
+            return False
+        return sqlite_journal.is_whole(self.journal(backup), backup.number)
+
+    def path(self, backup: Backup) -> Path:
+        """Return the database of a copy."""
+        return self._copies / backup.name / STORE_FILE
+
+    def check(self, backup: Backup) -> None:
+        """Read a copy whole, and compare it with what its manifest says; blocks.
+
+        Raises:
+            BackupDamaged: it is not the same.
+        """
+        path = self.path(backup)
+        try:
+            same = _digest(path) == backup.sha256
+        except OSError as error:
+            raise BackupDamaged(f"{path} cannot be read: {error.strerror}") from error
+        if not same:
+            raise BackupDamaged(f"{path} is not as it was made: use another copy")
+
+    def note(self, backup: Backup, drilled: Drilled) -> Backup:
+        """Write into a copy's manifest that it was restored and compared."""
+        after = msgspec.structs.replace(backup, drilled=drilled)
+        _write(self._copies / backup.name / _MANIFEST, msgspec.json.encode(after))
+        return after
+
+    def restore_blobs(self, home: Path) -> None:
+        """Bring attached files that a hub lacks back to it."""
+        _mirror(self._blobs, home / BLOBS)
+
+    def prune(self, keep: int) -> Sequence[Backup]:
+        """Delete the oldest copies beyond `keep`, and the journal before what is left.
+
+        The newest copy that was restored and compared stays, however old.
+        """
+        found = self.listed()
+        good = next((one for one in found if one.drilled is not None), None)
+        old = [one for one in found[keep:] if one is not good]
+        for one in old:
+            shutil.rmtree(self._copies / one.name)
+        self._prune_journal([one for one in found if one not in old])
+        return old
+
+    def _prune_journal(self, left: Sequence[Backup]) -> None:
+        """Delete what no copy leads into; the newest incarnation's begins before its first copy."""
+        folders = _inside(self._journal)
+        for folder in folders:
+            numbers = [one.number for one in left if str(one.incarnation) == folder.name]
+            if numbers:
+                sqlite_journal.drop_before(folder, min(numbers))
+            elif folder != folders[-1]:
+                shutil.rmtree(folder)
+
+    def _read(self) -> Iterator[Backup]:
+        for path in self._copies.glob(f"*/{_MANIFEST}") if self._copies.is_dir() else ():
+            if not path.parent.name.startswith("."):
+                with contextlib.suppress(OSError, msgspec.DecodeError):
+                    yield msgspec.json.decode(path.read_bytes(), type=Backup)
+
+    def _keep_blobs(self, folder: Path) -> None:
+        _mirror(folder, self._blobs)
+
+
+def _copied(source: Path, target: Path) -> sqlite_copies.Made:
+    try:
+        return sqlite_copies.make(source, target)
+    except sqlite_copies.Damaged as error:
+        raise BackupDamaged(f"{source} cannot be copied: {error}") from error
+
+
+def _stamp(at: WallTime) -> str:
+    return f"{datetime.fromtimestamp(at / 1_000, UTC):%Y%m%dT%H%M%SZ}"
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _mirror(source: Path, target: Path) -> None:
+    """Bring files that are missing from one tree into another: content never changes."""
+    for path in source.rglob("*") if source.is_dir() else ():
+        place = target / path.relative_to(source)
+        if not path.is_file() or place.exists() or path.name.startswith("."):
+            continue
+        sqlite_disk.make_folder(place.parent)
+        draft = place.with_name(f".{place.name}.{os.getpid()}")
+        try:
+            with contextlib.suppress(FileNotFoundError):  # it was pruned meanwhile
+                shutil.copy2(path, draft)
+                draft.replace(place)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _write(path: Path, data: bytes) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    sqlite_disk.sync_folder(path.parent)

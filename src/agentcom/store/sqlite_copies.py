@@ -1,0 +1,98 @@
+"""Copies of a database, from outside of the hub that uses it: making one, and comparing two."""
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import apsw
+
+from agentcom.model.ids import TaskId
+from agentcom.store import sqlite_log, sqlite_open, sqlite_rows
+
+_NOT_COMPARED: Final = frozenset({"request"})
+"""Requests expire by themselves, without a batch."""
+_TABLES: Final = """
+    SELECT m.name FROM sqlite_schema AS m, pragma_table_info(m.name) AS c
+    WHERE m.type = 'table' AND c.name = 'doc' ORDER BY m.name"""
+
+
+class Made(NamedTuple):
+    """What a copy holds."""
+
+    number: int
+    """Of its last batch."""
+    incarnation: int
+
+
+class Damaged(Exception):
+    """A database cannot be read in full."""
+
+
+class Different(Exception):
+    """They do not hold the same."""
+
+
+def make(source: Path, target: Path) -> Made:
+    """Copy a database as it is at one moment, while others write to it.
+
+    Raises:
+        Damaged: it cannot be read in full.
+        OSError: there is no room.
+    """
+    try:
+        db = sqlite_open.connect(source, read_only=True)
+        try:
+            sqlite_open.copy(db, target)
+        finally:
+            db.close()
+        made = sqlite_open.connect(target, read_only=True)
+        try:
+            return Made(sqlite_log.last_number(made), sqlite_rows.incarnation(made))
+        finally:
+            made.close()
+    except apsw.FullError as error:
+        raise OSError(errno.ENOSPC, "the disk is full", str(target)) from error
+    except sqlite_open.DAMAGE as error:
+        raise Damaged(str(error)) from error
+
+
+def only_in(old: Path, new: Path) -> Sequence[TaskId] | None:
+    """Return the tasks that only the older data have; None if those cannot be read."""
+    if not old.exists():
+        return ()
+    db = sqlite_open.connect(new, read_only=True)
+    try:
+        db.execute("ATTACH ? AS other", (str(old),))
+        rows = db.execute("SELECT key FROM other.task EXCEPT SELECT key FROM main.task")
+        return [TaskId(key) for (key,) in rows]
+    except apsw.Error:
+        return None
+    finally:
+        db.close()
+
+
+def equal(one: Path, other: Path) -> int:
+    """Return how many rows and records both databases have, all of them equal.
+
+    Raises:
+        Different: some are not, or cannot be read.
+    """
+    db = sqlite_open.connect(one, read_only=True)
+    try:
+        db.execute("ATTACH ? AS other", (str(other),))
+        tables = [str(name) for (name,) in db.execute(_TABLES)]
+        return sum(_equal_rows(db, name) for name in tables if name not in _NOT_COMPARED)
+    except sqlite_open.DAMAGE as error:
+        raise Different(f"it cannot be read: {error}") from error
+    finally:
+        db.close()
+
+
+def _equal_rows(db: apsw.Connection, table: str) -> int:
+    for mine, yours in (("main", "other"), ("other", "main")):
+        only = f"SELECT * FROM {mine}.{table} EXCEPT SELECT * FROM {yours}.{table}"
+        differing = db.execute(f"SELECT count(*) FROM ({only})").get
+        if differing:
+            raise Different(f"{differing} rows of {table} differ")
+    return int(db.execute(f"SELECT count(*) FROM main.{table}").get)
