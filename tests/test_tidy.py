@@ -19,7 +19,7 @@ READING_PATH = (
     "hub/engine.py",
     "store/base.py",
 )
-READING_PATH_LINES_MAX = 1_100
+READING_PATH_LINES_MAX = 1_080
 IMPURE = {
     *("anyio", "asyncio", "concurrent", "importlib", "multiprocessing", "select", "selectors"),
     *("http", "httpx", "picows", "socket", "ssl", "starlette", "urllib", "uvicorn", "websockets"),

@@ -5,9 +5,9 @@ import pytest
 from agentcom.core import facts, holding
 from agentcom.core.effects import GrantLanding
 from agentcom.core.ledger import Ledger
+from agentcom.model.hold import Hold
 from agentcom.model.ids import AgentId, MachineId
 from agentcom.model.result import LandStatus
-from agentcom.model.task import Hold
 from agentcom.testing.world import agent, machine
 from tests.core.acts import KEY, Pool
 

@@ -4,8 +4,8 @@ from agentcom.core.effects import Continue
 from agentcom.core.facts import Fact, LeaseChecked, TodoDue
 from agentcom.core.ledger import Ledger
 from agentcom.model.batch import Delete, Insert, Table, Update
+from agentcom.model.hold import Hold
 from agentcom.model.ids import AgentId, MachineId, TaskId
-from agentcom.model.task import Hold
 from agentcom.model.todo import Todo, TodoKind
 from tests.core.acts import Pool
 

@@ -9,9 +9,10 @@ from agentcom.core.effects import Answer, Continue, Refuse
 from agentcom.core.facts import Fact
 from agentcom.model.batch import Table
 from agentcom.model.graph import Dependency
+from agentcom.model.hold import Hold
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
 from agentcom.model.snapshot import Snapshot
-from agentcom.model.task import Hold, Phase, TaskSpec, TaskState
+from agentcom.model.task import Phase, TaskSpec, TaskState
 from agentcom.model.todo import Todo, TodoKind
 from agentcom.testing.world import machine, person
 from tests.core.acts import KEY, Pool, done

@@ -159,7 +159,10 @@ async def test_many_are_brought_a_letter_a_while_at_a_time() -> None:
     await readers[-1].until(lambda one: one.seqs == [1])
 
 
-async def test_it_rests_between_unless_more_waits(rests: list[float]) -> None:
+async def test_it_rests_between_unless_much_waits(
+    monkeypatch: pytest.MonkeyPatch, rests: list[float]
+) -> None:
+    monkeypatch.setattr(module, "TOGETHER_MAX", 1)
     site, readers = Site(), [Reader() for _ in range(MANY)]
     await site.follow_all(readers)
     rests.clear()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from agentcom.model.batch import Row, Table
+from agentcom.model.hold import Hold
 from agentcom.model.ids import (
     DEFAULT_PROJECT,
     AgentId,
@@ -11,7 +12,7 @@ from agentcom.model.ids import (
     UserId,
     WallTime,
 )
-from agentcom.model.task import Hold, Phase, Task, TaskBody, TaskSpec, TaskState
+from agentcom.model.task import Phase, Task, TaskBody, TaskSpec, TaskState
 from agentcom.store.invariants import problems
 
 

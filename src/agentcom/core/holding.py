@@ -14,9 +14,10 @@ from agentcom.core.due_facts import LandingOverdue
 from agentcom.core.effects import ClearTimer, GrantLanding, SetTimer
 from agentcom.core.ledger import Ledger
 from agentcom.model.batch import Table, hold_key
+from agentcom.model.hold import Hold
 from agentcom.model.ids import Instant, MachineId, TaskId
 from agentcom.model.limits import LANDING_MS
-from agentcom.model.task import Hold, Phase, Task
+from agentcom.model.task import Phase, Task
 
 PACE_SHARE: Final = 0.2
 """How much the newest attempt says of how long the next one takes."""

@@ -23,10 +23,11 @@ from agentcom.model.agent import Account, Agent, AgentState, Machine
 from agentcom.model.ask import Ask, AskId
 from agentcom.model.errors import AgentComError
 from agentcom.model.graph import Edge
+from agentcom.model.hold import Hold
 from agentcom.model.ids import AccountId, AgentId, Instant, MachineId, PoolId, TaskId, WallTime
 from agentcom.model.limits import RECENT_KEYS
 from agentcom.model.replies import BulkShown
-from agentcom.model.task import Hold, Task, TaskState
+from agentcom.model.task import Task, TaskState
 from agentcom.model.todo import Todo
 
 K = TypeVar("K")

@@ -24,7 +24,7 @@ PAGE: Final = 64
 AT_ONCE: Final = 32  # followers that are brought a letter without more ado: some 0.3 ms
 SLICE_S: Final = 0.0003  # of bringing letters to more than that, then come others
 REST_S: Final = 0.001  # for them: a push to an agent goes before a post to a thousand readers
-SPREAD_S: Final = 0.1  # a letter that takes longer to all of them rests no more
+SPREAD_S: Final = 0.2  # letters that take longer to all of them rest no more
 SPREAD_MAX: Final = 256  # letters of one log that wait for that
 TOGETHER_MAX: Final = 32  # letters that a follower gets in one write, if they wait
 TOGETHER_CHARS: Final = 65_536  # and what they may say together
@@ -137,7 +137,7 @@ class Followers:
     async def _spread_all(self) -> None:
         """Bring letters to many, a while at a time: the hub has other things to do.
 
-        Between two such whiles it rests, unless more letters wait already.
+        In between it rests, unless that takes long, or more waits than one write takes.
         """
         clock_s = self._clock_s
         until_s = clock_s() + SLICE_S
@@ -150,8 +150,8 @@ class Followers:
                     self._bring(following, letters, payloads)
                     now_s = clock_s()
                     if now_s >= until_s:
-                        behind = waiting or now_s >= late_s or len(self._spreading) > 1
-                        await asyncio.sleep(0 if behind else REST_S)
+                        much = len(waiting) >= TOGETHER_MAX or len(self._spreading) > 1
+                        await asyncio.sleep(0 if much or now_s >= late_s else REST_S)
                         until_s = clock_s() + SLICE_S
                 del self._spreading[log]
                 if waiting:  # behind the other logs

@@ -16,6 +16,7 @@ from agentcom.model.budget import ScopeBudget
 from agentcom.model.channel import Channel, Reader
 from agentcom.model.event import TaskEvent
 from agentcom.model.graph import Edge, Member, Tally
+from agentcom.model.hold import Hold
 from agentcom.model.identity import Credential, RequestRecord, User
 from agentcom.model.ids import BatchId, Fence, PoolId
 from agentcom.model.lock import Lock
@@ -24,7 +25,7 @@ from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
 from agentcom.model.schedule import Schedule
 from agentcom.model.shared_note import Blob, SharedNote
-from agentcom.model.task import Hold, Task, TaskBody
+from agentcom.model.task import Task, TaskBody
 from agentcom.model.todo import Todo
 from agentcom.model.usage import Usage
 

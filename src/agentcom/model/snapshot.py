@@ -8,11 +8,12 @@ from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.ask import Ask
 from agentcom.model.budget import ScopeBudget
 from agentcom.model.graph import Edge, Tally
+from agentcom.model.hold import Hold
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.lock import Lock
 from agentcom.model.message import Head
 from agentcom.model.pause import Pause
-from agentcom.model.task import Hold, Task
+from agentcom.model.task import Task
 from agentcom.model.todo import Todo
 
 

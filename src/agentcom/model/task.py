@@ -225,21 +225,3 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     def fence(self) -> Fence:
         """The newest fence ever issued for this task."""
         return Fence(self.incarnation, self.attempt)
-
-
-class HoldMode(StrEnum):
-    """Whether others may hold the key too."""
-
-    EXCLUSIVE = "exclusive"
-    SHARED = "shared"
-
-
-class Hold(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """What one attempt has taken, and gives back when it ends."""
-
-    task: TaskId
-    attempt: int
-    key: str
-    mode: HoldMode = HoldMode.EXCLUSIVE
-    amount: int = 1
-    version: int = 1

@@ -6,8 +6,9 @@ from typing import Final, cast
 
 from agentcom.model.batch import Row, Table
 from agentcom.model.graph import Edge
+from agentcom.model.hold import Hold
 from agentcom.model.ids import TaskId
-from agentcom.model.task import Hold, Task
+from agentcom.model.task import Task
 from agentcom.store.base import Problem
 
 Rows = Callable[[Table], Iterable[tuple[str, Row]]]

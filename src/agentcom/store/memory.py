@@ -14,6 +14,7 @@ from agentcom.model.ask import Ask, AskState
 from agentcom.model.batch import Batch, Change, Delete, Insert, Row, Table
 from agentcom.model.budget import ScopeBudget
 from agentcom.model.graph import Edge, Tally
+from agentcom.model.hold import Hold
 from agentcom.model.identity import RequestRecord
 from agentcom.model.ids import BatchId, PoolId, WallTime
 from agentcom.model.limit import Limit, Usage
@@ -21,7 +22,7 @@ from agentcom.model.lock import Lock, numbers_log
 from agentcom.model.message import Head
 from agentcom.model.pause import Pause
 from agentcom.model.snapshot import Snapshot
-from agentcom.model.task import Hold, Task
+from agentcom.model.task import Task
 from agentcom.model.todo import Todo
 from agentcom.store import codec, invariants, rules, search
 from agentcom.store.base import (

@@ -15,13 +15,14 @@ from agentcom.model.ask import Ask
 from agentcom.model.batch import Batch, Change, Insert, Row, Table, Update
 from agentcom.model.budget import ScopeBudget
 from agentcom.model.graph import Edge, Tally
+from agentcom.model.hold import Hold
 from agentcom.model.ids import PoolId, WallTime
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.lock import Lock, numbers_log
 from agentcom.model.message import Head
 from agentcom.model.pause import Pause
 from agentcom.model.snapshot import Snapshot
-from agentcom.model.task import Hold, Task, TaskState
+from agentcom.model.task import Task, TaskState
 from agentcom.model.todo import Todo
 from agentcom.store import codec, rules, sqlite_lists
 from agentcom.store.base import Page, Query

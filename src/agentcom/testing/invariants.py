@@ -14,12 +14,13 @@ from agentcom.model.ask import Ask, AskState
 from agentcom.model.batch import Row, Table, group_key, member_key
 from agentcom.model.budget import task_used_up
 from agentcom.model.graph import Edge, OnFailure, Tally
+from agentcom.model.hold import Hold
 from agentcom.model.ids import AgentId, TaskId
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.lock import Lock
 from agentcom.model.pause import Pause
 from agentcom.model.requirement import Capability
-from agentcom.model.task import Hold, Phase, Task, TaskState, Wait
+from agentcom.model.task import Phase, Task, TaskState, Wait
 from agentcom.model.todo import Todo
 
 Rows = Mapping[tuple[Table, str], Row]

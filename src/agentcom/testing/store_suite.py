@@ -19,6 +19,7 @@ from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.batch import Change, Delete, Insert, Table, Update, edge_key, hold_key
 from agentcom.model.errors import InvalidInput
 from agentcom.model.graph import Edge, Member, Tally
+from agentcom.model.hold import Hold
 from agentcom.model.ids import (
     DEFAULT_POOL,
     AccountId,
@@ -30,7 +31,7 @@ from agentcom.model.ids import (
     UserId,
     WallTime,
 )
-from agentcom.model.task import Hold, TaskState
+from agentcom.model.task import TaskState
 from agentcom.model.todo import Todo, TodoKind
 from agentcom.store.base import Committed, Conflict, Query, Store, TermLost
 from agentcom.testing.store_listings import ListingSuite

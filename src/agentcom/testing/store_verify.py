@@ -4,8 +4,9 @@ from msgspec.structs import replace
 
 from agentcom.model.batch import Insert, Table
 from agentcom.model.graph import Edge
+from agentcom.model.hold import Hold
 from agentcom.model.ids import TaskId
-from agentcom.model.task import Hold, TaskState
+from agentcom.model.task import TaskState
 from agentcom.store.base import Store
 from agentcom.testing.store_rows import batch, body, committed, task
 

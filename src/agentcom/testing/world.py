@@ -29,6 +29,7 @@ from agentcom.model.batch import Append, Batch, Delete, Insert, Row, Table, Upda
 from agentcom.model.budget import ScopeBudget
 from agentcom.model.errors import AgentComError
 from agentcom.model.graph import Edge, Tally
+from agentcom.model.hold import Hold
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import (
     AccountId,
@@ -48,7 +49,7 @@ from agentcom.model.pause import Pause
 from agentcom.model.replies import Reply, Submitted
 from agentcom.model.result import KeptResult, Result, ResultStatus
 from agentcom.model.snapshot import Snapshot
-from agentcom.model.task import Hold, Task, TaskBody, TaskSpec
+from agentcom.model.task import Task, TaskBody, TaskSpec
 from agentcom.model.todo import Todo
 
 R = TypeVar("R")

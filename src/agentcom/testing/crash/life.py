@@ -23,10 +23,11 @@ from agentcom.model.batch import (
     request_key,
     result_key,
 )
+from agentcom.model.hold import Hold, HoldMode
 from agentcom.model.identity import RequestRecord
 from agentcom.model.ids import DEFAULT_POOL, Fence, MachineId, TaskId, UserId, WallTime
 from agentcom.model.result import KeptResult, Result, ResultStatus
-from agentcom.model.task import Hold, HoldMode, Task, TaskState
+from agentcom.model.task import Task, TaskState
 from agentcom.store import sqlite_lists, sqlite_open
 from agentcom.store.base import Committed, Conflict, Store
 from agentcom.store.sqlite import SqliteOptions, SqliteStore

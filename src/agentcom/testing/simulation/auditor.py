@@ -16,11 +16,12 @@ from agentcom.model.agent import Agent, Machine
 from agentcom.model.batch import Batch, Delete, Insert, Table, Update
 from agentcom.model.event import EventKind, TaskEvent
 from agentcom.model.graph import Condition, Edge
+from agentcom.model.hold import Hold, HoldMode
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
-from agentcom.model.task import Hold, HoldMode, Phase, StopReason, Task, TaskState
+from agentcom.model.task import Phase, StopReason, Task, TaskState
 from agentcom.testing.simulation import bounds, quota_checks, shutting
 from agentcom.testing.simulation.books import Books
 from agentcom.testing.simulation.graph_checks import GraphChecks

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 
 from agentcom.model.agent import Account, Agent
 from agentcom.model.graph import Edge
+from agentcom.model.hold import Hold
 from agentcom.model.ids import AccountId, AgentId, Fence, MachineId, TaskId
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
-from agentcom.model.task import Hold, Task, Wait
+from agentcom.model.task import Task, Wait
 
 
 @dataclass(slots=True)
