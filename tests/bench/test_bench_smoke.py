@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import channel, floors, idle, mailbox, plot, report, scale, scenarios
+from bench import backup, channel, floors, idle, mailbox, plot, report, scale, scenarios
 from bench.__main__ import TINY, save
 
 ROOT = Path(__file__).parent.parent.parent
@@ -33,6 +33,14 @@ def test_idle_machines_stay_connected_and_beat(monkeypatch: pytest.MonkeyPatch) 
     (row,) = idle.measure((3,), seconds=0.1)
 
     assert row["alive_at_end"] == 3
+
+
+def test_steady_work_is_counted_alone_and_beside_a_copy() -> None:
+    found = backup.measure(300, per_s=20.0, seconds=0.1, rounds=1)
+
+    assert found["database_mib"] > 0
+    assert found["throughput_beside"] > 0
+    assert found["longest_silence_ms"] > 0
 
 
 async def test_acts_of_a_small_and_a_large_mailbox_are_compared() -> None:
