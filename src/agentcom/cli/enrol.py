@@ -14,7 +14,7 @@ from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.model.ids import AccountId, AgentId, MachineId, check_name
 from agentcom.model.limits import SLOTS_MAX
 from agentcom.sidecar.config import AgentConfig, Home, MachineConfig
-from agentcom.sidecar.runtime import base
+from agentcom.sidecar.runtime import base, permission
 
 GROUP: Final = "agentcom.runtimes"
 NO_CLI: Final = frozenset({"acp", "command", "testagent"})
@@ -94,7 +94,7 @@ def parse_agent(text: str) -> AgentConfig:
 
     Raises:
         CommandFailed: it is not of that form, or the runtime or a setting is unknown.
-        InvalidInput: the hub would not take the name.
+        InvalidInput: the hub would not take the name, or there is no such policy of permissions.
     """
     name, _, rest = text.partition("=")
     runtime, _, given = rest.partition(":")
@@ -116,6 +116,7 @@ def parse_agent(text: str) -> AgentConfig:
     slots = settings.pop("slots", "1")
     if not slots.isdecimal() or not 1 <= int(slots) <= SLOTS_MAX:
         raise _usage(f"slots is a number from 1 to {SLOTS_MAX}", "--agent ...:slots=2")
+    permission.policy_of(settings)
     own = runtimes()[runtime].preflight(settings)
     return AgentConfig(
         name=AgentId(check_name(name)),
