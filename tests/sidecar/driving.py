@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,7 +48,29 @@ class Desk:
     said: list[tuple[int, bool]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     withdrawn: list[str] = field(default_factory=list)
-    woken: int = 0
+    waiting: dict[str, str] = field(default_factory=dict)
+    """Words for the turn that runs, by key."""
+    before: dict[str, str] = field(default_factory=dict)
+    """Words of a sidecar before."""
+    heards: list[tuple[str, bool]] = field(default_factory=list)
+    tell: Callable[[], None] | None = None
+
+    def listen(self, tell: Callable[[], None] | None) -> None:
+        self.tell = tell
+
+    def bring(self, key: str, text: str) -> None:
+        self.waiting[key] = text
+        if self.tell is not None:
+            self.tell()
+
+    async def word(self) -> tuple[str, str] | None:
+        return self.waiting.popitem() if self.waiting else None
+
+    async def words(self) -> dict[str, str]:
+        return self.before
+
+    async def heard(self, key: str, *, taken: bool) -> None:
+        self.heards.append((key, taken))
 
     async def more(self, turn: int) -> str | None:
         return self.prompts[turn - 1] if turn <= len(self.prompts) else None

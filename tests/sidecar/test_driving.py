@@ -184,3 +184,45 @@ async def test_a_turn_that_fails_is_the_last(driver: Track) -> None:
 
     assert verdict.failure is FailureClass.AUTH
     assert desk.said == [(1, True)]
+
+
+async def test_a_word_reaches_the_turn_that_runs_or_waits_for_its_end(driver: Track) -> None:
+    if not driver.talks:
+        pytest.skip("this one takes one prompt")
+    gate, desk = driver.root / "gate", Desk()
+    following = asyncio.create_task(driver.follow(await driver.start(gated(gate)), desk))
+    await until(lambda: driver.tool is not None, patience_s=PATIENCE_S)
+    steers = driver.name == "codex"
+
+    desk.bring("word-1", "mind the printer")
+    if steers:
+        await until(lambda: desk.heards, patience_s=PATIENCE_S)
+    gate.touch()
+    verdict = await following
+
+    assert verdict.failure is None, verdict.message
+    assert desk.heards == ([("word-1", True)] if steers else [])
+    assert list(desk.waiting) == ([] if steers else ["word-1"])
+    assert desk.tell is None
+
+
+@pytest.mark.cli
+async def test_a_word_is_brought_once_whoever_follows(tmp_path: Path) -> None:
+    async with track("codex", tmp_path) as driver:
+        gate, first = driver.root / "gate", Desk()
+        running = await driver.start(gated(gate))
+        following = asyncio.create_task(driver.follow(running, first))
+        await until(lambda: driver.tool is not None, patience_s=PATIENCE_S)
+        first.bring("word-1", "mind the printer")
+        await until(lambda: first.heards, patience_s=PATIENCE_S)
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+
+        second = Desk(before={"word-1": "mind the printer"})
+        gate.touch()
+        verdict = await driver.follow(running, second)
+
+        assert verdict.failure is None
+        assert driver.keys().count("word-1") == 1
+        assert second.heards == [("word-1", True)]

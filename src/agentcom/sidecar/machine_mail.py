@@ -70,6 +70,7 @@ class Mail:
         """`send` brings a word to the hub, if it is there."""
         self._send = send
         self._boxes: dict[AgentId, _Box] = {}
+        self._listening: dict[Key, Callable[[], None]] = {}
 
     def take(self, frame: frames.MailFrame) -> None:
         """Keep the letters that are new, and tell which are here and which were shown."""
@@ -88,10 +89,26 @@ class Mail:
         seen = [letter.seq for letter in frame.letters if box.has_shown(letter)]
         self._tell(frame.agent, here, seen=False)
         self._tell(frame.agent, seen, seen=True)
+        for key, tell in list(self._listening.items()):
+            if here and frame.agent == box_of(key.task):
+                tell()
 
-    def hand(self, agent: AgentId, key: Key, *, waking: bool = False) -> tuple[Letter, ...]:
-        """Return letters for a turn of an attempt, oldest first; `waking`: none if none wakes."""
-        boxes = [box for name in (box_of(key.task), agent) if (box := self._boxes.get(name))]
+    def listen(self, key: Key, tell: Callable[[], None] | None) -> None:
+        """Call `tell` when there is a word to the task of an attempt; None: not any more."""
+        if tell is None:
+            self._listening.pop(key, None)
+        else:
+            self._listening[key] = tell
+
+    def hand(
+        self, agent: AgentId, key: Key, *, waking: bool = False, words: bool = False
+    ) -> tuple[Letter, ...]:
+        """Return letters for a turn of an attempt, oldest first.
+
+        `waking`: none if none wakes. `words`: only those to whoever works on its task.
+        """
+        names = (box_of(key.task),) if words else (box_of(key.task), agent)
+        boxes = [box for name in names if (box := self._boxes.get(name))]
         waiting = [(box, one) for box in boxes for one in box.waiting.values()]
         if waking and not any(one.wakes for _, one in waiting):
             return ()

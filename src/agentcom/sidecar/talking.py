@@ -5,7 +5,7 @@ each word has a key, and the supervisor writes it once.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from agentcom.sidecar.lifetime import cancel
@@ -15,6 +15,22 @@ from agentcom.sidecar.runtime import base
 
 class Desk(Protocol):
     """Where the words come from that others have for an agent."""
+
+    def listen(self, tell: Callable[[], None] | None) -> None:
+        """Call `tell` when there may be a word for the turn that runs; None: not any more."""
+        ...
+
+    async def word(self) -> tuple[str, str] | None:
+        """Return a word for the turn that runs, and a key for it; it is not returned again."""
+        ...
+
+    async def words(self) -> Mapping[str, str]:
+        """Return, by key, the words of which a sidecar before did not learn what became."""
+        ...
+
+    async def heard(self, key: str, *, taken: bool) -> None:
+        """Take note whether the agent has taken up a word."""
+        ...
 
     async def more(self, turn: int) -> str | None:
         """Return the prompt of the turn after `turn`, the same however often; None: no more."""
@@ -72,10 +88,20 @@ class Talk:
         self._turn = 0
         self._farewell = b""
         self._asking: dict[str, tuple[base.PermissionAsked, asyncio.Task[None]]] = {}
+        self._words: dict[str, str] = {}
+        """Those that the agent has not answered to."""
+        self._brought: set[str] = set()
+        self._bringing: set[asyncio.Task[None]] = set()
+        self._lock = asyncio.Lock()
+        self._ended: base.Stop | None = None
+        """How the turn ended, as long as words to it have no answer."""
 
     async def begin(self, opening: bytes) -> None:
         """Say what comes before everything else."""
         self._talker.begin(opening)
+        if self._desk is not None:
+            self._words = dict(await self._desk.words())
+            self._desk.listen(self._news)
         await self._drain()
 
     async def after(self, events: Sequence[base.RuntimeEvent]) -> None:
@@ -86,21 +112,62 @@ class Talk:
                 case base.PermissionAsked(open=True):
                     self._ask(event)
                 case base.TurnEnded(stop):
-                    await self._turn_ended(stop)
+                    self._ended = stop
+                case base.Heard(key, taken):
+                    await self._heard(key, taken=taken)
                 case _:
                     pass
+        await self._bring()
+        if self._ended is not None and not self._brought:
+            stop, self._ended = self._ended, None
+            await self._turn_ended(stop)
 
     async def over(self) -> None:
         """Take back what the agent, which is gone, waits for no more."""
         left = [asked for asked, task in self._asking.values() if not task.done()]
         await self.drop()
+        for key in tuple(self._words):
+            await self._heard(key, taken=False)
         for asked in left:
             if self._desk is not None:
                 await self._desk.withdraw(asked)
 
     async def drop(self) -> None:
         """Leave everything to a successor."""
-        await cancel([task for _, task in self._asking.values()])
+        if self._desk is not None:
+            self._desk.listen(None)
+        await cancel([*self._bringing, *(task for _, task in self._asking.values())])
+
+    def _news(self) -> None:
+        task = asyncio.create_task(self._bring())
+        self._bringing.add(task)
+        task.add_done_callback(self._bringing.discard)
+
+    async def _bring(self) -> None:
+        """Say the words that are there, if the turn that runs takes any."""
+        async with self._lock:
+            while self._desk is not None and self._talker.steer("", "") is not None:
+                left = [key for key in self._words if key not in self._brought]
+                if not left:
+                    word = await self._desk.word()
+                    if word is None:
+                        return
+                    self._words[word[0]] = word[1]
+                    left = [word[0]]
+                for key in left:
+                    said = self._talker.steer(key, self._words[key])
+                    if said is not None and await self._running.say(said):
+                        self._brought.add(key)
+                    else:
+                        await self._heard(key, taken=False)
+            for key in [key for key in self._words if key not in self._brought]:
+                if self._ended is not None:
+                    await self._heard(key, taken=False)
+
+    async def _heard(self, key: str, *, taken: bool) -> None:
+        self._brought.discard(key)
+        if self._words.pop(key, None) is not None and self._desk is not None:
+            await self._desk.heard(key, taken=taken)
 
     async def _drain(self) -> None:
         for said in self._talker.drain():

@@ -23,7 +23,6 @@ PERMISSIONS_MAX: Final = 256
 _INITIALIZE: Final = 1
 _THREAD: Final = 3
 _THREAD_AFTER_ALL: Final = 4
-_STEER: Final = 50
 _TURN: Final = 100
 """Turn N is begun by request 100 + N."""
 _NO_METHOD: Final = -32601
@@ -94,9 +93,15 @@ class CodexTalker:
         self._due = number
 
     def steer(self, key: str, text: str) -> base.Say | None:
-        """Return None: words begin turns of their own."""
-        del key, text
-        return None
+        """Return the request that brings a word into the turn that runs."""
+        if self._turn is None:
+            return None
+        parameters = {
+            "threadId": self._session,
+            "expectedTurnId": self._turn,
+            "input": _input(text),
+        }
+        return _say(key, {"id": key, "method": "turn/steer", "params": parameters})
 
     def permit(self, request: str, *, allow: bool) -> base.Say | None:
         """Return the answer to a question for approval."""
@@ -158,6 +163,9 @@ class CodexTalker:
 
     def _answered(self, record: Json) -> Iterator[base.RuntimeEvent]:
         number, error = record.get("id"), record.get("error")
+        if isinstance(number, str):  # a word has its key for an id
+            yield base.Heard(number, taken=error is None)
+            return
         if error is not None:
             yield from self._refused(number, agent_cli.record(error))
             return
@@ -200,7 +208,7 @@ class CodexTalker:
         if number == _THREAD and self._opening is not None and self._opening.resume:
             yield base.Warned(f"the session is not there any more: {message}")
             self._ask_for_thread(new=True)
-        elif isinstance(number, int) and (number < _STEER or number > _TURN):
+        elif isinstance(number, int) and (number <= _THREAD_AFTER_ALL or number > _TURN):
             yield from self._fail(message)
 
     def _told(self, method: object, given: Json) -> Iterator[base.RuntimeEvent]:
