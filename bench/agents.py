@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -86,7 +87,8 @@ def page(found: dict[str, Any]) -> str:
     ]
     table = "\n".join(report.markdown_table(["figure", "measured"], rows))
     return (
-        f"# {found['agents']} agents at once, {found['day']}\n\n{found['machine']}.\n\n"
+        f"# {found['agents']} agents at once, {found['day']}\n\n{found['machine']}; "
+        f"load average {found['load']:.1f} before.\n\n"
         f"{found['runtime']} {found['version']} before a scripted model: one machine with "
         f"{found['agents']} slots, one repository. Every agent waits until all are at work; then "
         "each writes a file of its own and commits it. Run: `make bench-agents`\n\n"
@@ -102,7 +104,7 @@ def _run(runtime: str, settings: dict[str, str], folder: Path, agents: int) -> d
     origin = folder / "origin.git"
     agent_checks.make_tree(folder / "seed")
     agent_checks.git(folder, "clone", "-q", "--bare", str(folder / "seed"), str(origin))
-    driver = enrol.runtimes()[runtime]
+    driver, load = enrol.runtimes()[runtime], floors.load_average()
     go = folder / "go"
     with agent_fleet.fleet_of(driver, settings, folder / "machine", slots=agents) as fleet:
         began = time.monotonic()
@@ -122,6 +124,7 @@ def _run(runtime: str, settings: dict[str, str], folder: Path, agents: int) -> d
     return {
         "day": dt.datetime.now(dt.UTC).date().isoformat(),
         "machine": report.machine_words(floors.machine()),
+        "load": load,
         "runtime": runtime,
         "version": driver.preflight(settings).version,
         "agents": agents,
@@ -148,10 +151,12 @@ def _prompt(folder: Path, go: Path, number: int) -> str:
 
 def _memory(fleet: agent_fleet.Fleet) -> dict[str, Any]:
     """Return the memory of each agent's tree, of the sidecar and of the hub, in MiB."""
+    ours = fleet.home.tag("").encode()
     trees: dict[bytes, float] = {}
     supervisors: list[float] = []
     for pid in processes.read_table():
-        marks = [one for one in processes.read_environment(pid) if one.startswith(_ATTEMPT)]
+        given = processes.read_environment(pid)
+        marks = [one for one in given if one.startswith(_ATTEMPT) and one.endswith(ours)]
         if marks:
             trees[marks[0]] = trees.get(marks[0], 0.0) + _pss_mib(pid)
         elif _supervises(pid, fleet.home.root):
@@ -201,10 +206,17 @@ def _faults(
             faults.append(f"{name} has {changed}")
     if sorted(written) != sorted(f"agent-{number}.txt" for number in range(agents)):
         faults.append(f"{len(written)} of {agents} files are at the origin")
-    for tree in fleet.home.repositories.glob("**/.git"):
-        said = agent_checks.git(tree.parent, "status", "--porcelain")
-        faults += [f"{tree.parent.name} is not clean: {said}"] if said else []
-    return faults
+    trees = [path for path in fleet.home.repositories.glob("*/worktrees/*") if path.is_dir()]
+    return faults + [said for said in map(_unclean, trees) if said]
+
+
+def _unclean(tree: Path) -> str:
+    """Return what is wrong with a worktree; one that was removed meanwhile is well."""
+    done = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=tree, capture_output=True, text=True, check=False
+    )
+    said = done.stdout.strip() or done.stderr.strip()
+    return f"{tree.name} is not clean: {said}" if said and tree.exists() else ""
 
 
 if __name__ == "__main__":

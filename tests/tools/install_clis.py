@@ -199,7 +199,17 @@ def installed_version(pin: Pin) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     found = re.search(r"\d+\.\d+\.\d+(-[a-z]+\.\d+)?", done.stdout + done.stderr)
-    return found.group() if found and done.returncode == 0 else ""
+    return found.group() if found and done.returncode == 0 else _package_version(pin)
+
+
+def _package_version(pin: Pin) -> str:
+    """Return what pip installed, for a program that does not say its version itself."""
+    python = CLIS / pin.name / "venv" / "bin" / "python"
+    if not python.exists():
+        return ""
+    asked = f"import importlib.metadata as m; print(m.version({pin.package!r}))"
+    done = subprocess.run([python, "-c", asked], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def find_node() -> Path | None:

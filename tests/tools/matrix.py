@@ -12,7 +12,7 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -59,46 +59,58 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("names", nargs="*", help=f"of {', '.join(names)}")
     wanted = arguments.parse_args().names or names
-    found = _kept()
+    passed = True
     for name in wanted:
         program = binary_of(name)
         if name not in agent_checks.WITHOUT_MODEL and not program.exists():
             tell(f"{name}: not installed (make clis CLIS={name})")
             continue
-        rows = asyncio.run(check(known[name], str(program)))
-        day = datetime.now(UTC).date().isoformat()
-        found[name] = Found(rows[0].version, day, machine(), tuple(rows))
-        KEPT.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
-        PAGE.write_text(page(found), "utf-8")
-    return int(any(row.passed is False for name in wanted for row in rows_of(found, name)))
+        passed &= asyncio.run(check(known[name], str(program)))
+    return int(not passed)
 
 
-async def check(runtime: base.Runtime, program: str) -> list[Row]:
-    """Return what came of all checks of one program."""
+async def check(runtime: base.Runtime, program: str) -> bool:
+    """Run all checks of one program, and publish each as it ends; say whether none failed."""
     folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="agentcom-matrix-"))
     log: list[Entry] = []
     rows: list[Row] = []
     try:
         async with server.serve(log=log.append) as model:
             settings = {"base_url": model.url, "model": "scripted", "binary": program}
-            bench = agent_checks.Bench(runtime, settings, folder / runtime.name, log)
-            for one in agent_checks.CHECKS:
-                rows.append(await bench.row(one))
-                tell(_line(rows[-1]))
-            rows.append(await agent_fleet.tool_row(runtime, settings, folder / "hub"))
-            tell(_line(rows[-1]))
-            async for row in agent_fleet.outage_rows(runtime, settings, folder / "out", log):
+            async for row in found_of(runtime, settings, folder, log):
                 rows.append(row)
                 tell(_line(row))
+                publish(runtime.name, rows)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-    return rows
+    return all(row.passed is not False for row in rows)
+
+
+async def found_of(
+    runtime: base.Runtime, settings: Mapping[str, str], folder: Path, log: list[Entry]
+) -> AsyncIterator[Row]:
+    """Yield what came of each check."""
+    bench = agent_checks.Bench(runtime, settings, folder / runtime.name, log)
+    for one in agent_checks.CHECKS:
+        yield await bench.row(one)
+    yield await agent_fleet.tool_row(runtime, settings, folder / "hub")
+    async for row in agent_fleet.outage_rows(runtime, settings, folder / "out", log):
+        yield row
+
+
+def publish(name: str, rows: Sequence[Row]) -> None:
+    """Write the page anew; what was found of others before is kept."""
+    found = msgspec.json.decode(KEPT.read_bytes(), type=dict[str, Found]) if KEPT.exists() else {}
+    day = datetime.now(UTC).date().isoformat()
+    found[name] = Found(rows[0].version, day, machine(), tuple(rows))
+    KEPT.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+    PAGE.write_text(page(found), "utf-8")
 
 
 def page(found: Mapping[str, Found]) -> str:
     """Return the page."""
     names = sorted(found)
-    scenarios = [row.scenario for row in found[names[0]].rows]
+    scenarios = max(([row.scenario for row in one.rows] for one in found.values()), key=len)
     head = ["| check |", *(f" {name} |" for name in names)]
     lines = ["".join(head), "|---|" + "---|" * len(names)]
     lines.append("| version |" + "".join(f" {found[name].version} |" for name in names))
@@ -118,11 +130,6 @@ def page(found: Mapping[str, Found]) -> str:
     return f"{introduction}\n" + "\n".join(lines) + f"\n\n## What is not *yes*\n\n{said}\n"
 
 
-def rows_of(found: Mapping[str, Found], name: str) -> Sequence[Row]:
-    """Return the rows of a program; none, if it was never checked."""
-    return found[name].rows if name in found else ()
-
-
 def machine() -> str:
     """Return what this computer is."""
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -135,14 +142,10 @@ def tell(line: str) -> None:
     sys.stdout.flush()
 
 
-def _kept() -> dict[str, Found]:
-    return msgspec.json.decode(KEPT.read_bytes(), type=dict[str, Found]) if KEPT.exists() else {}
-
-
 def _cell(rows: Sequence[Row], scenario: str) -> str:
     row = next((row for row in rows if row.scenario == scenario), None)
     if row is None:
-        return "-"
+        return "not tried"
     took = f", {row.duration_ms / 1_000:.0f} s" if row.passed else ""
     return f"{_MARKS[row.passed]}{took}"
 

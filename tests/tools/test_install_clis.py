@@ -71,3 +71,44 @@ def test_npm_is_started_from_its_library_where_that_is_beside_node(tmp_path: Pat
 
     assert before == ["npm"]
     assert install_clis.npm_of(tmp_path / "bin") == [str(tmp_path / "bin" / "node"), str(program)]
+
+
+def test_what_pip_installs_is_pinned_to_one_version_and_a_python() -> None:
+    pin = install_clis.python_pin("mini")
+
+    assert pin is not None
+    assert (pin.version, pin.python_min, pin.beside) == ("2.4.6", 11, ("mcp",))
+    assert install_clis.python_pin("codex") is None
+    assert install_clis.find_python(11) is not None
+    assert install_clis.find_python(install_clis.PYTHON_MINORS) is None
+
+
+def test_without_a_name_only_what_every_run_wants_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted: list[str] = []
+    monkeypatch.setattr(install_clis, "install_npm", wanted.extend)
+    monkeypatch.setattr(install_clis, "install_python", lambda pin: wanted.append(pin.name))
+    monkeypatch.setattr("sys.argv", ["install_clis.py"])
+
+    install_clis.main()
+    usual = list(wanted)
+    monkeypatch.setattr("sys.argv", ["install_clis.py", "all"])
+    install_clis.main()
+
+    assert usual == ["codex", "claude", "conformance"]
+    assert {"pi", "gemini", "openclaw", "vibe", "mini"} < set(wanted)
+
+
+def test_a_program_that_says_no_version_is_asked_of_pip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install_clis, "CLIS", tmp_path)
+    fake(tmp_path / "mini", "x", "")
+    fake(tmp_path / "mini" / "bin", "mini", "echo 'no such option' >&2; exit 2")
+    (tmp_path / "mini" / "venv").mkdir()
+    fake(tmp_path / "mini" / "venv" / "bin", "python", "echo 2.4.6")
+    pin = install_clis.python_pin("mini")
+    assert pin is not None
+
+    assert install_clis.installed_version(pin) == "2.4.6"

@@ -321,7 +321,11 @@ class AcpTalker:
 
     def _told(self, record: Json) -> Iterator[base.RuntimeEvent]:
         parameters = agent_cli.record(record.get("params"))
-        if record.get("method") == "session/update":
+        method = agent_cli.text(record.get("method"))
+        if method.endswith("/retrying"):  # an extension that some have
+            said = (agent_cli.text(parameters.get(key)) for key in ("category", "detail"))
+            yield base.Retrying(" ".join(said))
+        if method == "session/update":
             for event in self._updates.take(agent_cli.record(parameters.get("update"))):
                 if isinstance(event, base.Usage):
                     self._usage = _added(self._usage, event)

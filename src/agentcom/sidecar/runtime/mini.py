@@ -18,6 +18,7 @@ PROGRAM: Final = Program(
     login="mini-extra config setup",
     keys=("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY"),
     logins=(".config/mini-swe-agent/.env",),
+    asks=("--help",),
 )
 
 TRAJECTORY: Final = "trajectory.json"

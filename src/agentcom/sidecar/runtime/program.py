@@ -23,10 +23,12 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     logins: Sequence[str] = ()
     """Files below the home, of which a login leaves one."""
     capabilities: Sequence[str] = ()
+    asks: Sequence[str] = ()
+    """The words that make it say its version, if `--version` does not."""
 
     def preflight(self, settings: Mapping[str, str]) -> Preflight:
         """Say whether it answers and has a login or key; nothing is sent anywhere."""
-        version = agent_cli.probe(self.binary(settings))
+        version = agent_cli.probe(self.binary(settings), *self.asks)
         if version.problem:
             fix = f"{self.install}, or set the agent's `binary`"
             return self._not_ready(version.text, version.problem, fix)
