@@ -20,6 +20,7 @@ from agentcom.model.identity import Role
 from agentcom.model.policy import Action, Reach, reach
 from agentcom.model.task import TaskState
 from agentcom.sidecar.config import AgentConfig, MachineConfig, RepositorySettings, Settings
+from agentcom.sidecar.confines import Confines
 from agentcom.telemetry import events, metrics
 from agentcom.transport import socket
 from docs.tools import source, words
@@ -227,6 +228,7 @@ def machine_settings() -> str:
         ("`settings`", Settings),
         ("Each entry of `settings.repositories`", RepositorySettings),
         ("Each entry of `agents`", AgentConfig),
+        ("`confines` of an agent", Confines),
     ):
         rows = [(name, default, said) for name, default, _, said in _settings(kind)]
         parts.append(f"**{title}**\n\n{table(['field', 'default', 'meaning'], rows)}")
@@ -235,7 +237,7 @@ def machine_settings() -> str:
 
 def setting_names() -> set[str]:
     """Return the names of all settings."""
-    kinds: tuple[Any, ...] = (HubConfig, Bounds, MachineConfig, Settings, AgentConfig)
+    kinds: tuple[Any, ...] = (HubConfig, Bounds, MachineConfig, Settings, AgentConfig, Confines)
     return {field.name for kind in kinds for field in msgspec.structs.fields(kind)} - {"limits"}
 
 

@@ -126,6 +126,7 @@ FAILURES: Final[Mapping[str, str]] = MappingProxyType(
         "revoked": "its machine lost the right to work",
         "rejected": "a person said no to it",
         "budget": "the task's own budget is used up; `agentcom task retry` gives it anew",
+        "resources": "it used more memory, or had more processes, than it may",
         "expired": "nobody had started it by the time it was asked for (`--expires-in`)",
     }
 )
@@ -162,6 +163,10 @@ SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
         "AgentConfig.labels": "words for people",
         "AgentConfig.slots": "how many tasks at once",
         "AgentConfig.version": "of its program, as found at enrolment",
+        "AgentConfig.confines": "what it may see, use and know, see below",
+        "Settings.checks": "what checks and set-up steps may see, use and know: as `confines`",
+        "Confines.sandbox": "`auto`, `required` or `off`",
+        "Confines.network": "in a sandbox: `all` or `none`",
         "TaskSpec.title": "a name for people",
         "TaskSpec.prompt": "what the agent is asked",
         "TaskSpec.command": "argv instead of a prompt, for agents of the runtime `command`",
@@ -277,6 +282,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "sidecar.started": "a machine's process begins, with what it holds",
         "sidecar.draining": "it takes nothing new",
         "sidecar.stopped": "it ended; agents that still run are adopted later",
+        "sandbox.off": "an agent's programs run without a sandbox; with the reason and the way out",
         "sidecar.refused": "the hub does not want this machine",
         "link.opened": "the machine is connected",
         "link.lost": "the connection broke",

@@ -18,6 +18,7 @@ from agentcom.model.result import Result, ResultStatus
 from agentcom.model.task import Task, TaskSpec
 from agentcom.protocol import codec, frames, shown
 from agentcom.sidecar.config import AgentConfig, Home, MachineConfig, Settings
+from agentcom.sidecar.confines import OPEN
 from agentcom.sidecar.runtime import base
 from agentcom.sidecar.runtime.command import PlainCommand
 from agentcom.sidecar.runtime.testagent import TestAgent
@@ -40,8 +41,10 @@ def machine_config(root: Path, *, hub: str, admitted: shown.Admitted) -> Home:
     """Write a machine's home with an agent for commands and one for scenarios."""
     home = Home(root / "machine")
     agents = (
-        AgentConfig(name=AgentId("cmd"), runtime="command", capabilities=("run",)),
-        AgentConfig(name=AgentId("mock"), runtime="testagent", capabilities=("edit",)),
+        AgentConfig(name=AgentId("cmd"), runtime="command", capabilities=("run",), confines=OPEN),
+        AgentConfig(
+            name=AgentId("mock"), runtime="testagent", capabilities=("edit",), confines=OPEN
+        ),
     )
     settings = Settings(ttl_ms=TTL_MS, checkpoint_interval_ms=60_000, stop_grace_ms=300)
     machine = MachineConfig(

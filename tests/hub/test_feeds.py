@@ -336,7 +336,7 @@ async def test_progress_is_forgotten_when_the_attempt_ends_but_its_log_stays(hub
     await hub.happen(task, state=TaskState.FAILED)
 
     assert hub.feeds.activities.describe(task) == ""
-    assert hub.feeds.activities.tail(task) == (1, "one\ntwo\n")
+    assert hub.feeds.activities.tail(task) == (1, "one\ntwo\n", None)
 
 
 async def test_a_tool_call_that_is_made_again_and_again_is_called_a_loop(hub: Hub) -> None:
@@ -363,4 +363,4 @@ async def test_the_tail_of_a_log_is_bounded_and_is_of_the_newest_attempt(hub: Hu
     assert tail[1].endswith("xend")
 
     activities.note(LAPTOP, None, frames.Progress(task=task, fence=Fence(1, 2), log="new"))
-    assert activities.tail(task) == (2, "new")
+    assert activities.tail(task) == (2, "new", None)

@@ -13,6 +13,7 @@ from agentcom.sidecar import machine_values as values
 from agentcom.sidecar import process, processes, supervise
 from agentcom.sidecar.attempts import Attempts
 from agentcom.sidecar.config import AgentConfig, Config, Home, MachineConfig, Settings
+from agentcom.sidecar.confines import OPEN
 from agentcom.sidecar.machine_values import Key, Record, Stage
 from agentcom.sidecar.runtime import base
 from agentcom.sidecar.runtime.command import PlainCommand
@@ -24,15 +25,19 @@ TASK = TaskId("t1")
 FIRST = Fence(7, 1)
 RUNTIMES: Mapping[str, base.Runtime] = {"testagent": TestAgent(), "command": PlainCommand()}
 QUICK = Settings(
-    ttl_ms=4_000, checkpoint_interval_ms=60_000, progress_interval_ms=50, stop_grace_ms=500
+    ttl_ms=4_000,
+    checkpoint_interval_ms=60_000,
+    progress_interval_ms=50,
+    stop_grace_ms=500,
+    checks=OPEN,
 )
 
 
 def config(root: Path, hub: str = "http://127.0.0.1:9", settings: Settings = QUICK) -> Config:
     home = Home(root / "machine")
     agents = (
-        AgentConfig(name=ADA, runtime="testagent"),
-        AgentConfig(name=BOB, runtime="command"),
+        AgentConfig(name=ADA, runtime="testagent", confines=OPEN),
+        AgentConfig(name=BOB, runtime="command", confines=OPEN),
     )
     machine = MachineConfig(hub=hub, machine="m1", agents=agents, settings=settings)  # type: ignore[arg-type] # a NewType of str
     home.save(machine, TOKEN)

@@ -19,6 +19,7 @@ from agentcom.sidecar import (
     control_socket,
     process,
     processes,
+    reaping,
     supervise,
     survivors,
 )
@@ -365,7 +366,7 @@ async def test_a_wait_on_a_killed_supervisor_ends_the_tree_and_says_crashed(
 async def test_a_stop_gets_past_a_supervisor_that_hangs(
     attempt_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervise, "SWEEP_MS_MAX", 0)
+    monkeypatch.setattr(reaping, "SWEEP_MS_MAX", 0)
     monkeypatch.setattr(process, "STOP_MARGIN_MS", 0)
     running = await process.start(attempt_dir, shell(STUBBORN, cwd=tmp_path), limits=limits())
     await first_line(running)

@@ -11,6 +11,7 @@ import msgspec
 
 from agentcom.model.ids import AgentId
 from agentcom.sidecar.config import AgentConfig, Config, Settings
+from agentcom.sidecar.confines import OPEN
 from agentcom.sidecar.runtime import base
 from agentcom.sidecar.shell import Sidecar
 from agentcom.testing.hub import RunningHub, running_hub
@@ -83,7 +84,7 @@ async def world(
     async with running_hub(home=root / "hub", **hub_config) as hub:
         token = (await hub.machine("m1")).token
         made = config(root, hub.url, settings)
-        those = agents or (AgentConfig(name=AgentId("ada"), runtime="testagent"),)
+        those = agents or (AgentConfig(name=AgentId("ada"), runtime="testagent", confines=OPEN),)
         machine = msgspec.structs.replace(made.machine, agents=those)
         made = msgspec.structs.replace(made, machine=machine, token=token)
         running = World(hub, made, runtimes)

@@ -47,6 +47,7 @@ _TABLE: Final = (
 _DETAILS: Final = (
     *_TABLE[:-1],
     Column("CAPABILITIES", lambda row: row.get("capabilities")),
+    Column("SANDBOX", lambda row: (row.get("labels") or {}).get("sandbox")),
     Column("PROBLEM", lambda row: row.get("problem")),
     Column("WHY", lambda row: row.get("quarantined")),
     Column("SINCE", lambda row: output.age(row.get("quarantined_at"))),

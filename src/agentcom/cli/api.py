@@ -144,9 +144,10 @@ class Hub:
                 break
         return rows
 
-    def logs(self, task_id: str) -> shown.LogTail:
-        """Return the end of the newest log of a task's agent, and the attempt that wrote it."""
-        return self._get(f"/tasks/{task_id}/logs", shown.LogTail)
+    def logs(self, task_id: str, **part: int | None) -> shown.LogTail:
+        """Return the end of the newest log; with `offset` or `attempt`, the part from there on."""
+        params = {name: value for name, value in part.items() if value is not None}
+        return self._get(f"/tasks/{task_id}/logs", shown.LogTail, params)
 
     def act(self, task_id: str, verb: str, body: Row) -> dict[str, Any]:
         """Cancel, retry, adopt, approve or reject; return the task after it."""

@@ -23,6 +23,7 @@ from agentcom.model.errors import AgentComError
 from agentcom.model.ids import AgentId, MachineId, TaskId
 from agentcom.model.task import TaskSpec, TaskState
 from agentcom.protocol import shown
+from agentcom.sidecar import sandbox
 from agentcom.sidecar.config import AgentConfig, Home, MachineConfig, Settings
 from agentcom.testing import scenario
 
@@ -57,6 +58,7 @@ def run(*, end_to_end: bool) -> list[Row]:
         ("clock", _clock),
         ("store", _store),
         ("network", _network),
+        ("sandbox", _sandbox),
     ]
     if end_to_end:
         checks.append(("task", _task))
@@ -160,6 +162,13 @@ def _network() -> Found:
             if peer.recv(1) != b"x":
                 return Found(FAIL, "loopback loses bytes", "look at the firewall of this computer")
     return Found(OK, "bound and reached 127.0.0.1")
+
+
+def _sandbox() -> Found:
+    found = sandbox.probe()
+    if found.program:
+        return Found(OK, f"{found.program} works: agents and checks run in it")
+    return Found(WARN, f"agents see all that you see: {found.problem}", found.fix)
 
 
 def _task() -> Found:

@@ -15,6 +15,7 @@ from agentcom.cli.errors import CommandFailed
 from agentcom.model.ids import AgentId, MachineId
 from agentcom.sidecar import survivors
 from agentcom.sidecar.config import AgentConfig, Home, MachineConfig, Settings
+from agentcom.sidecar.confines import OPEN
 
 LEASE_MS: Final = 3_000
 CHECKPOINT_MS: Final = 1_000
@@ -63,7 +64,11 @@ class Fleet:
     def enrol(self, name: str, admitted: Any, *, url: str, runtime: str, **settings: str) -> None:
         """Write a machine's identity, with one agent of the same name."""
         agent = AgentConfig(
-            name=AgentId(name), runtime=runtime, capabilities=AGENTS[name], settings=settings
+            name=AgentId(name),
+            runtime=runtime,
+            capabilities=AGENTS[name],
+            settings=settings,
+            confines=OPEN,
         )
         machine = MachineConfig(
             hub=url,
@@ -73,6 +78,7 @@ class Fleet:
                 ttl_ms=LEASE_MS,
                 checkpoint_interval_ms=CHECKPOINT_MS,
                 progress_interval_ms=CHECKPOINT_MS,
+                checks=OPEN,
             ),
         )
         self.home(name).save(machine, admitted.token)

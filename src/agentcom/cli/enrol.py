@@ -10,10 +10,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+import msgspec
+
 from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.model.ids import AccountId, AgentId, MachineId, check_name
 from agentcom.model.limits import SLOTS_MAX
 from agentcom.sidecar.config import AgentConfig, Home, MachineConfig
+from agentcom.sidecar.confines import Confines
 from agentcom.sidecar.runtime import base, permission
 
 GROUP: Final = "agentcom.runtimes"
@@ -54,6 +57,7 @@ _SETTINGS: Final = (
         "mode",
         "auth_method",
     ),
+    *Confines.__struct_fields__,
 )
 
 
@@ -117,6 +121,7 @@ def parse_agent(text: str) -> AgentConfig:
     if not slots.isdecimal() or not 1 <= int(slots) <= SLOTS_MAX:
         raise _usage(f"slots is a number from 1 to {SLOTS_MAX}", "--agent ...:slots=2")
     permission.policy_of(settings)
+    confines = _confines(settings)
     own = runtimes()[runtime].preflight(settings)
     return AgentConfig(
         name=AgentId(check_name(name)),
@@ -128,7 +133,25 @@ def parse_agent(text: str) -> AgentConfig:
         settings={"home": str(Path.home()), **settings},
         environment=tuple(key for key in _KEYS.get(runtime, ()) if key in os.environ),
         account=AccountId(account) if account is not None else None,
+        confines=confines,
     )
+
+
+def _confines(settings: dict[str, str]) -> Confines:
+    """Take what confines an agent out of its settings.
+
+    Raises:
+        CommandFailed: a value is none.
+    """
+    given: dict[str, object] = {}
+    for name in Confines.__struct_fields__:
+        value = settings.pop(name, None)
+        if value is not None:
+            given[name] = value.split("+") if name in {"readable", "writable"} else value
+    try:
+        return msgspec.convert(given, Confines, strict=False)
+    except msgspec.ValidationError as error:
+        raise _usage(f"an agent's setting: {error}", "--agent ...:sandbox=required") from error
 
 
 def machine_name() -> str:

@@ -1,7 +1,7 @@
 """`agentcom task`: show tasks, follow them, explain them; how to steer them is in `steering.py`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -10,6 +10,9 @@ from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.cli.lazy import Group
 from agentcom.cli.output import Column
 from agentcom.cli.steering import CHANGED_FIELDS, TASK_FIELDS, changed, state_of
+
+if TYPE_CHECKING:
+    from agentcom.cli import api
 
 STATES: Final = ("waiting", "queued", "assigned", "running", "completed", "failed", "cancelled")
 EVENT_FIELDS: Final = ("seq", "kind", "state", "at", "attempt", "agent", "machine", "detail")
@@ -137,7 +140,19 @@ def show(task_id: str, as_json: tuple[str, ...] | None) -> None:
     from agentcom.cli import api
 
     hub = api.connect()
-    output.details(hub.task(hub.resolve(task_id)), _DETAILS, as_json=as_json)
+    row = hub.task(hub.resolve(task_id))
+    output.details(row, _DETAILS, as_json=as_json)
+    if as_json is None and row.get("agent") and _unboxed(hub, row["agent"]):
+        output.talk(f"note: {row['agent']} runs without a sandbox: agentcom doctor, at its machine")
+
+
+def _unboxed(hub: "api.Hub", agent: str) -> bool:
+    from agentcom.model.errors import NotFound
+
+    try:
+        return (hub.agent(agent).get("labels") or {}).get("sandbox") == "off"
+    except NotFound:  # it has left the fleet
+        return False
 
 
 @task.command()
@@ -159,21 +174,29 @@ def watch(task_id: str, timeout: float | None) -> int:
 @task.command()
 @_ID
 @click.option("-f", "--follow", is_flag=True, help="Go on until the task ends.")
-def logs(task_id: str, follow: bool) -> int:
-    """Print the newest part of the log of a task's agent."""
-    from agentcom.cli import api
+@click.option("--all", "whole", is_flag=True, help="From its beginning, which its machine has.")
+@click.option("--attempt", type=click.IntRange(min=1), help="All of an earlier attempt's log.")
+def logs(task_id: str, follow: bool, whole: bool, attempt: int | None) -> int:
+    """Print the newest part of the log of a task's agent.
+
+    The hub keeps the newest part; the whole stays on the machine for a week after the end.
+    """
+    from agentcom.cli import api, reading
 
     hub = api.connect()
     found = hub.resolve(task_id)
-    tail = hub.logs(found)
-    if tail.text and tail.attempt != hub.task(found)["attempt"]:
-        output.talk(f"note: of attempt {tail.attempt}; the newest has logged nothing yet")
-    click.echo(output.lines(tail.text), nl=False)
-    if not follow:
+    if whole or attempt is not None:
+        tail = reading.whole(hub, found, attempt)
+    else:
+        tail = hub.logs(found)
+        if tail.text and tail.attempt != hub.task(found)["attempt"]:
+            output.talk(f"note: of attempt {tail.attempt}; the newest has logged nothing yet")
+        click.echo(output.lines(tail.text), nl=False)
+    if not follow or attempt is not None:
         return Exit.DONE
     from agentcom.cli import watch as watching
 
-    return watching.follow(hub, found, logs=True)
+    return watching.follow(hub, found, log=tail)
 
 
 @task.command(cls=output.JsonCommand, fields=WHY_FIELDS)

@@ -2,18 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import click
 
-from agentcom.cli import api, output
+from agentcom.cli import api, output, reading
 from agentcom.cli.errors import Exit
 from agentcom.client.follow import News
 from agentcom.client.hub import HubClient
 from agentcom.model.event import TaskEvent
 from agentcom.model.task import TaskState, Wait
 from agentcom.protocol import frames
+from agentcom.protocol.shown import LogTail
 
 LINES_SHOWN: Final = 12
 DETAIL_CHARS: Final = 240
@@ -29,10 +30,15 @@ _VERDICTS: Final[Mapping[TaskState, Exit]] = {
 }
 
 
-def follow(hub: api.Hub, task: str, *, timeout_s: float | None = None, logs: bool = False) -> int:
-    """Show what happens to a task until it ends; return the exit code that its end means."""
+def follow(
+    hub: api.Hub, task: str, *, timeout_s: float | None = None, log: LogTail | None = None
+) -> int:
+    """Show what happens to a task until it ends; return the exit code that its end means.
+
+    With `log`, which was printed, show what its agent says from there on.
+    """
     try:
-        return hub.with_client(lambda client: _follow(client, task, timeout_s, logs=logs))
+        return hub.with_client(lambda client: _follow(client, task, timeout_s, log))
     except KeyboardInterrupt:
         output.talk(f"\ndetached: the task goes on; agentcom task watch {task[-6:]} comes back,")
         output.talk(f"agentcom task cancel {task[-6:]} ends it")
@@ -58,11 +64,16 @@ def _cut(detail: str) -> str:
     return detail if len(detail) <= DETAIL_CHARS else f"{detail[: DETAIL_CHARS - 1]}…"
 
 
-async def _follow(client: HubClient, task: str, timeout_s: float | None, *, logs: bool) -> Exit:
+async def _follow(
+    client: HubClient, task: str, timeout_s: float | None, log: LogTail | None
+) -> Exit:
     try:
         async with asyncio.timeout(timeout_s):
-            if logs:
-                return await _until_end(client, task, _print_log)
+            if log is not None:
+                reader = reading.Reader(client, task, log)
+                verdict = await _until_end(client, task, reader.take)
+                await reader.rest()
+                return verdict
             if output.is_terminal():
                 return await _live(client, task)
             return await _until_end(client, task, _print_line)
@@ -71,11 +82,11 @@ async def _follow(client: HubClient, task: str, timeout_s: float | None, *, logs
         return Exit.TIMEOUT
 
 
-async def _until_end(client: HubClient, task: str, show: Callable[[News], None]) -> Exit:
+async def _until_end(client: HubClient, task: str, show: Callable[[News], Awaitable[None]]) -> Exit:
     async with client.following(task, progress=True) as news:
         newest = None
         async for one in news:
-            show(one)
+            await show(one)
             if isinstance(one, frames.EventFrame):
                 newest = one.event
                 verdict = _verdict(newest)
@@ -108,7 +119,7 @@ async def _live(client: HubClient, task: str) -> Exit:
     console = Console(highlight=False, markup=False, no_color=not output.colours_wanted())
     with Live(console=console, auto_refresh=False, transient=False) as live:
 
-        def show(news: News) -> None:
+        async def show(news: News) -> None:
             nonlocal doing
             if isinstance(news, frames.EventFrame):
                 lines.append(_line(news.event))
@@ -122,14 +133,9 @@ async def _live(client: HubClient, task: str) -> Exit:
         return await _until_end(client, task, show)
 
 
-def _print_line(news: News) -> None:
+async def _print_line(news: News) -> None:
     if isinstance(news, frames.EventFrame):
         click.echo(_line(news.event))
-
-
-def _print_log(news: News) -> None:
-    if isinstance(news, frames.Activity) and news.log:
-        click.echo(output.lines(news.log), nl=False)
 
 
 def _line(event: TaskEvent) -> str:

@@ -20,7 +20,7 @@ from agentcom.model import errors
 from agentcom.model.errors import AgentComError
 from agentcom.model.replies import Reply
 from agentcom.protocol import codec, frames
-from agentcom.protocol.live import Ended, LetterFrame, PresenceFrame
+from agentcom.protocol.live import Ended, LetterFrame, LogWanted, PresenceFrame
 from agentcom.protocol.review import ReviewFrame
 
 READY_TIMEOUT_S: Final = 10.0
@@ -194,6 +194,7 @@ class Connection:
                 | frames.Ack()
                 | frames.MailFrame()
                 | ReviewFrame()
+                | LogWanted()
             ):
                 return  # for machines
             case _:

@@ -59,6 +59,7 @@ COUNTS: Final[Mapping[FailureClass, bool]] = MappingProxyType(
         FailureClass.REVOKED: False,
         FailureClass.BUDGET: False,  # the task's or somebody's money
         FailureClass.EXPIRED: False,  # nobody had it
+        FailureClass.RESOURCES: False,  # the task's size, or too low a bound for it
         FailureClass.REJECTED: False,  # a person's word, no agent's attempt
     }
 )

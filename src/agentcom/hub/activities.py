@@ -24,15 +24,17 @@ ACTIVITIES_MAX: Final = 16_384
 class _Tail:
     """The newest part of one attempt's log."""
 
-    __slots__ = ("attempt", "chunks", "size")
+    __slots__ = ("attempt", "chunks", "next", "size")
 
     def __init__(self, attempt: int) -> None:
         self.attempt = attempt
         self.chunks: deque[str] = deque()
         self.size = 0
+        self.next: int | None = None
 
-    def add(self, text: str) -> int:
+    def add(self, text: str, at: int | None) -> int:
         """Append, cut at the front, and return by how much it has grown."""
+        self.next = None if at is None else at + len(text.encode())
         before = self.size
         self.chunks.append(text[-LOG_TAIL_BYTES:])
         self.size += len(self.chunks[-1])
@@ -71,13 +73,14 @@ class Activities:
             repeats=report.repeats,
             usage=report.usage,
             log=report.log,
+            log_at=report.log_at,
         )
         self._newest[report.task] = activity
         self._newest.move_to_end(report.task)
         if len(self._newest) > ACTIVITIES_MAX:
             self._newest.popitem(last=False)
         if report.log:
-            self._add(report.task, report.fence.attempt, report.log)
+            self._add(report)
         return activity
 
     def ended(self, task: TaskId) -> None:
@@ -88,10 +91,13 @@ class Activities:
         """Return the newest report of a running attempt."""
         return self._newest.get(task)
 
-    def tail(self, task: TaskId) -> tuple[int, str] | None:
-        """Return the newest attempt that logged, and the end of its log; None if it is not here."""
+    def tail(self, task: TaskId) -> tuple[int, str, int | None] | None:
+        """Return the newest attempt that logged, the end of its log, and where it goes on.
+
+        None: it is not here.
+        """
         tail = self._tails.get(task)
-        return (tail.attempt, "".join(tail.chunks)) if tail is not None else None
+        return (tail.attempt, "".join(tail.chunks), tail.next) if tail is not None else None
 
     def describe(self, task: TaskId) -> str:
         """Return what a running attempt is doing, in one line for `task why`."""
@@ -105,12 +111,13 @@ class Activities:
             parts.append(f"a retry loop? the same tool call {activity.repeats} times in a row")
         return "; ".join(part for part in parts if part)
 
-    def _add(self, task: TaskId, attempt: int, text: str) -> None:
+    def _add(self, report: Progress) -> None:
+        task, attempt = report.task, report.fence.attempt
         tail = self._tails.get(task)
         if tail is None or tail.attempt != attempt:
             self._tails_size -= tail.size if tail is not None else 0
             tail = self._tails[task] = _Tail(attempt)
-        self._tails_size += tail.add(text)
+        self._tails_size += tail.add(report.log, report.log_at)
         self._tails.move_to_end(task)
         while self._tails_size > TAILS_BYTES_MAX or len(self._tails) > TAILS_MAX:
             _, oldest = self._tails.popitem(last=False)

@@ -10,9 +10,11 @@ from typing import Final
 
 import msgspec
 
+from agentcom.core import moves
 from agentcom.hub.activities import Activities
 from agentcom.hub.costs import Costs
 from agentcom.hub.cursors import Cursors
+from agentcom.hub.remote_logs import RemoteLogs
 from agentcom.model import policy
 from agentcom.model.batch import Table
 from agentcom.model.errors import AgentComError, InvalidInput, NotAllowed, NotFound
@@ -65,10 +67,18 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Queries:
     """Reads tasks for one caller at a time."""
 
-    def __init__(self, store: Store, activities: Activities, cursors: Cursors) -> None:
+    def __init__(
+        self,
+        store: Store,
+        activities: Activities,
+        cursors: Cursors,
+        remote_logs: RemoteLogs | None = None,
+    ) -> None:
+        """`remote_logs` asks machines; None: nobody is connected."""
         self._store = store
         self._activities = activities
         self._cursors = cursors
+        self._remote_logs = remote_logs or RemoteLogs(lambda _machine, _frame: False)
         self.costs = Costs(store)
 
     async def tasks(self, identity: Identity, asked: TaskFilter) -> TaskPage:
@@ -147,11 +157,31 @@ class Queries:
         last = shown[-1].seq if shown else after
         return EventPage(shown, last, more=len(records) > limit)
 
-    async def logs(self, identity: Identity, text: str) -> LogTail:
-        """Return the end of the newest log that is here, with the attempt that wrote it."""
+    async def logs(
+        self,
+        identity: Identity,
+        text: str,
+        *,
+        offset: int | None = None,
+        attempt: int | None = None,
+    ) -> LogTail:
+        """Return the end of the newest log that is here, with the attempt that wrote it.
+
+        With `offset` or `attempt`, the part of a log that begins there, from its machine.
+
+        Raises:
+            NotFound: there is no such task or attempt, or nothing of its log.
+            Unavailable, Timeout: its machine is away, or does not answer.
+        """
         task = await self.find(identity, text)
-        tail = self._activities.tail(task.id)
-        return LogTail(task.id, *(tail or (task.attempt, "")))
+        if offset is None and attempt is None:
+            tail = self._activities.tail(task.id)
+            return LogTail(task.id, *(tail or (task.attempt, "", None)))
+        fence, machine = _holder(task, attempt)
+        part = await self._remote_logs.read(machine, task.id, fence, offset or 0)
+        if not part.size:
+            raise NotFound(f"its machine has no log of attempt {fence.attempt}")
+        return LogTail(task.id, fence.attempt, part.text, part.next, part.size)
 
     async def find(self, identity: Identity, text: str) -> Task:
         """Return the task of an id, an unambiguous part of one, or `@last` (the caller's newest).
@@ -232,6 +262,14 @@ def page_limit(limit: int) -> int:
     if not 1 <= limit <= PAGE_MAX:
         raise InvalidInput("limit", f"from 1 to {PAGE_MAX}")
     return limit
+
+
+def _holder(task: Task, attempt: int | None) -> tuple[Fence, MachineId]:
+    """Return the fence and the machine of an attempt, by default the newest."""
+    for fence, machine in reversed(moves.holders(task)):
+        if attempt in {None, fence.attempt}:
+            return fence, machine
+    raise NotFound("there is no such attempt, or it is too long ago")
 
 
 def _where(identity: Identity, asked: TaskFilter) -> dict[str, Sequence[str]]:

@@ -97,7 +97,9 @@ class Services:
         self.engine.prices = prices.load(config.prices)
         cursors = Cursors()
         self.chooser = Chooser(self.store)
-        self.queries = Queries(self.store, self.feeds.activities, cursors)
+        self.queries = Queries(
+            self.store, self.feeds.activities, cursors, self.switchboard.remote_logs
+        )
         self.graphs = Graphs(self.store, self.queries, cursors)
         self.fleet = Fleet(lambda: self.engine.view, cursors, lambda: clock.now().instant)
         self.people = People(self.store, cursors)

@@ -15,13 +15,13 @@ import structlog
 from agentcom.core import effects
 from agentcom.core.effects import Effect
 from agentcom.core.facts import Body, Fact
+from agentcom.hub.remote_logs import RemoteLogs
 from agentcom.model.agent import Assignment
 from agentcom.model.ask import Ask
 from agentcom.model.batch import Append
 from agentcom.model.identity import Identity
 from agentcom.model.ids import Instant, MachineId, Rng
 from agentcom.protocol import codec, frames
-from agentcom.protocol.live import LiveFrame
 from agentcom.protocol.review import ReviewFrame
 
 CLOSE_RESTART: Final = 1012
@@ -112,6 +112,7 @@ class Switchboard:
             effects.Watch: self._watch,
         }
         """All but answers and refusals, which the engine hands out."""
+        self.remote_logs = RemoteLogs(self.bring)
         self.on_pushed: Callable[[Assignment], None] = lambda _assignment: None
         """Called with each assignment that was sent."""
         self.on_ask: Callable[[Ask], None] = lambda _ask: None
@@ -280,7 +281,7 @@ class Switchboard:
     def _grant_landing(self, effect: effects.GrantLanding) -> None:
         self._tell(effect.machine, frames.LandFrame(task=effect.task, fence=effect.fence))
 
-    def _tell(self, machine: MachineId, frame: frames.Frame | LiveFrame) -> None:
+    def _tell(self, machine: MachineId, frame: frames.Frame) -> None:
         connection = self._connection(machine)
         if connection is not None:
             connection.send(codec.encode(frame))

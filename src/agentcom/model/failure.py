@@ -28,6 +28,7 @@ class FailureClass(StrEnum):
     REJECTED = "rejected"
     BUDGET = "budget"
     EXPIRED = "expired"
+    RESOURCES = "resources"
 
     @property
     def final(self) -> bool:

@@ -193,4 +193,6 @@ WAIT_MAX_MS: Final = 25_000  # a call that waits is answered before clients and 
 # Wire.
 FRAME_BYTES: Final = 262_144
 PAGE_MAX: Final = 100
+LOG_PART_BYTES: Final = 65_536
+"""Of a log in one answer of a machine: escaped it grows twofold at most, and fits into a frame."""
 LOG_TAIL_BYTES: Final = 262_144

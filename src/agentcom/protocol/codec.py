@@ -7,15 +7,15 @@ import msgspec
 
 from agentcom.model import errors, limits
 from agentcom.protocol.calls import AnyCall, Call
-from agentcom.protocol.frames import Frame, FromHub, FromPeer
-from agentcom.protocol.live import LiveFrame
+from agentcom.protocol.frames import FromHub, FromPeer
+from agentcom.protocol.live import Frame
 
 _FROM_PEER: Final[msgspec.json.Decoder[FromPeer]] = msgspec.json.Decoder(FromPeer)
 _FROM_HUB: Final[msgspec.json.Decoder[FromHub]] = msgspec.json.Decoder(FromHub)
 _CALL: Final[msgspec.json.Decoder[AnyCall]] = msgspec.json.Decoder(AnyCall)
 _FAULTS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-encode: Final[Callable[[Frame | LiveFrame], bytes]] = msgspec.json.Encoder().encode
+encode: Final[Callable[[Frame], bytes]] = msgspec.json.Encoder().encode
 """Returns a frame as the bytes of one text message."""
 
 

@@ -18,17 +18,15 @@ from agentcom.model.replies import Welcomed
 from agentcom.model.result import Clash, Landing, ReportKind, Result, TokenUsage
 from agentcom.model.task import Phase, StopReason, TaskBody, TaskSpec
 from agentcom.model.usage import TurnUsage
+from agentcom.protocol.live import Frame, LogPart
 from agentcom.protocol.review import Pushed, ReviewedFrame
 from agentcom.protocol.told import Letter
 
+__all__ = ["Frame"]
 SUBPROTOCOL: Final = "agentcom.v1"
 VERSION: Final = 1
 VERSION_MIN: Final = 1
 """Both ways: the newest version that both sides know is spoken, N-1 at the oldest."""
-
-
-class Frame(msgspec.Struct, frozen=True, gc=False, tag_field="type"):
-    """Any frame."""
 
 
 # From either kind of client ------------------------------------------------------------------
@@ -53,10 +51,9 @@ class MachineHello(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=Tru
     """The lease that the machine asks for; 0 takes the hub's default."""
     versions: tuple[int, ...] = (VERSION,)
     software: str = ""
-    resources: dict[str, int] = {}
-    """Named resources that its attempts share: cpu, memory_mb, browser."""
-    host: dict[str, str] = {}
-    """Facts about the computer, for people: os, arch, cpus, memory, agentcom."""
+    resources: dict[str, int] = msgspec.field(default_factory=dict)
+    host: dict[str, str] = msgspec.field(default_factory=dict)
+    """Named resources that its attempts share (cpu, browser); facts for people (os, memory)."""
 
 
 class HeartbeatFrame(
@@ -97,7 +94,8 @@ class Progress(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, t
     """How often in a row the newest tool call was made, word for word."""
     usage: TokenUsage = TokenUsage()
     log: str = ""
-    """New lines of the log since the last `progress`."""
+    log_at: int | None = None
+    """New lines of the log (of many only the last), and where in it they begin, in bytes."""
 
 
 class Checkpoint(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="checkpoint"):
@@ -209,9 +207,8 @@ class Subscribe(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, 
     progress: bool = False
     """True: `activity` frames too."""
     needs: tuple[str, ...] = ()
-    """Of presence: only agents that fit these requirements."""
     states: tuple[str, ...] = ()
-    """Of presence: only who is in one of these states."""
+    """Of presence: only agents that fit these requirements, and who is in one of these states."""
 
 
 class Unsubscribe(
@@ -344,6 +341,7 @@ class Activity(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, t
     repeats: int = 0
     usage: TokenUsage = TokenUsage()
     log: str = ""
+    log_at: int | None = None
 
 
 class MailFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="mail"):
@@ -376,6 +374,7 @@ FromMachine = (
     | UsageFrame
     | MailTaken
     | ReviewedFrame
+    | LogPart
     | CallFrame
 )
 FromClient = Hello | SubmitFrame | CancelFrame | Subscribe | Unsubscribe | CallFrame

@@ -1,4 +1,4 @@
-"""Frames with which the hub brings what is followed live: letters, and who is there.
+"""Frames for what is followed live: letters, who is there, and parts of logs.
 
 They belong to `protocol/frames.py`, which says how one subscribes.
 """
@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from agentcom.model.address import Address
+from agentcom.model.ids import Fence, TaskId
 from agentcom.protocol.told import Letter, Presence
 
 MAIL: Final = "mail"
@@ -18,11 +19,11 @@ PRESENCE: Final = "presence"
 """No log: the state of who is there, and what changes of it."""
 
 
-class LiveFrame(msgspec.Struct, frozen=True, gc=False, tag_field="type"):
-    """Any of them; `log` is what was subscribed to."""
+class Frame(msgspec.Struct, frozen=True, gc=False, tag_field="type"):
+    """Any frame, of these and all others."""
 
 
-class LetterFrame(LiveFrame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="letter"):
+class LetterFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="letter"):
     """A letter of a mailbox or channel that the client follows."""
 
     log: str
@@ -30,9 +31,7 @@ class LetterFrame(LiveFrame, frozen=True, gc=False, kw_only=True, omit_defaults=
     letter: Letter
 
 
-class PresenceFrame(
-    LiveFrame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="presence"
-):
+class PresenceFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="presence"):
     """Who of those that the client follows does something else now; the newest state of each."""
 
     log: str
@@ -43,7 +42,7 @@ class PresenceFrame(
     """True: forget what was told before; this and what follows is all."""
 
 
-class Ended(LiveFrame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="ended"):
+class Ended(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="ended"):
     """A subscription that the client may not have any more; nothing of it comes after this."""
 
     log: str
@@ -51,4 +50,24 @@ class Ended(LiveFrame, frozen=True, gc=False, kw_only=True, omit_defaults=True, 
     message: str
 
 
-Live = LetterFrame | PresenceFrame | Ended
+class LogWanted(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="log_wanted"):
+    """Somebody reads an attempt's log from `offset` on, in bytes. Answered by `log_part`."""
+
+    key: str
+    task: TaskId
+    fence: Fence
+    offset: int = 0
+
+
+class LogPart(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="log_part"):
+    """Answers `log_wanted`."""
+
+    key: str
+    text: str = ""
+    next: int = 0
+    """Where the log goes on after `text`, in bytes."""
+    size: int = 0
+    """How long it is by now; 0: there is none (any more)."""
+
+
+Live = LetterFrame | PresenceFrame | Ended | LogWanted

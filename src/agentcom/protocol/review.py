@@ -6,10 +6,10 @@ each connection, and what was seen for as long as it is watched.
 
 from agentcom.model.ids import Fence, TaskId
 from agentcom.model.result import ReviewOutcome
-from agentcom.protocol.live import Live, LiveFrame
+from agentcom.protocol.live import Frame, Live
 
 
-class ReviewFrame(LiveFrame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="review"):
+class ReviewFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="review"):
     """Watch this pull request, and look at once; without one: do not watch any more."""
 
     task: TaskId
@@ -20,9 +20,7 @@ class ReviewFrame(LiveFrame, frozen=True, gc=False, kw_only=True, omit_defaults=
     branch: str = ""
 
 
-class ReviewedFrame(
-    LiveFrame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="reviewed"
-):
+class ReviewedFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="reviewed"):
     """What became of a watched pull request. Not answered."""
 
     task: TaskId

@@ -1,7 +1,4 @@
-"""What the hub shows of its rows: the answers of the HTTP door's reading routes.
-
-Rows that hold no secret are shown as they are; the others have a shape of their own here.
-"""
+"""What the HTTP door's reading routes answer: rows, if they hold no secret, and shapes of these."""
 
 import msgspec
 
@@ -141,11 +138,13 @@ class EventPage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class LogTail(msgspec.Struct, frozen=True):
-    """The end of an attempt's log, as far as the hub keeps it."""
+    """The end of an attempt's log, or what was asked for of it; `next` and `size` are in bytes."""
 
     task: TaskId
     attempt: int
     text: str
+    next: int | None = None
+    size: int | None = None
 
 
 class AgentShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

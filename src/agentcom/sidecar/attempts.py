@@ -37,6 +37,7 @@ from agentcom.sidecar import (
     workspace,
 )
 from agentcom.sidecar import machine_values as values
+from agentcom.sidecar.boxes import Boxes
 from agentcom.sidecar.clock import Clock, SystemClock
 from agentcom.sidecar.concluding import Conclusion
 from agentcom.sidecar.config import AgentConfig, Config
@@ -87,16 +88,18 @@ class Attempts:
         self._tell = tell
         self._mail = mail or Mail(lambda _taken: None)
         self._places = Places(config, runtimes)
+        self.boxes = Boxes(config.home.root)
         self._following = Following(
             config,
             self._places,
+            boxes=self.boxes,
             tell=tell,
             ask=self._ask,
             endpoint=endpoint,
             mail=self._mail,
             may_wake=may_wake,
         )
-        self._conclusion = Conclusion(config.home, config.machine.settings)
+        self._conclusion = Conclusion(config.home, config.machine.settings, self.boxes)
         self.repositories = Repositories(self._home.repositories)
         self._awake = Wakefulness()
         self.forges = Forges(config.machine.settings.forges)

@@ -26,6 +26,7 @@ from agentcom.sidecar import (
     workspace,
 )
 from agentcom.sidecar import verify as verification
+from agentcom.sidecar.boxes import Boxes
 from agentcom.sidecar.config import Home, Settings
 from agentcom.sidecar.machine_values import Record
 from agentcom.sidecar.repositories import Cache, Say
@@ -41,9 +42,10 @@ replace = msgspec.structs.replace
 class Conclusion:
     """Makes results of what agents left in their folders."""
 
-    def __init__(self, home: Home, settings: Settings) -> None:
+    def __init__(self, home: Home, settings: Settings, boxes: Boxes) -> None:
         self._home = home
         self._settings = settings
+        self._boxes = boxes
 
     async def plan(self, record: Record, worktree: Worktree | None) -> checks.CheckPlan:
         """Return what will be checked.
@@ -99,7 +101,9 @@ class Conclusion:
             return result
         # Without a commit there is nothing to check out: the folder itself is what was made.
         where, tag = self._home.scratch(record.key.task), self._home.tag(record.key.text)
-        report = await verification.verify(where, plan.checks, commit="", attempt=tag)
+        report = await verification.verify(
+            where, plan.checks, commit="", attempt=tag, confined=self._confined()
+        )
         return results.with_report(replace(result, commit="", verify_expected=True), report)
 
     async def verified(self, record: Record, cache: Cache, result: Result) -> Result:
@@ -127,6 +131,7 @@ class Conclusion:
                 setup=setup,
                 attempt=tag,
                 environment=plan.environment,
+                confined=self._confined(cache),
             )
         return results.with_report(result, report)
 
@@ -139,8 +144,14 @@ class Conclusion:
         tag = self._home.tag(record.key.text)
         if plan.setup:  # a sidecar that was killed may have left one that still runs
             await asyncio.to_thread(process.kill_survivors, tag)
-        report = await setting_up.make_ready(worktree, plan, tag=tag)
+        report = await setting_up.make_ready(
+            worktree, plan, tag=tag, confined=self._confined(worktree.cache)
+        )
         return None if report is None else results.not_ready(report)
+
+    def _confined(self, cache: Cache | None = None) -> verification.Confined:
+        shown = (cache.path / "objects",) if cache is not None else ()
+        return verification.Confined(self._boxes, self._settings.checks, shown)
 
     async def salvage(self, record: Record, worktree: Worktree, result: Result) -> Result:
         """Return a failed result with what the attempt had made, at origin under its branch."""

@@ -17,6 +17,7 @@ import msgspec
 from agentcom.model import errors, limits
 from agentcom.model.agent import AgentSpec
 from agentcom.model.ids import AccountId, AgentId, MachineId
+from agentcom.sidecar.confines import Confines
 from agentcom.sidecar.forge.base import ForgeSettings
 
 CHECKPOINT_INTERVAL_MS: Final = 300_000
@@ -57,6 +58,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """What tasks it takes: `project=web`, `submitter in (ann,bob)`, `kind!=review`."""
     account: AccountId | None = None
     """Whose quota it uses up; None: its program's login tells."""
+    confines: Confines = Confines()
+    """What it may use of this computer, and reach from it."""
     leaving: bool = False
     """A person took it out: it gets no new work, and `up` does not bring it back."""
 
@@ -106,6 +109,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How long between two looks at an open pull request."""
     disk_bytes_max: int = 0
     """What clone caches, folders and logs may take together; 0 takes half of their disk."""
+    checks: Confines = Confines()
+    """What checks and set-up steps may use and reach."""
 
 
 class MachineConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -141,6 +146,10 @@ class Home(msgspec.Struct, frozen=True):
     def attempt(self, key: str) -> Path:
         """The supervisor's folder of one attempt."""
         return self.root / "attempts" / key
+
+    def temporary(self, key: str) -> Path:
+        """Where a sandboxed attempt keeps its temporary files."""
+        return self.attempt(key) / "tmp"
 
     def tag(self, key: str) -> str:
         """What every process of one attempt carries; each home has its own, so none ends another's.

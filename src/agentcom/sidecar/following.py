@@ -17,6 +17,8 @@ import structlog
 from agentcom.model.limits import MAIL_TURNS_MAX
 from agentcom.protocol.told import Letter
 from agentcom.sidecar import (
+    computer,
+    confines,
     dropping,
     envelope,
     jobs,
@@ -28,6 +30,7 @@ from agentcom.sidecar import (
     survivors,
 )
 from agentcom.sidecar import machine_values as values
+from agentcom.sidecar.boxes import Boxes
 from agentcom.sidecar.config import AgentConfig, Config
 from agentcom.sidecar.desk import RunDesk
 from agentcom.sidecar.endpoint import Endpoint
@@ -39,6 +42,7 @@ from agentcom.sidecar.runtime import base
 from agentcom.sidecar.trees import Worktree
 from agentcom.sidecar.turns import Turns
 from agentcom.sidecar.watching import Watch
+from agentcom.sidecar.whole_log import WholeLog
 
 RUN_MS_MIN: Final = 1_000
 """Of a turn that letters begin just before the deadline."""
@@ -59,6 +63,7 @@ class Course:
     turns: Turns
     stated: session_usage.Stated
     """What the session had cost when the next run begins."""
+    whole: WholeLog
     verdicts: list[base.Verdict] = field(default_factory=list)
     woken: int = 0
     """Turns that letters began, in runs of their own and in those of others."""
@@ -72,6 +77,7 @@ class Following:
         config: Config,
         places: Places,
         *,
+        boxes: Boxes,
         tell: Tell,
         ask: dropping.Ask,
         endpoint: Endpoint | None,
@@ -81,6 +87,7 @@ class Following:
         self._home = config.home
         self._settings = config.machine.settings
         self._places = places
+        self._boxes = boxes
         self._tell = tell
         self._ask = ask
         self._endpoint = endpoint
@@ -115,15 +122,27 @@ class Following:
         """Start a run in its own folder; the letters in its prompt are shown by that."""
         known = await asyncio.to_thread(runs.known, self._home.attempt(record.key.text))
         spent_ms = sum(process.duration_ms(run.attempt_dir) for run in known)
-        bounds = process.ProcessLimits(
-            deadline_ms=max(RUN_MS_MIN, record.body.spec.deadline_ms - spent_ms),
+        spec, agent = record.body.spec, self._places.agent(record)
+        limits = process.ProcessLimits(
+            deadline_ms=max(RUN_MS_MIN, spec.deadline_ms - spent_ms),
             grace_ms=self._settings.stop_grace_ms,
+        )
+        bounds = confines.bound(limits, agent.confines, spec.uses, computer.resources())
+        worktree = self._places.worktree(record)
+        launch = await asyncio.to_thread(
+            self._boxes.attempt,
+            runtime.launch(job),
+            job,
+            agent.confines,
+            runtime=runtime.name,
+            objects=worktree.cache.path / "objects" if worktree is not None else None,
+            temporary=self._home.temporary(record.key.text),
         )
         named = names_of(record.assignment.agent, letters)
         if named:
             await asyncio.to_thread(runs.keep_letters, folder, named)
         tag = self._home.tag(record.key.text)
-        running = await process.start(folder, runtime.launch(job), limits=bounds, attempt=tag)
+        running = await process.start(folder, launch, limits=bounds, attempt=tag)
         self._mail.shown(named)
         return running
 
@@ -134,7 +153,8 @@ class Following:
     ) -> Course:
         """Return the course of an attempt before its first run."""
         stated = await asyncio.to_thread(session_usage.load, self._home.attempt(record.key.text))
-        return Course(record, worktree, access, self._turns(record), stated)
+        whole = await asyncio.to_thread(WholeLog, self._home.attempt(record.key.text))
+        return Course(record, worktree, access, self._turns(record), stated, whole)
 
     async def followed(self, course: Course, running: process.AgentProcess) -> base.Verdict:
         """Follow the agent to the end of this run, and of each turn that letters begin then.
@@ -144,7 +164,7 @@ class Following:
         following: process.AgentProcess | None = running
         while following is not None:
             desk = self._desk(course, following)
-            watch = self._watch(course.record, course.stated, course.turns, desk)
+            watch = self._watch(course.record, course.stated, course.turns, desk, course.whole)
             verdict = await self._watched(course.record, course.worktree, watch, following)
             course.woken += desk.woken
             session = verdict.session or watch.session
@@ -269,6 +289,7 @@ class Following:
         before: session_usage.Stated,
         turns: Turns,
         desk: RunDesk | None = None,
+        whole: WholeLog | None = None,
     ) -> Watch:
         runtime = self._places.runtime(self._places.agent(record), record)
         turns.another_run()
@@ -280,6 +301,7 @@ class Following:
             before=before,
             turns=turns,
             desk=desk,
+            whole=whole,
         )
 
     @contextlib.asynccontextmanager

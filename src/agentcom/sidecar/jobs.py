@@ -1,7 +1,9 @@
 """What one attempt asks of its agent's runtime: the job, its task file, and the names it leaves."""
 
 import os
+import re
 import shutil
+import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,18 +12,22 @@ from typing import Final
 
 import msgspec
 
-from agentcom.model import refs
+from agentcom.model import errors, refs
 from agentcom.sidecar import answers, handover
 from agentcom.sidecar.config import AgentConfig, Home
 from agentcom.sidecar.machine_values import Record
 from agentcom.sidecar.runtime import base
 
 COMMAND: Final = "agentcom"
+SECRETS_BYTES_MAX: Final = 64 << 10
+"""A few keys and a certificate; the kernel takes 128 KiB for one variable."""
 _KEPT_VARIABLES: Final = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _TASK_FILE: Final = "task.json"
 _OURS: Final = "AGENTCOM_"
 """Our own variables may hold a token; no agent gets them, whatever its configuration names."""
 
+
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 replace: Final = msgspec.structs.replace
 
@@ -106,7 +112,9 @@ def _job(
         home=str(own),
         command=record.body.spec.command,
         settings=agent.settings,
-        environment=_with_us({name: os.environ[name] for name in names}),
+        environment=_with_us(
+            {name: os.environ[name] for name in names} | secret_values(agent.confines.secrets)
+        ),
         access=access,
     )
 
@@ -114,6 +122,36 @@ def _job(
 def _with(job: base.Job, environment: Mapping[str, str]) -> base.Job:
     """Return `job` with what the repository wants; what the machine gives goes before."""
     return replace(job, environment={**environment, **job.environment})
+
+
+def secret_values(path: str) -> dict[str, str]:
+    """Return the variables in a file of NAME=VALUE lines; `#` begins a comment line.
+
+    Raises:
+        NotAllowed: others may read it.
+        InvalidInput: it is not there, or a line is no such pair; no value is repeated.
+    """
+    if not path:
+        return {}
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, encoding="utf-8") as file:
+            if os.fstat(handle).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise errors.NotAllowed(f"others may read {path}: run `chmod 600 {path}`")
+            lines = file.read(SECRETS_BYTES_MAX).splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.InvalidInput("secrets", f"a file that can be read, not {path}") from error
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        name, equals, value = line.strip().partition("=")
+        if name.startswith("#") or not line.strip():
+            continue
+        if not equals or not _VARIABLE.fullmatch(name) or name.startswith(_OURS):
+            raise errors.InvalidInput(
+                "secrets", f"NAME=VALUE, which line {number} of {path} is not"
+            )
+        found[name] = value
+    return found
 
 
 def _with_us(environment: dict[str, str]) -> dict[str, str]:

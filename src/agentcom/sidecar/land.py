@@ -10,6 +10,7 @@ from agentcom.model.task import LandPolicy
 from agentcom.model.verification import Report
 from agentcom.sidecar import checks, git, landing, pulling, repositories, setting_up
 from agentcom.sidecar import verify as verification
+from agentcom.sidecar.boxes import Boxes
 from agentcom.sidecar.config import Home, Settings
 from agentcom.sidecar.forge.finding import Forges
 from agentcom.sidecar.landing import StillMine, Work
@@ -116,7 +117,8 @@ class _Verify:
         if not self._still_mine():
             raise landing.Suspended
         # The caches lie in the machine's home, by whose tag a clean-up finds what a crash left.
-        tag = Home(self._cache.root.parent).tag(self._record.key.text)
+        root = self._cache.root.parent
+        tag = Home(root).tag(self._record.key.text)
         commit = (await git.run(("rev-parse", "--verify", "HEAD"), where)).text
         setup = await setting_up.checked_out(self._cache, commit, where, plan, base=base)
         self.report = await verification.verify(
@@ -126,6 +128,9 @@ class _Verify:
             setup=setup,
             attempt=tag,
             environment=plan.environment,
+            confined=verification.Confined(
+                Boxes(root), self._settings.checks, (self._cache.path / "objects",)
+            ),
         )
         return self.report.verified
 

@@ -21,6 +21,7 @@ from agentcom.model.limit import repository_name
 from agentcom.model.requirement import CAPABILITIES_MAX, parse_capability
 from agentcom.sidecar import computer
 from agentcom.sidecar import machine_values as values
+from agentcom.sidecar.boxes import Boxes
 from agentcom.sidecar.config import AgentConfig, Config
 from agentcom.sidecar.runtime import accounts, base
 
@@ -49,6 +50,7 @@ class Preflight:
         self._config = config
         self._runtimes = runtimes
         self._agents = config.machine.agents
+        self._boxes = Boxes(config.home.root)
         self._told: tuple[AgentSpec, ...] = ()
         self._disk_gb = 0
         self._low = False
@@ -164,10 +166,11 @@ class Preflight:
         runtime = self._runtimes.get(agent.runtime)
         own = {name.partition("=")[0] for name in agent.capabilities}
         more = [name for name in found if name.partition("=")[0] not in own]
-        problem = room if check.ready else f"{check.problem}: {check.fix}"
+        lacks = self._boxes.lacks(agent) or room
+        problem = lacks if check.ready else f"{check.problem}: {check.fix}"
         account = accounts.of_agent(agent.runtime, self._settings(agent), agent.environment)
         return msgspec.structs.replace(
-            agent.spec,
+            self._boxes.told(agent),
             capabilities=(*agent.capabilities, *more)[: CAPABILITIES_MAX - 1],
             version=check.version or agent.version,
             prompts=runtime is not None and runtime.takes_prompts(agent.settings),

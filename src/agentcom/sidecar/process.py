@@ -17,7 +17,14 @@ import msgspec
 
 from agentcom.model import errors
 from agentcom.model.failure import FailureClass
-from agentcom.sidecar import agent_input, attempt_files, control_socket, supervise, survivors
+from agentcom.sidecar import (
+    agent_input,
+    attempt_files,
+    control_socket,
+    reaping,
+    supervise,
+    survivors,
+)
 from agentcom.sidecar.runtime import agent_cli, base
 
 START_MS_MAX: Final = 30_000
@@ -41,6 +48,12 @@ class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
     """A longer line is cut. A message of megabytes is one line, and its record counts."""
     merge_output: bool = False
     """Standard error goes into the same log as standard output, in order."""
+    memory_bytes_max: int = 0
+    """Of the whole tree; 0, here and below: no bound."""
+    cpus: int = 0
+    processes_max: int = 0
+    file_bytes_max: int = 0
+    """A file that grows beyond ends who writes it."""
 
 
 kill_survivors = survivors.kill_survivors
@@ -66,6 +79,7 @@ class _Ended(msgspec.Struct, frozen=True):
     error: str | None = None
     truncated: bool = False
     survivors: int = 0
+    said: str = ""
     duration_ms: int = 0
 
 
@@ -119,7 +133,7 @@ class AgentProcess:
         connection = await control_socket.connect(self.attempt_dir)
         if connection is not None:
             reader, writer = connection
-            allowed_ms = self._record.grace_ms + supervise.SWEEP_MS_MAX + STOP_MARGIN_MS
+            allowed_ms = self._record.grace_ms + reaping.SWEEP_MS_MAX + STOP_MARGIN_MS
             with contextlib.suppress(ConnectionError, TimeoutError):
                 writer.write(b"stop %s\n" % reason.value.encode())
                 async with asyncio.timeout(allowed_ms / 1000):
@@ -239,7 +253,7 @@ def ended(attempt_dir: Path) -> base.Exit | None:
     if found is None:
         return None
     stop = None if found.stop is None else base.Stop(found.stop)
-    return base.Exit(code=found.code, signal=found.signal, stop=stop)
+    return base.Exit(code=found.code, signal=found.signal, stop=stop, said=found.said)
 
 
 def duration_ms(attempt_dir: Path) -> int:
@@ -295,6 +309,7 @@ def _order(launch: base.Launch, limits: ProcessLimits, tag: str) -> dict[str, An
         "cwd": launch.cwd,
         "talks": launch.talks,
         "brief": list(launch.brief),
+        "boxed": launch.boxed,
         **msgspec.structs.asdict(limits),
     }
 

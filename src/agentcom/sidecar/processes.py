@@ -7,7 +7,9 @@ import contextlib
 import os
 import select
 import signal
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Entry(NamedTuple):
@@ -18,6 +20,7 @@ class Entry(NamedTuple):
     session: int
     start: int
     zombie: bool
+    group: int
 
 
 def read_entry(pid: int) -> Entry | None:
@@ -26,7 +29,8 @@ def read_entry(pid: int) -> Entry | None:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib costs start-up time
             stat = file.read()
         fields = stat[stat.rindex(b")") + 2 :].split()
-        return Entry(pid, int(fields[1]), int(fields[3]), int(fields[19]), fields[0] in b"ZX")
+        ppid, group, session = map(int, fields[1:4])
+        return Entry(pid, ppid, session, int(fields[19]), fields[0] in b"ZX", group)
     except (OSError, ValueError, IndexError):
         return None
 
@@ -66,6 +70,24 @@ def read_environment(pid: int) -> list[bytes]:
     return []
 
 
+def resident_bytes(pid: int) -> int:
+    """Return how much memory a process has in use, shared pages included; 0 if it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:  # noqa: PTH123 - as above
+            return int(file.read().split()[1]) * _PAGE_BYTES
+    except OSError:
+        return 0
+
+
+def own_bytes(pid: int) -> int:
+    """Return the same, of what several processes share only this one's part; dearer to ask for."""
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:  # noqa: PTH123 - as above
+            shares = [line.split()[1] for line in file if line.startswith(b"Pss:")]
+        return sum(map(int, shares)) << 10
+    return resident_bytes(pid)
+
+
 def wait_gone(entries: list[Entry], *, timeout_ms: int) -> None:
     """Return when one of `entries` has ended (a zombie counts as ended), or after the time-out."""
     handles: list[int] = []
@@ -83,7 +105,12 @@ def wait_gone(entries: list[Entry], *, timeout_ms: int) -> None:
 
 
 def kill(entry: Entry) -> bool:
-    """SIGKILL exactly this process, never one that took over its pid; False if it is gone."""
+    """SIGKILL exactly this process; False if it is gone."""
+    return send(entry, signal.SIGKILL)
+
+
+def send(entry: Entry, number: signal.Signals) -> bool:
+    """Signal exactly this process, never one that took over its pid; False if it is gone."""
     try:
         handle = os.pidfd_open(entry.pid)
     except OSError:
@@ -92,7 +119,7 @@ def kill(entry: Entry) -> bool:
         current = read_entry(entry.pid)
         if current is None or current.start != entry.start or current.zombie:
             return False
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        signal.pidfd_send_signal(handle, number)
     except OSError:
         return False
     finally:

@@ -1,4 +1,4 @@
-"""How a supervisor gets to be the parent of all that its agent leaves, and buries it.
+"""How a supervisor gets to be the parent of all that its agent leaves, ends it, and buries it.
 
 Standard library only, since the supervisor imports it.
 """
@@ -6,11 +6,20 @@ Standard library only, since the supervisor imports it.
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import socket
 import sys
+import time
 from typing import Final
 
+from agentcom.sidecar import processes
+
+SWEEP_MS_MAX: Final = 10_000
+"""How long a killed process may take to vanish (uninterruptible I/O) before it is given up."""
+
+_PAUSE_S: Final = 0.02
+_SIGNALS_BYTES: Final = 65_536
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
@@ -37,3 +46,44 @@ def reap_all() -> None:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+
+
+def boot_s() -> float:
+    """Return the seconds since the computer was started, its sleep included."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def sweep(signals: socket.socket) -> int:
+    """Kill and reap all descendants; return how many could not be ended in time.
+
+    `signals` is readable when a child ended.
+    """
+    give_up_at = boot_s() + SWEEP_MS_MAX / 1000
+    often = False
+    while True:
+        reap_all()
+        left = processes.descendants(processes.read_table(), {os.getpid()})
+        if not left or boot_s() >= give_up_at:
+            return len(left)
+        if often:  # they may multiply faster than they are found; a group dies at one blow
+            for group in {entry.group for entry in left if entry.group != os.getpgrp()}:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(group, signal.SIGKILL)
+        often = True
+        for entry in left:
+            processes.kill(entry)
+        select.select([signals], [], [], _PAUSE_S)
+        with contextlib.suppress(BlockingIOError):
+            signals.recv(_SIGNALS_BYTES)
+
+
+def signal_inner(box: int, number: signal.Signals) -> None:
+    """Send a signal to what a sandbox runs, as to a process group, and not to the sandbox.
+
+    The sandbox is `box`, and as the first process inside its child.
+    """
+    table = processes.read_table()
+    first = {entry.pid for entry in table.values() if entry.ppid == box}
+    for entry in processes.descendants(table, first):
+        if entry.group == box:
+            processes.send(entry, number)

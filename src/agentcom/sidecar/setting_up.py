@@ -41,10 +41,13 @@ _VARIABLES: Final = "environment.json"
 log = structlog.get_logger(__name__)
 
 
-async def make_ready(worktree: Worktree, plan: CheckPlan, *, tag: str) -> Report | None:
+async def make_ready(
+    worktree: Worktree, plan: CheckPlan, *, tag: str, confined: verify.Confined | None = None
+) -> Report | None:
     """Run the set-up in a task's folder unless it has what set-up makes; return it if it failed.
 
-    `tag` names its processes. The same call for the same attempt runs it once.
+    `tag` names its processes; `confined` says what they may use and see. The same call for the same
+    attempt runs it once.
     """
     variables = msgspec.json.encode(plan.environment).decode()
     repositories.write(worktree.state / _VARIABLES, variables)
@@ -69,6 +72,7 @@ async def make_ready(worktree: Worktree, plan: CheckPlan, *, tag: str) -> Report
             commit=worktree.start,
             attempt=tag,
             environment=plan.environment,
+            confined=confined,
         )
         if not report.verified:
             return report

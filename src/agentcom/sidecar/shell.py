@@ -17,9 +17,9 @@ from agentcom.model import errors
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Instant, Rng
 from agentcom.model.result import Landing, LandStatus
-from agentcom.protocol import frames
+from agentcom.protocol import frames, live
 from agentcom.protocol.review import ReviewedFrame, ReviewFrame
-from agentcom.sidecar import computer, land, lease_log, machine, places, results, tunnels
+from agentcom.sidecar import computer, land, lease_log, machine, places, results, tunnels, whole_log
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.attempts import Attempts
 from agentcom.sidecar.clock import Clock, SystemClock
@@ -180,6 +180,8 @@ class Sidecar:
                 case Opened():
                     log.info("link.opened", hub=self._config.machine.hub)
                     await self._tell(values.Connected())
+                case Received(live.LogWanted() as wanted):
+                    self._spawn(whole_log.show(self._config.home, wanted, self._link.send))
                 case Received(frame):
                     if isinstance(frame, frames.Assign):
                         await self._preflight.glance(self._tell)

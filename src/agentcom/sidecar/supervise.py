@@ -16,28 +16,25 @@ sidecar's side of it. The attempt's folder holds:
 import contextlib
 import json
 import os
-import select
 import selectors
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import IO, Final, NamedTuple
 
-from agentcom.sidecar import agent_input, attempt_files, processes, reaping
+from agentcom.sidecar import agent_input, attempt_files, guarding, processes, reaping
 from agentcom.sidecar.control import Client, Command
+from agentcom.sidecar.reaping import boot_s
 
 ATTEMPT_VARIABLE: Final = "AGENTCOM_ATTEMPT"
-SWEEP_MS_MAX: Final = 10_000
-"""How long a killed process may take to vanish (uninterruptible I/O) before it is given up."""
 NOT_EXECUTABLE: Final = 126
 NOT_FOUND: Final = 127
 """Exit codes of an agent that could not be started, as shells use them."""
 
+_SIGNALLED: Final = 128
 _CHUNK_BYTES: Final = 65_536
-_SWEEP_PAUSE_S: Final = 0.02
 _CLIENTS_MAX: Final = 32
 _BACKLOG: Final = 128
 _SLEEP_S_MAX: Final = 30.0
@@ -64,6 +61,12 @@ class Order(NamedTuple):
     brief: list[str]
     merge_output: bool
     talks: bool
+    memory_bytes_max: int = 0
+    cpus: int = 0
+    processes_max: int = 0
+    file_bytes_max: int = 0
+    boxed: bool = False
+    """The program is a sandbox: it ends by 128 + n if signal n ended what is in it."""
 
 
 class Supervisor:
@@ -72,7 +75,8 @@ class Supervisor:
     def __init__(self, order: Order) -> None:
         """Listen before anything runs; the working folder is the attempt's."""
         self._order = order
-        self._started = _boot_s()
+        self._started = boot_s()
+        self.guard = guarding.Guard(order)
         self._deadline = self._started + order.deadline_ms / 1000
         self._signal_at: list[tuple[float, signal.Signals]] = []
         self._linger_until: float | None = None
@@ -106,6 +110,7 @@ class Supervisor:
             env={**order.environment, ATTEMPT_VARIABLE: order.attempt},
             start_new_session=True,
             umask=_UMASK_AGENT,
+            preexec_fn=self.guard.enter,  # noqa: PLW1509 - this process has one thread
         )
         self._write_record(self._agent.pid)
         if self._agent.stdin is not None:
@@ -125,28 +130,34 @@ class Supervisor:
             self._finish()
 
     def _check_clock(self) -> None:
-        now = _boot_s()
+        now = boot_s()
         while self._signal_at and now >= self._signal_at[0][0]:
             self._signal_group(self._signal_at.pop(0)[1])
         if now >= self._deadline:
             self._request_stop("deadline")
         elif self._linger_until is not None and now >= self._linger_until:
             self._request_stop("end_turn")
+        passed = self.guard.look()
+        if passed is not None and self._stop is None:
+            self._stop = passed
+            self._signal_at = [(now, signal.SIGKILL)]  # at once: the computer is not to suffer
 
     def _pause_s(self) -> float | None:
+        look_s = self.guard.pause_s()
         if self._stop is not None and not self._signal_at:
-            return None
+            return look_s
         due = self._signal_at[0][0] if self._signal_at else self._deadline
         if self._linger_until is not None and self._stop is None:
             due = min(due, self._linger_until)
-        return min(max(0.0, due - _boot_s()), _SLEEP_S_MAX)
+        pause_s = min(max(0.0, due - boot_s()), _SLEEP_S_MAX)
+        return pause_s if look_s is None else min(pause_s, look_s)
 
     def _request_stop(self, reason: str) -> None:
         if self._stop is not None:
             return
         self._stop = reason
         grace_s = self._order.grace_ms / 1000
-        term_at = _boot_s() + (min(grace_s, _POLITE_S_MAX) if self._input.part() else 0.0)
+        term_at = boot_s() + (min(grace_s, _POLITE_S_MAX) if self._input.part() else 0.0)
         self._signal_at = [(term_at, signal.SIGTERM), (term_at + grace_s, signal.SIGKILL)]
         self._check_clock()
 
@@ -154,9 +165,12 @@ class Supervisor:
         """End the input; an agent that is still there after its grace is ended."""
         self._input.close()
         if self._linger_until is None:
-            self._linger_until = _boot_s() + self._order.grace_ms / 1000
+            self._linger_until = boot_s() + self._order.grace_ms / 1000
 
     def _signal_group(self, number: signal.Signals) -> None:
+        if self._order.boxed and number is signal.SIGTERM:  # a sandbox would take all along at once
+            reaping.signal_inner(self._agent.pid, number)
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._agent.pid, number)
 
@@ -164,9 +178,11 @@ class Supervisor:
         if not self._ended and self._stop is None:
             self._stop = "error"
         self._signal_group(signal.SIGKILL)  # before the reaping: until then the id is ours
+        enforced = self.guard.end()
         if self._status is None:
             self._status = os.waitpid(self._agent.pid, 0)[1]
-        survivors = self._sweep()
+        self._stop = self._stop or enforced
+        survivors = reaping.sweep(self._signals)
         self._drain()
         for log in self._logs.values():
             log.finish()
@@ -176,19 +192,6 @@ class Supervisor:
             self._drop(client)
         os.unlink(attempt_files.SOCKET)  # noqa: PTH108 - as above
 
-    def _sweep(self) -> int:
-        give_up_at = _boot_s() + SWEEP_MS_MAX / 1000
-        while True:
-            reaping.reap_all()
-            left = processes.descendants(processes.read_table(), {os.getpid()})
-            if not left or _boot_s() >= give_up_at:
-                return len(left)
-            for entry in left:
-                processes.kill(entry)
-            select.select([self._signals], [], [], _SWEEP_PAUSE_S)
-            with contextlib.suppress(BlockingIOError):
-                self._signals.recv(_CHUNK_BYTES)
-
     def _drain(self) -> None:
         for handle, log in list(self._pipes.items()):
             with contextlib.suppress(BlockingIOError):
@@ -197,13 +200,16 @@ class Supervisor:
 
     def _write_exit(self, survivors: int) -> None:
         code = os.waitstatus_to_exitcode(self._status or 0)
+        if self._order.boxed and code > _SIGNALLED:
+            code = _SIGNALLED - code
         ended = {
             "code": code if code >= 0 else None,
             "signal": -code if code < 0 else None,
             "stop": self._stop,
             "truncated": any(log.truncated for log in self._logs.values()),
             "survivors": survivors,
-            "duration_ms": int((_boot_s() - self._started) * 1000),
+            "said": self.guard.said,
+            "duration_ms": int((boot_s() - self._started) * 1000),
         }
         attempt_files.write_json(attempt_files.EXIT, ended, durable=True)
 
@@ -217,6 +223,7 @@ class Supervisor:
             "leader": leader,
             "leader_start": theirs.start if theirs else 0,
             "grace_ms": self._order.grace_ms,
+            "group": self.guard.group,
         }
         attempt_files.write_json(attempt_files.RECORD, record, durable=False)
 
@@ -351,6 +358,7 @@ def main(folder: str) -> int:
     try:
         supervisor.start()
     except OSError as error:
+        supervisor.guard.end()
         _write_failure(order, error)
         return 1
     with contextlib.suppress(BrokenPipeError):  # a sidecar that died meanwhile changes nothing
@@ -368,10 +376,6 @@ def _write_failure(order: Order, error: OSError) -> None:
         "error": f"cannot start {what}: {error.strerror}",
     }
     attempt_files.write_json(attempt_files.EXIT, failure, durable=True)
-
-
-def _boot_s() -> float:
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _open_log(name: str, order: Order) -> attempt_files.BoundedLog:

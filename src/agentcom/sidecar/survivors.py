@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from agentcom.sidecar import attempt_files, processes, supervise
+from agentcom.sidecar import attempt_files, guarding, processes, supervise
 
 _ROUNDS_MAX: Final = 200
 _PAUSE_MS: Final = 50
@@ -25,6 +25,8 @@ class Record(msgspec.Struct, frozen=True):
     leader: int | None
     leader_start: int
     grace_ms: int
+    group: str = ""
+    """The attempt's control group, if it has one."""
 
 
 def read_record(attempt_dir: Path) -> Record | None:
@@ -59,6 +61,10 @@ def kill_survivors(attempt: str, attempt_dir: Path | None = None) -> int:
     """
     record = read_record(attempt_dir) if attempt_dir else None
     killed: set[tuple[int, int]] = set()
+    if record is not None and record.group and record.boot == processes.boot_id():
+        members = map(processes.read_entry, guarding.members(record.group))
+        killed |= {(entry.pid, entry.start) for entry in members if entry and not entry.zombie}
+        guarding.end_group(record.group)  # all at once, whatever they did to hide
     for _ in range(_ROUNDS_MAX):
         found = _find(attempt, record)
         if not found:

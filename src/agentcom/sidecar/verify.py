@@ -12,13 +12,16 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from agentcom.model.verification import Check, CheckResult, Report
-from agentcom.sidecar import attempt_files, process, supervise
+from agentcom.sidecar import attempt_files, computer, confines, process, supervise
+from agentcom.sidecar.boxes import Boxes
+from agentcom.sidecar.confines import Confines
 from agentcom.sidecar.runtime import base
 
 _DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
@@ -38,6 +41,15 @@ class VerifyLimits(msgspec.Struct, frozen=True, kw_only=True):
     """A check that passed has little to tell."""
 
 
+@dataclass(frozen=True, slots=True)
+class Confined:
+    """What checks may use, reach and see."""
+
+    boxes: Boxes
+    confines: Confines = Confines()  # noqa: RUF009 - frozen
+    shown: tuple[Path, ...] = ()
+
+
 async def verify(
     worktree: Path,
     checks: Sequence[Check],
@@ -47,12 +59,13 @@ async def verify(
     setup: Sequence[Check] = (),
     attempt: str | None = None,
     environment: Mapping[str, str] | None = None,
+    confined: Confined | None = None,
 ) -> Report:
     """Run `setup`, then all `checks`, in `worktree`, and report on `commit`.
 
     A failed set-up step ends it; a failed check does not. Cancelling kills what runs. `attempt`
     tags the processes, so that `process.kill_survivors` finds them after a crash. `environment` is
-    what they may know beside the little that all may.
+    what they may know beside the little that all may. `confined` None: no sandbox.
     """
     bounds = limits or VerifyLimits()
     tag = attempt or f"verify-{secrets.token_hex(8)}"
@@ -62,7 +75,7 @@ async def verify(
             folder = scratch / str(number)
             variables = {**(environment or {}), **_environment(scratch)}
             launch = base.Launch(argv=check.argv, environment=variables, cwd=str(worktree))
-            result = await _run(check, launch, folder, bounds=bounds, tag=tag)
+            result = await _run(check, launch, _Run(folder, bounds, tag, confined))
             results.append(result)
             if number < len(setup) and not result.passed:
                 break
@@ -81,9 +94,15 @@ async def _scratch() -> AsyncIterator[Path]:
         await asyncio.shield(asyncio.to_thread(shutil.rmtree, path, ignore_errors=True))
 
 
-async def _run(
-    check: Check, launch: base.Launch, folder: Path, *, bounds: VerifyLimits, tag: str
-) -> CheckResult:
+class _Run(NamedTuple):
+    folder: Path
+    bounds: VerifyLimits
+    tag: str
+    confined: Confined | None
+
+
+async def _run(check: Check, launch: base.Launch, run: _Run) -> CheckResult:
+    folder, bounds, scratch = run.folder, run.bounds, run.folder.parent
     limits = process.ProcessLimits(
         deadline_ms=min(check.timeout_ms, bounds.check_ms_max),
         grace_ms=bounds.grace_ms,
@@ -92,7 +111,13 @@ async def _run(
         merge_output=True,
     )
     try:
-        running = await process.start(folder, launch, limits=limits, attempt=tag)
+        if run.confined is not None:
+            known = run.confined
+            limits = confines.bound(limits, known.confines, {}, computer.resources())
+            launch = await asyncio.to_thread(
+                known.boxes.check, launch, known.confines, scratch=scratch, shown=known.shown
+            )
+        running = await process.start(folder, launch, limits=limits, attempt=run.tag)
     except process.NotStarted as error:
         code = supervise.NOT_FOUND
         return CheckResult(name=check.name, passed=False, exit_code=code, output_tail=error.message)
@@ -103,7 +128,7 @@ async def _run(
         exit_code=ended.code if ended.signal is None else -ended.signal,
         timed_out=ended.stop is base.Stop.DEADLINE,
         duration_ms=process.duration_ms(folder),
-        output_tail=await asyncio.to_thread(_tail, folder, bounds.output_tail_bytes),
+        output_tail=await asyncio.to_thread(_said, folder, bounds.output_tail_bytes, ended),
     )
 
 
@@ -125,6 +150,11 @@ def _environment(scratch: Path) -> dict[str, str]:
         "TERM": "dumb",
         "CI": "1",
     }
+
+
+def _said(folder: Path, size_bytes: int, ended: base.Exit) -> str:
+    tail = _tail(folder, size_bytes)
+    return f"{tail}\n[agentcom: stopped, it used {ended.said}]\n" if ended.said else tail
 
 
 def _tail(folder: Path, size_bytes: int) -> str:

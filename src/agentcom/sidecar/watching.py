@@ -6,6 +6,7 @@ here polls: the flusher waits for news, the watchdog for a moment that every eve
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import Awaitable, Callable
 from typing import Final, assert_never
 
@@ -23,6 +24,7 @@ from agentcom.sidecar.runtime import agent_cli, base
 from agentcom.sidecar.session_usage import SinceBefore, Stated
 from agentcom.sidecar.talking import Desk, Talk
 from agentcom.sidecar.turns import Turns
+from agentcom.sidecar.whole_log import CONTINUATION, WholeLog
 
 LOG_BYTES_MAX: Final = 16_384
 """New log in one frame; of more only the end is sent, the whole stays on this machine."""
@@ -60,11 +62,12 @@ class Watch:
         before: Stated | None = None,
         turns: Turns | None = None,
         desk: Desk | None = None,
+        whole: WholeLog | None = None,
     ) -> None:
         """`before` is what the session had cost when the attempt began.
 
         `turns` counts what is spent now; None: nobody wants to know. `desk` has what a talking
-        agent is told beyond its task.
+        agent is told beyond its task. `whole` keeps the whole log.
         """
         self.session: str | None = None
         self.turn_ended = asyncio.Event()
@@ -88,6 +91,7 @@ class Watch:
         self._retrying = ""
         """Why the program tries its model again, since its last progress."""
         self._log = bytearray()
+        self._whole = whole
         self._usage = base.Usage()
         self._turns = turns
         self._timeout: asyncio.Timeout | None = None
@@ -134,6 +138,9 @@ class Watch:
         verdict = self._parser.finish(ended)
         if self._turns is not None:
             await self._told(self._turns.rest(verdict.usage, _now_s()))
+        over = _over_bounds(ended)
+        if over:
+            return msgspec.structs.replace(verdict, failure=FailureClass.RESOURCES, message=over)
         waited = verdict.failure is FailureClass.NO_PROGRESS and self._retrying
         if not waited or agent_cli.classify(self._retrying) is not FailureClass.QUOTA:
             return verdict
@@ -238,8 +245,12 @@ class Watch:
         self._timeout.reschedule(None if held else now + between_s)
 
     def _note(self, line: str) -> None:
-        self._log += line.encode("utf-8", "replace") + b"\n"
-        del self._log[: max(0, len(self._log) - LOG_BYTES_MAX)]
+        said = line.encode("utf-8", "replace") + b"\n"
+        self._log += said
+        if self._whole is not None:
+            self._whole.add(said)
+        if len(self._log) > LOG_BYTES_MAX:
+            self._log = self._log[-LOG_BYTES_MAX:].lstrip(CONTINUATION)
 
     async def _flush_often(self) -> None:
         while True:
@@ -252,6 +263,7 @@ class Watch:
             return
         self._news.clear()
         usage = self._usage
+        end = self._whole.flushed() if self._whole is not None else None
         progress = frames.Progress(
             task=self._key.task,
             fence=self._key.fence,
@@ -260,9 +272,17 @@ class Watch:
             repeats=self._repeats,
             usage=TokenUsage(usage.input, usage.cached, usage.output),
             log=self._log.decode("utf-8", "ignore"),
+            log_at=end - len(self._log) if end is not None else None,
         )
         self._log.clear()
         await self._tell(Noted(self._key, progress))
+
+
+def _over_bounds(ended: base.Exit) -> str:
+    """Return what a run used too much of; empty if that did not end it."""
+    if ended.stop in {base.Stop.MEMORY, base.Stop.PROCESSES}:
+        return f"stopped: it used {ended.said}"
+    return "it wrote a larger file than it may" if ended.signal == signal.SIGXFSZ else ""
 
 
 def _now_s() -> float:

@@ -169,6 +169,11 @@ class HubProcess:
         found: dict[str, Any] = self._http.get("/api/v1/status").raise_for_status().json()
         return found
 
+    def agents(self) -> list[str]:
+        """Return the agents that can take work now."""
+        rows = self._http.get("/api/v1/agents").raise_for_status().json()["agents"]
+        return [row["id"] for row in rows if row["state"] == "idle"]
+
     def histogram(self, name: str) -> dict[float, int]:
         """Return how many observations a metric without labels has, by upper bound, in order."""
         text = self._http.get("/metrics").raise_for_status().text

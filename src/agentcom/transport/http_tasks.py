@@ -53,6 +53,14 @@ class EventsAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """In an event stream: progress, too."""
 
 
+class LogsAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which part of which log; by default the end of the newest, as far as the hub has it."""
+
+    offset: Annotated[int, msgspec.Meta(ge=0, le=http_events.SEQUENCE_MAX)] | None = None
+    """In bytes; with an attempt, 0 by default. Such a part comes from the attempt's machine."""
+    attempt: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
 async def _submit(call: Call) -> object:
     body = call.body
     asked = body.tasks if isinstance(body, TasksAsked) else (call.given(TaskAsked),)
@@ -107,7 +115,10 @@ async def _events(call: Call) -> object:
 
 
 async def _logs(call: Call) -> LogTail:
-    return await call.hall.queries.logs(call.who, call.named())
+    asked = call.asked(LogsAsked)
+    return await call.hall.queries.logs(
+        call.who, call.named(), offset=asked.offset, attempt=asked.attempt
+    )
 
 
 async def _cancel(call: Call) -> object:
@@ -221,7 +232,12 @@ ENDPOINTS: Final = (
         also="text/event-stream",
     ),
     _read(
-        f"{_TASK}/logs", Action.TASK_READ, _logs, "Read the end of an attempt's log", reply=LogTail
+        f"{_TASK}/logs",
+        Action.TASK_READ,
+        _logs,
+        "Read the end, or any part, of an attempt's log",
+        query=LogsAsked,
+        reply=LogTail,
     ),
     _change("cancel", Action.TASK_CANCEL, _cancel, "End a task", CancelAsked),
     _change("retry", Action.TASK_RETRY, _retry, "Reopen a failed or cancelled task", Nothing),

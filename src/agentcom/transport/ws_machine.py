@@ -17,6 +17,7 @@ from agentcom.model.ids import Instant, MachineId
 from agentcom.model.policy import Action
 from agentcom.model.replies import Welcomed
 from agentcom.protocol import codec, frames
+from agentcom.protocol.live import LogPart
 from agentcom.protocol.review import ReviewedFrame
 from agentcom.transport.socket import CLOSE_NOT_ALLOWED, CLOSE_RESTART
 from agentcom.transport.ws_calls import Calls
@@ -95,6 +96,8 @@ class MachineSide:
                 self._calls.take(frame)
             case frames.MailTaken():
                 self._session.desk.delivery.took(self._machine, frame)
+            case LogPart():
+                self._session.desk.switchboard.remote_logs.took(self._machine, frame)
             case frames.SubmitFrame():
                 self._ask(frame)
             case frames.MachineHello():

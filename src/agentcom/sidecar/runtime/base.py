@@ -24,6 +24,9 @@ class Stop(StrEnum):
     ERROR = "error"
     NO_PROGRESS = "no_progress"
     DEADLINE = "deadline"
+    MEMORY = "memory"
+    """More memory than it may use, and below more processes."""
+    PROCESSES = "processes"
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -78,6 +81,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """What its talker has to know of the job; kept beside the run, for a restarted sidecar."""
     brief: Sequence[str] = ()
     """How lines begin of which only the start is kept: they show no more than that it goes on."""
+    boxed: bool = False
+    """True: the program is a sandbox around the agent's."""
 
 
 class Say(msgspec.Struct, frozen=True):
@@ -249,6 +254,8 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     signal: int | None = None
     stop: Stop | None = None
     """Set when we ended it (cancelled, no progress, deadline)."""
+    said: str = ""
+    """What it had used of what it may use, if that ended it."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

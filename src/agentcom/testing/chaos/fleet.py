@@ -25,6 +25,7 @@ from agentcom.protocol import shown
 from agentcom.sidecar import attempt_files, lease_log, processes, survivors
 from agentcom.sidecar.clock import SystemClock
 from agentcom.sidecar.config import AgentConfig, Home, MachineConfig, Settings
+from agentcom.sidecar.confines import OPEN
 
 LEASE_MS: Final = 3_000
 READY_S: Final = 30.0
@@ -122,6 +123,7 @@ class Fleet:
                 runtime=runtime,
                 capabilities=(capability,),
                 slots=slots,
+                confines=OPEN,
             )
             for capability, (runtime, slots) in AGENTS.items()
         )

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from agentcom.model.ids import AgentId, MachineId
 from agentcom.sidecar.config import AgentConfig, Home, MachineConfig
+from agentcom.sidecar.confines import OPEN
 from agentcom.testing import scenario
 from agentcom.testing.hub_process import HubProcess, agentcom, cpu_s, written_bytes
 from agentcom.testing.soak.bars import Outcome, Say
@@ -149,12 +150,15 @@ def _sidecar(
             name=AgentId(f"{name}-{number}"),
             runtime=name,
             capabilities=(name,),
+            confines=OPEN,
             settings={"binary": binary, "base_url": model, "model": "scripted"},
         )
         for name, binary in programs.items()
     ]
     agents += [
-        AgentConfig(name=AgentId(f"{name}-{number}"), runtime=name, capabilities=(name,))
+        AgentConfig(
+            name=AgentId(f"{name}-{number}"), runtime=name, capabilities=(name,), confines=OPEN
+        )
         for name in ("testagent", "command")
     ]
     machine = MachineConfig(
