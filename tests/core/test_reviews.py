@@ -235,6 +235,19 @@ def test_a_machine_that_leaves_the_fleet_passes_its_reviews_on() -> None:
     assert world.watched("m2")[-1].pull_request == URL
 
 
+def test_what_a_machine_opened_that_was_removed_meanwhile_is_watched_by_another() -> None:
+    world = Reviewing()
+    task = world.running()
+    row = world.finish(task, to_review())
+    world.machine("m2")
+    world.ask(facts.RemoveMachine(row.machine))  # type: ignore[arg-type] # it has one
+
+    world.opened(task)
+
+    assert world.pushed(task)[-1].agent == "m2"
+    assert world.pushed(task)[-1].landing_only
+
+
 def test_a_repeated_report_gets_the_same_answer() -> None:
     world = Reviewing()
     task = world.under_review()

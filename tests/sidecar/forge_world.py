@@ -16,6 +16,13 @@ EVE = "eve"
 """Who may not."""
 
 
+def with_work(folder: Path) -> Origin:
+    """Make an origin with a branch `work` beside main."""
+    origin = Origin(folder)
+    origin.push({"new.txt": "new\n"}, "work")
+    return origin
+
+
 @contextmanager
 def forge_of(kind: Kind, origin: Origin) -> Iterator[ForgeStandIn]:
     """Serve a forge whose one repository is `origin`."""
@@ -47,8 +54,7 @@ async def opened(
     kind: Kind, folder: Path, like: Origin | None = None
 ) -> AsyncIterator[tuple[ForgeStandIn, Forge, Origin]]:
     """Serve a forge with a branch `work` beside main, and open it."""
-    origin = Origin(folder, like)
-    origin.push({"new.txt": "new\n"}, "work")
+    origin = Origin(folder, like) if like is not None else with_work(folder)
     with forge_of(kind, origin) as stand_in:
         async with forges_for(stand_in, origin) as forges:
             yield stand_in, await forges.of(origin.url), origin

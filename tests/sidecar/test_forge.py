@@ -22,9 +22,15 @@ from agentcom.sidecar.forge.base import (
     NoForge,
     PullState,
 )
-from tests.sidecar.forge_world import ANN, EVE, TOKEN_ENV, forges_for, opened
+from tests.sidecar.forge_world import ANN, EVE, TOKEN_ENV, forges_for, opened, with_work
+from tests.sidecar.git_origin import Origin
 
 DRAFT = Draft(branch="work", base="main", title="A title", body="A body")
+
+
+@pytest.fixture(scope="module")
+def like(tmp_path_factory: pytest.TempPathFactory) -> Origin:
+    return with_work(tmp_path_factory.mktemp("like"))
 
 
 @pytest.fixture(params=list(Kind), ids=str)
@@ -38,8 +44,10 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kin
 # What all kinds do --------------------------------------------------------------------------------
 
 
-async def test_a_pull_request_is_opened_found_and_described(kind: Kind, tmp_path: Path) -> None:
-    async with opened(kind, tmp_path) as (stand_in, forge, origin):
+async def test_a_pull_request_is_opened_found_and_described(
+    kind: Kind, tmp_path: Path, like: Origin
+) -> None:
+    async with opened(kind, tmp_path / "origin", like) as (stand_in, forge, origin):
         assert await forge.find("work", "main") is None
         pull = await forge.open(DRAFT)
         await forge.describe(pull.number, Draft(branch="work", base="main", title="B", body="C"))
@@ -52,8 +60,8 @@ async def test_a_pull_request_is_opened_found_and_described(kind: Kind, tmp_path
         assert stand_in.strange == []
 
 
-async def test_a_branch_has_one_open_pull_request(kind: Kind, tmp_path: Path) -> None:
-    async with opened(kind, tmp_path) as (stand_in, forge, _):
+async def test_a_branch_has_one_open_pull_request(kind: Kind, tmp_path: Path, like: Origin) -> None:
+    async with opened(kind, tmp_path / "origin", like) as (stand_in, forge, _):
         await forge.open(DRAFT)
 
         with pytest.raises(ForgeError):
@@ -61,8 +69,10 @@ async def test_a_branch_has_one_open_pull_request(kind: Kind, tmp_path: Path) ->
         assert len(stand_in.repository.pulls) == 1
 
 
-async def test_what_became_of_a_pull_request_is_seen(kind: Kind, tmp_path: Path) -> None:
-    async with opened(kind, tmp_path) as (stand_in, forge, origin):
+async def test_what_became_of_a_pull_request_is_seen(
+    kind: Kind, tmp_path: Path, like: Origin
+) -> None:
+    async with opened(kind, tmp_path / "origin", like) as (stand_in, forge, origin):
         origin.push({"other.txt": "other\n"}, "other")
         merged = await forge.open(DRAFT)
         closed = await forge.open(Draft(branch="other", base="main", title="Other", body=""))
@@ -78,8 +88,8 @@ async def test_what_became_of_a_pull_request_is_seen(kind: Kind, tmp_path: Path)
         assert stand_in.strange == []
 
 
-async def test_all_that_was_said_is_read_in_order(kind: Kind, tmp_path: Path) -> None:
-    async with opened(kind, tmp_path) as (stand_in, forge, _):
+async def test_all_that_was_said_is_read_in_order(kind: Kind, tmp_path: Path, like: Origin) -> None:
+    async with opened(kind, tmp_path / "origin", like) as (stand_in, forge, _):
         pull = await forge.open(DRAFT)
         stand_in.repository.comment(pull.number, ANN, "first")
         stand_in.repository.comment(pull.number, EVE, "second", path="new.txt", line=3)
@@ -96,8 +106,10 @@ async def test_all_that_was_said_is_read_in_order(kind: Kind, tmp_path: Path) ->
         assert stand_in.strange == []
 
 
-async def test_who_may_write_is_asked_of_the_forge(kind: Kind, tmp_path: Path) -> None:
-    async with opened(kind, tmp_path) as (stand_in, forge, _):
+async def test_who_may_write_is_asked_of_the_forge(
+    kind: Kind, tmp_path: Path, like: Origin
+) -> None:
+    async with opened(kind, tmp_path / "origin", like) as (stand_in, forge, _):
         pull = await forge.open(DRAFT)
         for who in (ANN, EVE, "nobody"):
             stand_in.repository.comment(pull.number, who, f"of {who}")
@@ -109,8 +121,8 @@ async def test_who_may_write_is_asked_of_the_forge(kind: Kind, tmp_path: Path) -
         assert stand_in.strange == []
 
 
-async def test_runs_that_failed_are_named(kind: Kind, tmp_path: Path) -> None:
-    async with opened(kind, tmp_path) as (stand_in, forge, origin):
+async def test_runs_that_failed_are_named(kind: Kind, tmp_path: Path, like: Origin) -> None:
+    async with opened(kind, tmp_path / "origin", like) as (stand_in, forge, origin):
         commit = origin.tip("work")
         stand_in.repository.run(commit, "lint", "success")
         stand_in.repository.run(commit, "tests", "failure")
@@ -120,8 +132,8 @@ async def test_runs_that_failed_are_named(kind: Kind, tmp_path: Path) -> None:
         assert stand_in.strange == []
 
 
-async def test_long_lists_are_read_to_their_end(kind: Kind, tmp_path: Path) -> None:
-    async with opened(kind, tmp_path) as (stand_in, forge, _):
+async def test_long_lists_are_read_to_their_end(kind: Kind, tmp_path: Path, like: Origin) -> None:
+    async with opened(kind, tmp_path / "origin", like) as (stand_in, forge, _):
         pull = await forge.open(DRAFT)
         for number in range(230):
             stand_in.repository.comment(pull.number, ANN, f"comment {number}")
@@ -131,9 +143,11 @@ async def test_long_lists_are_read_to_their_end(kind: Kind, tmp_path: Path) -> N
         assert stand_in.strange == []
 
 
-async def test_a_token_that_may_not_push_is_found_out_before(kind: Kind, tmp_path: Path) -> None:
+async def test_a_token_that_may_not_push_is_found_out_before(
+    kind: Kind, tmp_path: Path, like: Origin
+) -> None:
     async with (
-        opened(kind, tmp_path) as (stand_in, _, origin),
+        opened(kind, tmp_path / "origin", like) as (stand_in, _, origin),
         forges_for(stand_in, origin) as forges,
     ):
         await forges.check(origin.url)
@@ -144,10 +158,10 @@ async def test_a_token_that_may_not_push_is_found_out_before(kind: Kind, tmp_pat
 
 
 async def test_a_wrong_token_is_refused_and_read_anew(
-    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, tmp_path: Path, like: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with (
-        opened(kind, tmp_path) as (stand_in, _, origin),
+        opened(kind, tmp_path / "origin", like) as (stand_in, _, origin),
         forges_for(stand_in, origin) as forges,
     ):
         monkeypatch.setenv(TOKEN_ENV, "another")
@@ -159,10 +173,10 @@ async def test_a_wrong_token_is_refused_and_read_anew(
 
 
 async def test_the_token_is_in_no_log_and_no_error(
-    kind: Kind, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    kind: Kind, tmp_path: Path, like: Origin, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    async with opened(kind, tmp_path) as (stand_in, forge, _):
+    async with opened(kind, tmp_path / "origin", like) as (stand_in, forge, _):
         with pytest.raises(ForgeError) as refused:
             await forge.open(Draft(branch="absent", base="main", title="x", body=""))
 
@@ -173,10 +187,10 @@ async def test_the_token_is_in_no_log_and_no_error(
 
 
 async def test_what_did_not_change_is_not_sent_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, like: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(TOKEN_ENV, "forge-token-of-the-fleet")
-    async with opened(Kind.GITHUB, tmp_path) as (stand_in, forge, _):
+    async with opened(Kind.GITHUB, tmp_path / "origin", like) as (stand_in, forge, _):
         pull = await forge.open(DRAFT)
         stand_in.repository.comment(pull.number, ANN, "first")
         before = await forge.comments(pull.number)

@@ -18,7 +18,7 @@ from agentcom.sidecar.landing import Work
 from agentcom.sidecar.machine_values import Record
 from agentcom.sidecar.repositories import Repositories
 from agentcom.testing.forge.server import ForgeStandIn
-from tests.sidecar.forge_world import ANN, TOKEN_ENV, opened
+from tests.sidecar.forge_world import ANN, TOKEN_ENV, opened, with_work
 from tests.sidecar.git_origin import ADA, TASK, Origin
 from tests.sidecar.sidecar_world import record
 
@@ -83,10 +83,17 @@ def texts_in(where: Path) -> list[str]:
     return sorted(path.name for path in where.glob("*.txt"))
 
 
+@pytest.fixture(scope="module")
+def like(tmp_path_factory: pytest.TempPathFactory) -> Origin:
+    return with_work(tmp_path_factory.mktemp("like"))
+
+
 @pytest.fixture
-async def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+async def desk(
+    tmp_path: Path, like: Origin, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Desk]:
     monkeypatch.setenv(TOKEN_ENV, "forge-token-of-the-fleet")
-    async with opened(Kind.GITHUB, tmp_path / "origin") as (stand_in, forge, origin):
+    async with opened(Kind.GITHUB, tmp_path / "origin", like) as (stand_in, forge, origin):
         made = Desk(stand_in, forge, origin, Repositories(tmp_path / "caches"))
         await made.claim(1)
         yield made

@@ -11,8 +11,8 @@ from agentcom.sidecar import review
 from agentcom.sidecar.forge.base import Draft, Forge, Kind, PullRequest
 from agentcom.sidecar.review import Asked
 from agentcom.testing.forge.state import Repository
-from tests.sidecar.forge_world import ANN, EVE, TOKEN_ENV, opened
-from tests.sidecar.git_origin import TASK
+from tests.sidecar.forge_world import ANN, EVE, TOKEN_ENV, opened, with_work
+from tests.sidecar.git_origin import TASK, Origin
 
 DRAFT = Draft(branch="work", base="main", title="A title", body="A body")
 FENCE = Fence(7, 2)
@@ -33,12 +33,17 @@ class Talk:
         return [one.body for one in (await self.asked()).comments]
 
 
+@pytest.fixture(scope="module")
+def like(tmp_path_factory: pytest.TempPathFactory) -> Origin:
+    return with_work(tmp_path_factory.mktemp("like"))
+
+
 @pytest.fixture(params=list(Kind), ids=str)
 async def talk(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path: Path, like: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Talk]:
     monkeypatch.setenv(TOKEN_ENV, "forge-token-of-the-fleet")
-    async with opened(request.param, tmp_path) as (stand_in, forge, _):
+    async with opened(request.param, tmp_path / "origin", like) as (stand_in, forge, _):
         yield Talk(forge, stand_in.repository, await forge.open(DRAFT))
         assert stand_in.strange == []
 
@@ -111,10 +116,10 @@ async def test_one_attempt_is_shown_so_much_and_the_next_the_rest(talk: Talk) ->
 
 
 async def test_a_verdict_without_words_counts_and_praise_does_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, like: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(TOKEN_ENV, "forge-token-of-the-fleet")
-    async with opened(Kind.GITHUB, tmp_path) as (stand_in, forge, _):
+    async with opened(Kind.GITHUB, tmp_path / "origin", like) as (stand_in, forge, _):
         pull = await forge.open(DRAFT)
         stand_in.repository.review(1, ANN, "APPROVED", "Very good.")
         wants = stand_in.repository.review(1, ANN, "CHANGES_REQUESTED")

@@ -76,7 +76,14 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TOKEN_ENV, "forge-token-of-the-fleet")
 
 
-@pytest.mark.parametrize("kind", list(Kind), ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Kind.GITHUB,
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in (Kind.GITLAB, Kind.GITEA)),
+    ],
+    ids=str,
+)
 async def test_a_comment_is_answered_by_a_commit_and_a_reply(kind: Kind, tmp_path: Path) -> None:
     async with staged(tmp_path, kind) as stage:
         task = await stage.opened()
@@ -100,6 +107,7 @@ async def test_a_comment_is_answered_by_a_commit_and_a_reply(kind: Kind, tmp_pat
         assert len(stage.repository.pulls) == 1
 
 
+@pytest.mark.slow
 async def test_the_agent_is_shown_quoted_words_of_writers_alone(tmp_path: Path) -> None:
     async with staged(tmp_path) as stage:
         task = await stage.opened()
@@ -114,6 +122,7 @@ async def test_the_agent_is_shown_quoted_words_of_writers_alone(tmp_path: Path) 
         assert "eve" not in shown
 
 
+@pytest.mark.slow
 async def test_a_red_run_of_ci_sends_it_back_once(tmp_path: Path) -> None:
     async with staged(tmp_path) as stage:
         task = await stage.opened()
@@ -147,6 +156,7 @@ async def test_a_forge_that_reaches_the_hub_need_not_be_waited_for(tmp_path: Pat
         await stage.under_review(task, after=1)
 
 
+@pytest.mark.slow
 async def test_closed_without_a_merge_tells_people(tmp_path: Path) -> None:
     async with staged(tmp_path) as stage:
         task = await stage.opened()
@@ -172,6 +182,7 @@ async def test_a_restarted_sidecar_goes_on_watching_and_opens_no_second_one(
         assert len(stage.repository.pulls) == 1
 
 
+@pytest.mark.slow
 async def test_a_cancelled_task_is_not_looked_at_any_more(tmp_path: Path) -> None:
     async with staged(tmp_path) as stage:
         task = await stage.opened()

@@ -109,7 +109,7 @@ class Notify(msgspec.Struct, frozen=True, gc=False):
 
 
 class Watch(msgspec.Struct, frozen=True, gc=False):
-    """Have a machine watch a pull request, and look at once; None: not any more."""
+    """Have a machine watch a pull request; None: not any more."""
 
     machine: MachineId
     task: TaskId
@@ -117,6 +117,8 @@ class Watch(msgspec.Struct, frozen=True, gc=False):
     pull_request: str | None = None
     repo: str = ""
     branch: str = ""
+    at_once: bool = False
+    """True: there is a reason to look now, also where it is watched already."""
 
 
 class TellAsk(msgspec.Struct, frozen=True, gc=False):

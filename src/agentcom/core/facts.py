@@ -348,6 +348,7 @@ Own = (
     | lock_facts.LocksDue
     | ask_facts.AskDue
     | review_facts.ForgeHinted
+    | review_facts.ReviewsLeft
 )
 """What the hub tells itself: nobody else will say it again."""
 Body = Asked | Reported | Own

@@ -51,7 +51,7 @@ def renewed(turn: Turn, fact: Fact, body: facts.Heartbeat) -> None:
     session = view.sessions.get(machine_id) if machine_id is not None else None
     if machine_id is None or session is None or session.number != body.session:
         raise Superseded("this session is over; connect again")
-    came_back = session.suspect
+    came_back, before = session.suspect, Instant(session.suspect_at - session.ttl_ms // 2)
     if came_back:
         view.undo(setattr, session, "suspect", True)
     session.renew(turn.now.instant)
@@ -59,6 +59,9 @@ def renewed(turn: Turn, fact: Fact, body: facts.Heartbeat) -> None:
         turn.effects.append(_timer(machine_id, session.suspect_at))
         _refresh(turn, machine_id)
     _apply(turn, machine_id, body.held, heartbeat_ms=session.ttl_ms // LEASE_PARTS)
+    if machine_id in view.books.under_review:
+        told = watches.again(view, machine_id, before=before, now=turn.now.instant)
+        turn.effects += told
 
 
 def changed(
@@ -348,6 +351,7 @@ def _check(turn: Turn, machine: MachineId) -> None:
         turn.effects.append(_timer(machine, session.expires_at))
         return
     _lose(turn, machine)
+    turn.effects += watches.away(view, machine, now)
     if session.connection is not None:
         reason = "nothing was heard for a whole lease"
         turn.effects.append(CloseConnection(session.connection, CLOSE_LEASE_LOST, reason))

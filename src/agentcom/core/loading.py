@@ -57,7 +57,7 @@ def load(
     effects += locking.timers(view, now)
     effects += budgets.timers(view, now)
     view.fairness.restore(_share(view, task) for task in view.tasks.values() if task.seq)
-    effects += leases.grace(view, now)
+    effects += [*leases.grace(view, now), *watches.timers(view, now.instant)]
     effects += leases.recover(view, now)
     for todo in rows.todos:
         view.todos[todo.task] = todo

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from agentcom.model.ids import Fence, TaskId
+from agentcom.model.ids import Fence, MachineId, TaskId
 from agentcom.model.result import ReviewOutcome
 from agentcom.model.task import LandPolicy
 
@@ -23,6 +23,12 @@ class LandAsked(msgspec.Struct, frozen=True, gc=False):
 
     task: TaskId
     land: LandPolicy = LandPolicy.MERGE
+
+
+class ReviewsLeft(msgspec.Struct, frozen=True, gc=False):
+    """A machine that watches pull requests may be away for long enough."""
+
+    machine: MachineId
 
 
 class ForgeHinted(msgspec.Struct, frozen=True, gc=False):

@@ -11,7 +11,7 @@ from typing import Any, Final
 from agentcom.core import facts, loops, moves, watches
 from agentcom.core.effects import Watch
 from agentcom.core.facts import Fact
-from agentcom.core.review_facts import ForgeHinted, Reviewed
+from agentcom.core.review_facts import ForgeHinted, Reviewed, ReviewsLeft
 from agentcom.core.turn import Turn
 from agentcom.model import note, refs
 from agentcom.model.errors import InvalidInput, NotAllowed
@@ -30,7 +30,10 @@ def opened(turn: Turn, task: Task, landing: Landing) -> None:
     if not 0 < len(url) <= REASON_CHARS or not url.isprintable():
         raise InvalidInput("pull_request", f"an address of at most {REASON_CHARS} characters")
     event = moves.Opened(landing.commit or task.commit, landing.branch or task.branch, url)
-    turn.move(task, event, EventKind.PARKED, url)
+    after = turn.move(task, event, EventKind.PARKED, url)
+    machine = turn.view.machines.get(after.machine) if after.machine is not None else None
+    if machine is not None and machine.removed:
+        release(turn, machine.id)
 
 
 def seen(turn: Turn, fact: Fact, body: Reviewed) -> None:
@@ -72,11 +75,19 @@ def hinted(turn: Turn, fact: Fact, body: ForgeHinted) -> None:
     for task_id in turn.view.books.pulls.get(body.url, ()):
         task = turn.view.tasks[task_id]
         if task.machine is not None:
-            turn.effects.append(watches.watch(task, task.machine))
+            turn.effects.append(watches.watch(task, task.machine, at_once=True))
+
+
+def left(turn: Turn, fact: Fact, body: ReviewsLeft) -> None:
+    """Pass on what a machine watches that has been away for long."""
+    del fact
+    session = turn.view.sessions.get(body.machine)
+    if session is None or session.connection is None:
+        release(turn, body.machine)
 
 
 def release(turn: Turn, machine: MachineId) -> None:
-    """Have others take over what a machine watched that has left the fleet."""
+    """Have others take over what a machine watched that is gone."""
     for task_id in list(turn.view.books.under_review.get(machine, ())):
         task = turn.view.tasks[task_id]
         event = moves.Reopened(
@@ -87,11 +98,12 @@ def release(turn: Turn, machine: MachineId) -> None:
             land=task.land,
             verified=task.verified,
         )
-        turn.move(task, event, EventKind.REOPENED, "the machine that watched its pull request left")
+        turn.move(task, event, EventKind.REOPENED, "the machine that looked at it is gone")
 
 
 HANDLERS: Final[Mapping[type[facts.Body], Callable[[Turn, Fact, Any], Reply | None]]] = {
     Reviewed: seen,
     ForgeHinted: hinted,
+    ReviewsLeft: left,
 }
 """What each fact about pull requests comes to, for the table of `core/pool.py`."""

@@ -6,10 +6,12 @@ What is watched follows from the tasks' rows alone. `core/reviews.py` takes what
 from collections.abc import Sequence
 from typing import Any, Final
 
-from agentcom.core.effects import Effect, Watch
+from agentcom.core.effects import Effect, SetTimer, Watch
 from agentcom.core.ledger import Ledger
+from agentcom.core.review_facts import ReviewsLeft
 from agentcom.core.view import PoolView
-from agentcom.model.ids import MachineId, TaskId, WallTime
+from agentcom.model.ids import Instant, MachineId, TaskId, WallTime
+from agentcom.model.limits import REVIEWS_LEFT_MS, REVIEWS_TOLD_MS
 from agentcom.model.task import Task, Wait
 
 _REVIEW: Final = Wait.REVIEW
@@ -31,6 +33,19 @@ def follow(ledger: Ledger, before: Task | None, after: Task) -> None:
         ledger.effects.append(watch(after, after.machine))
 
 
+def away(view: PoolView, machine: MachineId, now: Instant) -> Sequence[Effect]:
+    """Return the timer after which a machine that fell silent passes on what it watches."""
+    if machine not in view.books.under_review:
+        return ()
+    at = Instant(now + REVIEWS_LEFT_MS)
+    return (SetTimer(f"reviews/{machine}", at, ReviewsLeft(machine)),)
+
+
+def timers(view: PoolView, now: Instant) -> Sequence[Effect]:
+    """Return those timers for a new view: no machine is there yet."""
+    return [timer for machine in view.books.under_review for timer in away(view, machine, now)]
+
+
 def words(view: PoolView, task: Task) -> tuple[str, str, WallTime | None]:
     """Return why a task under review waits, and what can happen next."""
     machine = view.machines.get(task.machine) if task.machine is not None else None
@@ -39,13 +54,20 @@ def words(view: PoolView, task: Task) -> tuple[str, str, WallTime | None]:
     summary = f"it is under review: {task.pull_request}"
     if session is None or session.connection is None:
         summary += f"; machine {name}, which looks at it, is not connected"
-        action = f"it goes on when that is back; agentcom machine rm {name} passes it on"
+        action = "it goes on when that is back; after ten minutes another machine takes it over"
         return summary, action, None
     action = (
         "merge or close it there; what somebody who may write says there goes to an agent; "
         f"agentcom task land {task.id} merges it from here"
     )
     return summary, action, None
+
+
+def again(view: PoolView, machine: MachineId, *, before: Instant, now: Instant) -> Sequence[Effect]:
+    """Return what a machine watches, once in a while: any word of it may have been lost."""
+    if before // REVIEWS_TOLD_MS == now // REVIEWS_TOLD_MS:
+        return ()
+    return of_machine(view, machine)
 
 
 def load(view: PoolView, task: Task) -> None:
@@ -60,8 +82,8 @@ def of_machine(view: PoolView, machine: MachineId) -> Sequence[Effect]:
     return [watch(task, machine) for task in tasks]
 
 
-def watch(task: Task, machine: MachineId) -> Watch:
-    """Return the order to look at a task's pull request, now and from then on."""
+def watch(task: Task, machine: MachineId, *, at_once: bool = False) -> Watch:
+    """Return the order to look at a task's pull request from now on."""
     return Watch(
         machine,
         task.id,
@@ -69,6 +91,7 @@ def watch(task: Task, machine: MachineId) -> Watch:
         pull_request=task.pull_request,
         repo=(task.land_key or "").rpartition("#")[0],
         branch=task.branch or "",
+        at_once=at_once,
     )
 
 

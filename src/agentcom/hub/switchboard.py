@@ -275,6 +275,7 @@ class Switchboard:
             pull_request=effect.pull_request,
             repo=effect.repo,
             branch=effect.branch,
+            at_once=effect.at_once,
         )
         self._tell(effect.machine, watch)
 

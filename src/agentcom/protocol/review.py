@@ -10,7 +10,7 @@ from agentcom.protocol.live import Frame, Live
 
 
 class ReviewFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="review"):
-    """Watch this pull request, and look at once; without one: do not watch any more."""
+    """Watch this pull request; without one: do not watch any more. Said again while it is open."""
 
     task: TaskId
     fence: Fence
@@ -18,6 +18,8 @@ class ReviewFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True
     """Its address at the forge."""
     repo: str = ""
     branch: str = ""
+    at_once: bool = False
+    """True: look now, also if it is watched already."""
 
 
 class ReviewedFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="reviewed"):

@@ -11,9 +11,12 @@ from typing import Final
 import structlog
 
 from agentcom.model import errors, refs
+from agentcom.model.ids import Instant
+from agentcom.model.limits import REVIEWS_KEPT_MS
 from agentcom.model.result import ReviewOutcome
 from agentcom.protocol.review import ReviewedFrame, ReviewFrame
 from agentcom.sidecar import repositories, review
+from agentcom.sidecar.clock import Clock, SystemClock
 from agentcom.sidecar.config import Settings
 from agentcom.sidecar.forge.base import (
     Forge,
@@ -44,32 +47,48 @@ class Reviews:
     """The pull requests that this machine watches."""
 
     def __init__(
-        self, forges: Forges, caches: Repositories, settings: Settings, tell: Tell
+        self,
+        forges: Forges,
+        caches: Repositories,
+        settings: Settings,
+        tell: Tell,
+        *,
+        clock: Clock | None = None,
     ) -> None:
         self._forges = forges
         self._caches = caches
         self._pause_s = settings.review_poll_ms / 1_000
         self._tell = tell
         self._watched: dict[Key, asyncio.Task[None]] = {}
+        self._heard: dict[Key, Instant] = {}
+        """When the hub said last that it wants them watched."""
+        self._clock = clock or SystemClock()
         self._room = asyncio.Semaphore(AT_ONCE_MAX)
 
     async def take(self, frame: ReviewFrame) -> None:
         """Begin to watch a pull request, look at it at once, or let it be."""
         key = Key(frame.task, frame.fence)
-        known = self._watched.pop(key, None)
+        known = self._watched.get(key)
+        if known is not None and frame.pull_request is not None and not frame.at_once:
+            self._heard[key] = self._clock.now().instant
+            return
         if known is not None:
+            del self._watched[key]
             await cancel([known])
         if frame.pull_request is None:
+            self._heard.pop(key, None)
             return
         if len(self._watched) >= WATCHED_MAX:
             log.warning("review.too_many", task=frame.task)
             return
-        self._watched[key] = asyncio.create_task(self._watch(frame))
+        self._heard[key] = self._clock.now().instant
+        self._watched[key] = asyncio.create_task(self._watch(frame, key))
 
     async def close(self) -> None:
         """Look at nothing any more; a hub that is there again says what it wants watched."""
         watched = list(self._watched.values())
         self._watched.clear()
+        self._heard.clear()
         await cancel(watched)
 
     async def end(self) -> None:
@@ -77,10 +96,10 @@ class Reviews:
         await self.close()
         await self._forges.close()
 
-    async def _watch(self, frame: ReviewFrame) -> None:
+    async def _watch(self, frame: ReviewFrame, key: Key) -> None:
         reader: review.Reader | None = None
         failures = 0
-        while True:
+        while self._is_wanted(key):
             pause_s = self._pause_s
             try:
                 async with self._room:
@@ -100,6 +119,13 @@ class Reviews:
                     await self._forges.forget(frame.repo)
                 log.warning("review.failed", task=frame.task, reason=str(error))
             await asyncio.sleep(pause_s)
+
+    def _is_wanted(self, key: Key) -> bool:
+        """Tell whether the hub spoke of it lately: its word to stop may have been lost."""
+        if self._clock.now().instant - self._heard.get(key, 0) < REVIEWS_KEPT_MS:
+            return True
+        self._watched.pop(key, None)
+        return False
 
     async def _look(
         self, frame: ReviewFrame, forge: Forge, reader: review.Reader

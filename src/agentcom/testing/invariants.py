@@ -55,6 +55,7 @@ def check(view: PoolView, stored: Rows) -> None:
     _check_accounts(view, rows)
     _check_budgets(view, rows)
     _check_asks(view, rows)
+    _check_reviews(view)
     for task in live.values():
         _check_task(task)
 
@@ -82,6 +83,22 @@ def _check_asks(view: PoolView, rows: _Rows) -> None:
         queued = task.state is TaskState.QUEUED and not task.landing_only
         assert not (queued and task.asks), f"{task} cannot go on without an answer"
         assert not task.unheard or task.state.held, task
+
+
+def _check_reviews(view: PoolView) -> None:
+    """Each task under review is watched by a machine that is there."""
+    under = [task for task in view.tasks.values() if task.wait is Wait.REVIEW]
+    by_machine: dict[str, list[str]] = {}
+    by_pull: dict[str, list[str]] = {}
+    for task in under:
+        assert task.machine is not None, task
+        assert task.pull_request, task
+        assert not view.machines[task.machine].removed, f"{task} would wait for ever"
+        by_machine.setdefault(task.machine, []).append(task.id)
+        by_pull.setdefault(task.pull_request, []).append(task.id)
+    books = view.books
+    assert _sets(books.under_review) == {name: sorted(ids) for name, ids in by_machine.items()}
+    assert _sets(books.pulls) == {name: sorted(ids) for name, ids in by_pull.items()}
 
 
 def _check_controls(view: PoolView, rows: _Rows) -> None:
@@ -288,7 +305,7 @@ def _check_books(view: PoolView, rows: _Rows) -> None:
     assert set(books.reviews) == reviews, "memory and store disagree about reviews"
 
 
-def _sets(index: Mapping[str, Mapping[TaskId, None]]) -> dict[str, list[str]]:
+def _sets(index: Mapping[Any, Mapping[TaskId, None]]) -> dict[str, list[str]]:
     return {key: sorted(tasks) for key, tasks in index.items() if tasks}
 
 

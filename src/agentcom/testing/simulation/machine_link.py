@@ -7,6 +7,7 @@ from agentcom.client.link import Backoff, Takeovers
 from agentcom.model import errors
 from agentcom.model.ids import Rng
 from agentcom.protocol import codec
+from agentcom.protocol.review import ReviewFrame
 from agentcom.sidecar import machine_values as values
 from agentcom.testing.simulation.kernel import MS, SECOND, Entry, Kernel
 from agentcom.testing.simulation.network import Connection, Link, Network
@@ -22,6 +23,10 @@ class Owner(Protocol):
 
     def tell(self, fact: values.Fact) -> None:
         """Bring a fact to the machine."""
+        ...
+
+    def review(self, frame: ReviewFrame) -> None:
+        """Watch a pull request, or not any more."""
         ...
 
     def give_up(self, reason: str) -> None:
@@ -118,7 +123,9 @@ class MachineLink:
             frame = codec.decode_from_hub(payload)
         except errors.AgentComError:
             return  # a newer hub may say more than this version understands
-        if isinstance(frame, _FROM_HUB):
+        if isinstance(frame, ReviewFrame):
+            self._owner.review(frame)
+        elif isinstance(frame, _FROM_HUB):
             self._owner.tell(frame)
 
     def _closed(self, connection: Connection, code: int, reason: str) -> None:

@@ -11,10 +11,12 @@ from typing import Any, Final, assert_never
 from agentcom.model.agent import AgentSpec
 from agentcom.model.ids import AccountId, AgentId, Instant, MachineId, TaskId, WallTime
 from agentcom.protocol import codec
+from agentcom.protocol.review import ReviewedFrame, ReviewFrame
 from agentcom.sidecar import machine
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.machine_values import Key, Record, Stage
 from agentcom.testing.simulation.clocks import NodeClock
+from agentcom.testing.simulation.forge import LOOK_US
 from agentcom.testing.simulation.kernel import MS, SECOND, Entry, Kernel
 from agentcom.testing.simulation.machine_disk import SidecarDisk
 from agentcom.testing.simulation.machine_link import MachineLink
@@ -93,6 +95,7 @@ class MachineNode:
         self._link: MachineLink | None = None
         self._timers: dict[str, Entry] = {}
         self._runs: dict[Key, tuple[Steps, Entry]] = {}
+        self._watched: dict[Key, Entry] = {}
         self._orders: list[values.Order] = []
         self._writing = False
 
@@ -184,6 +187,7 @@ class MachineNode:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        self._watch_nothing()
         for _, entry in self._runs.values():
             entry.cancel()
         self._runs.clear()
@@ -217,9 +221,37 @@ class MachineNode:
         """Bring a fact to the machine and perform what it orders."""
         if self.view is None:
             return
+        if isinstance(fact, values.Disconnected):
+            self._watch_nothing()  # a hub says at each connection what it wants watched
         for order in machine.decide(self.view, fact, now=self.now):
             self._perform(order)
         self.watch(self, fact)
+
+    def review(self, frame: ReviewFrame) -> None:
+        """Watch a pull request, look at it at once, or let it be."""
+        key = Key(frame.task, frame.fence)
+        known = self._watched.get(key)
+        if known is not None and frame.pull_request is not None and not frame.at_once:
+            return
+        if known is not None:
+            self._watched.pop(key).cancel()
+        if frame.pull_request is not None:
+            self._watched[key] = self.after(0, self._look, key)
+
+    def _look(self, key: Key) -> None:
+        seen = self.work.look(key.task) if self.reaches_origin else None
+        if seen is not None and self._link is not None:
+            outcome, commit = seen
+            frame = ReviewedFrame(
+                task=key.task, fence=key.fence, outcome=outcome, detail=outcome.value, commit=commit
+            )
+            self._link.send(codec.encode(frame))
+        self._watched[key] = self.after(LOOK_US, self._look, key)
+
+    def _watch_nothing(self) -> None:
+        for entry in self._watched.values():
+            entry.cancel()
+        self._watched.clear()
 
     def still_mine(self, key: Key) -> bool:
         """Return whether a landing may still push."""

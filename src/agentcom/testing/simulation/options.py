@@ -84,6 +84,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Whether agents and people ask questions."""
     channels: bool = False
     """Whether agents and people post to channels."""
+    reviews: float = 0.0
+    """Share of what lands that goes to review, as a pull request."""
 
 
 LOSSY: Final = 0.8
@@ -96,6 +98,8 @@ ASKING: Final = 0.25
 """Share of seeds with questions."""
 POSTING: Final = 0.25
 """Share of seeds with channels."""
+REVIEWED: Final = 0.25
+"""Share of seeds with pull requests."""
 LIMITED: Final = 0.5
 """Share of seeds whose tasks stand behind limits and claims of files."""
 BUDGETS: Final = 0.3
@@ -196,4 +200,5 @@ def _with_costs(options: Options, rng: random.Random) -> Options:
         mail=rng.random() < WRITING,
         asks=rng.random() < ASKING,
         channels=rng.random() < POSTING,
+        reviews=rng.choice((0.3, 0.9)) if rng.random() < REVIEWED else 0,
     )

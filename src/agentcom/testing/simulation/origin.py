@@ -5,6 +5,7 @@ is a compare-and-swap, and a landing moves base and fence in one push.
 """
 
 from agentcom.model.ids import Fence, TaskId
+from agentcom.testing.simulation.forge import Forge
 from agentcom.testing.simulation.trace import Trace
 
 
@@ -15,6 +16,7 @@ class Origin:
         self.landed: dict[TaskId, str] = {}
         """The commit of each task that is in the base."""
         self.fences: dict[TaskId, Fence] = {}
+        self.forge = Forge(trace)
         self._trace = trace
 
     def claim(self, task: TaskId, fence: Fence) -> str | None:
@@ -40,6 +42,18 @@ class Origin:
         self._trace.check("work lands once", task not in self.landed, task)
         self.landed[task] = commit
         return True
+
+    def push_pull(self, task: TaskId, fence: Fence, commit: str) -> bool:
+        """Move the branch of a task's pull request if `fence` is the task's; return whether."""
+        if self.fences.get(task) != fence:
+            return False
+        self.forge.push(task, commit)
+        return True
+
+    def merged(self, task: TaskId, commit: str) -> None:
+        """Take note that reviewers brought a commit into the base; again and again is once."""
+        known = self.landed.setdefault(task, commit)
+        self._trace.check("work is merged once", known == commit, task)
 
 
 class StaleClaim(Exception):

@@ -166,7 +166,7 @@ class Person:
             depends_on=depends,
             ref=f"r{at}" if count > 1 else None,
             repo=REPO if merges or rng.random() < 0.5 else None,
-            land=LandPolicy.MERGE if merges else None,
+            land=self._policy() if merges else None,
             not_before=WallTime(wall + rng.randrange(90_000)) if later else None,
             deadline_ms=rng.choice((120_000, 300_000, 600_000)),
             failures_max=rng.choice((1, 3, 3)),
@@ -176,6 +176,11 @@ class Person:
         )
         graphs = self._options.graphs
         return self._in_graph(spec, at) if graphs and rng.random() < graphs else spec
+
+    def _policy(self) -> LandPolicy:
+        reviews = self._options.reviews
+        reviewed = reviews and self._rng.random() < reviews
+        return LandPolicy.PULL_REQUEST if reviewed else LandPolicy.MERGE
 
     def _in_graph(self, spec: TaskSpec, at: int) -> TaskSpec:
         """Return a task with a group, and a policy, a review or an approval."""

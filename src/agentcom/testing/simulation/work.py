@@ -14,8 +14,15 @@ import msgspec
 
 from agentcom.model.failure import FailureClass
 from agentcom.model.graph import Dependency
-from agentcom.model.ids import WallTime
-from agentcom.model.result import Landing, LandStatus, Result, ResultStatus, TokenUsage
+from agentcom.model.ids import TaskId, WallTime
+from agentcom.model.result import (
+    Landing,
+    LandStatus,
+    Result,
+    ResultStatus,
+    ReviewOutcome,
+    TokenUsage,
+)
 from agentcom.model.task import LandPolicy, Phase, TaskSpec
 from agentcom.model.usage import TurnUsage
 from agentcom.model.verification import CheckResult, Report
@@ -27,6 +34,7 @@ from agentcom.testing.simulation.options import Options
 from agentcom.testing.simulation.origin import Origin, StaleClaim
 
 LAND_KEY: Final = "repo#main"
+PULL: Final = "https://forge.example/repo/pull/1"
 CHECKPOINT_US: Final = 40 * SECOND
 TOUCHED: Final = ((), ("src/a.py",), ("docs/x.md", "src/b/c.py"))
 """What an agent has changed, beside the `CLAIMS` that tasks make."""
@@ -97,6 +105,9 @@ class Work:
         self._options = options
         self._origin = origin
         self._rng = rng
+        self._reviewers = random.Random(f"{options.seed}/reviewers")
+        self.shown: dict[Key, int] = {}
+        """How many comments each attempt was shown."""
 
     def attempt(self, host: Host, record: Record, *, adopt: bool) -> Steps:
         """Bring one attempt to its end."""
@@ -117,6 +128,8 @@ class Work:
                 return
             agent = self.agents[key] = self._new_agent(record)
             self.began(record)
+            pull = self._origin.forge.find(key.task)
+            self.shown[key] = pull.wanted if pull is not None else 0
             agent.spends = bool(self._options.spends) and self._rng.random() < self._options.spends
         host.tell(values.PhaseReached(key, Phase.WORKING))
         yield from self._watched(host, record, agent)
@@ -151,6 +164,9 @@ class Work:
                 host.tell(values.LandEnded(key, stale))
                 return
         yield self._about(300 * MS)
+        if _policy(record) is LandPolicy.PULL_REQUEST:
+            yield from self._to_review(host, record, commit)
+            return
         landed = self._origin.land(key.task, key.fence, commit)
         yield self._about(300 * MS)
         if landed:
@@ -158,6 +174,38 @@ class Work:
         else:
             done = Landing(status=LandStatus.STALE, message="origin knows a newer attempt")
         host.tell(values.LandEnded(key, done))
+
+    def _to_review(self, host: Host, record: Record, commit: str) -> Steps:
+        """Push the branch, open the pull request unless it is there, answer, tell."""
+        key, forge = record.key, self._origin.forge
+        pull = forge.find(key.task)
+        told: Landing | None = None
+        if pull is not None and pull.state == "merged":
+            told = Landing(status=LandStatus.LANDED, commit=pull.merged_as)
+        elif pull is not None and pull.state == "closed" and record.assignment.pull_request:
+            told = Landing(status=LandStatus.REJECTED, message="closed")
+        elif not self._origin.push_pull(key.task, key.fence, commit):
+            told = Landing(status=LandStatus.STALE, message="origin knows a newer attempt")
+        if told is None:
+            yield self._about(300 * MS)
+            forge.open(key.task, commit)
+            forge.answer(key.task, self.shown.get(key, 0))
+            told = Landing(
+                status=LandStatus.OPENED, commit=commit, branch="agent/pr/x", pull_request=PULL
+            )
+            yield self._about(300 * MS)
+        host.tell(values.LandEnded(key, told))
+
+    def look(self, task: TaskId) -> tuple[ReviewOutcome, str | None] | None:
+        """Return what there is to tell of a task's pull request."""
+        seen = self._origin.forge.look(task, self._reviewers, quiet=self.quiet)
+        if seen is None:
+            return None
+        outcome, pull = seen
+        if outcome is ReviewOutcome.MERGED:
+            self._origin.merged(task, pull.merged_as)
+            return outcome, pull.merged_as
+        return outcome, None
 
     def wind_down(self, host: Host, record: Record) -> Steps:
         """End an attempt's agent, and tell when nothing runs any more."""
@@ -277,6 +325,10 @@ class Work:
         return int(mean_us * (0.2 + 1.6 * self._rng.random()))
 
 
+def _policy(record: Record) -> LandPolicy:
+    return record.result.land if record.result is not None else record.assignment.land
+
+
 def _spent(record: Record, turn: int) -> values.Spent:
     agent = record.assignment.agent
     spent = TurnUsage(turn=turn, agent=agent, model="simulated", input=900, output=100)
@@ -288,7 +340,7 @@ def _done(record: Record, commit: str) -> Result:
     if spec.repo is None:
         return Result(status=ResultStatus.DONE)
     report = Report(commit=commit, checks=(CheckResult(name="tests", passed=True, exit_code=0),))
-    merge = spec.land is LandPolicy.MERGE
+    merge = spec.land is not None
     return Result(
         status=ResultStatus.DONE,
         commit=commit,
@@ -296,7 +348,7 @@ def _done(record: Record, commit: str) -> Result:
         base_commit="base",
         report=report,
         verify_expected=True,
-        land=LandPolicy.MERGE if merge else LandPolicy.BRANCH,
+        land=spec.land or LandPolicy.BRANCH,
         land_key=LAND_KEY if merge else None,
         needs_person=("the tests were changed",) if spec.labels.get("person") else (),
     )
