@@ -75,4 +75,4 @@ def test_a_tool_behind_another_is_called_through_it() -> None:
 def test_a_tool_inside_a_program_is_called_by_one() -> None:
     _, call = answered(offering(SENDS, tool("run_typescript", "code")))
 
-    assert call["code"] == 'return await tools.mcp_hub.message_send({"body":"hi"});'
+    assert 'return await tools.mcp_hub.message_send({"body":"hi"});' in call["code"]

@@ -58,18 +58,20 @@ def main() -> int:
     names = [name for name in known if name not in {"command", "external"}]
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("names", nargs="*", help=f"of {', '.join(names)}")
-    wanted = arguments.parse_args().names or names
+    arguments.add_argument("--only", action="append", help="a check; the others' rows are kept")
+    given = arguments.parse_args()
+    wanted = given.names or names
     passed = True
     for name in wanted:
         program = binary_of(name)
         if name not in agent_checks.WITHOUT_MODEL and not program.exists():
             tell(f"{name}: not installed (make clis CLIS={name})")
             continue
-        passed &= asyncio.run(check(known[name], str(program)))
+        passed &= asyncio.run(check(known[name], str(program), given.only))
     return int(not passed)
 
 
-async def check(runtime: base.Runtime, program: str) -> bool:
+async def check(runtime: base.Runtime, program: str, only: Sequence[str] | None) -> bool:
     """Run all checks of one program, and publish each as it ends; say whether none failed."""
     folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="agentcom-matrix-"))
     log: list[Entry] = []
@@ -77,7 +79,7 @@ async def check(runtime: base.Runtime, program: str) -> bool:
     try:
         async with server.serve(log=log.append) as model:
             settings = {"base_url": model.url, "model": "scripted", "binary": program}
-            async for row in found_of(runtime, settings, folder, log):
+            async for row in found_of(runtime, settings, folder, log, only):
                 rows.append(row)
                 tell(_line(row))
                 publish(runtime.name, rows)
@@ -87,14 +89,20 @@ async def check(runtime: base.Runtime, program: str) -> bool:
 
 
 async def found_of(
-    runtime: base.Runtime, settings: Mapping[str, str], folder: Path, log: list[Entry]
+    runtime: base.Runtime,
+    settings: Mapping[str, str],
+    folder: Path,
+    log: list[Entry],
+    only: Sequence[str] | None,
 ) -> AsyncIterator[Row]:
     """Yield what came of each check."""
     bench = agent_checks.Bench(runtime, settings, folder / runtime.name, log)
     for one in agent_checks.CHECKS:
-        yield await bench.row(one)
-    yield await agent_fleet.tool_row(runtime, settings, folder / "hub")
-    async for row in agent_fleet.outage_rows(runtime, settings, folder / "out", log):
+        if not only or one.name in only:
+            yield await bench.row(one)
+    if not only or agent_fleet.TOOL in only:
+        yield await agent_fleet.tool_row(runtime, settings, folder / "hub")
+    async for row in agent_fleet.outage_rows(runtime, settings, folder / "out", log, only):
         yield row
 
 
@@ -102,7 +110,10 @@ def publish(name: str, rows: Sequence[Row]) -> None:
     """Write the page anew; what was found of others before is kept."""
     found = msgspec.json.decode(KEPT.read_bytes(), type=dict[str, Found]) if KEPT.exists() else {}
     day = datetime.now(UTC).date().isoformat()
-    found[name] = Found(rows[0].version, day, machine(), tuple(rows))
+    new = {row.scenario for row in rows}
+    kept = found[name].rows if name in found else ()
+    both = sorted((*(row for row in kept if row.scenario not in new), *rows), key=_place)
+    found[name] = Found(rows[0].version, day, machine(), tuple(both))
     KEPT.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
     PAGE.write_text(page(found), "utf-8")
 
@@ -140,6 +151,11 @@ def tell(line: str) -> None:
     """Print one line at once."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+
+
+def _place(row: Row) -> int:
+    checks = [one.name for one in agent_checks.CHECKS]
+    return [*checks, agent_fleet.TOOL, *agent_fleet.OUTAGES].index(row.scenario)
 
 
 def _cell(rows: Sequence[Row], scenario: str) -> str:

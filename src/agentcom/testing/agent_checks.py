@@ -36,6 +36,8 @@ SILENCE_MS: Final = 20_000
 GRACE_MS: Final = 1_000
 GONE_S: Final = 10.0
 """A supervisor that has written down the end is gone in some milliseconds."""
+MESSAGE_CHARS: Final = 200
+"""Of what a run said that was not as expected."""
 DONE: Final = "done"
 _KEPT: Final = ("PATH", "LANG")
 _WITHOUT_TOOLS: Final = frozenset({"aider"})
@@ -57,9 +59,14 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     expected: str
     script: str = ""
+    steps: tuple[scenario.Step, ...] = ()
+    """Instead of those that the script has."""
     hurts: signal.Signals | None = None
     """What is sent to its leading process while a command of it runs."""
 
+
+HUGE: Final = (scenario.Huge(1 << 20), scenario.Say("Done."))
+"""A quarter of a million tokens: what still fits into the largest windows, twice."""
 
 CHECKS: Final = (
     Check(name="success", script="edit", expected=DONE),
@@ -68,7 +75,7 @@ CHECKS: Final = (
     Check(name="quota", script="quota-reset", expected=FailureClass.QUOTA),
     Check(name="500 for ever", script="model-down", expected=FailureClass.MODEL_UNAVAILABLE),
     Check(name="garbage output", script="garbage", expected=DONE),
-    Check(name="huge output", script="huge", expected=DONE),
+    Check(name="huge output", script="huge", steps=HUGE, expected=DONE),
     Check(name="hang", script="hang", expected=FailureClass.NO_PROGRESS),
     Check(name="crash", hurts=signal.SIGSEGV, expected=FailureClass.CRASHED),
     Check(name="cancel", hurts=signal.SIGTERM, expected="stopped, 0 processes left"),
@@ -133,7 +140,10 @@ class Bench:
         if check.hurts is not None:
             return await self._hurt(check, check.hurts)
         began = time.monotonic()
-        ran = await self._run(check.name, f"<<mock:{check.script}>> Do what the script says.")
+        prompt = f"<<mock:{check.script}>> Do what the script says."
+        if check.steps:
+            prompt = scenario.render(list(check.steps), scenario=check.script)
+        ran = await self._run(check.name, prompt)
         took_ms = int((time.monotonic() - began) * 1_000)
         asked = any(entry.scenario == check.script for entry in self._log)
         if not asked and self._runtime.name not in WITHOUT_MODEL:
@@ -141,12 +151,13 @@ class Bench:
         if check.script == "edit" and ran.verdict.failure is None:
             _look_at(ran.tree / "hello.txt", "hello\n")
             self._silence_ms = max(SILENCE_MS, 2 * took_ms)
-        return _said(ran.verdict)
+        said = _said(ran.verdict)
+        as_expected = said == self._expected(check)
+        return said if as_expected else f"{said}: {ran.verdict.message[:MESSAGE_CHARS]}"
 
     async def _hurt(self, check: Check, number: signal.Signals) -> str:
-        place = self._folder / check.name
-        runs = place / "runs"
-        command = scenario.Shell(("sh", "-c", f"touch '{runs}'; exec sleep 120"))
+        runs = self._folder / check.name / "tree" / "at-work"
+        command = scenario.Shell(("sh", "-c", f"touch {runs.name}; exec sleep 120"))
         prompt = scenario.render([command, scenario.Say("Done.")])
         if self._runtime.name in _WITHOUT_TOOLS:
             prompt = "<<mock:hang>> Do what the script says."

@@ -29,6 +29,8 @@ THINKS_MS: Final = 15_000
 """How long the model thinks while something dies; a new sidecar is up after 2 s."""
 STEP_S: Final = 0.1
 AGENT: Final = "doctor"
+TOOL: Final = "tool of the hub"
+OUTAGES: Final = ("SIGKILL of sidecar", "hub away 60 s")
 _OVER: Final = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -127,20 +129,22 @@ async def tool_row(runtime: base.Runtime, settings: Mapping[str, str], folder: P
         )
         with fleet_of(runtime, settings, folder / "mcp") as fleet:
             task = fleet.ended(fleet.submit(prompt))
-            letters = fleet.hub.call("inbox_read")["letters"]
+            letters = fleet.hub.call("inbox_read").get("letters", [])
         sent = [one["message"] for one in letters if one["message"].get("sort") != "notice"]
         if [one["sender"] for one in sent] != [f"agent:{AGENT}"]:
             raise Differs(f"no letter came; the task is {task['state']}: {task.get('reason')}")
         return DONE
 
     version = runtime.preflight(settings).version
-    return await agent_checks.rated(
-        runtime.name, version, "tool of the hub", DONE, asyncio.to_thread(find)
-    )
+    return await agent_checks.rated(runtime.name, version, TOOL, DONE, asyncio.to_thread(find))
 
 
 async def outage_rows(
-    runtime: base.Runtime, settings: Mapping[str, str], folder: Path, log: Sequence[Entry]
+    runtime: base.Runtime,
+    settings: Mapping[str, str],
+    folder: Path,
+    log: Sequence[Entry],
+    only: Sequence[str] | None = None,
 ) -> AsyncIterator[Row]:
     """Say what is lost when the sidecar is killed, and when the hub is away for a minute."""
     version = runtime.preflight(settings).version
@@ -154,7 +158,9 @@ async def outage_rows(
         time.sleep(AWAY_S)
         fleet.hub.restart()
 
-    for name, deed in (("SIGKILL of sidecar", sidecar_killed), ("hub away 60 s", hub_away)):
+    for name, deed in zip(OUTAGES, (sidecar_killed, hub_away), strict=True):
+        if only and name not in only:
+            continue
         place = folder / name.replace(" ", "-")
         finding = asyncio.to_thread(_outage, runtime, settings, place, log, deed)
         yield await agent_checks.rated(runtime.name, version, name, "done, attempt 1", finding)

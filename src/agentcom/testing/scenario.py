@@ -27,7 +27,7 @@ STEPS_MAX: Final = 1_000
 """Steps of one scenario; more is a mistake in the prompt."""
 
 _MARKER: Final = re.compile(r"<<mock:([a-z0-9][a-z0-9_-]{0,62})>>")
-_FENCE: Final = re.compile(r"^```(?:steps|jsonl?)?[ \t]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_FENCE: Final = re.compile(r"^```(?:steps|jsonl?)[ \t]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 FailureKind = Literal[
     "auth", "quota", "rate_limit", "model_unavailable", "refused", "context_full", "agent"

@@ -71,7 +71,7 @@ _WORDS: Final[Mapping[FailureClass, Sequence[str]]] = {
     FailureClass.MODEL_UNAVAILABLE: (
         r"high demand",
         r"overloaded",
-        r"server.error",
+        r"server.?error",
         r"server had an error",
         r"stream (disconnected|closed)",
         r"connection",

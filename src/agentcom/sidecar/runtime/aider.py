@@ -25,6 +25,9 @@ PROGRAM: Final = Program(
 PRICES: Final = ".aider/caches/model_prices_and_context_window.json"
 """While this file is there and new, no table of prices is fetched."""
 
+COLUMNS: Final = "2000"
+"""So wide that an error is one line."""
+
 CONTEXT_TOKENS: Final = 128_000
 """Of a model that nobody describes: what the smallest of today's take."""
 
@@ -68,7 +71,7 @@ class Aider:
         """
         own = "base_url" in job.settings
         environment = agent_cli.environment(job, home=PROGRAM.home(job))
-        environment["AIDER_ANALYTICS"] = "false"
+        environment |= {"AIDER_ANALYTICS": "false", "COLUMNS": COLUMNS}
         files = []
         if own:
             root = agent_cli.server_root(job.settings["base_url"])
@@ -101,11 +104,13 @@ class _Reader:
 def _argv(job: base.Job) -> list[str]:
     settings = job.settings
     model = _model(settings)
+    # For a model that it does not know, aider would send whole files back and forth.
+    edits = settings.get("edit_format", "diff" if "base_url" in settings else "")
     return [
         PROGRAM.binary(settings),
         *("--message", agent_cli.prompt_argument(job)),
         *(["--model", model] if model else []),
-        *(["--edit-format", settings["edit_format"]] if "edit_format" in settings else []),
+        *(["--edit-format", edits] if edits else []),
         *_SWITCHES,
     ]
 

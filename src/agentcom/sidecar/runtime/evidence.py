@@ -23,13 +23,19 @@ ReadLine = Callable[[str], Iterable[base.RuntimeEvent]]
 class Evidence:
     """Collects the events of one run and judges it; an exit code alone is never a verdict."""
 
-    def __init__(self, program: str, *, counts_tokens: bool = True) -> None:
-        """`counts_tokens`: the program says what it spent; nothing spent is nothing done."""
+    def __init__(
+        self, program: str, *, counts_tokens: bool = True, fails_by_code: bool = False
+    ) -> None:
+        """`counts_tokens`: the program says what it spent; nothing spent is nothing done.
+
+        `fails_by_code`: a code that is not 0 is a failure, whatever was printed.
+        """
         self.session: str | None = None
         self.usage = base.Usage()
         self.completed = False
         self._program = program
         self._counts_tokens = counts_tokens
+        self._fails_by_code = fails_by_code
         self._summary = ""
         self._failed: base.Failed | None = None
         self._trouble = ""
@@ -74,7 +80,8 @@ class Evidence:
     def _judge(self, ended: base.Exit) -> tuple[FailureClass | None, str]:
         if self._failed is not None:
             return self._failed.failure, self._failed.message
-        if not self.completed:
+        broken = self._fails_by_code and ended.code != 0 and ended.stop is None
+        if not self.completed or broken:
             if self._trouble and ended.stop is None and ended.signal is None:
                 return agent_cli.classify(self._trouble), self._trouble
             return agent_cli.ended_without_record(ended, list(self._tail))

@@ -1,7 +1,7 @@
 """Drives mini-swe-agent with one task: `mini -y --exit-immediately`, which prints text for people.
 
-Measured with 2.4.6. Its agent ends by a command that says so; the line that names this end is what
-proves a run, and tokens are counted nowhere.
+Measured with 2.4.6. Its agent ends by a command that says so; the last line that names an end is
+what proves a run, since all that was said before stands in its output too. It counts no tokens.
 """
 
 import re
@@ -25,6 +25,7 @@ TRAJECTORY: Final = "trajectory.json"
 """Beside the task file; what it did, for a person."""
 
 _SWITCHES: Final[Mapping[str, str]] = {
+    "COLUMNS": "2000",
     "MSWEA_CONFIGURED": "true",
     "MSWEA_SILENT_STARTUP": "1",
     "MSWEA_COST_TRACKING": "ignore_errors",
@@ -32,7 +33,9 @@ _SWITCHES: Final[Mapping[str, str]] = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
 }
 
-_ENDED: Final = re.compile(r"\bSubmitted\b|COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT")
+_END: Final = "Exit:"
+"""The line before the one that names how its agent ended."""
+_SUBMITTED: Final = "Submitted"
 _ERROR: Final = re.compile(r"litellm\.\w*(?:Error|Exception|Exceeded)|^\w*(?:Error|Exceeded): ")
 
 
@@ -79,14 +82,28 @@ class Mini:
 
     def parser(self) -> base.Parser:
         """Return a fresh parser for one run."""
-        proof = evidence.Evidence(self.name, counts_tokens=False)
-        return evidence.LineParser(proof, lambda _: (), _read)
+        proof = evidence.Evidence(self.name, counts_tokens=False, fails_by_code=True)
+        return evidence.LineParser(proof, lambda _: (), _Reader().read)
 
 
-def _read(line: str) -> Iterator[base.RuntimeEvent]:
-    if _ERROR.search(line):
-        yield evidence.failed(line)
-    elif line:
-        yield base.Text(line)
-        if _ENDED.search(line):
-            yield base.TurnEnded(base.Stop.END_TURN)
+class _Reader:
+    """Turns mini's lines into events: it prints the whole talk, its own instructions first."""
+
+    def __init__(self) -> None:
+        self._ends = False
+        self._error = ""
+
+    def read(self, line: str) -> Iterator[base.RuntimeEvent]:
+        if self._ends:
+            self._ends = False
+            if line.strip() == _SUBMITTED:
+                yield base.TurnEnded(base.Stop.END_TURN)
+            else:
+                yield evidence.failed(self._error or f"mini ended: {line.strip()}")
+        elif line.strip() == _END:
+            self._ends = True
+        elif _ERROR.search(line):
+            self._error = line
+            yield base.Warned(line)
+        elif line.strip():
+            yield base.Text(line)

@@ -12,6 +12,7 @@ import msgspec
 
 from agentcom.sidecar.runtime import agent_cli, base
 from agentcom.sidecar.runtime.acp import Acp
+from agentcom.sidecar.runtime.acp_talker import Opening
 from agentcom.sidecar.runtime.program import Program
 
 PROGRAM: Final = Program(
@@ -64,14 +65,29 @@ class Vibe(Acp):
             environment.setdefault(PROGRAM.key_variable(job.settings), "none")
         return environment
 
+    def launch(self, job: base.Job) -> base.Launch:
+        """Return the call, with the hub's tools in its configuration where it has one of its own.
+
+        A server that the protocol names is not there yet in the first turn.
+        """
+        launch = super().launch(job)
+        if not launch.files:
+            return launch
+        opening = msgspec.json.decode(launch.opening, type=Opening)
+        opening = msgspec.structs.replace(opening, mcp_url="", mcp_token="")
+        return msgspec.structs.replace(launch, opening=msgspec.json.encode(opening))
+
     def files(self, job: base.Job) -> Sequence[base.File]:
         """Return its configuration, when it has a home of its own.
 
         Raises:
             InvalidInput: `base_url` is no URL.
         """
-        own = "base_url" in job.settings
-        return [base.File(CONFIG, config(job.settings))] if own else []
+        if "base_url" not in job.settings:
+            return []
+        tools = job.access is not None and job.access.tools
+        hub = _server(job.access.url) if job.access is not None and tools else ""
+        return [base.File(CONFIG, config(job.settings) + hub)]
 
 
 def config(settings: Mapping[str, str]) -> str:
@@ -103,6 +119,22 @@ def config(settings: Mapping[str, str]) -> str:
             f"alias = {_quoted(name)}",
             "input_price = 0.0",
             "output_price = 0.0",
+            "",
+        ]
+    )
+
+
+def _server(url: str) -> str:
+    return "\n".join(
+        [
+            "[[mcp_servers]]",
+            'name = "hub"',
+            'transport = "streamable-http"',
+            f"url = {_quoted(url)}",
+            # It names the variable, since all attempts of the agent read this file.
+            f"api_key_env = {_quoted(agent_cli.TOKEN_VARIABLE)}",
+            'api_key_header = "Authorization"',
+            'api_key_format = "Bearer {token}"',
             "",
         ]
     )

@@ -4,7 +4,15 @@ from collections.abc import Iterable
 from typing import Final
 
 from agentcom.testing import scenario
-from agentcom.testing.mock_llm.conversation import Answer, Fault, Reply, Request, Silence
+from agentcom.testing.mock_llm.conversation import (
+    Answer,
+    Fault,
+    Reply,
+    Request,
+    Silence,
+    babble,
+    garbage,
+)
 
 _ASKED_FOR: Final = "SEARCH/REPLACE"
 
@@ -31,9 +39,9 @@ def answer(steps: Iterable[scenario.Step]) -> Answer:
             case scenario.Sleep(duration_ms):
                 delay_ms += duration_ms
             case scenario.Garbage(size_bytes):
-                parts.append("\u2028\x07\ufffd\\" * (size_bytes // 4))
+                parts.append(garbage(size_bytes))
             case scenario.Huge(size_bytes):
-                parts.append("x" * size_bytes)
+                parts.append(babble(size_bytes))
             case _:
                 pass
     return Reply(text="\n\n".join(parts) or "Done.", delay_ms=delay_ms)

@@ -117,6 +117,16 @@ def event(name: str, body: Json) -> Event:
     return Event(name, msgspec.json.encode(body).decode())
 
 
+def garbage(size_bytes: int) -> str:
+    """Return control characters, separators and broken escapes; no part of it repeats itself."""
+    return "".join(f"\u2028\x07{number}\ufffd\\" for number in range(size_bytes // 12))
+
+
+def babble(size_bytes: int) -> str:
+    """Return a long text in which nothing repeats itself: some programs break off what does."""
+    return " ".join(map(str, range(size_bytes // 6)))[:size_bytes]
+
+
 def pieces(text: str) -> list[str]:
     """Cut `text` into at most 17 parts, as a streaming provider does."""
     size = max(24, -(-len(text) // 16))

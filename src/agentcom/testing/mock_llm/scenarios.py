@@ -28,6 +28,8 @@ from agentcom.testing.mock_llm.conversation import (
     Said,
     Silence,
     Tool,
+    babble,
+    garbage,
 )
 
 SIDE_ANSWER: Final = "Mock title"
@@ -148,9 +150,9 @@ def _turns(steps: Sequence[scenario.Step]) -> Iterator[_Turn]:
             case scenario.ExitWith(code):
                 words.append(f"mock: a model cannot exit with {code}")
             case scenario.Garbage(size_bytes):
-                words.append("\u2028\x07\ufffd\\" * (size_bytes // 4))
+                words.append(garbage(size_bytes))
             case scenario.Huge(size_bytes):
-                words.append("x" * size_bytes)
+                words.append(babble(size_bytes))
             case _:
                 yield _Turn(text="\n".join(words), delay_ms=delay_ms, act=_act(step))
                 words, delay_ms = [], 0

@@ -105,7 +105,8 @@ def _by_program(tool: Tool, step: Use) -> Call | None:
     if key is None:
         return None
     arguments = msgspec.json.encode(step.arguments).decode()
-    code = f"return await tools.mcp_{HUB}.{step.tool}({arguments});"
+    call = f"return await tools.mcp_{HUB}.{step.tool}({arguments});"
+    code = f"async function main() {{ {call} }}"
     return Call(tool, _filled(tool, {key: code}))
 
 
