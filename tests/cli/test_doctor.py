@@ -12,7 +12,8 @@ def test_the_doctor_exercises_what_it_checks(tmp_path: Path) -> None:
 
     rows = {row["check"]: row for row in json.loads(said.out)}
     assert [name for name in rows if not name.startswith("agent ")] == [
-        *("python", "git", "home", "disk", "clock", "store", "network", "sandbox", "task"),
+        *("python", "git", "home", "disk", "clock", "sleep", "store", "network", "sandbox"),
+        "task",
     ]
     assert [name for name, row in rows.items() if row["state"] == "FAIL"] == []
     assert [name for name, row in rows.items() if row["state"] == "warn" and not row["fix"]] == []

@@ -1,6 +1,9 @@
 """A computer's life in a fleet: agents come and go, processes start anew, and all is removed."""
 
 import json
+import os
+import signal
+import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,6 +116,41 @@ def test_everything_is_listed_and_removed(tmp_path: Path) -> None:
     assert not shell.home.exists()
     for record in records:
         assert background.start_time(record["pid"]) != record["start"]
+
+
+def test_in_the_foreground_it_ends_with_what_it_started_and_finds_the_rest_again(
+    tmp_path: Path,
+) -> None:
+    shell = Shell(tmp_path / "home", tmp_path)
+    words = background.program("up", "--foreground", "--port", "0", "--agent", "t=testagent")
+
+    def begun(*before: int) -> tuple["subprocess.Popen[bytes]", dict[str, int]]:
+        process = subprocess.Popen(words, env=shell.variables(), cwd=tmp_path)
+
+        def both() -> bool:
+            pids = running(shell.home)
+            return len(pids) == 2 and not set(pids.values()) & set(before)
+
+        until(both)
+        return process, running(shell.home)
+
+    first, pids = begun()
+    os.kill(pids["hub"], signal.SIGKILL)
+    assert first.wait(40) == 1
+
+    second, again = begun(pids["hub"])
+    assert again["sidecar"] == pids["sidecar"]  # it never noticed more than a lost link
+    second.send_signal(signal.SIGTERM)
+
+    assert second.wait(40) == 0
+    assert running(shell.home) == {}
+
+
+def running(home: Path) -> dict[str, int]:
+    """Return what was started from a home and lives."""
+    names = [path.stem for path in (home / "run").glob("*.json")]
+    found = {name: background.running(name, home=home) for name in names}
+    return {name: it[0].pid for name, it in found.items() if it is not None}
 
 
 def test_work_that_is_nowhere_else_keeps_everything(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from agentcom.model.task import LandPolicy, Phase, TaskSpec
 from agentcom.sidecar import attempt_files, land, processes, repositories, survivors
 from agentcom.sidecar import git as product_git
 from agentcom.sidecar import machine_values as values
+from agentcom.sidecar.attempts import Attempts
 from agentcom.sidecar.config import Config, RepositorySettings
 from agentcom.sidecar.machine_values import Record
 from agentcom.sidecar.repositories import Repositories
@@ -19,6 +20,7 @@ from tests.sidecar.git_origin import Origin, git
 from tests.sidecar.sidecar_world import (
     BOB,
     QUICK,
+    RUNTIMES,
     TASK,
     WRITE,
     Told,
@@ -557,3 +559,28 @@ async def _said(told: Told, text: str) -> None:
 
     async with asyncio.timeout(30), told._changed:
         await told._changed.wait_for(heard)
+
+
+async def test_a_repository_that_denies_the_push_is_told_to_the_machine(
+    origin: Origin, machine: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denied = product_git.GitFailed(
+        "push",
+        128,
+        "remote: Permission to acme/api denied to bob.\n"
+        "fatal: The requested URL returned error: 403",
+    )
+
+    async def push(*_: object) -> None:
+        raise denied
+
+    monkeypatch.setattr(repositories, "push", push)
+    shut: list[str] = []
+    told = Told()
+    tries = Attempts(machine, runtimes=RUNTIMES, tell=told.tell, shut_out=shut.append)
+
+    await tries.run(record(spec(origin, WRITE)), adopt=False)
+
+    assert told.result.failure is FailureClass.WORKSPACE
+    assert shut == [origin.url]
+    assert not left_behind(machine.home)

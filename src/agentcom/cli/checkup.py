@@ -23,7 +23,7 @@ from agentcom.model.errors import AgentComError
 from agentcom.model.ids import AgentId, MachineId, TaskId
 from agentcom.model.task import TaskSpec, TaskState
 from agentcom.protocol import shown
-from agentcom.sidecar import sandbox
+from agentcom.sidecar import sandbox, wakefulness
 from agentcom.sidecar.config import AgentConfig, Home, MachineConfig, Settings
 from agentcom.testing import scenario
 
@@ -56,6 +56,7 @@ def run(*, end_to_end: bool) -> list[Row]:
         ("home", _home),
         ("disk", _disk),
         ("clock", _clock),
+        ("sleep", _sleep),
         ("store", _store),
         ("network", _network),
         ("sandbox", _sandbox),
@@ -139,6 +140,23 @@ def _clock() -> Found:
     if not hasattr(time, "CLOCK_BOOTTIME"):
         return Found(OK, f"{shown_time}; leases run on CLOCK_MONOTONIC")
     return Found(OK, f"{shown_time}; leases run on CLOCK_BOOTTIME")
+
+
+def _sleep() -> Found:
+    """Say whether this computer can be kept awake while an agent works."""
+    argv = wakefulness.command()
+    if argv is None:
+        return Found(WARN, "nothing here keeps it awake while agents work", "turn sleep off")
+    words = [*argv[:-1], "true"]  # for the moment of a program that does nothing
+    done = subprocess.run(  # noqa: S603 - the system's own tool
+        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False
+    )
+    tool = Path(argv[0]).name
+    if done.returncode == 0:
+        return Found(OK, f"{tool} keeps it awake while an agent works")
+    said = done.stderr.strip().rpartition("\n")[2] or f"exit {done.returncode}"
+    fix = "turn sleep off, or let this user inhibit it (polkit: inhibit-block-sleep)"
+    return Found(WARN, f"{tool} may not keep it awake: {said}", fix)
 
 
 def _store() -> Found:

@@ -74,9 +74,10 @@ def up(agents: tuple[str, ...], **options: Any) -> None:
     if services.installed() and not options["foreground"] and not services.active():
         services.begin()  # not beside it: two starters would stop each other's processes
         background.wait_for(background.all_up, timeout_s=background.READY_S)
-    ended = threading.Event()
-    if options["foreground"]:
+    ended, stopped = threading.Event(), threading.Event()
+    if options["foreground"]:  # before the start: whoever stops us then means all of it
         signal.signal(signal.SIGCHLD, lambda *_: ended.set())
+        _on_stop(stopped, ended)
     starting.start(
         listen=options["listen"],
         port=options["port"],
@@ -84,10 +85,19 @@ def up(agents: tuple[str, ...], **options: Any) -> None:
         with_machine=not options["no_agents"],
     )
     if options["foreground"]:
-        _stay(ended)
+        _stay(ended, stopped)
 
 
-def _stay(ended: threading.Event) -> None:
+def _on_stop(*events: threading.Event) -> None:
+    def stop(*_: object) -> None:
+        for event in events:
+            event.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+def _stay(ended: threading.Event, stopped: threading.Event) -> None:
     """Wait for a signal, and stop everything; or for the end of what was started, and fail.
 
     Raises:
@@ -95,21 +105,12 @@ def _stay(ended: threading.Event) -> None:
     """
     from agentcom.cli import background
 
-    stopped = False
-
-    def stop(*_: object) -> None:
-        nonlocal stopped
-        stopped = True
-        ended.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
     watched = [name for name in background.recorded() if background.running(name)]
-    while not stopped:
+    while not stopped.is_set():
         ended.wait(_LOOK_S)
         ended.clear()
         gone = [name for name in watched if background.running(name) is None]
-        if gone and not stopped:
+        if gone and not stopped.is_set():
             raise CommandFailed(f"the {gone[0]} has ended", hint="agentcom doctor")
     _down()
 
