@@ -5,8 +5,8 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
@@ -24,7 +24,6 @@ from agentcom.sidecar.runtime.base import (
     TurnEnded,
     Verdict,
 )
-from agentcom.testing import scenario
 from agentcom.testing.mock_llm import server
 from agentcom.testing.mock_llm.answers import Entry
 
@@ -46,12 +45,10 @@ def installed(name: str) -> str:
 
 @dataclass
 class Run:
-    """One running agent, and what its parser has read so far."""
+    """One running agent, and its parser."""
 
     process: asyncio.subprocess.Process
     parser: Parser
-    events: list[RuntimeEvent] = field(default_factory=list)
-    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def read(self) -> None:
         """Feed the parser, and say what it has to say, until the output ends."""
@@ -60,12 +57,8 @@ class Run:
         self._talk([])
         while chunk := await self.process.stdout.read(65_536):
             *lines, pending = (pending + chunk).split(b"\n")
-            async with self.changed:
-                for line in lines:
-                    events = self.parser.feed(line)
-                    self.events.extend(events)
-                    self._talk(events)
-                self.changed.notify_all()
+            for line in lines:
+                self._talk(self.parser.feed(line))
 
     def _talk(self, events: Sequence[RuntimeEvent]) -> None:
         stdin = self.process.stdin
@@ -75,11 +68,6 @@ class Run:
             stdin.write(said.data)
         if any(isinstance(event, TurnEnded) for event in events):
             stdin.close()
-
-    async def saw(self, kind: type) -> None:
-        """Wait for an event of this kind."""
-        async with self.changed, asyncio.timeout(RUN_TIMEOUT_S):
-            await self.changed.wait_for(lambda: any(isinstance(one, kind) for one in self.events))
 
     async def ended(self, stop: Stop | None = None) -> Verdict:
         """Wait for the exit and judge the run."""
@@ -113,7 +101,6 @@ class Bench:
     root: Path
     settings: Mapping[str, str]
     log: list[Entry]
-    logged: asyncio.Event
 
     @property
     def worktree(self) -> Path:
@@ -171,13 +158,6 @@ class Bench:
             await asyncio.wait_for(run.process.wait(), RUN_TIMEOUT_S)
         return run, await run.ended()
 
-    async def until(self, holds: Callable[[Sequence[Entry]], bool]) -> None:
-        """Wait until the model server's log fulfils a condition."""
-        async with asyncio.timeout(RUN_TIMEOUT_S):
-            while not holds(self.log):
-                self.logged.clear()
-                await self.logged.wait()
-
     def git(self, *arguments: str) -> str:
         """Return what git says in the worktree."""
         return git(self.worktree, *arguments)
@@ -214,35 +194,10 @@ async def bench(runtime: Runtime, binary: str, root: Path) -> AsyncIterator[Benc
     git(base, "commit", "-q", "--allow-empty", "-m", "Start")
     git(base, "worktree", "add", "-q", str(root / "tree"), "-b", "agent/work")
     log: list[Entry] = []
-    logged = asyncio.Event()
 
-    def note(entry: Entry) -> None:
-        log.append(entry)
-        logged.set()
-
-    async with server.serve(log=note) as model:
+    async with server.serve(log=log.append) as model:
         settings = {"binary": binary, "base_url": model.url, "model": "scripted"}
-        yield Bench(runtime, root, settings, log, logged)
-
-
-@contextlib.contextmanager
-def long_command(folder: Path) -> Iterator[tuple[str, asyncio.Event]]:
-    """Yield a prompt for a command of 120 s, and the event that it runs."""
-    pipe, runs, loop = folder / "runs", asyncio.Event(), asyncio.get_running_loop()
-    os.mkfifo(pipe)
-    handle = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
-
-    def heard() -> None:
-        os.read(handle, 64)
-        runs.set()
-
-    loop.add_reader(handle, heard)
-    try:
-        command = scenario.Shell(("sh", "-c", f"echo up > {pipe}; exec sleep 120"))
-        yield scenario.render([command, scenario.Say("Done.")]), runs
-    finally:
-        loop.remove_reader(handle)
-        os.close(handle)
+        yield Bench(runtime, root, settings, log)
 
 
 def write_files(launch: Launch, home: Path) -> None:

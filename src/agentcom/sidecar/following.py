@@ -47,6 +47,9 @@ from agentcom.sidecar.whole_log import WholeLog
 RUN_MS_MIN: Final = 1_000
 """Of a turn that letters begin just before the deadline."""
 
+TALK_BYTES_MAX: Final = 512 << 20
+"""Of what an agent that is talked to prints: beyond it nobody could answer it any more."""
+
 Tell = Callable[[values.OwnWork], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
@@ -138,6 +141,8 @@ class Following:
             objects=worktree.cache.path / "objects" if worktree is not None else None,
             temporary=self._home.temporary(record.key.text),
         )
+        if launch.talks:
+            bounds = replace(bounds, output_bytes_max=TALK_BYTES_MAX)
         named = names_of(record.assignment.agent, letters)
         if named:
             await asyncio.to_thread(runs.keep_letters, folder, named)

@@ -33,6 +33,13 @@ _TOOLS: Final = frozenset(
         *("dynamicToolCall", "collabAgentToolCall", "imageGeneration"),
     }
 )
+_UNWANTED: Final = (
+    "item/commandExecution/outputDelta",
+    "item/fileChange/outputDelta",
+    "turn/diff/updated",
+    "account/rateLimits/updated",
+)
+"""Notices that are long, or repeat all that was before, and of which nothing is made."""
 _APPROVALS: Final = frozenset(
     {"item/commandExecution/requestApproval", "item/fileChange/requestApproval"}
 )
@@ -75,7 +82,8 @@ class CodexTalker:
         """Introduce ourselves."""
         self._opening = msgspec.json.decode(opening, type=Opening)
         client = {"name": "agentcom", "title": "AgentCom", "version": "1"}
-        self._request(_INITIALIZE, "initialize", {"clientInfo": client})
+        unwanted = {"optOutNotificationMethods": list(_UNWANTED)}
+        self._request(_INITIALIZE, "initialize", {"clientInfo": client, "capabilities": unwanted})
 
     def drain(self) -> Sequence[base.Say]:
         """Return what is to be said now."""
