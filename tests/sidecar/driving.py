@@ -171,7 +171,7 @@ class Track:
         lines = (self.root / f"run-{self.runs}" / attempt_files.STDOUT).read_bytes().split(b"\n")
         return [event for line in lines for event in parser.feed(line)]
 
-    def keys(self) -> list[str]:
+    def said(self) -> list[str]:
         """Return the keys of what was said in the newest run."""
         return (self.root / f"run-{self.runs}" / attempt_files.SAID).read_text().splitlines()
 

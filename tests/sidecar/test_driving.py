@@ -14,7 +14,7 @@ from agentcom.sidecar.machine_values import Spent
 from agentcom.sidecar.runtime import base
 from agentcom.testing import scenario
 from agentcom.testing.waiting import until
-from tests.sidecar.driving import DRIVERS, Desk, Track, track
+from tests.sidecar.driving import DRIVERS, REAL, Desk, Track, track
 
 pytestmark = [
     pytest.mark.skipif(not processes.has_table(), reason="looks at /proc"),
@@ -133,7 +133,7 @@ async def test_a_sidecar_that_starts_again_says_nothing_twice(driver: Track) -> 
     assert not spent, "nobody counts here"
     assert [type(one) for one in driver.events()].count(base.TurnEnded) == 1
     if driver.talks:
-        assert len(driver.keys()) == len(set(driver.keys()))
+        assert len(driver.said()) == len(set(driver.said()))
 
 
 async def test_a_further_turn_is_in_the_same_process_and_session(driver: Track) -> None:
@@ -171,7 +171,7 @@ async def test_a_further_turn_is_begun_once_whoever_follows(driver: Track) -> No
 
     assert verdict.failure is None, verdict.message
     assert desk.said == [(1, True)]
-    assert driver.keys().count("prompt-2") == 1
+    assert driver.said().count("prompt-2") == 1
     assert [type(one) for one in driver.events()].count(base.TurnEnded) == 2
 
 
@@ -192,11 +192,10 @@ async def test_a_word_reaches_the_turn_that_runs_or_waits_for_its_end(driver: Tr
     gate, desk = driver.root / "gate", Desk()
     following = asyncio.create_task(driver.follow(await driver.start(gated(gate)), desk))
     await until(lambda: driver.tool is not None, patience_s=PATIENCE_S)
-    steers = driver.name == "codex"
 
     desk.bring("word-1", "mind the printer")
-    if steers:
-        await until(lambda: desk.heards, patience_s=PATIENCE_S)
+    steers = driver.name in REAL
+    await until(lambda: "word-1" in driver.said() or not steers, patience_s=PATIENCE_S)
     gate.touch()
     verdict = await following
 
@@ -207,14 +206,15 @@ async def test_a_word_reaches_the_turn_that_runs_or_waits_for_its_end(driver: Tr
 
 
 @pytest.mark.cli
-async def test_a_word_is_brought_once_whoever_follows(tmp_path: Path) -> None:
-    async with track("codex", tmp_path) as driver:
+@pytest.mark.parametrize("name", REAL)
+async def test_a_word_is_brought_once_whoever_follows(name: str, tmp_path: Path) -> None:
+    async with track(name, tmp_path) as driver:
         gate, first = driver.root / "gate", Desk()
         running = await driver.start(gated(gate))
         following = asyncio.create_task(driver.follow(running, first))
         await until(lambda: driver.tool is not None, patience_s=PATIENCE_S)
         first.bring("word-1", "mind the printer")
-        await until(lambda: first.heards, patience_s=PATIENCE_S)
+        await until(lambda: "word-1" in driver.said(), patience_s=PATIENCE_S)
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await following
@@ -224,5 +224,5 @@ async def test_a_word_is_brought_once_whoever_follows(tmp_path: Path) -> None:
         verdict = await driver.follow(running, second)
 
         assert verdict.failure is None
-        assert driver.keys().count("word-1") == 1
+        assert driver.said().count("word-1") == 1
         assert second.heards == [("word-1", True)]

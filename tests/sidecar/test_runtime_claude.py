@@ -11,9 +11,11 @@ from agentcom.sidecar.runtime.base import (
     Access,
     Exit,
     Failed,
+    Heard,
     Job,
     Raw,
     Retrying,
+    Say,
     SessionStarted,
     Stop,
     Text,
@@ -24,6 +26,7 @@ from agentcom.sidecar.runtime.base import (
     Warned,
 )
 from agentcom.sidecar.runtime.claude import Claude
+from agentcom.sidecar.runtime.claude_talker import ClaudeTalker
 from agentcom.testing import scenario
 from tests.sidecar.real_cli import (
     TEST_TIMEOUT_S,
@@ -226,6 +229,43 @@ def test_without_a_model_server_the_operators_login_is_used() -> None:
     assert launch.environment["HOME"] == "/home/ada"
     assert not {"ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "IS_SANDBOX"} & set(launch.environment)
     assert list(launch.argv[-2:]) == ["--resume", "abc"]
+
+
+def talker() -> ClaudeTalker:
+    made = ClaudeTalker()
+    made.begin(Claude().launch(JOB).opening)
+    return made
+
+
+def echo(said: Say | None) -> bytes:
+    """Return how claude says that it has taken up a word."""
+    assert said is not None
+    return msgspec.json.encode({**msgspec.json.decode(said.data), "isReplay": True})
+
+
+def test_a_word_is_heard_when_claude_takes_it_up() -> None:
+    claude = talker()
+    word = claude.steer("word-1", "mind the printer")
+
+    assert claude.feed(echo(word)) == [Heard("word-1")]
+    assert claude.feed(echo(claude.prompt(1, "Fix the bug."))) == []
+    claude.feed(final()[0])
+    assert claude.steer("word-2", "too late") is None
+    assert claude.finish(DONE).failure is None
+
+
+def test_a_word_that_came_late_begins_a_turn_that_has_to_end() -> None:
+    claude = talker()
+    word = claude.steer("word-1", "mind the printer")
+    claude.feed(final()[0])
+    assert claude.farewell() == b""
+
+    claude.feed(echo(word))
+
+    assert claude.farewell()
+    assert claude.finish(DONE).failure is FailureClass.CRASHED
+    claude.feed(final()[0])
+    assert claude.finish(DONE).failure is None
 
 
 def test_preflight_names_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,21 +75,22 @@ class RunDesk:
         return f"{_WORD}{number}", made.text
 
     async def words(self) -> dict[str, str]:
-        """Return what was to be brought into a turn by a sidecar before, by key."""
+        """Return what a sidecar before has brought into a turn, or was about to, by key."""
         found: dict[str, str] = {}
         for place in await asyncio.to_thread(self._kept):
             known = await asyncio.to_thread(_read, place)
-            if known is not None and place.suffix == _HEARD:
-                self._mail.shown(known.letters)
-            elif known is not None and place.suffix == _OPEN:
+            if known is not None and place.suffix != _REFUSED:
                 found[place.stem] = known.text
         return found
 
     async def heard(self, key: str, *, taken: bool) -> None:
         """Tell that words were shown; those that were not begin a turn."""
         place = self._folder / f"{key}{_OPEN}"
+        before = await asyncio.to_thread(_read, place.with_suffix(_HEARD))
         known = await asyncio.to_thread(_read, place)
-        if known is not None:
+        if before is not None:  # it was read of once more
+            self._settle(before, said=True)
+        elif known is not None:
             # The file stays, since its key is used up.
             await asyncio.to_thread(place.rename, place.with_suffix(_HEARD if taken else _REFUSED))
             self._settle(known, said=taken)

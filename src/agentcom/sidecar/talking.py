@@ -120,7 +120,8 @@ class Talk:
         await self._bring()
         if self._ended is not None and not self._brought:
             stop, self._ended = self._ended, None
-            await self._turn_ended(stop)
+            if not self._talker.farewell():  # else a word that came late has begun another
+                await self._turn_ended(stop)
 
     async def over(self) -> None:
         """Take back what the agent, which is gone, waits for no more."""

@@ -118,6 +118,7 @@ def _argv(job: Job, policy: Policy) -> list[str]:
         *("--input-format", "stream-json"),
         *("--output-format", "stream-json"),
         "--verbose",
+        "--replay-user-messages",
         *(["--dangerously-skip-permissions"] if policy is Policy.ALLOW else asks),
         *(["--mcp-config", MCP_CONFIG] if job.access and job.access.tools else []),
         *(["--resume", job.resume] if job.resume else []),

@@ -6,6 +6,7 @@ text tell the truth. The same dialect is spoken by forks that hide an error in t
 ("[API Error: ..."), so that is an error too.
 """
 
+import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
@@ -18,6 +19,7 @@ from agentcom.sidecar.runtime.agent_cli import Json
 from agentcom.sidecar.runtime.base import (
     Exit,
     Failed,
+    Heard,
     PermissionAnswered,
     PermissionAsked,
     Raw,
@@ -46,6 +48,8 @@ SERVER: Final = "agentcom"
 """The name under which an agent has the hub's tools."""
 
 _OWN_TOOLS: Final = f"mcp__{SERVER}__"
+_NAMES: Final = uuid.UUID("7f0a3c1e-52d4-4e0b-9d0c-6d3c8f0e9a11")
+"""Words get names that are made of their keys."""
 _DENIED: Final = "This was not allowed. Go on without it, or another way."
 
 _NO_MODEL: Final = "<synthetic>"
@@ -77,6 +81,8 @@ class ClaudeTalker:
         self._policy = Policy.ASK
         self._out: list[Say] = []
         self._open: dict[str, Json] = {}
+        self._words: dict[str, str] = {}
+        """Keys of words, by the names that they have in claude's echo."""
         self._running = True
         self._session: str | None = None
         self._model = ""
@@ -113,9 +119,13 @@ class ClaudeTalker:
         self._running, self._completed = True, False
 
     def steer(self, key: str, text: str) -> Say | None:
-        """Return None: a word that comes late would begin a turn that nobody expects."""
-        del key, text
-        return None
+        """Return what claude takes up after the next tool call, or as a turn of its own."""
+        if not self._running:
+            return None
+        name = str(uuid.uuid5(_NAMES, key))
+        if key:
+            self._words[name] = key
+        return _say(key, {**_words(text), "uuid": name})
 
     def permit(self, request: str, *, allow: bool) -> Say | None:
         """Return the answer to a question for permission."""
@@ -137,6 +147,8 @@ class ClaudeTalker:
                 return []
             self._tail.append(raw)
             return [Raw(raw)]
+        if record.get("isReplay") is True:
+            return self._echoed(agent_cli.text(record.get("uuid")))
         return list(self._events(record)) or [Raw(agent_cli.raw_text(line))]
 
     def finish(self, ended: Exit) -> Verdict:
@@ -186,6 +198,14 @@ class ClaudeTalker:
                 yield from self._asked(record)
             case _:
                 return
+
+    def _echoed(self, name: str) -> Sequence[RuntimeEvent]:
+        key = self._words.pop(name, None)
+        if key is None:
+            return []  # a prompt
+        if not self._running:  # it came too late for the turn before, and begins one
+            self._running, self._completed = True, False
+        return [Heard(key)]
 
     def _asked(self, record: Json) -> Iterator[RuntimeEvent]:
         request = agent_cli.text(record.get("request_id"))
