@@ -22,7 +22,7 @@ def test_a_person_talks_to_an_agent_at_work(stage: Stage) -> None:
     agent.write_text(PROGRAM)
     agent.chmod(0o755)
     laptop.variables["PATH"] = f"{laptop.program}:{agent.parent}:/usr/bin:/bin"
-    up = "agentcom up --agent eve=acp:command=some-agent,permissions=ask"
+    up = "agentcom up --agent eve=acp:command=some-agent,permissions=ask,sandbox=off"
     stage.say(f"""An agent that speaks the Agent Client Protocol. It asks before it uses a tool, and
         Ada wants to be asked: `{up}`.""")
     assert laptop.quietly(up).returncode == 0

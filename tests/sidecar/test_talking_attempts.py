@@ -19,6 +19,7 @@ from agentcom.sidecar import attempt_files, process, processes, runs
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.attempts import Attempts
 from agentcom.sidecar.config import AgentConfig, Config
+from agentcom.sidecar.confines import OPEN
 from agentcom.sidecar.machine_mail import Mail, box_of
 from agentcom.sidecar.runtime.acp import Acp
 from agentcom.testing.waiting import until
@@ -74,7 +75,9 @@ class Desk:
 def desk_of(root: Path, *faults: str, **settings: str) -> Desk:
     made = config(root)
     command = " ".join([PROGRAM, *(f"--fault={fault}" for fault in faults)])
-    eve = AgentConfig(name=EVE, runtime="acp", settings={"command": command, **settings})
+    eve = AgentConfig(
+        name=EVE, runtime="acp", settings={"command": command, **settings}, confines=OPEN
+    )
     machine = msgspec.structs.replace(made.machine, agents=(*made.machine.agents, eve))
     return Desk(msgspec.structs.replace(made, machine=machine))
 
