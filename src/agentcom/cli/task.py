@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from agentcom.cli import branches, graphs, output, steering, telling
+from agentcom.cli import attaching, branches, graphs, output, steering, telling
 from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.cli.lazy import Group
 from agentcom.cli.output import Column
@@ -371,6 +371,6 @@ def _adoptable(rows: list[dict[str, Any]], *, applied: bool) -> int:
 for _command in (
     *(steering.cancel, steering.retry, steering.edit, steering.pause, steering.resume),
     *(branches.diff, branches.checkout, branches.land),
-    telling.tell,
+    *(telling.tell, attaching.attach),
 ):
     task.add_command(_command)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import click
@@ -31,14 +31,30 @@ _VERDICTS: Final[Mapping[TaskState, Exit]] = {
 
 
 def follow(
-    hub: api.Hub, task: str, *, timeout_s: float | None = None, log: LogTail | None = None
+    hub: api.Hub,
+    task: str,
+    *,
+    timeout_s: float | None = None,
+    log: LogTail | None = None,
+    beside: Callable[[HubClient, str], Coroutine[Any, Any, None]] | None = None,
 ) -> int:
     """Show what happens to a task until it ends; return the exit code that its end means.
 
-    With `log`, which was printed, show what its agent says from there on.
+    With `log`, which was printed, show what its agent says from there on. `beside` goes on
+    meanwhile.
     """
+
+    async def both(client: HubClient) -> Exit:
+        also = asyncio.create_task(beside(client, task)) if beside is not None else None
+        try:
+            return await _follow(client, task, timeout_s, log)
+        finally:
+            if also is not None:
+                also.cancel()
+                await asyncio.wait([also])
+
     try:
-        return hub.with_client(lambda client: _follow(client, task, timeout_s, log))
+        return hub.with_client(both)
     except KeyboardInterrupt:
         output.talk(f"\ndetached: the task goes on; agentcom task watch {task[-6:]} comes back,")
         output.talk(f"agentcom task cancel {task[-6:]} ends it")
