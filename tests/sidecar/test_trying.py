@@ -4,14 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from agentcom.model.ids import AgentId, Fence, TaskId
 from agentcom.model.result import Clash
-from agentcom.sidecar import git, trees, trying, workspace
+from agentcom.model.task import TaskSpec
+from agentcom.sidecar import git, saving, trees, trying, workspace
+from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.repositories import Repositories
 from agentcom.sidecar.trees import Worktree
 from tests.sidecar.git_origin import ADA, BOB, FIRST, SECOND, Origin, prepare
+from tests.sidecar.sidecar_world import Told, record
 
 ONE, TWO = TaskId("t1"), TaskId("t2")
 
@@ -129,3 +133,33 @@ async def test_what_was_left_out_of_time_is_tried_the_next_time(
     monkeypatch.undo()
 
     assert await two.save(TWO) == (Clash(ONE, ("shop.py",)),)
+
+
+async def test_what_was_found_is_told_with_the_checkpoint(two: Two) -> None:
+    await two.change(ONE, 3, "mine")
+    shop = two.trees[TWO].path / "shop.py"
+    shop.write_text(shop.read_text().replace("line 3\n", "no, mine\n"))
+    told = Told()
+    made = record(TaskSpec(title="t", repo=two.origin.url))
+
+    commit = await saving.checkpoint(made, two.trees[TWO], "s", told.tell)
+
+    first, second = told.all(values.Saved)
+    assert (first.commit, first.clashes) == (commit, ())  # type: ignore[union-attr]  # of a kind
+    assert second == msgspec.structs.replace(first, clashes=(Clash(ONE, ("shop.py",)),))
+
+
+async def test_others_that_cannot_be_asked_for_cost_no_checkpoint(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> tuple[Clash, ...]:
+        raise git.GitFailed("ls-remote", 128, "connection refused")
+
+    monkeypatch.setattr(trying, "clashes", away)
+    (two.trees[ONE].path / "work").write_text("x")
+    told = Told()
+
+    made = record(TaskSpec(title="t", repo=two.origin.url))
+
+    assert await saving.checkpoint(made, two.trees[ONE], None, told.tell) is not None
+    assert len(told.all(values.Saved)) == 1
