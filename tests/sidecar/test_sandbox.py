@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agentcom.model.failure import FailureClass
-from agentcom.sidecar import process, sandbox, survivors
+from agentcom.sidecar import boxes, process, sandbox, survivors
 from agentcom.sidecar.boxes import LABEL, Boxes
 from agentcom.sidecar.config import AgentConfig
 from agentcom.sidecar.confines import Confines, Network, Sandbox
@@ -377,3 +377,16 @@ def test_of_a_state_file_only_the_account_is_copied(site: Site) -> None:
 
     kept = json.loads((site.root / "agents/ada/.claude.json").read_text())
     assert kept == {"oauthAccount": {"emailAddress": "eve@example.org"}}
+
+
+@pytest.mark.parametrize(("program", "folder"), [("gemini", ".gemini"), ("some-agent", None)])
+def test_a_program_that_a_command_names_has_its_own_login(
+    tmp_path: Path, program: str, folder: str | None
+) -> None:
+    own, operator = tmp_path / "own", tmp_path / "operator"
+    own.mkdir()
+
+    shared = boxes._shared(boxes.program_of("acp", [f"/opt/bin/{program}", "--acp"]), operator, own)
+
+    assert shared == (() if folder is None else (str(operator / folder),))
+    assert boxes.program_of("claude", ["/opt/bin/cc"]) == "claude"

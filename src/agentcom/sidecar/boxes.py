@@ -57,6 +57,9 @@ LOGINS: Final[Mapping[str, Login]] = {
     "vibe": Login((".vibe",)),
 }
 
+_ANY_PROGRAM: Final = "acp"
+"""This runtime drives whatever its command names: the login is that program's."""
+
 
 class Boxes:
     """Puts programs into sandboxes, where there are any."""
@@ -112,7 +115,8 @@ class Boxes:
         Path(job.notices).touch(mode=0o600)
         given = (job.task_file, job.notices, *((job.access.file,) if job.access else ()))
         borrowed = (str(objects),) if objects is not None else ()
-        shared = () if home == job.home else _shared(runtime, Path(home), Path(job.home))
+        program = program_of(runtime, launch.argv)
+        shared = () if home == job.home else _shared(program, Path(home), Path(job.home))
         view = sandbox.View(
             home=job.home,
             temporary=str(temporary),
@@ -144,9 +148,14 @@ class Boxes:
         return sandbox.boxed(launch, view, self.found)
 
 
-def _shared(runtime: str, operator: Path, own: Path) -> tuple[str, ...]:
+def program_of(runtime: str, argv: Sequence[str]) -> str:
+    """Return whose login an agent needs: its runtime's, or that of whatever a command names."""
+    return Path(argv[0]).name if runtime == _ANY_PROGRAM else runtime
+
+
+def _shared(program: str, operator: Path, own: Path) -> tuple[str, ...]:
     """Return the folders of the operator's login; copy what cannot be shown."""
-    login = LOGINS.get(runtime)
+    login = LOGINS.get(program)
     if login is None:
         return ()
     if login.excerpt and not os.path.lexists(own / login.excerpt):
