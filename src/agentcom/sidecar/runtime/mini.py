@@ -1,7 +1,8 @@
 """Drives mini-swe-agent with one task: `mini -y --exit-immediately`, which prints text for people.
 
-Measured with 2.4.6. Its agent ends by a command that says so; the last line that names an end is
-what proves a run, since all that was said before stands in its output too. It counts no tokens.
+Measured with 2.4.6. Its agent ends by a command that says so. What proves a run is that command in
+the agent's last step: its instructions, which name it too, stand in the output as well. It counts
+no tokens.
 """
 
 import re
@@ -33,9 +34,11 @@ _SWITCHES: Final[Mapping[str, str]] = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
 }
 
+_STEP: Final = "mini-swe-agent (step "
+_SUBMIT: Final = "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
+"""What its agent runs when it is done."""
 _END: Final = "Exit:"
-"""The line before the one that names how its agent ended."""
-_SUBMITTED: Final = "Submitted"
+"""The line before the one that says why it ended; after a submission it says nothing certain."""
 _ERROR: Final = re.compile(r"litellm\.\w*(?:Error|Exception|Exceeded)|^\w*(?:Error|Exceeded): ")
 
 
@@ -90,20 +93,29 @@ class _Reader:
     """Turns mini's lines into events: it prints the whole talk, its own instructions first."""
 
     def __init__(self) -> None:
+        self._acts = False
+        """Whether what is printed is the agent's own step."""
+        self._submitted = False
         self._ends = False
         self._error = ""
 
     def read(self, line: str) -> Iterator[base.RuntimeEvent]:
+        said = line.strip()
+        if said.startswith(_STEP):
+            self._acts, self._submitted = True, False
+        elif said == "User:":
+            self._acts = False
+        elif said == _SUBMIT and self._acts:
+            self._submitted = True
         if self._ends:
             self._ends = False
-            if line.strip() == _SUBMITTED:
-                yield base.TurnEnded(base.Stop.END_TURN)
-            else:
-                yield evidence.failed(self._error or f"mini ended: {line.strip()}")
-        elif line.strip() == _END:
+            yield evidence.failed(self._error or f"mini ended: {said}")
+        elif said == _END and self._submitted:
+            yield base.TurnEnded(base.Stop.END_TURN)
+        elif said == _END:
             self._ends = True
         elif _ERROR.search(line):
             self._error = line
             yield base.Warned(line)
-        elif line.strip():
+        elif said:
             yield base.Text(line)
