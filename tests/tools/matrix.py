@@ -79,6 +79,8 @@ async def check(runtime: base.Runtime, program: str, only: Sequence[str] | None)
     try:
         async with server.serve(log=log.append) as model:
             settings = {"base_url": model.url, "model": "scripted", "binary": program}
+            if runtime.name in agent_checks.WITHOUT_MODEL:
+                settings = {}
             async for row in found_of(runtime, settings, folder, log, only):
                 rows.append(row)
                 tell(_line(row))

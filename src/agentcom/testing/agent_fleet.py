@@ -15,7 +15,7 @@ from typing import Any, Final
 import httpx
 
 from agentcom.model.ids import AgentId, MachineId
-from agentcom.sidecar import survivors
+from agentcom.sidecar import confines, survivors
 from agentcom.sidecar.config import AgentConfig, Home, MachineConfig, Settings
 from agentcom.sidecar.runtime import base
 from agentcom.testing import agent_checks, scenario
@@ -98,7 +98,11 @@ def fleet_of(
         admitted = hub.admitted("doctor")
         home = Home(folder)
         agent = AgentConfig(
-            name=AgentId(AGENT), runtime=runtime.name, slots=slots, settings=dict(settings)
+            name=AgentId(AGENT),
+            runtime=runtime.name,
+            slots=slots,
+            settings=dict(settings),
+            confines=confines.OPEN,
         )
         machine = MachineConfig(
             hub=hub.url,

@@ -244,7 +244,7 @@ def _asked(argv: tuple[str, ...], *_identity: int) -> Version:
             )
         except subprocess.TimeoutExpired:
             raise _Unanswered(f"`{call}` gave no answer in {VERSION_TIMEOUT_S} s") from None
-    said = re.search(rb"\d+(\.\d+)+[\w.-]*", done.stdout + done.stderr)
+    said = re.search(rb"\d+(\.\d+)+([\w.-]*\w)?", done.stdout + done.stderr)
     if done.returncode != 0 or said is None:
         raise _Unanswered(f"`{call}` ended with exit {done.returncode}")
     return Version(said.group().decode())
