@@ -14,14 +14,14 @@ from agentcom.cli import background, upgrading
 from agentcom.cli.errors import CommandFailed
 from tests.cli.terminal import Here, Shell
 
-pytestmark = pytest.mark.xdist_group("cli-life")
+pytestmark = [pytest.mark.xdist_group("cli-life"), pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
 def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     folder = tmp_path_factory.mktemp("life")
     shell = Shell(folder / "home", folder)
-    shell("up", "--port", "0", "--agent", "tester=testagent")
+    shell("up", "--port", "0", "--agent", "tester=testagent:sandbox=off")
     yield shell
     shell("down", ok=False)
 
@@ -55,7 +55,7 @@ def test_an_agent_comes_and_goes_while_another_works(life: Shell, tmp_path: Path
     assert json.loads(life("status", "--json", "sidecar_pid").out)["sidecar_pid"] == pid
     again = life("agent", "rm", "tester", ok=False)
     assert again.code == 3
-    life("agent", "add", "tester=testagent")
+    life("agent", "add", "tester=testagent:sandbox=off")
     until(lambda: state(life, "tester") == "idle")
 
 
@@ -102,7 +102,7 @@ def test_a_machine_that_is_not_there_cannot_be_restarted(life: Shell) -> None:
 
 def test_everything_is_listed_and_removed(tmp_path: Path) -> None:
     shell = Shell(tmp_path / "home", tmp_path)
-    shell("up", "--port", "0", "--agent", "tester=testagent")
+    shell("up", "--port", "0", "--agent", "tester=testagent:sandbox=off")
     shell("submit", "--no-repo", "<<mock:edit>> x", "--watch")
     records = [json.loads(path.read_text()) for path in (shell.home / "run").iterdir()]
 

@@ -45,7 +45,7 @@ def test_a_version_takes_over_and_a_broken_one_is_taken_back(tmp_path: Path) -> 
     agentcom = Installed(programs, tmp_path / "home")
     go = tmp_path / "go"
     try:
-        agentcom("up", "--agent", "ann=command")
+        agentcom("up", "--agent", "ann=command:sandbox=off")
         wait = f"until test -e '{go}'; do sleep 0.05; done"
         agentcom("submit", "--no-repo", "--command", "--", "sh", "-c", wait)
         assert background.wait_for(lambda: "running" in agentcom("task", "ls"), timeout_s=30)
