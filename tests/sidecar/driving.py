@@ -98,6 +98,8 @@ class Track:
     root: Path
     told: list[Noted | Spent] = field(default_factory=list)
     runs: int = 0
+    grace_ms: int = 500
+    """For who may not end by itself; the others are gone long before."""
 
     @property
     def tree(self) -> Path:
@@ -135,7 +137,7 @@ class Track:
         self.runs += 1
         folder = self.root / f"run-{self.runs}"
         launch = self.runtime.launch(self.job(prompt, resume=resume))
-        limits = process.ProcessLimits(grace_ms=500)
+        limits = process.ProcessLimits(grace_ms=self.grace_ms)
         return await process.start(folder, launch, limits=limits, attempt=self.tag)
 
     async def follow(

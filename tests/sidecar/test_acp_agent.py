@@ -66,6 +66,7 @@ async def test_who_ignores_a_cancel_and_stays_is_ended_with_all_it_started(
 async def test_a_stop_without_a_sidecar_also_asks_first(tmp_path: Path) -> None:
     """A deadline passes while nobody follows: the supervisor knows what to say."""
     async with track("acp", tmp_path) as agent:
+        agent.grace_ms = 10_000
         running = await agent.start(LONG)
         following = asyncio.create_task(agent.follow(running))
         await until(lambda: agent.tool is not None)

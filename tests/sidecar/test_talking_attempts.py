@@ -78,7 +78,9 @@ def desk_of(root: Path, *faults: str, **settings: str) -> Desk:
     eve = AgentConfig(
         name=EVE, runtime="acp", settings={"command": command, **settings}, confines=OPEN
     )
-    machine = msgspec.structs.replace(made.machine, agents=(*made.machine.agents, eve))
+    patient = msgspec.structs.replace(made.machine.settings, stop_grace_ms=10_000)
+    agents = (*made.machine.agents, eve)
+    machine = msgspec.structs.replace(made.machine, agents=agents, settings=patient)
     return Desk(msgspec.structs.replace(made, machine=machine))
 
 
