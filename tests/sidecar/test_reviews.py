@@ -1,5 +1,6 @@
 """From a prompt to a merged pull request: a whole hub, a sidecar, real git, a stand-in forge."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,15 +9,28 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 
 from agentcom.model import refs
-from agentcom.model.ids import TaskId
+from agentcom.model.ids import Fence, TaskId
+from agentcom.model.result import ReviewOutcome
+from agentcom.protocol.review import ReviewedFrame, ReviewFrame
 from agentcom.sidecar import processes, reviews
-from agentcom.sidecar.forge.base import ForgeError, Kind
+from agentcom.sidecar.config import REVIEW_POLL_MS
+from agentcom.sidecar.forge.base import Draft, ForgeError, Kind
+from agentcom.sidecar.repositories import Repositories
 from agentcom.testing.forge.server import ForgeStandIn
 from agentcom.testing.forge.state import Repository
 from agentcom.testing.waiting import until
-from tests.sidecar.forge_world import ANN, EVE, TOKEN_ENV, forge_of, settings_for
+from tests.sidecar.forge_world import (
+    ANN,
+    EVE,
+    TOKEN_ENV,
+    forge_of,
+    forges_for,
+    opened,
+    settings_for,
+)
 from tests.sidecar.git_origin import Origin
 from tests.sidecar.sidecar_world import QUICK
 from tests.sidecar.whole_hub import World, world
@@ -49,7 +63,7 @@ class Stage:
             assert row["state"] not in ("failed", "cancelled"), row
             return bool(row.get("wait") == "review" and row["attempt"] > after)
 
-        await until(waits, patience_s=60)
+        await until(waits, patience_s=180)
         return await self.fleet.task(task)
 
     async def opened(self) -> str:
@@ -234,6 +248,62 @@ async def test_a_person_lands_a_branch_that_was_left(tmp_path: Path) -> None:
         assert (done["state"], lands != task) == ("completed", True)
         assert "log.txt" in stage.origin.files("main")
         assert (await stage.fleet.task(task))["state"] == "completed"
+
+
+async def test_a_forge_that_answers_strangely_is_asked_again(tmp_path: Path) -> None:
+    strange = iter([True] * 3)
+    told: list[ReviewedFrame] = []
+    async with opened(Kind.GITHUB, tmp_path / "origin") as (stand_in, forge, origin):
+        pull = await forge.open(Draft(branch="work", base="main", title="x", body=""))
+        stand_in.repository.close(pull.number)
+        answer: tuple[int, dict[str, str]] = (200, {})
+        stand_in.refuse = lambda *_: answer if next(strange, False) else None
+        settings = msgspec.structs.replace(QUICK, review_poll_ms=1)
+        async with forges_for(stand_in, origin) as forges:
+            watching = reviews.Reviews(forges, Repositories(tmp_path), settings, told.append)
+            await watching.take(
+                ReviewFrame(
+                    task=TaskId("t"),
+                    fence=Fence(7, 1),
+                    pull_request=pull.url,
+                    repo=origin.url,
+                    branch="work",
+                )
+            )
+            await until(lambda: told)
+            await watching.end()
+
+    assert told[0].outcome is ReviewOutcome.CLOSED
+    assert next(strange, None) is None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_comments_are_answered_within_a_minute_without_a_way_in(tmp_path: Path) -> None:
+    """With the pauses by default, each comment right after a look; logs what it took."""
+    took: list[float] = []
+
+    async def answered(stage: Stage, number: int) -> None:
+        pull, loop = stage.repository.pulls[number - 1], asyncio.get_running_loop()
+        replies = sum(one.author == "fleet" for one in pull.said)
+        began = loop.time()
+        stage.repository.comment(number, ANN, "One line more, please.")
+        await until(
+            lambda: sum(one.author == "fleet" for one in pull.said) > replies, patience_s=120
+        )
+        took.append(loop.time() - began)
+
+    async with staged(tmp_path, poll_ms=REVIEW_POLL_MS) as stage:
+        tasks = [await stage.submit(title=f"Task {at}") for at in range(2)]
+        for task in tasks:
+            await stage.under_review(task)
+        for _ in range(4):
+            await asyncio.gather(*(answered(stage, number) for number in (1, 2)))
+            for task in tasks:
+                await stage.under_review(task)
+
+    structlog.get_logger().info("answered", seconds=[round(one, 1) for one in sorted(took)])
+    assert max(took) < 60
 
 
 @pytest.mark.parametrize("url", ["https://forge.example/pull/x", ""])

@@ -40,6 +40,9 @@ BACKOFF_FACTOR_MAX: Final = 32
 
 Tell = Callable[[ReviewedFrame], None]
 
+_STRANGE: Final = (LookupError, TypeError, ValueError, AttributeError)
+"""What an answer that is not as documented makes of the reading of it."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -69,7 +72,8 @@ class Reviews:
         """Begin to watch a pull request, look at it at once, or let it be."""
         key = Key(frame.task, frame.fence)
         known = self._watched.get(key)
-        if known is not None and frame.pull_request is not None and not frame.at_once:
+        alive = known is not None and not known.done()
+        if alive and frame.pull_request is not None and not frame.at_once:
             self._heard[key] = self._clock.now().instant
             return
         if known is not None:
@@ -111,7 +115,7 @@ class Reviews:
                     self._tell(seen)
             except ForgeLimited as limited:
                 pause_s = max(pause_s, limited.retry_after_ms / 1_000)
-            except (errors.AgentComError, OSError) as error:
+            except (errors.AgentComError, OSError, *_STRANGE) as error:
                 failures += 1
                 pause_s *= min(1 << failures, BACKOFF_FACTOR_MAX)
                 reader = None
