@@ -273,6 +273,18 @@ async def test_a_program_in_the_operators_home_is_shown_with_what_it_is_made_of(
 
 
 @boxed_here
+async def test_a_program_finds_the_packages_beside_its_folder(site: Site) -> None:
+    put(site.operator / "agent/node_modules/words/words.txt", "hello")
+    inner = 'cat "$(dirname "$0")/../node_modules/words/words.txt"'
+    program = put(site.operator / "agent/bin/agent", f"#!/bin/sh\n{inner}\n")
+    program.chmod(0o755)
+
+    end, said = await run(site, site.boxed(str(program)))
+
+    assert (end, said) == (base.Exit(code=0), b"hello")
+
+
+@boxed_here
 async def test_what_an_operator_adds_is_shown(site: Site, tmp_path: Path) -> None:
     put(tmp_path / "data/in.txt", "given")
     (tmp_path / "out").mkdir()

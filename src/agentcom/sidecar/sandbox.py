@@ -190,9 +190,10 @@ def _tools(path: str, home: str) -> Iterator[str]:
 
 
 def _beside(folder: Path, home: str) -> Iterator[str]:
-    """Yield where a program's libraries are: `lib` beside its `bin`, with both."""
+    """Yield where a program's libraries are: beside its `bin`, with both."""
     root = folder.parent
-    if folder.name == "bin" and (root / "lib").is_dir() and not _private(root, home):
+    installed = any((root / name).is_dir() for name in ("lib", "node_modules"))
+    if folder.name == "bin" and installed and not _private(root, home):
         yield str(root)
 
 
