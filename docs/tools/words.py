@@ -303,6 +303,9 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "socket.listener_failed": "a defect in what handles a socket; with its trace",
         "attempt.adopted": "a restarted sidecar took over an agent that still runs",
         "permission.denied": "an agent was told no: nobody could be asked, or answered in time",
+        "attempt.corrected": "failing checks began a further turn of an attempt's agent",
+        "landing.queue": "several tasks were brought into a base; how many landed, and how many "
+        "verifications that took",
         "attempt.woken": "letters began a further turn of an attempt's agent",
         "attempt.not_woken": "that turn could not begin; the letters wait",
         "endpoint.moved": "others took the port where agents reach the hub; there is a new one",

@@ -92,3 +92,9 @@ def merging(**fields: Any) -> Result:
 def failed(**fields: Any) -> Result:
     """Return a result without success."""
     return Result(status=ResultStatus.FAILED, message="it broke", **fields)
+
+
+def queueing(**fields: Any) -> Result:
+    """Return verified work that shall land with others."""
+    wanted = {"report": report(), "land": LandPolicy.QUEUE, "land_key": KEY, **fields}
+    return done(**wanted)

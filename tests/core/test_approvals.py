@@ -8,10 +8,12 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.graph import Approval, Dependency
 from agentcom.model.identity import Role
 from agentcom.model.ids import TaskId, WallTime
+from agentcom.model.limits import LOOP_UNCHANGED
 from agentcom.model.replies import Explanation
-from agentcom.model.task import TaskSpec, TaskState, Wait
+from agentcom.model.result import Result, ResultStatus
+from agentcom.model.task import Phase, TaskSpec, TaskState, Wait
 from agentcom.testing.world import machine, person
-from tests.core.acts import Pool
+from tests.core.acts import Pool, done, merging, queueing
 
 GATE = TaskSpec(title="go?", approval=Approval.PERSON)
 
@@ -112,7 +114,7 @@ def test_what_an_agent_runs_is_not_approved() -> None:
     world = Pool()
     (task,) = world.submit("t")
 
-    with pytest.raises(NotAllowed, match="an agent runs this task"):
+    with pytest.raises(IllegalTransition, match="an approval"):
         world.ask(facts.Decide(task, approved=True))
 
 
@@ -126,3 +128,80 @@ def test_it_is_explained_and_can_be_cancelled() -> None:
     world.ask(facts.Cancel(gate))
 
     assert world.task(gate).state is TaskState.CANCELLED
+
+
+# Results that a person must look at ----------------------------------------------------------
+
+LOOK = {"needs_person": ("deletes the test tests/test_a.py",)}
+
+
+def parked(world: Pool, result: Result) -> TaskId:
+    task = world.running()
+    assert world.finish(task, result).wait is Wait.APPROVAL
+    return task
+
+
+def test_an_approved_result_is_taken() -> None:
+    world = Pool()
+    task = parked(world, done(**LOOK))
+
+    world.ask(facts.Decide(task, approved=True, message="they were wrong"), person("olga"))
+
+    assert (world.task(task).state, world.task(task).commit) == (TaskState.COMPLETED, "c" * 40)
+    record = next(one.record for one in world.feed if one.record.kind == "approved")
+    assert record.detail == "by olga: they were wrong"
+
+
+@pytest.mark.parametrize("result", [merging(**LOOK), queueing(**LOOK)])
+def test_an_approved_result_that_is_to_land_lands_by_the_usual_way(result: Result) -> None:
+    world = Pool()
+    task = parked(world, result)
+    world.restart()
+    world.machine("m1")
+
+    world.ask(facts.Decide(task, approved=True), person("olga"))
+
+    assert world.task(task).landing_only
+    world.accept(task)
+    assert world.task(task).phase is Phase.LANDING
+    assert world.task(task).land is result.land
+    assert world.land(task).state is TaskState.COMPLETED
+
+
+def test_a_rejected_result_fails_and_can_be_tried_again() -> None:
+    world = Pool()
+    task = parked(world, merging(**LOOK))
+
+    world.ask(
+        facts.Decide(task, approved=False, message="keep the test"), person("ann", Role.SUBMITTER)
+    )
+
+    row = world.task(task)
+    assert (row.failure, row.reason) == (FailureClass.REJECTED, "rejected by ann: keep the test")
+    world.ask(facts.Retry(task))
+    assert world.task(task).state is TaskState.ASSIGNED
+
+
+def test_a_submitter_may_not_approve_what_changes_the_checks() -> None:
+    world = Pool()
+    task = parked(world, done(**LOOK))
+
+    with pytest.raises(NotAllowed, match="operator"):
+        world.ask(facts.Decide(task, approved=True), person("ann", Role.SUBMITTER))
+
+    assert world.task(task).wait is Wait.APPROVAL
+
+
+def test_a_suspected_loop_has_nothing_to_approve() -> None:
+    world = Pool()
+    world.machine("m1")
+    same = TaskSpec(title="tidy", prompt="p", repo="https://example.org/api.git")
+    for _ in range(LOOP_UNCHANGED):
+        (task,) = world.submit(same)
+        world.accept(task)
+        world.finish(task, Result(status=ResultStatus.DONE, base_commit="b" * 40))
+    (task,) = world.submit(same)
+    assert world.task(task).wait is Wait.APPROVAL
+
+    with pytest.raises(NotAllowed, match="no result to approve"):
+        world.ask(facts.Decide(task, approved=True))

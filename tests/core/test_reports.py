@@ -667,12 +667,13 @@ def test_one_attempt_at_a_time_lands_on_a_base_and_in_order() -> None:
     assert world.view.landing == {}
 
 
-def test_a_conflict_in_landing_is_final() -> None:
+def test_a_conflict_in_landing_goes_back_to_an_agent() -> None:
     world = Pool()
 
     after = world.land(world.landing(), LandStatus.CONFLICT)
 
-    assert (after.state, after.failure) == (TaskState.FAILED, FailureClass.CONFLICT)
+    assert (after.wait, after.failure) == (Wait.RETRY, FailureClass.CONFLICT)
+    assert (after.checkpoint, after.landing_only) == ("c" * 40, False)
 
 
 @pytest.mark.parametrize(

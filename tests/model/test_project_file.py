@@ -69,7 +69,8 @@ def test_tables_of_toml_work_too() -> None:
         ('verify = { run = "x", timeout = 0 }', "more than 0"),
         ('verify = { run = "x", timeout = "5h" }', "at most 4h"),
         ('verify = { run = "x", timeout = true }', "seconds"),
-        ('verify = { name = "x" }', "`run` must be a command"),
+        ('verify = { name = "x" }', "exactly one of run"),
+        ("verify = { run = 3 }", "`run` must be a command"),
         ('land = "now"', '"branch" or "merge"'),
         ('land = ["merge"]', '"branch" or "merge"'),
         (f"verify = {['x'] * 17}", "at most 16"),
@@ -92,7 +93,7 @@ def test_no_text_does_anything_but_parse_or_refuse(text: str) -> None:
             found = parse_project_file(source)
         except ProjectFileInvalid:
             continue
-        assert all(check.argv for check in found.verify)
+        assert all(check.argv or not check.kind.runs for check in found.verify)
 
 
 def test_what_set_up_makes_and_needs_is_read() -> None:

@@ -6,8 +6,9 @@ import subprocess
 from pathlib import Path
 
 from agentcom.model import refs
+from agentcom.model.declaring import of_line
 from agentcom.model.ids import AgentId, Fence, TaskId
-from agentcom.sidecar import landing, workspace
+from agentcom.sidecar import landing, protected, workspace
 from agentcom.sidecar.landing import Landed
 from agentcom.sidecar.repositories import Cache, Repositories
 from agentcom.sidecar.trees import Worktree
@@ -90,6 +91,9 @@ class Origin:
     def show(self, commit: str, path: str) -> str:
         return git(self.path, "show", f"{commit}:{path}")
 
+    def log_commits(self, tip: str = "main") -> list[str]:
+        return git(self.path, "log", "--format=%H", tip).splitlines()
+
     def log(self, tip: str = "main") -> list[str]:
         return git(self.path, "log", "--format=%s", tip).splitlines()
 
@@ -100,6 +104,13 @@ async def prepare(
     cache = await fleet.fetch(origin.url)
     options = {"task": TASK, "base_branch": "main", "agent": ADA} | more
     return await workspace.prepare(cache, fence=fence, **options)  # type: ignore[arg-type] # test
+
+
+async def reasons_of(cache: Cache, base: str, commit: str, *commands: str) -> list[str]:
+    """Return why a person must look at a commit, if the base declares these checks."""
+    checks = [of_line("verify", command) for command in commands]
+    found = await protected.changes(cache, base, commit, checks)
+    return [one.reason for one in found]
 
 
 def agent(worktree: Worktree, *args: str) -> str:

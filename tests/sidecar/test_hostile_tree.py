@@ -12,7 +12,7 @@ from agentcom.sidecar import contents, git, importing, landing, trees, workspace
 from agentcom.sidecar.contents import Unfit
 from agentcom.sidecar.repositories import Repositories
 from tests.sidecar import git_origin
-from tests.sidecar.git_origin import FIRST, SECOND, TASK, Origin, agent, prepare
+from tests.sidecar.git_origin import FIRST, SECOND, TASK, Origin, agent, prepare, reasons_of
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ async def test_a_file_that_points_to_another_repository_gives_nothing_away(
     (worktree.path / "sub/x").write_text("x")
 
     saved = await workspace.finish(worktree, "x")
-    reasons = await landing.protected_changes(worktree.cache, worktree.base, saved.commit)
+    reasons = await reasons_of(worktree.cache, worktree.base, saved.commit)
     await workspace.push_branch(worktree, "agent/ada/x", saved.commit)
 
     assert reasons == ["holds the repository sub, whose files are not in the commit"]
@@ -241,7 +241,7 @@ async def test_a_link_that_leads_out_needs_a_person(
         (worktree.path / "tests/link").rename(worktree.path / "link")
     saved = await workspace.finish(worktree, "x")
 
-    reasons = await landing.protected_changes(worktree.cache, worktree.base, saved.commit)
+    reasons = await reasons_of(worktree.cache, worktree.base, saved.commit)
 
     assert bool(reasons) == leaves
     assert all("leads out of the repository" in reason for reason in reasons)

@@ -76,7 +76,7 @@ async def test_work_is_rebased_and_verified_again_when_the_base_moved(
     moved = origin.push({"meanwhile": "x"})
     seen: list[list[str]] = []
 
-    async def verify(where: Path, base: str) -> bool:
+    async def verify(where: Path, base: str, commit: str) -> bool:
         seen.append(names(where))
         return True
 
@@ -90,7 +90,7 @@ async def test_work_is_rebased_and_verified_again_when_the_base_moved(
 
 
 async def test_checks_are_not_run_again_on_the_same_base(ada: Machine) -> None:
-    async def never(where: Path, base: str) -> bool:
+    async def never(where: Path, base: str, commit: str) -> bool:
         raise AssertionError(where)
 
     landed = await ada.land(FIRST, await ada.work(FIRST, {"a": "a"}), never)
@@ -102,7 +102,7 @@ async def test_work_that_fails_on_the_new_base_does_not_land(ada: Machine, origi
     commit = await ada.work(FIRST, {"a": "a"})
     moved = origin.push({"meanwhile": "x"})
 
-    async def verify(_: Path, base: str) -> bool:
+    async def verify(_: Path, base: str, commit: str) -> bool:
         return False
 
     with pytest.raises(landing.VerifyFailed):
@@ -125,7 +125,7 @@ async def test_a_base_that_moves_while_checks_run_is_followed(ada: Machine, orig
     origin.push({"m0": "x"})
     count = itertools.count(1)
 
-    async def verify(_: Path, base: str) -> bool:
+    async def verify(_: Path, base: str, commit: str) -> bool:
         if (turn := next(count)) <= 3:
             origin.push({f"m{turn}": "x"})
         return True
@@ -141,7 +141,7 @@ async def test_a_base_that_never_stands_still_is_given_up(ada: Machine, origin: 
     origin.push({"start": "x"})
     count = itertools.count()
 
-    async def verify(_: Path, base: str) -> bool:
+    async def verify(_: Path, base: str, commit: str) -> bool:
         origin.push({f"m{next(count)}": "x"})
         return True
 
@@ -375,7 +375,7 @@ async def test_a_line_that_breaks_for_a_moment_is_tried_again_without_new_checks
             raise git.GitFailed(args[0], 128, "could not read from remote")
         return await real(args, cwd, **more)
 
-    async def verify(_: Path, base: str) -> bool:
+    async def verify(_: Path, base: str, commit: str) -> bool:
         checked.append(base)
         return True
 
@@ -405,7 +405,7 @@ async def test_the_lease_is_asked_after_the_checks_right_before_the_push(
     moved = origin.push({"meanwhile": "x"})
     mine = [True]
 
-    async def verify(where: Path, base: str) -> bool:
+    async def verify(where: Path, base: str, commit: str) -> bool:
         mine[0] = False
         return True
 
@@ -433,7 +433,7 @@ async def test_work_that_took_a_newer_base_by_itself_is_checked_on_it(
     saved = await workspace.finish(worktree, "x")
     checked: list[str] = []
 
-    async def verify(_: Path, base: str) -> bool:
+    async def verify(_: Path, base: str, commit: str) -> bool:
         checked.append(base)
         return True
 

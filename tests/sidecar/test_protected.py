@@ -1,12 +1,12 @@
-"""Tests of which changes need a person before they land: agentcom.sidecar.landing."""
+"""Tests of which changes need a person before they land: agentcom.sidecar.protected."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from agentcom.sidecar import landing, workspace
-from tests.sidecar.git_origin import ADA, FIRST, Machine, Origin, git
+from agentcom.sidecar import protected, workspace
+from tests.sidecar.git_origin import ADA, FIRST, Machine, Origin, git, reasons_of
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ async def test_a_test_that_is_disabled_needs_a_person(
     disable(worktree.path / "tests/test_a.py")
     saved = await workspace.finish(worktree, "x")
 
-    assert await landing.protected_changes(worktree.cache, base, saved.commit) == [reason]
+    assert await reasons_of(worktree.cache, base, saved.commit) == [reason]
 
 
 async def test_a_repository_in_the_folder_needs_a_person(ada: Machine, origin: Origin) -> None:
@@ -67,7 +67,7 @@ async def test_a_repository_in_the_folder_needs_a_person(ada: Machine, origin: O
     git(nested, "commit", "-q", "-m", "x")
     saved = await workspace.finish(worktree, "x")
 
-    assert await landing.protected_changes(worktree.cache, base, saved.commit) == [
+    assert await reasons_of(worktree.cache, base, saved.commit) == [
         "holds the repository vendor/lib, whose files are not in the commit"
     ]
 
@@ -80,7 +80,7 @@ async def test_a_test_that_moves_as_a_test_needs_nobody(ada: Machine, origin: Or
     (worktree.path / "tests/fixtures/a.json").rename(worktree.path / "tests/b.json")
     saved = await workspace.finish(worktree, "x")
 
-    assert await landing.protected_changes(worktree.cache, base, saved.commit) == []
+    assert await reasons_of(worktree.cache, base, saved.commit) == []
 
 
 async def test_changes_that_need_a_person_are_named(ada: Machine, origin: Origin) -> None:
@@ -99,7 +99,7 @@ async def test_changes_that_need_a_person_are_named(ada: Machine, origin: Origin
     saved = await workspace.finish(worktree, "x")
     origin.push({"meanwhile": "x"})
 
-    reasons = await landing.protected_changes(worktree.cache, base, saved.commit)
+    reasons = await reasons_of(worktree.cache, base, saved.commit)
 
     assert reasons == [
         "changes .agentcom.toml",
@@ -110,9 +110,9 @@ async def test_changes_that_need_a_person_are_named(ada: Machine, origin: Origin
 
 async def test_ordinary_changes_need_nobody(ada: Machine, origin: Origin) -> None:
     base = origin.tip()
-    commit = await ada.work(FIRST, {"README": "x", "tests/test_a.py": "changed\n"})
+    commit = await ada.work(FIRST, {"README": "x", "tests/test_a.py": "def test_a(): 1\n"})
 
-    assert await landing.protected_changes(await ada.cache(), base, commit) == []
+    assert await reasons_of(await ada.cache(), base, commit) == []
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,159 @@ async def test_ordinary_changes_need_nobody(ada: Machine, origin: Origin) -> Non
     ],
 )
 def test_tests_are_known_by_their_names(path: str) -> None:
-    assert landing.is_test(path)
+    assert protected.is_test(path)
 
 
 def test_other_files_are_no_tests() -> None:
-    assert not any(map(landing.is_test, ["src/latest.py", "contest.py", "attest/a.py", "README"]))
+    assert not any(map(protected.is_test, ["src/latest.py", "contest.py", "attest/a.py", "README"]))
+
+
+SKIPPED = """import pytest
+
+
+def test_a():
+    assert True
+
+
+@pytest.mark.skip
+def test_b():
+    assert True
+"""
+WHOLE = SKIPPED.replace("@pytest.mark.skip\n", "")
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "after", "reason"),
+    [
+        ("tests/test_x.py", WHOLE, SKIPPED, "skips tests in tests/test_x.py"),
+        (
+            "tests/test_x.py",
+            WHOLE,
+            WHOLE.partition("def test_b")[0],
+            "takes 1 test out of tests/test_x.py",
+        ),
+        ("a.test.ts", 'it("a", f);\n', 'it.skip("a", f);\n', "skips tests in a.test.ts"),
+        (
+            "a_test.go",
+            "func TestA(t *testing.T) {\n}\n",
+            "// none\n",
+            "takes 1 test out of a_test.go",
+        ),
+        (
+            "src/tests/x.rs",
+            "#[test]\nfn a() {}\n",
+            "#[test]\n#[ignore]\nfn a() {}\n",
+            "skips tests in",
+        ),
+    ],
+)
+async def test_tests_that_go_or_are_skipped_need_a_person(
+    ada: Machine, origin: Origin, path: str, before: str, after: str, reason: str
+) -> None:
+    base = origin.push({path: before})
+    worktree = await ada.prepare(FIRST)
+    (worktree.path / path).write_text(after)
+    saved = await workspace.finish(worktree, "x")
+
+    (found,) = await protected.changes(worktree.cache, base, saved.commit, ())
+
+    assert found.reason.startswith(reason)
+    assert found.path == path
+    assert any(line in found.diff for line in after.splitlines() or [""])
+
+
+async def test_more_and_other_tests_need_nobody(ada: Machine, origin: Origin) -> None:
+    base = origin.push({"tests/test_x.py": WHOLE})
+    worktree = await ada.prepare(FIRST)
+    more = WHOLE.replace("test_a", "test_z") + "\n\ndef test_c():\n    assert True\n"
+    (worktree.path / "tests/test_x.py").write_text(more)
+    saved = await workspace.finish(worktree, "x")
+
+    assert await reasons_of(worktree.cache, base, saved.commit) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [
+        ("sh ci/check.sh --fast", "ci/check.sh"),
+        ("./ci/check.sh", "ci/check.sh"),
+        ("env A=1 python3 tools/check.py", "tools/check.py"),
+        ("uv run python tools/check.py", "tools/check.py"),
+        ("make test", "Makefile"),
+        ("tests:python -m pytest -q", "pytest.ini"),
+    ],
+)
+async def test_what_a_check_runs_is_protected(
+    ada: Machine, origin: Origin, command: str, path: str
+) -> None:
+    base = origin.push({path: "old\n"})
+    worktree = await ada.prepare(FIRST)
+    (worktree.path / path).write_text("exit 0\n")
+    saved = await workspace.finish(worktree, "x")
+
+    (reason,) = await reasons_of(worktree.cache, base, saved.commit, command)
+
+    assert reason.startswith(f"changes {path}, which decides what the check ")
+    assert await reasons_of(worktree.cache, base, saved.commit, "cargo test") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "harmless", "harmful", "command"),
+    [
+        (
+            "package.json",
+            '{"scripts": {"test": "jest"}}',
+            '{"scripts": {"test": "jest"}, "dependencies": {"a": "1"}}',
+            '{"scripts": {"test": "true"}}',
+            "npm test",
+        ),
+        (
+            "pyproject.toml",
+            '[tool.pytest.ini_options]\naddopts = "-q"\n',
+            '[tool.pytest.ini_options]\naddopts = "-q"\n[project]\nname = "x"\n',
+            '[tool.pytest.ini_options]\naddopts = "--collect-only"\n',
+            "pytest",
+        ),
+    ],
+)
+async def test_only_the_part_that_decides_is_protected(
+    ada: Machine, origin: Origin, path: str, before: str, harmless: str, harmful: str, command: str
+) -> None:
+    base = origin.push({path: before})
+    worktree = await ada.prepare(FIRST)
+    found = {}
+    for text in harmless, harmful:
+        (worktree.path / path).write_text(text)
+        saved = await workspace.finish(worktree, "x")
+        found[text] = await reasons_of(worktree.cache, base, saved.commit, command)
+
+    assert found[harmless] == []
+    assert [path in reason for reason in found[harmful]] == [True]
+
+
+async def test_the_forges_own_checks_are_protected(ada: Machine, origin: Origin) -> None:
+    base = origin.tip()
+    worktree = await ada.prepare(FIRST)
+    (worktree.path / ".github/workflows").mkdir(parents=True)
+    (worktree.path / ".github/workflows/ci.yml").write_text("on: push\n")
+    saved = await workspace.finish(worktree, "x")
+
+    (reason,) = await reasons_of(worktree.cache, base, saved.commit)
+
+    assert reason.startswith("changes .github/workflows/ci.yml, which configures checks")
+
+
+async def test_a_secret_is_not_shown_to_the_person(ada: Machine, origin: Origin) -> None:
+    base = origin.push({".agentcom.toml": "\n"})
+    secret = "AKIA" + "Q" * 16
+    worktree = await ada.prepare(FIRST)
+    (worktree.path / ".agentcom.toml").write_text(f'verify = "{secret}"\n')
+    done = await worktree.cache.run("hash-object", "-w", "--stdin", data=secret.encode())
+    assert done.text
+    git(worktree.path, "commit", "-qam", "x")
+    head = git(worktree.path, "rev-parse", "HEAD")
+    await worktree.cache.run("fetch", "-q", str(worktree.path), head)
+
+    (found,) = await protected.changes(worktree.cache, base, head, ())
+
+    assert (found.reason, found.diff) == ("changes .agentcom.toml", "")

@@ -184,7 +184,7 @@ async def test_an_attempt_that_was_overtaken_moves_nothing(desk: Desk) -> None:
 
 
 async def test_an_attempt_that_is_overtaken_on_the_way_loses_its_push(desk: Desk) -> None:
-    async def meanwhile(_where: Path, _base: str) -> bool:
+    async def meanwhile(_where: Path, _base: str, _commit: str) -> bool:
         await desk.claim(2)
         return True
 
@@ -201,7 +201,7 @@ async def test_an_attempt_that_is_overtaken_on_the_way_loses_its_push(desk: Desk
 async def test_what_reviewers_pushed_is_kept_and_checked(desk: Desk) -> None:
     checked: list[str] = []
 
-    async def verify(where: Path, _base: str) -> bool:
+    async def verify(where: Path, _base: str, _commit: str) -> bool:
         checked.extend(texts_in(where))
         return True
 
@@ -217,7 +217,7 @@ async def test_what_reviewers_pushed_is_kept_and_checked(desk: Desk) -> None:
 
 
 async def test_work_that_fails_on_what_reviewers_pushed_stays_away(desk: Desk) -> None:
-    async def verify(_where: Path, _base: str) -> bool:
+    async def verify(_where: Path, _base: str, _commit: str) -> bool:
         return False
 
     await desk.bring()

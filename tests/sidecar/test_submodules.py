@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from agentcom.model.task import TaskSpec
-from agentcom.sidecar import checks, landing, setting_up, submodules, trees, workspace
+from agentcom.sidecar import checks, setting_up, submodules, trees, workspace
 from agentcom.sidecar.config import Settings
 from agentcom.sidecar.contents import Unfit
 from agentcom.sidecar.repositories import Repositories
 from tests.sidecar import git_origin
-from tests.sidecar.git_origin import FIRST, SECOND, Origin, prepare
+from tests.sidecar.git_origin import FIRST, SECOND, Origin, prepare, reasons_of
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def test_their_files_are_there_and_are_part_of_no_result(
     saved = await workspace.finish(worktree, "x")
 
     assert saved.findings == ()
-    assert await landing.protected_changes(worktree.cache, worktree.base, saved.commit) == []
+    assert await reasons_of(worktree.cache, worktree.base, saved.commit) == []
     names = (await worktree.cache.run("ls-tree", "-r", "--name-only", saved.commit)).text.split()
     assert names == [".gitmodules", "README", "tests/test_a.py", "vendor/lib", "work"]
 
@@ -126,7 +126,7 @@ async def test_a_moved_submodule_needs_a_person(
     commit = git_origin.agent(worktree, "rev-parse", "HEAD")
     await workspace.rescue(worktree)
 
-    reasons = await landing.protected_changes(worktree.cache, worktree.base, commit)
+    reasons = await reasons_of(worktree.cache, worktree.base, commit)
 
     assert reasons == ["holds the repository vendor/lib, whose files are not in the commit"]
 

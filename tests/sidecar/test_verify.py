@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from agentcom.model.verification import Check
+from agentcom.model.declaring import of_line
+from agentcom.model.verification import Check, CheckKind
 from agentcom.sidecar import processes, verify
 
 pytestmark = pytest.mark.skipif(not processes.has_table(), reason="looks at /proc")
@@ -158,3 +159,75 @@ async def test_a_check_is_never_read_by_a_shell(tmp_path: Path) -> None:
     report = await verify.verify(tmp_path, [Check("x", argv)], commit="c")
 
     assert report.checks[0].output_tail == "$(touch pwned); `id` []\n"
+
+
+async def test_files_are_looked_for_in_the_tree_as_it_was_committed(tmp_path: Path) -> None:
+    (tmp_path / "README").touch()
+    checks = [of_line("verify", "exists:README"), of_line("verify", "absent:built")]
+
+    report = await verify.verify(tmp_path, checks, commit="c", setup=[sh("touch built")])
+
+    assert [(check.passed, check.setup) for check in report.checks] == [
+        (True, True),
+        (True, False),
+        (True, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("script", "at_least", "passed", "said"),
+    [
+        ("echo 3 passed in 1s", None, True, "3 passed"),
+        ("echo 'Ran 0 tests in 0.0s'; echo; echo OK", None, False, "no test ran; none may fail"),
+        ("echo 'Ran 0 tests in 0.0s'; echo; echo OK", 0, True, "no test ran"),
+        ("echo 1 failed, 3 passed in 1s", None, False, "3 passed, 1 failed; none may fail"),
+        ("echo 3 passed in 1s", 4, False, "3 passed; none may fail, and at least 4 must pass"),
+        ("true", None, True, ""),
+        ("true", 1, False, "its summary is not understood"),
+    ],
+)
+async def test_what_tests_say_counts_beside_their_exit_code(
+    tmp_path: Path, script: str, at_least: int | None, passed: bool, said: str
+) -> None:
+    check = Check("t", ("sh", "-c", script), kind=CheckKind.TESTS, tests_min=at_least)
+
+    (found,) = (await verify.verify(tmp_path, [check], commit="c")).checks
+
+    assert found.passed is passed
+    assert found.said.startswith(said)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS does not bound the data of a process")
+async def test_a_check_that_takes_too_much_memory_fails(tmp_path: Path) -> None:
+    greedy = (sys.executable, "-c", "x = bytearray(200 << 20)")
+    bounded = Check("greedy", greedy, memory_bytes=64 << 20)
+
+    report = await verify.verify(tmp_path, [bounded, Check("free", greedy)], commit="c")
+
+    assert [check.passed for check in report.checks] == [False, True]
+    assert "MemoryError" in report.checks[0].output_tail
+
+
+async def test_a_bounded_program_that_is_not_there_is_named(tmp_path: Path) -> None:
+    check = Check("x", ("no-such-program",), memory_bytes=64 << 20)
+
+    (found,) = (await verify.verify(tmp_path, [check], commit="c")).checks
+
+    assert "no-such-program: No such file" in found.output_tail
+    assert found.exit_code == 127
+
+
+async def test_a_report_keeps_so_much_output_as_a_check_allows(tmp_path: Path) -> None:
+    check = Check("loud", ("sh", "-c", "seq 9999; exit 1"), output_bytes=10)
+
+    (found,) = (await verify.verify(tmp_path, [check], commit="c")).checks
+
+    assert found.output_tail == "9998\n9999\n"
+
+
+async def test_a_check_is_told_its_base(tmp_path: Path) -> None:
+    report = await verify.verify(
+        tmp_path, [sh('test "$AGENTCOM_BASE" = abc')], commit="c", base="abc"
+    )
+
+    assert report.verified

@@ -94,15 +94,15 @@ def schedule() -> None:
 @click.option("--command", is_flag=True, help="Run what follows `--` instead of a prompt.")
 @click.option("--title", help="By default the prompt's first line.")
 @click.option("--needs", multiple=True, help="What the agent must have: gpu, lang=go, ...")
-@click.option("--verify", multiple=True, help="A command that must pass; may be repeated.")
+@click.option("--verify", multiple=True, help="A check that must pass; may be repeated.")
 @click.option("--priority", type=click.IntRange(-10, 10), help="-10 to 10.")
 @click.option("--repo", help="By default the repository of this folder.")
 @click.option("--base", help="The branch to start from, and to land on.")
 @click.option("--no-repo", is_flag=True, help="Work in an empty folder.")
 @click.option(
     "--land",
-    type=click.Choice(["branch", "merge", "pull-request"]),
-    help="Keep the branch, merge it, or open a pull request.",
+    type=click.Choice(["branch", "merge", "queue", "pull-request"]),
+    help="Keep the branch, merge it alone or with others in a queue, or open a pull request.",
 )
 @click.option("--allow-repeat", is_flag=True, help="It is meant to run without changing anything.")
 def add(

@@ -33,7 +33,7 @@ _IN_THE_FILE: Final = (
     *("title", "command", "needs", "verify", "depends_on", "not_before", "priority", "land"),
     *("prefers", "uses", "limit_key", "scope", "scope_shared", "kind", "on_quota", "budget"),
     *("group", "reviews", "review_by", "approval"),
-    *("expires_in", "allow_repeat"),
+    *("expires_in", "allow_repeat", "corrections"),
 )
 """What a file says of each task itself."""
 
@@ -69,6 +69,8 @@ def from_options(
     _name_scopes(spec)
     named = ("priority", "land", "kind", "on_quota", "group", "review_by")
     spec |= {name: options[name] for name in named if options.get(name)}
+    if options.get("corrections") is not None:
+        spec["corrections"] = options["corrections"]
     readers: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
         "uses": ("uses", lambda given: dict(map(_amount, given))),
         "limit_key": ("keys", list),

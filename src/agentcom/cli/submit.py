@@ -9,6 +9,7 @@ import click
 
 from agentcom.cli import context, output
 from agentcom.cli.errors import Exit
+from agentcom.model.limits import CORRECTIONS_MAX
 
 FIELDS: Final = ("tasks", "unschedulable")
 
@@ -31,7 +32,7 @@ FIELDS: Final = ("tasks", "unschedulable")
 @click.option("--scope", multiple=True, metavar="GLOB", help="Files it will touch: src/**, @NAME.")
 @click.option("--scope-shared", is_flag=True, help="It only reads the files of --scope.")
 @click.option("--kind", help="What sort of work it is, for agents that take only some.")
-@click.option("--verify", multiple=True, help="A command that must pass; may be repeated.")
+@click.option("--verify", multiple=True, help="A check that must pass; may be repeated.")
 @click.option("--depends-on", multiple=True, metavar="ID[:HOW]", help="Starts after that task.")
 @click.option("--group", metavar="NAME", help="A name that tasks share: agentcom group show.")
 @click.option("--reviews", metavar="ID", help="Reviews that task; never given to its author.")
@@ -42,12 +43,17 @@ FIELDS: Final = ("tasks", "unschedulable")
 @click.option("--allow-repeat", is_flag=True, help="It is meant to be done again and again.")
 @click.option("--priority", type=click.IntRange(-10, 10), help="-10 to 10.")
 @click.option("--repo", help="By default the repository of this folder.")
+@click.option(
+    "--corrections",
+    type=click.IntRange(0, CORRECTIONS_MAX),
+    help="Turns in which its agent may mend what checks find; by default as the repository says.",
+)
 @click.option("--base", help="The branch to start from, and to land on.")
 @click.option("--no-repo", is_flag=True, help="Work in an empty folder.")
 @click.option(
     "--land",
-    type=click.Choice(["branch", "merge", "pull-request"]),
-    help="Keep the branch, merge it, or open a pull request.",
+    type=click.Choice(["branch", "merge", "queue", "pull-request"]),
+    help="Keep the branch, merge it alone or with others in a queue, or open a pull request.",
 )
 @click.option("--on-quota", type=click.Choice(["move", "wait"]), help="Of a used-up account.")
 @click.option("--budget", metavar="LIMITS", help="cost=5,tokens=2M,turns=10,wall=8h")

@@ -136,13 +136,17 @@ def ls(as_json: tuple[str, ...] | None, **options: Any) -> None:
 @task.command(cls=output.JsonCommand, fields=TASK_FIELDS)
 @_ID
 def show(task_id: str, as_json: tuple[str, ...] | None) -> None:
-    """Show one task."""
-    from agentcom.cli import api
+    """Show one task, and what its checks found."""
+    from agentcom.cli import api, verdicts
 
     hub = api.connect()
-    row = hub.task(hub.resolve(task_id))
+    found = hub.resolve(task_id)
+    row = hub.task(found)
     output.details(row, _DETAILS, as_json=as_json)
-    if as_json is None and row.get("agent") and _unboxed(hub, row["agent"]):
+    if as_json is not None:
+        return
+    verdicts.show_report(hub.results(found))
+    if row.get("agent") and _unboxed(hub, row["agent"]):
         output.talk(f"note: {row['agent']} runs without a sandbox: agentcom doctor, at its machine")
 
 
@@ -256,14 +260,16 @@ def waits(as_dot: bool, as_json: tuple[str, ...] | None) -> None:
 @task.command(cls=output.JsonCommand, fields=RESULT_FIELDS)
 @_ID
 @click.option("--checks", is_flag=True, help="What the newest attempt's checks printed.")
-def results(task_id: str, checks: bool, as_json: tuple[str, ...] | None) -> None:
+@click.option("--changes", is_flag=True, help="What a person must see before it counts.")
+def results(task_id: str, checks: bool, changes: bool, as_json: tuple[str, ...] | None) -> None:
     """List what each attempt produced, refused results too."""
-    from agentcom.cli import api
+    from agentcom.cli import api, verdicts
 
     hub = api.connect()
     rows = hub.results(hub.resolve(task_id))
-    if checks:
-        _show_checks(rows)
+    if checks or changes:
+        show = verdicts.show_changes if changes else verdicts.show_output
+        show(rows)
         return
     if as_json is None:
         names = {row["id"]: row["name"] for row in hub.machines()}
@@ -309,7 +315,10 @@ def adopt(
 @_ID
 @click.option("-m", "--message", default="", help="Kept with the task.")
 def approve(task_id: str, message: str, as_json: tuple[str, ...] | None) -> None:
-    """Say yes to a task that waits for a person; what depends on it follows."""
+    """Say yes to what waits for a person: a task without an agent, or a result.
+
+    An approved result lands if it was to land; what depends on the task follows.
+    """
     _decide(task_id, "approve", message, as_json)
 
 
@@ -317,7 +326,7 @@ def approve(task_id: str, message: str, as_json: tuple[str, ...] | None) -> None
 @_ID
 @click.option("-m", "--message", default="", help="Kept with the task.")
 def reject(task_id: str, message: str, as_json: tuple[str, ...] | None) -> None:
-    """Say no to a task that waits for a person: it fails, and what depends on it with it."""
+    """Say no to what waits for a person: the task fails, and what depends on it with it."""
     _decide(task_id, "reject", message, as_json)
 
 
@@ -330,18 +339,6 @@ def _decide(task_id: str, verb: str, message: str, as_json: Sequence[str] | None
 
 
 task.add_command(graphs.graph)
-
-
-def _show_checks(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print what each check of the newest result that has some printed, the failed ones last."""
-    reports = (row["result"].get("report") or {} for row in rows)
-    found = next((report["checks"] for report in reports if report.get("checks")), ())
-    if not found:
-        output.talk("no result of this task has a check")
-    for check in sorted(found, key=lambda one: not one["passed"]):
-        how = "passed" if check["passed"] else f"failed, exit code {check.get('exit_code')}"
-        click.echo(f"{output.plain(check['name'])}: {how}")
-        click.echo(output.lines(check.get("output_tail") or ""), nl=False)
 
 
 def _last(task: Mapping[str, Any]) -> str:

@@ -68,15 +68,33 @@ def wanted(view: PoolView, fact: Fact, body: Named) -> Sequence[tuple[Table, str
     if isinstance(body, facts.Explain):
         edges = view.edges.get(body.task, {}).values()
         keys += [(Table.TASK, e.on) for e in edges if not e.met and e.on not in view.tasks]
-    if isinstance(body, facts.Retry | facts.Adopt):
+    judged = _judged(view, fact, body)
+    if isinstance(body, facts.Retry | facts.Adopt) or judged is not None:
         keys.append((Table.BODY, body.task))
         spec = fact.found.get((Table.BODY, body.task))
         if isinstance(spec, TaskBody):
             needs = [TaskId(dependency.task) for dependency in spec.spec.depends_on]
             keys += [(Table.TASK, on) for on in needs if on not in view.tasks]
-    if isinstance(body, facts.Adopt):
-        keys.append((Table.RESULT, result_key(body.task, body.fence, body.machine)))
+    taken = body if isinstance(body, facts.Adopt) else judged
+    if taken is not None:
+        keys.append((Table.RESULT, result_key(taken.task, taken.fence, taken.machine)))
     return keys
+
+
+def _judged(view: PoolView, fact: Fact, body: Named) -> facts.Adopt | None:
+    """Return which result a person's word on a task is about, if it is about one."""
+    row = view.tasks.get(body.task) or fact.found.get((Table.TASK, body.task))
+    if not isinstance(body, facts.Decide) or not isinstance(row, Task):
+        return None
+    return newest_result(row)
+
+
+def newest_result(task: Task) -> facts.Adopt | None:
+    """Return what takes the result for which a task waits for a person, if it does."""
+    waits = task.wait is Wait.APPROVAL and task.approval is None and task.attempt
+    if not waits or task.machine is None:
+        return None
+    return facts.Adopt(task.id, task.fence, task.machine)
 
 
 def control(turn: Turn, fact: Fact, body: Control) -> Reply:
@@ -87,7 +105,7 @@ def control(turn: Turn, fact: Fact, body: Control) -> Reply:
         case facts.Retry():
             return TaskChanged(retry(turn, fact, body.task))
         case facts.Adopt():
-            return TaskChanged(_adopt(turn, fact, body))
+            return TaskChanged(adopt(turn, fact, body))
         case facts.PauseAgent():
             return _pause(turn, body)
         case facts.ResumeAccount():
@@ -157,7 +175,7 @@ def _start_ahead(turn: Turn, fact: Fact, task: Task) -> WallTime | None:
     return start if start is not None and start > turn.now.wall else None
 
 
-def _adopt(turn: Turn, fact: Fact, body: facts.Adopt) -> Task:
+def adopt(turn: Turn, fact: Fact, body: facts.Adopt) -> Task:
     """Take a kept result as the task's: complete it, or send its commit to land."""
     task = find(turn, fact, body.task)
     if task.state is TaskState.COMPLETED or task.state.held:

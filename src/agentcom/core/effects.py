@@ -11,7 +11,7 @@ from agentcom.model.ask import Ask
 from agentcom.model.errors import AgentComError
 from agentcom.model.ids import Fence, Instant, MachineId, TaskId
 from agentcom.model.replies import Reply
-from agentcom.model.result import ReportKind
+from agentcom.model.result import ReportKind, Rider
 from agentcom.model.task import StopReason, TaskBody
 
 
@@ -35,11 +35,12 @@ class Stop(msgspec.Struct, frozen=True, gc=False):
 
 
 class GrantLanding(msgspec.Struct, frozen=True, gc=False):
-    """Tell a machine that it may land now."""
+    """Tell a machine that it may land now, and who rides along (None: it does not queue)."""
 
     machine: MachineId
     task: TaskId
     fence: Fence
+    riders: tuple[Rider, ...] | None = None
 
 
 class Acknowledge(msgspec.Struct, frozen=True, gc=False):

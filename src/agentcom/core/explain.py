@@ -12,6 +12,7 @@ from agentcom.core import (
     fairness,
     graphs,
     loops,
+    merging,
     pauses,
     quarantine,
     questions,
@@ -310,7 +311,7 @@ def _waiting(turn: Turn, fact: Fact, task: Task) -> Explanation:
             action = f"agentcom task approve {task.id}, or agentcom task reject"
         case Wait.APPROVAL:
             summary = f"a person must look at it: {task.reason}"
-            action = f"agentcom task results {task.id}, then agentcom task adopt or retry"
+            action = f"agentcom task results {task.id} --changes, then task approve or reject"
             if loops.is_suspected(task):
                 action = (
                     f"agentcom task retry {task.id} lets it run, agentcom task cancel {task.id} "
@@ -367,8 +368,7 @@ def _held(turn: Turn, task: Task) -> Explanation:
     summary = f"attempt {task.attempt} is {task.phase or task.state.value} on {task.agent}"
     action, at = "the attempt is stopped, and counts as failed", task.deadline_at
     if task.phase is Phase.LANDING and task.land_key is not None:
-        ahead = view.landing.get(task.land_key, ()).index(task.id)
-        summary += f", {ahead} landings before it" if ahead else ", its base is its own"
+        summary += f", {merging.words(view, task)}"
     if view.gates.touched:
         summary = "; ".join((summary, *touching.words(view, task)))
     if view.gates.locks.rows:

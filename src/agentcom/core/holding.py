@@ -3,20 +3,22 @@
 A hold is `(attempt, key, mode, amount)`. The slot of its agent is the hold that every attempt
 has, until it lands: the task's own row tells it (state, agent, phase), so it is counted here and
 not stored a second time. So it is with limits and claims of files (`core/passing.py`).
-`land:<repo>#<branch>` is a row: an attempt holds it while it brings its work into a base; those
-who wait for it stand in `view.landing`, in order.
+`land:<repo>#<branch>` is a row: an attempt holds it while it brings its work into a base, and those
+who ride along share it (`core/merging.py`); who waits for it stands in `view.landing`, in order.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
-from agentcom.core import budgets, locking, passing
+from agentcom.core import budgets, locking, merging, passing
 from agentcom.core.due_facts import LandingOverdue
-from agentcom.core.effects import ClearTimer, GrantLanding, SetTimer
+from agentcom.core.effects import ClearTimer, Continue, SetTimer
+from agentcom.core.facts import LeaseChecked
 from agentcom.core.ledger import Ledger
 from agentcom.model.batch import Table, hold_key
-from agentcom.model.hold import Hold
+from agentcom.model.hold import Hold, HoldMode
 from agentcom.model.ids import Instant, MachineId, TaskId
-from agentcom.model.limits import LANDING_MS
+from agentcom.model.limits import LAND_BATCH_MAX, LANDING_BATCH_MS, LANDING_MS
 from agentcom.model.task import Phase, Task
 
 PACE_SHARE: Final = 0.2
@@ -28,6 +30,8 @@ _LANDING: Final = Phase.LANDING
 def goes_on(before: Task, after: Task) -> bool:
     """Return whether the same attempt goes on with the same holds."""
     if not (before.state.held and after.state.held) or before.attempt != after.attempt:
+        return False
+    if before.phase is _LANDING and before.stop_reason is not after.stop_reason:
         return False
     return (before.phase is _LANDING) == (after.phase is _LANDING)
 
@@ -44,6 +48,8 @@ def follow(ledger: Ledger, before: Task | None, after: Task) -> None:
         _count_slot(ledger, now, 1)
     if was is not None and landed and not lands:
         _leave_landing(ledger, was)
+    elif landed and was is not None and was.stop_reason is not after.stop_reason:
+        _recall(ledger, after)
     if now is not None and lands and not landed:
         _join_landing(ledger, now)
     if was is None or now is None or was.attempt != now.attempt:
@@ -118,8 +124,10 @@ def _leave_landing(ledger: Ledger, task: Task) -> None:
     assert key is not None
     queue = view.landing[key]
     rest = tuple(waiting for waiting in queue if waiting != task.id)
-    if queue[0] == task.id:
+    if f"land:{key}" in view.holds.get(task.id, {}):
         drop_hold(ledger, task.id, f"land:{key}")
+    if queue[0] == task.id:
+        _unseat(ledger, rest, key)
         ledger.effects.append(ClearTimer(f"land/{task.id}"))
     if not rest:
         view.drop(view.landing, key)
@@ -129,11 +137,35 @@ def _leave_landing(ledger: Ledger, task: Task) -> None:
         _grant_landing(ledger, view.tasks[rest[0]], key)
 
 
+def _unseat(ledger: Ledger, queue: Sequence[TaskId], key: str) -> None:
+    """Let those who rode with a landing that is over stand for themselves again."""
+    for task_id in queue[: LAND_BATCH_MAX - 1]:
+        if f"land:{key}" not in ledger.view.holds.get(task_id, {}):
+            return
+        drop_hold(ledger, task_id, f"land:{key}")
+        machine = ledger.view.tasks[task_id].machine
+        assert machine is not None
+        ledger.effects.append(Continue(LeaseChecked(machine)))  # it may be lost by now
+
+
+def _recall(ledger: Ledger, task: Task) -> None:
+    """Tell the machine that lands for a task that this one is to stop."""
+    view, key = ledger.view, task.land_key
+    assert key is not None
+    if merging.rides(view, task):
+        first = view.tasks[view.landing[key][0]]
+        ledger.effects.append(merging.grant(view, first, without=task.id))
+
+
 def _grant_landing(ledger: Ledger, task: Task, key: str) -> None:
-    assert task.machine is not None
-    take_hold(ledger, Hold(task=task.id, attempt=task.attempt, key=f"land:{key}"))
-    ledger.effects.append(GrantLanding(task.machine, task.id, task.fence))
-    at = Instant(ledger.now.instant + LANDING_MS)
+    view = ledger.view
+    together = merging.batch(view, view.landing[key])
+    for place, one in enumerate(together, 1):
+        mode = HoldMode.SHARED if len(together) > 1 else HoldMode.EXCLUSIVE
+        hold = Hold(task=one.id, attempt=one.attempt, key=f"land:{key}", mode=mode, amount=place)
+        take_hold(ledger, hold)
+    ledger.effects.append(merging.grant(view, task))
+    at = Instant(ledger.now.instant + (LANDING_MS if len(together) == 1 else LANDING_BATCH_MS))
     ledger.effects.append(SetTimer(f"land/{task.id}", at, LandingOverdue(task.id, task.fence)))
 
 

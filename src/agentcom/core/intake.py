@@ -97,8 +97,10 @@ def _check_repository(spec: TaskSpec) -> None:
 def _check_commands(spec: TaskSpec) -> None:
     _check_words("command", spec.command, limits.COMMAND_ARGS, limits.COMMAND_BYTES)
     _check_words("verify", spec.verify, limits.VERIFY_COMMANDS_MAX, limits.COMMAND_BYTES)
-    for command in spec.verify:
-        project_file.parse_command(command)
+    for line in spec.verify:
+        if project_file.parse_command(line).kind.compares and spec.repo is None:
+            rule = f"{line!r} compares with a base, and the task has no repository"
+            raise InvalidInput("verify", rule)
 
 
 def _check_placement(spec: TaskSpec) -> None:
@@ -127,6 +129,8 @@ def check_amounts(field: str, amounts: Mapping[str, int]) -> None:
 
 
 def _check_numbers(spec: TaskSpec) -> None:
+    if spec.corrections is not None and not 0 <= spec.corrections <= limits.CORRECTIONS_MAX:
+        raise InvalidInput("corrections", f"from 0 to {limits.CORRECTIONS_MAX}")
     if not -limits.PRIORITY_MAX <= spec.priority <= limits.PRIORITY_MAX:
         raise InvalidInput("priority", f"from -{limits.PRIORITY_MAX} to {limits.PRIORITY_MAX}")
     if not limits.ATTEMPT_DEADLINE_MIN_MS <= spec.deadline_ms <= limits.ATTEMPT_DEADLINE_MAX_MS:

@@ -10,13 +10,12 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import accounts, facts, intake, moves, reports, watches
+from agentcom.core import accounts, facts, intake, merging, moves, reports, watches
 from agentcom.core.effects import (
     ClearTimer,
     CloseConnection,
     Continue,
     Effect,
-    GrantLanding,
     SetTimer,
     Stop,
 )
@@ -319,9 +318,10 @@ def _apply(turn: Turn, machine: MachineId, report: Sequence[Held], *, heartbeat_
     for task_id, fence, stopping in orders.stop:
         reason = stopping.stop_reason if stopping is not None else None
         turn.effects.append(Stop(machine, task_id, fence, reason))
-    for task in orders.land:
-        turn.effects.append(GrantLanding(machine, task.id, task.fence))
+    turn.effects += [merging.grant(view, task) for task in orders.land]
     for task in orders.gone:
+        if merging.rides(view, task):
+            continue
         # At a restored store a machine first offers what it has kept; then comes its heartbeat.
         if heartbeat_ms or task.incarnation == view.incarnation:
             _return(turn, task, "its machine no longer has it")
@@ -360,7 +360,8 @@ def _check(turn: Turn, machine: MachineId) -> None:
 
 def _lose(turn: Turn, machine: MachineId) -> None:
     for task in turn.view.held_tasks(machine):
-        _return(turn, task, "its machine fell silent")
+        if not merging.rides(turn.view, task):
+            _return(turn, task, "its machine fell silent")
 
 
 def _return(turn: Turn, task: Task, why: str) -> None:

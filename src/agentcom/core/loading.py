@@ -1,6 +1,8 @@
 """How a view is built from what is stored, when a hub starts or doubts its memory."""
 
+import math
 from collections.abc import Sequence
+from functools import partial
 
 from agentcom.core import (
     budgets,
@@ -15,7 +17,7 @@ from agentcom.core import (
 )
 from agentcom.core.effects import Continue, Effect
 from agentcom.core.view import PoolView
-from agentcom.model.ids import DEFAULT_POOL, Now, PoolId
+from agentcom.model.ids import DEFAULT_POOL, Now, PoolId, TaskId
 from agentcom.model.snapshot import Snapshot
 from agentcom.model.task import Phase, Task, TaskState
 
@@ -48,9 +50,7 @@ def load(
         view.holds.setdefault(hold.task, {})[hold.key] = hold
     view.pauses.update({pause.key: pause for pause in rows.pauses})
     view.asks.update({ask.id: ask for ask in rows.asks})
-    for task in sorted(rows.tasks, key=lambda task: task.seq):
-        _load_task(view, task)
-        view.journal.clear()  # nothing of it is undone, and a long queue would make it long
+    _load_tasks(view, rows.tasks)
     budgets.load(view)
     locking.load(view, rows.locks, rows.lock_numbers)
     effects: list[Effect] = [*passing.load(view, now), *deadlines.timers(view, now)]
@@ -64,6 +64,13 @@ def load(
         effects.append(Continue(facts.TodoDue(todo.task, todo.kind)))
     view.confirm()
     return view, effects
+
+
+def _load_tasks(view: PoolView, tasks: Sequence[Task]) -> None:
+    for task in sorted(tasks, key=lambda task: task.seq):
+        _load_task(view, task)
+        view.journal.clear()  # nothing of it is undone, and a long queue would make it long
+    _order_landings(view)
 
 
 def _load_task(view: PoolView, task: Task) -> None:
@@ -85,14 +92,19 @@ def _load_task(view: PoolView, task: Task) -> None:
             view.slots_used[task.agent] = view.slots_used.get(task.agent, 0) + 1
             used = view.used.setdefault(task.machine, {}) if task.uses else {}
             used.update((name, used.get(name, 0) + much) for name, much in task.uses)
-    for key in view.holds.get(task.id, {}):
-        kind, _, name = key.partition(":")
-        if kind == "land":
-            view.landing[name] = (task.id, *view.landing.get(name, ()))
-    landing = task.state.held and task.land_key and f"land:{task.land_key}"
-    if landing and task.phase == "landing" and landing not in view.holds.get(task.id, {}):
-        queue = view.landing.get(task.land_key or "", ())
-        view.landing[task.land_key or ""] = (*queue, task.id)
+    if task.state.held and task.land_key and task.phase is Phase.LANDING:
+        view.landing[task.land_key] = (*view.landing.get(task.land_key, ()), task.id)
+
+
+def _order_landings(view: PoolView) -> None:
+    """Put who waits for a base in order: first who holds it, then by when they came."""
+
+    def place(task: TaskId, key: str) -> tuple[float, int, TaskId]:
+        hold = view.holds.get(task, {}).get(f"land:{key}")
+        return (hold.amount if hold else math.inf, view.tasks[task].land_seq, task)
+
+    for key, queue in view.landing.items():
+        view.landing[key] = tuple(sorted(queue, key=partial(place, key=key)))
 
 
 def _share(view: PoolView, task: Task) -> fairness.Share:

@@ -49,6 +49,8 @@ class LandingBegun(msgspec.Struct, frozen=True, gc=False):
     """What it answers of the review before."""
     session: str | None = None
     """In which its agent can go on."""
+    seq: int = 0
+    """Its place among those that wait for the same base."""
 
 
 class Completed(msgspec.Struct, frozen=True, gc=False):
@@ -82,6 +84,8 @@ class Failed(msgspec.Struct, frozen=True, gc=False):
     retry_at: WallTime
     note: str | None = None
     """What the next attempt should know; None: what it knows already."""
+    mends: bool = False
+    """Whether another attempt can cure it, though its class alone says no."""
 
 
 class LeaseLost(msgspec.Struct, frozen=True, gc=False):

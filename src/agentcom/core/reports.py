@@ -14,6 +14,7 @@ from agentcom.core import (
     accounts,
     landings,
     loops,
+    merging,
     moves,
     quarantine,
     questions,
@@ -43,7 +44,7 @@ from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import Fence, MachineId, TaskId, WallTime
 from agentcom.model.limits import DECLINE_RETRY_MS, REASON_CHARS
-from agentcom.model.result import KeptResult, LandStatus, ReportKind, Result, ResultStatus
+from agentcom.model.result import MERGES, KeptResult, LandStatus, ReportKind, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase, StopReason, Task, TaskState, Wait
 
 # A member looked up in its enum costs a call (Python 3.11); here it is a global.
@@ -52,7 +53,7 @@ _ASSIGNED: Final = TaskState.ASSIGNED
 _QUEUED: Final = TaskState.QUEUED
 _PREPARING: Final = Phase.PREPARING
 _DONE: Final = ResultStatus.DONE
-_MERGE: Final = LandPolicy.MERGE
+_QUEUE: Final = LandPolicy.QUEUE
 _ACCEPTED: Final = EventKind.ACCEPTED
 _COMPLETED: Final = EventKind.COMPLETED
 _RESULT: Final = Table.RESULT
@@ -234,12 +235,12 @@ def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKin
             result.commit,
             result.branch,
             result.base_commit,
-            result.land_key if result.land is _MERGE and verified else None,
+            result.land_key if result.land in MERGES and verified else None,
             note=_note(task, result),
         )
         return parked, EventKind.PARKED, reason
     if result.lands:
-        return landings.begun(result), EventKind.LANDING, ""
+        return landings.begun(turn, result), EventKind.LANDING, ""
     done = moves.Completed(result.commit, result.branch, verified)
     return done, _COMPLETED, "" if verified else "unverified"
 
@@ -274,6 +275,8 @@ def _stopped(turn: Turn, task: Task, body: Stopped) -> None:
     if body.result is not None and task.phase is not _LANDING:  # else it is stored already
         reason = f"stopped: {task.stop_reason.value if task.stop_reason else 'by its machine'}"
         keep(turn, task.machine, task.id, body.fence, body.result, refused=reason)
+    if merging.rides(turn.view, task):
+        return  # the landing that it is part of may be in the base by now: its report decides
     turn.move(
         task, moves.Stopped(turn.retry_at(task.failures), body.session), landings.kind_of_stop(task)
     )

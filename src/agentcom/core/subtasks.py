@@ -22,6 +22,7 @@ from agentcom.model.event import EventKind
 from agentcom.model.identity import Identity, Role
 from agentcom.model.ids import TaskId, UserId
 from agentcom.model.replies import Done
+from agentcom.model.result import MERGES
 from agentcom.model.task import LandPolicy, Phase, StopReason, Task, TaskBody, TaskSpec
 from agentcom.model.todo import Todo, TodoKind
 
@@ -213,6 +214,6 @@ def _least(asked: Any, above: Any, *, default: Any) -> Any:
 
 def _land(asked: LandPolicy | None, above: LandPolicy | None) -> LandPolicy | None:
     """Return what happens to a sub-task's work: merged only where its parent's may be."""
-    if above is LandPolicy.MERGE or asked is LandPolicy.BRANCH:
+    if above in MERGES or asked is LandPolicy.BRANCH:
         return asked or above
     return above

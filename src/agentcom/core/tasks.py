@@ -105,6 +105,7 @@ def _step(task: Task, event: moves.Step, now: WallTime) -> Task:
             stop = task.stop_reason if task.stop_reason is not StopReason.BUDGET else None
             work = {**moves.work(event), "stop_reason": stop}  # no model works from here on
             work["session"] = event.session or task.session
+            work["land_seq"] = event.seq
             return _changed(task, now, state=_R, phase=_LANDING, **work)
         case moves.Resumed(phase=phase, deadline_at=at):
             lost = max(0, task.leases_lost - 1)
@@ -184,7 +185,8 @@ def _failed(task: Task, event: moves.Failed, now: WallTime) -> Task:
     if event.failure is FailureClass.CRASHED and task.agent is not None:
         crashed_on = tuple(dict.fromkeys((*crashed_on, task.agent)))
     poison = len(crashed_on) >= CRASHED_ON_MAX
-    final = event.failure.final or failures >= task.failures_max or poison
+    hopeless = event.failure.final and not event.mends
+    final = hopeless or failures >= task.failures_max or poison
     return _ended(
         task,
         now,

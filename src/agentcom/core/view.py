@@ -58,8 +58,7 @@ class PoolView:
         self.dependants: dict[TaskId, dict[TaskId, None]] = {}
         self.books = Books()
         self.holds: dict[TaskId, dict[str, Hold]] = {}
-        # Land key -> tasks in order; the first one holds it.
-        self.landing: dict[str, tuple[TaskId, ...]] = {}
+        self.landing: dict[str, tuple[TaskId, ...]] = {}  # by land key; the first one holds it
         self.agents: dict[AgentId, Agent] = {}
         self.accounts: dict[AccountId, Account] = {}  # without quota: nearly always none
         self.class_of: dict[AgentId, ClassId] = {}

@@ -280,7 +280,8 @@ class Switchboard:
         self._tell(effect.machine, watch)
 
     def _grant_landing(self, effect: effects.GrantLanding) -> None:
-        self._tell(effect.machine, frames.LandFrame(task=effect.task, fence=effect.fence))
+        land = frames.LandFrame(task=effect.task, fence=effect.fence, riders=effect.riders)
+        self._tell(effect.machine, land)
 
     def _tell(self, machine: MachineId, frame: frames.Frame) -> None:
         connection = self._connection(machine)

@@ -1,8 +1,9 @@
 """`.agentcom.toml`: how a repository wants its work prepared, checked and landed.
 
-    verify = ["ruff check .", { name = "tests", run = "pytest -q", timeout = "10m" }]
+    verify = ["ruff check .", { tests = "pytest -q", timeout = "10m" }, "absent:**/*.orig"]
     setup = "npm ci"
-    land = "merge"
+    land = "queue"
+    corrections = 2
     env = { NODE_ENV = "test" }
     pass_env = ["JAVA_HOME"]
 
@@ -17,37 +18,32 @@ Commands are split like a shell's words but never run by one. Read from the base
 agent's branch.
 """
 
-import difflib
 import re
-import shlex
 import tomllib
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import ClassVar, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
-from agentcom.model import errors, globs, limits
+from agentcom.model import declaring, errors, globs, limits
+from agentcom.model.declaring import FILE_NAME, ProjectFileInvalid
 from agentcom.model.task import LandPolicy
-from agentcom.model.verification import Check
+from agentcom.model.verification import Check, CheckKind
 
-FILE_NAME: Final = ".agentcom.toml"
+__all__ = ["FILE_NAME", "ProjectFile", "ProjectFileInvalid", "parse_command", "parse_project_file"]
+
 FILE_BYTES_MAX: Final = 65_536
 """A page of settings; more is not written by a person."""
-CHECK_TIMEOUT_MAX_MS: Final = 4 * 3_600_000
-"""A check that takes longer belongs into the repository's own CI."""
-
 PATHS_MAX: Final = 32
 """Of a cache, or of its key: a build has a handful of either."""
 VARIABLES_MAX: Final = 64
 VALUE_CHARS_MAX: Final = 4_096
 SCOPES_MAX: Final = 100
 
-_NAME_CHARACTERS: Final = 80
 KEYS: Final = (
-    *("verify", "setup", "land", "env", "pass_env", "cache", "scopes", "submodules", "lfs"),
+    *("verify", "setup", "land", "corrections"),
+    *("env", "pass_env", "cache", "scopes", "submodules", "lfs"),
 )
-COMMAND_KEYS: Final = ("name", "run", "timeout")
 CACHE_KEYS: Final = ("paths", "key")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _SCOPE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
@@ -61,22 +57,9 @@ _SECRET: Final = re.compile(
     re.IGNORECASE,
 )
 """Names under which people keep what must not be read by agents."""
-_DURATION: Final = re.compile(r"([1-9][0-9]{0,6})(s|m|h)")
-_UNIT_MS: Final[Mapping[str, int]] = {"s": 1_000, "m": 60_000, "h": 3_600_000}
-_OPERATORS: Final = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "<", "2>&1", "2>"})
-_ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
 E = TypeVar("E", bound=StrEnum)
-
-
-class ProjectFileInvalid(errors.InvalidInput):
-    """`.agentcom.toml` says something that is not understood; nothing of it is used."""
-
-    code: ClassVar[str] = "project_file_invalid"
-
-    def __init__(self, where: str, rule: str) -> None:
-        super().__init__(f"{FILE_NAME}: {where}" if where else FILE_NAME, rule)
 
 
 class Submodules(StrEnum):
@@ -116,6 +99,8 @@ class ProjectFile(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     cache: CachedPaths = CachedPaths()
     scopes: dict[str, tuple[str, ...]] = {}
     """Globs by a name that tasks may use for them."""
+    corrections: int = limits.CORRECTIONS
+    """How often an agent whose work fails its checks is shown the report and goes on."""
     submodules: Submodules = Submodules.FETCH
     lfs: Lfs = Lfs.FETCH
 
@@ -132,11 +117,12 @@ def parse_project_file(text: str) -> ProjectFile:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ProjectFileInvalid("", f"not valid TOML: {error}") from error
-    _check_keys("", found, KEYS)
+    declaring.check_keys("", found, KEYS)
     return ProjectFile(
-        verify=_commands("verify", found.get("verify", [])),
+        verify=_checks("verify", found.get("verify", [])),
         setup=_commands("setup", found.get("setup", [])),
         land=_choice("land", found.get("land", "branch"), LandPolicy),
+        corrections=_corrections(found.get("corrections", limits.CORRECTIONS)),
         env=_variables(found.get("env", {})),
         pass_env=_passed(found.get("pass_env", [])),
         cache=_cache(found.get("cache", {})),
@@ -147,74 +133,47 @@ def parse_project_file(text: str) -> ProjectFile:
 
 
 def parse_command(text: str) -> Check:
-    """Return the check that a task's own command line means; its name is the command itself.
+    """Return the check that a task's own line means; its name is the line itself.
 
     Raises:
-        InvalidInput: it is empty, has an open quote, or needs a shell.
+        InvalidInput: it is empty, has an open quote, needs a shell, or has an unknown kind.
     """
     try:
-        return _plain("verify", text)
+        return declaring.of_line("verify", text)
     except ProjectFileInvalid as error:
         raise errors.InvalidInput("verify", error.rule) from None
 
 
 def _commands(where: str, value: object) -> tuple[Check, ...]:
+    found = _checks(where, value)
+    for check in found:
+        if check.kind is not CheckKind.COMMAND:
+            raise ProjectFileInvalid(where, "a command, or a list of commands")
+    return found
+
+
+def _checks(where: str, value: object) -> tuple[Check, ...]:
     listed = value if isinstance(value, list) else [value]
     if len(listed) > limits.VERIFY_COMMANDS_MAX:
         raise ProjectFileInvalid(where, f"at most {limits.VERIFY_COMMANDS_MAX} commands")
     if listed is not value:
-        return (_command(where, value),)
-    return tuple(_command(f"{where}[{number}]", entry) for number, entry in enumerate(listed))
+        return (_check(where, value),)
+    return tuple(_check(f"{where}[{number}]", entry) for number, entry in enumerate(listed))
 
 
-def _plain(where: str, text: str) -> Check:
-    return Check(text.strip()[:_NAME_CHARACTERS], _argv(where, text))
-
-
-def _command(where: str, value: object) -> Check:
+def _check(where: str, value: object) -> Check:
     if isinstance(value, str):
-        return _plain(where, value)
+        return declaring.of_line(where, value)
     if not isinstance(value, dict):
         raise ProjectFileInvalid(where, 'a command, or a table like { run = "pytest" }')
-    _check_keys(where, value, COMMAND_KEYS)
-    run, name = value.get("run"), value.get("name", value.get("run"))
-    if not isinstance(run, str) or not isinstance(name, str) or not name.strip():
-        raise ProjectFileInvalid(where, "`run` must be a command; `name` a text, if it is given")
-    check = Check(name.strip()[:_NAME_CHARACTERS], _argv(where, run))
-    if "timeout" not in value:
-        return check
-    return msgspec.structs.replace(check, timeout_ms=_timeout_ms(where, value["timeout"]))
+    return declaring.of_table(where, value)
 
 
-def _argv(where: str, command: str) -> tuple[str, ...]:
-    if len(command.encode()) > limits.COMMAND_BYTES or "\0" in command:
-        raise ProjectFileInvalid(where, f"at most {limits.COMMAND_BYTES} bytes, none of them zero")
-    try:
-        argv = tuple(shlex.split(command))
-    except ValueError as error:
-        raise ProjectFileInvalid(where, f"{str(error).lower()} in {command!r}") from error
-    if not argv:
-        raise ProjectFileInvalid(where, "an empty command")
-    operator = next((word for word in argv if word in _OPERATORS or word.endswith("&&")), None)
-    if operator is not None:
-        rule = f"no shell runs it, so {operator!r} has no meaning: give a list of commands"
-        raise ProjectFileInvalid(where, f"{rule}, or sh -c '...'")
-    if _ASSIGNMENT.match(argv[0]):
-        raise ProjectFileInvalid(where, f"no shell runs it: write `env {command.strip()}`")
-    return argv
-
-
-def _timeout_ms(where: str, value: object) -> int:
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is not None:
-        duration_ms = int(match[1]) * _UNIT_MS[match[2]]
-    elif isinstance(value, int) and not isinstance(value, bool):
-        duration_ms = value * 1_000
-    else:
-        raise ProjectFileInvalid(f"{where}.timeout", 'seconds, or a text like "90s" or "10m"')
-    if not 0 < duration_ms <= CHECK_TIMEOUT_MAX_MS:
-        raise ProjectFileInvalid(f"{where}.timeout", "more than 0 and at most 4h")
-    return duration_ms
+def _corrections(value: object) -> int:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not isinstance(value, int) or not whole or not 0 <= value <= limits.CORRECTIONS_MAX:
+        raise ProjectFileInvalid("corrections", f"from 0 to {limits.CORRECTIONS_MAX}")
+    return value
 
 
 def _choice(where: str, value: object, kind: type[E]) -> E:
@@ -254,7 +213,7 @@ def _check_variable(where: str, name: str) -> None:
 def _cache(value: object) -> CachedPaths:
     if not isinstance(value, dict):
         raise ProjectFileInvalid("cache", "a table of `paths` and `key`")
-    _check_keys("cache", value, CACHE_KEYS)
+    declaring.check_keys("cache", value, CACHE_KEYS)
     paths = _texts("cache.paths", value.get("paths", []), PATHS_MAX)
     key = _texts("cache.key", value.get("key", []), PATHS_MAX)
     for where, path in (*(("paths", path) for path in paths), *(("key", path) for path in key)):
@@ -290,12 +249,3 @@ def _texts(where: str, value: object, most: int) -> tuple[str, ...]:
     if not all(isinstance(text, str) and 0 < len(text) <= VALUE_CHARS_MAX for text in listed):
         raise ProjectFileInvalid(where, "texts that are not empty")
     return tuple(listed)
-
-
-def _check_keys(where: str, found: Mapping[str, object], known: tuple[str, ...]) -> None:
-    for key in found:
-        if key in known:
-            continue
-        close = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-        raise ProjectFileInvalid(where, f"unknown key {key!r}; {hint}")

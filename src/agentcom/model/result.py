@@ -1,6 +1,7 @@
 """What an attempt produced, and what the hub keeps of it."""
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -8,6 +9,9 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
 from agentcom.model.task import LandPolicy
 from agentcom.model.verification import Report
+
+MERGES: Final = frozenset({LandPolicy.MERGE, LandPolicy.QUEUE})
+"""Policies that bring verified work into the base; a queue does so for several tasks at once."""
 
 
 class ResultStatus(StrEnum):
@@ -24,6 +28,15 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     input: int = 0
     cached: int = 0
     output: int = 0
+
+
+class Protected(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """A change that a person must see before the work counts."""
+
+    reason: str
+    path: str = ""
+    diff: str = ""
+    """The change itself, as git shows it, up to a bound."""
 
 
 class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -43,6 +56,10 @@ class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=
     land_key: str | None = None
     """`<repo>#<branch>`: what landing must hold alone."""
     needs_person: tuple[str, ...] = ()
+    protected: tuple[Protected, ...] = ()
+    """The changes among those reasons."""
+    corrections: int = 0
+    """Turns in which its agent mended what the checks had found."""
     resets_at: WallTime | None = None
     session: str | None = None
     checkpoint: str | None = None
@@ -66,7 +83,7 @@ class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=
             return False
         if self.land is LandPolicy.PULL_REQUEST:
             return self.verified or not self.verify_expected
-        return self.land is LandPolicy.MERGE and self.verified and not self.needs_person
+        return self.land in MERGES and self.verified and not self.needs_person
 
 
 class KeptResult(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -107,6 +124,18 @@ class LandStatus(StrEnum):
     """Its pull request was closed without being merged."""
 
 
+class Rider(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """Work that lands with another task's, by the machine that lands that one."""
+
+    task: TaskId
+    fence: Fence
+    commit: str
+    base_commit: str | None = None
+    title: str = ""
+    seq: int = 0
+    """Its place among those that wait for the same base: riders land in this order."""
+
+
 class Landing(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """The sidecar's report of a landing."""
 
@@ -117,6 +146,16 @@ class Landing(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     branch: str | None = None
     pull_request: str | None = None
     """Its address, if it was opened."""
+    riders: tuple["RiderLanding", ...] = ()
+    """What became of those that rode along; who is not among them waits again."""
+
+
+class RiderLanding(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """What became of one that rode along."""
+
+    task: TaskId
+    fence: Fence
+    landing: Landing
 
 
 class ReviewOutcome(StrEnum):

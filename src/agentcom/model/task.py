@@ -79,6 +79,7 @@ class LandPolicy(StrEnum):
 
     BRANCH = "branch"
     MERGE = "merge"
+    QUEUE = "queue"
     PULL_REQUEST = "pull-request"
 
 
@@ -117,6 +118,7 @@ class TaskSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     base: str | None = None
     verify: tuple[str, ...] = ()
     land: LandPolicy | None = None
+    corrections: int | None = None
     not_before: WallTime | None = None
     start_by: WallTime | None = None
     deadline_ms: int = limits.ATTEMPT_DEADLINE_MS
@@ -220,6 +222,7 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     answered: tuple[AskId, ...] = ()
     unheard: tuple[AskId, ...] = ()
     """Questions of its agents: open ones, ended ones, and those whose end its attempt must hear."""
+    land_seq: int = 0
 
     @property
     def fence(self) -> Fence:

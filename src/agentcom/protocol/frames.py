@@ -15,7 +15,7 @@ from agentcom.model.event import TaskEvent
 from agentcom.model.ids import AgentId, Fence, MachineId, TaskId
 from agentcom.model.message import MessageId
 from agentcom.model.replies import Welcomed
-from agentcom.model.result import Clash, Landing, ReportKind, Result, TokenUsage
+from agentcom.model.result import Clash, Landing, ReportKind, Result, Rider, TokenUsage
 from agentcom.model.task import Phase, StopReason, TaskBody, TaskSpec
 from agentcom.model.usage import TurnUsage
 from agentcom.protocol.live import Frame, LogPart
@@ -283,10 +283,11 @@ class Notice(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag
 
 
 class LandFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="land"):
-    """Land now: the base is yours alone. Answered by `landed`."""
+    """Land now, and `riders` behind it: the base is yours. Who is missing later is to stay out."""
 
     task: TaskId
     fence: Fence
+    riders: tuple[Rider, ...] | None = None
 
 
 class Ack(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="ack"):

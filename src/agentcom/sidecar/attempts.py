@@ -20,6 +20,7 @@ from agentcom.protocol import frames
 from agentcom.protocol.review import ReviewedFrame
 from agentcom.protocol.told import Letter
 from agentcom.sidecar import (
+    corrections,
     dropping,
     envelope,
     fences,
@@ -42,7 +43,7 @@ from agentcom.sidecar.clock import Clock, SystemClock
 from agentcom.sidecar.concluding import Conclusion
 from agentcom.sidecar.config import AgentConfig, Config
 from agentcom.sidecar.endpoint import Endpoint
-from agentcom.sidecar.following import Following
+from agentcom.sidecar.following import Course, Following
 from agentcom.sidecar.forge.finding import Forges
 from agentcom.sidecar.machine_mail import Mail
 from agentcom.sidecar.machine_values import Key, Record
@@ -206,11 +207,31 @@ class Attempts:
                 await self._tell(values.PhaseReached(record.key, Phase.WORKING))
                 verdict = await self._following.followed(course, following)
                 await self._tell(values.PhaseReached(record.key, Phase.VERIFYING))
-                result = await self._judged(record, worktree, verdict, before=result)
-                good = result.failure is None
-                following = await self._following.woken(course) if good else None
+                before = result
+                result = await self._judged(record, worktree, verdict, before=before)
+                following = await self._another(course, result, before)
             assert result is not None
-            return result
+            return replace(result, corrections=await asyncio.to_thread(runs.corrections, folder))
+
+    async def _another(
+        self, course: Course, result: Result, before: Result | None
+    ) -> process.AgentProcess | None:
+        """Return the next turn: letters want it, or what the checks found is to be mended."""
+        if result.failure is None:
+            return await self._following.woken(course)
+        if not corrections.may_mend(result, before):
+            return None
+        record = course.record
+        most = (await self._conclusion.plan(record, course.worktree)).corrections
+        done = await asyncio.to_thread(runs.corrections, self._home.attempt(record.key.text))
+        if done >= most:
+            return None
+        assert result.report is not None
+        text = f"correcting {done + 1} of {most}: {result.message}"[: limits.REASON_CHARS]
+        told = frames.Progress(task=record.key.task, fence=record.key.fence, text=text)
+        await self._tell(values.Noted(record.key, told))
+        shown = corrections.put(result.report, number=done + 1, most=most)
+        return await self._following.corrected(course, shown)
 
     async def _judged(
         self,

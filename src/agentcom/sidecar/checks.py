@@ -7,7 +7,7 @@ import os
 
 import msgspec
 
-from agentcom.model import errors, project_file
+from agentcom.model import errors, limits, project_file
 from agentcom.model.project_file import CachedPaths, ProjectFile, Submodules
 from agentcom.model.task import LandPolicy, TaskSpec
 from agentcom.model.verification import Check, Report
@@ -28,6 +28,8 @@ class CheckPlan(msgspec.Struct, frozen=True, kw_only=True):
     cache: CachedPaths = CachedPaths()
     """What set-up makes, if it may be kept."""
     land: LandPolicy = LandPolicy.BRANCH
+    corrections: int = limits.CORRECTIONS
+    """How often the agent may mend what the checks find."""
 
 
 async def plan(
@@ -41,7 +43,7 @@ async def plan(
     """
     wanted = tuple(project_file.parse_command(command) for command in spec.verify)
     if cache is None or base_commit is None:
-        return CheckPlan(checks=wanted)
+        return CheckPlan(checks=wanted, corrections=_or(spec.corrections, limits.CORRECTIONS))
     says = await landing.read_project_file(cache, base_commit)
     confirmed = settings.repositories.get(cache.url)
     fallback = confirmed.verify if confirmed is not None else ()
@@ -52,12 +54,17 @@ async def plan(
         modules=says.submodules is Submodules.FETCH,
         cache=says.cache,
         land=says.land if spec.land is None else spec.land,
+        corrections=_or(spec.corrections, says.corrections),
     )
 
 
 def _environment(says: ProjectFile) -> dict[str, str]:
     passed = {name: os.environ[name] for name in says.pass_env if name in os.environ}
     return {**passed, **says.env}
+
+
+def _or(wanted: int | None, otherwise: int) -> int:
+    return otherwise if wanted is None else wanted
 
 
 async def plan_again(
@@ -80,8 +87,8 @@ async def plan_again(
     """
     now = await plan(spec, settings, cache, base)
     before = now if checked_on in {None, base} else await plan(spec, settings, cache, checked_on)
-    known = {check.argv for check in now.checks}
-    wanted = (*now.checks, *(check for check in before.checks if check.argv not in known))
+    known = {check.what for check in now.checks}
+    wanted = (*now.checks, *(check for check in before.checks if check.what not in known))
     ran = {check.name for check in first.checks} if first is not None else set()
     missing = ran - {check.name for check in (*wanted, *now.setup, *before.setup)}
     if missing or not wanted:

@@ -5,6 +5,7 @@ What was committed is in every result from there on: nothing that fails later lo
 
 import asyncio
 import functools
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -13,11 +14,13 @@ import structlog
 from agentcom.model import errors
 from agentcom.model.failure import FailureClass
 from agentcom.model.result import Result
+from agentcom.model.verification import Check
 from agentcom.sidecar import (
+    checking,
     checks,
     jobs,
-    landing,
     process,
+    protected,
     repositories,
     results,
     setting_up,
@@ -87,8 +90,8 @@ class Conclusion:
             if not await _is_new(worktree, saved.commit):
                 message = said or "the agent ended without changing anything"
                 return results.failed_with(told, FailureClass.NO_CHANGE, message)
-            reasons = await landing.protected_changes(worktree.cache, worktree.base, saved.commit)
-            made = replace(made, needs_person=results.some((*left_out, *reasons)))
+            plan = await self.plan(record, worktree)
+            made = await _with_reasons(made, worktree, (*plan.setup, *plan.checks), left_out)
             made = await self.verified(record, worktree.cache, made)
         except (errors.AgentComError, OSError) as error:
             made = results.failed_with(made, results.class_of(error), results.said(error))
@@ -121,16 +124,16 @@ class Conclusion:
         if not plan.checks:
             return result
         tag = self._home.tag(record.key.text)
+        base = result.base_commit
+        assert base is not None
         async with trees.checkout(cache, commit) as where:
-            base = result.base_commit or commit
-            setup = await setting_up.checked_out(cache, commit, where, plan, base=base)
-            report = await verification.verify(
+            report = await checking.run(
+                plan,
+                cache,
                 where,
-                plan.checks,
+                base=base,
                 commit=commit,
-                setup=setup,
-                attempt=tag,
-                environment=plan.environment,
+                tag=tag,
                 confined=self._confined(cache),
             )
         return results.with_report(result, report)
@@ -187,6 +190,17 @@ async def _is_new(worktree: Worktree, commit: str) -> bool:
     """Tell whether `commit` has anything that base and dependencies do not give."""
     cache = worktree.cache
     return await snapshots.tree_of(cache, commit) != await snapshots.tree_of(cache, worktree.joined)
+
+
+async def _with_reasons(
+    result: Result, worktree: Worktree, declared: Sequence[Check], left_out: Sequence[str]
+) -> Result:
+    """Return `result` with what a person must see before it counts."""
+    cache, commit = worktree.cache, result.commit
+    assert commit is not None
+    found = await protected.changes(cache, worktree.base, commit, declared)
+    reasons = results.some((*left_out, *(change.reason for change in found)))
+    return replace(result, needs_person=reasons, protected=tuple(found[: results.REASONS_MAX]))
 
 
 def _with_commit(result: Result, worktree: Worktree, saved: workspace.Saved) -> Result:

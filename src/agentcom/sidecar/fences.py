@@ -6,6 +6,7 @@ was overtaken can neither claim nor land, whatever it believes.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -80,25 +81,48 @@ async def claim(
 
 
 async def look(cache: Cache, task: TaskId, base_branch: str, *, may_lack: bool = False) -> Seen:
-    """Fetch a branch and the task's fence in one go.
+    """Fetch the base branch and the task's fence in one go.
 
     Raises:
         GitFailed: origin did not answer, or has no such branch though it must.
     """
-    base, ref = refs.origin_ref(base_branch), refs.fence_ref(task)
+    return (await look_all(cache, (task,), base_branch, may_lack=may_lack))[task]
+
+
+async def look_all(
+    cache: Cache, tasks: Sequence[TaskId], base_branch: str, *, may_lack: bool = False
+) -> Mapping[TaskId, Seen]:
+    """Fetch the base branch and the fences of several tasks in one go.
+
+    Raises:
+        GitFailed: origin did not answer, or has no such branch though it must.
+    """
+    base = refs.origin_ref(base_branch)
+    names = [refs.fence_ref(task) for task in tasks]
     # The star makes an absent ref no error, and --prune drop our copy of it.
     star = "*" if may_lack else ""
     branch = f"+refs/heads/{base_branch}{star}:{base}{star}"
-    await repositories.fetch(cache, branch, f"+{ref}*:{ref}*")
-    name = await repositories.resolve(cache, base) or ""
-    answer = await cache.run("cat-file", "--batch", data=f"{ref}\n".encode())
-    line, _, body = answer.out.partition(b"\n")
+    await repositories.fetch(cache, branch, *(f"+{ref}*:{ref}*" for ref in names))
+    tip = await repositories.resolve(cache, base) or ""
+    asked = "".join(f"{ref}\n" for ref in names)
+    out = (await cache.run("cat-file", "--batch", data=asked.encode())).out
+    seen: dict[TaskId, Seen] = {}
+    for task in tasks:
+        commit, body, out = _object(out)
+        match = _FENCE.fullmatch(body.decode("utf-8", "replace"))
+        mine = match is not None and match["task"] == task
+        known = Fence(int(match[1]), int(match[2])) if match is not None and mine else None
+        seen[task] = Seen(base=tip, commit=commit, fence=known)
+    return seen
+
+
+def _object(out: bytes) -> tuple[str, bytes, bytes]:
+    """Return the name and body of the next object ("" if it is missing), and what follows it."""
+    line, _, rest = out.partition(b"\n")
     if line.endswith(b" missing"):
-        return Seen(base=name, commit="", fence=None)
-    commit, _, length = line.decode().split(" ")
-    match = _FENCE.fullmatch(body[: int(length)].decode("utf-8", "replace"))
-    known = None if match is None or match["task"] != task else Fence(int(match[1]), int(match[2]))
-    return Seen(base=name, commit=commit, fence=known)
+        return "", b"", rest
+    name, _, size = line.decode().split(" ")
+    return name, rest[: int(size)], rest[int(size) + 1 :]
 
 
 async def mark(cache: Cache, *, task: TaskId, fence: Fence, agent: AgentId, commit: str) -> str:

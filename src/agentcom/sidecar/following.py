@@ -185,23 +185,46 @@ class Following:
         known = await asyncio.to_thread(survivors.read_record, folder)
         if known is not None:
             self._mail.shown(runs.letters_of(folder))
-            course.woken += 1
+            course.woken += not runs.is_correction(folder)
             return process.AgentProcess(folder, known)
-        last = course.verdicts[-1]
-        agent = self._places.agent(record)
-        runtime = self._places.runtime(agent, record)
-        over = last.failure is not None or last.session is None or course.woken >= MAIL_TURNS_MAX
-        if over or not runtime.takes_turns or not self._may_wake(record.key):
+        if course.woken >= MAIL_TURNS_MAX or not self._may_go_on(course):
             return None
+        agent = self._places.agent(record)
         letters = self._mail.hand(agent.name, record.key, waking=True)
         if not letters:
             return None
         log.info("attempt.woken", task=record.key.task, letters=len(letters), run=number)
         course.woken += 1
-        return await self._again(course, agent, letters, folder)
+        return await self._again(course, agent, envelope.put(letters), folder, letters)
+
+    async def corrected(self, course: Course, shown: str) -> process.AgentProcess | None:
+        """Return a further run that mends what the checks found, as `shown` says.
+
+        None if the agent's session cannot go on.
+        """
+        record, number = course.record, len(course.verdicts) + 1
+        if not self._may_go_on(course) or number > runs.RUNS_MAX:
+            return None
+        folder = runs.folder(self._home.attempt(record.key.text), number)
+        await asyncio.to_thread(runs.keep_correction, folder)
+        log.info("attempt.corrected", task=record.key.task, run=number)
+        return await self._again(course, self._places.agent(record), shown, folder)
+
+    def _may_go_on(self, course: Course) -> bool:
+        """Tell whether another turn can begin in the session of the last one."""
+        record, last = course.record, course.verdicts[-1]
+        if last.failure is not None or last.session is None:
+            return False
+        runtime = self._places.runtime(self._places.agent(record), record)
+        return runtime.takes_turns and self._may_wake(record.key)
 
     async def _again(
-        self, course: Course, agent: AgentConfig, letters: Sequence[Letter], folder: Path
+        self,
+        course: Course,
+        agent: AgentConfig,
+        shown: str,
+        folder: Path,
+        letters: Sequence[Letter] = (),
     ) -> process.AgentProcess | None:
         record, worktree = course.record, course.worktree
         runtime = self._places.runtime(agent, record)
@@ -211,7 +234,7 @@ class Following:
             agent,
             where=worktree.path if worktree is not None else self._places.scratch(record),
             session=course.verdicts[-1].session or "",
-            letters=envelope.put(letters),
+            letters=shown,
             folder=folder,
             access=await self.with_tools(record, runtime, course.access),
             environment=setting_up.environment(worktree),

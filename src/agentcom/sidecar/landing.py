@@ -4,8 +4,7 @@ One atomic push moves the base branch and the task's fence, each only if origin 
 saw. Whoever was overtaken loses that push; whoever repeats a landing finds it done.
 """
 
-import posixpath
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -19,34 +18,11 @@ from agentcom.sidecar.repositories import Cache, Move
 
 LAND_ATTEMPTS_MAX: Final = 5
 """Races lost in a row on one base branch, before the hub gives the landing a new turn."""
-LINKS_MAX: Final = 100
-"""New links of one result, each read by itself."""
 BASE_FILE_BYTES_MAX: Final = 262_144
 """A configuration file; more is a mistake."""
 
-_PROTECTED: Final = project_file.FILE_NAME
-_LINK: Final = "120000"
-"""Git's mode for a symbolic link."""
-_SUBMODULE: Final = "160000"
-"""Git's mode for a commit of another repository."""
-_EMPTY_BLOB: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
-"""The hash of a file without content (git's own constant for SHA-1 repositories)."""
-_TEST_FOLDERS: Final = frozenset({"test", "tests", "spec", "specs", "__tests__", "testing"})
-_TEST_NAMES: Final = (
-    "test_*.*",
-    "*_test.*",
-    "*_tests.*",
-    "*.test.*",
-    "*.spec.*",
-    "*_spec.*",
-    "*Test.*",
-    "*Tests.*",
-    "*Spec.*",
-    "conftest.py",
-)
-
-Verify = Callable[[Path, str], Awaitable[bool]]
-"""Checks a clean checkout that stands on a base commit; true if it may land there."""
+Verify = Callable[[Path, str, str], Awaitable[bool]]
+"""Checks a clean checkout, made for a base, of a commit; true if it may land there."""
 StillMine = Callable[[], bool]
 """Whether this machine may still act for the task; asked before what cannot be undone."""
 
@@ -119,9 +95,9 @@ async def land(
     candidate: Candidate | None = None
     for tries in range(LAND_ATTEMPTS_MAX + 1):
         seen = await repositories.patiently(lambda: fences.look(cache, task, base_branch))
-        done = await _done(cache, seen, fence, commit)
-        if done is not None:
-            return done
+        landed = await done(cache, seen, fence, commit)
+        if landed is not None:
+            return landed
         if lost is not None and not again(lost, tries, moved=before != seen):
             raise lost
         if candidate is None or candidate.base != seen.base:
@@ -136,72 +112,6 @@ async def land(
         if repositories.may_pass(lost):
             await repositories.pause(tries)
     raise AssertionError("the loop returns or raises")
-
-
-async def protected_changes(cache: Cache, base: str, commit: str) -> list[str]:
-    """Return why a person must look at `base...commit` before it lands; empty if nobody need."""
-    args = ("diff-tree", "-r", "-z", "-M", "--raw", "--no-abbrev", "--merge-base")
-    fields = (await cache.run(*args, refs.check_commit(base), refs.check_commit(commit))).fields
-    reasons = []
-    links: list[tuple[str, str]] = []
-    at = 0
-    while at < len(fields):
-        _, mode, _, new, status = fields[at].split(" ")
-        moved = status.startswith(("R", "C"))
-        path, target = fields[at + 1], fields[at + 2 if moved else at + 1]
-        at += 3 if moved else 2
-        if _PROTECTED in {path.lower(), target.lower()}:
-            reasons.append(f"changes {_PROTECTED}")
-        if mode == _SUBMODULE:
-            reasons.append(f"holds the repository {target}, whose files are not in the commit")
-        if mode == _LINK and status != "D":
-            links.append((target, new))
-        if is_test(path):
-            reasons += _lost_test(path, target, status=status, new=new)
-    return reasons + await _links_out(cache, links)
-
-
-async def _links_out(cache: Cache, links: Sequence[tuple[str, str]]) -> list[str]:
-    """Return what is wrong with new links: one may lead whoever follows it anywhere."""
-    if len(links) > LINKS_MAX:
-        return [f"adds {len(links)} links, too many to look at"]
-    reasons = []
-    for path, oid in links:
-        target = (await cache.run("cat-file", "blob", oid)).out.decode("utf-8", "replace")
-        place = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-        if place.startswith(("/", "../")) or place == ".." or ".git" in place.lower().split("/"):
-            reasons.append(f"adds the link {path}, which leads out of the repository")
-    return reasons
-
-
-def _lost_test(path: str, target: str, *, status: str, new: str) -> list[str]:
-    if status == "D":
-        return [f"deletes the test {path}"]
-    if status == "T":
-        return [f"replaces the test {path} by something that is no file"]
-    if status == "M" and new == _EMPTY_BLOB:
-        return [f"empties the test {path}"]
-    if status.startswith("R") and not _still_runs(path, target):
-        return [f"moves the test {path} to {target}"]
-    return []
-
-
-def is_test(path: str) -> bool:
-    """Tell whether a path looks like a test, in the layouts of common languages."""
-    folders = {part.lower() for part in PurePosixPath(path).parts[:-1]}
-    return bool(folders & _TEST_FOLDERS) or _has_test_name(path)
-
-
-def _has_test_name(path: str) -> bool:
-    place = PurePosixPath(path)
-    return any(place.match(name) for name in _TEST_NAMES)
-
-
-def _still_runs(path: str, target: str) -> bool:
-    """Tell whether runners find a moved test: they go by names, some by the folder as well."""
-    same_kind = PurePosixPath(path).suffix == PurePosixPath(target).suffix
-    named = _has_test_name(target) or not _has_test_name(path)
-    return is_test(target) and same_kind and named
 
 
 async def read_project_file(cache: Cache, base_commit: str) -> ProjectFile:
@@ -236,7 +146,7 @@ async def read_base_file(cache: Cache, base_commit: str, path: str) -> str | Non
     return blob.out.decode("utf-8", "replace")
 
 
-async def _done(cache: Cache, seen: Seen, fence: Fence, commit: str) -> Landed | None:
+async def done(cache: Cache, seen: Seen, fence: Fence, commit: str) -> Landed | None:
     """Return the landing if it happened already.
 
     Raises:
@@ -274,7 +184,7 @@ async def prepared(cache: Cache, base: str, work: Work) -> Candidate:
     moved = commit != work.commit or work.checked_on not in {None, base}
     if moved and work.verify is not None:
         async with trees.checkout(cache, commit) as where:
-            if not await work.verify(where, base):
+            if not await work.verify(where, base, commit):
                 raise VerifyFailed("the checks fail on top of the moved base: see the results")
     return Candidate(commit=commit, base=base)
 

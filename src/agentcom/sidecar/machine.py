@@ -127,7 +127,7 @@ class _Turn(AttemptTurn):
             case frames.StopFrame():
                 self._stop_asked(frame)
             case frames.LandFrame():
-                self._granted(Key(frame.task, frame.fence))
+                self._granted(frame)
             case frames.Ack():
                 self._acked(frame)
             case frames.ErrorFrame() | frames.ReplyFrame():
@@ -350,7 +350,8 @@ class _Turn(AttemptTurn):
         elif attempt.stage is not Stage.STOPPING:  # each heartbeat repeats the wish
             self.stop(attempt, frame)
 
-    def _granted(self, key: Key) -> None:
+    def _granted(self, frame: frames.LandFrame) -> None:
+        key = Key(frame.task, frame.fence)
         attempt = self.view.attempts.get(key)
         if attempt is None:
             self.send(frames.StoppedFrame(task=key.task, fence=key.fence))
@@ -358,6 +359,7 @@ class _Turn(AttemptTurn):
             self.report(attempt)
         elif attempt.stage in (Stage.FINISHED, Stage.READY, Stage.LANDING):
             attempt.granted = True
+            attempt.riders = frame.riders
             self.land(attempt)
 
     def _acked(self, frame: frames.Ack) -> None:

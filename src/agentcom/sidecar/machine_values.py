@@ -14,7 +14,7 @@ from agentcom.model import errors
 from agentcom.model.agent import AgentSpec, Assignment
 from agentcom.model.ask import Ask
 from agentcom.model.ids import AgentId, Fence, Instant, TaskId
-from agentcom.model.result import Clash, Landing, Result
+from agentcom.model.result import Clash, Landing, Result, Rider
 from agentcom.model.task import Phase, StopReason, TaskBody, TaskSpec
 from agentcom.model.usage import TurnUsage
 from agentcom.protocol import frames
@@ -236,7 +236,7 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 class Land(msgspec.Struct, frozen=True):
-    """Bring the commit into its base; answered by `LandEnded`."""
+    """Bring the commit into its base, and those of its riders; answered by `LandEnded`."""
 
     record: Record
 
@@ -339,6 +339,7 @@ class Attempt:
     stored: bool = True
     """The record is on disk as it is here, as far as the disk allows."""
     granted: bool = False
+    riders: tuple[Rider, ...] | None = None
     adopt: bool = False
     counted: int = 0
     """The newest turn that the hub has counted, with all before it."""
@@ -386,7 +387,6 @@ class View:
     restored: int | None = None
     """The incarnation of a hub that was restored, until it has every kept result again."""
     declined: dict[Key, str] = field(default_factory=dict)
-    """Attempts that were declined, and why: a second push that is on its way changes nothing."""
     offered: dict[Key, None] = field(default_factory=dict)
     """Kept results that were offered to it, and that it has not acknowledged."""
     asked: dict[str, Asked] = field(default_factory=dict)

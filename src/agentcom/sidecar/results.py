@@ -9,7 +9,7 @@ import msgspec
 from agentcom.model import limits
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import WallTime
-from agentcom.model.result import Result, ResultStatus, TokenUsage
+from agentcom.model.result import Landing, Result, ResultStatus, TokenUsage
 from agentcom.model.verification import Report
 from agentcom.sidecar import git, supervise
 from agentcom.sidecar.runtime import base, quota
@@ -100,7 +100,20 @@ def fitted(result: Result) -> Result:
     if result.report is None or len(msgspec.json.encode(result)) <= RESULT_BYTES_MAX:
         return result
     bare = tuple(replace(check, output_tail="") for check in result.report.checks)
-    return replace(result, report=replace(result.report, checks=bare))
+    result = replace(result, report=replace(result.report, checks=bare))
+    if len(msgspec.json.encode(result)) <= RESULT_BYTES_MAX:
+        return result
+    return replace(result, protected=tuple(replace(one, diff="") for one in result.protected))
+
+
+def fitted_landing(landing: Landing) -> Landing:
+    """Return `landing` so that it fits into one frame: the output of the riders' checks yields."""
+    if len(msgspec.json.encode(landing)) <= RESULT_BYTES_MAX:
+        return landing
+    riders = tuple(
+        replace(rider, landing=replace(rider.landing, report=None)) for rider in landing.riders
+    )
+    return replace(landing, riders=riders)
 
 
 def with_report(result: Result, report: Report) -> Result:

@@ -1,4 +1,4 @@
-"""The runs of one attempt: its own, and one more for each time that letters woke its agent.
+"""The runs of one attempt: its own, and one more for each further turn of its agent.
 
 The first run is in the attempt's folder, each later one in a folder of its own below it. What a
 run was shown is kept beside it, so that a sidecar that starts again can tell the hub.
@@ -12,13 +12,17 @@ from typing import Final
 import msgspec
 
 from agentcom.model.ids import AgentId
-from agentcom.model.limits import MAIL_TURNS_MAX
+from agentcom.model.limits import CORRECTIONS_MAX, MAIL_TURNS_MAX
 from agentcom.model.message import MessageId
 from agentcom.sidecar import process, repositories, survivors
 from agentcom.sidecar.machine_mail import Shown
 from agentcom.sidecar.runtime import agent_cli, base
 
+RUNS_MAX: Final = 1 + MAIL_TURNS_MAX + CORRECTIONS_MAX
+
 _LETTERS: Final = "letters.json"
+_CORRECTION: Final = "correction"
+"""Stands in the folder of a run that mends what checks found."""
 
 
 def folder(attempt: Path, number: int) -> Path:
@@ -29,7 +33,7 @@ def folder(attempt: Path, number: int) -> Path:
 def known(attempt: Path) -> list[process.AgentProcess]:
     """Return the runs that were started, in order."""
     found: list[process.AgentProcess] = []
-    for number in range(1, MAIL_TURNS_MAX + 2):
+    for number in range(1, RUNS_MAX + 1):
         place = folder(attempt, number)
         record = survivors.read_record(place)
         if record is None:
@@ -50,6 +54,22 @@ def letters_of(place: Path) -> Shown:
         content = (place / _LETTERS).read_bytes()
         return msgspec.json.decode(content, type=dict[AgentId, dict[int, MessageId]])
     return {}
+
+
+def keep_correction(place: Path) -> None:
+    """Write down that a run mends what checks found."""
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    repositories.write(place / _CORRECTION, "")
+
+
+def is_correction(place: Path) -> bool:
+    """Tell whether a run mends what checks found."""
+    return (place / _CORRECTION).exists()
+
+
+def corrections(attempt: Path) -> int:
+    """Return how many runs of an attempt were to mend what checks found."""
+    return sum(is_correction(folder(attempt, number)) for number in range(2, RUNS_MAX + 1))
 
 
 def joined(verdicts: Sequence[base.Verdict]) -> base.Verdict:

@@ -40,7 +40,6 @@ SETTLE_S_MAX: Final = 5.0
 EXIT_DONE: Final = 0
 EXIT_NOT_ALLOWED: Final = 4
 EXIT_STALE: Final = 5
-
 log = structlog.get_logger(__name__)
 
 
@@ -303,15 +302,16 @@ class Sidecar:
 
     async def _land(self, record: Record) -> None:
         self._log("landing.started", record)
+        attempt, settings = self._view.attempts[record.key], self._config.machine.settings
 
         def still_mine() -> bool:
-            attempt = self._view.attempts.get(record.key)
-            landing = attempt is not None and attempt.stage is Stage.LANDING
-            return landing and machine.lease_valid(self._view, self._now())
+            lands = attempt.stage is Stage.LANDING and record.key in self._view.attempts
+            return lands and machine.lease_valid(self._view, self._now())
 
-        settings = self._config.machine.settings
         caches, forges = self._attempts.repositories, self._attempts.forges
-        landing = await land.land(record, caches, settings, still_mine, forges=forges)
+        landing = await land.land(
+            record, caches, settings, still_mine, forges=forges, riders=lambda: attempt.riders
+        )
         await self._tell(values.LandEnded(record.key, landing))
 
     def _set_timer(self, key: str, at: Instant) -> None:

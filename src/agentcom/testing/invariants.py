@@ -131,11 +131,15 @@ def _check_holds(view: PoolView, rows: _Rows) -> None:
 
 
 def _check_landing(view: PoolView, holds: list[Hold]) -> None:
-    lands = Counter(h.key for h in holds if h.key.startswith("land:"))
+    lands = Counter((h.key, h.amount) for h in holds if h.key.startswith("land:"))
     assert all(count == 1 for count in lands.values()), f"one base, two landings: {lands}"
     for key, queue in view.landing.items():
         assert queue, f"{key} has an empty queue"
         assert f"land:{key}" in view.holds.get(queue[0], {}), f"nobody may land on {key}"
+        riding = [f"land:{key}" in view.holds.get(task, {}) for task in queue]
+        assert sorted(riding, reverse=True) == riding, f"a rider behind who waits for {key}"
+        places = [view.tasks[task].land_seq for task in queue]
+        assert places == sorted(set(places)), f"out of order at {key}: {places}"
     waiting = [task for queue in view.landing.values() for task in queue]
     landing = [t.id for t in view.tasks.values() if t.state.held and t.phase is Phase.LANDING]
     assert sorted(waiting) == sorted(landing), "a landing that is in no queue"

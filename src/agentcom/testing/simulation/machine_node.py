@@ -10,6 +10,7 @@ from typing import Any, Final, assert_never
 
 from agentcom.model.agent import AgentSpec
 from agentcom.model.ids import AccountId, AgentId, Instant, MachineId, TaskId, WallTime
+from agentcom.model.result import Rider
 from agentcom.protocol import codec
 from agentcom.protocol.review import ReviewedFrame, ReviewFrame
 from agentcom.sidecar import machine
@@ -258,6 +259,12 @@ class MachineNode:
         attempt = self.view.attempts.get(key) if self.view is not None else None
         landing = attempt is not None and attempt.stage is Stage.LANDING
         return landing and self.view is not None and machine.lease_valid(self.view, self.now)
+
+    def riders(self, key: Key) -> tuple[Rider, ...] | None:
+        """Return who lands with an attempt, as the hub last said; None: it does not queue."""
+        assert self.view is not None
+        attempt = self.view.attempts.get(key)
+        return attempt.riders if attempt is not None else None
 
     def _perform(self, order: values.Order) -> None:  # noqa: C901, PLR0912 - a total match
         self.overlook(self, order)

@@ -9,6 +9,7 @@ from typing import Final
 from agentcom.testing.simulation import planting
 from agentcom.testing.simulation.mutants_asks import ASKS
 from agentcom.testing.simulation.mutants_channels import CHANNELS
+from agentcom.testing.simulation.mutants_landing import LANDING
 from agentcom.testing.simulation.mutants_locks import LOCKS
 from agentcom.testing.simulation.mutants_mail import MAIL
 from agentcom.testing.simulation.mutants_scheduling import SCHEDULING
@@ -346,6 +347,7 @@ MUTANTS: Final = (
         often="agent_kill",
     ),
     *SCHEDULING,
+    *LANDING,
     *(replace(mutant, among="locks") for mutant in LOCKS),
     *(replace(mutant, among="mail") for mutant in MAIL),
     *(replace(mutant, among="asks") for mutant in ASKS),

@@ -4,7 +4,10 @@ It does what `sidecar/fences.py` and `sidecar/landing.py` ask of a real one: eve
 is a compare-and-swap, and a landing moves base and fence in one push.
 """
 
+from collections.abc import Collection, Sequence
+
 from agentcom.model.ids import Fence, TaskId
+from agentcom.model.result import Landing, LandStatus, Rider
 from agentcom.testing.simulation.forge import Forge
 from agentcom.testing.simulation.trace import Trace
 
@@ -32,6 +35,24 @@ class Origin:
             return self.landed[task]
         self.fences[task] = fence
         return None
+
+    def land_together(
+        self, batch: Sequence[Rider], *, bad: Collection[TaskId]
+    ) -> dict[TaskId, Landing]:
+        """Push a batch of commits, each if its fence is the newest; return what became of them."""
+        places = [one.seq for one in batch if one.seq]
+        self._trace.check("work lands in its order", places == sorted(places), batch)
+        return {one.task: self._land_one(one, good=one.task not in bad) for one in batch}
+
+    def _land_one(self, one: Rider, *, good: bool) -> Landing:
+        try:
+            known = self.claim(one.task, one.fence)
+        except StaleClaim:
+            return Landing(status=LandStatus.STALE, message="origin knows a newer attempt")
+        if known is None:
+            self._trace.check("what lands has passed its checks", good, one)
+            self.land(one.task, one.fence, one.commit)
+        return Landing(status=LandStatus.LANDED, commit=self.landed[one.task])
 
     def land(self, task: TaskId, fence: Fence, commit: str) -> bool:
         """Push a commit into the base if `fence` is still the task's; return whether it is in."""

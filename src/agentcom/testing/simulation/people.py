@@ -180,7 +180,9 @@ class Person:
     def _policy(self) -> LandPolicy:
         reviews = self._options.reviews
         reviewed = reviews and self._rng.random() < reviews
-        return LandPolicy.PULL_REQUEST if reviewed else LandPolicy.MERGE
+        if reviewed:
+            return LandPolicy.PULL_REQUEST
+        return LandPolicy.QUEUE if self._number % 3 else LandPolicy.MERGE
 
     def _in_graph(self, spec: TaskSpec, at: int) -> TaskSpec:
         """Return a task with a group, and a policy, a review or an approval."""

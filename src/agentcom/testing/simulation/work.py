@@ -21,12 +21,15 @@ from agentcom.model.result import (
     Result,
     ResultStatus,
     ReviewOutcome,
+    Rider,
+    RiderLanding,
     TokenUsage,
 )
 from agentcom.model.task import LandPolicy, Phase, TaskSpec
 from agentcom.model.usage import TurnUsage
 from agentcom.model.verification import CheckResult, Report
 from agentcom.protocol import frames
+from agentcom.sidecar import machine_landing
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.machine_values import Key, Record
 from agentcom.testing.simulation.kernel import MS, SECOND, Kernel
@@ -68,6 +71,10 @@ class Host(Protocol):
 
     def still_mine(self, key: Key) -> bool:
         """Return whether a landing may still push."""
+        ...
+
+    def riders(self, key: Key) -> tuple[Rider, ...] | None:
+        """Return who lands with an attempt, as the hub last said; None: it does not queue."""
         ...
 
     @property
@@ -149,6 +156,11 @@ class Work:
         assert commit is not None
         yield self._about(2 * SECOND)
         yield from self._reach(host)
+        if host.riders(key) is not None:
+            yield from self._land_together(
+                host, Rider(task=key.task, fence=key.fence, commit=commit)
+            )
+            return
         if not host.still_mine(key):
             host.tell(values.LandEnded(key, None))
             return
@@ -206,6 +218,40 @@ class Work:
             self._origin.merged(task, pull.merged_as)
             return outcome, pull.merged_as
         return outcome, None
+
+    def _land_together(self, host: Host, first: Rider) -> Steps:
+        """Bring the commits of `first` and its riders into the base, as many as are good."""
+        key = Key(first.task, first.fence)
+        along = host.riders(key) or ()
+        left, ended = [first, *along], dict[TaskId, Landing]()
+        fails = 0.0 if self.quiet else self._options.agent_fails / 4
+        bad = {one.task for one in left if self._rng.random() < fails}
+        while left:
+            good = len(left)
+            search = machine_landing.Search(good)
+            while isinstance(step := search.step(), machine_landing.Check):
+                yield self._about(SECOND)
+                search.found(
+                    step.count, passed=not any(one.task in bad for one in left[: step.count])
+                )
+            if isinstance(step, machine_landing.ThrowOut):
+                good = step.good
+                failed = Landing(status=LandStatus.VERIFICATION, message="the checks fail together")
+                ended[left[good].task] = failed
+            yield self._about(300 * MS)
+            wanted = (first, *(host.riders(key) or ()))
+            if not host.still_mine(key):
+                host.tell(values.LandEnded(key, None))
+                return
+            batch = [one for one in left[:good] if one in wanted]
+            ended |= self._origin.land_together(batch, bad=bad)
+            left = [one for one in left[good:] if one.task not in ended and one in wanted]
+        riders = tuple(
+            RiderLanding(task=one.task, fence=one.fence, landing=ended[one.task])
+            for one in along
+            if one.task in ended
+        )
+        host.tell(values.LandEnded(key, msgspec.structs.replace(ended[first.task], riders=riders)))
 
     def wind_down(self, host: Host, record: Record) -> Steps:
         """End an attempt's agent, and tell when nothing runs any more."""
