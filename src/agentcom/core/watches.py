@@ -54,7 +54,7 @@ def words(view: PoolView, task: Task) -> tuple[str, str, WallTime | None]:
     summary = f"it is under review: {task.pull_request}"
     if session is None or session.connection is None:
         summary += f"; machine {name}, which looks at it, is not connected"
-        action = "it goes on when that is back; after ten minutes another machine takes it over"
+        action = "it goes on when that is back; after three minutes another machine takes it over"
         return summary, action, None
     action = (
         "merge or close it there; what somebody who may write says there goes to an agent; "

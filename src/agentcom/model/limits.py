@@ -193,7 +193,7 @@ ASKS_TOLD: Final = 8  # ended ones that the next attempt of their task hears of,
 ASKS_KEEP_MS: Final = 30 * 86_400_000  # an ended question can be read for so long
 REVIEWS_TOLD_MS: Final = 60_000  # a machine hears again what it watches: some bytes for each
 REVIEWS_KEPT_MS: Final = 600_000  # what it has not heard of for so long it watches no more
-REVIEWS_LEFT_MS: Final = 600_000  # a machine away for so long passes on what it watches
+REVIEWS_LEFT_MS: Final = 180_000  # a machine away for so long passes on what it watches
 REVIEW_ROUNDS_MAX: Final = 20  # times that review sends a task back; then a person must look
 WAIT_MAX_MS: Final = 25_000  # a call that waits is answered before clients and proxies give up
 
