@@ -299,6 +299,20 @@ def test_a_review_waits_for_another_agent_than_the_author_and_gets_the_commit() 
     assert world.pushed(second)[-1].inputs == ("c" * 40,)
 
 
+def test_a_review_uses_resources_also_when_it_has_learned_its_author() -> None:
+    world = Pool()
+    first = world.running()
+    world.machine("m2", agent("m2", slots=2), resources={"cpu": 1})
+    other = world.running("other", on="m2", uses={"cpu": 1})
+    (second,) = world.submit(review(first, uses={"cpu": 1}))
+
+    world.finish(first)
+    assert world.task(second).state is TaskState.QUEUED
+    world.finish(other)
+
+    assert world.task(second).agent == "m2"
+
+
 def test_a_review_of_what_is_completed_knows_its_author_at_once() -> None:
     world = Pool()
     world.machine("m1", agent("a1"), agent("a2"))

@@ -89,12 +89,9 @@ class PoolView:
         self.gates = Gates(self.pool, self.purse)
         self.pauses = self.gates.pauses
         self.lanes = Lanes(self.matcher, self.gates.is_open)
-        self.named: dict[str, int] = {}
-        """`agent=NAME` and `machine=NAME` -> live tasks whose needs speak of it."""
-        self.asked: dict[str, int] = {}
-        """What agents ask of tasks (project, submitter, kind) -> how many agents."""
-        self.using: dict[TaskId, None] = {}
-        """Live tasks that use named resources."""
+        self.named: dict[str, int] = {}  # `agent=NAME`, `machine=NAME` -> tasks that speak of it
+        self.asked: dict[str, int] = {}  # what agents ask of tasks (project, ...) -> how many do
+        self.using: dict[TaskId, int] = {}  # live tasks that use resources -> shapes of theirs
         self.used: dict[MachineId, dict[str, int]] = {}
         """What the attempts on a machine use of its resources."""
         self.pace: dict[tuple[str, ...], float] = {}
@@ -184,7 +181,7 @@ class PoolView:
             self._live_shapes[task.needs] = shape
         self.journal.append((self._release_shape, shape))
         if task.uses:
-            self.put(self.using, task.id, None)
+            self._tally(self.using, task.id, 1)
         for name in self._names_in(task.needs):
             self._mention(name, 1)
 
@@ -194,7 +191,7 @@ class PoolView:
         self._release_shape(shape)
         self.journal.append((self.shapes.retain, shape))
         if task.uses:
-            self.drop(self.using, task.id)
+            self._tally(self.using, task.id, -1)
         for name in self._names_in(task.needs):
             self._mention(name, -1)
 
@@ -210,15 +207,19 @@ class PoolView:
             names = self._mentions[needs] = descriptions.names_in(self.parse_needs(needs))
         return names
 
+    def _tally(self, counts: dict[K, int], key: K, change: int) -> int:
+        """Count up or down, and return what it was before."""
+        before = counts.get(key, 0)
+        if before + change:
+            self.put(counts, key, before + change)
+        else:
+            self.drop(counts, key)
+        return before
+
     def _mention(self, name: str, change: int) -> None:
         """Give an agent a class of its own while some live task speaks of it by name."""
-        before = self.named.get(name, 0)
-        after = before + change
-        if after:
-            self.put(self.named, name, after)
-        else:
-            self.drop(self.named, name)
-        if not (before and after):
+        before = self._tally(self.named, name, change)
+        if not (before and before + change):
             for agent in descriptions.called(name, self.agents, self.machines):
                 self._classify(agent)
                 self.refresh(agent.id)

@@ -153,6 +153,8 @@ def _check_queue(view: PoolView) -> None:
             task = view.tasks[task_id]
             assert task.state.held, f"{machine} does not hold {task}"
             assert task.machine == machine, f"{machine} does not hold {task}"
+    using = {task.id: 1 for task in view.tasks.values() if task.uses}
+    assert view.using == using, "the tasks that use resources are others"
     if not view.issuing:
         return
     waiting = [task for task in view.tasks.values() if task.state is TaskState.QUEUED]
