@@ -75,7 +75,7 @@ def measure(tasks: int, per_s: float, seconds: float, rounds: int) -> dict[str, 
     return {
         "tasks": tasks,
         "asked_per_s": per_s,
-        "database_mib": round(size / _MIB),
+        "database_mib": round(size / _MIB, 1),
         "throughput_beside": round(sorted(pairs)[len(pairs) // 2], 3),
         "longest_silence_ms": max(row["longest_ms"] for _, row in rows),
         "rounds": [{"alone": alone, "beside": row} for alone, row in rows],

@@ -100,7 +100,7 @@ def _logged(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         match node:
             case ast.Call(func=ast.Attribute(attr=level), args=[ast.Constant(value=str(name)), *_]):
-                if level in _LEVELS | {"note"} and re.fullmatch(r"[a-z]+\.[a-z_]+", name):
+                if level in _LEVELS | {"note"} and re.fullmatch(r"[a-z_]+\.[a-z_]+", name):
                     yield name
             case _:
                 pass

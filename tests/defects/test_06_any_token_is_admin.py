@@ -12,7 +12,8 @@ from agentcom.testing.hub import RunningHub, running_hub
 from agentcom.transport.http import endpoints
 from agentcom.transport.http_call import PREFIX, Endpoint, Gate
 
-OPEN_WRITES = {("POST", "/api/v1/enrol")}
+OPEN_WRITES = {("POST", "/api/v1/enrol"), ("POST", "/api/v1/forge-events")}
+"""They ask for a join code, and for a signature."""
 """Needs a one-time code, which is its credential."""
 
 

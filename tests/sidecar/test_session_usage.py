@@ -31,9 +31,31 @@ def lines(total: int, session: str = "s") -> Sequence[bytes]:
     return [json.dumps(row).encode() for row in rows]
 
 
+class Spanning:
+    """Reads a program that states, after each turn, what its whole session has cost."""
+
+    def __init__(self) -> None:
+        self._verdict = base.Verdict(failure=None)
+
+    def feed(self, line: bytes) -> Sequence[base.RuntimeEvent]:
+        row = json.loads(line)
+        if "thread_id" in row:
+            self._verdict = msgspec.structs.replace(self._verdict, session=row["thread_id"])
+            return [base.SessionStarted(row["thread_id"])]
+        if "usage" not in row:
+            return [base.Text(row["item"]["text"])]
+        total = row["usage"]["output_tokens"]
+        usage = base.Usage(input=total, cached=total, output=total)
+        self._verdict = msgspec.structs.replace(self._verdict, usage=usage)
+        return [usage, base.TurnEnded(base.Stop.END_TURN)]
+
+    def finish(self, _ended: base.Exit) -> base.Verdict:
+        return self._verdict
+
+
 def spent(total: int, before: Stated, session: str = "s") -> tuple[int, int, Stated | None]:
     """Return what the events and the verdict count, and what is kept."""
-    parser = SinceBefore(Codex().parser(), before)
+    parser = SinceBefore(Spanning(), before)
     events = [event for line in lines(total, session) for event in parser.feed(line)]
     verdict = parser.finish(base.Exit(code=0))
     counted = sum(event.output for event in events if isinstance(event, base.Usage))
@@ -54,7 +76,7 @@ def test_a_count_that_began_anew_is_not_reduced(session: str) -> None:
 
 
 def test_turns_of_one_run_are_counted_once() -> None:
-    parser = SinceBefore(Codex().parser(), Stated("s", base.Usage(100, 100, 100)))
+    parser = SinceBefore(Spanning(), Stated("s", base.Usage(100, 100, 100)))
     rows = [*lines(130), lines(150)[-1]]
 
     events = [event for row in rows for event in parser.feed(row)]
@@ -64,12 +86,15 @@ def test_turns_of_one_run_are_counted_once() -> None:
 
 
 class Scripted(Codex):
-    """Says what codex says, with a total that the test sets."""
+    """Says that its totals span the session, with a total that the test sets."""
 
     name = "testagent"
 
     def __init__(self, total: int) -> None:
         self._total = total
+
+    def parser(self) -> base.Parser:
+        return Spanning()
 
     def launch(self, job: base.Job) -> base.Launch:
         text = "\n".join(row.decode() for row in lines(self._total))

@@ -208,7 +208,9 @@ async def test_two_agents_that_change_the_same_file_hear_of_each_other(
     assert [row.state for row in rows] == [TaskState.COMPLETED] * 2
     for task, other in ((one, two), (two, one)):
         said = (tmp_path / task).read_text("utf-8")
-        assert said == f"also touches same.txt: task {other}\n"
+        assert said.splitlines()[0] == f"also touches same.txt: task {other}"
+        more = {f"would conflict in same.txt: task {other}"}  # if a trial merge came in time
+        assert set(said.splitlines()[1:]) <= more
 
 
 async def test_a_failure_is_tried_again_and_ends_as_a_failure(fleet: Fleet) -> None:

@@ -68,7 +68,7 @@ def test_no_two_routes_share_method_and_path() -> None:
 def test_only_health_and_enrolment_are_open() -> None:
     opened = {endpoint.path for endpoint in ENDPOINTS if endpoint.access is Gate.OPEN}
 
-    assert opened == {"/healthz", "/readyz", "/api/v1/enrol"}
+    assert opened == {"/healthz", "/readyz", "/api/v1/enrol", "/api/v1/forge-events"}
 
 
 async def call(client: httpx.AsyncClient, endpoint: Endpoint) -> httpx.Response:

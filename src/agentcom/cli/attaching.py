@@ -1,15 +1,16 @@
 """`agentcom task attach`: the log of a task's agent as it grows, and a word to it for each line."""
 
-import asyncio
 import os
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from agentcom.cli import output
-from agentcom.client.hub import HubClient
 from agentcom.model.errors import AgentComError
+
+if TYPE_CHECKING:
+    from agentcom.client.hub import HubClient
 
 _BYTES_MAX: Final = 65_536
 """Of one line; a longer one is said in parts."""
@@ -33,8 +34,10 @@ def attach(task_id: str) -> int:
     return watch.follow(hub, found, log=tail, beside=say_lines)
 
 
-async def say_lines(client: HubClient, task: str) -> None:
+async def say_lines(client: "HubClient", task: str) -> None:
     """Say each line of standard input to the agent of a task, until there is no more."""
+    import asyncio
+
     loop, pending = asyncio.get_running_loop(), b""
     while True:
         ready = asyncio.Event()
@@ -58,7 +61,7 @@ async def say_lines(client: HubClient, task: str) -> None:
             return
 
 
-async def _say(client: HubClient, task: str, text: str) -> None:
+async def _say(client: "HubClient", task: str, text: str) -> None:
     from agentcom.cli import letters
     from agentcom.protocol import calls, told
 

@@ -157,6 +157,11 @@ def text(value: object) -> str:
     return value[:MESSAGE_CHARACTERS_MAX] if isinstance(value, str) else ""
 
 
+def together(turns: Sequence[str]) -> str:
+    """Return what the turns of a run ended with, cut to what is kept."""
+    return "\n\n".join(filter(None, turns))[:MESSAGE_CHARACTERS_MAX]
+
+
 def count(value: object) -> int:
     """Return a token count; anything that is none counts nothing."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

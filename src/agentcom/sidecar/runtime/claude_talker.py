@@ -86,7 +86,7 @@ class ClaudeTalker:
         self._running = True
         self._session: str | None = None
         self._model = ""
-        self._summary = ""
+        self._said: list[str] = []
         self._spent: dict[str, Usage] = {}
         self._usage: Usage | None = None
         self._failed: Failed | None = None
@@ -157,7 +157,7 @@ class ClaudeTalker:
         return Verdict(
             failure=failure,
             message=message,
-            summary=self._summary,
+            summary=agent_cli.together(self._said),
             session=self._session,
             usage=self._total(),
             resets_at_ms=self._failed.resets_at_ms if self._failed else None,
@@ -279,7 +279,8 @@ class ClaudeTalker:
             return
         self._failed = self._failure(record, said)
         if self._failed is None:
-            self._completed, self._summary = True, said
+            self._completed = True
+            self._said.append(said)
             yield TurnEnded(Stop.END_TURN)
             return
         yield self._failed

@@ -69,7 +69,7 @@ class CodexTalker:
         self._requests = 0
         self._open: dict[str, tuple[object, Json]] = {}
         self._titles: dict[str, str] = {}
-        self._summary = ""
+        self._said: list[str] = [""]
         self._usage = base.Usage()
         self._failed: base.Failed | None = None
         self._trouble = ""
@@ -150,7 +150,7 @@ class CodexTalker:
         return base.Verdict(
             failure=failure,
             message=message,
-            summary=self._summary,
+            summary=agent_cli.together(self._said),
             session=self._session,
             usage=self._usage,
             resets_at_ms=quota.epoch_ms(message),
@@ -248,7 +248,7 @@ class CodexTalker:
         said = agent_cli.text(item.get("text"))
         match item.get("type"):
             case "agentMessage" if ended:
-                self._summary, self._worked = said, True
+                self._said[-1], self._worked = said, True
                 yield base.Text(said)
             case "reasoning" if ended:
                 summary = item.get("summary")
@@ -300,6 +300,7 @@ class CodexTalker:
         match turn.get("status"):
             case "completed":
                 self._ended += 1
+                self._said.append("")
                 yield base.TurnEnded(base.Stop.END_TURN)
             case "interrupted":
                 yield base.TurnEnded(base.Stop.CANCELLED)  # it came to no end of its own

@@ -149,7 +149,7 @@ MUTANTS: Final = (
         "a branch is locked by a task that is over",
         _HOLDING,
         '        drop_hold(ledger, task.id, f"land:{key}")\n',
-        "",
+        "        pass\n",
     ),
     Mutant(
         "landing timers pile up",
