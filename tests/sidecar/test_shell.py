@@ -440,7 +440,7 @@ async def test_a_machine_that_was_removed_ends(machine: Config, hub: FakeHub) ->
 
 
 def _held(machine: Config) -> bytes:
-    return b"".join(path.read_bytes() for path in (machine.home.outbox / "held").glob("*.json"))
+    return b"".join(path.read_bytes() for path in (machine.home.outbox / "held").glob("[!.]*.json"))
 
 
 async def test_a_restored_hub_gets_once_what_it_had_acknowledged(
