@@ -11,15 +11,16 @@ from tests.journeys.stage import Computer, Stage, joining
 FAST = 's/^  "agents"/  "settings": {"checkpoint_interval_ms": 1000}, "agents"/'
 
 
-def task_file(title: str, go: Path) -> str:
+def task_file(name: str, go: Path) -> str:
+    begun = f"begun-{name}.txt"
     steps = [
-        {"shell": ["sh", "-c", "echo $AGENTCOM_ATTEMPT | cut -d@ -f1 >> begun.txt"]},
+        {"shell": ["sh", "-c", f"echo $AGENTCOM_ATTEMPT | cut -d@ -f1 >> {begun}"]},
         {"wait_for": str(go)},
-        {"write": {"path": "answer.txt", "text": "42\n"}},
-        {"say": "The answer is in answer.txt."},
+        {"write": {"path": f"answer-{name}.txt", "text": "42\n"}},
+        {"say": f"The answer is in answer-{name}.txt."},
     ]
     lines = "\n".join(json.dumps(step) for step in steps)
-    return f"{title}\n\n<<mock:edit>>\n```steps\n{lines}\n```\n"
+    return f"Find answer {name}\n\n<<mock:edit>>\n```steps\n{lines}\n```\n"
 
 
 @pytest.mark.slow
@@ -29,7 +30,7 @@ def test_the_work_of_a_dead_machine_goes_on_elsewhere(stage: Stage) -> None:
     origin = stage.origin("calc", {"README.md": "# calc\n"})
     for name in ("one", "two"):
         path = office.folder / f"{name}.md"
-        path.write_text(task_file(f"Find answer {name}", stage.folder / f"go-{name}"))
+        path.write_text(task_file(name, stage.folder / f"go-{name}"))
 
     stage.say("""A hub, and two machines with an agent each. The lease is 3 s instead of 20, and
         work is checkpointed every second instead of every five minutes, so that this page is
@@ -77,7 +78,7 @@ def the_power_fails(stage: Stage, office: Computer, ash: Computer, tasks: Sequen
     stage.say("The first line was written by attempt 1, the second by attempt 2.")
     stage.learn(office)
     origin = office.ask("agentcom task show @last --json spec")["spec"]["repo"]
-    office(f"git -C {origin} show {branch_of(office, first, 2)}:begun.txt")
+    office(f"git -C {origin} show {branch_of(office, first, 2)}:begun-one.txt")
 
 
 def it_comes_back(stage: Stage, office: Computer, ash: Computer, tasks: Sequence[str]) -> None:

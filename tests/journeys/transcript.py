@@ -24,7 +24,8 @@ _BATCH: Final = re.compile(r"(?<=\bcommit )\d+\b")
 _PORT: Final = re.compile(r"(?<=\b127\.0\.0\.1:)\d+")
 _ID: Final = re.compile(r"\b01(?!kb0)[0-9a-hjkmnp-tv-z]{24}\b")
 _LIFE: Final = re.compile(r"\b1[0-9]{9}\b")
-_ELSEWHERE: Final = re.compile(r"^(?:claude|codex) {2,}.*\n", re.MULTILINE)
+_PROGRAMS: Final = "aider|claude|codex|gemini|mini|openclaw|opencode|openhands|pi|qwen|vibe"
+_ELSEWHERE: Final = re.compile(rf"^(?:not here|{_PROGRAMS}) {{2,}}.*\n", re.MULTILINE)
 _STEADY: Final = (
     (re.compile(r"\b1[0-9]{12}\b"), "1700000000000"),
     (re.compile(r"\b20\d\d-\d\d-\d\d (?=\d\d:)"), "2026-12-01 "),
@@ -32,6 +33,7 @@ _STEADY: Final = (
     (re.compile(r"\b\d+ (?:s|min) ago\b"), "3 s ago"),
     (re.compile(r"\bin \d+ (?:s|min|h)\b"), "in 3 s"),
     (re.compile(r"\b(pid|process|kill -9) \d+\b"), r"\1 4711"),
+    (re.compile(r"\b\d+ tokens\b"), "120 tokens"),
 )
 
 
