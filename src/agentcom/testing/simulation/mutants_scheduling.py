@@ -171,5 +171,6 @@ SCHEDULING: Final = (
         _AGENT,
         "        return 1 if self.on_trial else self.slots\n",
         "        return self.slots\n",
+        often="agent_kill",
     ),
 )
