@@ -20,16 +20,16 @@ from agentcom.model.backup import (
     PointNotReached,
     Restored,
 )
-from agentcom.model.batch import Table, Update
+from agentcom.model.batch import Insert, Table, Update
 from agentcom.model.errors import NotFound, StoreRefused
 from agentcom.model.ids import DEFAULT_POOL, WallTime
 from agentcom.model.task import TaskState
-from agentcom.store import sqlite_restore
+from agentcom.store import sqlite_open, sqlite_restore
 from agentcom.store.base import Committed
 from agentcom.store.sqlite import SMALL, SqliteStore
 from agentcom.store.sqlite_backups import STORE_FILE, Backups
 from agentcom.store.sqlite_journal import Journal
-from agentcom.testing.store_rows import batch, new_task, task
+from agentcom.testing.store_rows import batch, body, new_task, task
 from tests.hub.doubles import ManualClock
 
 HOUR_MS = 3_600_000
@@ -96,6 +96,24 @@ async def test_a_copy_is_made_while_the_store_is_written(house: House) -> None:
     assert 3 <= made.number <= 43
     assert house.backups.listed() == [made]
     house.backups.check(made)
+
+
+async def test_a_copy_larger_than_any_cache_is_whole(house: House) -> None:
+    size = 0
+    async with house.store() as store:
+        for number in range(3 * sqlite_open.CACHE_KIB // 100):
+            name = f"large{number:04}"
+            new = [*new_task(name)]
+            long = Insert(Table.BODY, name, body(name, "x" * 100_000))
+            await store.commit(batch(f"b-{name}", new[0], long))
+        made = await house.take()
+        size = house.backups.path(made).stat().st_size
+
+    assert size > 2 * sqlite_open.CACHE_KIB * 1024
+    assert (await house.drill()).drilled is not None
+    assert sorted(path.name for path in house.backups.path(made).parent.iterdir()) == [
+        *("hub.sqlite", "manifest.json"),
+    ]
 
 
 async def test_every_batch_can_be_gone_back_to(house: House) -> None:

@@ -129,17 +129,24 @@ def migrate(
 
 
 def copy(db: apsw.Connection, path: Path) -> None:
-    """Write a consistent, compact and durable copy to `path`, whole or not at all."""
+    """Write a consistent and durable copy to `path`, whole or not at all.
+
+    A database begins with the page that says whether pages have sums. It is written first here:
+    `VACUUM INTO` writes what its cache has no room for before it, and a large copy lacked sums.
+    """
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
     sqlite_disk.create_private(part)
-    db.execute("PRAGMA query_only=OFF")  # it would forbid writing the copy, too
-    db.execute("VACUUM INTO ?", (str(part),))
-    check = connect(part)
+    made = connect(part)
     try:
-        found = check.execute("PRAGMA integrity_check(1)").fetchall()
+        _create(made)
+        made.execute("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF").fetchall()  # see below
+        with made.backup("main", db, "main") as copying:
+            copying.step(-1)
+        made.execute("PRAGMA journal_mode=DELETE").fetchall()  # one file, whole by itself
+        found = made.execute("PRAGMA integrity_check(1)").fetchall()
     finally:
-        check.close()
+        made.close()
     if found != [("ok",)]:
         part.unlink()
         raise apsw.CorruptError(f"the copy is damaged: {found[0][0]}")
