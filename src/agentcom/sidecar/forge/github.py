@@ -19,7 +19,8 @@ from agentcom.sidecar.forge.reading import commented, failed, number_of, text_of
 _FAILED: Final = frozenset(
     {"failure", "timed_out", "cancelled", "startup_failure", "action_required", "error"}
 )
-_MAY_WRITE: Final = frozenset({"admin", "maintain", "write"})
+_MAY_WRITE: Final = frozenset({"owner", "admin", "maintain", "write"})
+"""What each calls who may push; Gitea has owners, and no maintainers."""
 
 
 def headers(token: str) -> dict[str, str]:
@@ -32,7 +33,7 @@ def headers(token: str) -> dict[str, str]:
 
 
 class GitHub(Forge):
-    """A repository at GitHub."""
+    """A repository at GitHub, or at a forge that took its API for a model (`gitea.py`)."""
 
     def __init__(self, api: Api, path: str) -> None:
         self._api = api
@@ -49,20 +50,20 @@ class GitHub(Forge):
     async def find(self, branch: str, base: str) -> PullRequest | None:
         owner = self._path.partition("/")[0]
         asked = {"head": f"{owner}:{branch}", "base": base, "state": "all"}
-        found = [_pull(one) for one in await self._api.pages(f"{self._repo}/pulls", **asked)]
+        found = [pull_of(one) for one in await self._api.pages(f"{self._repo}/pulls", **asked)]
         # A forge that ignores the filter must not give us another's.
         return max((one for one in found if one.branch == branch), key=number_of, default=None)
 
     async def open(self, draft: Draft) -> PullRequest:
         body = {"title": draft.title, "head": draft.branch, "base": draft.base, "body": draft.body}
-        return _pull(await self._api.send("POST", f"{self._repo}/pulls", body))
+        return pull_of(await self._api.send("POST", f"{self._repo}/pulls", body))
 
     async def describe(self, number: int, draft: Draft) -> None:
         body = {"title": draft.title, "body": draft.body}
         await self._api.send("PATCH", f"{self._repo}/pulls/{number}", body)
 
     async def show(self, number: int) -> PullRequest:
-        return _pull(await self._api.get(f"{self._repo}/pulls/{number}"))
+        return pull_of(await self._api.get(f"{self._repo}/pulls/{number}"))
 
     async def comments(self, number: int) -> Sequence[Comment]:
         pull = f"{self._repo}/pulls/{number}"
@@ -113,7 +114,8 @@ def _author(one: dict[str, Any]) -> Author:
     return Author(str(user.get("login") or ""), bot=user.get("type") == "Bot")
 
 
-def _pull(one: dict[str, Any]) -> PullRequest:
+def pull_of(one: dict[str, Any]) -> PullRequest:
+    """Return a pull request as the API shows it."""
     merged = bool(one.get("merged") or one.get("merged_at"))
     open_ = one.get("state") == "open"
     head = one.get("head") or {}
