@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from agentcom.sidecar.runtime import agent_cli, base, evidence
-from agentcom.sidecar.runtime.program import Program
+from agentcom.sidecar.runtime.program import OneShot, Program
 
 PROGRAM: Final = Program(
     name="aider",
@@ -44,24 +44,17 @@ _RETRY: Final = re.compile(r"^Retrying in [\d.]+ seconds")
 _EDITED: Final = re.compile(r"^(?:Applied edit to|Commit) ")
 
 
-class Aider:
+class Aider(OneShot):
     """The runtime `aider`.
 
     Settings: `binary`, `model`, and `base_url` and `api_key_env` for a model server of one's own.
     """
 
+    program = PROGRAM
     name = PROGRAM.name
     reports_progress = False
     uses_mcp = False
     takes_turns = False
-    usage_spans_session = False
-
-    def takes_prompts(self, settings: Mapping[str, str]) -> bool:  # noqa: ARG002 - the contract
-        return True
-
-    def preflight(self, settings: Mapping[str, str]) -> base.Preflight:
-        """Return whether aider answers and has a key."""
-        return PROGRAM.preflight(settings)
 
     def launch(self, job: base.Job) -> base.Launch:
         """Return the call of `aider --message`.

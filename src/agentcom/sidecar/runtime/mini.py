@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from agentcom.sidecar.runtime import agent_cli, base, evidence
-from agentcom.sidecar.runtime.program import Program
+from agentcom.sidecar.runtime.program import OneShot, Program
 
 PROGRAM: Final = Program(
     name="mini",
@@ -42,24 +42,17 @@ _END: Final = "Exit:"
 _ERROR: Final = re.compile(r"litellm\.\w*(?:Error|Exception|Exceeded)|^\w*(?:Error|Exceeded): ")
 
 
-class Mini:
+class Mini(OneShot):
     """The runtime `mini`.
 
     Settings: `binary`, `model`, and `base_url` and `api_key_env` for a model server of one's own.
     """
 
+    program = PROGRAM
     name = PROGRAM.name
     reports_progress = False
     uses_mcp = False
     takes_turns = False
-    usage_spans_session = False
-
-    def takes_prompts(self, settings: Mapping[str, str]) -> bool:  # noqa: ARG002 - the contract
-        return True
-
-    def preflight(self, settings: Mapping[str, str]) -> base.Preflight:
-        """Return whether mini answers and has a key."""
-        return PROGRAM.preflight(settings)
 
     def launch(self, job: base.Job) -> base.Launch:
         """Return the call of `mini`.

@@ -12,7 +12,7 @@ import msgspec
 
 from agentcom.sidecar.runtime import agent_cli, base, evidence
 from agentcom.sidecar.runtime.agent_cli import Json
-from agentcom.sidecar.runtime.program import Program
+from agentcom.sidecar.runtime.program import OneShot, Program
 
 PROGRAM: Final = Program(
     name="openclaw",
@@ -42,25 +42,18 @@ _SWITCHES: Final[Mapping[str, str]] = {
 }
 
 
-class OpenClaw:
+class OpenClaw(OneShot):
     """The runtime `openclaw`.
 
     Settings: `binary`, `model`, and `base_url` and `api_key_env` for a model server of one's own;
     without `base_url` the operator's own configuration is used.
     """
 
+    program = PROGRAM
     name = PROGRAM.name
     reports_progress = False
     uses_mcp = True
     takes_turns = False
-    usage_spans_session = False
-
-    def takes_prompts(self, settings: Mapping[str, str]) -> bool:  # noqa: ARG002 - the contract
-        return True
-
-    def preflight(self, settings: Mapping[str, str]) -> base.Preflight:
-        """Return whether openclaw answers and was set up."""
-        return PROGRAM.preflight(settings)
 
     def launch(self, job: base.Job) -> base.Launch:
         """Return the call of `openclaw agent exec`.

@@ -14,7 +14,7 @@ import msgspec
 
 from agentcom.sidecar.runtime import agent_cli, base, evidence
 from agentcom.sidecar.runtime.agent_cli import Json
-from agentcom.sidecar.runtime.program import Program
+from agentcom.sidecar.runtime.program import OneShot, Program
 
 PROGRAM: Final = Program(
     name="openhands",
@@ -36,25 +36,18 @@ _SWITCHES: Final[Mapping[str, str]] = {
 }
 
 
-class OpenHands:
+class OpenHands(OneShot):
     """The runtime `openhands`.
 
     Settings: `binary`, `model`, and `base_url` and `api_key_env` for a model server of one's own;
     without `base_url` the operator's own settings are used.
     """
 
+    program = PROGRAM
     name = PROGRAM.name
     reports_progress = True
     uses_mcp = True
     takes_turns = True
-    usage_spans_session = False
-
-    def takes_prompts(self, settings: Mapping[str, str]) -> bool:  # noqa: ARG002 - the contract
-        return True
-
-    def preflight(self, settings: Mapping[str, str]) -> base.Preflight:
-        """Return whether openhands answers and was set up."""
-        return PROGRAM.preflight(settings)
 
     def launch(self, job: base.Job) -> base.Launch:
         """Return the call of `openhands --headless`.

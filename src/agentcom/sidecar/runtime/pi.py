@@ -12,7 +12,7 @@ import msgspec
 
 from agentcom.sidecar.runtime import agent_cli, base, evidence
 from agentcom.sidecar.runtime.agent_cli import Json
-from agentcom.sidecar.runtime.program import Program
+from agentcom.sidecar.runtime.program import OneShot, Program
 
 PROGRAM: Final = Program(
     name="pi",
@@ -37,26 +37,19 @@ _GOES_ON: Final = '{"type":"message_update"'
 _BAD_STOPS: Final = frozenset({"error", "aborted"})
 
 
-class Pi:
+class Pi(OneShot):
     """The runtime `pi`.
 
     Settings: `binary`, `model`, `provider`, and `base_url` and `api_key_env` for a model server of
     one's own; without `base_url` the login in the operator's `home` is used.
     """
 
+    program = PROGRAM
     name = PROGRAM.name
     reports_progress = True
     uses_mcp = False
     """It has no client for MCP: its agent uses the command `agentcom`."""
     takes_turns = True
-    usage_spans_session = False
-
-    def takes_prompts(self, settings: Mapping[str, str]) -> bool:  # noqa: ARG002 - the contract
-        return True
-
-    def preflight(self, settings: Mapping[str, str]) -> base.Preflight:
-        """Return whether pi answers and has a login or key."""
-        return PROGRAM.preflight(settings)
 
     def launch(self, job: base.Job) -> base.Launch:
         """Return the call of `pi -p`, and its list of models when it has a home of its own.

@@ -67,6 +67,21 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         return Preflight(runtime=self.name, ready=False, version=version, problem=problem, fix=fix)
 
 
+class OneShot:
+    """What drivers have in common whose program runs once for each prompt."""
+
+    program: Program
+    usage_spans_session = False
+
+    def takes_prompts(self, settings: Mapping[str, str]) -> bool:  # noqa: ARG002 - the contract
+        """Say that it does."""
+        return True
+
+    def preflight(self, settings: Mapping[str, str]) -> Preflight:
+        """Return whether the program answers and has a login or key."""
+        return self.program.preflight(settings)
+
+
 def _filled(path: Path) -> bool:
     try:
         return path.stat().st_size > 0
