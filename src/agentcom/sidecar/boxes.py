@@ -83,7 +83,8 @@ class Boxes:
             why = "it is set to off" if off else self.found.problem
             if agent.name not in self._said:
                 self._said.add(agent.name)
-                log.warning("sandbox.off", agent=agent.name, reason=why, fix=self.found.fix)
+                fix = "set the agent's `sandbox` to auto" if off else self.found.fix
+                log.warning("sandbox.off", agent=agent.name, reason=why, fix=fix)
         labels = {**agent.labels, LABEL: "on" if boxed else "off"}
         return msgspec.structs.replace(agent.spec, labels=labels)
 
