@@ -178,7 +178,7 @@ async def test_the_watch_looks_when_it_is_told_of_a_change(machine: Config) -> N
     preflight, heard = Preflight(machine, RUNTIMES), asyncio.Event()
     await preflight.first()
 
-    async def tell(_: values.Described) -> None:
+    async def tell(_: values.Fact) -> None:
         heard.set()
 
     watch = asyncio.create_task(preflight.watch(tell))

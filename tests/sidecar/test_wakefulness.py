@@ -18,8 +18,10 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put a stand-in for the tool on the path, which notes when it begins and ends."""
     log, tool = tmp_path / "log", tmp_path / TOOL
     # The last word is the program that reads our pipe; before it there are only options.
+    # What only delays a sleep has a log of its own, and is like the other.
     tool.write_text(
-        f'#!/bin/sh\necho "begin $*" >> {log}\nfor last; do :; done\n"$last"\necho end >> {log}\n'
+        f'#!/bin/sh\nlog={log}\ncase "$*" in *mode=delay*) log={log}.delay ;; esac\n'
+        'echo "begin $*" >> $log\nfor last; do :; done\n"$last"\necho end >> $log\n'
     )
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -71,7 +73,9 @@ async def test_an_attempt_that_is_cancelled_gives_the_lock_back(log: Path) -> No
 async def test_a_refusal_is_met_once_and_stops_no_attempt(log: Path) -> None:
     awake = Wakefulness()
     tool = log.parent / TOOL
-    tool.write_text(f"#!/bin/sh\necho begin >> {log}\nexit 1\n")
+    tool.write_text(
+        f'#!/bin/sh\ncase "$*" in *mode=delay*) ;; *) echo begin >> {log} ;; esac\nexit 1\n'
+    )
     with awake.kept():
         await said(log, "begin")
         await until(lambda: _over(awake))
@@ -90,5 +94,4 @@ async def test_without_a_tool_there_is_no_lock(
 
 
 def _over(awake: Wakefulness) -> bool:
-    holder = awake._holder
-    return holder is not None and holder.poll() is not None
+    return all(holder.poll() is not None for holder in awake._holders.values())

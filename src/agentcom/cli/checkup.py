@@ -144,9 +144,10 @@ def _clock() -> Found:
 
 def _sleep() -> Found:
     """Say whether this computer can be kept awake while an agent works."""
-    argv = wakefulness.command()
-    if argv is None:
+    commands = wakefulness.commands()
+    if not commands:
         return Found(WARN, "nothing here keeps it awake while agents work", "turn sleep off")
+    argv = commands[0]
     words = [*argv[:-1], "true"]  # for the moment of a program that does nothing
     done = subprocess.run(  # noqa: S603 - the system's own tool
         words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False

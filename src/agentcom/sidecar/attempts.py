@@ -102,7 +102,7 @@ class Attempts:
         )
         self._conclusion = Conclusion(config.home, config.machine.settings, self.boxes)
         self.repositories = Repositories(self._home.repositories)
-        self._awake = Wakefulness()
+        self.awake = Wakefulness()
         self.forges = Forges(config.machine.settings.forges)
         self._rounds = Rounds(config.home, self.forges)
         self._room = Room(self._home, self._settings)
@@ -114,7 +114,7 @@ class Attempts:
         Cancelling leaves the agent running, for this sidecar's successor.
         """
         try:
-            with self._awake.kept():
+            with self.awake.kept():
                 result = await self._run(record, adopt=adopt)
         except Over as over:
             result = over.result

@@ -91,8 +91,8 @@ class _Turn(AttemptTurn):
                 self._disconnected()
             case values.TimerFired():
                 self._timer(fact.key)
-            case values.DrainAsked():
-                self.view.draining = True
+            case values.DrainAsked() | values.Sleeps():
+                self._leaving(fact)
             case values.Described():
                 self._described(fact.agents)
             case values.Kept():
@@ -231,6 +231,12 @@ class _Turn(AttemptTurn):
         self.view.restored = None
         self.order(values.Remember(incarnation))
 
+    def _leaving(self, fact: values.DrainAsked | values.Sleeps) -> None:
+        if isinstance(fact, values.Sleeps):
+            self.give_up_all()
+        else:
+            self.view.draining = True
+
     def _described(self, agents: tuple[AgentSpec, ...]) -> None:
         """Tell the hub of agents that have changed: in the hello of a new link."""
         if agents == self.view.agents:
@@ -348,7 +354,7 @@ class _Turn(AttemptTurn):
         elif frame.reason is StopReason.BUDGET and attempt.stage not in PENDING:
             self.last_turn(attempt)
         elif attempt.stage is not Stage.STOPPING:  # each heartbeat repeats the wish
-            self.stop(attempt, frame)
+            self.stop(attempt, frame.reason)
 
     def _granted(self, frame: frames.LandFrame) -> None:
         key = Key(frame.task, frame.fence)

@@ -164,12 +164,18 @@ class AttemptTurn:
         if attempt.stage not in REPORTS:
             self.stop(attempt, None)
 
-    def stop(self, attempt: Attempt, frame: frames.StopFrame | None) -> None:
+    def give_up_all(self) -> None:
+        """Give back what has not ended, so that others go on with it while the computer sleeps."""
+        for attempt in tuple(self.view.attempts.values()):
+            if attempt.stage in BUSY:
+                self.stop(attempt, StopReason.PREEMPTED)
+
+    def stop(self, attempt: Attempt, reason: StopReason | None) -> None:
         """End an attempt; the one that has nothing running is over at once."""
         if not self.move(attempt, Move.STOP):
             return
         if attempt.stage is Stage.STOPPING:
-            self.order(values.Stop(attempt.key, frame.reason if frame else None))
+            self.order(values.Stop(attempt.key, reason))
         else:
             self.keep(attempt)
 
@@ -188,8 +194,7 @@ class AttemptTurn:
             if own.text == key and attempt.stage in REPORTS:
                 self.order(values.Store(attempt.record))
             elif key == f"{_LAST_TURN}{own.text}" and attempt.stage in _AT_WORK:
-                reason = StopReason.BUDGET
-                self.stop(attempt, frames.StopFrame(task=own.task, fence=own.fence, reason=reason))
+                self.stop(attempt, StopReason.BUDGET)
 
     def land(self, attempt: Attempt) -> None:
         """Land if it was granted, the lease still runs, and so does nothing older of the task."""

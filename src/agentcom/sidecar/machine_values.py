@@ -177,6 +177,10 @@ class DrainAsked(msgspec.Struct, frozen=True):
     """The operator wants this sidecar to take no new work."""
 
 
+class Sleeps(msgspec.Struct, frozen=True):
+    """This computer is about to sleep."""
+
+
 class Described(msgspec.Struct, frozen=True):
     """The agents of this machine have come, gone or changed."""
 
@@ -203,7 +207,8 @@ Ordered = (
 FromHub = Ordered | frames.Notice
 OfAttempt = Stored | NotStored | PhaseReached | Noted | Spent | Saved | Ended | Stopped | LandEnded
 OwnWork = OfAttempt | Asked
-Fact = Connected | Disconnected | TimerFired | DrainAsked | Described | Kept | FromHub | OwnWork
+OfMachine = Connected | Disconnected | TimerFired | DrainAsked | Sleeps | Described | Kept
+Fact = OfMachine | FromHub | OwnWork
 
 
 # Orders --------------------------------------------------------------------------------------
@@ -305,23 +310,8 @@ class Notify(msgspec.Struct, frozen=True):
     text: str
 
 
-Order = (
-    Send
-    | Store
-    | Start
-    | Stop
-    | Land
-    | Forget
-    | Offer
-    | Remember
-    | Answered
-    | SetTimer
-    | Settle
-    | Reconnect
-    | Quit
-    | Report
-    | Notify
-)
+_OfAttempts = Send | Store | Start | Stop | Land | Forget | Offer | Remember | Answered | Notify
+Order = _OfAttempts | SetTimer | Settle | Reconnect | Quit | Report
 
 
 # State ---------------------------------------------------------------------------------------

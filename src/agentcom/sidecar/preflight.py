@@ -19,7 +19,7 @@ from agentcom.model import errors
 from agentcom.model.agent import AgentSpec
 from agentcom.model.limit import repository_name
 from agentcom.model.requirement import CAPABILITIES_MAX, parse_capability
-from agentcom.sidecar import computer
+from agentcom.sidecar import computer, sleeping
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.boxes import Boxes
 from agentcom.sidecar.config import AgentConfig, Config
@@ -37,10 +37,12 @@ SHUT_S: Final = 3_600.0
 """Then one more attempt may try to push there; nobody is asked in between."""
 SHUT_MAX: Final = 8
 """Repositories that are told; each set of them is a class of its own at the hub."""
+ASLEEP: Final = "its computer goes to sleep"
 NO_PUSH: Final = "no-push"
 _MIB: Final = 1 << 20
 
 log = structlog.get_logger(__name__)
+replace: Final = msgspec.structs.replace
 
 
 class Preflight:
@@ -54,6 +56,7 @@ class Preflight:
         self._told: tuple[AgentSpec, ...] = ()
         self._disk_gb = 0
         self._low = False
+        self._asleep = False
         self._shut: dict[str, float] = {}
         self._asked = asyncio.Event()
         self._looking = asyncio.Lock()
@@ -69,14 +72,33 @@ class Preflight:
             self._asked.set()
         return self._told
 
+    async def _follow_sleep(self, tell: Callable[[values.Fact], Awaitable[None]]) -> None:
+        """Hand over what runs before this computer sleeps, and let its agents work again after."""
+
+        async def told(sleeps: bool) -> None:
+            self._asleep = sleeps
+            if not sleeps:
+                self._asked.set()
+                return
+            self._told = tuple(replace(spec, problem=ASLEEP) for spec in self._told)
+            await tell(values.Sleeps())
+            await tell(values.Described(self._told))
+
+        await sleeping.follow(told)
+
     async def glance(self, tell: Callable[[values.Described], Awaitable[None]]) -> None:
         """Look before an attempt begins, so that what broke since is told instead of met."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GLANCE_S):
                 await self._again(tell)
 
-    async def watch(self, tell: Callable[[values.Described], Awaitable[None]]) -> None:
-        """Look again and again; tell what has changed."""
+    async def watch(self, tell: Callable[[values.Fact], Awaitable[None]]) -> None:
+        """Look again and again; tell what has changed, and what a sleep changes."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_sleep(tell))
+            group.create_task(self._look_again(tell))
+
+    async def _look_again(self, tell: Callable[[values.Described], Awaitable[None]]) -> None:
         while True:
             troubled = any(spec.problem for spec in self._told)
             with contextlib.suppress(TimeoutError):
@@ -109,7 +131,7 @@ class Preflight:
     async def _again(self, tell: Callable[[values.Described], Awaitable[None]]) -> None:
         async with self._looking:
             found = await self._look()
-            if found == self._told:
+            if found == self._told or self._asleep:
                 return
             self._told = found
         for spec in found:
@@ -169,7 +191,7 @@ class Preflight:
         lacks = self._boxes.lacks(agent) or room
         problem = lacks if check.ready else f"{check.problem}: {check.fix}"
         account = accounts.of_agent(agent.runtime, self._settings(agent), agent.environment)
-        return msgspec.structs.replace(
+        return replace(
             self._boxes.told(agent),
             capabilities=(*agent.capabilities, *more)[: CAPABILITIES_MAX - 1],
             version=check.version or agent.version,

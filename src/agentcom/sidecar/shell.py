@@ -40,6 +40,7 @@ SETTLE_S_MAX: Final = 5.0
 EXIT_DONE: Final = 0
 EXIT_NOT_ALLOWED: Final = 4
 EXIT_STALE: Final = 5
+_CRASHED: Final = FailureClass.CRASHED
 log = structlog.get_logger(__name__)
 
 
@@ -238,8 +239,7 @@ class Sidecar:
     def _report(self, order: values.Report) -> None:
         if order.event == "agent.refused" and self._on_welcome is not None:
             self._refused.append(order.detail)
-        task = order.key.task if order.key is not None else None
-        log.warning(order.event, detail=order.detail, task=task)
+        log.warning(order.event, detail=order.detail, task=order.key and order.key.task)
 
     def _welcomed(self) -> None:
         self._link.settle()
@@ -255,10 +255,11 @@ class Sidecar:
             log.info("task.declined", task=frame.task, reason=frame.reason)
         self._link.send(frame)
 
-    def _run(self, record: Record, work: Coroutine[Any, Any, None]) -> None:
+    def _run(self, record: Record, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._spawn(self._guarded(record, work))
         self._runs[record.key] = task
         task.add_done_callback(lambda done: self._over(record.key, done))
+        return task
 
     def _over(self, key: Key, done: asyncio.Task[None]) -> None:
         if self._runs.get(key) is done:
@@ -275,8 +276,7 @@ class Sidecar:
                 landing = Landing(status=LandStatus.ERROR, message=message)
                 await self._tell(values.LandEnded(record.key, landing))
                 return
-            result = results.failed(FailureClass.CRASHED, message)
-            await self._tell(values.Ended(record.key, result))
+            await self._tell(values.Ended(record.key, results.failed(_CRASHED, message)))
 
     def _stop_attempt(self, key: Key, *, stale: bool) -> None:
         attempt = self._view.attempts[key]
@@ -289,12 +289,16 @@ class Sidecar:
     async def _wind_down(
         self, record: Record, running: asyncio.Task[None] | None, *, stale: bool
     ) -> None:
+        with self._attempts.awake.kept():  # until the work is safe
+            await self._halt(record, running)
+            await asyncio.wait([self._run(record, self._attempts.wind_down(record, stale=stale))])
+
+    async def _halt(self, record: Record, running: asyncio.Task[None] | None) -> None:
+        """End the agent first, since nobody wants what it does now, and then what follows it."""
         if running is not None:
             running.cancel()
-        await self._attempts.stop(record)  # the agent first: nobody wants what it does now
-        if running is not None:
-            await cancel([running])
-        self._run(record, self._attempts.wind_down(record, stale=stale))
+        await self._attempts.stop(record)
+        await cancel([running] if running is not None else [])
 
     def _start(self, record: Record, *, adopt: bool) -> None:
         self._log("attempt.started", record, adopt=adopt)
@@ -347,9 +351,8 @@ class Sidecar:
                 task.result()  # a bug: let it be seen, and let the operator's supervisor restart us
         await self._tell(values.DrainAsked())
         log.info("sidecar.draining", running=len(self._runs))
-        if self._runs and self._config.machine.settings.drain_ms:
-            drain_s = self._config.machine.settings.drain_ms / 1000
-            await asyncio.wait(list(self._runs.values()), timeout=drain_s)
+        if self._runs and (drain_ms := self._config.machine.settings.drain_ms):
+            await asyncio.wait(list(self._runs.values()), timeout=drain_ms / 1000)
         await self._settled()
         await self._link.close()
         log.info("sidecar.stopped", left_running=len(self._runs))
@@ -365,17 +368,14 @@ class Sidecar:
 
     async def _stop_everything(self) -> None:
         """End all agents: nobody may use their work until this machine is let in again."""
-        ending = [self._end_one(key, running) for key, running in self._runs.items()]
-        await asyncio.gather(*ending)
+        await asyncio.gather(*(self._end_one(key, run) for key, run in self._runs.items()))
 
     async def _end_one(self, key: Key, running: asyncio.Task[None]) -> None:
         attempt = self._view.attempts.get(key)
         if attempt is None or attempt.stage is Stage.LANDING:
             await cancel([running])
             return
-        running.cancel()
-        await self._attempts.stop(attempt.record)
-        await cancel([running])
+        await self._halt(attempt.record, running)
         await self._attempts.wind_down(attempt.record, stale=False)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

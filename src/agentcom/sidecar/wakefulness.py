@@ -24,24 +24,31 @@ _UNTIL_THE_PIPE_ENDS: Final = "cat"
 log = structlog.get_logger(__name__)
 
 
-def command() -> Sequence[str] | None:
-    """Return what keeps this computer awake while its standard input is open; None: nothing."""
+def commands() -> Sequence[Sequence[str]]:
+    """Return what keeps this computer awake, each while its standard input is open.
+
+    The first keeps it from falling asleep; another has an announced sleep wait, for some seconds.
+    """
     if platform.system() == "Darwin":
-        tool, words = "caffeinate", ["-i"]
+        tool, words = "caffeinate", [["-i"]]
     else:
-        tool = "systemd-inhibit"
-        words = ["--what=sleep:idle", "--mode=block", "--who=AgentCom", "--why=An agent works"]
+        tool, who = "systemd-inhibit", "--who=AgentCom"
+        words = [
+            ["--what=sleep:idle", "--mode=block", who, "--why=An agent works"],
+            ["--what=sleep", "--mode=delay", who, "--why=An agent's work is brought to safety"],
+        ]
     found = shutil.which(tool)
-    return [found, *words, _UNTIL_THE_PIPE_ENDS] if found is not None else None
+    return [[found, *some, _UNTIL_THE_PIPE_ENDS] for some in words] if found is not None else ()
 
 
 class Wakefulness:
-    """One lock for all attempts of a machine."""
+    """One lock of each kind for all attempts of a machine."""
 
     def __init__(self) -> None:
         self._users = 0
-        self._holder: subprocess.Popen[bytes] | None = None
-        self._useless = False
+        self._holders: dict[int, subprocess.Popen[bytes]] = {}
+        self._useless: set[int] = set()
+        """Locks that this system does not give."""
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
@@ -57,29 +64,28 @@ class Wakefulness:
                 self._end()
 
     def _begin(self) -> None:
-        argv = None if self._useless else command()
-        if argv is None:
-            return
         pipe, null = subprocess.PIPE, subprocess.DEVNULL
-        try:
-            self._holder = subprocess.Popen(  # noqa: S603 - the system's own tool
-                argv, stdin=pipe, stdout=null, stderr=null, start_new_session=True
-            )
-        except OSError as error:
-            self._give_up(error.strerror or "it does not start")
+        for number, argv in enumerate(commands()):
+            if number in self._useless:
+                continue
+            try:
+                self._holders[number] = subprocess.Popen(  # noqa: S603 - the system's own tool
+                    argv, stdin=pipe, stdout=null, stderr=null, start_new_session=True
+                )
+            except OSError as error:
+                self._give_up(number, error.strerror or "it does not start")
 
     def _end(self) -> None:
-        holder, self._holder = self._holder, None
-        if holder is None:
-            return
-        if holder.poll() is not None:
-            self._give_up(f"it ended at once with exit {holder.returncode}")
-        # Nobody waits for it: an attempt that is cancelled ends now.
-        asyncio.get_running_loop().run_in_executor(None, _ended, holder)
+        holders, self._holders = self._holders, {}
+        for number, holder in holders.items():
+            if holder.poll() is not None:
+                self._give_up(number, f"it ended at once with exit {holder.returncode}")
+            # Nobody waits for it: an attempt that is cancelled ends now.
+            asyncio.get_running_loop().run_in_executor(None, _ended, holder)
 
-    def _give_up(self, reason: str) -> None:
-        self._useless = True
-        log.info("sleep.not_inhibited", reason=reason)
+    def _give_up(self, number: int, reason: str) -> None:
+        self._useless.add(number)
+        log.info("sleep.not_inhibited", only_delayed=bool(number), reason=reason)
 
 
 def _ended(holder: "subprocess.Popen[bytes]") -> None:

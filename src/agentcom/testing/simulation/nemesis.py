@@ -16,6 +16,7 @@ from agentcom.model.limit import Limit
 from agentcom.model.result import Landing, LandStatus, Result, ResultStatus
 from agentcom.model.task import Phase, TaskState, Wait
 from agentcom.protocol import codec, frames
+from agentcom.sidecar import machine_values as values
 from agentcom.testing.simulation import steering
 from agentcom.testing.simulation.auditor import Auditor
 from agentcom.testing.simulation.clocks import NodeClock
@@ -26,6 +27,8 @@ from agentcom.testing.simulation.network import Link, Network
 from agentcom.testing.simulation.options import Options
 from agentcom.testing.simulation.trace import Trace
 
+_ANNOUNCED: Final = 0.5
+"""How often a machine knows before that its computer will sleep."""
 LIMITED: Final = ("key:*", "key:a", "submitter:person-0", "submitter:*", "repo:*")
 """Scopes that limits are set on."""
 OPERATOR: Final = Identity(role=Role.ADMIN, user=UserId("op"), credential="op")
@@ -154,10 +157,22 @@ class Nemesis:
 
     def _machine_sleep(self, rng: random.Random) -> None:
         node = self._node(rng)
-        if node is not None and not node.frozen and node.view is not None:
+        if node is None or node.frozen or node.view is None:
+            return
+        asleep_us = int(rng.random() ** 2 * 120 * SECOND)
+        if rng.random() < _ANNOUNCED:
+            self._trace.note(node.name, "is about to sleep")
+            node.tell(values.Sleeps())
+            in_us = int(rng.random() * 5 * SECOND)
+            self._kernel.after(in_us, self._fall_asleep, node, node.life, asleep_us)
+        else:
+            self._fall_asleep(node, node.life, asleep_us)
+
+    def _fall_asleep(self, node: MachineNode, life: int, asleep_us: int) -> None:
+        if node.life == life and not node.frozen and node.view is not None:
             self._trace.note(node.name, "sleeps")
             node.freeze()
-            self._kernel.after(int(rng.random() ** 2 * 120 * SECOND), node.wake, node.life)
+            self._kernel.after(asleep_us, node.wake, life)
 
     def _agent_kill(self, rng: random.Random) -> None:
         node = self._node(rng)

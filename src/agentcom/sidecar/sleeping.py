@@ -1,0 +1,68 @@
+"""Hearing that this computer is about to sleep, in time to hand over what its agents do.
+
+On Linux logind says so to everybody, and waits some seconds for who holds a lock of mode `delay`
+(`sidecar/wakefulness.py` does while an attempt runs). `dbus-monitor` hears it without rights and
+without a library (systemd's interface org.freedesktop.login1, signal PrepareForSleep). Elsewhere
+nothing is announced, and the lease decides (`docs/concepts/leases.md`).
+"""
+
+import asyncio
+import platform
+import shutil
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+_WANTED: Final = "type='signal',interface='org.freedesktop.login1.Manager',member='PrepareForSleep'"
+_TOOL: Final = "dbus-monitor"
+_SCRIPT: Final = f'{_TOOL} --system "$1" & exec >&-; cat > /dev/null; kill $!'
+"""Ends with our pipe, so that a sidecar that is killed leaves nothing behind."""
+_MEMBER: Final = b"member=PrepareForSleep"
+_LINE_BYTES_MAX: Final = 4_096
+
+log = structlog.get_logger(__name__)
+
+
+async def follow(told: Callable[[bool], Awaitable[None]]) -> None:
+    """Call `told(True)` before each sleep and `told(False)` after it, until cancelled.
+
+    Returns where nobody announces it.
+    """
+    if platform.system() != "Linux" or shutil.which(_TOOL) is None:
+        return
+    pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *("/bin/sh", "-c", _SCRIPT, "sh", _WANTED),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=null,
+            limit=_LINE_BYTES_MAX,
+            start_new_session=True,
+        )
+    except OSError as error:
+        log.info("sleep.not_announced", reason=error.strerror)
+        return
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        await _read(process.stdout, told)
+        log.info("sleep.not_announced", reason="the system's bus cannot be heard")
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+async def _read(said: asyncio.StreamReader, told: Callable[[bool], Awaitable[None]]) -> None:
+    """Read what the tool prints: a line for each message, and below it one for each argument."""
+    announced = False
+    while line := await said.readline():
+        if announced:
+            sleeps = line.split() == [b"boolean", b"true"]
+            if sleeps:
+                log.info("sleep.announced")
+            else:
+                log.info("sleep.over")
+            await told(sleeps)
+        announced = _MEMBER in line
