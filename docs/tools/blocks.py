@@ -17,7 +17,7 @@ from agentcom.model.errors import AgentComError
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
 from agentcom.model.identity import Role
-from agentcom.model.policy import Action, Reach, reach
+from agentcom.model.policy import TABLE, Action, Reach
 from agentcom.model.task import TaskState
 from agentcom.sidecar.config import AgentConfig, MachineConfig, RepositorySettings, Settings
 from agentcom.sidecar.confines import Confines
@@ -165,7 +165,7 @@ def limits() -> str:
 def roles() -> str:
     """Return who may do what."""
     rows = [
-        (code(action.value), *(_REACHES[reach(role, action)] for role in _ROLES))
+        (code(action.value), *(_REACHES[TABLE[role].get(action, Reach.NONE)] for role in _ROLES))
         for action in Action
     ]
     return table(["action", *(role.value for role in _ROLES)], rows)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from docs.tools import blocks, wire
+from docs.tools import access, blocks, wire
 
 BLOCKS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
     {
@@ -24,6 +24,10 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
         "exit-codes": blocks.exit_codes,
         "limits": blocks.limits,
         "roles": blocks.roles,
+        "access": access.matrix,
+        "scopes": access.scopes,
+        "request-costs": access.costs,
+        "request-budgets": access.budgets,
         "failure-classes": blocks.failure_classes,
         "transitions": blocks.transitions,
         "transitions-diagram": blocks.transitions_diagram,

@@ -277,6 +277,8 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "credential.rotated": "a token was replaced",
         "credential.revoked": "a token ended",
         "credential.expired": "a token is over",
+        "certificate.renewed": "a renewed certificate is in use from now on",
+        "certificate.refused": "a renewed certificate cannot be used; the old one stays",
         "credential.refused": "someone came with a token that is not valid",
         "code.redeemed": "a join code let someone in",
         "user.created": "a person came in",

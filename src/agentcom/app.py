@@ -19,7 +19,7 @@ import structlog
 from agentcom import __version__
 from agentcom.hub.address import Address, address_of, certificate_of, host_names
 from agentcom.hub.backup_schedule import Copies, Schedule
-from agentcom.hub.certificate import server_context
+from agentcom.hub.certificate import LiveCertificate
 from agentcom.hub.clock import Clock, SystemClock
 from agentcom.hub.config import ConfigInvalid, HubConfig
 from agentcom.hub.enrolment import first_admin
@@ -37,6 +37,7 @@ from agentcom.store.sqlite import SqliteOptions, SqliteStore
 from agentcom.store.sqlite_backups import Backups
 from agentcom.store.sqlite_journal import Journal
 from agentcom.telemetry import events
+from agentcom.transport.forwarded import networks
 from agentcom.transport.guard import Rules
 from agentcom.transport.http import http_app
 from agentcom.transport.http_call import Hall
@@ -288,13 +289,19 @@ class _Hub:
             untrusted_per_address_max=bounds.untrusted_per_address_max,
             untrusted_max=bounds.untrusted_max,
         )
+        live = None if self._certificate is None else LiveCertificate(self._certificate)
         return Port(
             http_app(self._hall),
             {b"/ws": door.route},
             limits=limits,
-            tls=None if self._certificate is None else server_context(self._certificate),
-            rules=Rules(hosts=host_names(self._config), origins=frozenset(self._config.origins)),
+            tls=None if live is None else live.context,
+            rules=Rules(
+                hosts=host_names(self._config),
+                origins=frozenset(self._config.origins),
+                proxies=networks(self._config.trusted_proxies),
+            ),
             is_trusted=door.is_trusted,
+            arriving=(lambda: None) if live is None else live.look,
         )
 
     def _status(self) -> HubStatus:

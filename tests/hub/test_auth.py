@@ -1,14 +1,16 @@
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import msgspec
 import pytest
 
-from agentcom.hub.auth import BEARERS, MACHINE_TTL_MS, USED_EVERY_MS, Authenticator
+from agentcom.hub.auth import BEARERS, IDLE_TTL_MS, USED_EVERY_MS, Authenticator
 from agentcom.hub.credentials import Credentials, Grant
 from agentcom.hub.limits_guard import FAILURES_PER_ADDRESS, FAILURES_PER_KEY
 from agentcom.model import token_text
+from agentcom.model.batch import Table
 from agentcom.model.errors import NotAuthenticated, RateLimited
-from agentcom.model.identity import CredentialKind, Identity, Role
+from agentcom.model.identity import Credential, CredentialKind, Identity, Role
 from agentcom.model.ids import MachineId, UserId
 from tests.hub.doubles import CountingIds, ManualClock, YieldingStore
 
@@ -287,12 +289,45 @@ async def test_the_end_of_a_machines_token_is_written_once_a_day(house: House) -
     assert house.store.writes == 2
 
 
-async def test_a_silent_machine_is_forgotten(house: House) -> None:
-    _, text = await house.credentials.mint(MACHINE)
+async def test_a_token_that_is_used_lives_on_and_one_with_a_date_does_not(house: House) -> None:
+    used = (await house.credentials.mint(PERSON))[1]
+    dated = (await house.credentials.mint(replace(PERSON, ttl_ms=IDLE_TTL_MS * 2)))[1]
+    endless = (await house.credentials.mint(replace(PERSON, ttl_ms=0)))[1]
+
+    for _ in range(3):
+        house.clock.advance(IDLE_TTL_MS - 1)
+        await house.auth.authenticate(used)
+        await house.auth.flush()
+
+    with pytest.raises(NotAuthenticated):
+        await house.auth.authenticate(dated)
+    await house.auth.authenticate(endless)
+
+
+async def test_a_token_of_a_machine_from_before_is_kept_by_its_use(house: House) -> None:
+    credential, text = await house.credentials.mint(MACHINE)
+    key = (Table.CREDENTIAL, credential.id)
+    before = msgspec.structs.replace(credential, idle_ms=0)
+    house.store._rows[Table.CREDENTIAL][credential.id] = before
+
+    house.clock.advance(IDLE_TTL_MS - 1)
+    await house.auth.authenticate(text)
+    await house.auth.flush()
+    house.clock.advance(IDLE_TTL_MS - 1)
+
+    await house.auth.authenticate(text)
+    (row,) = await house.store.get([key])
+    assert isinstance(row, Credential)
+    assert row.idle_ms == 0
+
+
+@pytest.mark.parametrize("grant", [MACHINE, PERSON], ids=["machine", "person"])
+async def test_who_is_silent_is_forgotten(house: House, grant: Grant) -> None:
+    _, text = await house.credentials.mint(grant)
     await house.auth.authenticate(text)
     await house.auth.flush()
 
-    house.clock.advance(MACHINE_TTL_MS)
+    house.clock.advance(IDLE_TTL_MS)
 
     with pytest.raises(NotAuthenticated):
         await house.auth.authenticate(text)

@@ -1,4 +1,6 @@
+import contextlib
 import hashlib
+import shutil
 import ssl
 import stat
 import subprocess
@@ -9,6 +11,7 @@ import pytest
 from agentcom.hub.certificate import (
     CertificateFailed,
     HubCertificate,
+    LiveCertificate,
     ensure_certificate,
     server_context,
     subject_names,
@@ -114,3 +117,62 @@ def test_a_key_of_another_certificate_is_refused(made: HubCertificate, tmp_path:
 
     with pytest.raises(CertificateFailed, match="does not fit"):
         server_context(other)
+
+
+class Seconds:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def served(context: ssl.SSLContext) -> str:
+    """Return the fingerprint of what a client is shown now."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asked, answered = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = context.wrap_bio(incoming, outgoing, server_side=True)
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    client = trusting.wrap_bio(answered, asked)
+    for _ in range(4):
+        for side in (client, server):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+            incoming.write(asked.read())
+            answered.write(outgoing.read())
+    der = client.getpeercert(binary_form=True)
+    assert der is not None
+    return hashlib.sha256(der).hexdigest()
+
+
+def test_a_renewed_certificate_is_served_without_a_restart(tmp_path: Path) -> None:
+    first = ensure_certificate(tmp_path / "a", [])
+    second = ensure_certificate(tmp_path / "b", [])
+    clock = Seconds()
+    live = LiveCertificate(first, monotonic=clock)
+    assert served(live.context) == first.fingerprint
+
+    shutil.copy(second.certificate, first.certificate)
+    clock.now += 2
+    live.look()
+    assert served(live.context) == first.fingerprint, "half a renewal is not taken up"
+
+    shutil.copy(second.key, first.key)
+    live.look()
+    assert served(live.context) == first.fingerprint, "looks are a second apart"
+    clock.now += 2
+    live.look()
+    assert served(live.context) == second.fingerprint
+
+
+def test_what_is_not_a_certificate_any_more_leaves_the_old_one(tmp_path: Path) -> None:
+    files = ensure_certificate(tmp_path, [])
+    clock = Seconds()
+    live = LiveCertificate(files, monotonic=clock)
+
+    for spoil in (lambda: files.certificate.write_text("x"), files.certificate.unlink):
+        spoil()
+        clock.now += 2
+        live.look()
+        assert served(live.context) == files.fingerprint

@@ -1,9 +1,9 @@
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from agentcom.hub.auth import MACHINE_TTL_MS, Authenticator
+from agentcom.hub.auth import IDLE_TTL_MS, Authenticator
 from agentcom.hub.credentials import ROTATION_GRACE_MS, Credentials, Grant
 from agentcom.model.batch import Batch
 from agentcom.model.errors import (
@@ -13,7 +13,7 @@ from agentcom.model.errors import (
     NotFound,
     StorageFull,
 )
-from agentcom.model.identity import CredentialKind, Role
+from agentcom.model.identity import CredentialKind, Role, Scope
 from agentcom.model.ids import MachineId, UserId
 from agentcom.store.base import Full, Verdict
 from tests.hub.doubles import CountingIds, ManualClock, YieldingStore
@@ -48,14 +48,15 @@ def house() -> House:
     return build(YieldingStore())
 
 
-async def test_tokens_of_machines_end_by_themselves_and_those_of_people_do_not(
-    house: House,
-) -> None:
+async def test_tokens_end_by_themselves_unless_somebody_says_otherwise(house: House) -> None:
     machine, _ = await house.credentials.mint(MACHINE)
     person, _ = await house.credentials.mint(PERSON)
 
-    assert machine.expires_at == house.clock.wall + MACHINE_TTL_MS
-    assert person.expires_at is None
+    assert machine.expires_at == house.clock.wall + IDLE_TTL_MS
+    assert person.expires_at == house.clock.wall + IDLE_TTL_MS
+    for ttl_ms, ends in ((1_000, house.clock.wall + 1_000), (0, None)):
+        other, _ = await house.credentials.mint(replace(PERSON, ttl_ms=ttl_ms))
+        assert (other.expires_at, other.idle_ms) == (ends, 0)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ async def test_tokens_of_machines_end_by_themselves_and_those_of_people_do_not(
         Grant(owner=ADA, role=Role.ADMIN, kind=CredentialKind.AGENT),
         Grant(owner=ADA, role=Role.AGENT, kind=CredentialKind.MACHINE),
         Grant(owner=ADA, role=Role.VIEWER, kind=CredentialKind.USER, machine=MachineId("m")),
-        Grant(owner=ADA, role=Role.VIEWER, kind=CredentialKind.USER, ttl_ms=0),
+        Grant(owner=ADA, role=Role.VIEWER, kind=CredentialKind.USER, ttl_ms=-1),
         Grant(owner=ADA, role=Role.VIEWER, kind=CredentialKind.USER, note="n" * 201),
     ],
 )
@@ -84,13 +85,36 @@ async def test_a_rotated_token_and_its_successor_both_work_for_the_grace(house: 
 
     after = await house.auth.authenticate(new_text)
     assert (after.machine, after.role, after.user) == (before.machine, before.role, before.user)
-    assert new.expires_at == house.clock.wall + MACHINE_TTL_MS
+    assert new.expires_at == house.clock.wall + IDLE_TTL_MS
     house.clock.advance(ROTATION_GRACE_MS - 1)
     await house.auth.authenticate(old_text)
     house.clock.advance(1)
     with pytest.raises(NotAuthenticated):
         await house.auth.authenticate(old_text)
     await house.auth.authenticate(new_text)
+
+
+@pytest.mark.parametrize("ttl_ms", [None, 0, 1_000])
+async def test_a_successor_has_the_rights_and_the_span_of_what_it_replaces(
+    house: House, ttl_ms: int | None
+) -> None:
+    scopes = (Scope.SUBMIT, Scope.READ, Scope.READ)
+    old, _ = await house.credentials.mint(
+        replace(PERSON, ttl_ms=ttl_ms, scopes=scopes, service=True, note="n")
+    )
+    new, text = await house.credentials.rotate(old.id, grace_ms=500)
+
+    who = await house.auth.authenticate(text)
+    assert who.scopes == (Scope.READ, Scope.SUBMIT)
+    assert who.service
+    same = ("role", "owner", "project", "note", "scopes", "service", "idle_ms", "expires_at")
+    assert all(getattr(new, name) == getattr(old, name) for name in same)
+    assert (await house.credentials.get(old.id)).replaced_by == new.id
+
+
+async def test_only_people_and_programs_have_scopes(house: House) -> None:
+    with pytest.raises(InvalidInput):
+        await house.credentials.mint(replace(MACHINE, scopes=(Scope.READ,)))
 
 
 async def test_what_has_ended_cannot_be_rotated(house: House) -> None:

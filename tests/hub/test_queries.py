@@ -286,8 +286,11 @@ def test_agents_of_another_project_are_not_there() -> None:
 def test_agents_and_machines_are_found_by_a_part_of_their_name() -> None:
     fleet = a_fleet()
 
-    assert fleet.machine("mac-2").id == "box2"
-    assert fleet.machine("box1").name == "mac-1"
+    assert fleet.machine(ANN, "mac-2").id == "box2"
+    assert fleet.machine(ANN, "box1").name == "mac-1"
+    for name in ("mac-1", "box1"):
+        with pytest.raises(NotFound):
+            fleet.machine(EVE, name)
     with pytest.raises(Ambiguous):
         fleet.find_agent(ANN, "ada")
 

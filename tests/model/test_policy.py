@@ -1,9 +1,21 @@
+import msgspec
 import pytest
 
-from agentcom.model.errors import NotAllowed, NotFound
-from agentcom.model.identity import Identity, Role
-from agentcom.model.ids import MachineId, ProjectId, UserId
-from agentcom.model.policy import Action, Reach, authorize, check_grant, reach
+from agentcom.model.errors import InvalidInput, NotAllowed, NotFound
+from agentcom.model.identity import Identity, Role, Scope
+from agentcom.model.ids import DEFAULT_PROJECT, MachineId, ProjectId, UserId
+from agentcom.model.policy import (
+    GRANTING,
+    SHARED,
+    Action,
+    Reach,
+    authorize,
+    check_grant,
+    project_for,
+    reach,
+)
+
+replace = msgspec.structs.replace
 
 ADA = UserId("ada")
 BOB = UserId("bob")
@@ -78,7 +90,7 @@ def identity(role: Role) -> Identity:
 
 @pytest.mark.parametrize(("role", "action"), CELLS)
 def test_every_cell_of_the_table_is_as_it_is_written_here(role: Role, action: Action) -> None:
-    assert reach(role, action) is EXPECTED[role, action]
+    assert reach(identity(role), action) is EXPECTED[role, action]
 
 
 @pytest.mark.parametrize(("role", "action"), CELLS)
@@ -106,7 +118,7 @@ def test_nobody_reaches_into_another_project(role: Role, action: Action) -> None
 
 
 def test_a_machine_speaks_for_its_agents_and_does_nothing_in_the_name_of_its_owner() -> None:
-    allowed = {action for action in Action if reach(Role.AGENT, action) is not Reach.NONE}
+    allowed = {action for action in Action if reach(identity(Role.AGENT), action) is not Reach.NONE}
     talk = {action for action in Action if action.partition(":")[0] in TALK}
 
     own = {Action.MACHINE_SESSION, Action.CREDENTIAL_ROTATE_SELF}
@@ -140,3 +152,71 @@ def test_one_may_give_what_one_has(giver: Role, given: Role) -> None:
 def test_nobody_gives_more_than_they_have(giver: Role, given: Role) -> None:
     with pytest.raises(NotAllowed):
         check_grant(identity(giver), given)
+
+
+CHANGES = (
+    "submit",
+    "cancel",
+    "set",
+    "remove",
+    "invite",
+    "create",
+    "post",
+    "send",
+    "write",
+    "pause",
+)
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.SUBMITTER, Role.OPERATOR, Role.ADMIN])
+@pytest.mark.parametrize("scope", list(Scope))
+def test_a_scope_takes_away_and_never_adds(role: Role, scope: Scope) -> None:
+    whole, confined = identity(role), replace(identity(role), scopes=(scope,))
+
+    assert all(reach(confined, action) in (Reach.NONE, reach(whole, action)) for action in Action)
+    assert reach(confined, Action.CREDENTIAL_ROTATE_SELF) is Reach.ANY
+    assert not any(reach(confined, action) for action in GRANTING)
+
+
+def test_who_may_only_read_changes_nothing() -> None:
+    confined = replace(identity(Role.ADMIN), scopes=(Scope.READ,))
+    allowed = {action.value for action in Action if reach(confined, action)}
+
+    assert not [name for name in allowed if name.rpartition(":")[2] in CHANGES]
+    assert {"task:read", "cost:read"} <= allowed
+
+
+def test_scopes_add_up() -> None:
+    both = replace(identity(Role.ADMIN), scopes=(Scope.SUBMIT, Scope.METRICS))
+    allowed = {action for action in Action if reach(both, action)}
+
+    wanted = {Action.TASK_SUBMIT, Action.METRICS_READ, Action.HUB_READ}
+    assert allowed == wanted | {Action.CREDENTIAL_ROTATE_SELF}
+    with pytest.raises(NotAllowed, match="scopes"):
+        authorize(both, Action.TASK_READ)
+
+
+def test_a_program_lets_nobody_in() -> None:
+    program = replace(identity(Role.ADMIN), service=True)
+
+    barred = {action for action in Action if not reach(program, action)}
+    assert barred == GRANTING | {Action.MACHINE_SESSION}
+
+
+def test_what_is_shared_is_reached_from_the_hubs_own_project_only() -> None:
+    stranger = replace(identity(Role.ADMIN), project=ProjectId("other"))
+
+    barred = {action for action in Action if not reach(stranger, action)}
+    assert barred == SHARED | {Action.MACHINE_SESSION}
+
+
+def test_only_the_hubs_own_project_lets_others_into_another_one() -> None:
+    ours, theirs = identity(Role.ADMIN), replace(identity(Role.ADMIN), project=ProjectId("other"))
+
+    assert project_for(ours, ProjectId("web")) == "web"
+    assert project_for(theirs, None) == "other"
+    for project in (DEFAULT_PROJECT, ProjectId("web")):
+        with pytest.raises(NotAllowed):
+            project_for(theirs, project)
+    with pytest.raises(InvalidInput):
+        project_for(ours, ProjectId("../web"))

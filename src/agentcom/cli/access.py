@@ -9,12 +9,13 @@ from agentcom.cli.lazy import Group
 from agentcom.cli.output import Column
 
 ROLES: Final = ("viewer", "submitter", "operator", "admin")
-USER_FIELDS: Final = ("id", "role", "created_at", "removed", "project")
+SCOPES: Final = ("read", "submit", "talk", "metrics")
+USER_FIELDS: Final = ("id", "role", "created_at", "removed", "project", "service")
 TOKEN_FIELDS: Final = (
     *("id", "kind", "role", "owner", "note", "created_at", "expires_at", "last_used"),
-    *("revoked_at", "machine", "uses_left"),
+    *("revoked_at", "machine", "uses_left", "scopes", "service", "replaced_by", "idle_ms"),
 )
-_DAY_MS: Final = 86_400_000
+_NEVER: Final = "never"
 
 
 def ends_of(row: output.Row) -> str:
@@ -25,24 +26,53 @@ def ends_of(row: output.Row) -> str:
         return "used up"
     at = row.get("expires_at")
     if at is None:
-        return "never" if output.is_terminal() else ""
+        return _NEVER if output.is_terminal() else ""
     return output.age(at)
+
+
+def _role_of(row: output.Row) -> str:
+    scopes = row.get("scopes") or ()
+    return f"{row['role']} ({', '.join(scopes)})" if scopes else str(row["role"])
 
 
 _USERS: Final = (
     Column("USER", lambda row: row["id"]),
     Column("ROLE", lambda row: row["role"]),
+    Column("KIND", lambda row: "program" if row.get("service") else "person"),
     Column("SINCE", lambda row: output.age(row.get("created_at"))),
 )
 _TOKENS: Final = (
     Column("ID", lambda row: row["id"]),
     Column("KIND", lambda row: row["kind"]),
     Column("OWNER", lambda row: row["owner"]),
-    Column("ROLE", lambda row: row["role"]),
+    Column("ROLE", _role_of),
     Column("USED", lambda row: output.age(row.get("last_used"))),
     Column("ENDS", ends_of),
     Column("NOTE", lambda row: row.get("note")),
 )
+
+
+_SCOPE: Final = click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(SCOPES),
+    help="Only this of the role; several add up.",
+)
+_EXPIRES: Final = click.option(
+    "--expires",
+    metavar="TIME",
+    help="12h, 30d, ... from now, or never. By default after 90 days without use.",
+)
+_NOTE: Final = click.option("--note", default="", help="What it is for.")
+
+
+def _lifetime_ms(expires: str | None) -> int | None:
+    from agentcom.cli import specs
+
+    if expires is None:
+        return None
+    return 0 if expires == _NEVER else specs.duration(expires, "--expires")
 
 
 @click.group(cls=Group)
@@ -53,7 +83,8 @@ def user() -> None:
 @user.command()
 @click.argument("name")
 @click.option("--role", type=click.Choice(ROLES), default="submitter", show_default=True)
-def invite(name: str, role: str) -> None:
+@click.option("--project", metavar="NAME", help="By default your own.")
+def invite(name: str, role: str, project: str | None) -> None:
     """Print a one-time code by which a person becomes user NAME, or gets one more token.
 
     \b
@@ -63,13 +94,60 @@ def invite(name: str, role: str) -> None:
     from agentcom.cli import api
 
     hub = api.connect()
-    click.echo(f"agentcom join '{hub.invite_user(name, role)['join']}'")
+    click.echo(f"agentcom join '{hub.invite_user(name, role, project)['join']}'")
     output.talk("note: it works once, and for 15 minutes")
+
+
+@user.command()
+@click.argument("name")
+@click.option("--service", is_flag=True, help="It is a program's account.")
+@click.option("--role", type=click.Choice(ROLES), default="submitter", show_default=True)
+@click.option("--project", metavar="NAME", help="By default your own.")
+@_SCOPE
+@_EXPIRES
+@_NOTE
+def add(
+    name: str,
+    service: bool,
+    role: str,
+    project: str | None,
+    scopes: tuple[str, ...],
+    expires: str | None,
+    note: str,
+) -> None:
+    """Make an account for a program, and print its first token. Nobody can see it again.
+
+    It has no code to log in with, and lets nobody in. `agentcom token create --for NAME` makes
+    more tokens for it, `agentcom user remove NAME` ends them all.
+
+    \b
+    Example:
+      agentcom user add nightly --service --role submitter --scope submit
+    """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
+    from agentcom.cli import api
+    from agentcom.cli.errors import CommandFailed, Exit
+
+    if not service:
+        raise CommandFailed(
+            "people come in by a code of their own",
+            hint=f"agentcom user invite {name}, or --service for a program",
+            exit_code=Exit.USAGE,
+            code="usage",
+        )
+    made = api.connect().add_service(
+        name=name,
+        role=role,
+        project=project,
+        scopes=scopes or None,
+        ttl_ms=_lifetime_ms(expires),
+        note=note,
+    )
+    click.echo(made["token"])
 
 
 @user.command("ls", cls=output.JsonCommand, fields=USER_FIELDS)
 def ls_users(as_json: tuple[str, ...] | None) -> None:
-    """List the people."""
+    """List the people, and the accounts of programs."""
     from agentcom.cli import api
 
     output.listing(api.connect().users(), _USERS, as_json=as_json)
@@ -94,17 +172,37 @@ def token() -> None:
 
 
 @token.command("create")
-@click.option("--role", type=click.Choice(ROLES), help="By default your own.")
+@click.option("--role", type=click.Choice(ROLES), help="By default that of its owner.")
+@click.option("--for", "owner", metavar="NAME", help="Whose it is; by default yours.")
 @click.option("--agent", metavar="NAME", help="For an agent that you start, and that uses MCP.")
-@click.option("--note", default="", help="What it is for.")
-@click.option("--days", type=click.IntRange(1, 3_650), help="How long it is valid.")
-def create(role: str | None, agent: str | None, note: str, days: int | None) -> None:
-    """Print a new token. Nobody can see it again."""
+@_SCOPE
+@_EXPIRES
+@_NOTE
+def create(
+    role: str | None,
+    owner: str | None,
+    agent: str | None,
+    scopes: tuple[str, ...],
+    expires: str | None,
+    note: str,
+) -> None:
+    """Print a new token. Nobody can see it again.
+
+    \b
+    Example:
+      agentcom token create --role viewer --scope metrics --expires never --note prometheus
+    """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
     from agentcom.cli import api
 
-    ttl_ms = days * _DAY_MS if days is not None else None
-    hub = api.connect()
-    click.echo(hub.create_token(role=role, agent=agent, note=note, ttl_ms=ttl_ms)["token"])
+    made = api.connect().create_token(
+        role=role,
+        owner=owner,
+        agent=agent,
+        scopes=scopes or None,
+        note=note,
+        ttl_ms=_lifetime_ms(expires),
+    )
+    click.echo(made["token"])
 
 
 @token.command("ls", cls=output.JsonCommand, fields=TOKEN_FIELDS)
@@ -118,13 +216,21 @@ def ls_tokens(as_json: tuple[str, ...] | None) -> None:
 
 @token.command()
 @click.argument("token_id", required=False, metavar="[ID]")
-def rotate(token_id: str | None) -> None:
-    """Replace a token; the old one works for another day. Without ID: the one in use here."""
-    from agentcom.cli import api, context
+@click.option(
+    "--grace",
+    metavar="TIME",
+    default="1d",
+    show_default=True,
+    help="How long the old one still works: 0s, 30m, up to 7d.",
+)
+def rotate(token_id: str | None, grace: str) -> None:
+    """Replace a token; for a time of grace both work. Without ID: the one in use here."""
+    from agentcom.cli import api, context, specs
 
+    grace_ms = 0 if grace == "0s" else specs.duration(grace, "--grace")
     hub = api.connect()
     own = token_id is None
-    answer = hub.rotate_token(token_id or hub.whoami()["credential"])
+    answer = hub.rotate_token(token_id or hub.whoami()["credential"], grace_ms)
     kept = context.find(hub.url)
     if not own or kept is None or kept.token != hub.token:
         click.echo(answer["token"])

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import click
 
 from agentcom.cli import context
+from agentcom.cli.api_tokens import TokenCalls
 from agentcom.cli.output import Row, row_of
 from agentcom.client.dialling import Dial
 from agentcom.client.http import HttpCalls
@@ -38,7 +39,7 @@ def connect() -> "Hub":
     return hub
 
 
-class Hub:
+class Hub(TokenCalls):
     """One hub and who we are there."""
 
     def __init__(self, known: context.Context) -> None:
@@ -297,30 +298,14 @@ class Hub:
         """Return the people."""
         return [row for row in self._all("/users", shown.UserList, "users") if not row["removed"]]
 
-    def invite_user(self, name: str, role: str) -> dict[str, Any]:
+    def invite_user(self, name: str, role: str, project: str | None = None) -> dict[str, Any]:
         """Return a code by which a person joins."""
-        return row_of(self._post("/users", {"name": name, "role": role}, shown.Invitation))
+        body = {"name": name, "role": role} | ({"project": project} if project else {})
+        return row_of(self._post("/users", body, shown.Invitation))
 
     def remove_user(self, name: str) -> None:
         """End a person's access."""
         self._send("DELETE", f"/users/{quote(name, safe='')}")
-
-    def tokens(self) -> list[dict[str, Any]]:
-        """Return tokens, without their secrets."""
-        return self._all("/tokens", shown.TokenList, "tokens")
-
-    def create_token(self, **wanted: Any) -> dict[str, Any]:
-        """Make a token."""
-        body = {name: value for name, value in wanted.items() if value is not None}
-        return row_of(self._post("/tokens", body, shown.NewToken))
-
-    def rotate_token(self, token_id: str) -> dict[str, Any]:
-        """Replace a token."""
-        return row_of(self._post(f"/tokens/{quote(token_id, safe='')}/rotate", {}, shown.NewToken))
-
-    def revoke_token(self, token_id: str) -> None:
-        """End a token."""
-        self._send("DELETE", f"/tokens/{quote(token_id, safe='')}")
 
     def whoami(self) -> dict[str, Any]:
         """Return who the hub takes us for."""

@@ -53,7 +53,7 @@ def _taken(turn: Turn, fact: Fact, task: Task, said: str) -> Task:
     taken = newest_result(task)
     if taken is None:
         raise NotAllowed("there is no result to approve: see agentcom task why, retry")
-    if policy.reach(fact.actor.role, Action.TASK_ADOPT) is Reach.NONE:
+    if policy.reach(fact.actor, Action.TASK_ADOPT) is Reach.NONE:
         raise NotAllowed("a result that changes how work is checked is an operator's to approve")
     turn.record(task, EventKind.APPROVED, said)
     return adopt(turn, fact, taken)

@@ -143,7 +143,7 @@ def may_answer(ask: Ask, who: Address, identity: Identity, submitter: UserId | N
     if identity.machine is not None:
         return False
     mine = submitter is not None and who == address.of_user(submitter)
-    return mine or reach(identity.role, Action.ASK_ANSWER) is Reach.ANY
+    return mine or reach(identity, Action.ASK_ANSWER) is Reach.ANY
 
 
 def check_text(field: str, text: str) -> None:

@@ -115,7 +115,7 @@ def control(turn: Turn, fact: Fact, body: Control) -> Reply:
         case facts.RemoveMachine():
             return _remove(turn, body.machine)
         case facts.Enrol():
-            return _enrol(turn, body)
+            return _enrol(turn, fact, body)
         case _:
             assert_never(body)
 
@@ -271,10 +271,16 @@ def _remove(turn: Turn, machine_id: MachineId) -> Done:
     return Done("removed")
 
 
-def _enrol(turn: Turn, body: facts.Enrol) -> Done:
+def _enrol(turn: Turn, fact: Fact, body: facts.Enrol) -> Done:
     if any(m.name == body.name and not m.removed for m in turn.view.machines.values()):
         raise NameTaken(f"a machine is called {body.name} already; choose another name")
-    machine = Machine(id=body.machine, name=body.name, owner=body.owner, created_at=turn.now.wall)
+    machine = Machine(
+        id=body.machine,
+        name=body.name,
+        owner=body.owner,
+        created_at=turn.now.wall,
+        project=fact.actor.project,
+    )
     turn.write(Table.MACHINE, machine.id, machine, old=None)
     turn.view.put(turn.view.machines, machine.id, machine)
     return Done(body.name)

@@ -31,8 +31,8 @@ CACHE_MAX: Final = 16_384  # credentials: three times the largest fleet we promi
 ENDED_MAX: Final = 4_096  # ended credentials that a connection just being opened is checked against
 USED_EVERY_MS: Final = 60_000  # `last_used` is as coarse as this; else each request were a write
 USED_BATCH: Final = 256  # rows of one batch
-MACHINE_TTL_MS: Final = 90 * 86_400_000  # a forgotten machine does not stay welcome for ever
-SLIDE_MS: Final = 86_400_000  # the end of a machine's token moves at most this often
+IDLE_TTL_MS: Final = 90 * 86_400_000  # who is silent so long does not stay welcome
+SLIDE_MS: Final = 86_400_000  # the end of a token that is used moves at most this often
 LOOK_MS: Final = 3_600_000  # tokens of connections that stay open are looked at this often
 
 BEARERS: Final = frozenset({CredentialKind.USER, CredentialKind.MACHINE, CredentialKind.AGENT})
@@ -49,11 +49,13 @@ class _Known(NamedTuple):
 class Authenticator:
     """Turns tokens into identities."""
 
-    def __init__(self, store: Store, clock: Clock, ids: IdSource) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, ids: IdSource, guard: FailureGuard | None = None
+    ) -> None:
         self._store = store
         self._clock = clock
         self._ids = ids
-        self._guard = FailureGuard()
+        self._guard = guard or FailureGuard()
         self._cache: OrderedDict[str, _Known] = OrderedDict()
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._epoch = 0
@@ -160,8 +162,8 @@ class Authenticator:
     async def flush(self) -> None:
         """Write when each token was last used; one that changes meanwhile is left for later.
 
-        The end of a machine's token moves on with its use: a machine that works never loses it,
-        a silent one does after 90 days.
+        The end of a token without a date of its own moves on with its use: who works never loses
+        it, who is silent does after 90 days.
         """
         self._flush_at = None
         used, self._used = self._used, {}
@@ -307,14 +309,22 @@ def is_over(credential: Credential, wall: WallTime) -> bool:
 
 
 def _slides(credential: Credential, wall: WallTime) -> bool:
-    """Return whether the end of a machine's token moves on if it is used now."""
-    if credential.kind is not CredentialKind.MACHINE or credential.replaced_by is not None:
+    """Return whether the end of a token moves on if it is used now."""
+    idle_ms, ends = idle_ms_of(credential), credential.expires_at
+    if not idle_ms or ends is None or credential.replaced_by is not None:
         return False
+    slide_ms = min(SLIDE_MS, idle_ms // 2)
+    return not is_over(credential, wall) and ends - wall <= idle_ms - slide_ms
+
+
+def idle_ms_of(credential: Credential) -> int:
+    """Return how long a token may be silent; 0: it ends when it says, or never."""
+    if credential.idle_ms or credential.kind is not CredentialKind.MACHINE:
+        return credential.idle_ms
+    # A machine's of before that field; one that was made to last shorter ends when it says.
     ends = credential.expires_at
-    # One that was made to last shorter ends when it says.
-    if ends is None or ends - credential.created_at < MACHINE_TTL_MS:
-        return False
-    return not is_over(credential, wall) and ends - wall <= MACHINE_TTL_MS - SLIDE_MS
+    lasts = ends is not None and ends - credential.created_at >= IDLE_TTL_MS
+    return IDLE_TTL_MS if lasts else 0
 
 
 def _used(credential: Credential, wall: WallTime) -> Credential:
@@ -322,7 +332,7 @@ def _used(credential: Credential, wall: WallTime) -> Credential:
     return msgspec.structs.replace(
         credential,
         last_used=wall,
-        expires_at=WallTime(wall + MACHINE_TTL_MS) if moves else credential.expires_at,
+        expires_at=WallTime(wall + idle_ms_of(credential)) if moves else credential.expires_at,
         version=credential.version + 1,
     )
 
@@ -334,4 +344,6 @@ def _identity(credential: Credential) -> Identity:
         credential=credential.id,
         project=credential.project,
         machine=credential.machine,
+        scopes=credential.scopes,
+        service=credential.service,
     )

@@ -11,20 +11,28 @@ import os
 import ssl
 import subprocess
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from agentcom.model.errors import AgentComError
+from agentcom.telemetry import events
 
 VALID_DAYS: Final = 3_650  # pinned by fingerprint: a new one means that every machine joins again
+LOOK_S: Final = 1.0  # between two looks for a renewed one; a look is two system calls
 OPENSSL_MS: Final = 30_000  # a small machine without entropy; normally 20 ms
 KEY_MODE: Final = 0o600
 CERTIFICATE_MODE: Final = 0o644
 NAME_CHARS_MAX: Final = 253  # a DNS name
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _WILDCARDS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # names nobody can ask for
+
+
+log = structlog.get_logger(__name__)
 
 
 class CertificateFailed(AgentComError):
@@ -96,6 +104,52 @@ def server_context(certificate: HubCertificate) -> ssl.SSLContext:
             f"{certificate.key} does not fit {certificate.certificate}; restore both from a backup"
         ) from error
     return context
+
+
+class LiveCertificate:
+    """A TLS context that takes up a renewed certificate with the next connection."""
+
+    def __init__(
+        self, files: HubCertificate, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Raises `CertificateFailed`: key and certificate do not belong together."""
+        self.context = server_context(files)
+        self._files = files
+        self._monotonic = monotonic
+        self._stamp = _stamp(files)
+        self._looked_at = monotonic()
+
+    def look(self) -> None:
+        """Take up what lies there now, if it changed and is whole; at most once a second."""
+        now = self._monotonic()
+        if now - self._looked_at < LOOK_S:
+            return
+        self._looked_at = now
+        stamp = _stamp(self._files)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        path = str(self._files.certificate)
+        try:
+            server_context(self._files)  # aside: half a renewal would spoil the one in use
+            self.context.load_cert_chain(self._files.certificate, self._files.key)
+        except (CertificateFailed, ssl.SSLError, OSError) as error:
+            log.error(events.CERTIFICATE_REFUSED, path=path, reason=str(error))  # noqa: TRY400  # it says it
+            return
+        log.info(events.CERTIFICATE_RENEWED, path=path)
+
+
+def _stamp(files: HubCertificate) -> tuple[object, ...]:
+    """Return what tells one version of both files from another."""
+    found: list[object] = []
+    for path in (files.certificate, files.key):
+        try:
+            stat = path.stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    return tuple(found)
 
 
 def subject_names(names: Sequence[str]) -> list[str]:

@@ -86,7 +86,7 @@ class Members:
             NotAllowed: they are not its owner.
         """
         owns = place.reader is not None and place.reader.role is ChannelRole.OWNER
-        if owns or policy.reach(who.identity.role, Action.CHANNEL_MANAGE) is Reach.ANY:
+        if owns or policy.reach(who.identity, Action.CHANNEL_MANAGE) is Reach.ANY:
             return
         raise NotAllowed(f"only an owner of channel {place.channel.name} may do that")
 

@@ -69,7 +69,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     untrusted_per_address_max: Annotated[int, msgspec.Meta(ge=1)] = 32
     untrusted_max: Annotated[int, msgspec.Meta(ge=1)] = 512
     rates: bool = True
-    """False lifts the budgets of identities: for load tests and fuzzing, never on a network."""
+    """False lifts the budgets of requests: for load tests and fuzzing, never on a network."""
 
 
 class BackupSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,6 +102,8 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     origins: tuple[str, ...] = ()
     public_url: str | None = None
     """The address that join codes name; by default what the hub listens on."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks that are believed about where a request comes from."""
     lease_ttl_ms: Annotated[
         int, msgspec.Meta(ge=limits.LEASE_TTL_MIN_MS, le=limits.LEASE_TTL_MAX_MS)
     ] = limits.LEASE_TTL_MS
@@ -173,12 +175,27 @@ def check(config: HubConfig) -> HubConfig:
     """
     if (config.certificate is None) != (config.key is None):
         raise ConfigInvalid("certificate and key belong together: give both, or none")
+    for text in config.trusted_proxies:
+        _check_proxy(text)
     if not config.loopback and not config.uses_tls and not config.insecure:
         raise ConfigInvalid(
             f"host {config.host} can be reached from other computers, and tls is off: tokens would"
             " travel in clear; leave tls on, or say that you mean it (--insecure)"
         )
     return config
+
+
+def _check_proxy(text: str) -> None:
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ConfigInvalid(
+            f"setting trusted_proxies: {text!r} is no address and no network such as 10.0.0.0/24"
+        ) from None
+    if not network.prefixlen:
+        raise ConfigInvalid(
+            "setting trusted_proxies: everybody is no proxy; name the addresses of yours"
+        )
 
 
 def is_loopback(host: str) -> bool:

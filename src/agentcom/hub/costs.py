@@ -84,7 +84,7 @@ class Costs:
 
     async def of_task(self, identity: Identity, task: Task) -> CostShown | None:
         """Return what a task has cost so far; None if nothing, or if it is not the caller's."""
-        own = policy.reach(identity.role, Action.COST_READ) is Reach.OWN
+        own = policy.reach(identity, Action.COST_READ) is Reach.OWN
         if own and task.submitter != identity.user:
             return None
         spent = await self._total(
@@ -99,7 +99,7 @@ class Costs:
 
 def _where(identity: Identity) -> dict[str, Sequence[str]]:
     where: dict[str, Sequence[str]] = {"project": [identity.project]}
-    if policy.reach(identity.role, Action.COST_READ) is Reach.OWN:
+    if policy.reach(identity, Action.COST_READ) is Reach.OWN:
         where["submitter"] = [identity.user]
     return where
 

@@ -12,12 +12,12 @@ import msgspec
 import structlog
 
 from agentcom.hub import tokens
-from agentcom.hub.auth import MACHINE_TTL_MS, Authenticator, is_over
+from agentcom.hub.auth import IDLE_TTL_MS, Authenticator, idle_ms_of, is_over
 from agentcom.hub.clock import Clock
 from agentcom.hub.rows import write
 from agentcom.model.batch import Change, Insert, Table, Update
 from agentcom.model.errors import Conflict, InvalidInput, NotFound, Unavailable
-from agentcom.model.identity import Credential, CredentialKind, Role, User
+from agentcom.model.identity import Credential, CredentialKind, Role, Scope, User
 from agentcom.model.ids import (
     DEFAULT_PROJECT,
     IdSource,
@@ -47,10 +47,12 @@ class Grant:
     machine: MachineId | None = None
     project: ProjectId = DEFAULT_PROJECT
     ttl_ms: int | None = None
-    """None: 90 days for machines and agents, no end for people."""
+    """None: 90 days, and each use begins them anew; 0: no end."""
     note: str = ""
     uses: int | None = None
     grants: Role | None = None
+    scopes: tuple[Scope, ...] = ()
+    service: bool = False
 
 
 class Credentials:
@@ -70,9 +72,7 @@ class Credentials:
             InvalidInput: kind and role do not go together, or a field is over its bound.
         """
         _check(grant)
-        ttl_ms = grant.ttl_ms
-        if ttl_ms is None and grant.kind in (CredentialKind.MACHINE, CredentialKind.AGENT):
-            ttl_ms = MACHINE_TTL_MS
+        ttl_ms = IDLE_TTL_MS if grant.ttl_ms is None else grant.ttl_ms
         wall = self._clock.now().wall
         minted = tokens.mint(grant.kind)
         credential = Credential(
@@ -82,12 +82,15 @@ class Credentials:
             role=grant.role,
             owner=grant.owner,
             created_at=wall,
-            expires_at=None if ttl_ms is None else WallTime(wall + ttl_ms),
+            expires_at=WallTime(wall + ttl_ms) if ttl_ms else None,
             machine=grant.machine,
             project=grant.project,
             note=grant.note,
             uses_left=grant.uses,
             grants=grant.grants,
+            scopes=tuple(sorted(set(grant.scopes))),
+            service=grant.service,
+            idle_ms=IDLE_TTL_MS if grant.ttl_ms is None else 0,
         )
         return credential, minted.text
 
@@ -240,7 +243,7 @@ class Credentials:
     async def _admins(self) -> Sequence[User]:
         where: dict[str, Sequence[str]] = {"role": [Role.ADMIN.value]}
         rows = await self._all(Query(table=Table.USER, where=where, limit=_PAGE))
-        return [row for row in rows if isinstance(row, User) and not row.removed]
+        return [row for row in rows if isinstance(row, User) and row.is_hub_admin]
 
     async def _all(self, query: Query) -> Sequence[object]:
         found: list[object] = []
@@ -279,16 +282,17 @@ def busy() -> Unavailable:
 
 
 def _same_again(old: Credential) -> Grant:
-    moves = old.kind is CredentialKind.MACHINE  # its end moved on with its use
-    lasted = None if old.expires_at is None or moves else old.expires_at - old.created_at
+    lasted = 0 if old.expires_at is None else old.expires_at - old.created_at
     return Grant(
         owner=old.owner,
         role=old.role,
         kind=old.kind,
         machine=old.machine,
         project=old.project,
-        ttl_ms=lasted,
+        ttl_ms=None if idle_ms_of(old) else lasted,  # such an end moved on with its use
         note=old.note,
+        scopes=old.scopes,
+        service=old.service,
     )
 
 
@@ -299,7 +303,9 @@ def _check(grant: Grant) -> None:
     has_machine = grant.kind in (CredentialKind.MACHINE, CredentialKind.AGENT)
     if has_machine != (grant.machine is not None):
         raise InvalidInput("machine", "exactly the tokens of machines and agents name one")
-    if grant.ttl_ms is not None and grant.ttl_ms <= 0:
+    if grant.ttl_ms is not None and grant.ttl_ms < 0:
         raise InvalidInput("ttl_ms", "a token lasts longer than nothing")
+    if grant.kind is not CredentialKind.USER and (grant.scopes or grant.service):
+        raise InvalidInput("scopes", "only the tokens of people and programs have some")
     if len(grant.note) > NOTE_CHARS:
         raise InvalidInput("note", f"at most {NOTE_CHARS} characters")

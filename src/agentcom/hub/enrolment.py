@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import structlog
 
 from agentcom.core import facts
@@ -33,7 +34,7 @@ from agentcom.model.errors import (
     Unavailable,
 )
 from agentcom.model.identity import Credential, CredentialKind, Identity, Role, User
-from agentcom.model.ids import IdSource, MachineId, UserId, check_name
+from agentcom.model.ids import IdSource, MachineId, ProjectId, UserId, check_name
 from agentcom.model.policy import Action
 from agentcom.store.base import Store
 from agentcom.telemetry import events
@@ -94,7 +95,13 @@ class Enrolment:
         return await self._invite(actor, Role.AGENT, ttl_ms=ttl_ms, uses=uses, name=name or "")
 
     async def invite_user(
-        self, actor: Identity, name: str, role: Role, *, ttl_ms: int = CODE_TTL_MS
+        self,
+        actor: Identity,
+        name: str,
+        role: Role,
+        *,
+        ttl_ms: int = CODE_TTL_MS,
+        project: ProjectId | None = None,
     ) -> str:
         """Return a code by which one person becomes user `name` with `role`.
 
@@ -107,8 +114,35 @@ class Enrolment:
         """
         policy.authorize(actor, Action.USER_INVITE)
         policy.check_grant(actor, role)
-        await self._known(UserId(check_name(name)), role)
-        return await self._invite(actor, role, ttl_ms=ttl_ms, uses=1, name=name)
+        home = policy.project_for(actor, project)
+        await self._known(UserId(check_name(name)), role, home)
+        guest = msgspec.structs.replace(actor, project=home)
+        return await self._invite(guest, role, ttl_ms=ttl_ms, uses=1, name=name)
+
+    async def add_service(self, actor: Identity, grant: Grant) -> tuple[Credential, str]:
+        """Make a program's account and its first token, both or none; return the token.
+
+        There is no code for it: nobody can log in as a program.
+
+        Raises:
+            NotAllowed: the actor may not let anyone in, or not with that role.
+            NameTaken: there is, or was, a user of that name.
+        """
+        policy.authorize(actor, Action.USER_INVITE)
+        policy.check_grant(actor, grant.role)
+        check_name(grant.owner)
+        credential, text = self._credentials.draft(grant)
+        user = User(
+            id=grant.owner,
+            role=grant.role,
+            created_at=self._clock.now().wall,
+            project=grant.project,
+            service=True,
+        )
+        if not await self._credentials.write(Insert(Table.USER, user.id, user), insert(credential)):
+            raise NameTaken(f"there is, or was, a user {grant.owner}; choose another name")
+        self._log.info(events.USER_CREATED, user=user.id, role=user.role.value)
+        return credential, text
 
     async def redeem(self, code: str, name: str = "", *, address: str = "") -> Joined:
         """Take one use of a code and let its machine or person in, as one.
@@ -125,7 +159,9 @@ class Enrolment:
             is_machine = row.grants is Role.AGENT
             chosen = check_name(row.note or name)
             new, text = self._credentials.draft(self._grant(row, chosen))
-            known = None if is_machine else await self._known(new.owner, new.role)
+            known = None
+            if not is_machine:
+                known = await self._known(new.owner, new.role, new.project)
             taken = replace(row, uses_left=row.uses_left - 1)
             if not await self._credentials.write(update(row, taken), *self._newcomer(new, known)):
                 continue
@@ -214,11 +250,13 @@ class Enrolment:
                 return
         raise busy()
 
-    async def _known(self, name: UserId, role: Role) -> User | None:
+    async def _known(self, name: UserId, role: Role, project: ProjectId) -> User | None:
         """Return the user of that name and role; None if the name is free."""
         (row,) = await self._store.get([(Table.USER, name)])
         if not isinstance(row, User):
             return None
+        if row.service or row.project != project:
+            raise NameTaken(f"the name {name} is taken; choose another one")
         if row.removed:
             raise NameTaken(f"there was a user {name}, who was removed; choose another name")
         if row.role is not role:

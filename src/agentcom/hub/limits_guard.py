@@ -37,6 +37,9 @@ RATES: Final[Mapping[Traffic, Rate]] = MappingProxyType(
         Traffic.TALK: Rate(200, 1_000, 1_000),  # calls: a machine with many busy agents
     }
 )
+OPEN_PER_ADDRESS: Final = Rate(
+    50, 1_000, 500
+)  # requests without a token: probes, a fleet that joins
 FAILURES_PER_ADDRESS: Final = Rate(10, 60_000, 30)
 FAILURES_PER_KEY: Final = Rate(6, 60_000, 10)
 FAILURE_DEBT_MAX_MS: Final = 900_000  # who goes on failing waits this long at most
@@ -44,10 +47,13 @@ _NETWORK_BITS: Final = 64  # one IPv6 customer has at least this network to choo
 
 
 class Budgets:
-    """A bucket for each identity and class."""
+    """A bucket for each identity and class, and one for each address of strangers."""
 
-    def __init__(self, rates: Mapping[Traffic, Rate] = RATES) -> None:
+    def __init__(
+        self, rates: Mapping[Traffic, Rate] = RATES, *, strangers: Rate = OPEN_PER_ADDRESS
+    ) -> None:
         self._limiters = {traffic: Limiter(rate) for traffic, rate in rates.items()}
+        self._strangers = Limiter(strangers)
 
     def spend(self, identity: Identity, traffic: Traffic, now: Now, cost: int = 1) -> None:
         """Take `cost` units from the budget.
@@ -59,6 +65,16 @@ class Budgets:
         if wait_ms:
             raise RateLimited(f"too many requests ({traffic}); wait {wait_ms} ms", wait_ms)
 
+    def spend_address(self, address: str, now: Now, cost: int = 1) -> None:
+        """Take `cost` units from what an address may ask for without a token.
+
+        Raises:
+            RateLimited: it is used up; nothing was taken.
+        """
+        wait_ms = self._strangers.take(network(address), now.instant, cost)
+        if wait_ms:
+            raise RateLimited(f"too many requests without a token; wait {wait_ms} ms", wait_ms)
+
     def admits(self, identity: Identity, traffic: Traffic, now: Now) -> bool:
         """Take one unit and return whether it fit; for what may be skipped, such as progress."""
         return not self._limiters[traffic].take(identity.name, now.instant)
@@ -67,9 +83,11 @@ class Budgets:
 class FailureGuard:
     """Slows down who fails to authenticate, by address and by the key that was tried."""
 
-    def __init__(self) -> None:
-        self._addresses = Limiter(FAILURES_PER_ADDRESS, debt_max_ms=FAILURE_DEBT_MAX_MS)
-        self._keys = Limiter(FAILURES_PER_KEY, debt_max_ms=FAILURE_DEBT_MAX_MS)
+    def __init__(
+        self, addresses: Rate = FAILURES_PER_ADDRESS, keys: Rate = FAILURES_PER_KEY
+    ) -> None:
+        self._addresses = Limiter(addresses, debt_max_ms=FAILURE_DEBT_MAX_MS)
+        self._keys = Limiter(keys, debt_max_ms=FAILURE_DEBT_MAX_MS)
 
     def check_address(self, address: str, now: Now) -> None:
         """Raise `RateLimited` if too many attempts from here have failed."""

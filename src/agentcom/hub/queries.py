@@ -126,7 +126,7 @@ class Queries:
 
         Who may adopt also sees those of a task that a restored store does not know any more.
         """
-        may_adopt = policy.reach(identity.role, Action.TASK_ADOPT) is Reach.ANY
+        may_adopt = policy.reach(identity, Action.TASK_ADOPT) is Reach.ANY
         if may_adopt and identity.project == DEFAULT_PROJECT and text.isalnum():
             lost = await self._results(TaskId(text), limit=RESULTS_KEPT)
             if lost and await self._store.get([(Table.TASK, text)]) == [None]:

@@ -68,14 +68,14 @@ class Fleet:
         return _pick("account", text, self._accounts(identity), name=lambda row: row.id)
 
     def machines(self, identity: Identity, *, cursor: str | None, limit: int) -> MachineList:
-        """Return the machines of the fleet."""
-        rows = self._present()
+        """Return the machines of the caller's project."""
+        rows = self._present(identity)
         page, after = self._page(identity, "machines", rows, cursor=cursor, limit=limit)
         return MachineList(tuple(map(self._machine, page)), after)
 
-    def machine(self, text: str) -> MachineShown:
+    def machine(self, identity: Identity, text: str) -> MachineShown:
         """Return one machine; raises `NotFound` and `Ambiguous`."""
-        return self._machine(self.find_machine(text))
+        return self._machine(self.find_machine(identity, text))
 
     def limits(self) -> LimitList:
         """Return all limits, by scope, with what is taken of them."""
@@ -107,11 +107,12 @@ class Fleet:
         rows = [row for row in self._view().agents.values() if row.project == identity.project]
         return _pick("agent", text, rows, name=lambda row: row.id)
 
-    def find_machine(self, text: str, *, removed: bool = False) -> Machine:
+    def find_machine(self, identity: Identity, text: str, *, removed: bool = False) -> Machine:
         """Return the machine of a name or id, or of an unambiguous part of one."""
-        if removed and (row := self._view().machines.get(MachineId(text))) is not None:
+        row = self._view().machines.get(MachineId(text)) if removed else None
+        if row is not None and row.project == identity.project:
             return row
-        return _pick("machine", text, self._present(), name=lambda row: row.name)
+        return _pick("machine", text, self._present(identity), name=lambda row: row.name)
 
     def machine_name(self, machine: MachineId) -> str:
         """Return the name of a machine, removed ones too; its id if it has none."""
@@ -120,7 +121,8 @@ class Fleet:
 
     def machines_of(self, owner: UserId) -> Sequence[Machine]:
         """Return the machines of a person."""
-        return [row for row in self._present() if row.owner == owner]
+        rows = self._view().machines.values()
+        return [row for row in rows if row.owner == owner and not row.removed]
 
     def pauses(self, identity: Identity) -> PauseList:
         """Return the pauses that the caller's tasks are under."""
@@ -157,7 +159,7 @@ class Fleet:
 
     def machine_counts(self) -> tuple[int, int]:
         """Return how many machines there are, and how many are connected."""
-        rows = self._present()
+        rows = [row for row in self._view().machines.values() if not row.removed]
         return len(rows), sum(self._machine(row).connected for row in rows)
 
     def _accounts(self, identity: Identity) -> Sequence[AccountShown]:
@@ -185,8 +187,9 @@ class Fleet:
             agents=tuple(row.id for row in agents),
         )
 
-    def _present(self) -> list[Machine]:
-        return [row for row in self._view().machines.values() if not row.removed]
+    def _present(self, identity: Identity) -> list[Machine]:
+        rows = self._view().machines.values()
+        return [row for row in rows if row.project == identity.project and not row.removed]
 
     def _page(
         self,
@@ -223,7 +226,9 @@ class Fleet:
             paused=row.paused,
             suspect=session is not None and session.suspect,
             cli_version=row.cli_version,
-            tasks=tuple(task.id for task in held if task.agent == row.id),
+            tasks=tuple(
+                task.id for task in held if task.agent == row.id and task.project == row.project
+            ),
             account=row.account,
             quarantined=row.quarantined,
             quarantined_at=row.quarantined_at,
@@ -245,7 +250,7 @@ class Fleet:
             last_seen=row.last_seen,
             lease_ttl_ms=row.ttl_ms,
             agents=tuple(view.agents_of.get(row.id, ())),
-            tasks=tuple(task.id for task in view.held_tasks(row.id)),
+            tasks=tuple(task.id for task in view.held_tasks(row.id) if task.project == row.project),
         )
 
 

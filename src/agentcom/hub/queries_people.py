@@ -9,7 +9,8 @@ from agentcom.model.errors import NotFound
 from agentcom.model.identity import Credential, Identity, Role, User
 from agentcom.model.ids import UserId
 from agentcom.model.limits import PAGE_MAX
-from agentcom.protocol.shown import TokenList, TokenShown, UserList
+from agentcom.protocol.shown import UserList
+from agentcom.protocol.shown_tokens import TokenList, TokenShown
 from agentcom.store.base import Query, Store
 
 
@@ -37,10 +38,10 @@ class People:
         return row
 
     async def admin_count(self) -> int:
-        """Return how many admins there are; enough to know whether one is the last."""
+        """Return how many people administer the hub; enough to know whether one is the last."""
         query = Query(table=Table.USER, where={"role": [Role.ADMIN.value]}, limit=PAGE_MAX)
         page = await self._store.query(query)
-        return sum(isinstance(row, User) and not row.removed for row in page.rows)
+        return sum(isinstance(row, User) and row.is_hub_admin for row in page.rows)
 
     async def tokens(
         self, identity: Identity, *, owner: UserId | None, cursor: str | None, limit: int
@@ -74,4 +75,8 @@ def token_shown(row: Credential) -> TokenShown:
         grants=row.grants,
         last_used=row.last_used,
         revoked_at=row.revoked_at,
+        replaced_by=row.replaced_by,
+        scopes=row.scopes,
+        service=row.service,
+        idle_ms=row.idle_ms,
     )

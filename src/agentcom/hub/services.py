@@ -31,7 +31,7 @@ from agentcom.hub.external import Externals
 from agentcom.hub.feeds import Feeds
 from agentcom.hub.identifiers import Entropy, SystemRng, UuidIds
 from agentcom.hub.journal_log import JournalLog
-from agentcom.hub.limits_guard import RATES, Budgets
+from agentcom.hub.limits_guard import RATES, Budgets, FailureGuard
 from agentcom.hub.pulse import Notifier, Pulse
 from agentcom.hub.queries import Queries
 from agentcom.hub.queries_fleet import Fleet
@@ -75,8 +75,8 @@ class Services:
         self.rng = SystemRng(entropy)
         ids = UuidIds(clock, entropy)
         self.causes = Causes(encode_base32(int.from_bytes(entropy(4)) >> 2, length=6))
-        self.budgets = Budgets() if config.limits.rates else Budgets(_free_rates())
-        self.auth = Authenticator(self.store, clock, ids)
+        self.budgets, guard = _budgets(bounded=config.limits.rates)
+        self.auth = Authenticator(self.store, clock, ids, guard)
         self.credentials = Credentials(self.auth, self.store, clock, ids)
         self.enrolment = Enrolment(
             self.auth, self.credentials, self.store, clock, ids, self._submit_fact
@@ -240,5 +240,8 @@ async def until(over: asyncio.Event, work: Awaitable[None] | None = None) -> Non
         await asyncio.gather(*parts, return_exceptions=True)
 
 
-def _free_rates() -> dict[Any, Rate]:
-    return dict.fromkeys(RATES, _FREE_RATE)
+def _budgets(*, bounded: bool) -> tuple[Budgets, FailureGuard]:
+    if bounded:
+        return Budgets(), FailureGuard()
+    free = Budgets(dict.fromkeys(RATES, _FREE_RATE), strangers=_FREE_RATE)
+    return free, FailureGuard(_FREE_RATE, _FREE_RATE)

@@ -50,7 +50,7 @@ class Talk:
         rule, identity = RULES[type(call)], speaker.identity
         # Whose thing it is, the service looks up, and asks again where that matters.
         policy.authorize(identity, rule.action, owner=identity.user)
-        self._budgets.spend(identity, Traffic.TALK, self._clock.now())
+        self._budgets.spend(identity, Traffic.TALK, self._clock.now(), rule.cost)
         if key is not None and rule.changes:
             asked = Asked(cause=cause, key=check_key(key), payload=payload_hash(call))
         else:

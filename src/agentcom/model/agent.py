@@ -147,6 +147,8 @@ class Machine(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     last_seen: WallTime | None = None
     resources: dict[str, int] = {}
     """Named resources that its attempts share."""
+    project: ProjectId = DEFAULT_PROJECT
+    """Whose operators let it in, and look after it."""
     version: int = 1
 
 

@@ -19,6 +19,21 @@ class Role(StrEnum):
     __hash__ = str.__hash__  # Enum's own is Python code, and every request looks its role up
 
 
+class Scope(StrEnum):
+    """What a token is confined to, below its role; the table is in `model/policy.py`."""
+
+    READ = "read"
+    """Look at everything that the role may look at, and change nothing."""
+    SUBMIT = "submit"
+    """Submit tasks, and no more: not even see what became of them."""
+    TALK = "talk"
+    """Mail, channels, notes, locks and questions."""
+    METRICS = "metrics"
+    """Measurements and the hub's state, for a program that collects them."""
+
+    __hash__ = str.__hash__
+
+
 class CredentialKind(StrEnum):
     """The type that a token names in its text, so that one kind never passes for another."""
 
@@ -36,7 +51,15 @@ class User(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
     created_at: WallTime
     project: ProjectId = DEFAULT_PROJECT
     removed: bool = False
+    service: bool = False
+    """A program's account: it has tokens that others make, and lets nobody in."""
     version: int = 1
+
+    @property
+    def is_hub_admin(self) -> bool:
+        """Whether it can let others in to the hub itself: no program, no other project's admin."""
+        ours = self.project == DEFAULT_PROJECT and not self.service
+        return self.role is Role.ADMIN and ours and not self.removed
 
 
 class Credential(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -60,6 +83,12 @@ class Credential(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defau
     revoked_at: WallTime | None = None
     replaced_by: str | None = None
     """The credential that took its place by rotation; it ends at `expires_at`, used or not."""
+    scopes: tuple[Scope, ...] = ()
+    """None: all of its role."""
+    service: bool = False
+    """Its owner is a program."""
+    idle_ms: int = 0
+    """Set: each use moves its end on to so much later; it ends when it was silent so long."""
     version: int = 1
 
 
@@ -71,6 +100,9 @@ class Identity(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     credential: str
     project: ProjectId = DEFAULT_PROJECT
     machine: MachineId | None = None
+    scopes: tuple[Scope, ...] = ()
+    """What of its role a token is confined to; none: all of it."""
+    service: bool = False
 
     @property
     def name(self) -> str:

@@ -1,8 +1,9 @@
 """Who may do what: the one table that every door asks, and the only place that grants anything.
 
 A role reaches an action not at all, for what its user owns, or for everything in its project.
-What stands in no row is refused. Foreign things answer `NotFound`, so that nobody learns by
-asking what exists.
+What stands in no row is refused. A token can be confined to scopes, which take from its role and
+never add; what all projects share is reached from the hub's own project only. Foreign things
+answer `NotFound`, so that nobody learns by asking what exists.
 """
 
 from collections.abc import Mapping
@@ -11,8 +12,8 @@ from types import MappingProxyType
 from typing import Final
 
 from agentcom.model.errors import NotAllowed, NotFound
-from agentcom.model.identity import Identity, Role
-from agentcom.model.ids import ProjectId, UserId
+from agentcom.model.identity import Identity, Role, Scope
+from agentcom.model.ids import DEFAULT_PROJECT, ProjectId, UserId, check_name
 
 
 class Action(StrEnum):
@@ -187,14 +188,61 @@ TABLE: Final[Mapping[Role, Mapping[Action, Reach]]] = MappingProxyType(
     }
 )
 
+SHARED: Final = frozenset(
+    {
+        Action.LIMIT_READ,
+        Action.LIMIT_SET,
+        Action.HUB_READ,
+        Action.HUB_MANAGE,
+        Action.METRICS_READ,
+        Action.POOL_PAUSE,
+    }
+)
+"""What is of no project but of the hub: only for tokens of the project that every hub has."""
+GRANTING: Final = frozenset(
+    {
+        Action.USER_INVITE,
+        Action.USER_REMOVE,
+        Action.MACHINE_INVITE,
+        Action.CREDENTIAL_CREATE,
+        Action.CREDENTIAL_ROTATE,
+    }
+)
+"""What lets others in, or keeps them in: never for a program's account, whatever its role."""
+SCOPES: Final[Mapping[Scope, frozenset[Action]]] = MappingProxyType(
+    {
+        # Who reads mail or a channel moves what counts as read.
+        Scope.READ: frozenset(_READ) - {Action.MESSAGE_READ, Action.CHANNEL_READ}
+        | {Action.USER_READ, Action.CREDENTIAL_READ},
+        Scope.SUBMIT: frozenset({Action.TASK_SUBMIT}),
+        Scope.TALK: frozenset(_TALK)
+        | {
+            Action.MESSAGE_READ,
+            Action.CHANNEL_READ,
+            Action.NOTE_READ,
+            Action.LOCK_READ,
+            Action.ASK_READ,
+            Action.AGENT_READ,
+        },
+        Scope.METRICS: frozenset({Action.METRICS_READ, Action.HUB_READ}),
+    }
+)
+_ALWAYS: Final = Action.CREDENTIAL_ROTATE_SELF
+"""So that a confined token can be replaced by the program that has it."""
+
+MISSING: Final = "there is no such thing, or not for this token"
+"""What is said of foreign things and of those that are not there: nobody learns which."""
 _NONE: Final = Reach.NONE
 _OWN: Final = Reach.OWN
 _RANK: Final = (Role.VIEWER, Role.SUBMITTER, Role.OPERATOR, Role.ADMIN)
 
 
-def reach(role: Role, action: Action) -> Reach:
-    """Return how far a role's right to an action goes."""
-    return TABLE[role].get(action, _NONE)
+def reach(identity: Identity, action: Action) -> Reach:
+    """Return how far someone's right to an action goes."""
+    special = identity.scopes or identity.service or identity.project != DEFAULT_PROJECT
+    if special and _is_barred(identity, action):
+        return _NONE
+    return TABLE[identity.role].get(action, _NONE)
 
 
 def authorize(
@@ -213,12 +261,46 @@ def authorize(
         NotAllowed: the role never may.
         NotFound: it may, but not with this thing.
     """
-    allowed = TABLE[identity.role].get(action, _NONE)
+    allowed = reach(identity, action)
     if allowed is _NONE:
-        raise NotAllowed(f"role {identity.role} does not include {action}; ask an admin")
+        raise NotAllowed(_why_not(identity, action))
     foreign = project is not None and project != identity.project
     if foreign or (allowed is _OWN and owner != identity.user):
-        raise NotFound("there is no such thing, or not for this token")
+        raise NotFound(MISSING)
+
+
+def _is_barred(identity: Identity, action: Action) -> bool:
+    """Return whether something beside the role keeps someone from an action."""
+    confined = bool(identity.scopes) and action is not _ALWAYS
+    if confined and not any(action in SCOPES[scope] for scope in identity.scopes):
+        return True
+    if identity.service and action in GRANTING:
+        return True
+    return identity.project != DEFAULT_PROJECT and action in SHARED
+
+
+def _why_not(identity: Identity, action: Action) -> str:
+    if TABLE[identity.role].get(action, _NONE) is _NONE:
+        return f"role {identity.role} does not include {action}; ask an admin"
+    if identity.service and action in GRANTING:
+        return f"a program's account does not include {action}; a person has to do it"
+    if identity.project != DEFAULT_PROJECT and action in SHARED:
+        return f"{action} is about what all projects share; ask an admin of the hub"
+    return f"this token's scopes do not include {action}; use another, or ask an admin"
+
+
+def project_for(identity: Identity, project: ProjectId | None) -> ProjectId:
+    """Return the project into which someone lets another in; None: their own.
+
+    Raises:
+        NotAllowed: it is another one, and they are not of the hub's own.
+        InvalidInput: it can be no project's name.
+    """
+    if project in (None, identity.project):
+        return identity.project
+    if identity.project != DEFAULT_PROJECT:
+        raise NotAllowed("this token is for another project; ask an admin of the hub")
+    return ProjectId(check_name(project))
 
 
 def check_grant(identity: Identity, role: Role) -> None:

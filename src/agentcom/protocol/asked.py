@@ -7,8 +7,8 @@ import msgspec
 from agentcom.model.budget import Budget, Period
 from agentcom.model.edit import TaskEdit
 from agentcom.model.graph import Dependency
-from agentcom.model.identity import Role
-from agentcom.model.ids import AgentId, MachineId, UserId
+from agentcom.model.identity import Role, Scope
+from agentcom.model.ids import AgentId, MachineId, ProjectId, UserId
 from agentcom.model.limits import REASON_CHARS, SUBMIT_TASKS_MAX
 from agentcom.model.schedule import Missed, Overlap
 from agentcom.model.task import LandPolicy, TaskSpec, TaskState
@@ -20,6 +20,9 @@ NOTE_CHARS: Final = 200
 CODE_CHARS: Final = 256
 
 Milliseconds = Annotated[int, msgspec.Meta(ge=1, le=TOKEN_TTL_MAX_MS)]
+Lifetime = Annotated[int, msgspec.Meta(ge=0, le=TOKEN_TTL_MAX_MS)]
+"""Of a token; 0: it has no end. Left out: 90 days, which each use begins anew."""
+Scopes = Annotated[tuple[Scope, ...], msgspec.Meta(max_length=len(Scope))]
 
 
 class DependencyAsked(Dependency, frozen=True, forbid_unknown_fields=True):
@@ -150,6 +153,21 @@ class UserInvited(
     name: UserId
     role: Role = Role.SUBMITTER
     ttl_ms: Milliseconds | None = None
+    project: ProjectId | None = None
+    """By default that of who invites; another one only by an admin of the hub's own."""
+
+
+class ServiceAsked(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """An account for a program, and its first token."""
+
+    name: UserId
+    role: Role = Role.SUBMITTER
+    project: ProjectId | None = None
+    ttl_ms: Lifetime | None = None
+    note: Annotated[str, msgspec.Meta(max_length=NOTE_CHARS)] = ""
+    scopes: Scopes = ()
 
 
 class CodeRedeemed(
@@ -168,10 +186,12 @@ class TokenAsked(
 
     owner: UserId | None = None
     role: Role | None = None
-    ttl_ms: Milliseconds | None = None
+    ttl_ms: Lifetime | None = None
     note: Annotated[str, msgspec.Meta(max_length=NOTE_CHARS)] = ""
     agent: AgentId | None = None
     """Set: for an agent of that name that a person starts, and that works by MCP."""
+    scopes: Scopes = ()
+    """What of the role it is confined to; none: all of it."""
 
 
 class RotationAsked(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

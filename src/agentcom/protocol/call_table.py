@@ -22,16 +22,18 @@ class Rule(NamedTuple):
     reply: type[msgspec.Struct]
     changes: bool = True
     """Whether it changes something that a repeat would change again: then a request key counts."""
+    cost: int = 1
+    """How many units of its budget it spends: as many plain reads as it weighs."""
 
 
 RULES: Final[Mapping[type[Call], Rule]] = MappingProxyType(
     {
         calls.MessageSend: Rule(Action.MESSAGE_SEND, told.Sent),
-        calls.MessageBroadcast: Rule(Action.MESSAGE_SEND, told.Sent),
+        calls.MessageBroadcast: Rule(Action.MESSAGE_SEND, told.Sent, cost=20),
         calls.InboxRead: Rule(Action.MESSAGE_READ, told.Inbox, changes=False),
         calls.MessageAck: Rule(Action.MESSAGE_READ, told.Acked, changes=False),
         calls.MessageShow: Rule(Action.MESSAGE_READ, told.MessageShown, changes=False),
-        calls.ThreadRead: Rule(Action.MESSAGE_READ, told.Thread, changes=False),
+        calls.ThreadRead: Rule(Action.MESSAGE_READ, told.Thread, changes=False, cost=2),
         calls.ChannelCreate: Rule(Action.CHANNEL_CREATE, told.ChannelShown),
         calls.ChannelList: Rule(Action.CHANNEL_READ, told.ChannelsShown, changes=False),
         calls.ChannelShow: Rule(Action.CHANNEL_READ, told.ChannelShown, changes=False),
@@ -47,7 +49,7 @@ RULES: Final[Mapping[type[Call], Rule]] = MappingProxyType(
         calls.NoteList: Rule(Action.NOTE_READ, told.NotesShown, changes=False),
         calls.NoteHistory: Rule(Action.NOTE_READ, told.NotesShown, changes=False),
         calls.NoteDelete: Rule(Action.NOTE_WRITE, Done),
-        calls.Search: Rule(Action.NOTE_READ, told.Hits, changes=False),
+        calls.Search: Rule(Action.NOTE_READ, told.Hits, changes=False, cost=20),
         calls.LockAcquire: Rule(Action.LOCK_ACQUIRE, told.LockShown),
         calls.LockRelease: Rule(Action.LOCK_ACQUIRE, Done),
         calls.LockList: Rule(Action.LOCK_READ, told.LocksShown, changes=False),
@@ -57,6 +59,6 @@ RULES: Final[Mapping[type[Call], Rule]] = MappingProxyType(
         calls.AskAnswer: Rule(Action.ASK_ANSWER, told.AskShown),
         calls.AskWithdraw: Rule(Action.ASK_PUT, told.AskShown),
         calls.Whoami: Rule(Action.MESSAGE_READ, told.Me, changes=False),
-        calls.PresenceList: Rule(Action.AGENT_READ, told.PresencesShown, changes=False),
+        calls.PresenceList: Rule(Action.AGENT_READ, told.PresencesShown, changes=False, cost=5),
     }
 )

@@ -7,7 +7,7 @@ from agentcom.model.budget import Amounts, Budget, Period
 from agentcom.model.event import TaskEvent
 from agentcom.model.failure import FailureClass
 from agentcom.model.graph import Condition, Edge, OnFailure
-from agentcom.model.identity import CredentialKind, Role, User
+from agentcom.model.identity import Role, Scope, User
 from agentcom.model.ids import AccountId, AgentId, MachineId, ProjectId, TaskId, UserId, WallTime
 from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
@@ -275,37 +275,6 @@ class UserList(msgspec.Struct, frozen=True, omit_defaults=True):
     next: str | None = None
 
 
-class TokenShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A credential without what could prove it."""
-
-    id: str
-    kind: CredentialKind
-    role: Role
-    owner: UserId
-    created_at: WallTime
-    expires_at: WallTime | None = None
-    machine: MachineId | None = None
-    note: str = ""
-    uses_left: int | None = None
-    grants: Role | None = None
-    last_used: WallTime | None = None
-    revoked_at: WallTime | None = None
-
-
-class TokenList(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Tokens; `next` is the cursor of the page after."""
-
-    tokens: tuple[TokenShown, ...]
-    next: str | None = None
-
-
-class NewToken(msgspec.Struct, frozen=True):
-    """A token that was just made. `token` is shown this once."""
-
-    token: str
-    credential: TokenShown
-
-
 class Invitation(msgspec.Struct, frozen=True):
     """A code that lets someone in. It is shown this once."""
 
@@ -336,6 +305,10 @@ class Whoami(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     credential: str
     machine: MachineId | None = None
     actions: tuple[str, ...] = ()
+    scopes: tuple[Scope, ...] = ()
+    """What the token is confined to; none: all of its role."""
+    service: bool = False
+    """Whether it is a program's account."""
 
 
 class HubStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

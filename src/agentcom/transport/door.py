@@ -24,6 +24,7 @@ from uvicorn.server import ServerState
 
 from agentcom.model.errors import AgentComError, MalformedInput, NotFound, Unsupported
 from agentcom.transport.census import Admission, Census
+from agentcom.transport.forwarded import client_of, trusts
 from agentcom.transport.guard import HeadTooLarge, Rules, TooManyConnections, check_head
 from agentcom.transport.problem import Refusal, http_bytes, refusal
 from agentcom.transport.socket import (
@@ -91,8 +92,11 @@ class Door(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         super().connection_made(transport)
-        self._admission = self._house.census.enter(self._peer)
-        if self._admission is Admission.FULL or self._house.stopping.is_set():
+        self._trusted = trusts(self._house.rules.proxies, self._peer)
+        if not self._trusted:
+            self._admission = self._house.census.enter(self._peer)
+        full = self._admission is Admission.FULL and not self._trusted
+        if full or self._house.stopping.is_set():
             transport.abort()
             return
         self._arm(self._house.limits.head_ms)
@@ -226,13 +230,16 @@ class Door(HttpToolsProtocol):
 
     def _head(self) -> Head:
         url = httptools.parse_url(self.url)
+        client = client_of(
+            self._house.rules.proxies, self._peer, self.headers, secure=self.scheme == "https"
+        )
         return Head(
             method=self.parser.get_method().decode(),
             path=url.path or b"/",
             query=url.query or b"",
             headers=self.headers,
-            peer=self._peer,
-            secure=self.scheme == "https",
+            peer=client.address,
+            secure=client.secure,
         )
 
     def _check_trust(self, head: Head) -> None:

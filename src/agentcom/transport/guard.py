@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agentcom.model.errors import AgentComError, MalformedInput, RateLimited, TooLarge
+from agentcom.transport.forwarded import Network, client_of
 from agentcom.transport.problem import Refusal, refusal
 from agentcom.transport.socket import Head, PortLimits
 
@@ -78,6 +79,8 @@ class Rules:
 
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
+    proxies: tuple[Network, ...] = ()
+    """Who is believed about the address of a client."""
     body_bytes_max_by_prefix: Mapping[str, int] = field(default_factory=dict)
     """Paths that take more than the common limit, such as artefact uploads."""
 
@@ -139,6 +142,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if self._rules.proxies:
+            _see_through(scope, self._rules.proxies)
         head = head_of(scope)
         try:
             check_head(head, self._rules, origin=head.method not in _SAFE_METHODS)
@@ -200,6 +205,14 @@ def head_of(scope: Scope) -> Head:
         peer=client[0] if client else "",
         secure=scope["scheme"] == "https",
     )
+
+
+def _see_through(scope: Scope, proxies: tuple[Network, ...]) -> None:
+    """Put the client in the place of the proxy that it came by."""
+    peer = scope["client"][0] if scope.get("client") else ""
+    found = client_of(proxies, peer, scope["headers"], secure=scope["scheme"] == "https")
+    scope["client"] = (found.address, 0)
+    scope["scheme"] = "https" if found.secure else "http"
 
 
 class _Body:

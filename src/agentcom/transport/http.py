@@ -47,12 +47,14 @@ from agentcom.transport.guard import App
 from agentcom.transport.http_call import (
     PREFIX,
     Call,
+    Ended,
     Endpoint,
     Fault,
     Gate,
     Hall,
     WrongMediaType,
     WrongMethod,
+    while_live,
 )
 from agentcom.transport.problem import refusal
 from agentcom.transport.socket import Head
@@ -112,6 +114,7 @@ def _description(table: Sequence[Endpoint]) -> Endpoint:
         handler=show,
         summary="Describe this interface",
         reply=dict[str, Any],
+        cost=20,
     )
     return own
 
@@ -144,15 +147,17 @@ class _At:
         hall = self._hall
         identity = await _identify(hall, endpoint, request)
         call = Call(hall=hall, request=request, cause=cause, identity=identity)
-        if identity is not None and endpoint.traffic is not None:
-            hall.budgets.spend(identity, endpoint.traffic, hall.clock.now())
+        if identity is None:
+            hall.budgets.spend_address(call.peer, hall.clock.now(), endpoint.cost)
+        elif endpoint.traffic is not None:
+            hall.budgets.spend(identity, endpoint.traffic, hall.clock.now(), endpoint.cost)
         if endpoint.query is not None:
             call.query = _query(request, endpoint.query)
         if endpoint.body is not None:
             call.body = await _body(request, endpoint)
         if endpoint.keyed and KEY_HEADER in request.headers:
             call.key = check_key(request.headers[KEY_HEADER].strip('"'))
-        found = await endpoint.handler(call)
+        found = await _handle(endpoint, call)
         if isinstance(found, Response):
             return found
         content = msgspec.json.encode(found)
@@ -207,6 +212,18 @@ async def _identify(hall: Hall, endpoint: Endpoint, request: Request) -> Identit
         # Of the things themselves, the handler or the core looks at the owner.
         policy.authorize(identity, endpoint.access, owner=identity.user)
     return identity
+
+
+async def _handle(endpoint: Endpoint, call: Call) -> object:
+    """Return what the handler makes of a call; nothing is told to a token that has ended."""
+    who = call.identity
+    if who is None:
+        return await endpoint.handler(call)
+    if not call.hall.auth.is_live(who):  # its body took a while
+        raise Ended
+    if getattr(call.body, "wait_ms", 0):
+        return await while_live(call.hall.auth, who, endpoint.handler(call))
+    return await endpoint.handler(call)
 
 
 def _query(request: Request, kind: type[msgspec.Struct]) -> object:

@@ -56,6 +56,7 @@ ENDPOINTS: Final = (
         query=BlobAsked,
         reply=Blob,
         traffic=Traffic.TALK,
+        cost=10,
     ),
     Endpoint(
         method="GET",

@@ -5,7 +5,7 @@ the way of a request through it in `http.py`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -37,7 +37,7 @@ from agentcom.hub.requests import Causes, payload_hash
 from agentcom.hub.schedules import Schedules
 from agentcom.hub.services import ASK_MS, ask
 from agentcom.hub.talk import Talk
-from agentcom.model.errors import AgentComError, NotFound
+from agentcom.model.errors import AgentComError, NotAuthenticated, NotFound
 from agentcom.model.identity import Identity
 from agentcom.model.ids import MachineId, Now
 from agentcom.model.policy import Action
@@ -70,6 +70,13 @@ class WrongMediaType(AgentComError):
 
     code = "wrong_media_type"
     status = 415
+
+
+class Ended(NotAuthenticated):
+    """The token was revoked or has expired while it was asked with."""
+
+    def __init__(self) -> None:
+        super().__init__(str(self.__doc__))
 
 
 class Fault(AgentComError):
@@ -182,7 +189,34 @@ class Call:
         return await ask(self.hall.engine, fact, ask_ms=self.hall.ask_ms)
 
 
-Handler = Callable[[Call], Awaitable[object]]
+async def while_live(auth: Authenticator, who: Identity, work: Coroutine[Any, Any, T]) -> T:
+    """Return what `work` comes to; it is cancelled as soon as the token of `who` ends.
+
+    Raises:
+        Ended: that is what happened.
+    """
+    task = asyncio.ensure_future(work)
+    ended = False
+
+    def look(credential: str) -> None:
+        nonlocal ended
+        if credential == who.credential:
+            ended = True
+            task.cancel()
+
+    forget = auth.on_revoked(look)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if ended:
+            raise Ended from None
+        task.cancel()
+        raise
+    finally:
+        forget()
+
+
+Handler = Callable[[Call], Coroutine[Any, Any, object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +238,8 @@ class Endpoint:
     """Whether a repeat with the same Idempotency-Key gets the same answer."""
     traffic: Traffic | None = Traffic.QUERY
     """The budget that a call spends; None: the handler knows better."""
+    cost: int = 1
+    """How many units of it: as many plain reads as it weighs."""
     media: str = "application/json"
     also: str | None = None
     """Another media type that the route can answer with."""

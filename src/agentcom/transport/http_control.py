@@ -6,7 +6,7 @@ from typing import Any, Final
 from agentcom.core import facts
 from agentcom.hub.limits_guard import Traffic
 from agentcom.model.bulk import BulkAct
-from agentcom.model.errors import InvalidInput, NotAllowed
+from agentcom.model.errors import InvalidInput, NotFound
 from agentcom.model.ids import TaskId
 from agentcom.model.limits import BULK_REFUSALS
 from agentcom.model.pause import ALL
@@ -41,7 +41,7 @@ async def _task_scope(call: Call) -> str:
 async def _project_scope(call: Call) -> str:
     project = call.named()
     if project != call.who.project:
-        raise NotAllowed("this token is for another project")
+        raise NotFound("there is no such project, or not for this token")
     return f"project:{project}"
 
 
@@ -133,6 +133,7 @@ ENDPOINTS: Final = (
         "End many tasks",
         body=ManyAsked,
         reply=BulkShown,
+        cost=20,
     ),
     _post(
         f"{PREFIX}/bulk/retry",
@@ -141,6 +142,7 @@ ENDPOINTS: Final = (
         "Reopen many failed or cancelled tasks",
         body=ManyAsked,
         reply=BulkShown,
+        cost=20,
     ),
     Endpoint(
         method="GET",

@@ -33,7 +33,7 @@ async def _costs(call: Call) -> CostList:
 
 async def _budgets(call: Call) -> BudgetList:
     view, who = call.hall.engine.view, call.who
-    own = policy.reach(who.role, Action.COST_READ) is Reach.OWN
+    own = policy.reach(who, Action.COST_READ) is Reach.OWN
     found = [
         BudgetShown(
             scope=row.scope,
@@ -69,6 +69,7 @@ ENDPOINTS: Final = (
         summary="Add up what agents spent, by project, agent, model, submitter, task or day",
         query=CostAsked,
         reply=CostList,
+        cost=20,
     ),
     Endpoint(
         method="GET",

@@ -71,22 +71,22 @@ async def _machines(call: Call) -> MachineList:
 
 
 async def _machine(call: Call) -> MachineShown:
-    return call.hall.fleet.machine(call.named())
+    return call.hall.fleet.machine(call.who, call.named())
 
 
 async def _drain(call: Call) -> object:
-    machine = call.hall.fleet.find_machine(call.named())
+    machine = call.hall.fleet.find_machine(call.who, call.named())
     return await call.ask(facts.DrainMachine(machine.id, draining=True))
 
 
 async def _undrain(call: Call) -> object:
-    machine = call.hall.fleet.find_machine(call.named())
+    machine = call.hall.fleet.find_machine(call.who, call.named())
     return await call.ask(facts.DrainMachine(machine.id, draining=False))
 
 
 async def _restart(call: Call) -> Done:
     """Order it; it is not stored, since a machine that is away starts anew by itself."""
-    machine = call.hall.fleet.find_machine(call.named())
+    machine = call.hall.fleet.find_machine(call.who, call.named())
     if not call.hall.bring(machine.id, frames.Drain(retry_after_ms=0, restart=True)):
         raise Conflict(f"machine {machine.name} is not connected")
     return Done("restarts")
@@ -94,7 +94,7 @@ async def _restart(call: Call) -> Done:
 
 async def _remove(call: Call) -> object:
     # The token first: whatever happens in between, a repeat finds the machine and goes on.
-    machine = call.hall.fleet.find_machine(call.named(), removed=call.key is not None)
+    machine = call.hall.fleet.find_machine(call.who, call.named(), removed=call.key is not None)
     await call.hall.credentials.revoke_machine(machine.id)
     return await call.ask(facts.RemoveMachine(machine.id))
 

@@ -92,7 +92,13 @@ def _read(path: str, handler: Any, summary: str, **more: Any) -> Endpoint:
 ENDPOINTS: Final = (
     _read(_GROUPS, _list, "List groups of tasks", query=PageAsked, reply=GroupList),
     _read(_GROUP, _show, "Show a group's progress", reply=GroupShown),
-    _read(f"{_GROUP}/graph", _graph, "Show what waits for what in a group", reply=GraphShown),
+    _read(
+        f"{_GROUP}/graph",
+        _graph,
+        "Show what waits for what in a group",
+        reply=GraphShown,
+        cost=10,
+    ),
     _change("cancel", Action.TASK_CANCEL, _cancel, "End a group's live tasks", CancelAsked),
     _change("retry", Action.TASK_RETRY, _retry, "Reopen what failed or was cancelled", Nothing),
     _read(
@@ -100,5 +106,6 @@ ENDPOINTS: Final = (
         _task_graph,
         "Show what a task waits for, and what waits for it",
         reply=GraphShown,
+        cost=10,
     ),
 )

@@ -21,7 +21,7 @@ async def _status(call: Call) -> HubStatus:
 
 async def _whoami(call: Call) -> Whoami:
     who = call.who
-    may = tuple(a.value for a in Action if policy.reach(who.role, a) is not Reach.NONE)
+    may = tuple(a.value for a in Action if policy.reach(who, a) is not Reach.NONE)
     return Whoami(
         user=who.user,
         role=who.role,
@@ -29,6 +29,8 @@ async def _whoami(call: Call) -> Whoami:
         credential=who.credential,
         machine=who.machine,
         actions=may,
+        scopes=who.scopes,
+        service=who.service,
     )
 
 
@@ -89,6 +91,7 @@ ENDPOINTS: Final = (
         summary="Measurements, as Prometheus reads them",
         reply=None,
         media="text/plain",
+        cost=10,
     ),
     Endpoint(
         method="GET",

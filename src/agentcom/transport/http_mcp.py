@@ -3,7 +3,7 @@
 import asyncio
 import importlib
 import importlib.util
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, MutableMapping
 from typing import Any, Final
 
 import msgspec
@@ -11,9 +11,10 @@ from starlette.responses import Response
 
 from agentcom.hub.limits_guard import Traffic
 from agentcom.model.errors import AgentComError, RateLimited
-from agentcom.transport.guard import App, Receive, Scope, Send
-from agentcom.transport.http_call import Call, Endpoint, Gate
+from agentcom.transport.guard import App, Receive, Scope, Send, send_refusal
+from agentcom.transport.http_call import Call, Ended, Endpoint, Gate, while_live
 from agentcom.transport.http_mcp_tool import Guest, Profile
+from agentcom.transport.problem import refusal
 
 PATH: Final = "/mcp"
 REQUESTS_MAX: Final = 256  # of one token that have no answer yet: waits of a machine's agents
@@ -63,18 +64,27 @@ class _Served(Response):
         super().__init__()
         self._app = app
         self._scope = scope
+        self._guest = guest
         self._asked = guest.hall.asked
         self._credential = guest.identity.credential
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
         async def with_headers(message: MutableMapping[str, Any]) -> None:
+            nonlocal started
+            started = True
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message["headers"], *self._more()]}
             await send(message)
 
         self._asked[self._credential] = self._asked.get(self._credential, 0) + 1
+        serving = self._app({**scope, **self._scope}, receive, with_headers)
         try:
-            await self._app({**scope, **self._scope}, receive, with_headers)
+            await while_live(self._guest.hall.auth, self._guest.identity, _run(serving))
+        except Ended as error:
+            if not started:
+                await send_refusal(send, refusal(error))
         finally:
             self._asked[self._credential] -= 1
             if not self._asked[self._credential]:
@@ -82,6 +92,10 @@ class _Served(Response):
 
     def _more(self) -> list[tuple[bytes, bytes]]:
         return [(name, value) for name, value in self.raw_headers if name != b"content-length"]
+
+
+async def _run(serving: Awaitable[None]) -> None:
+    await serving
 
 
 ENDPOINTS: Final = (
@@ -94,6 +108,7 @@ ENDPOINTS: Final = (
         query=McpAsked,
         reply=None,
         traffic=Traffic.TALK,
+        cost=2,
         also="text/event-stream",
     ),
 )

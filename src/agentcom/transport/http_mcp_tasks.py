@@ -111,8 +111,6 @@ class Renewed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 async def _submit(guest: Guest, asked: TaskAsked, key: str | None) -> Answer:
     speaker = guest.speaker()
-    if speaker.task is None:
-        policy.authorize(speaker.identity, Action.TASK_SUBMIT)
     _spend(guest, speaker, Traffic.SUBMIT)
     body = facts.Submit((asked.spec(),), speaker.task, speaker.fence)
     return await _ask(guest, speaker, body, key)
@@ -193,7 +191,6 @@ def _fence(text: str) -> Fence:
 
 
 def _spend_by(guest: Guest, traffic: Traffic) -> None:
-    policy.authorize(guest.identity, Action.MACHINE_SESSION)
     guest.hall.budgets.spend(guest.identity, traffic, guest.hall.clock.now())
 
 
@@ -235,16 +232,19 @@ TOOLS: Final = (
         says="Submit a task to the fleet. An agent's is a sub-task of the task it works on.",
         kind=TaskAsked,
         reply=Submitted,
+        access=Action.TASK_SUBMIT,
         effect=Effect.ADDS,
         keyed=True,
         brief=Brief("Submit a task; an agent's is a sub-task.", ("title", "prompt", "needs")),
         run=_submit,
+        at_work=True,
     ),
     Tool(
         name="task_show",
         says="Show all about one task: state, specification, newest result, what it does now.",
         kind=TaskNamed,
         reply=TaskShown,
+        access=Action.TASK_READ,
         effect=Effect.READS,
         keyed=False,
         brief=Brief("Show a task with its result.", ("task",)),
@@ -255,6 +255,7 @@ TOOLS: Final = (
         says="List tasks of the project, newest first.",
         kind=TaskList,
         reply=TaskPage,
+        access=Action.TASK_READ,
         effect=Effect.READS,
         keyed=False,
         brief=Brief("List tasks, newest first.", ("state", "q")),
@@ -265,6 +266,7 @@ TOOLS: Final = (
         says="List the results of a task, kept ones too.",
         kind=TaskNamed,
         reply=ResultList,
+        access=Action.TASK_READ,
         effect=Effect.READS,
         keyed=False,
         brief=None,
@@ -275,6 +277,7 @@ TOOLS: Final = (
         says="Explain why a task is where it is, and what happens next.",
         kind=TaskNamed,
         reply=Explanation,
+        access=Action.TASK_READ,
         effect=Effect.READS,
         keyed=False,
         brief=None,
@@ -285,6 +288,7 @@ TOOLS: Final = (
         says="End a task.",
         kind=TaskCancel,
         reply=TaskChanged,
+        access=Action.TASK_CANCEL,
         effect=Effect.REMOVES,
         keyed=True,
         brief=None,
@@ -295,6 +299,7 @@ TOOLS: Final = (
         says="Reopen a failed or cancelled task.",
         kind=TaskNamed,
         reply=TaskChanged,
+        access=Action.TASK_RETRY,
         effect=Effect.ADDS,
         keyed=True,
         brief=None,
@@ -305,6 +310,7 @@ TOOLS: Final = (
         says="Say in a few words what one does now; only of the task that one works on.",
         kind=TaskProgress,
         reply=Done,
+        access=Action.MACHINE_SESSION,
         effect=Effect.REPEATS,
         keyed=False,
         brief=None,
@@ -315,6 +321,7 @@ TOOLS: Final = (
         says="Take work, as an external agent; or show the work that one has.",
         kind=TaskTake,
         reply=Work,
+        access=Action.MACHINE_SESSION,
         effect=Effect.REPEATS,
         keyed=False,
         brief=None,
@@ -325,6 +332,7 @@ TOOLS: Final = (
         says="Keep the task that one took; due every few minutes, or it goes to others after ten.",
         kind=TaskHeld,
         reply=Renewed,
+        access=Action.MACHINE_SESSION,
         effect=Effect.REPEATS,
         keyed=False,
         brief=None,
@@ -335,6 +343,7 @@ TOOLS: Final = (
         says="End the task that one took: done, or not and why.",
         kind=TaskFinish,
         reply=Finished,
+        access=Action.MACHINE_SESSION,
         effect=Effect.REPEATS,
         keyed=False,
         brief=None,

@@ -13,7 +13,9 @@ import msgspec
 
 from agentcom.hub.speaking import Speaker
 from agentcom.hub.talk import Answer
+from agentcom.model import policy
 from agentcom.model.identity import Identity
+from agentcom.model.policy import Action
 from agentcom.transport import caller, decoding, http_mcp_schema
 from agentcom.transport.http_call import Hall
 from agentcom.transport.http_mcp_schema import KEY, Schema
@@ -75,12 +77,16 @@ class Tool:
     kind: type[msgspec.Struct]
     """What it takes; a field that is not there is refused."""
     reply: type[msgspec.Struct]
+    access: Action
+    """What of the table of roles guards it."""
     effect: Effect
     keyed: bool
     """Whether it knows a repeat by its key."""
     brief: Brief | None
     """None: the minimal profile does not have it."""
     run: Callable[[Guest, Any, str | None], Awaitable[Answer]]
+    at_work: bool = False
+    """True: an agent may use it for the task that it works on, whatever its role."""
 
     def description(self, profile: Profile) -> str:
         """Return what it does, in the words of a profile."""
@@ -99,6 +105,9 @@ class Tool:
         Raises:
             AgentComError: the arguments are not good, or it is refused.
         """
+        if not (self.at_work and guest.speaker().task is not None):
+            # Whose thing it is, the service looks up, and asks again where that matters.
+            policy.authorize(guest.identity, self.access, owner=guest.identity.user)
         data = decoding.encode(given)
         if not self.keyed:
             return await self.run(guest, decoding.decode(data, self.kind), None)

@@ -74,6 +74,7 @@ def _tool(kind: type[Call]) -> Tool:
         says=kind.__doc__,
         kind=kind,
         reply=rule.reply,
+        access=rule.action,
         effect=_EFFECTS.get(kind, Effect.ADDS if rule.changes else Effect.READS),
         keyed=rule.changes,
         brief=_BRIEF.get(kind),

@@ -10,20 +10,24 @@ from agentcom.hub.enrolment import CODE_TTL_MS
 from agentcom.hub.limits_guard import Traffic
 from agentcom.hub.queries_people import token_shown
 from agentcom.model import limits, policy
-from agentcom.model.errors import Conflict, InvalidInput, Unsupported
+from agentcom.model.errors import Conflict, InvalidInput, NotFound, Unsupported
 from agentcom.model.identity import Credential, CredentialKind, Identity, Role, User
 from agentcom.model.ids import AgentId, UserId
 from agentcom.model.policy import Action, Reach
 from agentcom.model.replies import Done
-from agentcom.protocol.asked import CodeRedeemed, RotationAsked, TokenAsked, UserInvited
+from agentcom.protocol.asked import (
+    CodeRedeemed,
+    RotationAsked,
+    ServiceAsked,
+    TokenAsked,
+    UserInvited,
+)
 from agentcom.protocol.shown import (
     Admitted,
     Invitation,
-    NewToken,
-    TokenList,
-    TokenShown,
     UserList,
 )
+from agentcom.protocol.shown_tokens import NewToken, TokenList, TokenShown
 from agentcom.transport.http_call import PREFIX, Call, Endpoint, Gate
 from agentcom.transport.http_fleet import PageAsked, invitation
 
@@ -60,8 +64,26 @@ async def _users(call: Call) -> UserList:
 async def _invite(call: Call) -> Invitation:
     asked = call.given(UserInvited)
     ttl_ms = asked.ttl_ms or CODE_TTL_MS
-    code = await call.hall.enrolment.invite_user(call.who, asked.name, asked.role, ttl_ms=ttl_ms)
+    code = await call.hall.enrolment.invite_user(
+        call.who, asked.name, asked.role, ttl_ms=ttl_ms, project=asked.project
+    )
     return invitation(call, code, ttl_ms)
+
+
+async def _add_service(call: Call) -> NewToken:
+    asked = call.given(ServiceAsked)
+    grant = Grant(
+        owner=asked.name,
+        role=asked.role,
+        kind=CredentialKind.USER,
+        project=policy.project_for(call.who, asked.project),
+        ttl_ms=asked.ttl_ms,
+        note=asked.note,
+        scopes=asked.scopes,
+        service=True,
+    )
+    credential, text = await call.hall.enrolment.add_service(call.who, grant)
+    return NewToken(text, token_shown(credential))
 
 
 async def _remove(call: Call) -> Done:
@@ -69,7 +91,7 @@ async def _remove(call: Call) -> Done:
     if call.asked(RemovalAsked).to is not None:
         raise Unsupported("tasks cannot pass to someone else yet; leave out `to`: they go on")
     user = await call.hall.people.user(call.who, call.named())
-    if user.role is Role.ADMIN and await call.hall.people.admin_count() < 2:  # noqa: PLR2004  # one stays
+    if user.is_hub_admin and await call.hall.people.admin_count() < 2:  # noqa: PLR2004  # one stays
         raise LastAdmin
     for machine in call.hall.fleet.machines_of(user.id):
         if not machine.draining:
@@ -93,7 +115,7 @@ async def _redeem(call: Call) -> Admitted:
 async def _tokens(call: Call) -> TokenList:
     asked = call.asked(TokensAsked)
     who = call.who
-    own = policy.reach(who.role, Action.CREDENTIAL_READ) is Reach.OWN
+    own = policy.reach(who, Action.CREDENTIAL_READ) is Reach.OWN
     owner = asked.owner or (who.user if own else None)
     if own:
         policy.authorize(who, Action.CREDENTIAL_READ, owner=owner)
@@ -118,13 +140,15 @@ async def _create(call: Call) -> NewToken:
         project=who.project,
         ttl_ms=asked.ttl_ms,
         note=asked.note,
+        scopes=asked.scopes,
+        service=owner is not None and owner.service,
     )
     credential, text = await call.hall.credentials.mint(grant)
     return NewToken(text, token_shown(credential))
 
 
 async def _create_external(call: Call, asked: TokenAsked, agent: AgentId) -> NewToken:
-    if asked.owner is not None or asked.role is not None:
+    if asked.owner is not None or asked.role is not None or asked.scopes:
         raise InvalidInput("agent", "an agent's token has no other owner, and its own role")
     credential, text = await call.hall.externals.invite(
         call.who, agent, ttl_ms=asked.ttl_ms, note=asked.note
@@ -161,7 +185,10 @@ async def _handled(call: Call, action: Action) -> str:
     who, name = call.who, call.named()
     if name in (SELF, who.credential):
         return who.credential
-    credential = await call.hall.credentials.get(name)
+    try:
+        credential = await call.hall.credentials.get(name)
+    except NotFound:
+        raise NotFound(policy.MISSING) from None  # the same words as for another's
     policy.authorize(who, action, owner=credential.owner, project=credential.project)
     if action is Action.CREDENTIAL_ROTATE:
         _check_role(who, credential)
@@ -197,6 +224,17 @@ ENDPOINTS: Final = (
         summary="Make a code by which one person comes in",
         body=UserInvited,
         reply=Invitation,
+        status=201,
+        traffic=Traffic.ADMIN,
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{PREFIX}/service-accounts",
+        access=Action.USER_INVITE,
+        handler=_add_service,
+        summary="Make an account for a program, and its first token",
+        body=ServiceAsked,
+        reply=NewToken,
         status=201,
         traffic=Traffic.ADMIN,
     ),

@@ -199,6 +199,7 @@ ENDPOINTS: Final = (
         "List tasks, newest first",
         query=TaskFilter,
         reply=TaskPage,
+        cost=3,
     ),
     _read(_TASK, Action.TASK_READ, _show, "Show one task", reply=TaskShown),
     _read(
@@ -207,6 +208,7 @@ ENDPOINTS: Final = (
         _why,
         "Explain why a task is where it is, and what happens next",
         reply=Explanation,
+        cost=5,
     ),
     _read(
         f"{PREFIX}/waits",
@@ -214,6 +216,7 @@ ENDPOINTS: Final = (
         _waits,
         "Show which tasks wait for which: behind limits, files and dependencies",
         reply=Waits,
+        cost=5,
     ),
     _read(
         f"{_TASK}/results",

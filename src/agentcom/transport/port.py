@@ -58,12 +58,15 @@ class Port:
         rules: Rules | None = None,
         is_trusted: Callable[[Head], bool] = _nobody,
         open_socket: OpenSocket | None = None,
+        arriving: Callable[[], None] = lambda: None,
     ) -> None:
+        """`arriving` is called with each connection, before anything is read or encrypted."""
         self.stopping = asyncio.Event()
         """Set when the port stops: endless responses end then."""
         limits = limits or PortLimits()
         rules = rules or Rules()
         self._tls = tls
+        self._arriving = arriving
         self._limits = limits
         self._server: asyncio.AbstractServer | None = None
         self._empty = asyncio.Event()
@@ -95,7 +98,7 @@ class Port:
         if self._tls is not None:
             options = {"ssl": self._tls, "ssl_handshake_timeout": self._limits.head_ms / 1000}
         try:
-            server = await listen(lambda: Door(self._house), host, port, backlog=BACKLOG, **options)
+            server = await listen(self._door, host, port, backlog=BACKLOG, **options)
         except OSError as error:
             reason = error.strerror or str(error)
             message = f"cannot listen on {host} port {port}: {reason}; choose another with --port"
@@ -150,6 +153,10 @@ class Port:
         if ticket is not None:
             self._census.leave(*ticket)
         self._left()
+
+    def _door(self) -> Door:
+        self._arriving()
+        return Door(self._house)
 
     def _left(self) -> None:
         if self.stopping.is_set() and not self._sockets and not self._state.connections:

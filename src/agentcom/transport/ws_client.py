@@ -1,6 +1,8 @@
 """A client's session: requests by key, and the logs it follows."""
 
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 from agentcom.core import facts
@@ -14,7 +16,12 @@ from agentcom.transport.ws_calls import Calls
 from agentcom.transport.ws_following import Subscriptions
 from agentcom.transport.ws_session import Session
 
-_SUBMIT: Final = Action.TASK_SUBMIT
+ACCESS: Final[Mapping[type[frames.FromPeer], Action]] = MappingProxyType(
+    {frames.SubmitFrame: Action.TASK_SUBMIT, frames.CancelFrame: Action.TASK_CANCEL}
+)
+"""What guards a client's frames; calls have a table of their own, followed logs `FOLLOWED`."""
+_SUBMIT: Final = ACCESS[frames.SubmitFrame]
+_CANCEL: Final = ACCESS[frames.CancelFrame]
 _SUBMITS: Final = Traffic.SUBMIT
 
 
@@ -43,7 +50,7 @@ class ClientSide:
                 self._request(frame.key, body, _SUBMIT, cost=len(tasks))
             case frames.CancelFrame(key=key, task=task, reason=reason):
                 cancel = facts.Cancel(task, reason[: limits.REASON_CHARS])
-                self._request(key, cancel, Action.TASK_CANCEL)
+                self._request(key, cancel, _CANCEL)
             case frames.Subscribe():
                 self._subscriptions.subscribe(frame)
             case frames.Unsubscribe():

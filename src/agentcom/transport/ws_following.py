@@ -1,6 +1,8 @@
 """What a client's connection follows: tasks, mailboxes, channels, presence; each log once."""
 
 import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from agentcom.hub import speaking
@@ -13,10 +15,28 @@ from agentcom.model.errors import AgentComError, InvalidInput, NotFound
 from agentcom.model.policy import Action
 from agentcom.model.replies import Done
 from agentcom.protocol import codec, frames
-from agentcom.protocol.live import PRESENCE, Ended
+from agentcom.protocol.live import CHANNEL, MAIL, PRESENCE, Ended
 from agentcom.transport.ws_session import Session
 
 SUBSCRIPTIONS_MAX: Final = 256  # of one connection
+
+
+FOLLOWED: Final[Mapping[str, Action]] = MappingProxyType(
+    {
+        MAIL: Action.MESSAGE_READ,
+        CHANNEL: Action.CHANNEL_READ,
+        PRESENCE: Action.AGENT_READ,
+        "task/": Action.EVENTS_READ,
+        "*": Action.EVENTS_READ,
+    }
+)
+"""What guards each kind of log."""
+
+
+def access_of(log: str) -> Action:
+    """Return what guards a log."""
+    kind, slash, _ = log.partition("/")
+    return FOLLOWED.get(kind + slash, Action.EVENTS_READ)
 
 
 class Source(Protocol):
@@ -94,6 +114,7 @@ class Subscriptions:
 
     async def _look_up(self, frame: frames.Subscribe) -> Source:
         desk, identity = self._session.desk, self._session.identity
+        policy.authorize(identity, access_of(frame.log), owner=identity.user)
         if desk.listening.has(frame.log):
             after = None if frame.live_only else frame.after
             who = speaking.person(identity)
@@ -109,7 +130,6 @@ class Subscriptions:
                 show=session.write,
                 buffered=lambda: session.buffered_bytes,
             )
-        policy.authorize(identity, Action.EVENTS_READ)
         await desk.feeds.check(identity, frame.log, after=frame.after)
         return _Feed(self._session, frame)
 

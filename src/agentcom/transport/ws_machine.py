@@ -23,6 +23,8 @@ from agentcom.transport.socket import CLOSE_NOT_ALLOWED, CLOSE_RESTART
 from agentcom.transport.ws_calls import Calls
 from agentcom.transport.ws_session import Session
 
+ACCESS: Final = Action.MACHINE_SESSION  # of the first frame, and so of all that follow
+
 _REPORTS: Final[Mapping[type[frames.FromPeer], Callable[[Any], facts.Body]]] = {
     frames.Accept: lambda said: facts.Accepted(said.task, said.fence),
     frames.Finish: lambda said: facts.Finished(said.task, said.fence, said.result, said.turns),
@@ -60,7 +62,7 @@ class MachineSide:
         Raises:
             NotAllowed: the token is no machine's.
         """
-        policy.authorize(session.identity, Action.MACHINE_SESSION)
+        policy.authorize(session.identity, ACCESS)
         if session.identity.machine is None:
             raise NotAllowed("this token is not a machine's; join with a code first")
         self._session = session
