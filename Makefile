@@ -15,9 +15,13 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 DOCS_READY := $(VENV)/.docs-ready
 PACKAGE_READY := $(VENV)/.package-ready
+# Of the commit, so that two builds of it are equal; without git, of the changelog.
+EPOCH = $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
+REVISION = $(shell git rev-parse HEAD 2>/dev/null)
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/agentcom/__init__.py)
 TESTS := $(BIN)/pytest -n 2 --dist loadgroup
 
-.PHONY: help setup run demo fix check test test-all journeys chaos simulate mutants crash soak bench bench-peers bench-agents matrix docs change release lock clean clis
+.PHONY: help setup run demo fix check test test-all journeys chaos simulate mutants crash soak bench bench-peers bench-agents matrix docs dist image change release lock clean clis
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -77,8 +81,18 @@ bench-agents: setup ## 24 real agents at once on this machine (ARGS="--agents 8 
 matrix: setup ## every driver through every check, into docs/reference/drivers.md (ARGS=pi: one of them)
 	@$(BIN)/python -m tests.tools.matrix $(ARGS)
 
-docs: setup $(DOCS_READY) ## build the documentation into site/
+docs: setup $(DOCS_READY) ## build the documentation into site/; a broken link or a stale page fails
+	$(BIN)/python -m docs.tools.generate --check
 	$(BIN)/zensical build --clean --strict
+
+dist: setup ## build wheel and sdist into dist/, the same bytes whenever and wherever
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/python -m build --no-isolation
+	@cd dist && sha256sum *
+
+image: ## build the container image (needs a Docker engine)
+	docker build -f ops/docker/Dockerfile -t agentcom:$(VERSION) -t agentcom:dev \
+	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg SOURCE_DATE_EPOCH=$(EPOCH) .
 
 change: setup ## add a changelog fragment: N=slug.fixed TEXT="what a user sees"
 	@test -n "$$N" -a -n "$$TEXT" || { echo 'usage: make change N=slug.fixed TEXT="what a user sees"'; exit 2; }
@@ -86,7 +100,7 @@ change: setup ## add a changelog fragment: N=slug.fixed TEXT="what a user sees"
 
 release: check test-all ## build the changelog and the distributions; then commit, tag, publish
 	$(BIN)/towncrier build --yes
-	$(BIN)/python -m build --no-isolation
+	$(MAKE) dist
 
 lock: setup ## write requirements/*.txt anew from pyproject.toml and requirements/*.in
 	$(BIN)/python requirements/lock.py $(ARGS)

@@ -1,5 +1,6 @@
 """The documentation says what is true: names, generated parts, links, and the commands in it."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -8,8 +9,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from agentcom.cli.root import root
 from agentcom.core import tasks
 from agentcom.model import declaring, limits, project_file
 from docs.tools import blocks, generate, source, wire, words
@@ -101,9 +104,8 @@ def test_every_metric_is_documented() -> None:
 
 
 def test_every_setting_is_documented() -> None:
-    text = page("configuration").replace("`limits.", "`")
-
-    assert missing(blocks.setting_names(), text) == []
+    assert missing(blocks.setting_names(), page("configuration")) == []
+    assert blocks.unexplained_settings() == []
 
 
 def test_every_key_of_the_project_file_is_documented() -> None:
@@ -163,6 +165,74 @@ def test_every_command_in_the_text_exists() -> None:
         if head not in heads or path not in known:
             strange.append(f"{where}: {command}")
     assert strange == []
+
+
+def typed_lines() -> Iterator[tuple[str, list[str]]]:
+    """Yield page and words of every whole `agentcom` line in a block that people may copy."""
+    for path in PAGES:
+        if "decisions" in path.parts:
+            continue
+        for block in re.findall(r"```sh\n(.*?)```", path.read_text("utf-8"), re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                told = re.match(r"(?:\$ )?(?:[A-Z_]+=\S* |sudo )*agentcom (.*)", line.strip())
+                if told is not None:
+                    with contextlib.suppress(ValueError):
+                        yield name(path), shlex.split(told[1], comments=True)
+
+
+def command_of(words: list[str]) -> tuple[click.Command, list[str], click.Context]:
+    found: click.Command = root
+    context = click.Context(root, info_name="agentcom")
+    rest = list(words)
+    while isinstance(found, click.Group) and rest and not rest[0].startswith("-"):
+        _, below, rest = found.resolve_command(context, rest)
+        assert below is not None
+        found, context = below, click.Context(below, info_name=below.name, parent=context)
+    return found, rest, context
+
+
+def test_every_option_in_the_text_exists() -> None:
+    strange = []
+    for where, typed in typed_lines():
+        command, rest, context = command_of(typed)
+        known = {opt for one in command.params for opt in (*one.opts, *one.secondary_opts)}
+        known |= {"--context", "--version", *context.help_option_names}
+        given = rest[: rest.index("--")] if "--" in rest else rest
+        strange += [
+            f"{where}: agentcom {' '.join(typed)}"
+            for word in given
+            if word.startswith("--") and word.partition("=")[0] not in known
+        ]
+    assert strange == []
+
+
+SYMPTOM = re.compile(r"^### (.+?)\n(.*?)(?=^##|\Z)", re.DOTALL | re.MULTILINE)
+
+
+def test_every_symptom_has_a_reason_and_a_command() -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+
+    found = SYMPTOM.findall(text)
+    assert len(found) >= 25
+    bare = [said for said, rest in found if "```sh\nagentcom " not in rest]
+    assert bare == []
+    assert [said for said, rest in found if not rest.partition("```")[0].strip()] == []
+
+
+def test_every_code_that_the_symptoms_name_is_one() -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    known = blocks.error_codes() | set(words.FAILURES) | {"no_hub", "usage"}
+
+    named = re.findall(r"^### `(?!waiting|completed).*\((\w+)\)`", text, re.MULTILINE)
+    assert named
+    assert [one for one in named if one not in known] == []
+
+
+def test_every_page_has_its_place_in_the_navigation() -> None:
+    said = re.findall(r"^ +- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in PAGES[1:]}
+    assert sorted(said) == sorted(pages)
 
 
 # Links and manners --------------------------------------------------------------------------------

@@ -8,10 +8,11 @@ import click
 import msgspec
 
 from agentcom.cli import errors as exits
+from agentcom.cli.config import explained
+from agentcom.cli.explaining import field_docs
 from agentcom.cli.output import JsonCommand
 from agentcom.cli.root import COMMANDS, root
 from agentcom.core import controls, leases, tasks
-from agentcom.hub.config import ENVIRONMENT_PREFIX, Bounds, HubConfig
 from agentcom.model import limits as bounds
 from agentcom.model.errors import AgentComError
 from agentcom.model.event import EventKind
@@ -19,7 +20,7 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.identity import Role
 from agentcom.model.policy import TABLE, Action, Reach
 from agentcom.model.task import TaskState
-from agentcom.sidecar.config import AgentConfig, MachineConfig, RepositorySettings, Settings
+from agentcom.sidecar.config import AgentConfig, MachineConfig
 from agentcom.sidecar.confines import Confines
 from agentcom.telemetry import events, metrics
 from agentcom.transport import socket
@@ -216,41 +217,60 @@ def _moves(moves: Any) -> list[str]:
 
 def hub_settings() -> str:
     """Return every setting of a hub."""
-    rows = [*_settings(HubConfig, skip=("limits",)), *_settings(Bounds, prefix="limits.")]
-    return table(["setting", "default", "environment", "meaning"], rows)
+    return _program_settings("hub.")
+
+
+def sidecar_settings() -> str:
+    """Return every setting of a sidecar."""
+    return _program_settings("sidecar.")
+
+
+def _program_settings(prefix: str) -> str:
+    rows = [
+        (
+            code(row["setting"].removeprefix(prefix)),
+            code(row["default"]),
+            ", ".join(filter(None, (row["type"], row["bounds"]))),
+            "yes" if row["hot"] else "",
+            code(row["environment"]),
+            row["meaning"],
+        )
+        for row in explained()
+        if row["setting"].startswith(prefix)
+    ]
+    return table(["setting", "default", "value", "hot", "environment", "meaning"], rows)
 
 
 def machine_settings() -> str:
-    """Return every field of `machine.json`."""
+    """Return every field of `machine.json` but its `settings`."""
     parts = []
     for title, kind in (
         ("The machine", MachineConfig),
-        ("`settings`", Settings),
-        ("Each entry of `settings.repositories`", RepositorySettings),
         ("Each entry of `agents`", AgentConfig),
         ("`confines` of an agent", Confines),
     ):
-        rows = [(name, default, said) for name, default, _, said in _settings(kind)]
+        rows = list(_fields(kind))
         parts.append(f"**{title}**\n\n{table(['field', 'default', 'meaning'], rows)}")
     return "\n\n".join(parts)
 
 
 def setting_names() -> set[str]:
     """Return the names of all settings."""
-    kinds: tuple[Any, ...] = (HubConfig, Bounds, MachineConfig, Settings, AgentConfig, Confines)
-    return {field.name for kind in kinds for field in msgspec.structs.fields(kind)} - {"limits"}
+    kinds: tuple[Any, ...] = (MachineConfig, AgentConfig, Confines)
+    fields = {field.name for kind in kinds for field in msgspec.structs.fields(kind)}
+    return fields | {row["setting"].partition(".")[2] for row in explained()}
 
 
-def _settings(kind: Any, *, prefix: str = "", skip: Sequence[str] = ()) -> Iterator[Sequence[str]]:
-    docs = source.field_docs(kind)
+def unexplained_settings() -> list[str]:
+    """Return the settings without a word about what they are for."""
+    return [row["setting"] for row in explained() if not row["meaning"]]
+
+
+def _fields(kind: Any) -> Iterator[Sequence[str]]:
+    docs = field_docs(kind)
     for field in msgspec.structs.fields(kind):
-        if field.name in skip:
-            continue
         said = docs.get(field.name) or words.SETTINGS.get(f"{kind.__name__}.{field.name}", "")
-        variable = f"{ENVIRONMENT_PREFIX}{field.name.upper()}" if not prefix else ""
-        if field.name == "home":
-            variable = "AGENTCOM_HOME"
-        yield code(prefix + field.name), _default(field), code(variable), said
+        yield code(field.name), _default(field), said
 
 
 def _default(field: Any) -> str:

@@ -32,6 +32,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
         "transitions": blocks.transitions,
         "transitions-diagram": blocks.transitions_diagram,
         "hub-settings": blocks.hub_settings,
+        "sidecar-settings": blocks.sidecar_settings,
         "machine-settings": blocks.machine_settings,
         "log-events": blocks.log_events,
         "metrics": blocks.metrics_table,

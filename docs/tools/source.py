@@ -5,7 +5,6 @@ import importlib
 import inspect
 import pkgutil
 import re
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -37,20 +36,6 @@ def constants(module: Any) -> Iterator[Constant]:
         if match is not None:
             value = getattr(module, match["name"])
             yield Constant(section, match["name"], value, match["why"] or "")
-
-
-def field_docs(kind: type) -> dict[str, str]:
-    """Return the docstrings that stand below the fields of a class."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    assert isinstance(tree, ast.ClassDef)
-    found = {}
-    for field, text in zip(tree.body, tree.body[1:], strict=False):
-        match field, text:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(value=str(doc))):
-                found[name] = " ".join(doc.split())
-            case _:
-                pass
-    return found
 
 
 def first_line(kind: Any) -> str:

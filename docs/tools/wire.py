@@ -5,6 +5,7 @@ from typing import Any, Final, get_args
 
 import msgspec
 
+from agentcom.cli import explaining
 from agentcom.model.task import TaskSpec
 from agentcom.protocol import frames
 from agentcom.transport.http import endpoints
@@ -36,7 +37,7 @@ def frames_by_sender() -> str:
         for kind in kinds:
             name = kind.__struct_config__.tag
             parts.append(f"**`{name}`**: {source.first_line(kind)}")
-            rows = list(_fields(components[kind.__name__], source.field_docs(kind)))
+            rows = list(_fields(components[kind.__name__], explaining.field_docs(kind)))
             if rows:
                 parts.append(table(["field", "type", "default", "meaning"], rows))
     return "\n\n".join(parts)

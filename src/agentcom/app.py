@@ -9,8 +9,9 @@ import contextlib
 import importlib.metadata
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
@@ -25,6 +26,7 @@ from agentcom.hub.config import ConfigInvalid, HubConfig
 from agentcom.hub.enrolment import first_admin
 from agentcom.hub.forge_events import ForgeEvents, read_secret
 from agentcom.hub.process import as_process, os_user, spare_the_collector
+from agentcom.hub.reloading import Adjust, Make, Reloader
 from agentcom.hub.services import STOP_MS, Services, until
 from agentcom.hub.supervisor import ChildSpec, Supervisor
 from agentcom.model.backup import Backup, Point, Restored
@@ -77,8 +79,11 @@ async def run_hub(
     stop: asyncio.Event | None = None,
     store: Store | None = None,
     clock: Clock | None = None,
+    reread: Callable[[], HubConfig] | None = None,
 ) -> int:
     """Run a hub until `stop` is set; without one, as a process: with logs, until a signal.
+
+    `reread` reads the settings again when somebody asks for that.
 
     Returns 0 after an end in good order.
 
@@ -89,7 +94,7 @@ async def run_hub(
     """
     clock = clock or SystemClock()
     if stop is not None:
-        await _Hub(config, store, clock, stop).run(ready)
+        await _Hub(config, store, clock, stop, reread).run(ready)
         return 0
     stop = asyncio.Event()
 
@@ -97,8 +102,9 @@ async def run_hub(
         spare_the_collector()
         ready(info)
 
-    with as_process(config, stop):
-        await _Hub(config, store, clock, stop).run(loaded)
+    hub = _Hub(config, store, clock, stop, reread)
+    with as_process(config, stop, hub.reloader.signalled):
+        await hub.run(loaded)
     return 0
 
 
@@ -132,6 +138,11 @@ def restore(config: HubConfig, folder: Path, *, name: str | None, point: Point) 
     return asyncio.run(sqlite_restore.restore(copies, config.home, name=name, point=point))
 
 
+def adjustments_of(config: HubConfig) -> Mapping[str, Adjust]:
+    """Return what a hub with these settings can change while it runs, by name."""
+    return _Hub(config, None, SystemClock(), asyncio.Event()).adjustments
+
+
 def drill(folder: Path, name: str | None) -> Backup:
     """Restore a copy aside and compare it; see `store/sqlite_restore.py`."""
     return asyncio.run(sqlite_restore.drill(Backups(folder), name=name, clock=SystemClock().now))
@@ -141,7 +152,12 @@ class _Hub:
     """One hub: its services, its doors, and its life."""
 
     def __init__(
-        self, config: HubConfig, store: Store | None, clock: Clock, stop: asyncio.Event
+        self,
+        config: HubConfig,
+        store: Store | None,
+        clock: Clock,
+        stop: asyncio.Event,
+        reread: Callable[[], HubConfig] | None = None,
     ) -> None:
         config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._config = config
@@ -149,11 +165,18 @@ class _Hub:
         self._started = clock.now()
         self._is_ready = False
         self._incarnation = 0
+        self._number = 0
         self._certificate = certificate_of(config)
         self._address = Address(url="")
         self._services = Services(config, open_store(config) if store is None else store, clock)
         self._forge_secret = read_secret(config.forge_secret)
+        self._schedule = Schedule(config, clock, Backups(config.backup_folder))
+        self.adjustments = {**self._services.adjustments(), **self._adjustments()}
+        self.reloader = Reloader(
+            config, reread, self.adjustments, around=self._services.notifier.reloading
+        )
         self._hall = self._build_hall()
+        self._desk = self._build_desk()
         self._port = self._build_port()
 
     async def run(self, ready: Callable[[HubInfo], None]) -> None:
@@ -163,7 +186,7 @@ class _Hub:
         self._incarnation = await services.store.open()
         try:
             await services.engine.start(self._incarnation)
-            number = await self._port.start(config.host, config.port)
+            number = self._number = await self._port.start(config.host, config.port)
             # Not before: a start that failed would leave an admin whose token nobody has seen.
             admin = config.admin or first_admin(os_user())
             token = await services.credentials.ensure_admin(admin)
@@ -205,10 +228,9 @@ class _Hub:
             await running
 
     def _backups(self) -> list[ChildSpec]:
-        if self._config.store != "sqlite" or not self._config.backups.every_hours:
+        if self._config.store != "sqlite":
             return []
-        schedule = Schedule(self._config, self._services.clock, Backups(self._config.backup_folder))
-        return [ChildSpec(name="backups", run=schedule.run)]
+        return [ChildSpec(name="backups", run=self._schedule.run)]
 
     def _doors(self) -> ChildSpec:
         """The port, as the service that starts last and stops first; it listens already."""
@@ -260,13 +282,39 @@ class _Hub:
             status=self._status,
             is_ready=lambda: self._is_ready,
             drain=self._stop.set,
+            reload=lambda who: self.reloader.reload(who=who),
             bring=services.switchboard.bring,
             address=lambda: self._address,
         )
 
-    def _build_port(self) -> Port:
-        services, bounds = self._services, self._config.limits
-        desk = Desk(
+    def _adjustments(self) -> Mapping[str, Adjust]:
+        """Return how the doors' settings, and those of copies, change while the hub runs."""
+
+        def names(config: HubConfig) -> Make:
+            def make() -> None:
+                self._port.set_rules(_rules(config))
+                if self._address.url:
+                    self._address = address_of(config, self._number, self._certificate)
+
+            return make
+
+        def secret(config: HubConfig) -> Make:
+            events_of = ForgeEvents(read_secret(config.forge_secret))
+            return lambda: setattr(self._hall, "forge_events", events_of)
+
+        def lease(config: HubConfig) -> Make:
+            return lambda: setattr(self._desk, "lease_ttl_ms", config.lease_ttl_ms)
+
+        return {
+            **dict.fromkeys(("hosts", "origins", "public_url", "trusted_proxies"), names),
+            "forge_secret": secret,
+            "lease_ttl_ms": lease,
+            "backups": lambda config: partial(self._schedule.adjust, config),
+        }
+
+    def _build_desk(self) -> Desk:
+        services = self._services
+        return Desk(
             engine=services.engine,
             switchboard=services.switchboard,
             feeds=services.feeds,
@@ -282,7 +330,10 @@ class _Hub:
             hub=socket.gethostname(),
             lease_ttl_ms=self._config.lease_ttl_ms,
         )
-        door = WebSocketDoor(desk)
+
+    def _build_port(self) -> Port:
+        bounds = self._config.limits
+        door = WebSocketDoor(self._desk)
         limits = PortLimits(
             body_bytes_max=bounds.body_bytes_max,
             send_bytes_max=bounds.send_bytes_max,
@@ -295,11 +346,7 @@ class _Hub:
             {b"/ws": door.route},
             limits=limits,
             tls=None if live is None else live.context,
-            rules=Rules(
-                hosts=host_names(self._config),
-                origins=frozenset(self._config.origins),
-                proxies=networks(self._config.trusted_proxies),
-            ),
+            rules=_rules(self._config),
             is_trusted=door.is_trusted,
             arriving=(lambda: None) if live is None else live.look,
         )
@@ -337,3 +384,11 @@ class _Hub:
             admin_token=token,
             fingerprint=self._address.fingerprint,
         )
+
+
+def _rules(config: HubConfig) -> Rules:
+    return Rules(
+        hosts=host_names(config),
+        origins=frozenset(config.origins),
+        proxies=networks(config.trusted_proxies),
+    )

@@ -1,4 +1,5 @@
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -199,3 +200,103 @@ def test_the_agent_of_an_attempt_speaks_as_itself(
 
     monkeypatch.setenv("AGENTCOM_HUB", KNOWN.url)
     assert context.load() == KNOWN
+
+
+def test_a_hub_is_named_by_its_host_until_somebody_says_otherwise(agentcom: Here) -> None:
+    context.save(KNOWN)
+    context.save(OTHER)
+
+    assert agentcom("context", "rename", "hub.example:7420", "prod").code == 0
+
+    assert context.names() == {OTHER.url: "other.example", KNOWN.url: "prod"}
+    assert context.find("prod") == context.find(KNOWN.url) == KNOWN
+    assert agentcom("context", "rename", OTHER.url, "prod").code == Exit.USAGE
+    assert agentcom("context", "rename", OTHER.url, "a/b").code == Exit.USAGE
+
+
+def test_a_name_and_a_folder_s_choice_follow_a_hub_that_moves(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = Context(url="http://127.0.0.1:1", token="acm_usr_m", home="/h/hub")
+    context.save(mine)
+    context.rename(mine.url, "here")
+    context.use_in(tmp_path, "here")
+    context.save(OTHER)
+
+    moved = replace(mine, url="http://127.0.0.1:2")
+    context.save(moved, current=False)
+
+    assert context.find("here") == moved
+    assert context.load() == moved
+
+
+def test_who_chooses_is_always_clear(
+    agentcom: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "work" / "deep"
+    folder.mkdir(parents=True)
+    context.save(KNOWN)
+    context.save(OTHER)
+    context.rename(KNOWN.url, "prod")
+
+    def shown(*words: str) -> tuple[str, str]:
+        said = dict(line for line in agentcom(*words).lines if len(line) == 2)
+        return said["hub"], said["because"]
+
+    monkeypatch.chdir(folder)
+    assert shown("context", "show") == (OTHER.url, "current")
+    monkeypatch.chdir(folder.parent)
+    assert agentcom("context", "use", "prod", "--here").code == 0
+    monkeypatch.chdir(folder)
+    assert shown("context", "show") == (KNOWN.url, f"chosen for {folder.parent}")
+    monkeypatch.setenv("AGENTCOM_CONTEXT", "other.example")
+    assert shown("context", "show") == (OTHER.url, "AGENTCOM_CONTEXT")
+    assert shown("context", "show", "--context", "prod") == (KNOWN.url, "--context")
+    assert shown("--context=prod", "context", "show") == (KNOWN.url, "--context")
+    monkeypatch.setenv("AGENTCOM_HUB", KNOWN.url)
+    assert agentcom("context", "show").code == Exit.USAGE
+    monkeypatch.delenv("AGENTCOM_CONTEXT")
+    assert shown("context", "show") == (KNOWN.url, "AGENTCOM_HUB")
+    monkeypatch.delenv("AGENTCOM_HUB")
+    monkeypatch.chdir(folder.parent)
+    assert agentcom("context", "use", "--here", "--off").code == 0
+    assert shown("context", "show") == (OTHER.url, "current")
+
+
+def test_a_context_s_own_token_is_used_and_never_one_of_the_environment(
+    agentcom: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context.save(KNOWN)
+    monkeypatch.setenv("AGENTCOM_TOKEN", "acm_usr_elsewhere")
+
+    said = agentcom("context", "show", "--context", "hub.example:7420")
+
+    assert "kept here" in said.out
+    assert KNOWN.token not in said.out
+
+
+def test_an_unknown_context_is_refused_before_anything_is_sent(agentcom: Here) -> None:
+    context.save(KNOWN)
+
+    said = agentcom("task", "ls", "--context", "nowhere")
+
+    assert said.code == Exit.MISSING
+    assert "try: agentcom context ls" in said.err
+
+
+def test_what_stands_behind_two_dashes_is_not_ours(agentcom: Here) -> None:
+    context.save(KNOWN)
+
+    said = agentcom("submit", "--command", "--no-repo", "--bogus", "--", "x", "--context", "y")
+
+    assert "--bogus" in said.err
+
+
+def test_a_version_before_reads_what_this_one_wrote(home: Path) -> None:
+    context.save(KNOWN)
+    context.rename(KNOWN.url, "prod")
+
+    written = json.loads((home / "context.json").read_text())
+
+    assert [Context(**entry) for entry in written["hubs"]] == [KNOWN]

@@ -1,23 +1,30 @@
 """Where this person's AgentCom lives, which hubs it knows, and the token it shows to each.
 
 `AGENTCOM_HOME`, else the system's place for a program's data. One file, readable for its owner
-alone, keeps a token for each hub; the first one is current. `AGENTCOM_HUB` and `AGENTCOM_TOKEN`
-come before it, and so does what the sidecar gives to the agent of an attempt. A token goes to the
-hub that it is kept for, and to no other.
+alone, keeps a token for each hub; the first one is current. Before it comes what was said of the
+folder that one is in; before that what the sidecar gives to the agent of an attempt, then
+`AGENTCOM_CONTEXT`, or `AGENTCOM_HUB` with `AGENTCOM_TOKEN`; and `--context` before all. A token
+goes to the hub that it is kept for, and to no other.
 """
 
 import json
 import os
+import re
 import stat
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+import click
 
 from agentcom.cli.errors import CommandFailed, Exit
 
 _CONTEXT: Final = "context.json"
 _TOKEN: Final = "context.token"  # noqa: S105 - the name of a file that versions before had
 _LAST: Final = "last-task"
+_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +59,51 @@ def hub_home() -> Path:
     return home() / "hub"
 
 
+class Choice(NamedTuple):
+    """The hub to talk to, and what made it that one."""
+
+    context: Context
+    because: str
+
+
 def load() -> Context:
-    """Return the hub to talk to.
+    """Return the hub to talk to; raises as `choose`."""
+    return choose().context
+
+
+def choose() -> Choice:
+    """Return the hub to talk to, and why it is that one.
 
     Raises:
-        CommandFailed: none is known, or others may read the token.
+        CommandFailed: none is known, two are named at once, or others may read the token.
     """
-    url, token = os.environ.get("AGENTCOM_HUB"), os.environ.get("AGENTCOM_TOKEN")
-    agent = None if url else of_attempt()
+    flag, name = _flag(), os.environ.get("AGENTCOM_CONTEXT")
+    url = os.environ.get("AGENTCOM_HUB")
+    if flag:
+        return Choice(named(flag), "--context")
+    if name and url and named(name) != find(url):
+        raise CommandFailed(
+            f"AGENTCOM_CONTEXT says {name}, and AGENTCOM_HUB {url}",
+            hint="unset AGENTCOM_HUB, or: unset AGENTCOM_CONTEXT",
+            exit_code=Exit.USAGE,
+            code="usage",
+        )
+    if name:
+        return Choice(named(name), "AGENTCOM_CONTEXT")
+    if url:
+        return Choice(_given(url), "AGENTCOM_HUB")
+    agent = of_attempt()
     if agent is not None:
-        return agent
+        return Choice(agent, "the attempt whose agent you are")
+    folder = chosen_folder(Path.cwd())
+    if folder is not None:
+        return Choice(named(folders()[folder]), f"chosen for {folder}")
+    return Choice(_given(None), "current")
+
+
+def _given(url: str | None) -> Context:
+    """Return a hub by address, else the current one, with a token that may be given beside it."""
+    token = os.environ.get("AGENTCOM_TOKEN")
     found = find(url) if url else next(iter(known()), None)
     url = url or (found.url if found is not None else None)
     if not url and (machine_home() / "machine.json").exists():
@@ -122,9 +164,56 @@ def known() -> list[Context]:
         raise _damaged(path) from error
 
 
-def find(url: str) -> Context | None:
-    """Return what is known of the hub at an address."""
+def find(text: str) -> Context | None:
+    """Return what is known of the hub at an address, or of that name."""
+    url = next((url for url, name in names().items() if name == text), text)
     return next((it for it in known() if it.url.rstrip("/") == url.rstrip("/")), None)
+
+
+def names() -> dict[str, str]:
+    """Return what each known hub is called, by address: as a person said, else by its host."""
+    given = {url: name for name, url in _kept("names").items()}
+    found: dict[str, str] = {}
+    for it in known():
+        host = urlsplit(it.url).netloc
+        short = "local" if it.home == str(hub_home()) else host.rpartition("@")[2]
+        short = short if short not in (*given.values(), *found.values()) else it.url
+        found[it.url] = given.get(it.url, short)
+    return found
+
+
+def folders() -> dict[str, str]:
+    """Return the folders in which another hub than the current one was chosen, with addresses."""
+    return _kept("folders")
+
+
+def chosen_folder(folder: Path) -> str | None:
+    """Return the nearest folder, from this one upwards, for which a hub was chosen."""
+    chosen = folders()
+    return next((str(it) for it in (folder, *folder.parents) if str(it) in chosen), None)
+
+
+def rename(url: str, name: str) -> None:
+    """Call a known hub so from now on.
+
+    Raises:
+        CommandFailed: another one is called so, or it would look like an address.
+    """
+    taken = next((it for it, known_as in names().items() if known_as == name and it != url), None)
+    if taken is not None or not _NAME.fullmatch(name):
+        why = f"{taken} is called {name}" if taken else f"{name!r} is no name"
+        raise CommandFailed(
+            why, hint="letters, digits, dots and dashes: prod", exit_code=Exit.USAGE, code="usage"
+        )
+    kept = {known_as: it for known_as, it in _kept("names").items() if it != url}
+    _write(known(), names=kept | {name: url})
+
+
+def use_in(folder: Path, text: str | None) -> None:
+    """Choose a known hub for a folder and all below it; None: no longer."""
+    kept = {place: url for place, url in folders().items() if place != str(folder)}
+    chosen = {} if text is None else {str(folder): named(text).url}
+    _write(known(), folders=kept | chosen)
 
 
 def of_hub(folder: Path) -> Context | None:
@@ -134,11 +223,16 @@ def of_hub(folder: Path) -> Context | None:
 
 def save(context: Context, *, current: bool = True) -> None:
     """Remember a hub and our token there; it takes the place of what was known of the same hub."""
-    before = known()
+    before, kept, chosen = known(), _kept("names"), _kept("folders")
     places = [at for at, it in enumerate(before) if _same(it, context)]
     rest = [it for it in before if not _same(it, context)]
     place = 0 if current or not rest else min([*places, 1])
-    _write([*rest[:place], context, *rest[place:]])
+    gone = {it.url for it in before if _same(it, context)} - {it.url for it in rest}
+    _write(
+        [*rest[:place], context, *rest[place:]],
+        names={name: context.url if url in gone else url for name, url in kept.items()},
+        folders={name: context.url if url in gone else url for name, url in chosen.items()},
+    )
 
 
 def renew(known_as: Context, token: str) -> None:
@@ -154,7 +248,7 @@ def use(url: str) -> Context:
     Raises:
         CommandFailed: it is not known.
     """
-    found = _found(url)
+    found = named(url)
     _write([found, *(it for it in known() if it != found)])
     return found
 
@@ -165,7 +259,7 @@ def forget(url: str) -> Context:
     Raises:
         CommandFailed: it is not known.
     """
-    found = _found(url)
+    found = named(url)
     _write([it for it in known() if it != found])
     return found
 
@@ -211,11 +305,29 @@ def write_private(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def _found(url: str) -> Context:
-    found = find(url)
+def _flag() -> str | None:
+    current = click.get_current_context(silent=True)
+    return None if current is None else current.find_root().params.get("context")
+
+
+def _kept(part: str) -> dict[str, str]:
+    """Return names or folders as they are kept; of hubs that are known."""
+    urls = {it.url for it in known()}
+    found = _read(home() / _CONTEXT).get(part)
+    entries = found if isinstance(found, dict) else {}
+    return {key: url for key, url in entries.items() if url in urls}
+
+
+def named(text: str) -> Context:
+    """Return a known hub by name or address.
+
+    Raises:
+        CommandFailed: it is not known.
+    """
+    found = find(text)
     if found is None:
         raise CommandFailed(
-            f"the hub {url} is not known here",
+            f"the hub {text} is not known here",
             hint="agentcom context ls",
             exit_code=Exit.MISSING,
             code="not_found",
@@ -229,11 +341,20 @@ def _same(one: Context, other: Context) -> bool:
     return one.home == other.home and (one.home is not None or one.url == other.url)
 
 
-def _write(hubs: list[Context]) -> None:
+def _write(
+    hubs: list[Context],
+    *,
+    names: Mapping[str, str] | None = None,
+    folders: Mapping[str, str] | None = None,
+) -> None:
+    kept = {
+        "names": _kept("names") if names is None else names,
+        "folders": _kept("folders") if folders is None else folders,
+    }
     entries = [
         {name: value for name, value in asdict(it).items() if value is not None} for it in hubs
     ]
-    write_private(home() / _CONTEXT, json.dumps({"hubs": entries}, indent=2) + "\n")
+    write_private(home() / _CONTEXT, json.dumps({"hubs": entries, **kept}, indent=2) + "\n")
     (home() / _TOKEN).unlink(missing_ok=True)
 
 

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ import click
 from agentcom import app
 from agentcom.cli import background, context, errors
 from agentcom.hub import config as hub_config
-from agentcom.sidecar import tunnels
+from agentcom.sidecar import settings, tunnels
 from agentcom.sidecar.config import Config, Home
 from agentcom.sidecar.shell import Sidecar
 from agentcom.telemetry import logs
@@ -39,7 +40,8 @@ def run_hub(flags: Mapping[str, Any], ready_fd: int | None) -> int:
         background.tell_ready(ready_fd, answer)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(app.run_hub(config, ready=ready))
+        reread = partial(hub_config.load, flags=flags)
+        return runner.run(app.run_hub(config, ready=ready, reread=reread))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -53,7 +55,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def run_sidecar(home: Path, ready_fd: int | None) -> int:
     """Run a machine until a signal ends it."""
-    config = Home(home).load()
+    config = settings.started(Home(home).load())
     pipe = logs.configure(as_json=not sys.stderr.isatty(), secrets=[config.token])
     try:
         code, restarts = asyncio.run(_announced(config, ready_fd))

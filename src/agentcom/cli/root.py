@@ -9,6 +9,7 @@ import click
 from agentcom import __version__
 from agentcom.cli.lazy import LazyGroup
 
+_CONTEXT: Final = "--context"
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "up": ("agentcom.cli.run:up", "Start a hub and this computer's agents."),
@@ -44,6 +45,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "user": ("agentcom.cli.access:user", "Invite, list and remove people."),
         "token": ("agentcom.cli.access:token", "Create, list, rotate and revoke tokens."),
         "context": ("agentcom.cli.contexts:context_group", "Show and choose the hub to talk to."),
+        "config": ("agentcom.cli.config:config_group", "Show, check and explain settings."),
         "backup": ("agentcom.cli.backup:backup", "Copy the hub's data, and put copies back."),
         "doctor": ("agentcom.cli.doctor:doctor", "Exercise everything here, and name each fix."),
         "demo": ("agentcom.cli.demo:demo", "Run a fleet on a real repository, and kill a machine."),
@@ -56,13 +58,27 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 )
 
 
+class Root(LazyGroup):
+    """Takes `--context NAME` wherever it stands before a `--`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        at = next((n for n in range(end) if args[n].partition("=")[0] == _CONTEXT), None)
+        if at is None:
+            return super().parse_args(ctx, args)
+        size = 1 if "=" in args[at] else 2
+        moved = [*args[at : at + size], *args[:at], *args[at + size :]]
+        return super().parse_args(ctx, moved)
+
+
 @click.command(
-    cls=LazyGroup,
+    cls=Root,
     lazy=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+@click.option(_CONTEXT, metavar="NAME", help="The hub to talk to: `agentcom context ls`.")
 @click.version_option(__version__, prog_name="agentcom", message="%(prog)s %(version)s")
-def root() -> None:
+def root(context: str | None) -> None:
     """Coordinate AI coding agents on many machines.
 
     Exit codes: 0 done, 1 failed, 2 usage, 3 missing, 4 not allowed, 5 stale or conflict,

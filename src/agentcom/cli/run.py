@@ -39,6 +39,11 @@ def _here(row: output.Row) -> str:
 _LOOK_S: Final = 30.0
 """The end of a process that is no child of ours is noticed within this."""
 _READY_FD: Final = click.option("--ready-fd", type=int, hidden=True)
+RELOAD_FIELDS: Final = ("applied", "restart")
+_RELOADED: Final = (
+    Column("APPLIED", lambda row: row["applied"]),
+    Column("NEEDS A RESTART", lambda row: row["restart"]),
+)
 _STATUS: Final = (
     Column("HUB", lambda row: f"{row['url']} ({row['state']}, {row['version']})"),
     Column("UP", lambda row: output.span(row["uptime_ms"])),
@@ -177,6 +182,29 @@ def hub_run(ready_fd: int | None, **flags: Any) -> int:
     return processes.run_hub(flags, ready_fd)
 
 
+@hub.command("reload", cls=output.JsonCommand, fields=RELOAD_FIELDS)
+def hub_reload(as_json: tuple[str, ...] | None) -> None:
+    """Have the hub take up settings that have changed, as SIGHUP does; admins may.
+
+    What it cannot use changes nothing, and is said.
+    """
+    from agentcom.cli import running
+
+    row = running.reload()
+    if as_json is None and not any(row.values()):
+        output.talk("nothing has changed")
+    output.details(row, _RELOADED, as_json=as_json)
+
+
+@hub.command("health")
+@click.option("--home", type=click.Path(path_type=Path), help="By default AGENTCOM_HOME.")
+def hub_health(home: Path | None) -> None:
+    """Say whether the hub of this computer takes requests; exit with 6 if not. Needs no token."""
+    from agentcom.cli import running
+
+    click.echo(f"ready\t{running.health(home)}")
+
+
 @hub.command("admin-token")
 @click.option("--home", type=click.Path(path_type=Path), help="By default that of `up`.")
 @click.option("--user", help="An admin; by default the first one.")
@@ -200,12 +228,29 @@ def sidecar() -> None:
 
 @sidecar.command("run")
 @click.option("--home", type=click.Path(path_type=Path), help="By default AGENTCOM_HOME/machine.")
+@click.option("--join", "address", metavar="URL#CODE", help="Join first, unless that is done.")
+@click.option("--agent", "agents", multiple=True, metavar="NAME=RUNTIME[:SETTINGS]")
 @_READY_FD
-def sidecar_run(home: Path | None, ready_fd: int | None) -> int:
-    """Run this computer's agents until SIGTERM or Ctrl-C."""
+def sidecar_run(
+    home: Path | None, address: str | None, agents: tuple[str, ...], ready_fd: int | None
+) -> int:
+    """Run this computer's agents until SIGTERM or Ctrl-C.
+
+    --join and --agent are for containers: a machine that has joined keeps what it has.
+    """
     from agentcom.cli import processes
 
-    return processes.run_sidecar(home or context.machine_home(), ready_fd)
+    place = home or context.machine_home()
+    if address and not (place / "machine.json").exists():
+        _join(address, agents, place)
+    return processes.run_sidecar(place, ready_fd)
+
+
+def _join(address: str, agents: tuple[str, ...], home: Path) -> None:
+    from agentcom.cli import joining
+
+    url, _, code = address.partition("#")
+    joining.join(url, code, name=None, agents=agents, home=home, via="", start=False, replace=False)
 
 
 def _down() -> bool:

@@ -58,7 +58,7 @@ def unit(words: Sequence[str], variables: Mapping[str, str]) -> str:
     Raises:
         CommandFailed: a path or variable has a line break in it.
     """
-    settings = "\n".join(f"Environment={_quoted(f'{k}={v}')}" for k, v in variables.items())
+    settings = "\n".join(f"Environment={quoted(f'{k}={v}')}" for k, v in variables.items())
     own = _plain(str(context.home() / _ENVIRONMENT)).replace("%", "%%")
     return f"""[Unit]
 Description=AgentCom: the hub and the agents of this person
@@ -67,7 +67,7 @@ StartLimitBurst=10
 
 [Service]
 Type=exec
-ExecStart={" ".join(_quoted(word).replace("$", "$$") for word in words)}
+ExecStart={" ".join(quoted(word).replace("$", "$$") for word in words)}
 {settings}
 # Keys of agents' providers, NAME=VALUE, in a file that only you can read.
 EnvironmentFile=-{own}
@@ -126,14 +126,14 @@ def install(*, start: bool) -> list[str]:
     odd = verify(place)
     if kind() == "launchd":
         if start:
-            _run("launchctl", "bootstrap", _domain(), str(place))
+            run("launchctl", "bootstrap", _domain(), str(place))
         return odd
-    _run("systemctl", "--user", "daemon-reload")
-    _run("systemctl", "--user", "enable", *(["--now"] if start else []), UNIT)
+    run("systemctl", "--user", "daemon-reload")
+    run("systemctl", "--user", "enable", *(["--now"] if start else []), UNIT)
     return odd
 
 
-def verify(place: Path) -> list[str]:
+def verify(place: Path, *, system: bool = False) -> list[str]:
     """Return what the system's own checker says about a description; [] if it has nothing to say.
 
     Raises:
@@ -141,10 +141,10 @@ def verify(place: Path) -> list[str]:
     """
     words = ["plutil", "-lint", str(place)]
     if kind() == "systemd":
-        words = ["systemd-analyze", "--user", "verify", str(place)]
+        words = ["systemd-analyze", *([] if system else ["--user"]), "verify", str(place)]
     if shutil.which(words[0]) is None:
         return [f"not checked: {words[0]} is not here"]
-    done = _ask(*words)
+    done = ask(*words)
     said = [line for line in (done.stdout + done.stderr).splitlines() if place.name in line]
     if done.returncode != 0 and said:
         raise CommandFailed(f"{place} is refused: {'; '.join(said)}", hint=f"less {place}")
@@ -157,12 +157,12 @@ def remove() -> bool:
     if not place.exists():
         return False
     if kind() == "launchd":
-        _ask("launchctl", "bootout", f"{_domain()}/{LABEL}")
+        ask("launchctl", "bootout", f"{_domain()}/{LABEL}")
     else:
-        _ask("systemctl", "--user", "disable", "--now", UNIT)
+        ask("systemctl", "--user", "disable", "--now", UNIT)
     place.unlink(missing_ok=True)
     if kind() == "systemd":
-        _ask("systemctl", "--user", "daemon-reload")
+        ask("systemctl", "--user", "daemon-reload")
     return True
 
 
@@ -176,24 +176,24 @@ def active() -> bool:
     if VARIABLE in os.environ or not installed():
         return False
     if kind() == "launchd":
-        return _ask("launchctl", "print", f"{_domain()}/{LABEL}").returncode == 0
-    return _ask("systemctl", "--user", "is-active", "--quiet", UNIT).returncode == 0
+        return ask("launchctl", "print", f"{_domain()}/{LABEL}").returncode == 0
+    return ask("systemctl", "--user", "is-active", "--quiet", UNIT).returncode == 0
 
 
 def begin() -> None:
     """Start the service; returns when the system has begun it."""
     if kind() == "launchd":
-        _run("launchctl", "bootstrap", _domain(), str(path()))
+        run("launchctl", "bootstrap", _domain(), str(path()))
     else:
-        _run("systemctl", "--user", "start", UNIT)
+        run("systemctl", "--user", "start", UNIT)
 
 
 def end() -> None:
     """Stop the service; it stays installed."""
     if kind() == "launchd":
-        _run("launchctl", "bootout", f"{_domain()}/{LABEL}")
+        run("launchctl", "bootout", f"{_domain()}/{LABEL}")
     else:
-        _run("systemctl", "--user", "stop", UNIT)
+        run("systemctl", "--user", "stop", UNIT)
 
 
 def row() -> dict[str, Any]:
@@ -207,7 +207,7 @@ def row() -> dict[str, Any]:
     }
 
 
-def _quoted(word: str) -> str:
+def quoted(word: str) -> str:
     """Return a word as systemd reads it back: no specifier and no escape is left in it."""
     escaped = _plain(word).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{escaped}"'
@@ -223,7 +223,8 @@ def _domain() -> str:
     return f"gui/{os.getuid()}"
 
 
-def _ask(*words: str) -> subprocess.CompletedProcess[str]:
+def ask(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a tool of the system; one that is not there has failed."""
     try:
         return subprocess.run(  # noqa: S603 - the system's own tools, with words of ours
             words,
@@ -237,8 +238,13 @@ def _ask(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(words, 1, "", str(error))
 
 
-def _run(*words: str) -> None:
-    done = _ask(*words)
+def run(*words: str) -> None:
+    """Run a tool of the system.
+
+    Raises:
+        CommandFailed: it fails, with its words.
+    """
+    done = ask(*words)
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().replace("\n", "; ") or "it says nothing"
         raise CommandFailed(f"{' '.join(words)} failed: {said}", hint="agentcom service show")

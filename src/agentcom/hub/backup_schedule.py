@@ -4,6 +4,7 @@ The process is `agentcom backup now`, as a person would start it: the hub's own 
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -65,6 +66,12 @@ class Schedule:
         self._settings = config.backups
         self._clock = clock
         self._copies = copies
+        self._changed = asyncio.Event()
+
+    def adjust(self, config: HubConfig) -> None:
+        """Go on with other times; what is due by them is made at once."""
+        self._settings = config.backups
+        self._changed.set()
 
     async def run(self) -> None:
         """Make copies until cancelled; a supervisor's child."""
@@ -76,10 +83,15 @@ class Schedule:
             made = await asyncio.to_thread(self._copies.listed)
             for what in self.due(made):
                 await self._do(what)
-            await asyncio.sleep(LOOK_MS / 1_000)
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_MS / 1_000):
+                    await self._changed.wait()
 
     def due(self, made: Sequence[Backup]) -> Sequence[str]:
         """Return what is to be done now, of `now` and `drill`."""
+        if not self._settings.every_hours:
+            return []
         now = self._clock.now().wall
         newest = max((one.at for one in made), default=0)
         drilled = max((one.drilled.at for one in made if one.drilled is not None), default=0)

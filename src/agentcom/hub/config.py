@@ -1,32 +1,30 @@
 """What an operator may set of a hub: defaults, then `hub.toml`, the environment, and flags.
 
 The later one wins, and every value says where it came from when it is wrong. The environment has
-`AGENTCOM_HUB_<SETTING>`; lists are written with commas there.
+`AGENTCOM_HUB_<SETTING>`; lists are written with commas there. What a running hub takes up when
+the file changes is marked `HOT`; how it does is in `hub/reloading.py`.
 """
 
 import ipaddress
 import os
-import stat
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 import platformdirs
 
 from agentcom.core.prices import Price
-from agentcom.model import limits
+from agentcom.model import limits, settings
 from agentcom.model.errors import AgentComError
 from agentcom.model.ids import UserId
+from agentcom.model.settings import DEFAULT, FLAG, HOT, Layer, Problem, Value
 
 PORT: Final = 7_420
 FILE_NAME: Final = "hub.toml"
 ENVIRONMENT_PREFIX: Final = "AGENTCOM_HUB_"
-FILE_BYTES_MAX: Final = 65_536  # a settings file is a page, not a book
 DRAIN_MS: Final = 5_000  # for requests and queued facts; with the rest it stays below 10 s
-_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 class ConfigInvalid(AgentComError):
@@ -65,10 +63,14 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Bounds of the port that an operator may move."""
 
     body_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=1 << 26)] = 1_048_576
+    """The largest body of a request."""
     send_bytes_max: Annotated[int, msgspec.Meta(ge=65_536, le=1 << 30)] = 4_194_304
+    """What may wait to be sent on one socket; then it is closed."""
     untrusted_per_address_max: Annotated[int, msgspec.Meta(ge=1)] = 32
+    """Connections without a valid token, by address."""
     untrusted_max: Annotated[int, msgspec.Meta(ge=1)] = 512
-    rates: bool = True
+    """Connections without a valid token, in all."""
+    rates: Annotated[bool, HOT] = True
     """False lifts the budgets of requests: for load tests and fuzzing, never on a network."""
 
 
@@ -77,12 +79,13 @@ class BackupSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     folder: Path | None = None
     """By default `backups` beside the data; on another disk they outlive this one."""
-    every_hours: Annotated[float, msgspec.Meta(ge=0)] = 24
-    """0: only by hand."""
-    keep: Annotated[int, msgspec.Meta(ge=1)] = 7
+    every_hours: Annotated[float, msgspec.Meta(ge=0), HOT] = 24
+    """How often a copy is made; 0: only by hand."""
+    keep: Annotated[int, msgspec.Meta(ge=1), HOT] = 7
+    """How many copies are kept; the oldest go first."""
     journal: bool = False
     """Write down each batch, too, so that a restore can lead to any moment."""
-    drill_every_hours: Annotated[float, msgspec.Meta(ge=0)] = 168
+    drill_every_hours: Annotated[float, msgspec.Meta(ge=0), HOT] = 168
     """How often the newest copy is restored aside and compared; 0: never."""
 
 
@@ -90,36 +93,48 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Everything that a hub is started with."""
 
     home: Path
+    """The folder of the hub: settings, store, certificate."""
     host: str = "127.0.0.1"
+    """The address to listen on."""
     port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = PORT
+    """The port; 0 takes a free one."""
     tls: Tls = Tls.AUTO
+    """`auto` (off loopback), `on`, or `off`."""
     certificate: Path | None = None
+    """A PEM certificate of your own; with `key`."""
     key: Path | None = None
+    """The file with its private key."""
     insecure: bool = False
     """Listen off loopback without TLS: tokens travel in clear."""
-    hosts: tuple[str, ...] = ()
+    hosts: Annotated[tuple[str, ...], HOT] = ()
     """Names by which clients reach this hub, beside the loopback names and `host`."""
-    origins: tuple[str, ...] = ()
-    public_url: str | None = None
+    origins: Annotated[tuple[str, ...], HOT] = ()
+    """Web origins that may call the HTTP door from a browser."""
+    public_url: Annotated[str | None, HOT] = None
     """The address that join codes name; by default what the hub listens on."""
-    trusted_proxies: tuple[str, ...] = ()
+    trusted_proxies: Annotated[tuple[str, ...], HOT] = ()
     """Addresses or networks that are believed about where a request comes from."""
     lease_ttl_ms: Annotated[
-        int, msgspec.Meta(ge=limits.LEASE_TTL_MIN_MS, le=limits.LEASE_TTL_MAX_MS)
+        int, msgspec.Meta(ge=limits.LEASE_TTL_MIN_MS, le=limits.LEASE_TTL_MAX_MS), HOT
     ] = limits.LEASE_TTL_MS
+    """How long a silent machine keeps its tasks; a new value holds from its next connection on."""
     store: str = "sqlite"
+    """`sqlite`, or `memory` for experiments: nothing survives a restart."""
     accept_rollback: bool = False
     """Start on a store that was put back from a copy: what came later is lost, and refused."""
     admin: UserId | None = None
     """Who becomes the first admin; by default the user of the operating system."""
     log_format: LogFormat = LogFormat.AUTO
-    log_level: LogLevel = LogLevel.INFO
+    """`auto` (text on a terminal, else JSON), `json` or `text`."""
+    log_level: Annotated[LogLevel, HOT] = LogLevel.INFO
+    """The least important record that is written: `debug`, `info`, `warning` or `error`."""
     drain_ms: Annotated[int, msgspec.Meta(ge=0, le=8_000)] = DRAIN_MS
-    forge_secret: Path | None = None
+    """How long a stop waits for requests under way."""
+    forge_secret: Annotated[Path | None, HOT] = None
     """A file with the secret by which forges sign their events; without one none is taken."""
     limits: Bounds = Bounds()
     backups: BackupSettings = BackupSettings()
-    prices: dict[str, Price] = {}
+    prices: Annotated[dict[str, Price], HOT] = {}
     """What models charge, by patterns of their names: before the list that comes with the hub."""
 
     @property
@@ -140,6 +155,14 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return self.tls is Tls.AUTO and not self.loopback and not self.insecure
 
 
+class Examined(NamedTuple):
+    """The settings of a hub before anybody has said that they will do."""
+
+    home: Path
+    values: Mapping[str, Value]
+    problems: Sequence[Problem]
+
+
 def load(
     *,
     flags: Mapping[str, Any] | None = None,
@@ -149,16 +172,39 @@ def load(
     """Return the settings of the hub in its home; flags that are None were not given.
 
     Raises:
-        ConfigInvalid: a setting is unknown, has a value that is not allowed, or is unsafe.
+        ConfigInvalid: a setting is unknown, has a value that is not allowed, or is unsafe; the
+            message has everything that is wrong.
     """
+    examined = examine(flags=flags, environment=environment, file=file)
+    if examined.problems:
+        raise ConfigInvalid("; ".join(map(str, examined.problems)))
+    return settings.build(HubConfig, examined.values)
+
+
+def examine(
+    *,
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Examined:
+    """Return what each setting would be and where from, and all that is wrong with them."""
     environment = os.environ if environment is None else environment
     given = {name: value for name, value in (flags or {}).items() if value is not None}
+    named = FLAG if "home" in given else None
     home = Path(given.pop("home", None) or default_home(environment)).expanduser().absolute()
-    settings: dict[str, Any] = {"home": str(home)}
-    settings |= _read(file or home / FILE_NAME, wanted=file is not None)
-    settings |= _from_environment(environment)
-    settings |= {name: _plain(value) for name, value in given.items()}
-    return check(_convert(settings))
+    origin = named or ("AGENTCOM_HOME" if environment.get("AGENTCOM_HOME") else DEFAULT)
+    layer, problems = _read(file or home / FILE_NAME, wanted=file is not None)
+    layers = [
+        layer,
+        *settings.from_environment(HubConfig, environment, ENVIRONMENT_PREFIX),
+        *(Layer(f"--{name.replace('_', '-')}", {name: _plain(it)}) for name, it in given.items()),
+        Layer(origin, {"home": str(home)}),
+    ]
+    values, more = settings.resolve(HubConfig, layers, _decode)
+    problems += more
+    if not problems:
+        problems = unfit(settings.build(HubConfig, values), values)
+    return Examined(home, values, problems)
 
 
 def default_home(environment: Mapping[str, str]) -> Path:
@@ -167,35 +213,32 @@ def default_home(environment: Mapping[str, str]) -> Path:
     return Path(named) if named else platformdirs.user_data_path("agentcom", appauthor=False)
 
 
-def check(config: HubConfig) -> HubConfig:
-    """Return `config` if a hub may run with it.
-
-    Raises:
-        ConfigInvalid: it would send tokens over a network in clear, or its parts do not fit.
-    """
+def unfit(config: HubConfig, values: Mapping[str, Value]) -> list[Problem]:
+    """Return why no hub may run with settings that are well formed one by one."""
+    found = []
     if (config.certificate is None) != (config.key is None):
-        raise ConfigInvalid("certificate and key belong together: give both, or none")
-    for text in config.trusted_proxies:
-        _check_proxy(text)
+        given = "key" if config.certificate is None else "certificate"
+        text = "certificate and key belong together: give both, or none"
+        found.append(Problem(given, values[given].origin, text, values[given].line))
+    for place in config.trusted_proxies:
+        why = _why_no_proxy(place)
+        if why:
+            found.append(Problem("trusted_proxies", values["trusted_proxies"].origin, why))
     if not config.loopback and not config.uses_tls and not config.insecure:
-        raise ConfigInvalid(
-            f"host {config.host} can be reached from other computers, and tls is off: tokens would"
+        text = (
+            f"{config.host} can be reached from other computers, and tls is off: tokens would"
             " travel in clear; leave tls on, or say that you mean it (--insecure)"
         )
-    return config
+        found.append(Problem("host", values["host"].origin, text, values["host"].line))
+    return found
 
 
-def _check_proxy(text: str) -> None:
+def _why_no_proxy(text: str) -> str:
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:
-        raise ConfigInvalid(
-            f"setting trusted_proxies: {text!r} is no address and no network such as 10.0.0.0/24"
-        ) from None
-    if not network.prefixlen:
-        raise ConfigInvalid(
-            "setting trusted_proxies: everybody is no proxy; name the addresses of yours"
-        )
+        return f"{text!r} is no address and no network such as 10.0.0.0/24"
+    return "" if network.prefixlen else "everybody is no proxy; name the addresses of yours"
 
 
 def is_loopback(host: str) -> bool:
@@ -206,48 +249,21 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _read(path: Path, *, wanted: bool) -> dict[str, Any]:
+def _read(path: Path, *, wanted: bool) -> tuple[Layer, list[Problem]]:
+    origin = str(path)
     try:
-        found = path.stat()
+        mode = path.stat().st_mode
         data = path.read_bytes()
     except FileNotFoundError:
-        if wanted:
-            raise ConfigInvalid(f"there is no settings file {path}") from None
-        return {}
+        missing = [Problem("", origin, "there is no settings file")] if wanted else []
+        return Layer(origin, {}), missing
     except OSError as error:
-        raise ConfigInvalid(f"{path} cannot be read: {error.strerror}") from error
-    if found.st_mode & _OTHERS_WRITE:
-        raise ConfigInvalid(f"{path} can be changed by others; run: chmod go-w {path}")
-    if len(data) > FILE_BYTES_MAX:
-        raise ConfigInvalid(f"{path} is larger than {FILE_BYTES_MAX} bytes")
-    try:
-        settings = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigInvalid(f"{path} is not valid TOML: {error}") from error
-    if "home" in settings:
-        raise ConfigInvalid(f"{path}: home is where this file is; set AGENTCOM_HOME instead")
-    return settings
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    lists = {field.name for field in msgspec.structs.fields(HubConfig) if field.default == ()}
-    settings: dict[str, Any] = {}
-    for variable, text in environment.items():
-        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
-        if not variable.startswith(ENVIRONMENT_PREFIX) or not text:
-            continue
-        parts = [part.strip() for part in text.split(",") if part.strip()]
-        settings[name] = parts if name in lists else text
-    return settings
-
-
-def _convert(settings: dict[str, Any]) -> HubConfig:
-    try:
-        return msgspec.convert(settings, HubConfig, strict=False, dec_hook=_decode)
-    except msgspec.ValidationError as error:
-        text, _, place = str(error).partition(" - at `$")
-        name = place.strip("`.")
-        raise ConfigInvalid(f"setting {name}: {text}" if name else f"settings: {text}") from None
+        return Layer(origin, {}), [Problem("", origin, f"it cannot be read: {error.strerror}")]
+    layer, problems = settings.parse(origin, data, mode)
+    if "home" in layer.values:
+        text = "it is where this file is; set AGENTCOM_HOME instead"
+        problems.append(Problem("home", origin, text, layer.lines.get("home")))
+    return layer, problems
 
 
 def _decode(kind: type, value: object) -> object:

@@ -52,6 +52,10 @@ class Budgets:
     def __init__(
         self, rates: Mapping[Traffic, Rate] = RATES, *, strangers: Rate = OPEN_PER_ADDRESS
     ) -> None:
+        self.set(rates, strangers=strangers)
+
+    def set(self, rates: Mapping[Traffic, Rate], *, strangers: Rate = OPEN_PER_ADDRESS) -> None:
+        """Go on with other rates; everybody's buckets are full again."""
         self._limiters = {traffic: Limiter(rate) for traffic, rate in rates.items()}
         self._strangers = Limiter(strangers)
 
@@ -86,6 +90,10 @@ class FailureGuard:
     def __init__(
         self, addresses: Rate = FAILURES_PER_ADDRESS, keys: Rate = FAILURES_PER_KEY
     ) -> None:
+        self.set(addresses, keys)
+
+    def set(self, addresses: Rate = FAILURES_PER_ADDRESS, keys: Rate = FAILURES_PER_KEY) -> None:
+        """Go on with other rates; what was counted is forgotten."""
         self._addresses = Limiter(addresses, debt_max_ms=FAILURE_DEBT_MAX_MS)
         self._keys = Limiter(keys, debt_max_ms=FAILURE_DEBT_MAX_MS)
 

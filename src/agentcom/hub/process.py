@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from agentcom.hub.config import HubConfig, LogFormat
@@ -27,8 +27,13 @@ def spare_the_collector() -> None:
 
 
 @contextlib.contextmanager
-def as_process(config: HubConfig, stop: asyncio.Event) -> Iterator[None]:
-    """Write logs, and let the first signal set `stop`; the second ends the process at once."""
+def as_process(
+    config: HubConfig, stop: asyncio.Event, reload: Callable[[], None]
+) -> Iterator[None]:
+    """Write logs, let the first signal to end set `stop`, and SIGHUP call `reload`.
+
+    The second signal to end ends the process at once.
+    """
     as_json = config.log_format is LogFormat.JSON or (
         config.log_format is LogFormat.AUTO and not sys.stderr.isatty()
     )
@@ -44,10 +49,11 @@ def as_process(config: HubConfig, stop: asyncio.Event) -> Iterator[None]:
     numbers = (signal.SIGTERM, signal.SIGINT)
     for number in numbers:
         loop.add_signal_handler(number, asked, number)
+    loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         yield
     finally:
-        for number in numbers:
+        for number in (*numbers, signal.SIGHUP):
             loop.remove_signal_handler(number)
         pipe.close()
 

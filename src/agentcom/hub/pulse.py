@@ -6,6 +6,7 @@ The watchdog is told from the event loop itself, so a loop that stands still is 
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -31,6 +32,12 @@ class Notifier:
         self.watched = environment.get("WATCHDOG_USEC", "0").isdigit() and bool(
             int(environment.get("WATCHDOG_USEC", "0"))
         )
+
+    def reloading(self, begins: bool) -> None:
+        """Tell that the settings are read again, or that this is over."""
+        # systemd takes the one as the beginning only with the time at which it was sent.
+        now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000
+        self.tell(f"RELOADING=1\nMONOTONIC_USEC={now_us}" if begins else "READY=1")
 
     def tell(self, state: str) -> None:
         """Send one state; a listener that is gone does not disturb."""

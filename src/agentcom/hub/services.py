@@ -8,7 +8,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +38,7 @@ from agentcom.hub.queries import Queries
 from agentcom.hub.queries_fleet import Fleet
 from agentcom.hub.queries_graphs import Graphs
 from agentcom.hub.queries_people import People
+from agentcom.hub.reloading import Adjust, Make
 from agentcom.hub.requests import Causes
 from agentcom.hub.schedule_runs import Runs
 from agentcom.hub.schedules import Schedules
@@ -50,6 +52,7 @@ from agentcom.model.ids import DEFAULT_POOL, IdSource, encode_base32
 from agentcom.model.rates import Rate
 from agentcom.model.replies import Reply
 from agentcom.store.base import Store
+from agentcom.telemetry.logs import set_level
 from agentcom.telemetry.metrics import INBOX_FACTS, LEASES, Metrics
 
 ASK_MS: Final = 25_000  # below the usual 30 s of clients and proxies, so that they see our answer
@@ -75,8 +78,9 @@ class Services:
         self.rng = SystemRng(entropy)
         ids = UuidIds(clock, entropy)
         self.causes = Causes(encode_base32(int.from_bytes(entropy(4)) >> 2, length=6))
-        self.budgets, guard = _budgets(bounded=config.limits.rates)
-        self.auth = Authenticator(self.store, clock, ids, guard)
+        self.budgets, self._guard = Budgets(), FailureGuard()
+        _bound(self.budgets, self._guard, bounded=config.limits.rates)
+        self.auth = Authenticator(self.store, clock, ids, self._guard)
         self.credentials = Credentials(self.auth, self.store, clock, ids)
         self.enrolment = Enrolment(
             self.auth, self.credentials, self.store, clock, ids, self._submit_fact
@@ -142,6 +146,21 @@ class Services:
             ChildSpec(name="schedules", run=self.schedules.run, shutdown_ms=STOP_MS),
             ChildSpec(name="pulse", run=pulse.run, shutdown_ms=STOP_MS),
         ]
+
+    def adjustments(self) -> Mapping[str, Adjust]:
+        """Return how settings change while all this runs; see `hub/reloading.py`."""
+
+        def reprice(config: HubConfig) -> Make:
+            found = prices.load(config.prices)
+            return lambda: setattr(self.engine, "prices", found)
+
+        return {
+            "log_level": lambda config: partial(set_level, config.log_level),
+            "prices": reprice,
+            "limits.rates": lambda config: partial(
+                _bound, self.budgets, self._guard, bounded=config.limits.rates
+            ),
+        }
 
     def _fire(self, body: Body, late_ms: int) -> None:
         self.engine.timer(body, late_ms)
@@ -240,8 +259,10 @@ async def until(over: asyncio.Event, work: Awaitable[None] | None = None) -> Non
         await asyncio.gather(*parts, return_exceptions=True)
 
 
-def _budgets(*, bounded: bool) -> tuple[Budgets, FailureGuard]:
+def _bound(budgets: Budgets, guard: FailureGuard, *, bounded: bool) -> None:
     if bounded:
-        return Budgets(), FailureGuard()
-    free = Budgets(dict.fromkeys(RATES, _FREE_RATE), strangers=_FREE_RATE)
-    return free, FailureGuard(_FREE_RATE, _FREE_RATE)
+        budgets.set(RATES)
+        guard.set()
+        return
+    budgets.set(dict.fromkeys(RATES, _FREE_RATE), strangers=_FREE_RATE)
+    guard.set(_FREE_RATE, _FREE_RATE)

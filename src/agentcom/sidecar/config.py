@@ -10,13 +10,14 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from agentcom.model import errors, limits
 from agentcom.model.agent import AgentSpec
 from agentcom.model.ids import AccountId, AgentId, MachineId
+from agentcom.model.settings import HOT
 from agentcom.sidecar.confines import Confines
 from agentcom.sidecar.forge.base import ForgeSettings
 
@@ -39,6 +40,7 @@ _MACHINE: Final = "machine.json"
 _TOKEN: Final = "token"  # noqa: S105 - the name of a file
 _LOCK: Final = "lock"
 _PID_BYTES: Final = 32
+_Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -85,29 +87,35 @@ class RepositorySettings(msgspec.Struct, frozen=True, kw_only=True, omit_default
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What an operator may tune."""
+    """What an operator may tune; see `sidecar/settings.py` for where it comes from."""
 
-    ttl_ms: int = 0
+    ttl_ms: _Count = 0
     """The lease to ask for; 0 takes the hub's default."""
-    checkpoint_interval_ms: int = CHECKPOINT_INTERVAL_MS
-    progress_interval_ms: int = PROGRESS_INTERVAL_MS
-    first_event_ms: int = FIRST_EVENT_MS
-    between_events_ms: int = BETWEEN_EVENTS_MS
-    stop_grace_ms: int = STOP_GRACE_MS
-    keep_ms: int = KEEP_MS
+    checkpoint_interval_ms: _Count = CHECKPOINT_INTERVAL_MS
+    """How often unfinished work goes to origin."""
+    progress_interval_ms: _Count = PROGRESS_INTERVAL_MS
+    """How often progress is told, at most."""
+    first_event_ms: _Count = FIRST_EVENT_MS
+    """An agent whose model has said nothing by then has failed."""
+    between_events_ms: _Count = BETWEEN_EVENTS_MS
+    """How long an agent may be silent while no tool runs."""
+    stop_grace_ms: _Count = STOP_GRACE_MS
+    """How long a stopped agent has before it is killed."""
+    keep_ms: _Count = KEEP_MS
     """How long the work of a stopped attempt may take on its way to origin, per push."""
     resources: dict[str, int] = {}
     """Named resources that attempts share; empty takes the computer's `cpu` and `memory_mb`."""
-    disk_free_min_mb: int = DISK_FREE_MIN_MB
+    disk_free_min_mb: Annotated[int, msgspec.Meta(ge=0), HOT] = DISK_FREE_MIN_MB
     """With less free on the machine's disk nothing new is begun; 0: whatever is free."""
-    drain_ms: int = 0
+    drain_ms: Annotated[int, msgspec.Meta(ge=0), HOT] = 0
     """How long a stop waits for running attempts; what still runs then is adopted later."""
     repositories: dict[str, RepositorySettings] = {}
+    """By repository address: the checks (`verify`) of one that has no `.agentcom.toml`."""
     forges: dict[str, ForgeSettings] = {}
     """By host, or by a repository's whole address."""
-    review_poll_ms: int = REVIEW_POLL_MS
+    review_poll_ms: _Count = REVIEW_POLL_MS
     """How long between two looks at an open pull request."""
-    disk_bytes_max: int = 0
+    disk_bytes_max: _Count = 0
     """What clone caches, folders and logs may take together; 0 takes half of their disk."""
     checks: Confines = Confines()
     """What checks and set-up steps may use and reach."""
@@ -243,8 +251,8 @@ class Home(msgspec.Struct, frozen=True):
             os.close(handle)
 
 
-class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a sidecar needs to run."""
+class Config(msgspec.Struct, kw_only=True):
+    """Everything a sidecar needs to run; `machine` is another one after its settings changed."""
 
     home: Home
     machine: MachineConfig

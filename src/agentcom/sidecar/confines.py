@@ -41,7 +41,9 @@ class Confines(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one agent may use and reach; a 0 takes the default."""
 
     sandbox: Sandbox = Sandbox.AUTO
+    """`auto`: where there is one; `required`: nothing runs without; `off`."""
     network: Network = Network.ALL
+    """What a sandbox reaches: `all` or `none`."""
     readable: tuple[str, ...] = ()
     """Files and folders that its sandbox shows besides what every one has."""
     writable: tuple[str, ...] = ()

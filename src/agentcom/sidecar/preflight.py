@@ -19,7 +19,7 @@ from agentcom.model import errors
 from agentcom.model.agent import AgentSpec
 from agentcom.model.limit import repository_name
 from agentcom.model.requirement import CAPABILITIES_MAX, parse_capability
-from agentcom.sidecar import computer, sleeping
+from agentcom.sidecar import computer, settings, sleeping
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.boxes import Boxes
 from agentcom.sidecar.config import AgentConfig, Config
@@ -108,7 +108,8 @@ class Preflight:
             await self._again(tell)
 
     def reload(self) -> None:
-        """Take up the agents that the machine's file names now; those that run are kept."""
+        """Take up the agents and settings that the machine's files name now; what runs is kept."""
+        settings.reload(self._config)
         try:
             agents = self._config.home.load().machine.agents
         except (errors.AgentComError, OSError) as error:

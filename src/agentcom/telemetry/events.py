@@ -4,6 +4,8 @@ from typing import Final
 
 HUB_STARTED: Final = "hub.started"
 HUB_READY: Final = "hub.ready"
+HUB_RELOADED: Final = "hub.reloaded"
+HUB_SETTINGS_KEPT: Final = "hub.settings_kept"
 HUB_STOPPING: Final = "hub.stopping"
 HUB_STOPPED: Final = "hub.stopped"
 HUB_FAILED: Final = "hub.failed"

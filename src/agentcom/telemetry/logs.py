@@ -134,6 +134,13 @@ def configure(
     return pipe
 
 
+def set_level(name: str) -> None:
+    """Write records from this level on: `debug`, `info`, `warning` or `error`."""
+    level = logging.getLevelNamesMapping()[name.upper()]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+    logging.getLogger().setLevel(level)
+
+
 def hide_private(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:

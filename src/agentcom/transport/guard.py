@@ -134,7 +134,7 @@ class Guard:
 
     def __init__(self, app: App, rules: Rules, limits: PortLimits) -> None:
         self._app = app
-        self._rules = rules
+        self.rules = rules
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,11 +142,11 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if self._rules.proxies:
-            _see_through(scope, self._rules.proxies)
+        if self.rules.proxies:
+            _see_through(scope, self.rules.proxies)
         head = head_of(scope)
         try:
-            check_head(head, self._rules, origin=head.method not in _SAFE_METHODS)
+            check_head(head, self.rules, origin=head.method not in _SAFE_METHODS)
             body = self._body(scope, head, receive)
         except AgentComError as error:
             await send_refusal(send, refusal(error))
@@ -181,7 +181,7 @@ class Guard:
             await send_refusal(send, refusal(error))
 
     def _bytes_max(self, path: str) -> int:
-        for prefix, maximum in self._rules.body_bytes_max_by_prefix.items():
+        for prefix, maximum in self.rules.body_bytes_max_by_prefix.items():
             if path.startswith(prefix):
                 return maximum
         return self._limits.body_bytes_max

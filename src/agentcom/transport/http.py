@@ -26,6 +26,7 @@ from agentcom.model.errors import (
 from agentcom.model.identity import Identity
 from agentcom.telemetry import events
 from agentcom.transport import (
+    asyncapi,
     decoding,
     http_blobs,
     http_calls,
@@ -60,6 +61,7 @@ from agentcom.transport.problem import refusal
 from agentcom.transport.socket import Head
 
 DOCUMENT_PATH: Final = f"{PREFIX}/openapi.json"
+FRAMES_PATH: Final = f"{PREFIX}/asyncapi.json"
 CAUSE_HEADER: Final = "x-request-id"
 KEY_HEADER: Final = "idempotency-key"
 PATH_CHARS_LOGGED: Final = 200
@@ -88,7 +90,7 @@ def endpoints() -> Sequence[Endpoint]:
         *http_forge.ENDPOINTS,
         *http_mcp.ENDPOINTS,
     ]
-    return [*table, _description(table)]
+    return [*table, _frames(), _description([*table, _frames()])]
 
 
 def http_app(hall: Hall) -> App:
@@ -99,6 +101,22 @@ def http_app(hall: Hall) -> App:
     hall.auth.hold(lambda: tuple(hall.streams))
     routes = [Route(path, _At(hall, methods)) for path, methods in by_path.items()]
     return Router(routes, redirect_slashes=False, default=_At(hall, {}))
+
+
+def _frames() -> Endpoint:
+    """Return the route of the document about the WebSocket."""
+
+    async def show(call: Call) -> object:
+        return asyncapi.document(host=call.request.url.netloc)
+
+    return Endpoint(
+        method="GET",
+        path=FRAMES_PATH,
+        access=Gate.SIGNED_IN,
+        handler=show,
+        summary="Describe the WebSocket, as AsyncAPI",
+        reply=dict[str, Any],
+    )
 
 
 def _description(table: Sequence[Endpoint]) -> Endpoint:

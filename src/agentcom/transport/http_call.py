@@ -43,6 +43,7 @@ from agentcom.model.ids import MachineId, Now
 from agentcom.model.policy import Action
 from agentcom.model.replies import Reply
 from agentcom.protocol import frames
+from agentcom.protocol.settings import Reloaded
 from agentcom.protocol.shown import HubStatus
 from agentcom.telemetry.metrics import Metrics
 
@@ -115,6 +116,8 @@ class Hall:
     is_ready: Callable[[], bool]
     drain: Callable[[], None]
     """Stops the hub in good order, as SIGTERM does."""
+    reload: Callable[[str], Reloaded]
+    """Takes up changed settings for whom it names, as SIGHUP does; raises `ConfigKept`."""
     bring: Callable[[MachineId, frames.Frame], bool]
     """Sends a machine a frame; False if it is not there."""
     address: Callable[[], Address]

@@ -10,6 +10,7 @@ from agentcom.model.errors import Unavailable
 from agentcom.model.policy import Action, Reach
 from agentcom.model.replies import Done
 from agentcom.protocol.asked import Nothing
+from agentcom.protocol.settings import Reloaded
 from agentcom.protocol.shown import HubStatus, Whoami
 from agentcom.telemetry.metrics import CONTENT_TYPE
 from agentcom.transport.http_call import PREFIX, Call, Endpoint, Gate
@@ -37,6 +38,10 @@ async def _whoami(call: Call) -> Whoami:
 async def _drain(call: Call) -> Done:
     call.hall.drain()
     return Done("the hub finishes what was asked, and stops")
+
+
+async def _reload(call: Call) -> Reloaded:
+    return call.hall.reload(call.who.name)
 
 
 async def _metrics(call: Call) -> Response:
@@ -81,6 +86,17 @@ ENDPOINTS: Final = (
         body_optional=True,
         reply=Done,
         status=202,
+        traffic=Traffic.ADMIN,
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{PREFIX}/reload",
+        access=Action.HUB_MANAGE,
+        handler=_reload,
+        summary="Take up settings that have changed",
+        body=Nothing,
+        body_optional=True,
+        reply=Reloaded,
         traffic=Traffic.ADMIN,
     ),
     Endpoint(

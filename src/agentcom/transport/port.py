@@ -73,8 +73,9 @@ class Port:
         self._state = ServerState()
         self._census = Census(limits)
         self._sockets: dict[Socket, _Ticket | None] = {}
+        self._guard = Guard(app, rules, limits)
         self._house = House(
-            config=_config(Guard(app, rules, limits)),
+            config=_config(self._guard),
             state=self._state,
             limits=limits,
             rules=rules,
@@ -123,6 +124,10 @@ class Port:
                 await self._empty.wait()
         except TimeoutError:
             await self._force()
+
+    def set_rules(self, rules: Rules) -> None:
+        """Check requests from now on by other rules; open sockets stay."""
+        self._guard.rules = self._house.rules = rules
 
     @property
     def socket_count(self) -> int:

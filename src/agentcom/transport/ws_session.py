@@ -55,7 +55,7 @@ CLOSE_TRY_LATER: Final = 1013
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Desk:
     """What all sessions of a hub share."""
 
