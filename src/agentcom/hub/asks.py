@@ -20,6 +20,7 @@ from agentcom.hub.writing import Asked
 from agentcom.model.ask import Ask, AskId, AskState
 from agentcom.model.batch import Table
 from agentcom.model.errors import NotFound
+from agentcom.model.policy import Action, Reach, reach
 from agentcom.model.replies import AskChanged, Reply
 from agentcom.model.task import Task
 from agentcom.protocol import calls, told
@@ -149,7 +150,8 @@ class Asks:
 
     async def _may_see(self, who: Speaker, ask: Ask) -> bool:
         own = who.address == ask.asker or (who.task is not None and who.task == ask.task)
-        if ask.project == who.project and own:
+        may_all = reach(who.identity, Action.ASK_READ) is Reach.ANY
+        if ask.project == who.project and (own or may_all):
             return True
         return bool(await self._chosen(who, [ask], mine=False))
 

@@ -267,9 +267,12 @@ def _read(path: Path, *, wanted: bool) -> tuple[Layer, list[Problem]]:
 
 
 def _decode(kind: type, value: object) -> object:
-    if kind is Path and isinstance(value, str) and value:
+    if kind is not Path or not isinstance(value, str) or not value.isprintable() or not value:
+        raise ValueError("the name of a file is expected")
+    try:
         return Path(value).expanduser()
-    raise NotImplementedError(kind)
+    except RuntimeError:
+        raise ValueError("there is no such person here as its ~ names") from None
 
 
 def _plain(value: object) -> object:

@@ -111,11 +111,13 @@ def parse_project_file(text: str) -> ProjectFile:
     Raises:
         ProjectFileInvalid: it is no TOML, or has an unknown key or an impossible value.
     """
-    if len(text.encode()) > FILE_BYTES_MAX:
+    if len(text.encode("utf-8", "replace")) > FILE_BYTES_MAX:
         raise ProjectFileInvalid("", f"at most {FILE_BYTES_MAX} bytes")
     try:
         found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise ProjectFileInvalid("", "not valid TOML: nested too deeply") from None
+    except ValueError as error:  # also of a number with thousands of digits
         raise ProjectFileInvalid("", f"not valid TOML: {error}") from error
     declaring.check_keys("", found, KEYS)
     return ProjectFile(

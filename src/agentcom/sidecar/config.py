@@ -36,6 +36,8 @@ REVIEW_POLL_MS: Final = 20_000
 """A third of the minute in which a comment is to be answered; what did not change is not counted
 against anybody's rate at the forges that give ETags."""
 
+MACHINE_BYTES_MAX: Final = 4_194_304
+"""Its agents with all their settings take some hundred KB at most."""
 _MACHINE: Final = "machine.json"
 _TOKEN: Final = "token"  # noqa: S105 - the name of a file
 _LOCK: Final = "lock"
@@ -205,7 +207,7 @@ class Home(msgspec.Struct, frozen=True):
             NotAllowed: others may read the token.
         """
         try:
-            data = (self.root / _MACHINE).read_bytes()
+            data = _read_machine(self.root / _MACHINE)
             token = _read_token(self.root / _TOKEN)
         except FileNotFoundError as error:
             raise errors.NotFound(
@@ -213,7 +215,9 @@ class Home(msgspec.Struct, frozen=True):
             ) from error
         try:
             machine = msgspec.json.decode(data, type=MachineConfig)
-        except msgspec.DecodeError as error:
+        except RecursionError:
+            raise errors.InvalidInput(_MACHINE, "nested too deeply") from None
+        except ValueError as error:  # of JSON, of a type, or of text
             raise errors.InvalidInput(_MACHINE, str(error)) from error
         if len(machine.agents) > limits.AGENTS_PER_MACHINE:
             raise errors.InvalidInput("agents", f"at most {limits.AGENTS_PER_MACHINE}")
@@ -269,7 +273,16 @@ class Config(msgspec.Struct, kw_only=True):
 def _read_token(path: Path) -> str:
     if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise errors.NotAllowed(f"others may read {path}: run `chmod 600 {path}`, rotate the token")
-    return path.read_text(encoding="ascii").strip()
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except UnicodeDecodeError:
+        raise errors.InvalidInput(path.name, "this is no token; join again with a code") from None
+
+
+def _read_machine(path: Path) -> bytes:
+    if path.stat().st_size > MACHINE_BYTES_MAX:
+        raise errors.InvalidInput(path.name, f"at most {MACHINE_BYTES_MAX} bytes")
+    return path.read_bytes()
 
 
 def _replace(path: Path, data: bytes) -> None:
