@@ -8,7 +8,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentcom.hub.config import ENVIRONMENT_PREFIX, FILE_BYTES_MAX, ConfigInvalid, HubConfig, load
+from agentcom.hub.config import ENVIRONMENT_PREFIX, ConfigInvalid, HubConfig, load
+from agentcom.model.settings import FILE_BYTES_MAX
 
 NAMES = [field.name for field in msgspec.structs.fields(HubConfig) if field.name != "home"]
 EXAMPLES = settings(max_examples=150, deadline=None, derandomize=True)
@@ -81,3 +82,10 @@ def test_depth_and_size_have_bounds() -> None:
         b"lease_ttl_ms = 1e400",
     ):
         assert isinstance(read(data), ConfigInvalid), data[:40]
+
+
+def test_a_long_line_costs_no_more_than_a_short_one() -> None:
+    room = FILE_BYTES_MAX - 100
+    for opening in (b"[ ", b"a ", b'"a '):
+        line = opening + b" " * room
+        assert isinstance(read(b"admin = '''\n" + line + b"\n'''"), HubConfig | ConfigInvalid)

@@ -21,6 +21,7 @@ HOT: Final = msgspec.Meta(extra={"hot": True})
 SECRET: Final = msgspec.Meta(extra={"secret": True})
 """Its value is never shown."""
 FILE_BYTES_MAX: Final = 65_536  # a settings file is a page, not a book
+LINE_CHARS: Final = 1_000  # of a line that names a setting; longer ones are values
 FLAG: Final = "flag"
 DEFAULT: Final = "default"
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -126,7 +127,9 @@ def parse(origin: str, data: bytes, mode: int) -> tuple[Layer, list[Problem]]:
     try:
         text = data.decode()
         values = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        return empty, [Problem("", origin, "it is not valid TOML: nested too deeply")]
+    except ValueError as error:  # also of text, and of a number with thousands of digits
         found = _LINE.search(str(error))
         line = int(found[1]) if found else None
         return empty, [Problem("", origin, f"it is not valid TOML: {error}", line)]
@@ -138,6 +141,8 @@ def lines_of(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     table = ""
     for number, line in enumerate(text.splitlines(), 1):
+        if len(line) > LINE_CHARS:
+            continue
         head = _HEAD.match(line)
         key = _KEY.match(line)
         if head is not None:
