@@ -6,6 +6,7 @@ from typing import Final
 
 ADVICE: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "address_refused": "use a public https address, or allow it: `[outgoing]` in `hub.toml`",
         "already_landed": "nothing: the machine reports the landed commit by itself",
         "ambiguous": "type more characters of the id",
         "backup_damaged": "use another copy: `agentcom backup ls`",
@@ -326,6 +327,15 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "follower.failed": "one follower of a mailbox or channel could not be served",
         "call.failed": "a call of an agent or a person met a mistake of the hub",
         "fact.late": "something came after the attempt had gone on; nothing follows",
+        "alert.changed": "an alert fires, or is over; `told` says whether anybody is told",
+        "alert.backups_unread": "the folder of copies cannot be read, so their age is not known",
+        "alert.waits": "the store took nothing, so alerts are looked for again later",
+        "delivery.failed": "a destination did not take a notice; it is tried again, or parked",
+        "delivery.waits": "the store took nothing, so what was sent is noted later",
+        "delivery.lost": "a notice was dropped: too many wait for its destination",
+        "chat.linked": "a person linked an account of a chat",
+        "chat.refused": "a chat did not take a message, or a stranger wrote or pressed",
+        "chat.waits": "a chat does not answer; it is asked again later",
     }
 )
 METRICS: Final[Mapping[str, str]] = MappingProxyType(

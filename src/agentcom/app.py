@@ -185,6 +185,7 @@ class _Hub:
         log.info(events.HUB_STARTED, version=__version__, pid=os.getpid())
         self._incarnation = await services.store.open()
         try:
+            await services.alerting.load()
             await services.engine.start(self._incarnation)
             number = self._number = await self._port.start(config.host, config.port)
             # Not before: a start that failed would leave an admin whose token nobody has seen.
@@ -230,7 +231,9 @@ class _Hub:
     def _backups(self) -> list[ChildSpec]:
         if self._config.store != "sqlite":
             return []
-        return [ChildSpec(name="backups", run=self._schedule.run)]
+        schedule, sampler = self._schedule, self._services.alerting.sampler
+        sampler.read_backups = lambda: schedule.how(self._started.wall)
+        return [ChildSpec(name="backups", run=schedule.run)]
 
     def _doors(self) -> ChildSpec:
         """The port, as the service that starts last and stops first; it listens already."""
@@ -278,6 +281,7 @@ class _Hub:
             watch=services.conversation.watch,
             blobs=services.conversation.blobs,
             forge_events=ForgeEvents(self._forge_secret),
+            alerting=services.alerting,
             metrics=services.metrics,
             status=self._status,
             is_ready=lambda: self._is_ready,

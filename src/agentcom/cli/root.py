@@ -38,6 +38,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "channel": ("agentcom.cli.channel:channel", "Talk where many read."),
         "note": ("agentcom.cli.note:note", "Keep what all shall know, by name."),
         "ask": ("agentcom.cli.ask:ask", "Put questions, see who asks, and answer."),
+        "alert": ("agentcom.cli.alert:alert", "See what is wrong, and who looks after it."),
+        "notify": ("agentcom.cli.notify:notify", "Say who is told of what, and where."),
         "lock": ("agentcom.cli.lock:lock", "Keep names or files for yourself for a while."),
         "search": ("agentcom.cli.note:search", "Find messages, notes and tasks by words."),
         "mcp": ("agentcom.cli.mcp:mcp", "Offer the hub's tools over standard input and output."),

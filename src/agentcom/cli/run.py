@@ -19,6 +19,7 @@ STATUS_FIELDS: Final = (
         "machines_connected",
         "backlog",
         "pauses",
+        "alerts",
         "user",
         "role",
         "hub_pid",
@@ -55,6 +56,7 @@ _STATUS: Final = (
     Column("ENDED", lambda row: f"{output.plain(row['ended'])} since the hub's start"),
     Column("ISSUING", lambda row: None if row["issuing"] else "no: agentcom task why ID says why"),
     Column("PAUSES", lambda row: f"{row['pauses']}: agentcom pause" if row["pauses"] else None),
+    Column("ALERTS", lambda row: row["alerts"] or None),
     Column("HERE", _here),
 )
 
@@ -138,11 +140,12 @@ def down() -> None:
 @click.command(cls=output.JsonCommand, fields=STATUS_FIELDS)
 def status(as_json: tuple[str, ...] | None) -> None:
     """Show the hub, who you are there, and how the fleet stands."""
-    from agentcom.cli import api, background
+    from agentcom.cli import alert, api, background
 
     hub_here, sidecar_here = background.running("hub"), background.running("sidecar")
     hub_api = api.connect()
     row = {**hub_api.status(), **hub_api.whoami(), "url": hub_api.url}
+    row["alerts"] = alert.firing()
     row["hub_pid"] = hub_here[0].pid if hub_here else None
     row["sidecar_pid"] = sidecar_here[0].pid if sidecar_here else None
     output.details(row, _STATUS, as_json=as_json)

@@ -52,6 +52,8 @@ class AskLetters:
         self._clock = clock
         self._view = view
         self._due: dict[AskId, Ask] = {}
+        self.also: Callable[[Draft, Ask, Address | None], None] = lambda _draft, _ask, _to: None
+        """Adds to the same write what others are told of a question."""
         self._news = asyncio.Event()
 
     def told(self, ask: Ask) -> None:
@@ -113,6 +115,7 @@ class AskLetters:
 
     async def _write(self, ask: Ask) -> None:
         async def decide(draft: Draft) -> Done:
+            self.also(draft, ask, self._whom(ask))
             message = self._question(ask) if ask.state is AskState.OPEN else _end_of(ask)
             if message is None:
                 return Done()
@@ -127,9 +130,12 @@ class AskLetters:
         name = f"ask/{ask.id}/{ask.state.value}"
         await self._writer.once(HUB, Asked(cause="ask", key=name), decide)
 
-    def _question(self, ask: Ask) -> Message | None:
+    def _whom(self, ask: Ask) -> Address | None:
         task = self._view().tasks.get(ask.task) if ask.task is not None else None
-        to = ask.to or (address.of_user(task.submitter) if task is not None else None)
+        return ask.to or (address.of_user(task.submitter) if task is not None else None)
+
+    def _question(self, ask: Ask) -> Message | None:
+        to = self._whom(ask)
         if to is None:
             return None
         options = "".join(f"\n- {option}" for option in ask.options)

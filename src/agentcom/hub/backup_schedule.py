@@ -13,10 +13,11 @@ from typing import Final, Protocol
 
 import structlog
 
+from agentcom.core.alert_readings import Backups as How
 from agentcom.hub.clock import Clock
 from agentcom.hub.config import HubConfig
 from agentcom.model.backup import Backup
-from agentcom.model.ids import Now
+from agentcom.model.ids import Now, WallTime
 from agentcom.telemetry import events
 
 FIRST_MS: Final = 600_000  # after a start: a hub that comes and goes makes no copies
@@ -67,11 +68,18 @@ class Schedule:
         self._clock = clock
         self._copies = copies
         self._changed = asyncio.Event()
+        self._failed = 0
+        self._reason = ""
 
     def adjust(self, config: HubConfig) -> None:
         """Go on with other times; what is due by them is made at once."""
         self._settings = config.backups
         self._changed.set()
+
+    def how(self, began: WallTime) -> How:
+        """Return how the copies are, for alerts; blocks. `began`: when this hub did."""
+        newest = max((one.at for one in self._copies.listed()), default=began)
+        return How(newest_at=newest, failed=self._failed, reason=self._reason)
 
     async def run(self) -> None:
         """Make copies until cancelled; a supervisor's child."""
@@ -122,5 +130,7 @@ class Schedule:
         if process.returncode:
             reason = said[-OUTPUT_BYTES:].decode("utf-8", "replace").strip()
             log.warning(events.BACKUP_FAILED, what=what, reason=reason)
+            self._failed, self._reason = self._failed + 1, reason
         else:
+            self._failed = 0
             log.info(events.BACKUP_MADE if what == "now" else events.BACKUP_DRILLED)

@@ -89,6 +89,15 @@ class BackupSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How often the newest copy is restored aside and compared; 0: never."""
 
 
+class OutgoingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the hub sends to addresses that people gave it."""
+
+    allow: tuple[str, ...] = ()
+    """Names, addresses and networks inside, each with or without a port, that it may send to."""
+    certificates: Path | None = None
+    """Authorities (PEM) that are trusted beside those of the system."""
+
+
 class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that a hub is started with."""
 
@@ -134,6 +143,7 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """A file with the secret by which forges sign their events; without one none is taken."""
     limits: Bounds = Bounds()
     backups: BackupSettings = BackupSettings()
+    outgoing: OutgoingSettings = OutgoingSettings()
     prices: Annotated[dict[str, Price], HOT] = {}
     """What models charge, by patterns of their names: before the list that comes with the hub."""
 

@@ -19,6 +19,7 @@ from agentcom.core import budgets, deadlines, locking
 from agentcom.core.facts import Body, Fact
 from agentcom.hub import maintenance, prices
 from agentcom.hub.activities import Activities
+from agentcom.hub.alerting import Alerting
 from agentcom.hub.auth import Authenticator
 from agentcom.hub.choosing import Chooser
 from agentcom.hub.clock import Clock
@@ -48,7 +49,7 @@ from agentcom.hub.timed_store import timed
 from agentcom.hub.timers import Timers
 from agentcom.model.errors import Timeout
 from agentcom.model.identity import Identity
-from agentcom.model.ids import DEFAULT_POOL, IdSource, encode_base32
+from agentcom.model.ids import DEFAULT_POOL, IdSource, WallTime, encode_base32
 from agentcom.model.rates import Rate
 from agentcom.model.replies import Reply
 from agentcom.store.base import Store
@@ -88,7 +89,16 @@ class Services:
         self.timers = Timers(clock, self._fire)
         self.feeds = Feeds(self.store, Activities())
         self.journal = JournalLog(self.feeds, self.metrics, clock)
-        self.switchboard = Switchboard(self.timers, self.journal)
+        self.alerting = Alerting(
+            config,
+            self.store,
+            clock,
+            ids,
+            self.rng,
+            view=lambda: self.engine.view,
+            feeds=self.journal,
+        )
+        self.switchboard = Switchboard(self.timers, self.alerting.task_news)
         self.engine = Engine(
             self.store,
             self.switchboard,
@@ -110,6 +120,7 @@ class Services:
         self.schedules = Schedules(self.store, clock, ids, self._runs(), cursors)
         self.externals = self._let_in(ids)
         self.conversation = self._converse(ids, config.home)
+        self._alert()
         self._attach()
 
     def children(self) -> list[ChildSpec]:
@@ -137,13 +148,14 @@ class Services:
             ChildSpec(name="auth", run=self.auth.run, shutdown_ms=STOP_MS),
             ChildSpec(
                 name="maintenance",
-                run=lambda: maintenance.run(self.store, self.clock, self.conversation.prune),
+                run=lambda: maintenance.run(self.store, self.clock, self._prune),
                 shutdown_ms=STOP_MS,
             ),
             ChildSpec(name="asks", run=self.conversation.ask_letters.run, shutdown_ms=STOP_MS),
             ChildSpec(name="mail", run=self.conversation.delivery.run, shutdown_ms=STOP_MS),
             ChildSpec(name="expiry", run=self.conversation.expiry.run, shutdown_ms=STOP_MS),
             ChildSpec(name="schedules", run=self.schedules.run, shutdown_ms=STOP_MS),
+            *self.alerting.children(),
             ChildSpec(name="pulse", run=pulse.run, shutdown_ms=STOP_MS),
         ]
 
@@ -184,6 +196,19 @@ class Services:
         inbox, running = "Facts that wait for a decision", "Leases of connected machines"
         measured.watch_number(INBOX_FACTS, inbox, lambda: engine.backlog)
         measured.watch_number(LEASES, running, lambda: self.fleet.machine_counts()[1])
+
+    def _alert(self) -> None:
+        self.alerting.attach(
+            activities=self.feeds.activities,
+            ended=lambda: self.journal.ended,
+            backlog=lambda: self.engine.backlog,
+            talk=self.conversation.talk,
+            ask=lambda fact: ask(self.engine, fact),
+        )
+        self.conversation.ask_letters.also = self.alerting.told_of
+
+    async def _prune(self, now: WallTime) -> int:
+        return await self.conversation.prune(now) + await self.alerting.alerts.prune(now)
 
     def _runs(self) -> Runs:
         return Runs(

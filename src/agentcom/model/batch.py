@@ -11,6 +11,7 @@ import msgspec
 
 from agentcom.model import limit
 from agentcom.model.agent import Account, Agent, Machine
+from agentcom.model.alert import Alert, AlertRule, Silence
 from agentcom.model.ask import Ask
 from agentcom.model.budget import ScopeBudget
 from agentcom.model.channel import Channel, Reader
@@ -21,6 +22,7 @@ from agentcom.model.identity import Credential, RequestRecord, User
 from agentcom.model.ids import BatchId, Fence, PoolId
 from agentcom.model.lock import Lock
 from agentcom.model.message import Entry, Head, Message
+from agentcom.model.notify import ChatCard, ChatLink, Destination, Notice
 from agentcom.model.pause import Pause
 from agentcom.model.result import KeptResult
 from agentcom.model.schedule import Schedule
@@ -63,6 +65,13 @@ class Table(StrEnum):
     BLOB = "blob"
     ASK = "ask"
     LOCK = "lock"
+    ALERT_RULE = "alert_rule"
+    ALERT = "alert"
+    SILENCE = "silence"
+    DESTINATION = "destination"
+    NOTICE = "notice"
+    CHAT_LINK = "chat_link"
+    CHAT_CARD = "chat_card"
 
     __hash__ = str.__hash__  # Enum's own is Python code, and every write looks its table up
 
@@ -97,6 +106,13 @@ Row = (
     | Blob
     | Ask
     | Lock
+    | AlertRule
+    | Alert
+    | Silence
+    | Destination
+    | Notice
+    | ChatLink
+    | ChatCard
 )
 
 ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
@@ -130,6 +146,13 @@ ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
     Table.BLOB: Blob,
     Table.ASK: Ask,
     Table.LOCK: Lock,
+    Table.ALERT_RULE: AlertRule,
+    Table.ALERT: Alert,
+    Table.SILENCE: Silence,
+    Table.DESTINATION: Destination,
+    Table.NOTICE: Notice,
+    Table.CHAT_LINK: ChatLink,
+    Table.CHAT_CARD: ChatCard,
 }
 
 

@@ -195,6 +195,11 @@ REVIEWS_TOLD_MS: Final = 60_000  # a machine hears again what it watches: some b
 REVIEWS_KEPT_MS: Final = 600_000  # what it has not heard of for so long it watches no more
 REVIEWS_LEFT_MS: Final = 180_000  # a machine away for so long passes on what it watches
 REVIEW_ROUNDS_MAX: Final = 20  # times that review sends a task back; then a person must look
+SILENCES_MAX: Final = 200  # that are not over: a list that a person can read
+SILENCE_MAX_MS: Final = 30 * 86_400_000  # what is quiet for longer should be off
+ALERTS_KEEP_MS: Final = 30 * 86_400_000  # an alert that is over can be read for so long
+DESTINATIONS_MAX: Final = 50  # of one hub: each may have a connection of its own
+NOTICES_MAX: Final = 1_000  # that wait for one destination; they become one digest
 WAIT_MAX_MS: Final = 25_000  # a call that waits is answered before clients and proxies give up
 
 # Wire.

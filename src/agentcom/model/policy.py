@@ -77,6 +77,15 @@ class Action(StrEnum):
     ASK_ANSWER = "ask:answer"
     """Questions to oneself, and of one's own tasks; with reach ANY all of the project."""
 
+    ALERT_READ = "alert:read"
+    ALERT_STEER = "alert:steer"
+    """Acknowledge and silence alerts, and change their rules."""
+    NOTIFY_READ = "notify:read"
+    NOTIFY_MANAGE = "notify:manage"
+    """Add, change and remove destinations."""
+    CHAT_LINK = "chat:link"
+    """Link one's own account in a chat."""
+
     __hash__ = str.__hash__  # Enum's own is Python code, and every request looks its action up
 
 
@@ -103,6 +112,7 @@ _READ: Final = {
     Action.NOTE_READ: Reach.ANY,
     Action.LOCK_READ: Reach.ANY,
     Action.ASK_READ: Reach.OWN,
+    Action.ALERT_READ: Reach.ANY,
 }
 _TALK: Final = {
     Action.MESSAGE_SEND: Reach.ANY,
@@ -131,6 +141,7 @@ _SUBMIT: Final = {
     Action.TASK_PAUSE: Reach.OWN,
     Action.SCHEDULE_CREATE: Reach.ANY,
     Action.SCHEDULE_CHANGE: Reach.OWN,
+    Action.CHAT_LINK: Reach.OWN,
     **_TALK,
 }
 _OPERATE: Final = {
@@ -154,6 +165,8 @@ _OPERATE: Final = {
     Action.LOCK_BREAK: Reach.ANY,
     Action.ASK_READ: Reach.ANY,
     Action.ASK_ANSWER: Reach.ANY,
+    Action.ALERT_STEER: Reach.ANY,
+    Action.NOTIFY_READ: Reach.ANY,
 }
 _ADMINISTER: Final = {
     Action.USER_INVITE: Reach.ANY,
@@ -163,6 +176,7 @@ _ADMINISTER: Final = {
     Action.CREDENTIAL_ROTATE: Reach.ANY,
     Action.CREDENTIAL_REVOKE: Reach.ANY,
     Action.HUB_MANAGE: Reach.ANY,
+    Action.NOTIFY_MANAGE: Reach.ANY,
     Action.POOL_PAUSE: Reach.ANY,
 }
 TABLE: Final[Mapping[Role, Mapping[Action, Reach]]] = MappingProxyType(

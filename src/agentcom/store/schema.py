@@ -44,6 +44,13 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     Table.BLOB: (),
     Table.ASK: ("state", "task"),
     Table.LOCK: (),
+    Table.ALERT_RULE: (),
+    Table.ALERT: (),
+    Table.SILENCE: (),
+    Table.DESTINATION: (),
+    Table.NOTICE: (),
+    Table.CHAT_LINK: ("person",),
+    Table.CHAT_CARD: ("about",),
 }
 
 SUMMED: Final[Mapping[Table, tuple[str, ...]]] = {

@@ -28,6 +28,7 @@ from agentcom.telemetry import events
 from agentcom.transport import (
     asyncapi,
     decoding,
+    http_alerts,
     http_blobs,
     http_calls,
     http_control,
@@ -39,6 +40,7 @@ from agentcom.transport import (
     http_hub,
     http_limits,
     http_mcp,
+    http_notify,
     http_people,
     http_schedules,
     http_tasks,
@@ -89,6 +91,8 @@ def endpoints() -> Sequence[Endpoint]:
         *http_blobs.ENDPOINTS,
         *http_forge.ENDPOINTS,
         *http_mcp.ENDPOINTS,
+        *http_alerts.ENDPOINTS,
+        *http_notify.ENDPOINTS,
     ]
     return [*table, _frames(), _description([*table, _frames()])]
 

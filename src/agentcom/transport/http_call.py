@@ -16,6 +16,7 @@ from starlette.requests import Request
 from agentcom.core import facts
 from agentcom.core.facts import Fact
 from agentcom.hub.address import Address
+from agentcom.hub.alerting import Alerting
 from agentcom.hub.auth import Authenticator
 from agentcom.hub.blobs import Blobs
 from agentcom.hub.choosing import Chooser
@@ -111,6 +112,7 @@ class Hall:
     watch: PresenceWatch
     blobs: Blobs
     forge_events: ForgeEvents
+    alerting: Alerting
     metrics: Metrics
     status: Callable[[], HubStatus]
     is_ready: Callable[[], bool]
