@@ -15,6 +15,7 @@ from agentcom.model.errors import AgentComError, InvalidInput
 URL_CHARS_MAX: Final = 2_000
 HTTPS_PORT: Final = 443
 HTTP_PORT: Final = 80
+PORT_MAX: Final = 65_535
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -97,7 +98,7 @@ def parse(url: str) -> Target:
         )
     scheme, host = match["scheme"].lower(), match["host"].lower().strip("[]")
     port = int(match["port"]) if match["port"] else _port_of(scheme)
-    if not 1 <= port <= 65_535:  # noqa: PLR2004 - the largest port
+    if not 1 <= port <= PORT_MAX:
         raise InvalidInput("url", "a port from 1 to 65535")
     check_host(host)
     return Target(scheme, host, port, match["path"] or "/")
@@ -111,7 +112,7 @@ def check_host(host: str) -> str:
             written = ipaddress.ip_address(host)
         except ValueError:
             raise InvalidInput("host", "write an address as four numbers, or as IPv6") from None
-        if written.version == 4 and str(written) != host:  # noqa: PLR2004 - IPv4
+        if isinstance(written, ipaddress.IPv4Address) and str(written) != host:
             raise InvalidInput("host", "write an address as four plain numbers")
     elif not re.fullmatch(_HOST, host):
         raise InvalidInput("host", "a name in ASCII (xn--...), or an address")

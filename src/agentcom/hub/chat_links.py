@@ -131,7 +131,11 @@ class ChatLinks:
         if not isinstance(user, User) or user.removed:
             return None
         return Identity(
-            role=user.role, user=user.id, credential=f"chat/{name}", project=link.project
+            role=user.role,
+            user=user.id,
+            credential=f"chat/{name}",
+            project=link.project,
+            service=user.service,
         )
 
     async def of(self, name: str, person: UserId | None) -> Sequence[ChatLink]:

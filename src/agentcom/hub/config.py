@@ -15,9 +15,10 @@ from typing import Annotated, Any, Final, NamedTuple
 import msgspec
 import platformdirs
 
+from agentcom.core import outgoing
 from agentcom.core.prices import Price
 from agentcom.model import limits, settings
-from agentcom.model.errors import AgentComError
+from agentcom.model.errors import AgentComError, InvalidInput
 from agentcom.model.ids import UserId
 from agentcom.model.settings import DEFAULT, FLAG, HOT, Layer, Problem, Value
 
@@ -226,6 +227,11 @@ def default_home(environment: Mapping[str, str]) -> Path:
 def unfit(config: HubConfig, values: Mapping[str, Value]) -> list[Problem]:
     """Return why no hub may run with settings that are well formed one by one."""
     found = []
+    for line in config.outgoing.allow:
+        try:
+            outgoing.parse_allowed(line)
+        except InvalidInput as error:
+            raise ConfigInvalid(f"setting outgoing.{error.message}") from None
     if (config.certificate is None) != (config.key is None):
         given = "key" if config.certificate is None else "certificate"
         text = "certificate and key belong together: give both, or none"

@@ -169,7 +169,7 @@ class Destinations:
 
 
 def _check_mail(mail: MailSettings) -> None:
-    if not 1 <= mail.port <= 65_535:  # noqa: PLR2004 - the largest port
+    if not 1 <= mail.port <= rules.PORT_MAX:
         raise InvalidInput("mail.port", "from 1 to 65535")
     if not 1 <= len(mail.to) <= RECIPIENTS_MAX:
         raise InvalidInput("mail.to", f"1 to {RECIPIENTS_MAX} recipients")

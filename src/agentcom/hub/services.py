@@ -89,25 +89,9 @@ class Services:
         self.timers = Timers(clock, self._fire)
         self.feeds = Feeds(self.store, Activities())
         self.journal = JournalLog(self.feeds, self.metrics, clock)
-        self.alerting = Alerting(
-            config,
-            self.store,
-            clock,
-            ids,
-            self.rng,
-            view=lambda: self.engine.view,
-            feeds=self.journal,
-        )
+        self.alerting = self._watch(config, ids)
         self.switchboard = Switchboard(self.timers, self.alerting.task_news)
-        self.engine = Engine(
-            self.store,
-            self.switchboard,
-            pool_id=DEFAULT_POOL,
-            holder=f"{socket.gethostname()}:{os.getpid()}",
-            clock=clock,
-            ids=ids,
-            rng=self.rng,
-        )
+        self.engine = self._decide(ids)
         self.engine.prices = prices.load(config.prices)
         cursors = Cursors()
         self.chooser = Chooser(self.store)
@@ -196,6 +180,28 @@ class Services:
         inbox, running = "Facts that wait for a decision", "Leases of connected machines"
         measured.watch_number(INBOX_FACTS, inbox, lambda: engine.backlog)
         measured.watch_number(LEASES, running, lambda: self.fleet.machine_counts()[1])
+
+    def _decide(self, ids: IdSource) -> Engine:
+        return Engine(
+            self.store,
+            self.switchboard,
+            pool_id=DEFAULT_POOL,
+            holder=f"{socket.gethostname()}:{os.getpid()}",
+            clock=self.clock,
+            ids=ids,
+            rng=self.rng,
+        )
+
+    def _watch(self, config: HubConfig, ids: IdSource) -> Alerting:
+        return Alerting(
+            config,
+            self.store,
+            self.clock,
+            ids,
+            self.rng,
+            view=lambda: self.engine.view,
+            feeds=self.journal,
+        )
 
     def _alert(self) -> None:
         self.alerting.attach(

@@ -210,6 +210,9 @@ SHARED: Final = frozenset(
         Action.HUB_MANAGE,
         Action.METRICS_READ,
         Action.POOL_PAUSE,
+        Action.ALERT_STEER,
+        Action.NOTIFY_READ,
+        Action.NOTIFY_MANAGE,
     }
 )
 """What is of no project but of the hub: only for tokens of the project that every hub has."""
@@ -220,6 +223,7 @@ GRANTING: Final = frozenset(
         Action.MACHINE_INVITE,
         Action.CREDENTIAL_CREATE,
         Action.CREDENTIAL_ROTATE,
+        Action.CHAT_LINK,
     }
 )
 """What lets others in, or keeps them in: never for a program's account, whatever its role."""

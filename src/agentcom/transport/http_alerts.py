@@ -8,6 +8,7 @@ from agentcom.hub.limits_guard import Traffic
 from agentcom.model.alert import Alert, AlertRule, RuleName, Silence
 from agentcom.model.alert_rules import RULES
 from agentcom.model.errors import NotFound
+from agentcom.model.ids import DEFAULT_PROJECT
 from agentcom.model.policy import Action
 from agentcom.model.replies import Done
 from agentcom.protocol.alerting import (
@@ -31,9 +32,12 @@ _RULE: Final = f"{_RULES}/{{id}}"
 async def _list(call: Call) -> AlertList:
     alerts = call.hall.alerting.alerts
     found = alerts.listed(everything=call.asked(AlertsAsked).all)
-    mine = [one for one in found if one.project in (None, call.who.project)]
+    project = call.who.project
+    shared = project == DEFAULT_PROJECT  # only there one sees what is of the hub
+    mine = [one for one in found if one.project == project or (shared and one.project is None)]
     return AlertList(
-        alerts=tuple(_shown(call, one) for one in mine), silences=tuple(alerts.silences())
+        alerts=tuple(_shown(call, one) for one in mine),
+        silences=tuple(alerts.silences()) if shared else (),
     )
 
 
