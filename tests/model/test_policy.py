@@ -72,6 +72,11 @@ MATRIX = """
     ask:put            - a a a a
     ask:read           o o a a o
     ask:answer         - o a a o
+    alert:read         a a a a -
+    alert:steer        - - a a -
+    notify:read        - - a a -
+    notify:manage      - - - a -
+    chat:link          - o o o -
 """
 REACHES = {"-": Reach.NONE, "o": Reach.OWN, "a": Reach.ANY}
 EXPECTED = {
