@@ -32,7 +32,7 @@ from agentcom.hub.supervisor import ChildSpec, Supervisor
 from agentcom.model.backup import Backup, Point, Restored
 from agentcom.model.ids import UserId
 from agentcom.protocol.shown import HubStatus
-from agentcom.store import sqlite_backups, sqlite_restore
+from agentcom.store import sqlite_backups, sqlite_files, sqlite_restore
 from agentcom.store.base import Store
 from agentcom.store.memory import MemoryStore
 from agentcom.store.sqlite import SqliteOptions, SqliteStore
@@ -44,12 +44,14 @@ from agentcom.transport.guard import Rules
 from agentcom.transport.http import http_app
 from agentcom.transport.http_call import Hall
 from agentcom.transport.port import Port
+from agentcom.transport.shedding import Shedding
 from agentcom.transport.socket import PortLimits
 from agentcom.transport.ws import WebSocketDoor
 from agentcom.transport.ws_session import Desk
 
 STORE_FILE: Final = sqlite_backups.STORE_FILE
 STORES: Final = "agentcom.stores"
+files = sqlite_files
 CHECKPOINT_MS: Final = 1_500  # a checkpoint that takes longer is left to the next start
 
 log = structlog.get_logger(__name__)
@@ -346,7 +348,7 @@ class _Hub:
         )
         live = None if self._certificate is None else LiveCertificate(self._certificate)
         return Port(
-            http_app(self._hall),
+            Shedding(http_app(self._hall), self._services.admission.sheds),
             {b"/ws": door.route},
             limits=limits,
             tls=None if live is None else live.context,

@@ -11,9 +11,10 @@ def test_the_doctor_exercises_what_it_checks(tmp_path: Path) -> None:
     said = Shell(tmp_path / "home", tmp_path)("doctor", "--json", "check,state,fix")
 
     rows = {row["check"]: row for row in json.loads(said.out)}
-    assert [name for name in rows if not name.startswith("agent ")] == [
-        *("python", "git", "home", "disk", "clock", "sleep", "store", "network", "sandbox"),
-        "task",
+    assert list(rows) == [
+        *("python", "git", "home", "disk", "clock", "secrets", "version", "settings", "processes"),
+        *("store", "backups", "contexts", "hub", "machine", "agents", "leftovers", "repository"),
+        *("push", "sleep", "sandbox", "scratch hub", "loopback", "task"),
     ]
     assert [name for name, row in rows.items() if row["state"] == "FAIL"] == []
     assert [name for name, row in rows.items() if row["state"] == "warn" and not row["fix"]] == []

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import zipfile
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agentcom.cli import background, upgrading
+from agentcom.cli import background, installed, upgrade_plan, upgrading
 from agentcom.cli.errors import CommandFailed
 from tests.cli.terminal import Here, Shell
 
@@ -180,19 +181,54 @@ def test_an_upgrade_that_cannot_be_installed_leaves_the_old_version(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, ...]] = []
+    coming = {"install": [{"metadata": {"name": name}} for name in ("agentcom", "brand-new")]}
 
-    def pip(*words: str) -> None:
+    def pip(*words: str) -> str:
         asked.append(words)
+        if "--report" in words:
+            return "WARNING: old\n" + json.dumps(coming)
         if "--upgrade" in words:
             raise CommandFailed("no such version")
+        return ""
 
-    monkeypatch.setattr(upgrading, "_check_place", lambda _dist: None)
-    monkeypatch.setattr(upgrading, "_pip", pip)
+    monkeypatch.setattr(installed, "check_place", lambda: None)
+    monkeypatch.setattr(installed, "_pip", pip)
 
     with pytest.raises(CommandFailed, match=r"no such version; version .* is installed again"):
         upgrading.run(version="99.0.0", source=None)
 
-    assert asked[0] == ("install", "--upgrade", "agentcom==99.0.0")
-    wheel = Path(asked[1][-1])
-    assert wheel.parent == home / "upgrade"
+    assert asked[1] == ("install", "--upgrade", "agentcom==99.0.0")
+    (wheel,) = [Path(word) for word in asked[2] if word.endswith(".whl")]
+    assert wheel.parent == home / "upgrade" / "wheels"
     assert zipfile.ZipFile(wheel).testzip() is None
+    assert asked[3] == ("uninstall", "--yes", "brand-new")
+    assert upgrade_plan.unfinished() is None
+
+
+def test_an_upgrade_without_room_begins_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(home)._replace(free=1 << 20)
+    monkeypatch.setattr(installed, "check_place", lambda: None)
+    monkeypatch.setattr(installed, "_coming", lambda _wanted: ["agentcom"])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+
+    with pytest.raises(CommandFailed, match="nothing was changed"):
+        upgrading.run(version="99.0.0", source=None)
+
+    assert upgrade_plan.unfinished() is None
+
+
+def test_a_second_upgrade_and_a_resume_of_nothing_are_refused(agentcom: Here, home: Path) -> None:
+    assert agentcom("upgrade", "--resume").code == 1
+    with upgrade_plan.alone():
+        assert agentcom("upgrade", "--resume").code == 5
+    plan = upgrade_plan.Plan(
+        step=upgrade_plan.Step.RESTORING, old="1", names=(), service=False, wheels=()
+    )
+    upgrade_plan.note(plan)
+
+    assert "--resume" in agentcom("upgrade").err
+    assert agentcom("upgrade", "--resume").code == 0
+    assert upgrade_plan.interrupted() is None
+    assert (home / "upgrade" / "lock").exists()

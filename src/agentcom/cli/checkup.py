@@ -8,16 +8,17 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from agentcom.cli import background, context, enrol
+from agentcom.cli import background, looks_fleet, looks_here, looks_hub
 from agentcom.cli.demo_project import git
 from agentcom.cli.errors import CommandFailed
+from agentcom.cli.findings import NONE, OK, Found, bad, odd
 from agentcom.client.hub import HubClient
 from agentcom.model.errors import AgentComError
 from agentcom.model.ids import AgentId, MachineId, TaskId
@@ -27,126 +28,123 @@ from agentcom.sidecar import sandbox, wakefulness
 from agentcom.sidecar.config import AgentConfig, Home, MachineConfig, Settings
 from agentcom.testing import scenario
 
-OK: Final = "ok"
-WARN: Final = "warn"
-FAIL: Final = "FAIL"
-PYTHON_MIN: Final = (3, 11)
-GIT_MIN: Final = (2, 38)
-"""`git merge-tree --write-tree`."""
-FREE_BYTES_MIN: Final = 1 << 30
 TASK_S: Final = 30.0
-CLOCK_YEAR_MIN: Final = 2026
 
 Row = dict[str, Any]
+Look = Callable[[], Found | list[Found]]
 
 
-class Found(NamedTuple):
-    """What a check found, and what to do if it is not well."""
+class Scope(StrEnum):
+    """How much is looked at."""
 
-    state: str
-    text: str
-    fix: str = ""
+    ALL = "all"
+    QUICK = "quick"
+    """What is set up here, and nothing tried: no hub, no task, no network but the hub's."""
+    SCRATCH = "scratch"
+    """The program itself, tried in a scratch folder: nothing that is set up here."""
 
 
-def run(*, end_to_end: bool) -> list[Row]:
-    """Return one row for each check."""
-    checks: list[tuple[str, Callable[[], Found]]] = [
-        ("python", _python),
-        ("git", _git),
-        ("home", _home),
-        ("disk", _disk),
-        ("clock", _clock),
-        ("sleep", _sleep),
-        ("store", _store),
-        ("network", _network),
-        ("sandbox", _sandbox),
+def run(scope: Scope, *, mend: bool = False) -> list[Row]:
+    """Return one row for each thing that was looked at; `mend`: what is safe to mend is mended."""
+    looks: list[tuple[str, Look]] = [("python", looks_here.python), ("git", looks_here.git)]
+    if scope is not Scope.SCRATCH:
+        looks += _set_up(scope)
+    if scope is not Scope.QUICK:
+        looks += [
+            ("push", _push),
+            ("sleep", _sleep),
+            ("sandbox", _sandbox),
+            ("scratch hub", _store),
+            ("loopback", _network),
+        ]
+    if scope is Scope.ALL:
+        looks.append(("task", _task))
+    rows = []
+    for name, look in looks:
+        found = _safely(look)
+        if mend and any(_mended(one) for one in found):
+            found = _safely(look)
+        rows += [_row(name, one) for one in found]
+    return rows
+
+
+def _set_up(scope: Scope) -> list[tuple[str, Look]]:
+    looks: list[tuple[str, Look]] = [
+        ("home", looks_here.home),
+        ("disk", looks_here.disk),
+        ("clock", looks_here.clock),
+        ("secrets", looks_here.secrets),
+        ("version", looks_here.upgrade),
+        ("settings", looks_here.config),
+        ("processes", looks_here.process),
+        ("store", looks_here.store),
+        ("backups", looks_here.backups),
+        ("contexts", looks_here.contexts),
     ]
-    if end_to_end:
-        checks.append(("task", _task))
-    rows = [_row(name, _safely(check)) for name, check in checks]
-    return rows + [
-        _row(f"agent {check.runtime}", _agent(check.ready, check.version, check.problem, check.fix))
-        for check in enrol.preflight()
+    way = _safely(looks_hub.look)
+    is_up = any(one.state == OK or one.id == "clock.skew" for one in way)
+    looks += [
+        ("hub", lambda: way),
+        ("machine", lambda: looks_fleet.machine(hub=is_up)),
+        ("agents", looks_fleet.agents),
+        ("leftovers", looks_fleet.left),
     ]
+    if is_up:
+        looks.append(("fleet", looks_fleet.fleet))
+    if scope is Scope.ALL:
+        looks.append(("repository", lambda: looks_fleet.repository(Path.cwd())))
+    return looks
 
 
 def _row(name: str, found: Found) -> Row:
-    return {"check": name, "state": found.state, "found": found.text, "fix": found.fix}
+    return {
+        "check": name,
+        "state": found.state,
+        "id": found.id or None,
+        "found": found.text,
+        "fix": found.fix,
+    }
 
 
-def _safely(check: Callable[[], Found]) -> Found:
+def _mended(found: Found) -> bool:
+    if found.mend is None:
+        return False
+    found.mend()
+    return True
+
+
+def _safely(look: Look) -> list[Found]:
     try:
-        return check()
+        found = look()
     except AgentComError as error:
         fix = error.hint if isinstance(error, CommandFailed) else ""
-        return Found(FAIL, error.message, fix)
+        return [bad("check.failed", error.message, fix)]
     except (OSError, subprocess.SubprocessError, TimeoutError) as error:
-        return Found(FAIL, str(error) or type(error).__name__)
+        return [bad("check.failed", str(error) or type(error).__name__, "agentcom doctor, again")]
+    return [found] if isinstance(found, Found) else found
 
 
-def _python() -> Found:
-    version = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info < PYTHON_MIN:
-        return Found(FAIL, version, "install Python 3.11 or newer")
-    return Found(OK, version)
-
-
-def _git() -> Found:
+def _push() -> Found:
     if shutil.which("git") is None:
-        return Found(FAIL, "not installed", "apt install git, or brew install git")
-    said = git(Path.cwd(), "--version").split()[2]
-    version = tuple(int(part) for part in said.split(".")[:2])
-    if version < GIT_MIN:
-        return Found(FAIL, said, "install git 2.38 or newer")
+        return Found(NONE, "there is no git")
     with _scratch() as folder:
         identity = ("-c", "user.name=Doctor", "-c", "user.email=doctor@agentcom.invalid")
-        git(folder, "init", "-q", "--bare", "origin.git")
-        git(folder, "clone", "-q", "origin.git", "work")
-        git(folder / "work", *identity, "commit", "-q", "--allow-empty", "-m", "Try")
-        git(folder / "work", "push", "-q", "origin", "HEAD:refs/agentcom/doctor")
-    return Found(OK, f"{said}: committed and pushed")
-
-
-def _home() -> Found:
-    home = context.home()
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if home.stat().st_mode & 0o077:
-        return Found(WARN, f"others may look into {home}", f"chmod 700 {home}")
-    return Found(OK, str(home))
-
-
-def _disk() -> Found:
-    home = context.home()
-    free = shutil.disk_usage(home).free
-    probe = home / ".doctor"
-    began = time.monotonic()
-    with probe.open("wb") as file:
-        file.write(b"agentcom")
-        file.flush()
-        os.fsync(file.fileno())
-    spent_ms = (time.monotonic() - began) * 1000
-    probe.unlink()
-    text = f"{free >> 30} GiB free, fsync in {spent_ms:.1f} ms"
-    if free < FREE_BYTES_MIN:
-        return Found(FAIL, text, "free some space, or set AGENTCOM_HOME to another disk")
-    return Found(OK, text)
-
-
-def _clock() -> Found:
-    now = time.gmtime()
-    shown_time = time.strftime("%Y-%m-%d %H:%M UTC", now)
-    if now.tm_year < CLOCK_YEAR_MIN:
-        return Found(FAIL, shown_time, "set the clock: timedatectl set-ntp true")
-    if not hasattr(time, "CLOCK_BOOTTIME"):
-        return Found(OK, f"{shown_time}; leases run on CLOCK_MONOTONIC")
-    return Found(OK, f"{shown_time}; leases run on CLOCK_BOOTTIME")
+        try:
+            git(folder, "init", "-q", "--bare", "origin.git")
+            git(folder, "clone", "-q", "origin.git", "work")
+            git(folder / "work", *identity, "commit", "-q", "--allow-empty", "-m", "Try")
+            git(folder / "work", "push", "-q", "origin", "HEAD:refs/agentcom/doctor")
+        except (AgentComError, subprocess.SubprocessError) as error:
+            return bad("git.broken", str(error), "git config --list --show-origin")
+    return Found(OK, "committed and pushed")
 
 
 def _sleep() -> Found:
     """Say whether this computer can be kept awake while an agent works."""
     commands = wakefulness.commands()
     if not commands:
-        return Found(WARN, "nothing here keeps it awake while agents work", "turn sleep off")
+        what = "nothing here keeps it awake while agents work"
+        return odd("sleep.not_inhibited", what, "turn sleep off")
     argv = commands[0]
     words = [*argv[:-1], "true"]  # for the moment of a program that does nothing
     done = subprocess.run(  # noqa: S603 - the system's own tool
@@ -157,18 +155,19 @@ def _sleep() -> Found:
         return Found(OK, f"{tool} keeps it awake while an agent works")
     said = done.stderr.strip().rpartition("\n")[2] or f"exit {done.returncode}"
     fix = "turn sleep off, or let this user inhibit it (polkit: inhibit-block-sleep)"
-    return Found(WARN, f"{tool} may not keep it awake: {said}", fix)
+    return odd("sleep.not_inhibited", f"{tool} may not keep it awake: {said}", fix)
 
 
 def _store() -> Found:
     stores = {entry.name for entry in importlib.metadata.entry_points(group="agentcom.stores")}
     if "sqlite" not in stores:
-        return Found(FAIL, "no store is installed", "install agentcom again")
+        return bad("scratch.store", "no store is installed", "install agentcom again")
     with _hub() as (first, folder):
         began = asyncio.run(_whoami(first))
     with _hub(folder) as (again, _):
         if asyncio.run(_whoami({**again, "token": first["token"]})) != began:
-            return Found(FAIL, "what was written is not there after a restart", "check the disk")
+            what = "what was written is not there after a restart"
+            return bad("scratch.store", what, "look after the disk: dmesg")
     shutil.rmtree(folder, ignore_errors=True)
     return Found(OK, "written, closed, opened and read")
 
@@ -179,7 +178,8 @@ def _network() -> Found:
         with socket.create_connection(address, timeout=5) as client, server.accept()[0] as peer:
             client.sendall(b"x")
             if peer.recv(1) != b"x":
-                return Found(FAIL, "loopback loses bytes", "look at the firewall of this computer")
+                what = "loopback loses bytes"
+                return bad("scratch.network", what, "look at the firewall of this computer")
     return Found(OK, "bound and reached 127.0.0.1")
 
 
@@ -187,7 +187,7 @@ def _sandbox() -> Found:
     found = sandbox.probe()
     if found.program:
         return Found(OK, f"{found.program} works: agents and checks run in it")
-    return Found(WARN, f"agents see all that you see: {found.problem}", found.fix)
+    return odd("sandbox.missing", f"agents see all that you see: {found.problem}", found.fix)
 
 
 def _task() -> Found:
@@ -210,7 +210,7 @@ def _task() -> Found:
     shutil.rmtree(folder, ignore_errors=True)
     spent = f"{time.monotonic() - began:.1f} s"
     if end is not TaskState.COMPLETED:
-        return Found(FAIL, f"it ended as {end}", "agentcom demo --keep, and read its logs")
+        return bad("scratch.task", f"it ended as {end}", "agentcom demo --keep, and read its logs")
     return Found(OK, f"submitted, run and completed in {spent}")
 
 
@@ -268,7 +268,3 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-
-
-def _agent(ready: bool, version: str, problem: str, fix: str) -> Found:
-    return Found(OK, version) if ready else Found(WARN, problem, fix)

@@ -1,4 +1,4 @@
-"""`agentcom doctor`: does here what the product does, and names the fix of what fails."""
+"""`agentcom doctor`: looks at what is set up here, tries the program, and names the fixes."""
 
 from typing import Final
 
@@ -7,29 +7,38 @@ import click
 from agentcom.cli import output
 from agentcom.cli.output import Column
 
-FIELDS: Final = ("check", "state", "found", "fix")
+FIELDS: Final = ("check", "state", "id", "found", "fix")
 _TABLE: Final = (
     Column("CHECK", lambda row: row["check"]),
     Column("STATE", lambda row: row["state"]),
+    Column("FINDING", lambda row: row["id"]),
     Column("FOUND", lambda row: row["found"]),
     Column("FIX", lambda row: row["fix"]),
 )
 
 
 @click.command(cls=output.JsonCommand, fields=FIELDS)
-@click.option("--quick", is_flag=True, help="Without the run of a task from end to end.")
-def doctor(quick: bool, as_json: tuple[str, ...] | None) -> int:
-    """Exercise store, network, git, disk, clock and agents, and run a task end to end.
+@click.option("--quick", is_flag=True, help="Only look at what is set up here; try nothing.")
+@click.option("--scratch", is_flag=True, help="Only try the program, in a scratch folder.")
+@click.option("--fix", "mend", is_flag=True, help="Mend what can be mended without any loss.")
+def doctor(quick: bool, scratch: bool, mend: bool, as_json: tuple[str, ...] | None) -> int:
+    """Look at hub, machine, agents and files here, try the program, and name what mends it.
 
-    Everything happens in a scratch folder, on loopback. Exit code 1 if something must be fixed.
+    What is tried happens in a scratch folder, on loopback. Exit code 1 if something is FAIL.
 
     \b
     Examples:
       agentcom doctor
-      agentcom doctor --json check,state,fix
+      agentcom doctor --quick --json id,state,fix
+      agentcom doctor --fix
     """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
-    from agentcom.cli import checkup
+    from agentcom.cli import checkup, findings
 
-    rows = checkup.run(end_to_end=not quick)
+    if quick and scratch:
+        raise click.UsageError("--quick and --scratch leave nothing to do")
+    scope = checkup.Scope.ALL
+    if quick or scratch:
+        scope = checkup.Scope.QUICK if quick else checkup.Scope.SCRATCH
+    rows = checkup.run(scope, mend=mend)
     output.listing(rows, _TABLE, as_json=as_json)
-    return int(any(row["state"] == checkup.FAIL for row in rows))
+    return int(any(row["state"] == findings.FAIL for row in rows))

@@ -20,6 +20,7 @@ from agentcom.cli import (
     output,
     repository,
     services,
+    upgrade_plan,
 )
 from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.cli.joining import NOT_REACHED, tell_refused
@@ -40,6 +41,8 @@ def start(
 
     A computer that joined another hub's fleet gets no hub of its own: only its agents start.
     """
+    if upgrade_plan.interrupted() is not None:
+        output.talk("note: an upgrade was interrupted: agentcom upgrade --resume")
     joined = Home(context.machine_home()).exists() and not context.hub_home().exists()
     if joined and listen is None and with_machine:
         for line in _joined(agents):

@@ -1,5 +1,7 @@
 """HTTP calls to the hub: typed answers, refusals as exceptions, proxies honoured."""
 
+import asyncio
+import random
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -10,6 +12,7 @@ import msgspec
 from agentcom.client.dialling import Dial, NotReached, check_url, tls_context
 from agentcom.client.problems import error_of_response
 from agentcom.model import errors
+from agentcom.model.ids import Rng
 from agentcom.protocol.calls import Call, name_of
 
 API: Final = "/api/v1"
@@ -17,6 +20,8 @@ CONNECT_TIMEOUT_S: Final = 10.0
 CONNECTIONS_MAX: Final = 100
 READ_TIMEOUT_S: Final = 30.0
 """Longer than any commit; the hub answers 504 before that."""
+PATIENCE_S: Final = 30.0
+"""How long a call waits, in all, for a hub that has too much to do."""
 _REFUSED_FROM: Final = 300
 
 T = TypeVar("T")
@@ -48,8 +53,9 @@ def http_client(dial: Dial, *, connections_max: int | None = CONNECTIONS_MAX) ->
 class HttpCalls:
     """A client of the hub's HTTP interface; connects when first used."""
 
-    def __init__(self, dial: Dial) -> None:
+    def __init__(self, dial: Dial, *, rng: Rng | None = None) -> None:
         """Raises `InvalidInput` if the address would send the token in clear."""
+        self._rng = rng or random.SystemRandom()
         self._client = http_client(dial)
         self._base = str(self._client.base_url).rstrip("/")
 
@@ -107,8 +113,29 @@ class HttpCalls:
     ) -> httpx.Response:
         """Make one call and return the answer as it is; raises as `call`.
 
-        A body of bytes goes as it is, any other as JSON.
+        A body of bytes goes as it is, any other as JSON. A hub that has too much to do is asked
+        again when it says so, or a while later: it has done nothing.
         """
+        left_s = PATIENCE_S
+        while True:
+            try:
+                return await self._send(method, path, params=params, body=body, key=key)
+            except errors.RateLimited as error:
+                later_s = error.retry_after_ms / 1_000 * (1 + self._rng.random())
+                left_s -= later_s
+                if left_s < 0:
+                    raise
+                await asyncio.sleep(later_s)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None,
+        body: Any,
+        key: str | None,
+    ) -> httpx.Response:
         headers = {} if key is None else {"Idempotency-Key": key}
         content = None
         if isinstance(body, bytes):

@@ -51,7 +51,8 @@ class HubClient:
         self.http = HttpCalls(dial)
         self.schedules = ScheduleCalls(self.http)
         self._dial = dial
-        self._backoff = Backoff(rng or random.SystemRandom())
+        self._rng = rng or random.SystemRandom()
+        self._backoff = Backoff(self._rng)
         self._connection: Connection | None = None
         self._incarnation: int | None = None
         """The hub's, as it was on the last connection."""
@@ -268,7 +269,9 @@ class HubClient:
                     self._changed.clear()
                     self._connection = None
             except errors.RateLimited as error:
-                await asyncio.sleep(error.retry_after_ms / 1_000)
+                # Not all at the same moment: who was refused together would come back together.
+                later_ms = error.retry_after_ms * (1 + self._rng.random())
+                await asyncio.sleep(later_ms / 1_000)
 
     async def _keep(self, connection: Connection) -> None:
         """Replace each connection that breaks, until one is refused for good."""

@@ -8,7 +8,7 @@ import ipaddress
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 from agentcom.model.errors import RateLimited
 from agentcom.model.identity import Identity
@@ -46,12 +46,32 @@ FAILURE_DEBT_MAX_MS: Final = 900_000  # who goes on failing waits this long at m
 _NETWORK_BITS: Final = 64  # one IPv6 customer has at least this network to choose addresses from
 
 
+class Gate(Protocol):
+    """Whether the hub takes requests at all; see `hub/admission.py`."""
+
+    def check(self, name: str, traffic: str, cost: int = 1) -> None:
+        """Let a request in; raises `RateLimited`."""
+        ...
+
+    def skips(self) -> bool:
+        """Return whether what may be skipped is."""
+        ...
+
+
 class Budgets:
-    """A bucket for each identity and class, and one for each address of strangers."""
+    """A bucket for each identity and class, and one for each address of strangers.
+
+    Before them all is the gate, if there is one.
+    """
 
     def __init__(
-        self, rates: Mapping[Traffic, Rate] = RATES, *, strangers: Rate = OPEN_PER_ADDRESS
+        self,
+        rates: Mapping[Traffic, Rate] = RATES,
+        *,
+        strangers: Rate = OPEN_PER_ADDRESS,
+        gate: Gate | None = None,
     ) -> None:
+        self._gate = gate
         self.set(rates, strangers=strangers)
 
     def set(self, rates: Mapping[Traffic, Rate], *, strangers: Rate = OPEN_PER_ADDRESS) -> None:
@@ -65,6 +85,8 @@ class Budgets:
         Raises:
             RateLimited: it is used up; nothing was taken.
         """
+        if self._gate is not None:
+            self._gate.check(identity.name, traffic, cost)
         wait_ms = self._limiters[traffic].take(identity.name, now.instant, cost)
         if wait_ms:
             raise RateLimited(f"too many requests ({traffic}); wait {wait_ms} ms", wait_ms)
@@ -81,6 +103,8 @@ class Budgets:
 
     def admits(self, identity: Identity, traffic: Traffic, now: Now) -> bool:
         """Take one unit and return whether it fit; for what may be skipped, such as progress."""
+        if self._gate is not None and self._gate.skips():
+            return False
         return not self._limiters[traffic].take(identity.name, now.instant)
 
 

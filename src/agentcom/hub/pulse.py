@@ -61,11 +61,13 @@ class Pulse:
         metrics: Metrics,
         notifier: Notifier,
         stepped: Callable[[], None],
+        lagged: Callable[[float], None] = lambda _lag_s: None,
     ) -> None:
         self._clock = clock
         self._metrics = metrics
         self._notifier = notifier
         self._stepped = stepped
+        self._lagged = lagged
         self._steps = StepWatch(clock.now())
 
     async def run(self) -> None:
@@ -89,7 +91,9 @@ class Pulse:
         self, loop: asyncio.AbstractEventLoop, due_s: float, stepped: "asyncio.Future[int]"
     ) -> None:
         """Look once: nearly always that is all, and no task wakes up for it."""
-        self._metrics.loop_lag.observe(max(0.0, loop.time() - due_s))
+        lag_s = max(0.0, loop.time() - due_s)
+        self._metrics.loop_lag.observe(lag_s)
+        self._lagged(lag_s)
         if self._notifier.watched:
             self._notifier.tell("WATCHDOG=1")
         step_ms = self._steps.step_ms(self._clock.now())

@@ -19,6 +19,7 @@ from agentcom.core import budgets, deadlines, locking
 from agentcom.core.facts import Body, Fact
 from agentcom.hub import maintenance, prices
 from agentcom.hub.activities import Activities
+from agentcom.hub.admission import Admission
 from agentcom.hub.alerting import Alerting
 from agentcom.hub.auth import Authenticator
 from agentcom.hub.choosing import Chooser
@@ -54,7 +55,7 @@ from agentcom.model.rates import Rate
 from agentcom.model.replies import Reply
 from agentcom.store.base import Store
 from agentcom.telemetry.logs import set_level
-from agentcom.telemetry.metrics import INBOX_FACTS, LEASES, Metrics
+from agentcom.telemetry.metrics import INBOX_FACTS, LEASES, OVERLOAD, Metrics
 
 ASK_MS: Final = 25_000  # below the usual 30 s of clients and proxies, so that they see our answer
 STOP_MS: Final = 1_500  # for each part but the port, so that all end within 10 s
@@ -79,8 +80,9 @@ class Services:
         self.rng = SystemRng(entropy)
         ids = UuidIds(clock, entropy)
         self.causes = Causes(encode_base32(int.from_bytes(entropy(4)) >> 2, length=6))
-        self.budgets, self._guard = Budgets(), FailureGuard()
-        _bound(self.budgets, self._guard, bounded=config.limits.rates)
+        self.admission = Admission(clock)
+        self.budgets, self._guard = Budgets(gate=self.admission), FailureGuard()
+        self._bound(config)
         self.auth = Authenticator(self.store, clock, ids, self._guard)
         self.credentials = Credentials(self.auth, self.store, clock, ids)
         self.enrolment = Enrolment(
@@ -115,6 +117,7 @@ class Services:
             metrics=self.metrics,
             notifier=self.notifier,
             stepped=self._reset_timers,
+            lagged=lambda lag_s: self.admission.beat(self.engine.backlog, lag_s),
         )
 
         async def flush() -> None:
@@ -153,10 +156,17 @@ class Services:
         return {
             "log_level": lambda config: partial(set_level, config.log_level),
             "prices": reprice,
-            "limits.rates": lambda config: partial(
-                _bound, self.budgets, self._guard, bounded=config.limits.rates
-            ),
+            "limits.rates": lambda config: partial(self._bound, config),
         }
+
+    def _bound(self, config: HubConfig) -> None:
+        self.admission.bounded = config.limits.rates
+        if config.limits.rates:
+            self.budgets.set(RATES)
+            self._guard.set()
+            return
+        self.budgets.set(dict.fromkeys(RATES, _FREE_RATE), strangers=_FREE_RATE)
+        self._guard.set(_FREE_RATE, _FREE_RATE)
 
     def _fire(self, body: Body, late_ms: int) -> None:
         self.engine.timer(body, late_ms)
@@ -170,6 +180,7 @@ class Services:
         def on_turn(count: int, seconds: float) -> None:
             measured.batch.observe(count)
             measured.turn.observe(seconds)
+            self.admission.turned(engine.backlog, seconds)
 
         engine.on_turn = on_turn
         measured.watch(
@@ -179,6 +190,8 @@ class Services:
         )
         inbox, running = "Facts that wait for a decision", "Leases of connected machines"
         measured.watch_number(INBOX_FACTS, inbox, lambda: engine.backlog)
+        overload = "0 takes everything, 1 refuses requests beyond a share, 2 all submits and reads"
+        measured.watch_number(OVERLOAD, overload, lambda: float(self.admission.load))
         measured.watch_number(LEASES, running, lambda: self.fleet.machine_counts()[1])
 
     def _decide(self, ids: IdSource) -> Engine:
@@ -288,12 +301,3 @@ async def until(over: asyncio.Event, work: Awaitable[None] | None = None) -> Non
         for part in parts:
             part.cancel()
         await asyncio.gather(*parts, return_exceptions=True)
-
-
-def _bound(budgets: Budgets, guard: FailureGuard, *, bounded: bool) -> None:
-    if bounded:
-        budgets.set(RATES)
-        guard.set()
-        return
-    budgets.set(dict.fromkeys(RATES, _FREE_RATE), strangers=_FREE_RATE)
-    guard.set(_FREE_RATE, _FREE_RATE)

@@ -57,6 +57,18 @@ def make(source: Path, target: Path) -> Made:
         raise Damaged(str(error)) from error
 
 
+def born_s(path: Path) -> int:
+    """Return when data began, or were last put back from a copy: Unix seconds; 0 if unreadable."""
+    try:
+        db = sqlite_open.connect(path, read_only=True)
+        try:
+            return sqlite_rows.incarnation(db)
+        finally:
+            db.close()
+    except apsw.Error:
+        return 0
+
+
 def only_in(old: Path, new: Path) -> Sequence[TaskId] | None:
     """Return the tasks that only the older data have; None if those cannot be read."""
     if not old.exists():

@@ -109,6 +109,45 @@ def load_migrations() -> list[Migration]:
     return [Migration(int(file.name[:4]), file.read_text(encoding="utf-8")) for file in files]
 
 
+def newest_format() -> int:
+    """Return the format of the schema that this program makes."""
+    return load_migrations()[-1].number
+
+
+def format_of(path: Path) -> int:
+    """Return the format of the schema of a store that nobody may be using.
+
+    Raises:
+        StoreRefused: it cannot be read.
+    """
+    try:
+        db = connect(path, read_only=True)
+        try:
+            return pragma(db, "user_version")
+        finally:
+            db.close()
+    except DAMAGE as error:
+        raise damaged(path, str(error)) from error
+
+
+def check_whole(path: Path) -> None:
+    """Read every page of a store that nobody may be using.
+
+    Raises:
+        StoreRefused: it is damaged.
+    """
+    try:
+        db = connect(path, read_only=True)
+        try:
+            found = str(db.execute("PRAGMA quick_check(1)").get)
+        finally:
+            db.close()
+    except DAMAGE as error:
+        raise damaged(path, str(error)) from error
+    if found != "ok":
+        raise damaged(path, found.splitlines()[-1])
+
+
 def migrate(
     db: apsw.Connection, steps: Sequence[Migration], *, before: Callable[[int], None]
 ) -> None:

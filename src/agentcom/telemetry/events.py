@@ -10,6 +10,8 @@ HUB_STOPPING: Final = "hub.stopping"
 HUB_STOPPED: Final = "hub.stopped"
 HUB_FAILED: Final = "hub.failed"
 CLOCK_STEPPED: Final = "clock.stepped"
+OVERLOAD_BEGAN: Final = "overload.began"
+OVERLOAD_ENDED: Final = "overload.ended"
 LOG_DROPPED: Final = "log.dropped"
 
 CHILD_STARTED: Final = "child.started"

@@ -174,9 +174,13 @@ class HubProcess:
         rows = self._http.get("/api/v1/agents").raise_for_status().json()["agents"]
         return [row["id"] for row in rows if row["state"] == "idle"]
 
+    def metrics(self) -> str:
+        """Return what the hub measures, as text."""
+        return self._http.get("/metrics").raise_for_status().text
+
     def histogram(self, name: str) -> dict[float, int]:
         """Return how many observations a metric without labels has, by upper bound, in order."""
-        text = self._http.get("/metrics").raise_for_status().text
+        text = self.metrics()
         found: dict[float, int] = {}
         before = 0
         for family in text_string_to_metric_families(text):

@@ -95,8 +95,8 @@ class Session:
 
     __slots__ = (
         "_deadline", "_early", "_entering", "_greet", "_held", "_held_bytes", "_in_flight",
-        "_malformed", "_out", "_out_bytes", "_paused", "_side", "_socket", "closed", "desk",
-        "identity", "number",
+        "_malformed", "_out", "_out_bytes", "_paused", "_refused", "_resting", "_side", "_socket",
+        "closed", "desk", "identity", "number",
     )  # fmt: skip
 
     identity: Identity
@@ -116,6 +116,8 @@ class Session:
         self._in_flight = 0
         self._malformed = 0
         self._paused = False
+        self._refused = 0
+        self._resting = False
         self._entering: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -258,6 +260,7 @@ class Session:
             payload=None if key is None else payload_hash(body),
         )
         waiting = engine.put(fact)
+        self._refused = 0
         self._in_flight += 1
         if self._in_flight >= IN_FLIGHT_MAX or waiting > BACKLOG_HIGH:
             self._pause()
@@ -292,8 +295,21 @@ class Session:
         busy = self._in_flight > IN_FLIGHT_LOW or self.desk.engine.backlog > BACKLOG_HIGH
         if self._paused and not busy:
             self._paused = False
-            self._socket.resume_reading()
+            if not self._resting:
+                self._socket.resume_reading()
         return self.closed or not self._paused
+
+    def _rest(self) -> None:
+        """Read nothing for a window: who is refused and goes on would cost as much as work does."""
+        self._refused, self._resting = 0, True
+        self._socket.pause_reading()
+        later_s = limits.OVERLOAD_WINDOW_MS / 1_000
+        asyncio.get_running_loop().call_later(later_s, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        if not self._paused and not self.closed:
+            self._socket.resume_reading()
 
     # Coming in ----------------------------------------------------------------------------------
 
@@ -341,6 +357,10 @@ class Session:
     def _reject(self, payload: bytes, error: AgentComError) -> None:
         """Answer a frame that cannot be handled, under its key if it has one."""
         self.error(error, key=_key_in(payload))
+        if isinstance(error, RateLimited) and self.identity.machine is None:
+            self._refused += 1
+            if self._refused >= limits.REFUSED_ROW_MAX and not self._resting:
+                self._rest()
         if self._side is None:
             self.close(CLOSE_POLICY, f"the first frame was not accepted: {error.code}")
         elif isinstance(error, MalformedInput | InvalidInput):

@@ -1,0 +1,162 @@
+"""Whether the hub takes more than it has to do: who asks for more than a share is refused first.
+
+It is judged by how long a new request would wait for its turn: the turns before it, each as long as
+the last ones took with deciding, commit and event loop together; and by a loop or a store that
+stands still. Three levels:
+
+    calm    everything is taken
+    busy    each identity gets a share of what fits; submits and reads beyond it are refused
+    full    submits and reads are refused, calls and changes get their shares, progress is skipped
+
+Reports, heartbeats and landings are no requests and are never asked about here. Shares shrink while
+the wait is long and grow while it is short; when nobody has been refused for a window, it is over.
+"""
+
+from enum import IntEnum
+from typing import ClassVar, Final
+
+import structlog
+
+from agentcom.hub.clock import Clock
+from agentcom.model import limits
+from agentcom.model.errors import RateLimited
+from agentcom.telemetry import events
+
+SMOOTH: Final = 4
+"""A turn counts with one part in so many: a single slow fsync is no overload."""
+FIRST_SHED: Final = frozenset({"submit", "query"})
+SHRINK: Final = (3, 4)
+GROW: Final = (5, 4)
+
+log = structlog.get_logger(__name__)
+
+
+class Overloaded(RateLimited):
+    """The hub has more to do than it can; nothing was done, ask again after `retry_after`."""
+
+    code: ClassVar[str] = "overloaded"
+
+
+class Load(IntEnum):
+    """How much the hub has to do."""
+
+    CALM = 0
+    BUSY = 1
+    FULL = 2
+
+
+class Admission:
+    """What is taken in, and what is refused."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.load = Load.CALM
+        self.bounded = True
+        """False: nothing is refused, for load tests and fuzzing."""
+        self.refused = 0
+        """Since the start."""
+        self._turn_ms = 0.0
+        self._turns = 0
+        self._turns_seen = 0
+        self._used: dict[str, int] = {}
+        """What each identity has had in this window; more than its share is a debt."""
+        self._share: int | None = None
+        self._window = 0
+        self._refused_before = 0
+        self._since = 0
+
+    def turned(self, backlog: int, seconds: float) -> None:
+        """Take note of a turn of the engine; `backlog`: facts that wait after it."""
+        self._turns += 1
+        self._turn_ms += (seconds * 1_000 - self._turn_ms) / SMOOTH
+        if self.load or self._turn_ms > limits.WAIT_SHORT_MS or backlog > limits.TURN_FACTS_MAX:
+            self._judge((backlog // limits.TURN_FACTS_MAX + 1) * self._turn_ms)
+
+    def beat(self, backlog: int, lag_s: float) -> None:
+        """Take note of how late the pulse was, and whether the engine stands still."""
+        stands = backlog > 0 and self._turns == self._turns_seen
+        self._turns_seen = self._turns
+        if stands:
+            self._judge(limits.WAIT_FULL_MS)
+        elif self.load or lag_s * 1_000 > limits.WAIT_BUSY_MS:
+            if not backlog:
+                self._turn_ms = 0.0  # nobody waits: what turns took before tells nothing any more
+            waiting_ms = (backlog // limits.TURN_FACTS_MAX + 1) * self._turn_ms
+            self._judge(max(lag_s * 1_000, waiting_ms))
+
+    def check(self, name: str, traffic: str, cost: int = 1) -> None:
+        """Let a request in, or not.
+
+        Raises:
+            Overloaded: there is too much to do for it.
+        """
+        if self.load and self.bounded and not self._fits(name, traffic, cost):
+            self.refused += 1
+            wait_ms = limits.OVERLOAD_RETRY_MS * self.load
+            raise Overloaded(f"the hub has too much to do; ask again in {wait_ms} ms", wait_ms)
+
+    def skips(self) -> bool:
+        """Return whether what may be skipped, such as progress, is."""
+        return self.bounded and self.load is Load.FULL
+
+    def sheds(self, method: str, path: str) -> Overloaded | None:
+        """Return the refusal of an HTTP request that is not worth to be looked at closely."""
+        if not self.skips() or not _first(method, path):
+            return None
+        self.refused += 1
+        wait_ms = limits.OVERLOAD_RETRY_MS * self.load
+        return Overloaded(f"the hub has too much to do; ask again in {wait_ms} ms", wait_ms)
+
+    def _fits(self, name: str, traffic: str, cost: int) -> bool:
+        if self.load is Load.FULL and traffic in FIRST_SHED:
+            return False
+        if self.load is Load.BUSY and traffic not in FIRST_SHED:
+            return True
+        used = self._used.get(name, 0)
+        if self._share is not None and used >= self._share:
+            return False
+        self._used[name] = used + cost
+        return True
+
+    def _judge(self, wait_ms: float) -> None:
+        """Find the level, and at the end of a window the shares of the next one."""
+        now = self._clock.now().instant
+        if self.load is Load.CALM:
+            if wait_ms < limits.WAIT_BUSY_MS:
+                return
+            self._since, self._window, self._refused_before = now, now, self.refused
+            log.warning(events.OVERLOAD_BEGAN, wait_ms=round(wait_ms))
+            self.load = Load.BUSY
+        if wait_ms >= limits.WAIT_FULL_MS:
+            self.load = Load.FULL
+        elif self.load is Load.FULL and wait_ms < limits.WAIT_BUSY_MS:
+            self.load = Load.BUSY
+        if now - self._window >= limits.OVERLOAD_WINDOW_MS:
+            self._window = now
+            self._next_window(wait_ms, now)
+
+    def _next_window(self, wait_ms: float, now: int) -> None:
+        quiet, self._refused_before = self.refused == self._refused_before, self.refused
+        if wait_ms < limits.WAIT_SHORT_MS and quiet:
+            log.info(events.OVERLOAD_ENDED, ms=now - self._since, refused=self.refused)
+            self.load, self._share = Load.CALM, None
+            self._used.clear()
+            return
+        asked = sum(self._used.values())
+        if self._share is None:
+            self._share = max(1, asked // max(1, len(self._used)))
+        times, of = (1, 1)
+        if wait_ms >= limits.WAIT_BUSY_MS:
+            times, of = SHRINK
+        elif wait_ms < limits.WAIT_SHORT_MS:
+            times, of = GROW
+        share = self._share
+        self._share = max(1, share * times // of + (1 if times > of else 0))
+        self._used = {name: used - share for name, used in self._used.items() if used > share}
+
+
+def _first(method: str, path: str) -> bool:
+    """Return whether a request is a submit or a read of the HTTP interface."""
+    if method == "POST":
+        return path == "/api/v1/tasks"
+    return method in ("GET", "HEAD") and path.startswith("/api/")
