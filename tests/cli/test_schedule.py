@@ -26,6 +26,13 @@ def test_a_schedule_from_its_first_day_to_its_last(fleet: Shell) -> None:
     assert (
         fleet("schedule", "run", "tidy", "--watch").out.splitlines()[-1].split()[1] == "completed"
     )
+    later = fleet("schedule", "edit", "tidy", "--cron", "0 4 * * 1-5", "--priority", "2")
+    assert int(later.lines[0][1]) == int(at) + 3_600_000
+    assert fleet("schedule", "edit", "tidy", "--start-within", "none", "--json").out
+    edited = json.loads(fleet("schedule", "show", "tidy", "--json").out)
+    assert (edited["task"]["priority"], edited["start_within_ms"]) == (2, None)
+    assert "nothing is to change" in fleet("schedule", "edit", "tidy", ok=False).err
+    at = later.lines[0][1]
     assert fleet("schedule", "pause", "tidy").lines == [["tidy", "paused"]]
     assert "agentcom schedule resume tidy" in fleet("schedule", "next", "tidy").err
     (row,) = fleet("schedule", "ls").lines

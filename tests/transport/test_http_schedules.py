@@ -127,3 +127,49 @@ async def test_the_client_reads_every_page(
 
     async with await HubClient.connect(hub.url, hub.admin_token) as client:
         assert len(await client.schedules.all()) == 101
+
+
+async def test_an_edit_changes_what_is_said_and_nothing_else(hub: RunningHub) -> None:
+    added = (await hub.http.post(PATH, json=asked(start_within_ms=60_000))).json()["schedule"]
+    path = f"{PATH}/tidy"
+
+    change = {"version": 1, "cron": "0 4 1 1 *", "task": {"prompt": "new", "needs": ["gpu"]}}
+    edited = (await hub.http.patch(path, json=change)).json()["schedule"]
+
+    assert edited["task"] == {**added["task"], "prompt": "new", "needs": ["gpu"]}
+    assert edited["next_at"] == added["next_at"] + 4 * 3_600_000
+    assert (edited["start_within_ms"], edited["version"]) == (60_000, 2)
+    late = {"version": 2, "start_within_ms": None}
+    assert "start_within_ms" not in (await hub.http.patch(path, json=late)).json()["schedule"]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"version": 7, "cron": "@daily"}, "conflict"),
+        ({"version": 1}, "invalid_input"),
+        ({"version": 1, "cron": "@yearly"}, "invalid_input"),
+        ({"version": 1, "cron": "never"}, "invalid_input"),
+        ({"version": 1, "missed": "all"}, "invalid_input"),
+        ({"version": 1, "task": {"not_before": 1}}, "invalid_input"),
+        ({"version": 1, "task": {"owner": "bob"}}, "invalid_input"),
+        ({"cron": "@daily"}, "invalid_input"),
+    ],
+)
+async def test_an_edit_that_is_refused_changes_nothing(
+    hub: RunningHub, change: dict[str, Any], code: str
+) -> None:
+    before = (await hub.http.post(PATH, json=asked())).json()
+
+    refused = await hub.http.patch(f"{PATH}/tidy", json=change)
+
+    assert refused.json()["code"] == code, refused.text
+    assert (await hub.http.get(f"{PATH}/tidy")).json() == before
+
+
+async def test_a_stranger_edits_nothing(hub: RunningHub) -> None:
+    await hub.http.post(PATH, json=asked())
+    bob = await hub.user("bob", Role.SUBMITTER)
+    async with hub.client(bob.token) as http:
+        refused = await http.patch(f"{PATH}/tidy", json={"version": 1, "cron": "@daily"})
+    assert refused.status_code in (403, 404)

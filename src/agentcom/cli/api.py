@@ -283,6 +283,10 @@ class Hub(TokenCalls):
         """Add a schedule."""
         return _schedule_row(self._post("/schedules", wanted, shown.ScheduleShown))
 
+    def edit_schedule(self, name: str, change: Row) -> dict[str, Any]:
+        """Change a schedule; `change` holds the version that was seen."""
+        return _schedule_row(self._run(ScheduleCalls(self._http).edit(name, change)))
+
     def act_on_schedule(self, name: str, verb: str, *, key: str | None = None) -> dict[str, Any]:
         """Pause or resume a schedule, or let it run at once."""
         path = f"/schedules/{quote(name, safe='')}/{verb}"

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import click
 
-from agentcom.cli import output
-from agentcom.cli.errors import Exit
+from agentcom.cli import output, steering
+from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.cli.lazy import Group
 from agentcom.cli.output import Column
 
@@ -68,6 +68,8 @@ _NEXT: Final = (
     Column("LOCAL", lambda row: row["local"]),
 )
 _NAME: Final = click.argument("name")
+_MISSED: Final = click.Choice(["skip", "once", "all"])
+_OVERLAP: Final = click.Choice(["skip", "queue"])
 
 
 @click.group(cls=Group)
@@ -82,12 +84,12 @@ def schedule() -> None:
 @click.option("--zone", help="IANA name; by default this computer's time zone.")
 @click.option(
     "--missed",
-    type=click.Choice(["skip", "once", "all"]),
+    type=_MISSED,
     help="Times at which no hub ran: none, one for all (default), or each.",
 )
 @click.option(
     "--overlap",
-    type=click.Choice(["skip", "queue"]),
+    type=_OVERLAP,
     help="While the last run is live: skip (default), or queue up.",
 )
 @click.option("--start-within", metavar="30m", help="A run that has not started by then expires.")
@@ -133,6 +135,40 @@ def add(
     _tell(found, as_json)
     if task.get("repo") and not options["allow_repeat"] and as_json is None:
         output.talk("note: it pauses itself if it changes nothing many times: --allow-repeat")
+
+
+@schedule.command(cls=output.JsonCommand, fields=FIELDS)
+@_NAME
+@click.option("--cron", help="New times, as for `add`.")
+@click.option("--zone", help="IANA name of another time zone.")
+@click.option("--missed", type=_MISSED, help="Times at which no hub ran.")
+@click.option("--overlap", type=_OVERLAP, help="While the last run is live.")
+@click.option("--start-within", metavar="30m", help="A bound for the start; none: no bound.")
+@steering.changes_task
+def edit(name: str, as_json: tuple[str, ...] | None, **options: Any) -> None:
+    """Change when a schedule runs, or what its coming runs do.
+
+    \b
+    Examples:
+      agentcom schedule edit tidy --cron "0 4 * * *"
+      agentcom schedule edit tidy -f prompt.md --priority 2
+    """  # noqa: D301 - as above
+    from agentcom.cli import api, specs
+
+    change = {key: options[key] for key in ("cron", "zone", "missed", "overlap") if options[key]}
+    task = steering.change_of(options)
+    if task:
+        change["task"] = task
+    within = options["start_within"]
+    if within:
+        spoken = None if within == "none" else specs.duration(within, "--start-within")
+        change["start_within_ms"] = spoken
+    if not change:
+        usage = 'agentcom schedule edit NAME --cron "0 4 * * *"'
+        raise CommandFailed("nothing is to change", hint=usage, exit_code=Exit.USAGE, code="usage")
+    hub = api.connect()
+    version = options["version"] or hub.schedule(name)["version"]
+    _tell(hub.edit_schedule(name, {"version": version, **change}), as_json)
 
 
 @schedule.command("ls", cls=output.JsonCommand, fields=FIELDS)

@@ -111,22 +111,31 @@ def retry(task_ids: tuple[str, ...], as_json: tuple[str, ...] | None, **choice: 
     return _act("retry", task_ids, choice, {}, as_json)
 
 
+def changes_task(command: _F) -> _F:
+    """Give a command the options that `change_of` reads."""
+    prompt = click.Path(path_type=Path, exists=True, dir_okay=False)
+    options = (
+        click.option("--priority", type=click.IntRange(-10, 10), help="-10 to 10."),
+        click.option(
+            "--emergency/--no-emergency", default=None, help="Before everything else, or not."
+        ),
+        click.option("--title", help="A new title."),
+        click.option("--prompt", help="A new prompt; - reads it from standard input."),
+        click.option("-f", "--file", type=prompt, help="A file with the new prompt."),
+        click.option("--needs", multiple=True, help="Instead of the needs it has; '' for none."),
+        click.option("--deadline", metavar="SPAN", help="Time of an attempt: 90s, 30m, 2h."),
+        click.option("--label", "labels", multiple=True, metavar="K=V", help="Instead of its own."),
+        click.option("--version", type=int, help="Refuse if it has changed since this one."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.command(cls=output.JsonCommand, fields=CHANGED_FIELDS)
 @click.argument("task_id", metavar="ID")
-@click.option("--priority", type=click.IntRange(-10, 10), help="-10 to 10.")
-@click.option("--emergency/--no-emergency", default=None, help="Before everything else, or not.")
-@click.option("--title", help="A new title.")
-@click.option("--prompt", help="A new prompt; - reads it from standard input.")
-@click.option(
-    *("-f", "--file"),
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A file with the new prompt.",
-)
-@click.option("--needs", multiple=True, help="Instead of the needs that it has; '' for none.")
-@click.option("--deadline", metavar="SPAN", help="Time of an attempt: 90s, 30m, 2h.")
+@changes_task
 @click.option("--not-before", metavar="WHEN", help="30m, a time, or now.")
-@click.option("--label", "labels", multiple=True, metavar="K=V", help="Instead of its labels.")
-@click.option("--version", type=int, help="Refuse if it has changed since this one.")
 def edit(task_id: str, as_json: tuple[str, ...] | None, **options: Any) -> None:
     """Change a task that has not begun; of a running one, the next attempt's priority.
 
@@ -137,7 +146,7 @@ def edit(task_id: str, as_json: tuple[str, ...] | None, **options: Any) -> None:
     """  # noqa: D301 - as above
     from agentcom.cli import api
 
-    change = _change(options)
+    change = change_of(options)
     if not change:
         raise _usage("nothing is to change", "agentcom task edit ID --priority 5")
     hub = api.connect()
@@ -241,7 +250,12 @@ def _filter(choice: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _change(options: Mapping[str, Any]) -> dict[str, Any]:
+def change_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the new values for fields of a task that the command line gives.
+
+    Raises:
+        CommandFailed: two of them contradict each other, or one is not understood.
+    """
     from agentcom.cli import specs
 
     names = ("priority", "emergency", "title")
@@ -256,7 +270,7 @@ def _change(options: Mapping[str, Any]) -> dict[str, Any]:
         found["needs"] = [need for need in options["needs"] if need]
     if options["deadline"]:
         found["deadline_ms"] = specs.duration(options["deadline"], "--deadline")
-    if options["not_before"]:
+    if options.get("not_before"):
         now = options["not_before"] == "now"
         found["not_before"] = None if now else specs.when(options["not_before"])
     if options["labels"]:

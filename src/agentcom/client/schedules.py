@@ -1,6 +1,7 @@
 """Schedules of a hub, as a program or the command line asks for them."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 from urllib.parse import quote
 
 from agentcom.client.http import HttpCalls
@@ -36,6 +37,10 @@ class ScheduleCalls:
     async def get(self, name: str) -> ScheduleShown:
         """Return one schedule and its coming times."""
         return await self._http.get(_path(name), ScheduleShown)
+
+    async def edit(self, name: str, change: Mapping[str, Any]) -> ScheduleShown:
+        """Give a schedule new values, if it still has the version that `change` names."""
+        return await self._http.call("PATCH", _path(name), ScheduleShown, body=change)
 
     async def pause(self, name: str) -> ScheduleShown:
         """Let a schedule rest."""

@@ -20,6 +20,7 @@ from agentcom.hub.schedule_runs import NotNow, Runs, identity_of
 from agentcom.hub.timers import Timers
 from agentcom.model import limits, policy
 from agentcom.model.batch import Change, Delete, Insert, Table, Update
+from agentcom.model.edit import ScheduleEdit
 from agentcom.model.errors import (
     AgentComError,
     Conflict,
@@ -265,6 +266,27 @@ class Schedules:
             self._runs.approve(row)
             following = _first_time(row, self._clock.now().wall)
             after = replace(row, paused=False, reason=None, failures=0, next_at=following)
+            return await self._change(row, after)
+
+    async def edit(
+        self, identity: Identity, name: str, change: ScheduleEdit, version: int
+    ) -> Schedule:
+        """Give a schedule new values; a run that is under way keeps what it was given.
+
+        Raises:
+            Conflict: it changed since the caller read it.
+            InvalidInput: nothing is to change, or a value is not allowed.
+        """
+        async with self._lock:
+            row = self._own(identity, name)
+            if version != row.version:
+                raise _changed()
+            after = change.applied_to(row)
+            if after == row:
+                raise InvalidInput("change", "say what is to change")
+            first = _first_time(after, self._clock.now().wall)
+            if (after.cron, after.zone) != (row.cron, row.zone):
+                after = replace(after, next_at=first)
             return await self._change(row, after)
 
     async def run_now(self, identity: Identity, name: str, key: str | None) -> Schedule:

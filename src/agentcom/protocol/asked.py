@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import msgspec
 
 from agentcom.model.budget import Budget, Period
-from agentcom.model.edit import TaskEdit
+from agentcom.model.edit import ScheduleEdit, TaskEdit
 from agentcom.model.graph import Dependency
 from agentcom.model.identity import Role, Scope
 from agentcom.model.ids import AgentId, MachineId, ProjectId, UserId
@@ -18,6 +18,7 @@ TOKEN_TTL_MAX_MS: Final = 3_650 * DAY_MS
 GRACE_MAX_MS: Final = 7 * DAY_MS  # two live tokens for one purpose are a risk
 NOTE_CHARS: Final = 200
 CODE_CHARS: Final = 256
+Version = Annotated[int, msgspec.Meta(ge=1, le=(1 << 53) - 1)]
 
 Milliseconds = Annotated[int, msgspec.Meta(ge=1, le=TOKEN_TTL_MAX_MS)]
 Lifetime = Annotated[int, msgspec.Meta(ge=0, le=TOKEN_TTL_MAX_MS)]
@@ -145,6 +146,26 @@ class ScheduleAsked(
     paused: bool = False
 
 
+class TaskChangeAsked(
+    TaskEdit, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """New values for some fields of what a schedule submits."""
+
+
+class ScheduleEditAsked(
+    ScheduleEdit, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """New values for some fields of a schedule, and the version that the caller has seen."""
+
+    version: Version
+    task: TaskChangeAsked = TaskChangeAsked()
+
+    def change(self) -> ScheduleEdit:
+        """Return the same as the hub knows it."""
+        fields = ScheduleEdit.__struct_fields__
+        return ScheduleEdit(**{name: getattr(self, name) for name in fields})
+
+
 class UserInvited(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
@@ -214,7 +235,7 @@ class EditAsked(
 ):
     """New values for some fields of a task, and the version that the caller has seen."""
 
-    version: Annotated[int, msgspec.Meta(ge=1, le=(1 << 53) - 1)]
+    version: Version
 
     def change(self) -> TaskEdit:
         """Return the same as the core knows it."""

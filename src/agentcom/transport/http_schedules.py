@@ -1,4 +1,4 @@
-"""Routes of schedules: add, list, show, pause, resume, run, remove."""
+"""Routes of schedules: add, list, show, edit, pause, resume, run, remove."""
 
 from typing import Any, Final
 
@@ -7,7 +7,7 @@ from agentcom.model.ids import DEFAULT_PROJECT, UserId
 from agentcom.model.policy import Action
 from agentcom.model.replies import Done
 from agentcom.model.schedule import Schedule
-from agentcom.protocol.asked import Nothing, ScheduleAsked
+from agentcom.protocol.asked import Nothing, ScheduleAsked, ScheduleEditAsked
 from agentcom.protocol.shown import ScheduleList, ScheduleShown
 from agentcom.transport.http_call import PREFIX, Call, Endpoint
 from agentcom.transport.http_fleet import PageAsked
@@ -41,6 +41,12 @@ async def _list(call: Call) -> ScheduleList:
 
 async def _show(call: Call) -> ScheduleShown:
     return _shown(call, call.hall.schedules.find(call.who, call.named()))
+
+
+async def _edit(call: Call) -> ScheduleShown:
+    asked = call.given(ScheduleEditAsked)
+    edited = await call.hall.schedules.edit(call.who, call.named(), asked.change(), asked.version)
+    return _shown(call, edited)
 
 
 async def _pause(call: Call) -> ScheduleShown:
@@ -105,6 +111,15 @@ ENDPOINTS: Final = (
         access=Action.SCHEDULE_READ,
         handler=_show,
         summary="Show one schedule and its coming times",
+        reply=ScheduleShown,
+    ),
+    Endpoint(
+        method="PATCH",
+        path=_SCHEDULE,
+        access=Action.SCHEDULE_CHANGE,
+        handler=_edit,
+        summary="Change a schedule; a run that is under way keeps what it was given",
+        body=ScheduleEditAsked,
         reply=ScheduleShown,
     ),
     _act("pause", _pause, "Let a schedule rest"),
