@@ -31,7 +31,6 @@ from agentcom.sidecar.runtime.base import (
     ToolStarted,
     TurnEnded,
     Usage,
-    Warned,
 )
 from agentcom.sidecar.runtime.codex import CONFIG, Codex, config
 from agentcom.testing import scenario
@@ -74,7 +73,7 @@ def test_a_recorded_edit_is_a_success_with_its_events() -> None:
     events, verdict = replay(Codex(), "codex-edit", DONE)
 
     kinds = [type(event) for event in events if not isinstance(event, Streamed)]
-    assert kinds[:3] == [SessionStarted, Warned, Text]
+    assert kinds[:3] == [SessionStarted, Raw, Text]
     assert kinds.count(ToolStarted) == kinds.count(ToolEnded) == 2
     assert events[-2:] == [
         Usage(input=30238, output=52, model="scripted"),

@@ -5,23 +5,19 @@ its folder by itself. Requests have fixed numbers, so a reader of the whole outp
 answer is which; answers may come in any order, and lines between them may be no JSON at all.
 """
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
 from agentcom.model.failure import FailureClass
-from agentcom.sidecar.runtime import acp_updates, agent_cli, base, quota
+from agentcom.sidecar.runtime import acp_updates, agent_cli, base, evidence
 from agentcom.sidecar.runtime.agent_cli import Json
+from agentcom.sidecar.runtime.conversation import JsonRpc
 from agentcom.sidecar.runtime.permission import Policy
 
 VERSION: Final = 1
 """Of the protocol."""
-TAIL_LINES: Final = 5
-"""Log lines that are kept to explain a crash."""
-PERMISSIONS_MAX: Final = 256
-"""Open at once; more are denied."""
 
 _INITIALIZE: Final = 1
 _AUTHENTICATE: Final = 2
@@ -33,7 +29,6 @@ _PROMPT: Final = 100
 """The prompt of turn N is request 100 + N."""
 
 _AUTH_REQUIRED: Final = -32000
-_NO_METHOD: Final = -32601
 _LIE: Final = "[API Error"
 """Some agents hide an error of their provider in a text and say that all went well."""
 
@@ -60,35 +55,31 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     mode: str = ""
 
 
-class AcpTalker:
+class AcpTalker(JsonRpc):
     """One run of an agent."""
+
+    header = {"jsonrpc": "2.0"}  # noqa: RUF012 - a constant
+    approvals = frozenset({"session/request_permission"})
 
     def __init__(self, agent: str) -> None:
         """`agent` is its name in messages."""
+        super().__init__(evidence.Evidence(agent, counts_tokens=False, turns=True))
         self._agent = agent
         self._opening: Opening | None = None
-        self._out: list[base.Say] = []
         self._capabilities: Json = {}
         self._asked_for: str | None = None
         """The session that was to be resumed."""
-        self._session: str | None = None
         self._updates = acp_updates.Updates()
-        self._requests = 0
-        self._open: dict[str, tuple[object, Json]] = {}
         self._turn = 0
         """The one that runs, or 0."""
-        self._due = 1
-        """The newest turn that was asked for."""
         self._completed = 0
-        self._usage = base.Usage()
-        self._failed: base.Failed | None = None
-        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     # What is said ------------------------------------------------------------------------------
 
     def begin(self, opening: bytes) -> None:
         """Introduce ourselves."""
         self._opening = msgspec.json.decode(opening, type=Opening)
+        self._policy = self._opening.permissions
         parameters = {
             "protocolVersion": VERSION,
             "clientCapabilities": {
@@ -99,83 +90,33 @@ class AcpTalker:
         }
         self._request(_INITIALIZE, "initialize", parameters)
 
-    def drain(self) -> Sequence[base.Say]:
-        """Return what is to be said now."""
-        said, self._out = self._out, []
-        return said
-
     def prompt(self, number: int, text: str) -> base.Say:
         """Return the request that begins a turn."""
         parameters = {"sessionId": self._session, "prompt": [{"type": "text", "text": text}]}
         body = {"id": _PROMPT + number, "method": "session/prompt", "params": parameters}
-        return _say(f"prompt-{number}", body)
+        return self._say(f"prompt-{number}", body)
 
     def asked(self, number: int) -> None:
         """Take note that a turn has begun."""
-        self._turn = self._due = number
+        super().asked(number)
+        self._turn = number
 
     def steer(self, key: str, text: str) -> base.Say | None:  # noqa: ARG002 - the contract
         """Return None: a turn of this version of the protocol takes no word more."""
         return None
-
-    def permit(self, request: str, *, allow: bool) -> base.Say | None:
-        """Return the answer to a question for permission."""
-        asked = self._open.pop(request, None)
-        if asked is None:
-            return None
-        return _answer(request, asked[0], _outcome(asked[1], allow=allow))
 
     def farewell(self) -> bytes:
         """Return the cancelling of the turn that runs, and of all that it asks."""
         if not self._turn or self._session is None:
             return b""
         cancel = {"method": "session/cancel", "params": {"sessionId": self._session}}
-        words = [_say("", cancel)]
+        words = [self._say("", cancel)]
         for request, (number, _) in self._open.items():
-            words.append(_answer(request, number, {"outcome": {"outcome": "cancelled"}}))
+            result = {"outcome": {"outcome": "cancelled"}}
+            words.append(self._say(request, {"id": number, "result": result}))
         return b"".join(word.data for word in words)
 
-    def _request(self, number: int, method: str, parameters: Json) -> None:
-        body = {"id": number, "method": method, "params": parameters}
-        self._out.append(_say(f"request-{number}", body))
-
     # What is read ------------------------------------------------------------------------------
-
-    def feed(self, line: bytes) -> Sequence[base.RuntimeEvent]:
-        """Return the events of one line; never raises, whatever the bytes."""
-        record = agent_cli.decode(line)
-        if record is None or ("method" not in record and "id" not in record):
-            raw = agent_cli.raw_text(line)
-            if not raw:
-                return []
-            self._tail.append(raw)
-            return [base.Raw(raw)]
-        if "method" not in record:
-            return list(self._answered(record))
-        if "id" in record:
-            return list(self._asked_by_agent(record))
-        return list(self._told(record))
-
-    def finish(self, ended: base.Exit) -> base.Verdict:
-        """Judge the run by the answer to its last prompt."""
-        failure, message = self._judge(ended)
-        return base.Verdict(
-            failure=failure,
-            message=message,
-            summary=self._updates.said,
-            session=self._session,
-            usage=self._usage,
-            resets_at_ms=self._failed.resets_at_ms if self._failed else None,
-        )
-
-    def _judge(self, ended: base.Exit) -> tuple[FailureClass | None, str]:
-        if self._failed is not None:
-            return self._failed.failure, self._failed.message
-        if self._completed < self._due:
-            return agent_cli.ended_without_record(ended, list(self._tail))
-        if not self._updates.worked:
-            return FailureClass.AGENT, f"{self._agent} ended without a word or a tool call"
-        return None, ""
 
     def _answered(self, record: Json) -> Iterator[base.RuntimeEvent]:
         number, error = record.get("id"), record.get("error")
@@ -276,18 +217,17 @@ class AcpTalker:
             self._completed = number
         spent = acp_updates.usage_of(result)
         if spent is not None:
-            self._usage = _added(self._usage, spent)
             yield spent
-        self._failed = self._failure(stop, agent_cli.text(result.get("stopReason")))
-        if self._failed is not None:
-            yield self._failed
+        failed = self._failure(stop, agent_cli.text(result.get("stopReason")))
+        if failed is not None:
+            yield failed
             stop = base.Stop.ERROR if stop is base.Stop.END_TURN else stop
         yield base.TurnEnded(stop)
 
     def _failure(self, stop: base.Stop, reason: str) -> base.Failed | None:
         said = self._updates.said
         if stop is base.Stop.END_TURN:
-            return _failed(said) if said.lstrip().startswith(_LIE) else None
+            return evidence.failed(said) if said.lstrip().startswith(_LIE) else None
         if stop is base.Stop.CANCELLED:
             return None
         if stop is base.Stop.REFUSAL:
@@ -303,7 +243,7 @@ class AcpTalker:
             self._ask_for_session(new=True)
             return
         yield from self._updates.end()
-        failed = _failed(message)
+        failed = evidence.failed(message)
         if _is_auth(error):
             failed = base.Failed(FailureClass.AUTH, message)
         elif number in {_MODE, _MODEL}:
@@ -315,41 +255,29 @@ class AcpTalker:
         yield from self._fail(failed)
 
     def _fail(self, failed: base.Failed) -> Iterator[base.RuntimeEvent]:
-        self._turn, self._failed = 0, failed
+        self._turn = 0
         yield failed
         yield base.TurnEnded(base.Stop.ERROR)
 
-    def _told(self, record: Json) -> Iterator[base.RuntimeEvent]:
-        parameters = agent_cli.record(record.get("params"))
-        method = agent_cli.text(record.get("method"))
+    def _told(self, method: str, given: Json) -> Iterator[base.RuntimeEvent]:
         if method.endswith("/retrying"):  # an extension that some have
-            said = (agent_cli.text(parameters.get(key)) for key in ("category", "detail"))
+            said = (agent_cli.text(given.get(key)) for key in ("category", "detail"))
             yield base.Retrying(" ".join(said))
         if method == "session/update":
-            for event in self._updates.take(agent_cli.record(parameters.get("update"))):
-                if isinstance(event, base.Usage):
-                    self._usage = _added(self._usage, event)
-                yield event
+            yield from self._updates.take(agent_cli.record(given.get("update")))
 
-    def _asked_by_agent(self, record: Json) -> Iterator[base.RuntimeEvent]:
-        self._requests += 1
-        request, number = f"asked-{self._requests}", record.get("id")
-        if record.get("method") != "session/request_permission":
-            error = {"code": _NO_METHOD, "message": "this client does not do that"}
-            self._out.append(_say(request, {"id": number, "error": error}))
-            return
-        parameters = agent_cli.record(record.get("params"))
-        yield from self._updates.end()
-        title = self._updates.title_of(agent_cli.record(parameters.get("toolCall")))
-        policy = self._opening.permissions if self._opening is not None else Policy.ASK
-        if policy is Policy.ASK and len(self._open) < PERMISSIONS_MAX:
-            self._open[request] = (number, parameters)
-            yield base.PermissionAsked(request, title, open=True)
-            return
-        allow = policy is Policy.ALLOW
-        yield base.PermissionAsked(request, title)
-        yield base.PermissionAnswered(request, allow)
-        self._out.append(_answer(request, number, _outcome(parameters, allow=allow)))
+    def _asked_by_agent(
+        self, method: str, number: object, given: Json
+    ) -> Iterator[base.RuntimeEvent]:
+        if method in self.approvals:
+            yield from self._updates.end()
+        yield from super()._asked_by_agent(method, number, given)
+
+    def _wants(self, given: Json) -> str:
+        return self._updates.title_of(agent_cli.record(given.get("toolCall")))
+
+    def _answer(self, request: str, number: object, given: Json, *, allow: bool) -> base.Say:
+        return self._say(request, {"id": number, "result": _outcome(given, allow=allow)})
 
 
 def _outcome(parameters: Json, *, allow: bool) -> Json:
@@ -363,14 +291,6 @@ def _outcome(parameters: Json, *, allow: bool) -> Json:
     return {"outcome": {"outcome": "cancelled"}}
 
 
-def _say(key: str, body: Json) -> base.Say:
-    return base.Say(key, msgspec.json.encode({"jsonrpc": "2.0", **body}) + b"\n")
-
-
-def _answer(key: str, number: object, result: Json) -> base.Say:
-    return _say(key, {"id": number, "result": result})
-
-
 def _is_auth(error: Json) -> bool:
     return error.get("code") == _AUTH_REQUIRED
 
@@ -381,17 +301,3 @@ def _message_of(error: Json) -> str:
     more = details if isinstance(details, str) else known.get("details") or known.get("message")
     said = f"{message}: {more}" if isinstance(more, str) and more not in message else message
     return said[: agent_cli.MESSAGE_CHARACTERS_MAX] or "the agent says no reason"
-
-
-def _failed(message: str) -> base.Failed:
-    return base.Failed(agent_cli.classify(message), message, quota.epoch_ms(message))
-
-
-def _added(one: base.Usage, other: base.Usage) -> base.Usage:
-    return base.Usage(
-        input=one.input + other.input,
-        cached=one.cached + other.cached,
-        output=one.output + other.output,
-        written=one.written + other.written,
-        model=other.model or one.model,
-    )

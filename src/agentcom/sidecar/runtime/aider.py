@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from agentcom.sidecar.runtime import agent_cli, base, evidence
-from agentcom.sidecar.runtime.program import OneShot, Program
+from agentcom.sidecar.runtime.program import Driver, Program
 
 PROGRAM: Final = Program(
     name="aider",
@@ -44,7 +44,7 @@ _RETRY: Final = re.compile(r"^Retrying in [\d.]+ seconds")
 _EDITED: Final = re.compile(r"^(?:Applied edit to|Commit) ")
 
 
-class Aider(OneShot):
+class Aider(Driver):
     """The runtime `aider`.
 
     Settings: `binary`, `model`, and `base_url` and `api_key_env` for a model server of one's own.

@@ -5,19 +5,27 @@ What is said and read is in `claude_talker.py`.
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from agentcom.sidecar.runtime import accounts, agent_cli, permission
-from agentcom.sidecar.runtime.base import Job, Launch, Parser, Preflight
+from agentcom.sidecar.runtime import agent_cli, permission
+from agentcom.sidecar.runtime.base import Job, Launch, Parser
 from agentcom.sidecar.runtime.claude_talker import SERVER, ClaudeTalker, Opening
 from agentcom.sidecar.runtime.permission import Policy
-
-CAPABILITIES: Final = ("resume", "usage", "progress")
+from agentcom.sidecar.runtime.program import Driver, Program
 
 KEY_VARIABLE: Final = "ANTHROPIC_API_KEY"
+
+PROGRAM: Final = Program(
+    name="claude",
+    install="npm install -g @anthropic-ai/claude-code",
+    login="claude auth login",
+    keys=(KEY_VARIABLE, "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"),
+    logins=(".claude/.credentials.json",),
+    login_marks={".claude.json": b'"oauthAccount"'},
+    capabilities=("resume", "usage", "progress"),
+)
 
 MCP_CONFIG: Final = (
     f'{{"mcpServers":{{"{SERVER}":'
@@ -37,43 +45,22 @@ _SWITCHES: Final[Mapping[str, str]] = {
 """Nothing but the model and the hub is called; the hub retries with backoff, so here one retry is
 enough. The first turn waits for the hub's tools: else it may be over before they are there."""
 
-_LOGIN_VARIABLES: Final = (KEY_VARIABLE, "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 
-
-class Claude:
+class Claude(Driver):
     """The runtime `claude`.
 
     Settings: `permissions`; `binary`, `model`, `small_model`, `base_url` and `api_key_env` for a
     model server of one's own; without `base_url` the login in the operator's `home` is used.
     """
 
-    name = "claude"
+    program = PROGRAM
+    name = PROGRAM.name
     reports_progress = True
     uses_mcp = True
     takes_turns = True
-    usage_spans_session = False
-    """The usage that claude states is that of the run, also in a resumed session."""
 
     def __init__(self, *, root: bool | None = None) -> None:
         self._root = os.geteuid() == 0 if root is None else root
-
-    def takes_prompts(self, settings: Mapping[str, str]) -> bool:  # noqa: ARG002 - the contract
-        return True
-
-    def preflight(self, settings: Mapping[str, str]) -> Preflight:
-        """Return whether claude answers and has a login or key; nothing is sent anywhere."""
-        version = agent_cli.probe(settings.get("binary", "claude"))
-        if version.problem:
-            fix = "npm install -g @anthropic-ai/claude-code, or set the agent's `binary`"
-            return _not_ready(version.text, version.problem, fix)
-        if "base_url" in settings:
-            key = settings.get("api_key_env")
-            if key is not None and not os.environ.get(key):
-                return _not_ready(version.text, f"{key} is not set", f"export {key}=...")
-        elif not _logged_in(settings):
-            return _not_ready(version.text, "not logged in", "claude auth login")
-        account = accounts.find(self.name, settings, os.environ)
-        return agent_cli.ready(self.name, version.text, CAPABILITIES, account)
 
     def launch(self, job: Job) -> Launch:
         """Return the call of `claude -p`; its configuration is all in the environment.
@@ -83,12 +70,10 @@ class Claude:
         """
         policy = permission.policy_of(job.settings)
         own = "base_url" in job.settings
-        home = job.home if own else job.settings.get("home", job.home)
-        environment = {**agent_cli.environment(job, home=home), **_SWITCHES}
+        environment = {**agent_cli.environment(job, home=PROGRAM.home(job)), **_SWITCHES}
         if own:
-            key = job.settings.get("api_key_env", KEY_VARIABLE)
             environment["ANTHROPIC_BASE_URL"] = agent_cli.server_root(job.settings["base_url"])
-            environment[KEY_VARIABLE] = environment.get(key, "none")
+            environment[KEY_VARIABLE] = PROGRAM.key(job)
         if "model" in job.settings:
             model = job.settings["model"]
             environment["ANTHROPIC_MODEL"] = model
@@ -113,7 +98,7 @@ class Claude:
 def _argv(job: Job, policy: Policy) -> list[str]:
     asks = ["--permission-prompt-tool", "stdio"]
     return [
-        job.settings.get("binary", "claude"),
+        PROGRAM.binary(job.settings),
         "-p",
         *("--input-format", "stream-json"),
         *("--output-format", "stream-json"),
@@ -123,20 +108,3 @@ def _argv(job: Job, policy: Policy) -> list[str]:
         *(["--mcp-config", MCP_CONFIG] if job.access and job.access.tools else []),
         *(["--resume", job.resume] if job.resume else []),
     ]
-
-
-def _logged_in(settings: Mapping[str, str]) -> bool:
-    if any(os.environ.get(name) for name in _LOGIN_VARIABLES):
-        return True
-    home = Path(settings.get("home") or Path.home())
-    if (home / ".claude" / ".credentials.json").is_file():
-        return True
-    try:
-        # Where the secret lies in a keychain, this file still names the account.
-        return b'"oauthAccount"' in (home / ".claude.json").read_bytes()
-    except OSError:
-        return False
-
-
-def _not_ready(version: str, problem: str, fix: str) -> Preflight:
-    return Preflight(runtime=Claude.name, ready=False, version=version, problem=problem, fix=fix)

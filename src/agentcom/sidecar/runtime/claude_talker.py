@@ -7,22 +7,18 @@ text tell the truth. The same dialect is spoken by forks that hide an error in t
 """
 
 import uuid
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
 
 from agentcom.model.failure import FailureClass
-from agentcom.sidecar.runtime import agent_cli, quota
+from agentcom.sidecar.runtime import agent_cli, evidence, quota
 from agentcom.sidecar.runtime.agent_cli import Json
 from agentcom.sidecar.runtime.base import (
     Exit,
     Failed,
     Heard,
-    PermissionAnswered,
-    PermissionAsked,
-    Raw,
     Retrying,
     RuntimeEvent,
     Say,
@@ -37,12 +33,8 @@ from agentcom.sidecar.runtime.base import (
     Verdict,
     Warned,
 )
+from agentcom.sidecar.runtime.conversation import Conversation, say
 from agentcom.sidecar.runtime.permission import Policy
-
-TAIL_LINES: Final = 5
-"""Log lines that are kept to explain a crash."""
-PERMISSIONS_MAX: Final = 256
-"""Open at once; more are denied."""
 
 SERVER: Final = "agentcom"
 """The name under which an agent has the hub's tools."""
@@ -74,26 +66,19 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     permissions: Policy = Policy.ALLOW
 
 
-class ClaudeTalker:
+class ClaudeTalker(Conversation):
     """One run of claude: a stream of JSON records, and of replies to it."""
 
     def __init__(self) -> None:
-        self._policy = Policy.ASK
-        self._out: list[Say] = []
-        self._open: dict[str, Json] = {}
+        super().__init__(evidence.Evidence("claude", turns=True))
         self._words: dict[str, str] = {}
         """Keys of words, by the names that they have in claude's echo."""
         self._running = True
-        self._session: str | None = None
         self._model = ""
-        self._said: list[str] = []
         self._spent: dict[str, Usage] = {}
-        self._usage: Usage | None = None
-        self._failed: Failed | None = None
+        """By message, as long as no final record has the sum."""
         self._error_name = ""
         self._resets_at_ms: int | None = None
-        self._completed = False
-        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     # What is said ------------------------------------------------------------------------------
 
@@ -105,18 +90,14 @@ class ClaudeTalker:
             self._out.append(_control("initialize", "initialize"))
         self._out.append(self.prompt(1, known.prompt))
 
-    def drain(self) -> Sequence[Say]:
-        """Return what is to be said now."""
-        said, self._out = self._out, []
-        return said
-
     def prompt(self, number: int, text: str) -> Say:
         """Return what begins a turn."""
-        return _say(f"prompt-{number}", _words(text))
+        return say(f"prompt-{number}", _words(text))
 
-    def asked(self, number: int) -> None:  # noqa: ARG002 - the contract
+    def asked(self, number: int) -> None:
         """Take note that a turn has begun."""
-        self._running, self._completed = True, False
+        super().asked(number)
+        self._running = True
 
     def steer(self, key: str, text: str) -> Say | None:
         """Return what claude takes up after the next tool call, or as a turn of its own."""
@@ -125,12 +106,7 @@ class ClaudeTalker:
         name = str(uuid.uuid5(_NAMES, key))
         if key:
             self._words[name] = key
-        return _say(key, {**_words(text), "uuid": name})
-
-    def permit(self, request: str, *, allow: bool) -> Say | None:
-        """Return the answer to a question for permission."""
-        given = self._open.pop(request, None)
-        return None if given is None else _permission(request, given, allow=allow)
+        return say(key, {**_words(text), "uuid": name})
 
     def farewell(self) -> bytes:
         """Return what interrupts the turn that runs."""
@@ -138,45 +114,15 @@ class ClaudeTalker:
 
     # What is read ------------------------------------------------------------------------------
 
-    def feed(self, line: bytes) -> Sequence[RuntimeEvent]:
-        """Return the events of one line; never raises, whatever the bytes."""
-        record = agent_cli.decode(line)
-        if record is None:
-            raw = agent_cli.raw_text(line)
-            if not raw:
-                return []
-            self._tail.append(raw)
-            return [Raw(raw)]
+    def finish(self, ended: Exit) -> Verdict:
+        """Judge the whole run; of one that was killed, the messages say what it spent."""
+        self._evidence.usage = _added([self._evidence.usage, *self._spent.values()], self._model)
+        return super().finish(ended)
+
+    def _read(self, record: Json) -> Iterable[RuntimeEvent] | None:
         if record.get("isReplay") is True:
             return self._echoed(agent_cli.text(record.get("uuid")))
-        return list(self._events(record)) or [Raw(agent_cli.raw_text(line))]
-
-    def finish(self, ended: Exit) -> Verdict:
-        """Judge the run by its final record; an exit code alone never makes a success."""
-        failure, message = self._judge(ended)
-        return Verdict(
-            failure=failure,
-            message=message,
-            summary=agent_cli.together(self._said),
-            session=self._session,
-            usage=self._total(),
-            resets_at_ms=self._failed.resets_at_ms if self._failed else None,
-        )
-
-    def _judge(self, ended: Exit) -> tuple[FailureClass | None, str]:
-        if self._failed is not None:
-            return self._failed.failure, self._failed.message
-        if not self._completed:
-            return agent_cli.ended_without_record(ended, list(self._tail))
-        if self._total().output == 0:
-            return FailureClass.AGENT, "claude reports success without one token of output"
-        return None, ""
-
-    def _total(self) -> Usage:
-        """What the final record says, else the sum of the messages (of a killed run)."""
-        if self._usage is not None:
-            return self._usage
-        return _added(self._spent.values(), self._model)
+        return list(self._events(record)) or None
 
     def _events(self, record: Json) -> Iterator[RuntimeEvent]:
         match record.get("type"):
@@ -195,43 +141,41 @@ class ClaudeTalker:
             case "result":
                 yield from self._result(record)
             case "control_request":
-                yield from self._asked(record)
+                yield from self._wants(record)
             case _:
                 return
 
-    def _echoed(self, name: str) -> Sequence[RuntimeEvent]:
+    def _echoed(self, name: str) -> Iterator[RuntimeEvent]:
         key = self._words.pop(name, None)
         if key is None:
-            return []  # a prompt
+            return  # a prompt
         if not self._running:  # it came too late for the turn before, and begins one
-            self._running, self._completed = True, False
-        return [Heard(key)]
+            self.asked(0)
+        yield Heard(key)
 
-    def _asked(self, record: Json) -> Iterator[RuntimeEvent]:
+    def _wants(self, record: Json) -> Iterator[RuntimeEvent]:
         request = agent_cli.text(record.get("request_id"))
         given = agent_cli.record(record.get("request"))
         if given.get("subtype") != "can_use_tool":
             error = {"subtype": "error", "request_id": request, "error": "not done here"}
             body = {"type": "control_response", "response": error}
-            self._out.append(_say(f"answer-{request}", body))
+            self._out.append(say(f"answer-{request}", body))
             return
         tool = agent_cli.text(given.get("tool_name"))
         title = _title({"name": tool, "input": given.get("input")})
-        own = tool.startswith(_OWN_TOOLS)
-        if self._policy is Policy.ASK and not own and len(self._open) < PERMISSIONS_MAX:
-            self._open[request] = given
-            yield PermissionAsked(request, title, open=True)
-            return
-        allow = own or self._policy is Policy.ALLOW
-        yield PermissionAsked(request, title)
-        yield PermissionAnswered(request, allow)
-        self._out.append(_permission(request, given, allow=allow))
+        yield from self._ask(request, title, None, given, own=tool.startswith(_OWN_TOOLS))
+
+    def _answer(self, request: str, number: object, given: Json, *, allow: bool) -> Say:  # noqa: ARG002 - the contract
+        answer: Json = {"behavior": "deny", "message": _DENIED}
+        if allow:
+            answer = {"behavior": "allow", "updatedInput": agent_cli.record(given.get("input"))}
+        response = {"subtype": "success", "request_id": request, "response": answer}
+        return say(f"answer-{request}", {"type": "control_response", "response": response})
 
     def _system(self, record: Json) -> Iterator[RuntimeEvent]:
         session = agent_cli.text(record.get("session_id"))
         match record.get("subtype"):
-            case "init" if session and session != self._session:
-                self._session = session
+            case "init" if session and session != self._evidence.session:
                 self._named(record)
                 yield SessionStarted(session)
             case "api_retry":
@@ -269,22 +213,20 @@ class ClaudeTalker:
             self._resets_at_ms = resets_at_s * 1000 or None
 
     def _result(self, record: Json) -> Iterator[RuntimeEvent]:
-        said = agent_cli.text(record.get("result"))
-        now = msgspec.structs.replace(_usage(record), model=self._model)
-        self._usage = _added([self._usage or Usage(), now], self._model)
-        yield now
+        text = agent_cli.text(record.get("result"))
+        self._spent.clear()
+        yield msgspec.structs.replace(_usage(record), model=self._model)
         self._running = False
         if agent_cli.text(record.get("terminal_reason")).startswith("aborted"):
             yield TurnEnded(Stop.CANCELLED)  # it came to no end of its own
             return
-        self._failed = self._failure(record, said)
-        if self._failed is None:
-            self._completed = True
-            self._said.append(said)
+        failed = self._failure(record, text)
+        if failed is None:
+            self._evidence.note(Text(text))  # what was said before, or all that was
             yield TurnEnded(Stop.END_TURN)
             return
-        yield self._failed
-        refused = self._failed.failure is FailureClass.REFUSED
+        yield failed
+        refused = failed.failure is FailureClass.REFUSED
         yield TurnEnded(Stop.REFUSAL if refused else Stop.ERROR)
 
     def _failure(self, record: Json, said: str) -> Failed | None:
@@ -353,16 +295,4 @@ def _words(text: str) -> Json:
 
 def _control(key: str, subtype: str) -> Say:
     body = {"type": "control_request", "request_id": key, "request": {"subtype": subtype}}
-    return _say(key, body)
-
-
-def _permission(request: str, given: Json, *, allow: bool) -> Say:
-    answer: Json = {"behavior": "deny", "message": _DENIED}
-    if allow:
-        answer = {"behavior": "allow", "updatedInput": agent_cli.record(given.get("input"))}
-    response = {"subtype": "success", "request_id": request, "response": answer}
-    return _say(f"answer-{request}", {"type": "control_response", "response": response})
-
-
-def _say(key: str, body: Json) -> Say:
-    return Say(key, msgspec.json.encode(body) + b"\n")
+    return say(key, body)

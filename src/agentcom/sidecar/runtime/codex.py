@@ -3,23 +3,29 @@
 What is said and read is in `codex_talker.py`.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from agentcom.sidecar.runtime import accounts, agent_cli, permission
-from agentcom.sidecar.runtime.base import File, Job, Launch, Parser, Preflight
+from agentcom.sidecar.runtime import agent_cli, permission
+from agentcom.sidecar.runtime.base import File, Job, Launch, Parser
 from agentcom.sidecar.runtime.codex_talker import CodexTalker, Opening
-
-CAPABILITIES: Final = ("resume", "usage", "progress")
+from agentcom.sidecar.runtime.program import Driver, Program
 
 CONFIG: Final = ".codex/config.toml"
 
-KEY_VARIABLE: Final = "OPENAI_API_KEY"
-"""Holds the key unless `api_key_env` names another."""
+PROGRAM: Final = Program(
+    name="codex",
+    install="npm install -g @openai/codex",
+    login="codex login",
+    keys=("CODEX_API_KEY",),
+    logins=(".codex/auth.json",),
+    folder_variable="CODEX_HOME",
+    server_key="OPENAI_API_KEY",
+    capabilities=("resume", "usage", "progress"),
+)
 
 _SWITCHES: Final[Mapping[str, str]] = {
     "check_for_update_on_startup": "false",
@@ -34,7 +40,7 @@ _SWITCHES: Final[Mapping[str, str]] = {
 _SERVER: Final = "mcp_servers.agentcom"
 
 
-class Codex:
+class Codex(Driver):
     """The runtime `codex`.
 
     Settings: `permissions`; `binary`, `model`, `base_url` and `api_key_env` for a model server of
@@ -42,31 +48,13 @@ class Codex:
     without `base_url` the login in the operator's `home` is used, and no file is written there.
     """
 
-    name = "codex"
+    program = PROGRAM
+    name = PROGRAM.name
     reports_progress = True
     uses_mcp = True
     takes_turns = True
     usage_spans_session = True
     """In a resumed session the usage that codex states includes the earlier runs."""
-
-    def takes_prompts(self, settings: Mapping[str, str]) -> bool:  # noqa: ARG002 - the contract
-        return True
-
-    def preflight(self, settings: Mapping[str, str]) -> Preflight:
-        """Return whether codex answers and has a login or key; nothing is sent anywhere."""
-        binary = settings.get("binary", "codex")
-        version = agent_cli.probe(binary)
-        if version.problem:
-            fix = "npm install -g @openai/codex, or set the agent's `binary`"
-            return _not_ready(version.text, version.problem, fix)
-        if "base_url" in settings:
-            key = settings.get("api_key_env")
-            if key is not None and not os.environ.get(key):
-                return _not_ready(version.text, f"{key} is not set", f"export {key}=...")
-        elif not _logged_in(settings):
-            return _not_ready(version.text, "not logged in", "codex login")
-        account = accounts.find(self.name, settings, os.environ)
-        return agent_cli.ready(self.name, version.text, CAPABILITIES, account)
 
     def launch(self, job: Job) -> Launch:
         """Return the call of `codex app-server`, and its configuration if its home is its own.
@@ -76,12 +64,12 @@ class Codex:
         """
         policy = permission.policy_of(job.settings)
         own = "base_url" in job.settings
-        home = job.home if own else job.settings.get("home", job.home)
+        home = PROGRAM.home(job)
         environment = agent_cli.environment(job, home=home)
         if own:
             environment["CODEX_HOME"] = str(Path(home, CONFIG).parent)
             # codex wants the variable to exist, also for a server that asks for no key.
-            environment.setdefault(_key_variable(job.settings), "none")
+            environment.setdefault(PROGRAM.key_variable(job.settings), "none")
         return Launch(
             argv=_argv(job, own=own),
             environment=environment,
@@ -108,7 +96,7 @@ def config(settings: Mapping[str, str]) -> str:
         "model_providers.agentcom.base_url": _quoted(
             f"{agent_cli.server_root(settings['base_url'])}/v1"
         ),
-        "model_providers.agentcom.env_key": _quoted(_key_variable(settings)),
+        "model_providers.agentcom.env_key": _quoted(PROGRAM.key_variable(settings)),
         "model_providers.agentcom.wire_api": '"responses"',
         # The hub retries with backoff, on other machines too: here one retry is enough.
         "model_providers.agentcom.request_max_retries": "1",
@@ -118,7 +106,7 @@ def config(settings: Mapping[str, str]) -> str:
 
 
 def _argv(job: Job, *, own: bool) -> list[str]:
-    argv = [job.settings.get("binary", "codex"), "app-server"]
+    argv = [PROGRAM.binary(job.settings), "app-server"]
     if not own:
         argv += [part for key, value in _SWITCHES.items() for part in ("-c", f"{key}={value}")]
         if "model" in job.settings:
@@ -131,26 +119,6 @@ def _argv(job: Job, *, own: bool) -> list[str]:
     return argv
 
 
-def _key_variable(settings: Mapping[str, str]) -> str:
-    return settings.get("api_key_env", KEY_VARIABLE)
-
-
 def _quoted(text: str) -> str:
     # A JSON string is a TOML basic string.
     return msgspec.json.encode(text).decode()
-
-
-def _logged_in(settings: Mapping[str, str]) -> bool:
-    if os.environ.get("CODEX_API_KEY"):
-        return True
-    home = settings.get("home")
-    folder = Path(home, ".codex") if home else None
-    login = (folder or Path(os.environ.get("CODEX_HOME") or Path.home() / ".codex")) / "auth.json"
-    try:
-        return login.stat().st_size > 0
-    except OSError:
-        return False
-
-
-def _not_ready(version: str, problem: str, fix: str) -> Preflight:
-    return Preflight(runtime=Codex.name, ready=False, version=version, problem=problem, fix=fix)

@@ -4,28 +4,22 @@ JSON-RPC without its version field, one message a line. Measured with 0.169.0. `
 items of the type `error` are not final; the verdict is the status in `turn/completed`.
 """
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
 from agentcom.model.failure import FailureClass
-from agentcom.sidecar.runtime import agent_cli, base, quota
+from agentcom.sidecar.runtime import agent_cli, base, evidence
 from agentcom.sidecar.runtime.agent_cli import Json
+from agentcom.sidecar.runtime.conversation import JsonRpc
 from agentcom.sidecar.runtime.permission import Policy
-
-TAIL_LINES: Final = 5
-"""Log lines that are kept to explain a crash."""
-PERMISSIONS_MAX: Final = 256
-"""Open at once; more are denied."""
 
 _INITIALIZE: Final = 1
 _THREAD: Final = 3
 _THREAD_AFTER_ALL: Final = 4
 _TURN: Final = 100
 """Turn N is begun by request 100 + N."""
-_NO_METHOD: Final = -32601
 
 _TOOLS: Final = frozenset(
     {
@@ -54,51 +48,35 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     permissions: Policy = Policy.ALLOW
 
 
-class CodexTalker:
+class CodexTalker(JsonRpc):
     """One run of `codex app-server`."""
 
+    approvals = _APPROVALS
+
     def __init__(self) -> None:
+        super().__init__(evidence.Evidence("codex", turns=True, totals=True))
         self._opening: Opening | None = None
-        self._out: list[base.Say] = []
-        self._session: str | None = None
         self._model = ""
         self._turn: str | None = None
         """The one that runs."""
-        self._due = 1
-        self._ended = 0
-        self._requests = 0
-        self._open: dict[str, tuple[object, Json]] = {}
         self._titles: dict[str, str] = {}
-        self._said: list[str] = [""]
-        self._usage = base.Usage()
-        self._failed: base.Failed | None = None
         self._trouble = ""
-        self._worked = False
-        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     # What is said ------------------------------------------------------------------------------
 
     def begin(self, opening: bytes) -> None:
         """Introduce ourselves."""
         self._opening = msgspec.json.decode(opening, type=Opening)
+        self._policy = self._opening.permissions
         client = {"name": "agentcom", "title": "AgentCom", "version": "1"}
         unwanted = {"optOutNotificationMethods": list(_UNWANTED)}
         self._request(_INITIALIZE, "initialize", {"clientInfo": client, "capabilities": unwanted})
-
-    def drain(self) -> Sequence[base.Say]:
-        """Return what is to be said now."""
-        said, self._out = self._out, []
-        return said
 
     def prompt(self, number: int, text: str) -> base.Say:
         """Return the request that begins a turn."""
         parameters = {"threadId": self._session, "input": _input(text)}
         body = {"id": _TURN + number, "method": "turn/start", "params": parameters}
-        return _say(f"prompt-{number}", body)
-
-    def asked(self, number: int) -> None:
-        """Take note that a turn has begun."""
-        self._due = number
+        return self._say(f"prompt-{number}", body)
 
     def steer(self, key: str, text: str) -> base.Say | None:
         """Return the request that brings a word into the turn that runs."""
@@ -109,65 +87,16 @@ class CodexTalker:
             "expectedTurnId": self._turn,
             "input": _input(text),
         }
-        return _say(key, {"id": key, "method": "turn/steer", "params": parameters})
-
-    def permit(self, request: str, *, allow: bool) -> base.Say | None:
-        """Return the answer to a question for approval."""
-        asked = self._open.pop(request, None)
-        return None if asked is None else _decision(request, asked[0], allow=allow)
+        return self._say(key, {"id": key, "method": "turn/steer", "params": parameters})
 
     def farewell(self) -> bytes:
         """Return what interrupts the turn that runs."""
         if self._turn is None:
             return b""
         parameters = {"threadId": self._session, "turnId": self._turn}
-        return _say("", {"id": 99, "method": "turn/interrupt", "params": parameters}).data
-
-    def _request(self, number: int, method: str, parameters: Json) -> None:
-        body = {"id": number, "method": method, "params": parameters}
-        self._out.append(_say(f"request-{number}", body))
+        return self._say("", {"id": 99, "method": "turn/interrupt", "params": parameters}).data
 
     # What is read ------------------------------------------------------------------------------
-
-    def feed(self, line: bytes) -> Sequence[base.RuntimeEvent]:
-        """Return the events of one line; never raises, whatever the bytes."""
-        record = agent_cli.decode(line)
-        if record is None or ("method" not in record and "id" not in record):
-            raw = agent_cli.raw_text(line)
-            if not raw:
-                return []
-            self._tail.append(raw)
-            return [base.Raw(raw)]
-        if "method" not in record:
-            return list(self._answered(record))
-        if "id" in record:
-            return list(self._asked_by_agent(record))
-        return list(self._told(record.get("method"), agent_cli.record(record.get("params"))))
-
-    def finish(self, ended: base.Exit) -> base.Verdict:
-        """Judge the run by the status of its last turn; an exit code never makes a success."""
-        failure, message = self._judge(ended)
-        return base.Verdict(
-            failure=failure,
-            message=message,
-            summary=agent_cli.together(self._said),
-            session=self._session,
-            usage=self._usage,
-            resets_at_ms=quota.epoch_ms(message),
-        )
-
-    def _judge(self, ended: base.Exit) -> tuple[FailureClass | None, str]:
-        if self._failed is not None:
-            return self._failed.failure, self._failed.message
-        if self._ended < self._due:
-            if self._trouble and ended.stop is None:
-                return agent_cli.classify(self._trouble), self._trouble
-            return agent_cli.ended_without_record(ended, list(self._tail))
-        if self._usage.output == 0:
-            return FailureClass.AGENT, "codex reports success without one token of output"
-        if not self._worked:
-            return FailureClass.AGENT, "codex ended without a word or a tool call"
-        return None, ""
 
     def _answered(self, record: Json) -> Iterator[base.RuntimeEvent]:
         number, error = record.get("id"), record.get("error")
@@ -180,7 +109,7 @@ class CodexTalker:
         result = agent_cli.record(record.get("result"))
         match number:
             case 1:
-                self._out.append(_say("initialized", {"method": "initialized"}))
+                self._out.append(self._say("initialized", {"method": "initialized"}))
                 self._ask_for_thread()
             case 3 | 4:
                 yield from self._begun(result)
@@ -219,12 +148,12 @@ class CodexTalker:
         elif isinstance(number, int) and (number <= _THREAD_AFTER_ALL or number > _TURN):
             yield from self._fail(message)
 
-    def _told(self, method: object, given: Json) -> Iterator[base.RuntimeEvent]:
+    def _told(self, method: str, given: Json) -> Iterator[base.RuntimeEvent]:
         match method:
             case "turn/started":
                 turn = agent_cli.record(given.get("turn"))
                 self._turn = agent_cli.text(turn.get("id")) or None
-                self._failed = None
+                self._evidence.begin()
             case "turn/completed":
                 yield from self._turn_ended(agent_cli.record(given.get("turn")))
             case "item/started" | "item/completed":
@@ -238,8 +167,8 @@ class CodexTalker:
             case "error":
                 yield self._error(given)
             case "warning":
-                yield base.Warned(agent_cli.text(given.get("message")))
-            case str() if method.endswith(("/delta", "Delta", "/progress")):
+                yield base.Raw(agent_cli.text(given.get("message")))
+            case _ if method.endswith(("/delta", "Delta", "/progress")):
                 yield base.Streamed()
             case _:
                 return
@@ -248,14 +177,13 @@ class CodexTalker:
         said = agent_cli.text(item.get("text"))
         match item.get("type"):
             case "agentMessage" if ended:
-                self._said[-1], self._worked = said, True
                 yield base.Text(said)
             case "reasoning" if ended:
                 summary = item.get("summary")
                 parts = summary if isinstance(summary, list) else []
                 yield base.Thought("\n".join(one for one in parts if isinstance(one, str)))
             case "error" if ended:
-                yield base.Warned(agent_cli.text(item.get("message")))
+                yield base.Raw(agent_cli.text(item.get("message")))  # of this or that, and no end
             case str(kind) if kind in _TOOLS:
                 yield from self._tool(item, kind, ended=ended)
             case _:
@@ -268,7 +196,6 @@ class CodexTalker:
             yield base.ToolStarted(call, self._titles[call])
         if not ended:
             return
-        self._worked = True
         self._titles.pop(call, None)
         done = item.get("status", "completed") == "completed"
         if kind == "fileChange" and done:
@@ -285,7 +212,7 @@ class CodexTalker:
 
     def _spent(self, usage: Json) -> None:
         total = agent_cli.record(usage.get("total"))
-        self._usage = base.Usage(
+        self._evidence.usage = base.Usage(
             input=agent_cli.count(total.get("inputTokens")),
             cached=agent_cli.count(total.get("cachedInputTokens")),
             output=agent_cli.count(total.get("outputTokens")),
@@ -295,12 +222,10 @@ class CodexTalker:
     def _turn_ended(self, turn: Json) -> Iterator[base.RuntimeEvent]:
         self._turn = None
         self._open.clear()
-        if self._usage.output:
-            yield self._usage
+        if self._evidence.usage.output:
+            yield self._evidence.usage
         match turn.get("status"):
             case "completed":
-                self._ended += 1
-                self._said.append("")
                 yield base.TurnEnded(base.Stop.END_TURN)
             case "interrupted":
                 yield base.TurnEnded(base.Stop.CANCELLED)  # it came to no end of its own
@@ -310,32 +235,18 @@ class CodexTalker:
 
     def _fail(self, said: str) -> Iterator[base.RuntimeEvent]:
         message = said or self._trouble or "codex says no reason"
-        failure = agent_cli.classify(message)
-        self._failed = base.Failed(failure, message, quota.epoch_ms(message))
-        self._ended += 1
-        yield self._failed
-        refused = failure is FailureClass.REFUSED
+        failed = evidence.failed(message)
+        yield failed
+        refused = failed.failure is FailureClass.REFUSED
         yield base.TurnEnded(base.Stop.REFUSAL if refused else base.Stop.ERROR)
 
-    def _asked_by_agent(self, record: Json) -> Iterator[base.RuntimeEvent]:
-        self._requests += 1
-        request, number = f"asked-{self._requests}", record.get("id")
-        if record.get("method") not in _APPROVALS:
-            error = {"code": _NO_METHOD, "message": "this client does not do that"}
-            self._out.append(_say(request, {"id": number, "error": error}))
-            return
-        given = agent_cli.record(record.get("params"))
+    def _wants(self, given: Json) -> str:
         call = agent_cli.text(given.get("itemId"))
-        title = agent_cli.text(given.get("command")) or self._titles.get(call, "a tool")
-        policy = self._opening.permissions if self._opening is not None else Policy.ASK
-        if policy is Policy.ASK and len(self._open) < PERMISSIONS_MAX:
-            self._open[request] = (number, given)
-            yield base.PermissionAsked(request, title, open=True)
-            return
-        allow = policy is Policy.ALLOW
-        yield base.PermissionAsked(request, title)
-        yield base.PermissionAnswered(request, allow)
-        self._out.append(_decision(request, number, allow=allow))
+        return agent_cli.text(given.get("command")) or self._titles.get(call, "a tool")
+
+    def _answer(self, request: str, number: object, given: Json, *, allow: bool) -> base.Say:  # noqa: ARG002 - the contract
+        decision = "accept" if allow else "decline"
+        return self._say(request, {"id": number, "result": {"decision": decision}})
 
 
 def _title(item: Json, kind: str) -> str:
@@ -358,11 +269,3 @@ def _step(entry: Json) -> base.PlanEntry:
 
 def _input(text: str) -> list[Json]:
     return [{"type": "text", "text": text}]
-
-
-def _decision(key: str, number: object, *, allow: bool) -> base.Say:
-    return _say(key, {"id": number, "result": {"decision": "accept" if allow else "decline"}})
-
-
-def _say(key: str, body: Json) -> base.Say:
-    return base.Say(key, msgspec.json.encode(body) + b"\n")

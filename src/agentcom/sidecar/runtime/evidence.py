@@ -24,23 +24,39 @@ class Evidence:
     """Collects the events of one run and judges it; an exit code alone is never a verdict."""
 
     def __init__(
-        self, program: str, *, counts_tokens: bool = True, fails_by_code: bool = False
+        self,
+        program: str,
+        *,
+        counts_tokens: bool = True,
+        speaks: bool = True,
+        fails_by_code: bool = False,
+        turns: bool = False,
+        totals: bool = False,
     ) -> None:
         """`counts_tokens`: the program says what it spent; nothing spent is nothing done.
 
-        `fails_by_code`: a code that is not 0 is a failure, whatever was printed.
+        `speaks`: without a word and without a tool call nothing was done, either. `fails_by_code`:
+        a code that is not 0 is a failure, whatever was printed. `turns`: a run has several, and
+        what each ended with counts. `totals`: it says what it spent so far.
         """
         self.session: str | None = None
         self.usage = base.Usage()
         self.completed = False
         self._program = program
         self._counts_tokens = counts_tokens
+        self._speaks = speaks
         self._fails_by_code = fails_by_code
-        self._summary = ""
+        self._turns = turns
+        self._totals = totals
+        self._said = [""]
         self._failed: base.Failed | None = None
         self._trouble = ""
         self._worked = False
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+
+    def begin(self) -> None:
+        """Take note that a turn has begun: the run is not over without its end."""
+        self._failed, self.completed = None, False
 
     def note(self, event: base.RuntimeEvent) -> None:
         """Take one event."""
@@ -48,21 +64,32 @@ class Evidence:
             case base.SessionStarted(session):
                 self.session = session
             case base.Text(said):
-                self._summary, self._worked = said[: agent_cli.MESSAGE_CHARACTERS_MAX], True
+                self._said[-1], self._worked = said[: agent_cli.MESSAGE_CHARACTERS_MAX], True
             case base.ToolEnded():
                 self._worked = True
             case base.Usage():
-                self.usage = added(self.usage, event)
+                self.usage = event if self._totals else added(self.usage, event)
             case base.Failed():
                 self._failed, self.completed = event, False
             case base.TurnEnded(base.Stop.END_TURN):
                 self._failed, self.completed, self._trouble = None, True, ""
+                self._said += [""] if self._turns else []
             case base.Warned(said) | base.Retrying(said):
                 self._trouble = said
             case base.Raw(line) if line:
                 self._tail.append(line)
             case _:
                 pass
+
+    def noted(
+        self, events: Iterable[base.RuntimeEvent], *, log: bool
+    ) -> Sequence[base.RuntimeEvent]:
+        """Take the events of one line and return them; a `log` line may explain a crash."""
+        found = list(events)
+        for event in found:
+            if log or not isinstance(event, base.Raw):
+                self.note(event)
+        return found
 
     def verdict(self, ended: base.Exit) -> base.Verdict:
         """Return what all that was noted proves."""
@@ -71,7 +98,7 @@ class Evidence:
         return base.Verdict(
             failure=failure,
             message=message,
-            summary=self._summary,
+            summary=agent_cli.together(self._said),
             session=self.session,
             usage=self.usage,
             resets_at_ms=stated or quota.epoch_ms(message),
@@ -87,7 +114,7 @@ class Evidence:
             return agent_cli.ended_without_record(ended, list(self._tail))
         if self._counts_tokens and self.usage.output == 0:
             return FailureClass.AGENT, f"{self._program} reports success without one token"
-        if not self._worked:
+        if self._speaks and not self._worked:
             return FailureClass.AGENT, f"{self._program} ended without a word or a tool call"
         return None, ""
 
@@ -109,10 +136,7 @@ class LineParser:
         events = list(self._read(record) if record is not None else self._read_line(said))
         if not events and said:
             events = [base.Raw(said)]
-        for event in events:
-            if record is None or not isinstance(event, base.Raw):
-                self._evidence.note(event)
-        return events
+        return self._evidence.noted(events, log=record is None)
 
     def finish(self, ended: base.Exit) -> base.Verdict:
         """Judge the whole run."""

@@ -11,7 +11,7 @@ import msgspec
 
 from agentcom.sidecar.runtime import agent_cli, base
 from agentcom.sidecar.runtime.acp import Acp
-from agentcom.sidecar.runtime.program import Program
+from agentcom.sidecar.runtime.program import Driver, Program
 
 PROGRAM: Final = Program(
     name="gemini",
@@ -37,22 +37,15 @@ _SETTINGS: Final[Mapping[str, Any]] = {
 }
 
 
-class Gemini(Acp):
+class Gemini(Driver, Acp):
     """The runtime `gemini`.
 
     Settings: `binary`, `model`, `permissions`, and `base_url` and `api_key_env` for a model server
     of one's own; without `base_url` the login in the operator's `home` is used.
     """
 
+    program = PROGRAM
     name = PROGRAM.name
-
-    def takes_prompts(self, settings: Mapping[str, str]) -> bool:  # noqa: ARG002 - the contract
-        """Return that it does."""
-        return True
-
-    def preflight(self, settings: Mapping[str, str]) -> base.Preflight:
-        """Return whether gemini answers and has a login or key."""
-        return PROGRAM.preflight(settings)
 
     def argv(self, settings: Mapping[str, str]) -> Sequence[str]:
         """Return the call that waits for the protocol."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from agentcom.sidecar.runtime import agent_cli, base, evidence
-from agentcom.sidecar.runtime.program import OneShot, Program
+from agentcom.sidecar.runtime.program import Driver, Program
 
 PROGRAM: Final = Program(
     name="mini",
@@ -42,7 +42,7 @@ _END: Final = "Exit:"
 _ERROR: Final = re.compile(r"litellm\.\w*(?:Error|Exception|Exceeded)|^\w*(?:Error|Exceeded): ")
 
 
-class Mini(OneShot):
+class Mini(Driver):
     """The runtime `mini`.
 
     Settings: `binary`, `model`, and `base_url` and `api_key_env` for a model server of one's own.

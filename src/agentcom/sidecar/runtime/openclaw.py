@@ -12,7 +12,7 @@ import msgspec
 
 from agentcom.sidecar.runtime import agent_cli, base, evidence
 from agentcom.sidecar.runtime.agent_cli import Json
-from agentcom.sidecar.runtime.program import OneShot, Program
+from agentcom.sidecar.runtime.program import Driver, Program
 
 PROGRAM: Final = Program(
     name="openclaw",
@@ -42,7 +42,7 @@ _SWITCHES: Final[Mapping[str, str]] = {
 }
 
 
-class OpenClaw(OneShot):
+class OpenClaw(Driver):
     """The runtime `openclaw`.
 
     Settings: `binary`, `model`, and `base_url` and `api_key_env` for a model server of one's own;

@@ -14,7 +14,7 @@ import msgspec
 
 from agentcom.sidecar.runtime import agent_cli, base, evidence
 from agentcom.sidecar.runtime.agent_cli import Json
-from agentcom.sidecar.runtime.program import OneShot, Program
+from agentcom.sidecar.runtime.program import Driver, Program
 
 PROGRAM: Final = Program(
     name="openhands",
@@ -36,7 +36,7 @@ _SWITCHES: Final[Mapping[str, str]] = {
 }
 
 
-class OpenHands(OneShot):
+class OpenHands(Driver):
     """The runtime `openhands`.
 
     Settings: `binary`, `model`, and `base_url` and `api_key_env` for a model server of one's own;

@@ -12,7 +12,7 @@ import msgspec
 
 from agentcom.sidecar.runtime import agent_cli, base, evidence
 from agentcom.sidecar.runtime.agent_cli import Json
-from agentcom.sidecar.runtime.program import OneShot, Program
+from agentcom.sidecar.runtime.program import Driver, Program
 
 PROGRAM: Final = Program(
     name="pi",
@@ -37,7 +37,7 @@ _GOES_ON: Final = '{"type":"message_update"'
 _BAD_STOPS: Final = frozenset({"error", "aborted"})
 
 
-class Pi(OneShot):
+class Pi(Driver):
     """The runtime `pi`.
 
     Settings: `binary`, `model`, `provider`, and `base_url` and `api_key_env` for a model server of

@@ -22,6 +22,12 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     """Variables of which each holds a key of its providers."""
     logins: Sequence[str] = ()
     """Files below the home, of which a login leaves one."""
+    login_marks: Mapping[str, bytes] = {}
+    """Files below the home that are there anyway, and what a login leaves in them."""
+    folder_variable: str = ""
+    """Names the folder of `logins`, where that is not the one below the home."""
+    server_key: str = ""
+    """Holds the key of a model server of one's own; by default the first of `keys` does."""
     capabilities: Sequence[str] = ()
     asks: Sequence[str] = ()
     """The words that make it say its version, if `--version` does not."""
@@ -51,7 +57,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 
     def key_variable(self, settings: Mapping[str, str]) -> str:
         """Return the variable that holds the key of a model server of one's own."""
-        return settings.get("api_key_env", self.keys[0])
+        return settings.get("api_key_env", self.server_key or self.keys[0])
 
     def key(self, job: Job) -> str:
         """Return that key; programs want one, also for a server that asks for none."""
@@ -60,15 +66,20 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     def _logged_in(self, settings: Mapping[str, str]) -> bool:
         if any(os.environ.get(name) for name in self.keys):
             return True
-        home = Path(settings.get("home") or Path.home())
-        return any(_filled(home / path) for path in self.logins)
+        own = settings.get("home")
+        home = Path(own or Path.home())
+        folder = None if own else os.environ.get(self.folder_variable)
+        files = [Path(folder, Path(one).name) if folder else home / one for one in self.logins]
+        # Where the secret lies in a keychain, a file still names the account.
+        marked = (_holds(home / path, mark) for path, mark in self.login_marks.items())
+        return any(map(_filled, files)) or any(marked)
 
     def _not_ready(self, version: str, problem: str, fix: str) -> Preflight:
         return Preflight(runtime=self.name, ready=False, version=version, problem=problem, fix=fix)
 
 
-class OneShot:
-    """What drivers have in common whose program runs once for each prompt."""
+class Driver:
+    """What the drivers of one program each have in common."""
 
     program: Program
     usage_spans_session = False
@@ -80,6 +91,13 @@ class OneShot:
     def preflight(self, settings: Mapping[str, str]) -> Preflight:
         """Return whether the program answers and has a login or key."""
         return self.program.preflight(settings)
+
+
+def _holds(path: Path, mark: bytes) -> bool:
+    try:
+        return mark in path.read_bytes()
+    except OSError:
+        return False
 
 
 def _filled(path: Path) -> bool:

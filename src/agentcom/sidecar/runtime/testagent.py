@@ -1,19 +1,16 @@
 """The driver of the test agent, whose stream is this product's own events, one a line."""
 
 import sys
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from agentcom.model.failure import FailureClass
-from agentcom.sidecar.runtime import agent_cli, base
+from agentcom.sidecar.runtime import agent_cli, base, evidence
 from agentcom.sidecar.runtime.command import task_environment
 
 PROGRAM: Final = "agentcom.testing.agent"
 VERSION: Final = "1.0.0"
-_TAIL_LINES: Final = 5
 
 
 class TestAgent:
@@ -50,57 +47,16 @@ class TestAgent:
 
 class _Parser:
     def __init__(self) -> None:
-        self._session: str | None = None
-        self._said = ""
-        self._failed: base.Failed | None = None
-        self._ended: base.TurnEnded | None = None
-        self._usage = base.Usage()
-        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._evidence = evidence.Evidence(
+            "testagent", counts_tokens=False, speaks=False, fails_by_code=True
+        )
 
     def feed(self, line: bytes) -> Sequence[base.RuntimeEvent]:
         try:
             event = msgspec.json.decode(line, type=base.RuntimeEvent)
         except (ValueError, RecursionError):  # also invalid UTF-8
             event = base.Raw(agent_cli.raw_text(line))
-        self._note(event)
-        return (event,)
+        return self._evidence.noted((event,), log=True)
 
     def finish(self, ended: base.Exit) -> base.Verdict:
-        failure, message = self._judge(ended)
-        return base.Verdict(
-            failure=failure,
-            message=message,
-            summary=self._said,
-            session=self._session,
-            usage=self._usage,
-            resets_at_ms=self._failed.resets_at_ms if self._failed else None,
-        )
-
-    def _note(self, event: base.RuntimeEvent) -> None:
-        match event:
-            case base.SessionStarted(session):
-                self._session = session
-            case base.Text(said):
-                self._said = said[: agent_cli.MESSAGE_CHARACTERS_MAX]
-            case base.Failed():
-                self._failed = event
-            case base.TurnEnded():
-                self._ended = event
-            case base.Usage(given, cached, output):
-                known = self._usage
-                self._usage = base.Usage(
-                    known.input + given, known.cached + cached, known.output + output
-                )
-            case base.Raw(said):
-                self._tail.append(said)
-            case _:
-                pass
-
-    def _judge(self, ended: base.Exit) -> tuple[FailureClass | None, str]:
-        if self._failed is not None:
-            return self._failed.failure, self._failed.message
-        if self._ended is None or ended.stop is not None:
-            return agent_cli.ended_without_record(ended, list(self._tail))
-        if self._ended.stop is not base.Stop.END_TURN or ended.code != 0:
-            return FailureClass.AGENT, f"the turn ended with {self._ended.stop}, exit {ended.code}"
-        return None, ""
+        return self._evidence.verdict(ended)

@@ -13,7 +13,7 @@ import msgspec
 from agentcom.sidecar.runtime import agent_cli, base
 from agentcom.sidecar.runtime.acp import Acp
 from agentcom.sidecar.runtime.acp_talker import Opening
-from agentcom.sidecar.runtime.program import Program
+from agentcom.sidecar.runtime.program import Driver, Program
 
 PROGRAM: Final = Program(
     name="vibe",
@@ -29,7 +29,7 @@ TALKS: Final = "vibe-acp"
 """The program that speaks the protocol."""
 
 
-class Vibe(Acp):
+class Vibe(Driver, Acp):
     """The runtime `vibe`.
 
     Settings: `binary` (the program `vibe`, with `vibe-acp` beside it), `model`, `permissions`, and
@@ -37,15 +37,8 @@ class Vibe(Acp):
     the operator's `home` is used.
     """
 
+    program = PROGRAM
     name = PROGRAM.name
-
-    def takes_prompts(self, settings: Mapping[str, str]) -> bool:  # noqa: ARG002 - the contract
-        """Return that it does."""
-        return True
-
-    def preflight(self, settings: Mapping[str, str]) -> base.Preflight:
-        """Return whether vibe answers and has a key."""
-        return PROGRAM.preflight(settings)
 
     def argv(self, settings: Mapping[str, str]) -> Sequence[str]:
         """Return the call that waits for the protocol."""
