@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import datetime as dt
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agentcom.cli import agent_doctor, enrol
-from agentcom.sidecar import processes, supervise
+from agentcom.sidecar import processes, supervise, survivors
 from agentcom.testing import agent_checks, agent_fleet, scenario
 from agentcom.testing.hub_process import cpu_s
 from agentcom.testing.mock_llm import server
@@ -153,14 +152,13 @@ def _memory(fleet: agent_fleet.Fleet) -> dict[str, Any]:
     """Return the memory of each agent's tree, of the sidecar and of the hub, in MiB."""
     ours = fleet.home.tag("").encode()
     trees: dict[bytes, float] = {}
-    supervisors: list[float] = []
     for pid in processes.read_table():
         given = processes.read_environment(pid)
         marks = [one for one in given if one.startswith(_ATTEMPT) and one.endswith(ours)]
         if marks:
             trees[marks[0]] = trees.get(marks[0], 0.0) + _pss_mib(pid)
-        elif _supervises(pid, fleet.home.root):
-            supervisors.append(_pss_mib(pid))
+    records = map(survivors.read_record, (fleet.home.root / "attempts").iterdir())
+    supervisors = [_pss_mib(record.pid) for record in records if record is not None]
     sizes = sorted(trees.values())
     return {
         "agent_mib": {"median": statistics.median(sizes), "most": sizes[-1]},
@@ -169,13 +167,6 @@ def _memory(fleet: agent_fleet.Fleet) -> dict[str, Any]:
         "sidecar_mib": _pss_mib(fleet.sidecar_pid),
         "hub_mib": _pss_mib(fleet.hub.pid),
     }
-
-
-def _supervises(pid: int, home: Path) -> bool:
-    with contextlib.suppress(OSError):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes()
-        return supervise.__name__.encode() in words and os.fsencode(home) in words
-    return False
 
 
 def _pss_mib(pid: int) -> float:

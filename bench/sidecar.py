@@ -1,22 +1,26 @@
 """What a sidecar adds to a task, and what it weighs.
 
 `before`: from the receipt of an assignment to the first line of its agent. `after`: from the
-agent's last line to the hub's answer to the result. Both on the demo's repository, with and without
-what git spent with origin. The memory is that of a sidecar whose 24 agents all work.
+agent's last line to the hub's answer to the result. Both on the demo's repository, without what git
+spent with origin. Beside the times, which other programs make longer, stands what they hardly
+change: how many git commands that takes, and the processor time of the sidecar and its git. The
+memory is that of a sidecar whose 24 agents all work.
 
-python -m bench.sidecar [--tasks 20] [--agents 24]
+python -m bench.sidecar [--tasks 20] [--agents 24] [--trace]
 """
 
 import argparse
 import asyncio
 import contextlib
 import json
+import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from agentcom.cli import demo_project
 from agentcom.model.ids import AgentId, MachineId
@@ -37,44 +41,56 @@ _SCRIPT: Final = "date +%s.%N; echo more >> README.md; date +%s.%N"
 _WAIT: Final = "echo ready; exec sleep 600"
 
 Row = dict[str, Any]
-Interval = tuple[float, float]
+
+
+class Ran(NamedTuple):
+    """One git command; it is remote if it talked to origin."""
+
+    began: float
+    ended: float
+    words: tuple[str, ...]
+    remote: bool
 
 
 class Timed(Sidecar):
-    """A sidecar that notes when frames came."""
+    """A sidecar that notes when frames came, and what processor time it had used by then."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.assigned: dict[str, float] = {}
-        self.answered: dict[str, asyncio.Future[float]] = {}
+        self.assigned: tuple[float, float] = (0.0, 0.0)
+        self.answered: dict[str, asyncio.Future[tuple[float, float]]] = {}
+        glance = self._preflight.glance
+
+        async def looked(tell: Any) -> None:
+            self.assigned = (time.time(), _cpu_s())  # the first thing that an assignment does
+            await glance(tell)
+
+        self._preflight.glance = looked  # type: ignore[method-assign] # a bench looks inside
 
     async def _tell(self, fact: Any) -> None:
-        if isinstance(fact, frames.Assign):
-            self.assigned[fact.assignment.task] = time.time()
-        elif isinstance(fact, frames.Ack) and fact.of is ReportKind.FINISH:
+        if isinstance(fact, frames.Ack) and fact.of is ReportKind.FINISH:
             answered = self.answer(fact.task)
             if not answered.done():
-                answered.set_result(time.time())
+                answered.set_result((time.time(), _cpu_s()))
         await super()._tell(fact)
 
-    def answer(self, task: str) -> asyncio.Future[float]:
+    def answer(self, task: str) -> asyncio.Future[tuple[float, float]]:
         """Return what is done when the hub has a task's result."""
         return self.answered.setdefault(task, asyncio.get_running_loop().create_future())
 
 
 @contextlib.contextmanager
-def remote_git() -> Iterator[list[Interval]]:
-    """Collect when git talked to origin."""
-    spent: list[Interval] = []
+def git_commands() -> Iterator[list[Ran]]:
+    """Collect the git commands of this process."""
+    spent: list[Ran] = []
     run = git.run
 
-    async def timed(*args: Any, remote: bool = False, **more: Any) -> git.GitResult:
+    async def timed(args: Any, *more: Any, remote: bool = False, **rest: Any) -> git.GitResult:
         began = time.time()
         try:
-            return await run(*args, remote=remote, **more)
+            return await run(args, *more, remote=remote, **rest)
         finally:
-            if remote:
-                spent.append((began, time.time()))
+            spent.append(Ran(began, time.time(), tuple(args), remote))
 
     git.run = timed
     try:
@@ -113,13 +129,17 @@ def enrolled(hub: HubProcess, root: Path, agents: int, sandbox: Sandbox) -> Conf
     return home.load()
 
 
-async def overhead(hub: HubProcess, folder: Path, tasks: int, sandbox: Sandbox) -> Row:
-    """Return what tasks cost that run one after the other."""
+async def overhead(
+    hub: HubProcess, folder: Path, tasks: int, sandbox: Sandbox, *, trace: bool = False
+) -> Row:
+    """Return what tasks cost that run one after the other; `trace` shows their git commands."""
     origin = demo_project.make_origin(folder)
     config = enrolled(hub, folder / f"machine-{sandbox.value}", 1, sandbox)
     before: list[float] = []
     after: list[float] = []
-    with remote_git() as remote:
+    used: list[float] = []
+    counts: list[tuple[int, int]] = []
+    with git_commands() as ran:
         async with running(config) as sidecar:
             for number in range(tasks + WARM_UP):
                 asked = {
@@ -131,14 +151,24 @@ async def overhead(hub: HubProcess, folder: Path, tasks: int, sandbox: Sandbox) 
                 }
                 task = await asyncio.to_thread(hub.submit, asked)
                 async with asyncio.timeout(PATIENCE_S):
-                    answered = await sidecar.answer(task)
+                    answered, cpu_s = await sidecar.answer(task)
                 first, last = _lines(config, task)
-                assigned = sidecar.assigned[task]
+                assigned, cpu_before_s = sidecar.assigned
                 if number >= WARM_UP:
-                    before.append(1_000 * (first - assigned - _within(remote, assigned, first)))
-                    after.append(1_000 * (answered - last - _within(remote, last, answered)))
-                remote.clear()
-    return {"sandbox": sandbox.value, "tasks": tasks, "before": _of(before), "after": _of(after)}
+                    before.append(1_000 * (first - assigned - _remote(ran, assigned, first)))
+                    after.append(1_000 * (answered - last - _remote(ran, last, answered)))
+                    used.append(1_000 * (cpu_s - cpu_before_s))
+                    counts.append((_local(ran, assigned, first), _local(ran, last, answered)))
+                if trace:
+                    _show(ran, assigned, {"agent's first line": first, "its last line": last})
+                ran.clear()
+    return {
+        "sandbox": sandbox.value,
+        "tasks": tasks,
+        "before": {**_of(before), "git": statistics.median(count for count, _ in counts)},
+        "after": {**_of(after), "git": statistics.median(count for _, count in counts)},
+        "cpu_ms": statistics.median(used),
+    }
 
 
 def memory(hub: HubProcess, folder: Path, agents: int) -> Row:
@@ -177,13 +207,36 @@ def _lines(config: Config, task: str) -> tuple[float, float]:
     return float(first), float(last)
 
 
-def _within(spent: list[Interval], begin: float, end: float) -> float:
+def _remote(spent: list[Ran], begin: float, end: float) -> float:
     """Return how long git talked to origin in that time; commands may overlap."""
     found, reached = 0.0, begin
-    for began, ended in sorted(spent):
-        found += max(0.0, min(ended, end) - max(began, reached))
-        reached = max(reached, min(ended, end))
+    for one in sorted(spent):
+        if one.remote:
+            found += max(0.0, min(one.ended, end) - max(one.began, reached))
+            reached = max(reached, min(one.ended, end))
     return found
+
+
+def _local(spent: list[Ran], begin: float, end: float) -> int:
+    """Return how many git commands that talked to nobody began in that time."""
+    return sum(begin <= one.began <= end for one in spent if not one.remote)
+
+
+def _show(spent: list[Ran], begin: float, marks: dict[str, float]) -> None:
+    """Print what happened when, in milliseconds since the assignment."""
+    rows = [(one.began, one.ended, " ".join(one.words)[:90], one.remote) for one in spent]
+    rows += [(at, at, f"-- {mark}", False) for mark, at in marks.items()]
+    for began, ended, said, remote in sorted(rows):
+        far = "origin" if remote else ""
+        took = f"{1_000 * (began - begin):8.1f} {1_000 * (ended - began):7.1f}"
+        sys.stdout.write(f"{took}  {far:6}  {said}\n")
+    sys.stdout.write("\n")
+
+
+def _cpu_s() -> float:
+    """Return the processor time of this process, and of the programs that it waited for."""
+    both = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in both)
 
 
 def _of(values_ms: list[float]) -> Row:
@@ -219,20 +272,22 @@ def _until(holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def measure(tasks: int, agents: int, kinds: tuple[Sandbox, ...]) -> Row:
-    """Return all figures."""
+def measure(tasks: int, agents: int, kinds: tuple[Sandbox, ...], *, trace: bool = False) -> Row:
+    """Return all figures; without agents there is none of the memory."""
     with tempfile.TemporaryDirectory(prefix="agentcom-bench-") as name, HubProcess() as hub:
         rows = []
         for kind in kinds:
             folder = Path(name, kind.value)
             folder.mkdir()
-            rows.append(asyncio.run(overhead(hub, folder, tasks, kind)))
-        return {"overhead": rows, "memory": memory(hub, Path(name), agents)}
+            rows.append(asyncio.run(overhead(hub, folder, tasks, kind, trace=trace)))
+        crowd = memory(hub, Path(name), agents) if agents else None
+        return {"overhead": rows, "memory": crowd}
 
 
 def tables(found: Row) -> Iterator[report.Table]:
     """Yield the figures as tables."""
-    header = ["sandbox", "before, p50", "p90", "after, p50", "p90", "target", "met"]
+    header = ["sandbox", "before, p50", "p90", "git commands"]
+    header += ["after, p50", "p90", "git commands", "CPU of both", "target", "met"]
     yield (
         "A sidecar's part of a task, without git's talk to origin",
         header,
@@ -240,10 +295,11 @@ def tables(found: Row) -> Iterator[report.Table]:
             [
                 row["sandbox"],
                 *(
-                    f"{row[part][figure]:.0f} ms"
+                    f"{row[part][figure]:.0f}{unit}"
                     for part in ("before", "after")
-                    for figure in ("p50_ms", "p90_ms")
+                    for figure, unit in (("p50_ms", " ms"), ("p90_ms", " ms"), ("git", ""))
                 ),
+                f"{row['cpu_ms']:.0f} ms",
                 f"<= {OVERHEAD_MS_MAX:.0f} ms",
                 "yes"
                 if max(row["before"]["p50_ms"], row["after"]["p50_ms"]) <= OVERHEAD_MS_MAX
@@ -253,6 +309,8 @@ def tables(found: Row) -> Iterator[report.Table]:
         ],
     )
     row = found["memory"]
+    if row is None:
+        return
     yield (
         f"Memory of a sidecar with {row['agents']} agents at work",
         ["sidecar, idle", "sidecar, all at work", "each of its agents", "each supervisor"],
@@ -272,10 +330,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.sidecar", description=__doc__)
     parser.add_argument("--tasks", type=int, default=20)
     parser.add_argument("--agents", type=int, default=24)
+    parser.add_argument("--trace", action="store_true", help="show the git commands of each task")
     options = parser.parse_args()
-    print(
-        report.aligned(tables(measure(options.tasks, options.agents, (Sandbox.OFF, Sandbox.AUTO))))
-    )
+    kinds = (Sandbox.OFF,) if options.trace else (Sandbox.OFF, Sandbox.AUTO)
+    found = measure(options.tasks, options.agents, kinds, trace=options.trace)
+    sys.stdout.write(f"{report.aligned(tables(found))}\n")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def test_of_lines_that_only_go_on_the_start_is_kept(tmp_path: Path) -> None:
     for _ in range(100):
         kept.write(GOES_ON + b"x" * 100_000 + b"\n")
     kept.write(b'{"end":true}')
-    kept.finish()
+    kept.finish(durable=True)
 
     *more, end = (tmp_path / "log").read_bytes().split(b"\n")
     assert end == b'{"end":true}'

@@ -79,8 +79,8 @@ class BoundedLog:
         if len(self._tail) > 2 * self._tail_bytes:
             del self._tail[: -self._tail_bytes]
 
-    def finish(self) -> None:
-        """Add the tail, since the last record of a stream is its verdict, and make it durable."""
+    def finish(self, *, durable: bool) -> None:
+        """Add the tail, since the last record of a stream is its verdict."""
         if self._brief is not None:
             self.write(self._brief.rest())
         tail = bytes(self._tail[-self._tail_bytes :])
@@ -91,7 +91,8 @@ class BoundedLog:
             self._store(b"\n[agentcom: %d bytes of output are not kept]\n" % dropped)
         self._store(tail)
         with contextlib.suppress(OSError):
-            os.fsync(self.handle)
+            if durable and os.fstat(self.handle).st_size:
+                os.fsync(self.handle)
 
     def _cut_lines(self, chunk: bytes) -> bytes:
         line_bytes_max = self._line_bytes_max

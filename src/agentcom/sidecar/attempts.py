@@ -5,7 +5,7 @@ done already. The result is told as a fact; storing and reporting it is the mach
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import structlog
 
 from agentcom.model import errors, limits, note, refs
 from agentcom.model.failure import FailureClass
-from agentcom.model.result import Result, ResultStatus
+from agentcom.model.result import Landing, Result, ResultStatus, Rider
 from agentcom.model.task import LandPolicy, Phase
 from agentcom.protocol import frames
 from agentcom.protocol.review import ReviewedFrame
@@ -27,6 +27,7 @@ from agentcom.sidecar import (
     git,
     handover,
     jobs,
+    land,
     process,
     repositories,
     results,
@@ -45,6 +46,7 @@ from agentcom.sidecar.config import AgentConfig, Config
 from agentcom.sidecar.endpoint import Endpoint
 from agentcom.sidecar.following import Course, Following
 from agentcom.sidecar.forge.finding import Forges
+from agentcom.sidecar.landing import StillMine
 from agentcom.sidecar.machine_mail import Mail
 from agentcom.sidecar.machine_values import Key, Record
 from agentcom.sidecar.places import Over, Places
@@ -90,6 +92,7 @@ class Attempts:
         self._mail = mail or Mail(lambda _taken: None)
         self._places = Places(config, runtimes)
         self.boxes = Boxes(config.home.root)
+        """Where all that runs for an attempt runs."""
         self._following = Following(
             config,
             self._places,
@@ -144,6 +147,24 @@ class Attempts:
     def reviews(self, tell: Callable[[ReviewedFrame], None]) -> Reviews:
         """Return what looks at this machine's pull requests, and tells what it sees."""
         return Reviews(self.forges, self.repositories, self._settings, tell)
+
+    async def land(
+        self,
+        record: Record,
+        still_mine: StillMine,
+        *,
+        riders: Callable[[], Sequence[Rider] | None],
+    ) -> Landing | None:
+        """Perform a landing that the hub granted; see `land.land`."""
+        return await land.land(
+            record,
+            self.repositories,
+            self._settings,
+            still_mine,
+            forges=self.forges,
+            boxes=self.boxes,
+            riders=riders,
+        )
 
     async def stop(self, record: Record) -> None:
         """End everything that runs of an attempt."""

@@ -20,6 +20,7 @@ from agentcom.sidecar import process, sandbox
 from agentcom.sidecar.config import AgentConfig
 from agentcom.sidecar.confines import Confines, Network, Sandbox
 from agentcom.sidecar.runtime import base
+from agentcom.sidecar.supervisors import Supervisors
 
 LABEL: Final = "sandbox"
 _LOGIN_BYTES_MAX: Final = 32 << 20
@@ -67,6 +68,8 @@ class Boxes:
     def __init__(self, root: Path) -> None:
         """`root` is the sidecar's own folder, which nothing in a sandbox sees."""
         self._root = root
+        self.supervisors = Supervisors()
+        """Those under which all of that runs, with a sandbox and without."""
         self._said: set[str] = set()
         """Agents of which the log says that they have no sandbox."""
 

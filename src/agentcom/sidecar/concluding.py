@@ -87,7 +87,7 @@ class Conclusion:
         told = replace(result, message=said or result.message, needs_person=results.some(left_out))
         made = _with_commit(told, worktree, saved)
         try:
-            if not await _is_new(worktree, saved.commit):
+            if not await _is_new(worktree, saved):
                 message = said or "the agent ended without changing anything"
                 return results.failed_with(told, FailureClass.NO_CHANGE, message)
             plan = await self.plan(record, worktree)
@@ -95,7 +95,7 @@ class Conclusion:
             made = await self.verified(record, worktree.cache, made)
         except (errors.AgentComError, OSError) as error:
             made = results.failed_with(made, results.class_of(error), results.said(error))
-        return await self._pushed(record, worktree, made, say=say)
+        return await self._pushed(record, worktree, made, saved, say=say)
 
     async def conclude_scratch(self, record: Record, result: Result) -> Result:
         """Check what a run without a repository made."""
@@ -160,23 +160,30 @@ class Conclusion:
         """Return a failed result with what the attempt had made, at origin under its branch."""
         try:
             saved = await workspace.finish(worktree, jobs.message(record))
-            if not await _is_new(worktree, saved.commit):
+            if not await _is_new(worktree, saved):
                 return result
         except (errors.AgentComError, OSError) as error:
             log.warning("rescue.failed", task=record.key.task, reason=str(error))
             return result
         kept = _with_commit(result, worktree, saved)
-        pushed = await self._pushed(record, worktree, kept)
+        pushed = await self._pushed(record, worktree, kept, saved)
         return replace(kept, branch=pushed.branch) if pushed.branch else result
 
     async def _pushed(
-        self, record: Record, worktree: Worktree, result: Result, *, say: Say | None = None
+        self,
+        record: Record,
+        worktree: Worktree,
+        result: Result,
+        saved: workspace.Saved,
+        *,
+        say: Say | None = None,
     ) -> Result:
-        commit, branch = result.commit, jobs.branch(record)
-        assert commit is not None
+        branch = jobs.branch(record)
         # Origin gave the base, so it is there. Good work waits for it; what failed does not.
         good = say is not None and result.failure is None
-        push = functools.partial(workspace.push_branch, worktree, branch, commit)
+        push = functools.partial(
+            workspace.push_branch, worktree, branch, saved.commit, searched=saved.searched
+        )
         try:
             await repositories.patiently(push, known=good, hurried=not good, say=say)
         except workspace.SecretFound as found:
@@ -186,10 +193,9 @@ class Conclusion:
         return replace(result, branch=branch)
 
 
-async def _is_new(worktree: Worktree, commit: str) -> bool:
-    """Tell whether `commit` has anything that base and dependencies do not give."""
-    cache = worktree.cache
-    return await snapshots.tree_of(cache, commit) != await snapshots.tree_of(cache, worktree.joined)
+async def _is_new(worktree: Worktree, saved: workspace.Saved) -> bool:
+    """Tell whether a commit has anything that base and dependencies do not give."""
+    return saved.tree != await snapshots.tree_of(worktree.cache, worktree.joined)
 
 
 async def _with_reasons(

@@ -10,12 +10,16 @@ from typing import Final, NamedTuple
 
 from agentcom.model import errors, project_file, refs
 from agentcom.model.project_file import Lfs, ProjectFile
+from agentcom.sidecar import known
 from agentcom.sidecar.repositories import Cache
 
 FILES_MAX: Final = 1_000_000
 """Files of one commit. A tree may hold itself so often that no disk holds what it means."""
 FOLDERS_MAX: Final = 300_000
 """Different folders of one commit: reading more takes longer than a checkout may."""
+
+LOOKS_MAX: Final = 256
+"""Commits of which is remembered what they hold: some bytes each."""
 
 _ENTRY: Final = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL)
 _LFS: Final = re.compile(rb"^[ \t]*[^#\n]*\bfilter=lfs\b", re.MULTILINE)
@@ -48,6 +52,7 @@ class _Folder(NamedTuple):
     """Folders by each of their names, so that one that comes twice counts twice."""
 
 
+@known.by_commit(LOOKS_MAX)
 async def look(cache: Cache, commit: str) -> Contents:
     """Return what `commit` holds.
 

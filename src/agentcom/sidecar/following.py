@@ -147,7 +147,9 @@ class Following:
         if named:
             await asyncio.to_thread(runs.keep_letters, folder, named)
         tag = self._home.tag(record.key.text)
-        running = await process.start(folder, launch, limits=bounds, attempt=tag)
+        running = await process.start(
+            folder, launch, limits=bounds, attempt=tag, supervisors=self._boxes.supervisors
+        )
         self._mail.shown(named)
         return running
 

@@ -25,42 +25,35 @@ PACKED_BYTES_MAX: Final = 1 << 20
 
 _HEAD: Final = "refs/agent/head"
 _CONFIG: Final = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
-_HASH: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _NAME: Final = re.compile(r"refs/(?:heads/(?!.*\.\.)[^\x00-\x20\x7f~^:?*\[\\]+|stash)")
-_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 async def import_head(worktree: Worktree) -> str:
     """Bring the agent's commits into the cache; a repository it broke counts as unchanged."""
     ref = refs.work_ref(worktree.task)
-    known = read(worktree.cache.path / ref) or await repositories.resolve(worktree.cache, ref)
+    known = await repositories.resolve(worktree.cache, ref)
     head = await asyncio.to_thread(_head, worktree.path / ".git")
     if head is not None and head != known:
         await _fetch(worktree, {_HEAD: head}, f"+{_HEAD}*:{ref}*")
-        known = read(worktree.cache.path / ref) or known
+        known = await repositories.resolve(worktree.cache, ref)
     return known or worktree.start
 
 
-async def import_refs(worktree: Worktree) -> None:
-    """Keep all branches and stashes of the agent's own repository in the clone cache."""
+async def import_refs(worktree: Worktree, *kept: str) -> None:
+    """Keep all branches and stashes of the agent's own repository in the clone cache.
+
+    What it began with is there, and so are the commits in `kept`: if its own branch is the only
+    one, and stands at one of these, nothing is to be done.
+    """
     target = f"{refs.rescue_ref(worktree.task, worktree.fence)}-refs"
     found = await asyncio.to_thread(_refs, worktree.path / ".git")
+    own = f"refs/heads/{worktree.branch}"
+    if found.keys() == {own} and found[own] in {worktree.start, *kept}:
+        return
     # A star where a ref may be missing: without one, git would fetch nothing at all.
     specs = (f"+refs/heads/*:{target}/heads/*", f"+refs/stash*:{target}/stash*")
     if found:
         await _fetch(worktree, found, *specs)
-
-
-def read(path: Path, size_max: int = 4_096) -> str | None:
-    """Return a short file's text; None for what is no plain file, without waiting for it."""
-    try:
-        handle = os.open(path, _FLAGS)
-    except OSError:
-        return None
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            return None
-        return file.read(size_max).decode("utf-8", "replace").strip() or None
 
 
 async def _fetch(worktree: Worktree, found: Mapping[str, str], *specs: str) -> None:
@@ -93,7 +86,7 @@ def _sound(git_dir: Path, cache: Path) -> bool:
         return False
     info = git_dir / "objects/info/alternates"
     own = all(stat.S_ISDIR(place.st_mode) for place in places)
-    borrows = read(info) if os.path.lexists(info) else str(cache)
+    borrows = repositories.read(info) if os.path.lexists(info) else str(cache)
     return own and borrows == str(cache) and _plain(git_dir / "objects")
 
 
@@ -119,10 +112,10 @@ def _plain(folder: Path) -> bool:
 
 def _head(git_dir: Path) -> str | None:
     """Return the commit that the agent has checked out, if that can be told."""
-    head = read(git_dir / "HEAD") or ""
+    head = repositories.read(git_dir / "HEAD") or ""
     name = head.removeprefix("ref: ")
     if name == head:
-        return head if _HASH.fullmatch(head) else None
+        return head if repositories.HASH.fullmatch(head) else None
     if _NAME.fullmatch(name) is None:
         return None
     loose = _loose(git_dir, name)
@@ -149,12 +142,12 @@ def _refs(git_dir: Path) -> dict[str, str]:
 
 
 def _loose(git_dir: Path, name: str) -> str | None:
-    commit = read(git_dir / name) or ""
-    return commit if _HASH.fullmatch(commit) else None
+    commit = repositories.read(git_dir / name) or ""
+    return commit if repositories.HASH.fullmatch(commit) else None
 
 
 def _packed(git_dir: Path) -> Iterator[tuple[str, str]]:
-    for line in (read(git_dir / "packed-refs", PACKED_BYTES_MAX) or "").splitlines():
+    for line in (repositories.read(git_dir / "packed-refs", PACKED_BYTES_MAX) or "").splitlines():
         commit, _, name = line.partition(" ")
-        if _HASH.fullmatch(commit) and _NAME.fullmatch(name):
+        if repositories.HASH.fullmatch(commit) and _NAME.fullmatch(name):
             yield name, commit

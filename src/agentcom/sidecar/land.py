@@ -40,15 +40,17 @@ async def land(
     still_mine: StillMine,
     *,
     forges: Forges | None = None,
+    boxes: Boxes | None = None,
     riders: Callable[[], Sequence[Rider] | None] = lambda: None,
 ) -> Landing | None:
     """Bring the attempt's commit into its base, or to review where that is how it lands.
 
-    None if the lease ran out before the push. `forges` are those that this machine can speak to.
-    With `riders`, if only none: as one commit, and behind it the work of those still wanted.
+    None if the lease ran out before the push. `forges` are those that this machine can speak to,
+    `boxes` where its checks run. With `riders`, if only none: as one commit, and behind it the work
+    of those still wanted.
     """
     try:
-        task = await _task(record, caches, settings, still_mine)
+        task = await _task(record, caches, settings, still_mine, boxes)
         if riders() is not None:
             return await _land_queued(record, task, lambda: riders() or ())
         return await _land(record, task, forges)
@@ -72,10 +74,15 @@ class _Task:
     commit: str
     checked_on: str | None
     still_mine: StillMine
+    boxes: Boxes
 
 
 async def _task(
-    record: Record, caches: Repositories, settings: Settings, still_mine: StillMine
+    record: Record,
+    caches: Repositories,
+    settings: Settings,
+    still_mine: StillMine,
+    boxes: Boxes | None,
 ) -> _Task:
     spec, result, assignment = record.body.spec, record.result, record.assignment
     commit = result.commit if result is not None else assignment.commit
@@ -89,7 +96,9 @@ async def _task(
     checked_on = result.base_commit if result is not None else assignment.base_commit
     if not still_mine():
         raise landing.Suspended
-    return _Task(settings, cache, branch, commit, checked_on, still_mine)
+    # The caches lie in the machine's home.
+    known = boxes or Boxes(cache.root.parent)
+    return _Task(settings, cache, branch, commit, checked_on, still_mine, known)
 
 
 async def _land(record: Record, task: _Task, forges: Forges | None) -> Landing:
@@ -227,7 +236,7 @@ class _Verify:
             base=base,
             commit=commit,
             tag=Home(root).tag(self._record.key.text),
-            confined=verification.Confined(Boxes(root), self._task.settings.checks, shown),
+            confined=verification.Confined(self._task.boxes, self._task.settings.checks, shown),
         )
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from agentcom.model import errors, project_file, refs
 from agentcom.model.ids import Fence, TaskId
 from agentcom.model.project_file import ProjectFile
-from agentcom.sidecar import fences, git, joining, repositories, trees
+from agentcom.sidecar import fences, git, joining, known, repositories, trees
 from agentcom.sidecar.fences import Seen
 from agentcom.sidecar.repositories import Cache, Move
 
@@ -20,6 +20,8 @@ LAND_ATTEMPTS_MAX: Final = 5
 """Races lost in a row on one base branch, before the hub gives the landing a new turn."""
 BASE_FILE_BYTES_MAX: Final = 262_144
 """A configuration file; more is a mistake."""
+PROJECT_FILES_MAX: Final = 64
+"""Commits whose file is remembered as it was understood."""
 
 Verify = Callable[[Path, str, str], Awaitable[bool]]
 """Checks a clean checkout, made for a base, of a commit; true if it may land there."""
@@ -114,6 +116,7 @@ async def land(
     raise AssertionError("the loop returns or raises")
 
 
+@known.by_commit(PROJECT_FILES_MAX)
 async def read_project_file(cache: Cache, base_commit: str) -> ProjectFile:
     """Return what the base says of itself; without a file, all defaults.
 

@@ -7,7 +7,6 @@ Waiting is always for the end of a connection to the supervisor, so it costs not
 import asyncio
 import contextlib
 import os
-import sys
 import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path, PurePosixPath
@@ -26,9 +25,8 @@ from agentcom.sidecar import (
     survivors,
 )
 from agentcom.sidecar.runtime import agent_cli, base
+from agentcom.sidecar.supervisors import Supervisors
 
-START_MS_MAX: Final = 30_000
-"""A supervisor that is not ready by then is broken; it is killed (a loaded machine needs 1 s)."""
 STOP_MARGIN_MS: Final = 5_000
 """Beyond grace and sweep; a supervisor that takes longer is killed, and then its tree."""
 
@@ -54,6 +52,8 @@ class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
     processes_max: int = 0
     file_bytes_max: int = 0
     """A file that grows beyond ends who writes it."""
+    durable: bool = True
+    """What it printed and how it ended outlive a power failure: nobody would run it again."""
 
 
 kill_survivors = survivors.kill_survivors
@@ -213,11 +213,13 @@ async def start(
     *,
     limits: ProcessLimits | None = None,
     attempt: str | None = None,
+    supervisors: Supervisors | None = None,
 ) -> AgentProcess:
     """Start the agent under a supervisor of its own, and return when it runs.
 
     `attempt` tags every process in its environment; by default it is what the driver set, else the
-    folder's name. A start that is cancelled leaves nothing running.
+    folder's name. A start that is cancelled leaves nothing running. `supervisors` are the
+    machine's; by default a fork server is started for this supervisor alone.
 
     Raises:
         NotStarted: the program is missing or cannot be executed.
@@ -226,10 +228,11 @@ async def start(
     folder = _absolute(attempt_dir)
     tag = attempt or launch.environment.get(supervise.ATTEMPT_VARIABLE, folder.name)
     await asyncio.to_thread(_prepare, folder, launch, limits or ProcessLimits(), tag)
-    running = await _run_or_undo(folder)
+    running = await _run_or_undo(folder, supervisors or Supervisors())
     record = survivors.read_record(folder)
     if not running or record is None:
         await asyncio.to_thread(kill_survivors, tag, folder)
+        (folder / attempt_files.LAUNCH).unlink(missing_ok=True)  # it may hold keys
         raise _not_started(folder, launch)
     return AgentProcess(folder, record)
 
@@ -314,8 +317,8 @@ def _order(launch: base.Launch, limits: ProcessLimits, tag: str) -> dict[str, An
     }
 
 
-async def _run_or_undo(folder: Path) -> bool:
-    starting = asyncio.ensure_future(_run_supervisor(folder))
+async def _run_or_undo(folder: Path, supervisors: Supervisors) -> bool:
+    starting = asyncio.ensure_future(supervisors.start(folder))
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
@@ -324,28 +327,6 @@ async def _run_or_undo(folder: Path) -> bool:
         if running is not None:
             await running.stop(base.Stop.CANCELLED)
         raise
-
-
-async def _run_supervisor(folder: Path) -> bool:
-    """Run the program until it has detached itself; True if the agent was started."""
-    package_root = Path(supervise.__file__).parents[2]
-    with (folder / attempt_files.LOG).open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-S", "-P", "-m", supervise.__name__, str(folder)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=log,
-            env={"PYTHONPATH": str(package_root), "PATH": os.defpath},
-            cwd=folder,
-        )
-    try:
-        async with asyncio.timeout(START_MS_MAX / 1000):
-            return await process.wait() == 0
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        return False
 
 
 def _not_started(folder: Path, launch: base.Launch) -> NotStarted:

@@ -11,6 +11,7 @@ for the person, not a guard. What counts:
 - a test file that has fewer tests than before, or in which more tests are skipped.
 """
 
+import asyncio
 import json
 import posixpath
 import re
@@ -164,10 +165,12 @@ def named_by(argv: Sequence[str]) -> Collection[str]:
 async def _entries(cache: Cache, base: str, commit: str) -> list[_Entry]:
     range_ = (refs.check_commit(base), refs.check_commit(commit))
     same = ("diff-tree", "-r", "-M", "--no-abbrev", "--merge-base")
-    fields = (await cache.run(*same, "-z", "--raw", *range_)).fields
-    if not fields:
-        return []
-    done = await cache.run(*same, "-p", "--no-color", "--no-ext-diff", "--no-textconv", *range_)
+    # Two commands, for -z would have names of files in the patches as they are, with their lines.
+    raw, done = await asyncio.gather(
+        cache.run(*same, "-z", "--raw", *range_),
+        cache.run(*same, "-p", "--no-color", "--no-ext-diff", "--no-textconv", *range_),
+    )
+    fields = raw.fields
     # Git writes the patches in the order of the raw lines, and no line of content begins so.
     patches = f"\n{_decoded(done.out)}".split("\ndiff --git ")[1:]
     found: list[_Entry] = []

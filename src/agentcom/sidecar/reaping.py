@@ -21,6 +21,7 @@ SWEEP_MS_MAX: Final = 10_000
 _PAUSE_S: Final = 0.02
 _SIGNALS_BYTES: Final = 65_536
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_CAUGHT: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 def become_reaper() -> None:
@@ -36,16 +37,26 @@ def catch_signals() -> socket.socket:
     receiver.setblocking(False)
     sender.setblocking(False)
     signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in _CAUGHT:
         signal.signal(number, lambda *_: None)
     return receiver
 
 
-def reap_all() -> None:
-    """Bury every child that has ended."""
+def leave_signals(receiver: socket.socket) -> None:
+    """Undo `catch_signals` in a process that was forked, and has its own life now."""
+    os.close(signal.set_wakeup_fd(-1))
+    for number in _CAUGHT:
+        signal.signal(number, signal.SIG_DFL)
+    receiver.close()
+
+
+def reap_all() -> bool:
+    """Bury every child that has ended; tell whether there are others."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+        return True
+    return False
 
 
 def boot_s() -> float:
@@ -61,7 +72,8 @@ def sweep(signals: socket.socket) -> int:
     give_up_at = boot_s() + SWEEP_MS_MAX / 1000
     often = False
     while True:
-        reap_all()
+        if not reap_all() and sys.platform == "linux":
+            return 0  # orphans are children of the reaper, so without any there is nobody
         left = processes.descendants(processes.read_table(), {os.getpid()})
         if not left or boot_s() >= give_up_at:
             return len(left)

@@ -9,6 +9,8 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
+import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +39,8 @@ RETRY_S: Final = 1.0
 RETRY_FACTOR_MAX: Final = 32
 """No pause is longer than this many first ones."""
 
+HASH: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CONFIG: Final = """[core]
 \trepositoryformatversion = 0
 \tbare = true
@@ -246,7 +250,10 @@ async def ensure(cache: Cache, commits: Sequence[str]) -> None:
 
 
 async def resolve(cache: Cache, ref: str) -> str | None:
-    """Return the commit that a ref of the cache names, or None."""
+    """Return the commit that a branch of the cache, by its full name, stands at, or None."""
+    loose = read(cache.path / ref) or ""
+    if HASH.fullmatch(loose):
+        return loose  # most are files of their own, and git need not be asked
     found = await cache.run(
         "rev-parse", "--quiet", "--verify", "--end-of-options", f"{ref}^{{commit}}", check=False
     )
@@ -292,6 +299,18 @@ def skeleton(git_dir: Path, *, config: str, head: str, borrows: Path | None = No
     if borrows is not None:
         write(git_dir / "objects/info/alternates", f"{borrows}\n")
     write(git_dir / "HEAD", f"{head}\n")
+
+
+def read(path: Path, size_max: int = 4_096) -> str | None:
+    """Return a short file's text; None for what is no plain file, without waiting for it."""
+    try:
+        handle = os.open(path, _FLAGS)
+    except OSError:
+        return None
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return None
+        return file.read(size_max).decode("utf-8", "replace").strip() or None
 
 
 def write(path: Path, text: str) -> None:

@@ -46,6 +46,8 @@ class Budget:
 
 async def search_commits(cache: Cache, base: str, commit: str) -> list[Finding]:
     """Return the secrets in every file version and message that `base..commit` would publish."""
+    if base == commit:
+        return []
     past = await published(cache, refs.check_commit(base), refs.check_commit(commit))
     found = await search(cache, past, file_bytes_max=FILE_BYTES_MAX, budget=Budget())
     return [finding for one in found.values() for finding in one]

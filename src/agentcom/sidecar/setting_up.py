@@ -25,7 +25,7 @@ import structlog
 
 from agentcom.model.ids import WallTime
 from agentcom.model.verification import Check, Report
-from agentcom.sidecar import importing, repositories, submodules, trees, verify
+from agentcom.sidecar import repositories, submodules, trees, verify
 from agentcom.sidecar.checks import CheckPlan
 from agentcom.sidecar.repositories import Cache
 from agentcom.sidecar.trees import Worktree
@@ -56,7 +56,7 @@ async def make_ready(
     key = await _key(worktree.cache, worktree.start, plan)
     paths = plan.cache.paths
     attempt = f"{worktree.fence.incarnation}.{worktree.fence.attempt}"
-    done = (importing.read(worktree.state / _DONE) or "").split()
+    done = (repositories.read(worktree.state / _DONE) or "").split()
     if done[:1] == [key]:
         warm = bool(paths) and await asyncio.to_thread(_all_there, worktree.path, paths)
         if warm or (not paths and done[1:] == [attempt]):

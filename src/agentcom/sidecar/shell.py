@@ -19,7 +19,7 @@ from agentcom.model.ids import Instant, Rng
 from agentcom.model.result import Landing, LandStatus
 from agentcom.protocol import frames, live
 from agentcom.protocol.review import ReviewedFrame, ReviewFrame
-from agentcom.sidecar import computer, land, lease_log, machine, places, results, tunnels, whole_log
+from agentcom.sidecar import computer, lease_log, machine, places, results, tunnels, whole_log
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.attempts import Attempts
 from agentcom.sidecar.clock import Clock, SystemClock
@@ -109,7 +109,7 @@ class Sidecar:
             Conflict: another sidecar runs with this identity.
         """
         with self._config.home.lock(), signals(self.stop, self.reload, wanted=handle_signals):
-            async with self._endpoint.listening():
+            async with self._endpoint.listening(), self._attempts.boxes.supervisors.kept():
                 return await self._serve()
 
     async def _serve(self) -> int:
@@ -306,16 +306,13 @@ class Sidecar:
 
     async def _land(self, record: Record) -> None:
         self._log("landing.started", record)
-        attempt, settings = self._view.attempts[record.key], self._config.machine.settings
+        attempt = self._view.attempts[record.key]
 
         def still_mine() -> bool:
             lands = attempt.stage is Stage.LANDING and record.key in self._view.attempts
             return lands and machine.lease_valid(self._view, self._now())
 
-        caches, forges = self._attempts.repositories, self._attempts.forges
-        landing = await land.land(
-            record, caches, settings, still_mine, forges=forges, riders=lambda: attempt.riders
-        )
+        landing = await self._attempts.land(record, still_mine, riders=lambda: attempt.riders)
         await self._tell(values.LandEnded(record.key, landing))
 
     def _set_timer(self, key: str, at: Instant) -> None:

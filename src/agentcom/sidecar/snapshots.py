@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agentcom.sidecar import git, importing, searching
+from agentcom.sidecar import git, importing, known, searching
 from agentcom.sidecar.repositories import Cache
 from agentcom.sidecar.secrets_scan import Finding
 from agentcom.sidecar.trees import Worktree
+
+TREES_MAX: Final = 1_024
+"""Commits whose tree is remembered: some hundred bytes each."""
 
 _ABSENT: Final = "0" * 40
 _SOME_LEFT_OUT: Final = 1
@@ -108,6 +111,7 @@ async def commit_tree(cache: Cache, tree: str, message: str, *parents: str) -> s
     return (await cache.run("commit-tree", tree, *flags, data=message.encode())).text
 
 
+@known.by_commit(TREES_MAX)
 async def tree_of(cache: Cache, commit: str) -> str:
     """Return the tree of a commit."""
     return (await cache.run("rev-parse", "--verify", f"{commit}^{{tree}}")).text

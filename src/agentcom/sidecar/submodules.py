@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from agentcom.model import refs
 from agentcom.model.project_file import FILE_NAME
-from agentcom.sidecar import repositories, trees
+from agentcom.sidecar import known, repositories, trees
 from agentcom.sidecar.contents import Unfit
 from agentcom.sidecar.repositories import Cache, Repositories
 from agentcom.sidecar.secrets_scan import Finding
@@ -28,6 +28,8 @@ DEPTH_MAX: Final = 4
 """Submodules in submodules."""
 LEFT_OUT: Final = "changed in a submodule, which is another repository"
 CHANGES_MAX: Final = 100
+COMMITS_MAX: Final = 256
+"""Commits whose submodules are remembered; most have none."""
 
 _LOCAL: Final = ("/", "file://")
 
@@ -69,9 +71,9 @@ async def put(cache: Cache, commit: str, where: Path, *, base: str, state: Path)
         Unfit: an address is not the base's, or links lead out of the folder.
         GitFailed: an origin did not answer, or lacks the commit.
     """
-    known = {module.url for module in await listed(cache, base)}
+    addresses = {module.url for module in await listed(cache, base)}
     modules = await listed(cache, commit)
-    strange = next((module for module in modules if module.url not in known), None)
+    strange = next((module for module in modules if module.url not in addresses), None)
     if strange is not None:
         raise Unfit(f"the base does not know the origin of the submodule {strange.path}: not used")
     if modules:
@@ -101,6 +103,7 @@ async def changed(worktree: Worktree) -> tuple[Finding, ...]:
     return tuple(found[:CHANGES_MAX])
 
 
+@known.by_commit(COMMITS_MAX)
 async def listed(cache: Cache, commit: str) -> tuple[Module, ...]:
     """Return the submodules of a commit.
 

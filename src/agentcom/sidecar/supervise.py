@@ -2,7 +2,7 @@
 
 It is the child subreaper of exactly one agent: it starts it, drains its output into files, enforces
 the deadline, and at the end kills and reaps every descendant before it writes `exit.json`. It is
-standard library only and started without `site`, since it must start fast. `process.py` is the
+standard library only, and a fork of `fork_server.py`, since it must start fast. `process.py` is the
 sidecar's side of it. The attempt's folder holds:
 
     launch.json      the order; removed when read, since the environment may hold keys
@@ -20,7 +20,6 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from typing import IO, Final, NamedTuple
 
@@ -65,6 +64,7 @@ class Order(NamedTuple):
     cpus: int = 0
     processes_max: int = 0
     file_bytes_max: int = 0
+    durable: bool = True
     boxed: bool = False
     """The program is a sandbox: it ends by 128 + n if signal n ended what is in it."""
 
@@ -185,7 +185,7 @@ class Supervisor:
         survivors = reaping.sweep(self._signals)
         self._drain()
         for log in self._logs.values():
-            log.finish()
+            log.finish(durable=self._order.durable)
         self._write_exit(survivors)
         for client in list(self._clients):
             self._pump(client)
@@ -211,7 +211,7 @@ class Supervisor:
             "said": self.guard.said,
             "duration_ms": int((boot_s() - self._started) * 1000),
         }
-        attempt_files.write_json(attempt_files.EXIT, ended, durable=True)
+        attempt_files.write_json(attempt_files.EXIT, ended, durable=self._order.durable)
 
     def _write_record(self, leader: int | None) -> None:
         ours, theirs = processes.read_entry(os.getpid()), processes.read_entry(leader or 0)
@@ -394,7 +394,3 @@ def _listen() -> socket.socket:
     listener.listen(_BACKLOG)
     listener.setblocking(False)
     return listener
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

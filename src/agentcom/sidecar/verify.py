@@ -152,8 +152,10 @@ class _Run:
             output_bytes_max=bounds.output_tail_bytes,
             tail_bytes=bounds.output_tail_bytes,
             merge_output=True,
+            durable=False,  # who lost the report checks again
         )
         made = CheckResult(name=check.name, passed=False, kind=check.kind)
+        supervisors = self.confined.boxes.supervisors if self.confined is not None else None
         try:
             if self.confined is not None:
                 known, scratch = self.confined, folder.parent
@@ -161,7 +163,9 @@ class _Run:
                 launch = await asyncio.to_thread(
                     known.boxes.check, launch, known.confines, scratch=scratch, shown=known.shown
                 )
-            running = await process.start(folder, launch, limits=limits, attempt=self.tag)
+            running = await process.start(
+                folder, launch, limits=limits, attempt=self.tag, supervisors=supervisors
+            )
         except process.NotStarted as error:
             code = supervise.NOT_FOUND
             return msgspec.structs.replace(made, exit_code=code, output_tail=error.message)

@@ -27,6 +27,7 @@ from agentcom.sidecar import (
     landing,
     repositories,
     searching,
+    secrets_scan,
     snapshots,
     submodules,
     trees,
@@ -66,6 +67,10 @@ class Saved:
     touched: tuple[str, ...] = ()
     """Paths that differ from what the attempt began with, the first of them."""
     touched_count: int = 0
+    tree: str = ""
+    """Of what `finish` made."""
+    searched: bool = False
+    """Whether all that is new in it since the start was searched for secrets, and holds none."""
 
 
 class _Last(msgspec.Struct, frozen=True):
@@ -170,14 +175,16 @@ async def finish(worktree: Worktree, message: str) -> Saved:
     async with repositories.locked(worktree.state / "lock"):
         async with snapshots.taken(worktree, strict=True) as shot:
             safe = await snapshots.safe(worktree, shot, file_bytes_max=RESULT_FILE_BYTES_MAX)
-        commit = safe.parent
+        commit, searched = safe.parent, True
         if safe.tree != await snapshots.tree_of(cache, safe.parent):
             commit = await snapshots.commit_tree(cache, safe.tree, message, safe.parent)
-        await importing.import_refs(worktree)
+            searched = not secrets_scan.scan(commit, message.encode())
+        await importing.import_refs(worktree, safe.parent)
         await cache.run("update-ref", refs.work_ref(worktree.task), commit)
         await asyncio.to_thread(trees.attach, worktree, commit)
         inside = await submodules.changed(worktree) if worktree.modules else ()
-    return Saved(commit=commit, findings=(*safe.findings, *inside))
+    findings = (*safe.findings, *inside)
+    return Saved(commit=commit, findings=findings, tree=safe.tree, searched=searched)
 
 
 async def changed(worktree: Worktree) -> bool:
@@ -190,16 +197,24 @@ async def changed(worktree: Worktree) -> bool:
 
 
 async def push_branch(
-    worktree: Worktree, branch: str, commit: str, *, allow_secrets: bool = False
+    worktree: Worktree,
+    branch: str,
+    commit: str,
+    *,
+    allow_secrets: bool = False,
+    searched: bool = False,
 ) -> None:
     """Push `commit` as `branch`; a branch on origin only ever moves forward.
+
+    What `finish` has `searched` is not searched again.
 
     Raises:
         SecretFound: a file in one of the commits holds what looks like a secret.
         PushRejected: origin has other commits there, or does not allow it.
     """
     if not allow_secrets:
-        findings = await searching.search_commits(worktree.cache, worktree.base, commit)
+        new = worktree.start if searched else commit
+        findings = await searching.search_commits(worktree.cache, worktree.base, new)
         if findings:
             raise SecretFound(findings)
     move = Move(ref=f"refs/heads/{refs.check_branch(branch)}", new=commit, old=None)
@@ -219,7 +234,7 @@ async def rescue(worktree: Worktree) -> str:
         repositories.locked(worktree.state / "lock"),
         snapshots.taken(worktree, strict=True) as shot,
     ):
-        await importing.import_refs(worktree)
+        await importing.import_refs(worktree, shot.head)
         commit, last = shot.head, await _last(worktree)
         if last.commit and (last.head, last.tree) == (shot.head, shot.tree):
             commit = last.commit  # at origin already, unless something was left out of it
