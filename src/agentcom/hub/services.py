@@ -80,9 +80,7 @@ class Services:
         self.rng = SystemRng(entropy)
         ids = UuidIds(clock, entropy)
         self.causes = Causes(encode_base32(int.from_bytes(entropy(4)) >> 2, length=6))
-        self.admission = Admission(clock)
-        self.budgets, self._guard = Budgets(gate=self.admission), FailureGuard()
-        self._bound(config)
+        self._admit(config)
         self.auth = Authenticator(self.store, clock, ids, self._guard)
         self.credentials = Credentials(self.auth, self.store, clock, ids)
         self.enrolment = Enrolment(
@@ -158,6 +156,11 @@ class Services:
             "prices": reprice,
             "limits.rates": lambda config: partial(self._bound, config),
         }
+
+    def _admit(self, config: HubConfig) -> None:
+        self.admission = Admission(self.clock)
+        self.budgets, self._guard = Budgets(gate=self.admission), FailureGuard()
+        self._bound(config)
 
     def _bound(self, config: HubConfig) -> None:
         self.admission.bounded = config.limits.rates
