@@ -29,14 +29,15 @@ from agentcom.hub.process import as_process, os_user, spare_the_collector
 from agentcom.hub.reloading import Adjust, Make, Reloader
 from agentcom.hub.services import STOP_MS, Services, until
 from agentcom.hub.supervisor import ChildSpec, Supervisor
-from agentcom.model.backup import Backup, Point, Restored
 from agentcom.model.ids import UserId
 from agentcom.protocol.shown import HubStatus
-from agentcom.store import sqlite_backups, sqlite_files, sqlite_restore
+from agentcom.store import sqlite_backups, sqlite_files
 from agentcom.store.base import Store
 from agentcom.store.memory import MemoryStore
 from agentcom.store.sqlite import SqliteOptions, SqliteStore
+from agentcom.store.sqlite_archive import ARCHIVE_FILE, SqliteArchive
 from agentcom.store.sqlite_backups import Backups
+from agentcom.store.sqlite_hub_files import HubFiles
 from agentcom.store.sqlite_journal import Journal
 from agentcom.telemetry import events
 from agentcom.transport.forwarded import networks
@@ -134,20 +135,14 @@ def open_copies(folder: Path) -> Copies:
     return Backups(folder)
 
 
-def restore(config: HubConfig, folder: Path, *, name: str | None, point: Point) -> Restored:
-    """Put a copy back as the data of a hub that does not run; see `store/sqlite_restore.py`."""
-    copies = Backups(folder)
-    return asyncio.run(sqlite_restore.restore(copies, config.home, name=name, point=point))
+def open_files(home: Path) -> HubFiles:
+    """Return the files of the hub in `home`: what is done with them while it does not run."""
+    return HubFiles(home, SystemClock().now)
 
 
 def adjustments_of(config: HubConfig) -> Mapping[str, Adjust]:
     """Return what a hub with these settings can change while it runs, by name."""
     return _Hub(config, None, SystemClock(), asyncio.Event()).adjustments
-
-
-def drill(folder: Path, name: str | None) -> Backup:
-    """Restore a copy aside and compare it; see `store/sqlite_restore.py`."""
-    return asyncio.run(sqlite_restore.drill(Backups(folder), name=name, clock=SystemClock().now))
 
 
 class _Hub:
@@ -170,7 +165,9 @@ class _Hub:
         self._number = 0
         self._certificate = certificate_of(config)
         self._address = Address(url="")
-        self._services = Services(config, open_store(config) if store is None else store, clock)
+        own = store is None and config.store == "sqlite"
+        archive = SqliteArchive(config.home / ARCHIVE_FILE) if own else None
+        self._services = Services(config, store or open_store(config), clock, archive=archive)
         self._forge_secret = read_secret(config.forge_secret)
         self._schedule = Schedule(config, clock, Backups(config.backup_folder))
         self.adjustments = {**self._services.adjustments(), **self._adjustments()}
@@ -200,6 +197,7 @@ class _Hub:
             await self._port.stop(0)  # nothing to do, unless a part has failed
             services.timers.clear_all()
             await services.store.close()
+            await services.archiver.archive.close()
         log.info(events.HUB_STOPPED)
 
     async def _serve(self, ready: Callable[[], None]) -> None:

@@ -45,7 +45,7 @@ def test_copies_are_made_listed_tried_and_put_back(hub: Path, agentcom: Here) ->
     (drilled,) = agentcom("backup", "drill").lines
     assert drilled[-1].endswith(f"rows equal, from {first[0]} and the journal")
 
-    said = agentcom("backup", "restore", "--to", "4")
+    said = agentcom("backup", "restore", "--batch", "4")
     assert said.out.startswith(f"restored   {second[0]}, and 1 batches from the journal")
     assert "lost       1 tasks that came later: t5" in said.out
     made = json.loads(agentcom("backup", "restore", first[0], "--json").out)
@@ -56,11 +56,11 @@ def test_what_cannot_be_done_is_told_with_its_code(hub: Path, agentcom: Here) ->
     assert agentcom("backup", "restore").err.startswith("error: there is no copy")
     agentcom("backup", "now")
 
-    late = agentcom("backup", "restore", "--to", "9")
+    late = agentcom("backup", "restore", "--batch", "9")
     assert (late.code, "(point_not_reached)" in late.err) == (5, True)
-    early = agentcom("backup", "restore", "--to", "2001-01-01")
+    early = agentcom("backup", "restore", "--at", "2001-01-01")
     assert "every copy is newer" in early.err
-    assert agentcom("backup", "restore", "--to", "soon").code == 2
+    assert agentcom("backup", "restore", "--at", "soon").code == 2
     elsewhere = agentcom("backup", "now", "--hub-home", str(hub / "none"))
     assert (elsewhere.code, "there is no hub" in elsewhere.err) == (3, True)
 

@@ -40,6 +40,7 @@ from agentcom.model.task import Task, TaskState
 from agentcom.protocol import calls, told
 from agentcom.protocol.calls import Call
 from agentcom.store.base import Committed, Query
+from agentcom.store.memory_archive import MemoryArchive
 from tests.hub.doubles import CountingIds, ManualClock, YieldingStore
 
 ONCE = Asked(cause="t")
@@ -195,7 +196,7 @@ def build(folder: Path, store: YieldingStore | None = None) -> House:
     handlers = dict(mail.handlers())
     handlers.update(Broadcasts(mail, boxes, writer, lambda: view).handlers())
     handlers.update(MailReading(mail, boxes, store, sees).handlers())
-    handlers.update(Searching(store, sees).handlers())
+    handlers.update(Searching(store, sees, MemoryArchive()).handlers())
     return House(mail, boxes, store, clock, view, writer, expiry, handlers)
 
 

@@ -21,6 +21,7 @@ def test_a_batch_comes_back_from_its_canonical_bytes() -> None:
         Delete(Table.TASK, "t1", expected=2),
     )
     batch = store_rows.batch("b1", *changes, appends=["t1"], term=3)
+    batch = msgspec.structs.replace(batch, forgets=((1, 2),))
 
     data = codec.encode_batch(batch)
 

@@ -12,7 +12,7 @@ from agentcom.model.graph import Tally
 from agentcom.model.ids import DEFAULT_POOL, Fence, MachineId, TaskId, WallTime
 from agentcom.model.result import KeptResult, Result, ResultStatus
 from agentcom.model.task import TaskState
-from agentcom.store import sqlite_disk, sqlite_open
+from agentcom.store import sqlite_disk, sqlite_open, sqlite_rows
 from agentcom.store.base import Committed, Full, Query
 from agentcom.store.schema import COLUMNS
 from agentcom.store.sqlite import SMALL, SqliteOptions, SqliteStore
@@ -70,7 +70,11 @@ async def test_the_columns_of_the_schema_are_in_the_database_in_their_order(path
     }
     db.close()
 
-    assert found == {table: ["key", "version", *COLUMNS[table], "doc"] for table in Table}
+    wanted = {table: ["key", "version", *COLUMNS[table], "doc"] for table in Table}
+    for table in sqlite_rows.ALTERED:  # whose statements name their columns
+        found[table].sort()
+        wanted[table].sort()
+    assert found == wanted
 
 
 async def test_a_body_and_a_result_of_one_key_are_two_rows(path: Path) -> None:

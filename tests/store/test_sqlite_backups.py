@@ -1,6 +1,7 @@
 """Copies of a hub's data: made under load, tried out, and put back to any batch."""
 
 import asyncio
+import hashlib
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ import pytest
 
 from agentcom.hub import backup_schedule
 from agentcom.hub.config import BackupSettings, HubConfig
+from agentcom.model import address
 from agentcom.model.backup import (
     COPY_ONLY,
     NEWEST,
@@ -22,7 +24,8 @@ from agentcom.model.backup import (
 )
 from agentcom.model.batch import Insert, Table, Update
 from agentcom.model.errors import NotFound, StoreRefused
-from agentcom.model.ids import DEFAULT_POOL, WallTime
+from agentcom.model.ids import DEFAULT_POOL, UserId, WallTime
+from agentcom.model.shared_note import Blob
 from agentcom.model.task import TaskState
 from agentcom.store import sqlite_open, sqlite_restore
 from agentcom.store.base import Committed
@@ -319,11 +322,18 @@ async def test_the_oldest_go_and_the_last_that_was_tried_stays(house: House) -> 
 
 
 async def test_attached_files_come_back(house: House) -> None:
-    blob = house.home / "blobs" / "ab" / "abcdef"
+    row = Blob(
+        digest=hashlib.sha256(b"content").hexdigest(),
+        bytes=7,
+        owner=address.of_user(UserId("ada")),
+        created_at=WallTime(1),
+    )
+    blob = house.home / "blobs" / row.digest[:2] / row.digest
     blob.parent.mkdir(parents=True)
     blob.write_bytes(b"content")
     async with house.store() as store:
         await house.add(store)
+        await store.commit(batch("blob", Insert(Table.BLOB, f"default/{row.digest}", row)))
     await house.take()
     shutil.rmtree(house.home / "blobs")
 

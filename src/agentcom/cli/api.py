@@ -76,11 +76,9 @@ class Hub(TokenCalls):
         answer = self._post("/tasks", {"tasks": list(specs)}, replies.Submitted, key=key)
         return row_of(answer)
 
-    def tasks(
-        self, *, states: Sequence[str], submitter: str | None, query: str | None, limit: int
-    ) -> list[dict[str, Any]]:
-        """Return up to `limit` tasks, newest first."""
-        asked = {"state": ",".join(states) or None, "submitter": submitter, "q": query}
+    def tasks(self, *, limit: int, states: Sequence[str], **asked: Any) -> list[dict[str, Any]]:
+        """Return up to `limit` tasks, newest first; what else may be asked: `TaskFilter`."""
+        asked |= {"state": ",".join(states) or None}
         rows: list[dict[str, Any]] = []
         cursor = None
         for _ in range(PAGES_MAX):
@@ -99,7 +97,7 @@ class Hub(TokenCalls):
         body = row_of(found.body) if found.body is not None else {}
         extra = {name: body.get(name) for name in ("spec", "created_at")}
         cost = None if found.cost is None else row_of(found.cost)
-        return {**row_of(found.task), **extra, "cost": cost}
+        return {**row_of(found.task), **extra, "cost": cost, "archived_at": found.archived_at}
 
     def costs(self, **asked: Any) -> shown.CostList:
         """Return what agents spent."""

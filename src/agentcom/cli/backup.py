@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from agentcom.hub.config import HubConfig
     from agentcom.model.backup import Backup, Point, Restored
 
-FIELDS: Final = ("name", "at", "number", "incarnation", "bytes", "sha256", "took_ms", "drilled")
+FIELDS: Final = (
+    *("name", "at", "number", "incarnation", "bytes", "sha256", "took_ms", "files"),
+    "drilled",
+)
 RESTORED: Final = (
     *("base", "number", "at", "replayed", "incarnation", "states", "held"),
     *("replaced", "lost", "lost_count"),
@@ -61,7 +64,7 @@ def backup() -> None:
     Examples:
       agentcom backup now
       agentcom backup drill
-      agentcom backup restore --to "2026-11-28 14:30"
+      agentcom backup restore --at "2026-11-28 14:30"
     """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
 
 
@@ -130,33 +133,39 @@ def drill(
     """
     from agentcom import app
 
-    _, place = _opened(home, folder)
+    config, place = _opened(home, folder)
     os.nice(NICENESS)
-    _show([_guarded(lambda: app.drill(place, name))], as_json)
+    files = app.open_files(config.home)
+    _show([_guarded(lambda: files.drill(place, name))], as_json)
 
 
 @backup.command("restore", cls=output.JsonCommand, fields=RESTORED)
 @click.argument("name", required=False)
-@click.option("--to", "point", metavar="POINT", help="A batch's number, or a time (UTC).")
+@click.option("--at", "at", metavar="TIME", help="What there was then (UTC, if no zone is named).")
+@click.option(
+    "--batch", "batch", type=click.IntRange(min=1), help="Up to the batch of this number."
+)
 @_HOME
 @_FOLDER
 def restore(
     name: str | None,
-    point: str | None,
+    at: str | None,
+    batch: int | None,
     home: Path | None,
     folder: Path | None,
     as_json: tuple[str, ...] | None,
 ) -> None:
     """Put a copy back as the data of a hub that does not run; those of before are kept aside.
 
-    Without NAME and --to: the newest copy, and the journal as far as it goes. With NAME alone:
-    that copy as it is.
+    Without NAME, --at and --batch: the newest copy, and the journal as far as it goes. With NAME
+    alone: that copy as it is.
     """
     from agentcom import app
 
     config, place = _opened(home, folder)
-    where = _point(point, name)
-    made = _guarded(lambda: app.restore(config, place, name=name, point=where))
+    where = _point(at, batch, name)
+    files = app.open_files(config.home)
+    made = _guarded(lambda: files.restore(place, name=name, point=where))
     if as_json is not None:
         output.details(output.row_of(made), (), as_json=as_json)
     else:
@@ -182,21 +191,23 @@ def _guarded(work: Callable[[], Any]) -> Any:
         ) from error
 
 
-def _point(text: str | None, name: str | None) -> "Point":
+def _point(at: str | None, batch: int | None, name: str | None) -> "Point":
     from agentcom.model import backup as values
     from agentcom.model.ids import WallTime
 
-    if text is None:
+    if at is not None and batch is not None:
+        raise click.UsageError("--at and --batch are two ways to name one point: use one")
+    if batch is not None:
+        return values.Point(number=batch)
+    if at is None:
         return values.NEWEST if name is None else values.COPY_ONLY
-    if text.isdecimal():
-        return values.Point(number=int(text))
     try:
-        at = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(at)
     except ValueError:
-        rule = 'a number, or a time such as "2026-11-28 14:30"'
-        raise click.BadParameter(f"{text!r} is not {rule}", param_hint="--to") from None
-    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    return values.Point(at=WallTime(int(at.timestamp() * 1_000)))
+        rule = 'a time such as "2026-11-28 14:30"'
+        raise click.BadParameter(f"{at!r} is not {rule}", param_hint="--at") from None
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return values.Point(at=WallTime(int(moment.timestamp() * 1_000)))
 
 
 def _show(made: "list[Backup] | Any", as_json: tuple[str, ...] | None) -> None:

@@ -60,10 +60,7 @@ def pause(as_json: tuple[str, ...] | None, **options: Any) -> int:
 
     def running() -> int:
         if options["project"]:
-            held = hub.tasks(
-                states=("assigned", "running"), submitter=None, query=None, limit=1_000
-            )
-            return len(held)
+            return len(hub.tasks(states=("assigned", "running"), limit=1_000))
         counts = hub.status()["tasks"]
         return int(counts.get("assigned", 0)) + int(counts.get("running", 0))
 

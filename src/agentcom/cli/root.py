@@ -49,6 +49,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "context": ("agentcom.cli.contexts:context_group", "Show and choose the hub to talk to."),
         "config": ("agentcom.cli.config:config_group", "Show, check and explain settings."),
         "backup": ("agentcom.cli.backup:backup", "Copy the hub's data, and put copies back."),
+        "store": ("agentcom.cli.store:store", "Measure, move and tidy up the hub's data."),
         "doctor": ("agentcom.cli.doctor:doctor", "Exercise everything here, and name each fix."),
         "demo": ("agentcom.cli.demo:demo", "Run a fleet on a real repository, and kill a machine."),
         "chaos": ("agentcom.cli.chaos:chaos", "Break a fleet on purpose, and count what was lost."),

@@ -23,9 +23,10 @@ TASK_FIELDS: Final = (
     *("note", "pull_request", "rounds"),
     "paused",
     "cost",
+    "archived_at",
 )
 CHANGED_FIELDS: Final = tuple(
-    name for name in TASK_FIELDS if name not in ("spec", "created_at", "cost")
+    name for name in TASK_FIELDS if name not in ("spec", "created_at", "cost", "archived_at")
 )
 STATES: Final = ("waiting", "queued", "assigned", "running", "completed", "failed", "cancelled")
 _LOOK_S: Final = 0.2

@@ -65,6 +65,7 @@ _DETAILS: Final = (
     Column("GROUP", lambda row: row.get("group")),
     Column("PARENT", lambda row: (row.get("parents") or (None,))[-1]),
     Column("CHANGED", lambda row: output.age(row.get("changed_at"))),
+    Column("ARCHIVED", lambda row: output.age(row.get("archived_at"))),
     Column("EXPIRES", lambda row: output.age(row.get("expires_at"))),
     Column("REPO", lambda row: (row.get("spec") or {}).get("repo")),
     Column("BASE", lambda row: (row.get("spec") or {}).get("base")),
@@ -111,6 +112,7 @@ def task() -> None:
 @click.option("--state", type=click.Choice(STATES), multiple=True, help="May be repeated.")
 @click.option("--mine", is_flag=True, help="Only what I submitted.")
 @click.option("-q", "--query", help="Words of the title.")
+@click.option("--archived", is_flag=True, help="Those in the archive, instead of the others.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=_LIMIT, show_default=True)
 def ls(as_json: tuple[str, ...] | None, **options: Any) -> None:
     """List tasks, the newest first.
@@ -127,7 +129,8 @@ def ls(as_json: tuple[str, ...] | None, **options: Any) -> None:
     rows = hub.tasks(
         states=options["state"],
         submitter=submitter,
-        query=options["query"],
+        q=options["query"],
+        archived="true" if options["archived"] else None,
         limit=options["limit"],
     )
     output.listing(rows, _TABLE, as_json=as_json)

@@ -267,9 +267,9 @@ def _is_newer() -> bool:
 
 def _put_back(copies: Path, name: str, config: hub_config.HubConfig) -> None:
     try:  # with the journal, if there is one, what the new version took in is there, too
-        made = app.restore(config, copies, name=name, point=backup.NEWEST)
+        made = app.open_files(config.home).restore(copies, name=name, point=backup.NEWEST)
     except AgentComError:
-        made = app.restore(config, copies, name=name, point=backup.COPY_ONLY)
+        made = app.open_files(config.home).restore(copies, name=name, point=backup.COPY_ONLY)
     output.talk(
         f"note: the store is that of {name}, and {made.replayed} batches since;"
         f" what the newer version made of it is in {made.replaced}"

@@ -99,6 +99,13 @@ class OutgoingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Authorities (PEM) that are trusted beside those of the system."""
 
 
+class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long what is over stays in the store, before it goes to the archive."""
+
+    tasks_days: Annotated[float, msgspec.Meta(ge=0)] = 90
+    """How long a task stays after its end; with it go its results and events. 0: for ever."""
+
+
 class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that a hub is started with."""
 
@@ -145,6 +152,7 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     limits: Bounds = Bounds()
     backups: BackupSettings = BackupSettings()
     outgoing: OutgoingSettings = OutgoingSettings()
+    retention: RetentionSettings = RetentionSettings()
     prices: Annotated[dict[str, Price], HOT] = {}
     """What models charge, by patterns of their names: before the list that comes with the hub."""
 

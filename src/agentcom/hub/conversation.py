@@ -37,6 +37,7 @@ from agentcom.hub.writing import Writer
 from agentcom.model.ids import IdSource, WallTime
 from agentcom.model.message import Message
 from agentcom.model.replies import Reply
+from agentcom.store.archive import Archive
 from agentcom.store.base import Store
 
 
@@ -46,6 +47,7 @@ class Means:
 
     home: Path
     store: Store
+    archive: Archive
     clock: Clock
     ids: IdSource
     budgets: Budgets
@@ -101,7 +103,7 @@ class Conversation:
             self.presence,
             Broadcasts(self.mail, boxes, self.writer, means.view),
             MailReading(self.mail, boxes, means.store, self.may_see),
-            Searching(means.store, self.may_see),
+            Searching(means.store, self.may_see, means.archive),
             LockDesk(
                 means.ask,
                 means.view,

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import msgspec
 
 from agentcom.model import policy
+from agentcom.model.archive import Dossier
 from agentcom.model.batch import Table
 from agentcom.model.identity import Identity
 from agentcom.model.ids import WallTime
@@ -23,9 +24,12 @@ from agentcom.store.sums import Sum, Sums
 
 _COLUMNS: Final = (
     *("cost_micros", "input", "cached", "written", "output"),
-    *("included", "unpriced", "late", "wall_ms"),
+    *("included", "unpriced", "late", "wall_ms", "turns"),
 )
-"""In the order of the fields of `CostShown`; the first one is what groups are ordered by."""
+"""In the order of the fields of `CostShown`, but for the last, which is its second; the first one
+is what groups are ordered by."""
+ARCHIVED: Final = "archived"
+"""Stands for all tasks that are in the archive: what they cost is kept by day."""
 _FIRST_DAY: Final = date(1970, 1, 1).toordinal()
 
 
@@ -92,6 +96,14 @@ class Costs:
         )
         return spent if spent.turns else None
 
+    def of_archived(self, identity: Identity, dossier: Dossier) -> CostShown | None:
+        """Return what a task in the archive has cost; None as in `of_task`."""
+        own = policy.reach(identity, Action.COST_READ) is Reach.OWN
+        if not dossier.usage or (own and dossier.task.submitter != identity.user):
+            return None
+        sums = [sum(int(getattr(turn, name) or 0) for turn in dossier.usage) for name in _COLUMNS]
+        return _shown(Sum(None, len(dossier.usage), tuple(sums)), None)
+
     async def _total(self, asked: Sums) -> CostShown:
         found = await self._store.sums(asked)
         return _shown(found[0], None) if found else CostShown()
@@ -109,4 +121,7 @@ def _shown(one: Sum, by: CostBy | None) -> CostShown:
     if by is CostBy.DAY:
         assert isinstance(name, int)
         name = date.fromordinal(_FIRST_DAY + name).isoformat()
-    return CostShown(None if name is None else str(name), one.rows, *one.sums)
+    if by is CostBy.TASK:
+        name = name or ARCHIVED
+    *sums, turns = one.sums
+    return CostShown(None if name is None else str(name), turns, *sums)

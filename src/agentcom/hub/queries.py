@@ -5,7 +5,7 @@ is not there. The rest of what can be read is in `queries_fleet.py` and `queries
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -16,12 +16,13 @@ from agentcom.hub.costs import Costs
 from agentcom.hub.cursors import Cursors
 from agentcom.hub.remote_logs import RemoteLogs
 from agentcom.model import policy
+from agentcom.model.archive import Archived, Dossier, Told
 from agentcom.model.batch import Table
 from agentcom.model.errors import AgentComError, InvalidInput, NotAllowed, NotFound
 from agentcom.model.event import task_log
 from agentcom.model.graph import Edge
 from agentcom.model.identity import Identity
-from agentcom.model.ids import DEFAULT_PROJECT, Fence, MachineId, TaskId
+from agentcom.model.ids import DEFAULT_PROJECT, Fence, MachineId, TaskId, utc
 from agentcom.model.limits import DEPENDENCIES_MAX, PAGE_MAX, RESULTS_KEPT
 from agentcom.model.policy import Action, Reach
 from agentcom.model.result import KeptResult
@@ -34,7 +35,8 @@ from agentcom.protocol.shown import (
     TaskPage,
     TaskShown,
 )
-from agentcom.store.base import Query, Store
+from agentcom.store.archive import Archive, NoArchive
+from agentcom.store.base import LogRecord, Page, Query, Store
 
 LAST: Final = "@last"
 ID_CHARS_MAX: Final = 64
@@ -60,6 +62,8 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     project: str | None = None
     q: str | None = None
     """Part of the title, in any case."""
+    archived: bool = False
+    """True: those in the archive, instead of those in the store."""
     cursor: str | None = None
     limit: int = PAGE_MAX
 
@@ -73,8 +77,10 @@ class Queries:
         activities: Activities,
         cursors: Cursors,
         remote_logs: RemoteLogs | None = None,
+        archive: Archive | None = None,
     ) -> None:
         """`remote_logs` asks machines; None: nobody is connected."""
+        self._archive = archive or NoArchive()
         self._store = store
         self._activities = activities
         self._cursors = cursors
@@ -96,17 +102,26 @@ class Queries:
         listing = _listing(asked)
         before = self._cursors.read(identity, listing, asked.cursor) if asked.cursor else None
         query = Query(table=Table.TASK, where=_where(identity, asked), before=before, limit=limit)
+        read = self._archive.tasks if asked.archived else self._store.query
         if asked.q:
-            found, place = await self._search(query, asked.q.casefold())
+            found, place = await _search(read, query, asked.q.casefold())
         else:
-            page = await self._store.query(query)
+            page = await read(query)
             found, place = [row for row in page.rows if isinstance(row, Task)], page.next
         after = self._cursors.make(identity, listing, place) if place else None
         return TaskPage(tuple(found), after)
 
     async def task(self, identity: Identity, text: str) -> TaskShown:
         """Return all about one task; raises `NotFound` and `Ambiguous`."""
-        task = await self.find(identity, text)
+        task, kept = await self.look(identity, text)
+        if kept is not None:
+            return TaskShown(
+                task=task,
+                body=kept.body,
+                result=kept.results[0] if kept.results else None,
+                cost=self.costs.of_archived(identity, kept),
+                archived_at=kept.archived_at,
+            )
         body, *_ = await self._store.get([(Table.BODY, task.id)])
         edges = await self._store.query(
             Query(table=Table.EDGE, where={"task": [task.id]}, limit=DEPENDENCIES_MAX)
@@ -131,7 +146,9 @@ class Queries:
             lost = await self._results(TaskId(text), limit=RESULTS_KEPT)
             if lost and await self._store.get([(Table.TASK, text)]) == [None]:
                 return ResultList(lost)
-        task = await self.find(identity, text)
+        task, kept = await self.look(identity, text)
+        if kept is not None:
+            return ResultList(kept.results)
         return ResultList(await self._results(task.id, limit=RESULTS_KEPT))
 
     async def kept(self, task: TaskId, attempt: int) -> dict[MachineId, Fence]:
@@ -150,9 +167,13 @@ class Queries:
 
     async def events(self, identity: Identity, text: str, *, after: int, limit: int) -> EventPage:
         """Return what happened to a task after a sequence."""
-        task = await self.find(identity, text)
+        task, kept = await self.look(identity, text)
         limit = page_limit(limit)
-        records = await self._store.read(task_log(task.id), after, limit + 1)
+        records: Sequence[LogRecord | Told]
+        if kept is not None:
+            records = [told for told in kept.events if told.seq > after][: limit + 1]
+        else:
+            records = await self._store.read(task_log(task.id), after, limit + 1)
         shown = tuple(EventRecord(record.seq, record.record) for record in records[:limit])
         last = shown[-1].seq if shown else after
         return EventPage(shown, last, more=len(records) > limit)
@@ -189,6 +210,19 @@ class Queries:
         Raises:
             NotFound: there is no such task, or not in the caller's project.
             Ambiguous: several tasks have this part.
+            Archived: it is in the archive, so it can only be read.
+        """
+        task, kept = await self.look(identity, text)
+        if kept is not None:
+            at = utc(kept.archived_at)
+            raise Archived(f"{task.id} is in the archive since {at}: it can be read, not changed")
+        return task
+
+    async def look(self, identity: Identity, text: str) -> tuple[Task, Dossier | None]:
+        """Return the task as `find` does, or one in the archive with all that is kept of it.
+
+        Raises:
+            NotFound, Ambiguous: as `find`.
         """
         missing = NotFound("there is no such task, or not for this token")
         if not 1 <= len(text) <= ID_CHARS_MAX or not (text == LAST or text.isalnum()):
@@ -199,12 +233,27 @@ class Queries:
             found = [row for row in newest.rows if isinstance(row, Task)]
         else:
             found = await self._by_fragment(identity, text.lower())
+        if not found and text != LAST:
+            found = await self._archived(identity, text.lower())
+            if len(found) == 1:
+                kept = await self._archive.get(found[0].id)
+                if kept is not None:
+                    return kept.task, kept
         if not found:
             raise missing
         if len(found) > 1:
             ids = ", ".join(task.id for task in found[:_SHOWN_MAX])
             raise Ambiguous(f"several tasks have {text} in their id: {ids}")
-        return found[0]
+        return found[0], None
+
+    async def _archived(self, identity: Identity, text: str) -> list[Task]:
+        kept = await self._archive.get(text)
+        if kept is not None:
+            return [kept.task] if kept.task.project == identity.project else []
+        where = _where(identity, TaskFilter())
+        query = Query(table=Table.TASK, where=where, fragment=text, limit=_SHOWN_MAX + 1)
+        page = await self._archive.tasks(query)
+        return [row for row in page.rows if isinstance(row, Task)]
 
     async def _by_fragment(self, identity: Identity, text: str) -> list[Task]:
         (row,) = await self._store.get([(Table.TASK, text)])
@@ -220,23 +269,26 @@ class Queries:
         page = await self._store.query(query)
         return tuple(row for row in page.rows if isinstance(row, KeptResult))
 
-    async def _search(self, query: Query, words: str) -> tuple[list[Task], str | None]:
-        """Look through titles, at most so many rows at once."""
-        found: list[Task] = []
-        place = query.before
-        for _ in range(SEARCH_ROWS_MAX // _READ_ROWS):
-            step = msgspec.structs.replace(query, before=place, limit=_READ_ROWS)
-            page = await self._store.query(step)
-            for row in page.rows:
-                assert isinstance(row, Task)
-                if words in row.title.casefold():
-                    found.append(row)
-                if len(found) == query.limit:
-                    return found, row.id
-            place = page.next
-            if place is None:
-                break
-        return found, place
+
+async def _search(
+    read: Callable[[Query], Awaitable[Page]], query: Query, words: str
+) -> tuple[list[Task], str | None]:
+    """Look through titles, at most so many rows at once."""
+    found: list[Task] = []
+    place = query.before
+    for _ in range(SEARCH_ROWS_MAX // _READ_ROWS):
+        step = msgspec.structs.replace(query, before=place, limit=_READ_ROWS)
+        page = await read(step)
+        for row in page.rows:
+            assert isinstance(row, Task)
+            if words in row.title.casefold():
+                found.append(row)
+            if len(found) == query.limit:
+                return found, row.id
+        place = page.next
+        if place is None:
+            break
+    return found, place
 
 
 def reporter(named: Mapping[MachineId, str], attempt: int, wanted: str | None) -> MachineId:
@@ -283,4 +335,5 @@ def _where(identity: Identity, asked: TaskFilter) -> dict[str, Sequence[str]]:
 
 def _listing(asked: TaskFilter) -> str:
     states = ",".join(sorted(state.value for state in asked.state))
-    return f"tasks?{states}&{asked.submitter or ''}&{asked.q or ''}"
+    kept = "&archived" * asked.archived
+    return f"tasks?{states}&{asked.submitter or ''}&{asked.q or ''}{kept}"

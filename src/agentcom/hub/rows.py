@@ -9,15 +9,19 @@ from agentcom.store.base import Committed, Conflict, Full, Store, TermLost
 from agentcom.store.failures import CommitUnknown
 
 
-async def write(store: Store, ids: IdSource, *changes: Change) -> bool:
+async def write(
+    store: Store, ids: IdSource, *changes: Change, forgets: tuple[tuple[int, int], ...] = ()
+) -> bool:
     """Commit `changes` together; return False if a row was not as expected.
+
+    `forgets` are records that go, as in `Batch`.
 
     Whoever gets False reads the rows again: versions keep a write from counting twice.
 
     Raises:
         StorageFull: there is no room; nothing was written.
     """
-    batch = Batch(id=BatchId(ids.new()), pool=DEFAULT_POOL, changes=changes)
+    batch = Batch(id=BatchId(ids.new()), pool=DEFAULT_POOL, changes=changes, forgets=forgets)
     try:
         verdict = await store.commit(batch)
     except CommitUnknown:

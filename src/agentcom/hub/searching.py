@@ -17,7 +17,9 @@ from agentcom.model.task import Task, TaskBody
 from agentcom.protocol import calls, told
 from agentcom.protocol.calls import Call
 from agentcom.store import search
+from agentcom.store.archive import Archive
 from agentcom.store.base import Store
+from agentcom.store.search import Words
 
 LOOKED_AT: Final = 400  # hits of the store that one search looks through
 EXCERPT_CHARS: Final = 160
@@ -32,8 +34,9 @@ MaySee = Callable[[Speaker, Message], Awaitable[bool]]
 class Searching:
     """Answers `search`."""
 
-    def __init__(self, store: Store, may_see: MaySee) -> None:
+    def __init__(self, store: Store, may_see: MaySee, archive: Archive) -> None:
         self._store = store
+        self._archive = archive
         self._may_see = may_see
 
     def handlers(self) -> Mapping[type[Call], Handler]:
@@ -49,7 +52,7 @@ class Searching:
             if await self._store.index(limits.INDEX_STEP):
                 break
         tables = tuple(_KINDS[kind] for kind in call.kinds or _KINDS)
-        words = search.Words(text=call.text, project=who.project, tables=tables, limit=LOOKED_AT)
+        words = Words(text=call.text, project=who.project, tables=tables, limit=LOOKED_AT)
         found = await self._store.search(words)
         hits: list[told.Hit] = []
         for table, key in found.keys:
@@ -59,7 +62,25 @@ class Searching:
                 hits.append(hit)
             if len(hits) == call.limit:
                 break
+        if Table.BODY in tables and len(hits) < call.limit:
+            hits += await self._archived(words, call, {hit.id for hit in hits})
         return told.Hits(hits=tuple(hits), indexed=found.complete)
+
+    async def _archived(
+        self, words: Words, call: calls.Search, known: set[str]
+    ) -> Sequence[told.Hit]:
+        """Return tasks that are in the archive, after all others."""
+        hits: list[told.Hit] = []
+        for _, key in (await self._archive.search(words)).keys:
+            kept = await self._archive.get(key) if key not in known else None
+            if kept is None or kept.body is None:
+                continue
+            if await self._store.get([(Table.TASK, key)]) != [None]:
+                continue  # it came back with a restore, and is changed there
+            hits.append(_task_hit(kept.body, call.text))
+            if len(hits) + len(known) == call.limit:
+                break
+        return hits
 
     async def _hit(self, who: Speaker, row: Row | None, text: str) -> told.Hit | None:
         match row:
@@ -72,16 +93,20 @@ class Searching:
                 said = _excerpt(row.text, text)
                 return told.Hit(kind="note", id=row.name, title=row.name, excerpt=said, at=row.at)
             case TaskBody() if await self._is_ours(who, row.id):
-                said = _excerpt(row.spec.prompt, text)
-                return told.Hit(
-                    kind="task", id=row.id, title=row.spec.title, excerpt=said, at=row.created_at
-                )
+                return _task_hit(row, text)
             case _:
                 return None
 
     async def _is_ours(self, who: Speaker, task: TaskId) -> bool:
         (row,) = await self._store.get([(Table.TASK, task)])
         return isinstance(row, Task) and row.project == who.project
+
+
+def _task_hit(body: TaskBody, text: str) -> told.Hit:
+    said = _excerpt(body.spec.prompt, text)
+    return told.Hit(
+        kind="task", id=body.id, title=body.spec.title, excerpt=said, at=body.created_at
+    )
 
 
 def _excerpt(text: str, wanted: str) -> str:

@@ -21,6 +21,7 @@ from agentcom.hub import maintenance, prices
 from agentcom.hub.activities import Activities
 from agentcom.hub.admission import Admission
 from agentcom.hub.alerting import Alerting
+from agentcom.hub.archiving import Archiver
 from agentcom.hub.auth import Authenticator
 from agentcom.hub.choosing import Chooser
 from agentcom.hub.clock import Clock
@@ -53,6 +54,8 @@ from agentcom.model.identity import Identity
 from agentcom.model.ids import DEFAULT_POOL, IdSource, WallTime, encode_base32
 from agentcom.model.rates import Rate
 from agentcom.model.replies import Reply
+from agentcom.model.usage import DAY_MS
+from agentcom.store.archive import Archive, NoArchive
 from agentcom.store.base import Store
 from agentcom.telemetry.logs import set_level
 from agentcom.telemetry.metrics import INBOX_FACTS, LEASES, OVERLOAD, Metrics
@@ -63,7 +66,7 @@ _FREE_RATE: Final = Rate(1_000_000, 1, 1_000_000)
 
 
 class Services:
-    """All that a hub does, whoever asks for it."""
+    """All that a hub does, whoever asks for it. Without an archive what is over stays."""
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class Services:
         store: Store,
         clock: Clock,
         *,
+        archive: Archive | None = None,
         entropy: Entropy = secrets.token_bytes,
     ) -> None:
         self.clock = clock
@@ -79,6 +83,7 @@ class Services:
         self.store = timed(store, self.metrics.commit.observe, time.perf_counter)
         self.rng = SystemRng(entropy)
         ids = UuidIds(clock, entropy)
+        self.archiver = self._archiving(archive, ids, config.retention.tasks_days)
         self.causes = Causes(encode_base32(int.from_bytes(entropy(4)) >> 2, length=6))
         self._admit(config)
         self.auth = Authenticator(self.store, clock, ids, self._guard)
@@ -95,9 +100,7 @@ class Services:
         self.engine.prices = prices.load(config.prices)
         cursors = Cursors()
         self.chooser = Chooser(self.store)
-        self.queries = Queries(
-            self.store, self.feeds.activities, cursors, self.switchboard.remote_logs
-        )
+        self.queries = self._reads(cursors)
         self.graphs = Graphs(self.store, self.queries, cursors)
         self.fleet = Fleet(lambda: self.engine.view, cursors, lambda: clock.now().instant)
         self.people = People(self.store, cursors)
@@ -136,6 +139,7 @@ class Services:
                 run=lambda: maintenance.run(self.store, self.clock, self._prune),
                 shutdown_ms=STOP_MS,
             ),
+            *self._archive_child(),
             ChildSpec(name="asks", run=self.conversation.ask_letters.run, shutdown_ms=STOP_MS),
             ChildSpec(name="mail", run=self.conversation.delivery.run, shutdown_ms=STOP_MS),
             ChildSpec(name="expiry", run=self.conversation.expiry.run, shutdown_ms=STOP_MS),
@@ -170,6 +174,11 @@ class Services:
             return
         self.budgets.set(dict.fromkeys(RATES, _FREE_RATE), strangers=_FREE_RATE)
         self._guard.set(_FREE_RATE, _FREE_RATE)
+
+    def _archive_child(self) -> list[ChildSpec]:
+        if not self.archiver.works:
+            return []
+        return [ChildSpec(name="archive", run=self.archiver.run, shutdown_ms=STOP_MS)]
 
     def _fire(self, body: Body, late_ms: int) -> None:
         self.engine.timer(body, late_ms)
@@ -240,6 +249,20 @@ class Services:
             self.causes,
         )
 
+    def _reads(self, cursors: Cursors) -> Queries:
+        live, archive = self.feeds.activities, self.archiver.archive
+        return Queries(self.store, live, cursors, self.switchboard.remote_logs, archive)
+
+    def _archiving(self, archive: Archive | None, ids: IdSource, keep_days: float) -> Archiver:
+        return Archiver(
+            self.store,
+            archive or NoArchive(),
+            clock=self.clock,
+            ids=ids,
+            view=lambda: self.engine.view,
+            keep_ms=round(keep_days * DAY_MS),
+        )
+
     def _let_in(self, ids: IdSource) -> Externals:
         return Externals(
             self.engine,
@@ -255,6 +278,7 @@ class Services:
         means = Means(
             home=home,
             store=self.store,
+            archive=self.archiver.archive,
             clock=self.clock,
             ids=ids,
             budgets=self.budgets,

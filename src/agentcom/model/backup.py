@@ -43,6 +43,8 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     sha256: str
     took_ms: int
+    files: int = 0
+    """Attached files that it names, and that were there."""
     drilled: Drilled | None = None
 
 

@@ -200,11 +200,14 @@ class Batch(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The writer's term; None for rows that are no pool's (tokens, users)."""
     changes: tuple[Change, ...] = ()
     appends: tuple[Append, ...] = ()
+    forgets: tuple[tuple[int, int], ...] = ()
+    """Records that go: those of earlier batches whose records lie between two sequences, both
+    included. The newest batch with records keeps them."""
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not self.changes and not self.appends
+        return not self.changes and not self.appends and not self.forgets
 
 
 def edge_key(task: str, on: str) -> str:
@@ -246,6 +249,11 @@ def usage_key(task: str, fence: Fence, turn: int) -> str:
     """Return the key of a turn's row; sorts by attempt and turn."""
     attempt = f"{str(fence.incarnation).zfill(12)}.{str(fence.attempt).zfill(6)}"
     return f"{task}/{attempt}/{str(turn).zfill(6)}"
+
+
+def usage_day_key(project: str, day: int, whose: str) -> str:
+    """Return the key of a row that stands for the turns of a day; `whose` tells such rows apart."""
+    return f"day/{project}/{day}/{whose}"
 
 
 def budget_key(project: str, scope: str, period: str) -> str:

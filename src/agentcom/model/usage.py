@@ -51,15 +51,18 @@ class Usage(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=T
     output: int = 0
     cost_micros: int | None = None
     """Micro-dollars; None: included in a subscription, or of a model without a known price."""
-    included: bool = False
-    unpriced: bool = False
+    included: bool | int = False
+    unpriced: bool | int = False
     wall_ms: int = 0
     at: WallTime
     """When the hub took note of it."""
     day: int
     """Of `at`, in UTC: days since 1970-01-01."""
-    late: bool = False
+    late: bool | int = False
     """True: of an attempt that was not the task's newest. The money is spent all the same."""
+    turns: int = 1
+    """More than one, or of no task: the row stands for turns of a day whose tasks are archived,
+    and what else is true or false of a turn is the number of those of which it is true."""
     version: int = 1
 
 

@@ -89,6 +89,7 @@ class TaskShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What its attempt reported last."""
     cost: CostShown | None = None
     """What it has cost so far, all attempts together; None: nothing, or not for this token."""
+    archived_at: WallTime | None = None
 
 
 class GraphTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -136,7 +136,7 @@ class Store(Protocol):
         ...
 
     async def prune(self, now: WallTime) -> int:
-        """Delete what has expired (request keys); return how many rows went."""
+        """Delete expired request keys, and give free room back; return how many rows went."""
         ...
 
     async def snapshot(self, path: str) -> None:

@@ -75,12 +75,13 @@ class _ChangeDoc(msgspec.Struct, frozen=True, array_like=True):
     row: msgspec.Raw
 
 
-class _BatchDoc(msgspec.Struct, frozen=True, kw_only=True):
+class _BatchDoc(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     id: BatchId
     pool: PoolId
     term: int | None
     changes: tuple[_ChangeDoc, ...]
     appends: tuple[Append, ...]
+    forgets: tuple[tuple[int, int], ...] = ()
 
 
 _BATCHES: Final = msgspec.json.Decoder(_BatchDoc)
@@ -94,6 +95,7 @@ def encode_batch(batch: Batch) -> bytes:
         term=batch.term,
         changes=tuple(_change_doc(change) for change in batch.changes),
         appends=batch.appends,
+        forgets=batch.forgets,
     )
     return _ENCODER.encode(doc)
 
@@ -111,6 +113,7 @@ def decode_batch(data: bytes) -> Batch:
         term=doc.term,
         changes=tuple(_change(change) for change in doc.changes),
         appends=doc.appends,
+        forgets=doc.forgets,
     )
 
 

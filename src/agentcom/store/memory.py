@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from operator import add
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import msgspec
 
@@ -48,8 +48,17 @@ class MemoryStore:
         self._incarnation = incarnation
         self._rows: dict[Table, dict[str, Row]] = {table: {} for table in Table}
         self._log: list[LogRecord] = []
+        self._spans: list[tuple[int, int]] = []
+        """The first and the last record of each batch that has some."""
         self._terms: dict[PoolId, int] = {}
         self._recent: OrderedDict[BatchId, None] = OrderedDict()
+
+    @classmethod
+    def of(cls, table: Table, rows: dict[str, Row]) -> Self:
+        """Return a store that holds these rows."""
+        store = cls()
+        store._rows[table] = rows
+        return store
 
     async def open(self) -> int:
         return self._incarnation
@@ -146,9 +155,12 @@ class MemoryStore:
                 self._rows[table].pop(key, None)
             else:
                 self._rows[table][key] = row
-        first = len(self._log) + 1
+        first = self._spans[-1][1] + 1 if self._spans else 1
+        self._forget(batch)
         for seq, append in enumerate(batch.appends, first):
             self._log.append(LogRecord(seq, append.log, append.record))
+        if batch.appends:
+            self._spans.append((first, first + len(batch.appends) - 1))
         self._remember(batch.id)
         return Committed(first)
 
@@ -199,6 +211,17 @@ class MemoryStore:
         expected = None if isinstance(change, Insert) else change.expected
         staged[place] = new
         return version == expected
+
+    def _forget(self, batch: Batch) -> None:
+        gone = [
+            (first, last)
+            for first, last in self._spans[:-1]
+            if any(low <= first and last <= high for low, high in batch.forgets)
+        ]
+        if gone:
+            seqs = {seq for first, last in gone for seq in range(first, last + 1)}
+            self._log = [record for record in self._log if record.seq not in seqs]
+            self._spans = [span for span in self._spans if span not in gone]
 
     def _in_order(self, table: Table) -> list[Row]:
         return [row for _, row in sorted(self._rows[table].items())]

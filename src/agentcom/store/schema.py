@@ -22,7 +22,7 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     Table.USAGE: (
         *("task", "project", "submitter", "agent", "account", "model", "day"),
         *("at", "input", "cached", "written", "output", "cost_micros"),
-        *("included", "unpriced", "late", "wall_ms"),
+        *("included", "unpriced", "late", "wall_ms", "turns"),
     ),
     Table.BUDGET: ("project",),
     Table.AGENT: ("machine", "project"),
@@ -56,7 +56,7 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
 SUMMED: Final[Mapping[Table, tuple[str, ...]]] = {
     Table.USAGE: (
         *("input", "cached", "written", "output", "cost_micros"),
-        *("included", "unpriced", "late", "wall_ms"),
+        *("included", "unpriced", "late", "wall_ms", "turns"),
     ),
 }
 """Columns of numbers, for `Store.sums`; nothing (NULL) counts as 0."""

@@ -177,13 +177,20 @@ class SqliteStore:
         for start in range(0, len(keys), sqlite_rows.PRUNE_ROWS):
             part = keys[start : start + sqlite_rows.PRUNE_ROWS]
             gone += await self._work(partial(sqlite_rows.delete_expired, keys=part, now=now))
+        for _ in range(sqlite_open.GIVE_BACK_STEPS):
+            if not await self._work(sqlite_open.give_back):
+                break
+            await asyncio.sleep(sqlite_open.GIVE_BACK_S)
         return gone
 
     async def snapshot(self, path: str) -> None:
         await asyncio.to_thread(self._aside, lambda db: sqlite_open.copy(db, Path(path)))
 
     async def verify(self) -> Sequence[Problem]:
-        return await asyncio.to_thread(self._aside, _verify)
+        try:
+            return await asyncio.to_thread(self._aside, _verify)
+        except sqlite_open.DAMAGE as error:  # it cannot even be looked through
+            return [Problem(f"the database is damaged: {error}", invariants.FIX)]
 
     async def checkpoint(self) -> None:
         writer = self._thread

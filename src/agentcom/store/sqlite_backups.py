@@ -6,25 +6,30 @@ The folder may be on any disk:
     copies/NAME/hub.sqlite, manifest.json     NAME is the time and the number of the last batch
     journal/INCARNATION/NUMBER.journal        the batches since, if wanted: `sqlite_journal.py`
     blobs/..                                  attached files, by their content, for all copies
+    archive.sqlite                            the archive as it was last, for all copies
 
 A copy counts once it was restored and compared (`store/sqlite_restore.py`).
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import apsw
 import msgspec
 
+from agentcom.model.archive import ArchiveDamaged
 from agentcom.model.backup import Backup, BackupDamaged, Drilled
 from agentcom.model.errors import NotFound
 from agentcom.model.ids import Now, WallTime
-from agentcom.store import sqlite_copies, sqlite_disk, sqlite_journal
+from agentcom.store import sqlite_archive, sqlite_copies, sqlite_disk, sqlite_journal
+from agentcom.store.sqlite_archive import ARCHIVE_FILE
 
 STORE_FILE: Final = "hub.sqlite"
 BLOBS: Final = "blobs"
@@ -42,6 +47,8 @@ class Backups:
         self._journal = folder / JOURNAL
         self._copies = folder / "copies"
         self._blobs = folder / BLOBS
+        self.archive = folder / ARCHIVE_FILE
+        """The newest copy of the archive, if there is one."""
 
     def take(self, home: Path, clock: Callable[[], Now]) -> Backup:
         """Copy the data of the hub in `home`, which may run; blocks.
@@ -61,8 +68,10 @@ class Backups:
         draft.mkdir(mode=0o700)
         try:
             number, incarnation = _copied(source, draft / STORE_FILE)
-            self._keep_blobs(home / BLOBS)
             path = draft / STORE_FILE
+            files = self._keep_blobs(home / BLOBS, path)
+            # After the store: what was archived in between is in both, and never in neither.
+            _guarded_archive(home / ARCHIVE_FILE, self.archive)
             backup = Backup(
                 name=f"{_stamp(now)}-{number}",
                 at=now,
@@ -71,6 +80,7 @@ class Backups:
                 bytes=path.stat().st_size,
                 sha256=_digest(path),
                 took_ms=clock().instant - began.instant,
+                files=files,
             )
             _write(draft / _MANIFEST, msgspec.json.encode(backup))
             draft.replace(self._copies / backup.name)
@@ -126,6 +136,30 @@ class Backups:
             raise BackupDamaged(f"{path} cannot be read: {error.strerror}") from error
         if not same:
             raise BackupDamaged(f"{path} is not as it was made: use another copy")
+        self._check_files(backup)
+        if self.archive.exists():
+            try:
+                sqlite_archive.check(self.archive)
+            except ArchiveDamaged as error:
+                raise BackupDamaged(
+                    f"{self.archive} is damaged: move it away, then agentcom backup now"
+                ) from error
+
+    def _check_files(self, backup: Backup) -> None:
+        """Compare the attached files that a copy names with their names."""
+        there = 0
+        for digest in sqlite_copies.blobs(self.path(backup)):
+            path = self._blobs / digest[:2] / digest
+            if not path.exists():
+                continue
+            there += 1
+            if _digest(path) != digest:
+                raise BackupDamaged(f"{path} is not as it was: delete it, and copy again")
+        if there < backup.files:
+            raise BackupDamaged(
+                f"{backup.files - there} attached files of {backup.name} are missing in"
+                f" {self._blobs}: use another copy, or copy again while the hub has them"
+            )
 
     def note(self, backup: Backup, drilled: Drilled) -> Backup:
         """Write into a copy's manifest that it was restored and compared."""
@@ -134,8 +168,11 @@ class Backups:
         return after
 
     def restore_blobs(self, home: Path) -> None:
-        """Bring attached files that a hub lacks back to it."""
-        _mirror(self._blobs, home / BLOBS)
+        """Bring attached files that a hub lacks back to it; raises `BackupDamaged`."""
+        for path in self._blobs.glob("*/*"):
+            if _digest(path) != path.name and not path.name.startswith("."):
+                raise BackupDamaged(f"{path} is not as it was: delete it, and start again")
+        _mirror(self._blobs, home / BLOBS, None)
 
     def prune(self, keep: int) -> Sequence[Backup]:
         """Delete the oldest copies beyond `keep`, and the journal before what is left.
@@ -147,8 +184,18 @@ class Backups:
         old = [one for one in found[keep:] if one is not good]
         for one in old:
             shutil.rmtree(self._copies / one.name)
-        self._prune_journal([one for one in found if one not in old])
+        left = [one for one in found if one not in old]
+        self._prune_journal(left)
+        if old:
+            self._prune_blobs(left)
         return old
+
+    def _prune_blobs(self, left: Sequence[Backup]) -> None:
+        """Delete the attached files that no copy names."""
+        named = {digest for one in left for digest in sqlite_copies.blobs(self.path(one))}
+        for path in self._blobs.glob("*/*"):
+            if path.name not in named:
+                path.unlink(missing_ok=True)
 
     def _prune_journal(self, left: Sequence[Backup]) -> None:
         """Delete what no copy leads into; the newest incarnation's begins before its first copy."""
@@ -166,8 +213,11 @@ class Backups:
                 with contextlib.suppress(OSError, msgspec.DecodeError):
                     yield msgspec.json.decode(path.read_bytes(), type=Backup)
 
-    def _keep_blobs(self, folder: Path) -> None:
-        _mirror(folder, self._blobs)
+    def _keep_blobs(self, folder: Path, copy: Path) -> int:
+        """Copy the attached files that a copy names; return how many it has."""
+        named = sqlite_copies.blobs(copy)
+        _mirror(folder, self._blobs, named)
+        return sum((self._blobs / digest[:2] / digest).exists() for digest in named)
 
 
 def _copied(source: Path, target: Path) -> sqlite_copies.Made:
@@ -185,11 +235,25 @@ def _inside(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def _mirror(source: Path, target: Path) -> None:
-    """Bring files that are missing from one tree into another: content never changes."""
+def _guarded_archive(source: Path, target: Path) -> None:
+    try:
+        sqlite_archive.keep_copy(source, target)
+    except ArchiveDamaged as error:
+        raise BackupDamaged(error.message) from error
+    except apsw.FullError as error:
+        raise OSError(errno.ENOSPC, "the disk is full", str(target)) from error
+
+
+def _mirror(source: Path, target: Path, named: Container[str] | None) -> None:
+    """Bring files that are missing from one tree into another: content never changes.
+
+    Only those `named`; None: all.
+    """
     for path in source.rglob("*") if source.is_dir() else ():
         place = target / path.relative_to(source)
         if not path.is_file() or place.exists() or path.name.startswith("."):
+            continue
+        if named is not None and path.name not in named:
             continue
         sqlite_disk.make_folder(place.parent)
         draft = place.with_name(f".{place.name}.{os.getpid()}")

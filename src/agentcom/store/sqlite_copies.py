@@ -69,6 +69,16 @@ def born_s(path: Path) -> int:
         return 0
 
 
+def blobs(path: Path) -> frozenset[str]:
+    """Return the attached files that a database names, by their digests."""
+    db = sqlite_open.connect(path, read_only=True)
+    try:
+        rows = db.execute("SELECT DISTINCT substr(key, -64) FROM blob")
+        return frozenset(str(digest) for (digest,) in rows)
+    finally:
+        db.close()
+
+
 def only_in(old: Path, new: Path) -> Sequence[TaskId] | None:
     """Return the tasks that only the older data have; None if those cannot be read."""
     if not old.exists():

@@ -5,8 +5,8 @@ without records leaves its id in a ring. Which documents hold records of a feed 
 the mark of `sqlite_lists.py`. No transaction begins or ends here.
 """
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import apsw
 import msgspec
@@ -20,6 +20,9 @@ from agentcom.store.sqlite_lists import MARK
 _APPEND: Final = "INSERT INTO log (first, records, number, batch, doc) VALUES (?, ?, ?, ?, ?)"
 _REMEMBER: Final = "INSERT OR REPLACE INTO batch (slot, number, id) VALUES (?, ?, ?)"
 
+_WITHIN: Final = """
+    SELECT first, doc FROM log WHERE first BETWEEN ?1 AND ?2 AND first + records - 1 <= ?2
+    AND first < (SELECT max(first) FROM log)"""
 _ALL: Final = """
     SELECT first, doc FROM log
     WHERE first >= (SELECT coalesce(max(first), 0) FROM log WHERE first <= ?)
@@ -42,6 +45,21 @@ def append(db: apsw.Connection, batch: Batch, *, number: int, first: int) -> Non
         return
     doc = codec.encode_records(appends)
     db.execute(_APPEND, (first, len(appends), number, batch.id, doc))
+
+
+def forget(db: apsw.Connection, ranges: Sequence[tuple[int, int]]) -> None:
+    """Delete the documents that lie between sequences, in the open transaction.
+
+    The lists must be complete, so that none names a document that is gone. The newest stays: the
+    numbers of what comes next follow from it.
+    """
+    for low, high in ranges:
+        documents: list[Any] = db.execute(_WITHIN, (low, high)).fetchall()
+        for first, doc in documents:
+            logs = {append.log for append in codec.decode_records(doc)}
+            feeds = [(log, first) for log in logs]
+            db.executemany("DELETE FROM feed WHERE log = ? AND first = ?", feeds)
+            db.execute("DELETE FROM log WHERE first = ?", (first,))
 
 
 def read(db: apsw.Connection, log: str | None, after: int, limit: int) -> list[LogRecord]:

@@ -22,6 +22,11 @@ CHECKSUM_BYTES: Final = 8  # at the end of every page
 CHECK_PAGES_MAX: Final = 16_384  # larger files are checked by `verify`, so that a start stays quick
 BUSY_MS: Final = 5_000
 JOURNAL_BYTES_MAX: Final = 67_108_864
+FREE_PAGES: Final = 1_024  # 4 MB
+FREE_PART: Final = 10  # ... or a tenth of the file stays free
+GIVE_BACK_STEPS: Final = 10_000  # an hour's: 5 GB
+GIVE_BACK_S: Final = 0.1  # between two steps
+STEP_PAGES: Final = 128  # are given back at once: commits wait for some milliseconds
 CACHE_KIB: Final = 8_192  # per connection; a commit that splits a page walks all of its cache
 
 _FIXED_IN: Final = (3, 51, 3)  # the WAL-reset bug: two connections could corrupt a database
@@ -167,6 +172,13 @@ def migrate(
                 db.execute(f"PRAGMA user_version={step.number}")
 
 
+def create(db: apsw.Connection, application_id: int = APPLICATION_ID) -> None:
+    """Begin an empty database whose pages have sums, and are given back in steps when free."""
+    size = ctypes.c_int(CHECKSUM_BYTES)
+    db.file_control("main", apsw.SQLITE_FCNTL_RESERVE_BYTES, ctypes.addressof(size))
+    db.execute(f"PRAGMA auto_vacuum=INCREMENTAL; PRAGMA application_id={application_id}; VACUUM")
+
+
 def copy(db: apsw.Connection, path: Path) -> None:
     """Write a consistent and durable copy to `path`, whole or not at all.
 
@@ -178,7 +190,7 @@ def copy(db: apsw.Connection, path: Path) -> None:
     sqlite_disk.create_private(part)
     made = connect(part)
     try:
-        _create(made)
+        create(made)
         made.execute("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF").fetchall()  # see below
         with made.backup("main", db, "main") as copying:
             copying.step(-1)
@@ -192,6 +204,39 @@ def copy(db: apsw.Connection, path: Path) -> None:
     _sync_file(part)
     part.replace(path)
     sqlite_disk.sync_folder(path.parent)
+
+
+def compact(path: Path) -> None:
+    """Write a database anew, durably, without its free pages; nobody else may use it.
+
+    Raises:
+        StoreRefused: it is damaged.
+    """
+    try:
+        db = connect(path)
+        try:
+            db.execute("PRAGMA journal_mode=DELETE").fetchall()
+            db.execute("PRAGMA auto_vacuum=INCREMENTAL; VACUUM").fetchall()
+            found = db.execute("PRAGMA integrity_check(1)").get
+        finally:
+            db.close()
+    except DAMAGE as error:
+        raise damaged(path, str(error)) from error
+    if found != "ok":
+        raise damaged(path, str(found))
+    _sync_file(path)
+
+
+def give_back(db: apsw.Connection) -> bool:
+    """Give some free pages back to the disk; return whether there are more to give.
+
+    A part stays free, since new rows fill it. Databases of before keep theirs: `compact`.
+    """
+    free, pages = pragma(db, "freelist_count"), pragma(db, "page_count")
+    if free <= max(FREE_PAGES, pages // FREE_PART) or not pragma(db, "auto_vacuum"):
+        return False
+    db.execute(f"PRAGMA incremental_vacuum({STEP_PAGES})").fetchall()
+    return True
 
 
 def pragma(db: apsw.Connection, name: str) -> int:
@@ -208,7 +253,7 @@ def _open(path: Path, steps: Sequence[Migration], incarnation: int) -> apsw.Conn
     db = connect(path)
     try:
         if _is_new(db):
-            _create(db)
+            create(db)
         _check_ours(db, path, newest=steps[-1].number)
         _begin_log(db, path)
         migrate(db, steps, before=lambda version: copy(db, _copy_path(path, version)))
@@ -235,12 +280,6 @@ def _begin_log(db: apsw.Connection, path: Path) -> None:
 def _is_new(db: apsw.Connection) -> bool:
     # A file whose making was cut short has no table yet.
     return pragma(db, "application_id") == 0 and not db.execute("SELECT 1 FROM sqlite_schema").get
-
-
-def _create(db: apsw.Connection) -> None:
-    size = ctypes.c_int(CHECKSUM_BYTES)
-    db.file_control("main", apsw.SQLITE_FCNTL_RESERVE_BYTES, ctypes.addressof(size))
-    db.execute(f"PRAGMA application_id={APPLICATION_ID}; VACUUM")
 
 
 def _check_magic(path: Path) -> None:

@@ -14,8 +14,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import apsw
 import msgspec
 
+from agentcom.model.archive import ArchiveDamaged
 from agentcom.model.backup import (
     COPY_ONLY,
     NEWEST,
@@ -26,13 +28,16 @@ from agentcom.model.backup import (
     PointNotReached,
     Restored,
 )
-from agentcom.model.batch import Batch
+from agentcom.model.batch import Delete, Table
 from agentcom.model.errors import StoreRefused
 from agentcom.model.ids import DEFAULT_POOL, Now
-from agentcom.store import sqlite_copies, sqlite_disk, sqlite_journal
+from agentcom.model.task import Task
+from agentcom.store import sqlite_archive, sqlite_copies, sqlite_disk, sqlite_journal
 from agentcom.store.base import Committed
+from agentcom.store.dossiers import gather
 from agentcom.store.failures import StoreFailed
 from agentcom.store.sqlite import SMALL, SqliteStore
+from agentcom.store.sqlite_archive import ARCHIVE_FILE
 from agentcom.store.sqlite_backups import STORE_FILE, Backups
 from agentcom.store.sqlite_disk import Disk
 
@@ -73,10 +78,14 @@ async def restore(backups: Backups, home: Path, *, name: str | None, point: Poin
     try:
         with tempfile.TemporaryDirectory(prefix=".restoring-", dir=home) as folder:
             path = Path(folder) / STORE_FILE
-            made = await _build(backups, base, path, point, raises=True)
+            archive = await asyncio.to_thread(_archive_of, home, backups)
+            try:
+                made = await _build(backups, base, path, point, archive=archive)
+            finally:
+                archive.close()
             lost = await asyncio.to_thread(sqlite_copies.only_in, disk.path, path)
+            await asyncio.to_thread(backups.restore_blobs, home)
             replaced = _put_in_place(disk, path, base)
-        backups.restore_blobs(home)
     finally:
         disk.close()
     return msgspec.structs.replace(
@@ -103,7 +112,7 @@ async def drill(backups: Backups, *, name: str | None, clock: Callable[[], Now])
         path = Path(folder) / STORE_FILE
         backups.check(wanted)
         base = next((one for one in older if _leads(backups, one, wanted)), wanted)
-        made = await _build(backups, base, path, Point(number=wanted.number), raises=False)
+        made = await _build(backups, base, path, Point(number=wanted.number), archive=None)
         if made.number != wanted.number:
             raise BackupDamaged(f"{base.name} leads to {made.number}, not to {wanted.number}")
         try:
@@ -127,9 +136,35 @@ def _leads(backups: Backups, base: Backup, to: Backup) -> bool:
     return number >= to.number
 
 
+def _archive_of(home: Path, backups: Backups) -> apsw.Connection:
+    """Return the archive of a home with all that is in the copy of it.
+
+    One that cannot be read is put aside.
+    """
+    path = home / ARCHIVE_FILE
+    try:
+        sqlite_archive.check(path)
+    except ArchiveDamaged:
+        for ending in ("", *_BESIDE):
+            old = path.with_name(path.name + ending)
+            if old.exists():
+                old.replace(old.with_name(f"damaged-{old.name}"))
+    db = sqlite_archive.opened(path)
+    if backups.archive.exists():
+        try:
+            sqlite_archive.bring(db, backups.archive)
+        except ArchiveDamaged as error:
+            db.close()
+            raise BackupDamaged(
+                f"{error.message}; without it: move {backups.archive} away"
+            ) from error
+    return db
+
+
 async def _build(
-    backups: Backups, base: Backup, path: Path, point: Point, *, raises: bool
+    backups: Backups, base: Backup, path: Path, point: Point, *, archive: apsw.Connection | None
 ) -> Restored:
+    """Make the data of a point in `path`; for a hub (with its archive) the incarnation rises."""
     await asyncio.to_thread(backups.check, base)
     await asyncio.to_thread(shutil.copyfile, backups.path(base), path)
     async with _opened(path) as store:
@@ -138,6 +173,8 @@ async def _build(
             for entry in sqlite_journal.entries(backups.journal(base), base.number):
                 if not point.has(entry.number, entry.at):
                     break
+                if archive is not None:
+                    await _archive_again(store, entry, archive)
                 await _replay(store, entry)
                 number, at, replayed = entry.number, entry.at, replayed + 1
         except sqlite_journal.JournalDamaged as error:
@@ -147,7 +184,7 @@ async def _build(
         problems = await store.verify()
         if problems:
             raise BackupDamaged(f"what was restored is not whole: {problems[0].what}")
-        incarnation = await store.raise_incarnation() if raises else base.incarnation
+        incarnation = await store.raise_incarnation() if archive is not None else base.incarnation
         live = (await store.scan(DEFAULT_POOL)).tasks
     states = Counter(task.state.value for task in live)
     return Restored(
@@ -179,10 +216,25 @@ async def _opened(path: Path) -> AsyncIterator[SqliteStore]:
         await store.close()
 
 
+async def _archive_again(
+    store: SqliteStore, entry: sqlite_journal.Entry, archive: apsw.Connection
+) -> None:
+    """Bring the tasks that a batch takes out of the store to the archive, as the hub had done."""
+    gone = [
+        (Table.TASK, change.key)
+        for change in entry.batch.changes
+        if isinstance(change, Delete) and change.table is Table.TASK
+    ]
+    rows = await store.get(gone) if gone else ()
+    found = [await gather(store, row, entry.at) for row in rows if isinstance(row, Task)]
+    if found:
+        sqlite_archive.put(archive, found)
+
+
 async def _replay(store: SqliteStore, entry: sqlite_journal.Entry) -> None:
     batch = entry.batch
     # Terms are of the hub that wrote it.
-    free = Batch(id=batch.id, pool=batch.pool, changes=batch.changes, appends=batch.appends)
+    free = msgspec.structs.replace(batch, term=None)
     verdict = await store.commit(free)
     if not isinstance(verdict, Committed):
         raise BackupDamaged(f"batch {entry.number} of the journal does not follow the copy")

@@ -34,6 +34,8 @@ PRUNE_ROWS: Final = 1_000  # per transaction, so that commits wait for milliseco
 
 _KINDS: Final[Mapping[Table, int]] = {Table.BODY: 0, Table.RESULT: 1}
 """The tables that are kept in one, `document`; a view shows each as it is named here."""
+ALTERED: Final = frozenset({Table.USAGE})
+"""Tables to which a migration added a column, so that its place is not that in `COLUMNS`."""
 _LIVE_STATES: Final = frozenset(state for state in TaskState if not state.terminal)
 _RowT = TypeVar("_RowT")
 
@@ -53,6 +55,8 @@ def _statements(table: Table) -> _Statements:
     marks = ",".join("?" * (len(names) + 1))
     sets = ",".join(f"{name}=?" for name in names)
     into, of_kind = f"{table} VALUES({marks})", ""
+    if table in ALTERED:
+        into = f"{table}(key,{','.join(names)})VALUES({marks})"
     if table in _KINDS:
         into = f"document(kind,key,{','.join(names)})VALUES({_KINDS[table]},{marks})"
         of_kind = f"kind={_KINDS[table]} AND "
@@ -162,12 +166,12 @@ def scan(db: apsw.Connection, pool: PoolId) -> Snapshot:
 def query(db: apsw.Connection, asked: Query) -> Page:
     """Return one page of a listing."""
     rules.check_query(asked)
-    terms, bindings = _condition(asked)
+    terms, bindings = condition(asked)
     parts = [terms]
     if asked.table is Table.TASK and set(asked.where.get("state", ("",))) <= _LIVE_STATES:
         # Finds few among many, and walks through a list in its order until the page is full.
         parts = [[*terms, sqlite_lists.LISTED], [*terms, sqlite_lists.NOT_LISTED]]
-    each = [f"SELECT key, doc FROM {asked.table}{_where(part)}" for part in parts]
+    each = [f"SELECT key, doc FROM {asked.table}{where(part)}" for part in parts]
     order = "DESC" if asked.after is None else "ASC"
     sql = f"{' UNION ALL '.join(each)} ORDER BY key {order} LIMIT ?"
     found: list[Any] = db.execute(sql, (*bindings * len(parts), asked.limit + 1)).fetchall()
@@ -179,12 +183,12 @@ def query(db: apsw.Connection, asked: Query) -> Page:
 def sums(db: apsw.Connection, asked: Sums) -> list[Sum]:
     """Return sums, the largest of the first column first."""
     rules.check_sums(asked)
-    terms, bindings = _condition(Query(table=asked.table, where=asked.where, prefix=asked.prefix))
+    terms, bindings = condition(Query(table=asked.table, where=asked.where, prefix=asked.prefix))
     terms += [f"{name} >= ?" for name in asked.least]
     added = ", ".join(f"coalesce(sum({name}), 0)" for name in asked.columns)
     group = f" GROUP BY {asked.by}" if asked.by is not None else ""
     value = asked.by or "NULL"
-    sql = f"SELECT {value}, count(*), {added} FROM {asked.table}{_where(terms)}{group}"
+    sql = f"SELECT {value}, count(*), {added} FROM {asked.table}{where(terms)}{group}"
     ordered = f"{sql} ORDER BY 3 DESC, coalesce(CAST({value} AS TEXT), 'None') LIMIT ?"
     found = db.execute(ordered, (*bindings, *asked.least.values(), asked.limit))
     return [Sum(key, rows, tuple(numbers)) for key, rows, *numbers in found if rows]
@@ -245,7 +249,8 @@ def _bound(sql: _Statements, part: Sequence[Change]) -> Iterator[tuple[str, list
             yield statement, bindings
 
 
-def _condition(asked: Query) -> tuple[list[str], list[str]]:
+def condition(asked: Query) -> tuple[list[str], list[str]]:
+    """Return what a row of a listing fulfils, as terms of SQL and what to bind to them."""
     terms: list[str] = []
     bindings: list[str] = []
     if asked.before is not None:
@@ -266,7 +271,8 @@ def _condition(asked: Query) -> tuple[list[str], list[str]]:
     return terms, bindings
 
 
-def _where(terms: Sequence[str]) -> str:
+def where(terms: Sequence[str]) -> str:
+    """Return a clause with all terms."""
     return " WHERE " + " AND ".join(terms) if terms else ""
 
 

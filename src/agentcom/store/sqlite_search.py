@@ -36,12 +36,17 @@ def find(db: apsw.Connection, asked: Words) -> Found:
     words = search.words_of(asked.text)
     if not words:
         return Found(())
-    match = " ".join(_quoted(word) for word in words) + "*"
+    match = match_of(words)
     sources = [Table.NOTE if one is Table.NOTE_VERSION else one for one in asked.tables]
     sql = _FIND % ", ".join("?" * len(sources))
     rows: list[Any] = db.execute(sql, (match, asked.project, *sources, asked.limit)).fetchall()
     complete = all(_behind(db, table) == 0 for table in asked.tables)
     return Found([(Table(source), str(key)) for source, key in rows], complete)
+
+
+def match_of(words: Sequence[str]) -> str:
+    """Return what an index of words is asked: all of them, of the last one the beginning."""
+    return " ".join(_quoted(word) for word in words) + "*"
 
 
 def index(db: apsw.Connection, limit: int) -> bool:
@@ -94,6 +99,12 @@ def _forget(db: apsw.Connection) -> None:
         SELECT id FROM findable WHERE source = 'message'
         AND key < (SELECT coalesce(min(key), '~') FROM message) LIMIT ?"""
     stale: list[Any] = db.execute(sql, (STALE_MAX,)).fetchall()
+    # Bodies go with their tasks, which are archived the oldest first, but for some.
+    sql = """
+        SELECT id FROM (SELECT id, key FROM findable WHERE source = 'body' ORDER BY key LIMIT ?)
+          AS oldest
+        WHERE NOT EXISTS (SELECT 1 FROM document WHERE document.key = oldest.key AND kind = 0)"""
+    stale += db.execute(sql, (STALE_MAX,)).fetchall()
     _delete(db, [place for (place,) in stale])
 
 

@@ -156,8 +156,8 @@ class Writer:
         if self.failed:
             return
         self.checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        with suppress(apsw.FullError):
-            self._db.execute("PRAGMA optimize")
+        with suppress(apsw.FullError, apsw.CorruptError, apsw.IOError):
+            self._db.execute("PRAGMA optimize")  # who reads what is damaged hears of it
 
     def checkpoint(self, mode: int) -> None:
         """Bring the log into the database; only in the thread, or before and after it."""
@@ -267,7 +267,7 @@ class Writer:
         number, seq = self._number, self._seq
         verdicts: list[Verdict] = []
         self._db.execute("BEGIN IMMEDIATE")
-        listing = self._arrears.many
+        listing = self._arrears.many or any(job.batch.forgets for job in group)
         if listing:
             self._arrears.write(self._db, seq)
         for job in group:
@@ -301,6 +301,8 @@ class Writer:
             self._db.execute("SAVEPOINT batch")
         if sqlite_rows.write(self._db, batch.changes):
             sqlite_lists.list_unnamed(self._db, batch)
+            if batch.forgets:
+                sqlite_log.forget(self._db, batch.forgets)
             sqlite_log.append(self._db, batch, number=number, first=seq)
             if not alone:
                 self._db.execute("RELEASE batch")

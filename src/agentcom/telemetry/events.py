@@ -56,6 +56,8 @@ CODE_REDEEMED: Final = "code.redeemed"
 USER_CREATED: Final = "user.created"
 USER_REMOVED: Final = "user.removed"
 
+STORE_ARCHIVED: Final = "store.archived"
+STORE_NOT_ARCHIVED: Final = "store.not_archived"
 BACKUP_MADE: Final = "backup.made"
 BACKUP_DRILLED: Final = "backup.drilled"
 BACKUP_FAILED: Final = "backup.failed"

@@ -34,6 +34,7 @@ from agentcom.model.ids import (
 from agentcom.model.task import TaskState
 from agentcom.model.todo import Todo, TodoKind
 from agentcom.store.base import Committed, Conflict, Query, Store, TermLost
+from agentcom.testing.store_forget import ForgetSuite
 from agentcom.testing.store_listings import ListingSuite
 from agentcom.testing.store_rows import batch, body, committed, new_task, one, request, task
 from agentcom.testing.store_scan import ScanSuite
@@ -47,7 +48,7 @@ IN_FLIGHT: Final = 200
 MANY: Final = 10_000
 
 
-class StoreSuite(ListingSuite, ScanSuite, SumsSuite, SearchSuite, VerifySuite):
+class StoreSuite(ForgetSuite, ListingSuite, ScanSuite, SumsSuite, SearchSuite, VerifySuite):
     """For every store."""
 
     @pytest.fixture

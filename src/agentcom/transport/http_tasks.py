@@ -102,13 +102,14 @@ async def _results(call: Call) -> ResultList:
 
 async def _events(call: Call) -> object:
     asked = call.asked(EventsAsked)
-    feeds = call.hall.feeds
-    task = await call.hall.queries.find(call.who, call.named())
-    if not http_events.wants_stream(call):
-        await feeds.check(call.who, task_log(task.id), after=asked.after)
-        return await call.hall.queries.events(
-            call.who, task.id, after=asked.after, limit=asked.limit
-        )
+    feeds, queries = call.hall.feeds, call.hall.queries
+    if http_events.wants_stream(call):
+        task = await queries.find(call.who, call.named())
+    else:
+        task, kept = await queries.look(call.who, call.named())
+        if kept is None:
+            await feeds.check(call.who, task_log(task.id), after=asked.after)
+        return await queries.events(call.who, task.id, after=asked.after, limit=asked.limit)
     after = http_events.last_event(call, asked.after)
     await feeds.check(call.who, task_log(task.id), after=after)
     return http_events.stream(call, task.id, after=after, progress=asked.progress)

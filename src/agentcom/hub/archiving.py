@@ -1,0 +1,288 @@
+"""Tasks that ended long ago leave the store for the archive, a few at a time.
+
+Each step writes tasks to the archive, and only when they are durable there it takes them out of
+the store, in one batch that also keeps the sums of what they cost. If the hub stops in between, a
+task is in both places, and the next pass takes it out. A task that changed meanwhile stays: the
+batch names the version of every row. Last go the records of the feeds that no task needs.
+"""
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+import msgspec
+import structlog
+
+from agentcom.core.view import PoolView
+from agentcom.hub.clock import Clock
+from agentcom.hub.rows import write
+from agentcom.model.archive import Dossier
+from agentcom.model.batch import Change, Insert, Table, Update, usage_day_key
+from agentcom.model.errors import AgentComError
+from agentcom.model.ids import Fence, IdSource, TaskId, WallTime, encode_base32
+from agentcom.model.message import Entry, Head, Message, entry_key
+from agentcom.model.schedule import Schedule
+from agentcom.model.task import Task, TaskState
+from agentcom.model.usage import Usage
+from agentcom.store import dossiers
+from agentcom.store.archive import Archive, NoArchive
+from agentcom.store.base import LogRecord, Query, Store
+from agentcom.telemetry import events
+
+FIRST_S: Final = 420.0  # a start has other things to do
+EVERY_S: Final = 3_600.0
+STEP_TASKS: Final = 32  # what waits behind a step waits for some milliseconds
+STEP_RECORDS: Final = 512
+REST: Final = 4.0  # after a step it rests for so many times as long: a fifth of a core at most
+READ_ROWS: Final = 500
+TIME_CHARS: Final = 10  # of an id, which begins with its time
+_OVER: Final = tuple(state.value for state in TaskState if state.terminal)
+
+log = structlog.get_logger(__name__)
+replace: Final = msgspec.structs.replace
+
+
+@dataclass(slots=True)
+class Moved:
+    """What a pass did."""
+
+    tasks: int = 0
+    records: int = 0
+
+
+class Archiver:
+    """Moves what is over from one store to its archive."""
+
+    def __init__(
+        self,
+        store: Store,
+        archive: Archive,
+        *,
+        clock: Clock,
+        ids: IdSource,
+        view: Callable[[], PoolView],
+        keep_ms: int,
+    ) -> None:
+        """`keep_ms`: how long a task stays after its end; 0: for ever."""
+        self._store = store
+        self.archive = archive
+        self._clock = clock
+        self._ids = ids
+        self._view = view
+        self._keep_ms = keep_ms
+
+    @property
+    def works(self) -> bool:
+        """Whether anything ever goes."""
+        return self._keep_ms > 0 and not isinstance(self.archive, NoArchive)
+
+    async def run(self) -> None:
+        """Move until cancelled; a supervisor's child."""
+        await asyncio.sleep(FIRST_S)
+        while True:
+            try:
+                moved = await self.work()
+                log.info(events.STORE_ARCHIVED, tasks=moved.tasks, records=moved.records)
+            except AgentComError as error:  # the disk is full, or the archive damaged
+                log.warning(events.STORE_NOT_ARCHIVED, reason=error.message, code=error.code)
+            await asyncio.sleep(EVERY_S)
+
+    async def work(self) -> Moved:
+        """Move all that may go now.
+
+        Raises:
+            StorageFull: there is no room; what was moved is moved.
+            ArchiveDamaged: the archive cannot be read; nothing leaves the store.
+        """
+        until = WallTime(self._clock.now().wall - self._keep_ms)
+        moved = Moved()
+        named = await self._named()
+        after: str | None = ""
+        while after is not None:
+            began = asyncio.get_running_loop().time()
+            after = await self._step(after, until, named, moved)
+            await self._rest(began)
+        if moved.tasks:
+            await self._store.index(0)
+        await self._forget(until, moved)
+        return moved
+
+    async def _rest(self, began: float) -> None:
+        await asyncio.sleep(REST * (asyncio.get_running_loop().time() - began))
+
+    # Tasks ----------------------------------------------------------------------------------------
+
+    async def _step(
+        self, after: str, until: WallTime, named: frozenset[str], moved: Moved
+    ) -> str | None:
+        """Move tasks with ids above one, and return the last that was looked at; None: no more."""
+        query = Query(
+            table=Table.TASK,
+            where={"state": _OVER},
+            after=after,
+            before=encode_base32(max(0, until), length=TIME_CHARS),
+            limit=STEP_TASKS,
+        )
+        page = await self._store.query(query)
+        now = self._clock.now().wall
+        found = [
+            await dossiers.gather(self._store, task, now)
+            for task in cast("list[Task]", page.rows)
+            if task.changed_at <= until and not await self._is_needed(task, named)
+        ]
+        if found:
+            await self.archive.put(found)
+            moved.tasks += await self._take_out(found)
+        return page.next
+
+    async def _take_out(self, found: Sequence[Dossier]) -> int:
+        """Delete tasks that are in the archive; return how many. One that changed stays."""
+        changes: list[Change] = []
+        for one in found:
+            changes += await dossiers.removal(self._store, one)
+        changes += await self._sums_of([turn for one in found for turn in one.usage])
+        if await write(self._store, self._ids, *changes):
+            return len(found)
+        if len(found) == 1:
+            return 0
+        return sum([await self._take_out([one]) for one in found])
+
+    async def _sums_of(self, turns: Iterable[Usage]) -> list[Change]:
+        """Return what adds turns to the rows of their days."""
+        days: defaultdict[str, list[Usage]] = defaultdict(list)
+        for turn in turns:
+            days[_day_key(turn)].append(turn)
+        rows = await self._store.get([(Table.USAGE, key) for key in days])
+        changes: list[Change] = []
+        for (key, spent), row in zip(days.items(), rows, strict=True):
+            old = cast("Usage | None", row)
+            new = added(spent if old is None else [old, *spent])
+            if old is None:
+                changes.append(Insert(Table.USAGE, key, new))
+            else:
+                changes.append(
+                    Update(Table.USAGE, key, replace(new, version=old.version + 1), old.version)
+                )
+        return changes
+
+    # What still names a task ----------------------------------------------------------------------
+
+    async def _is_needed(self, task: Task, named: frozenset[str]) -> bool:
+        view = self._view()
+        if task.id in named or task.id in view.dependants or task.id in view.todos:
+            return True
+        if task.id in view.holds or any(parent in view.tasks for parent in task.parents):
+            return True
+        if any(ask.task == task.id for ask in view.asks.values()):
+            return True
+        return await dossiers.is_below_or_above(self._store, task)
+
+    async def _named(self) -> frozenset[str]:
+        """Return the tasks that schedules, and letters that nobody has taken, speak of."""
+        named = {
+            row.last_task
+            for row in cast("list[Schedule]", await self._all(Query(table=Table.SCHEDULE)))
+            if row.last_task is not None
+        }
+        heads = cast("list[Head]", await self._all(Query(table=Table.HEAD, prefix="mail/")))
+        for head in heads:
+            if head.open:
+                named |= await self._letters(head)
+        return frozenset(named)
+
+    async def _letters(self, head: Head) -> set[TaskId]:
+        query = Query(
+            table=Table.ENTRY, prefix=f"{head.log}/", after=entry_key(head.log, head.settled)
+        )
+        open_ones = [
+            entry.message
+            for entry in cast("list[Entry]", await self._all(query))
+            if not entry.state.over
+        ]
+        found: set[TaskId] = set()
+        for start in range(0, len(open_ones), READ_ROWS):
+            part = open_ones[start : start + READ_ROWS]
+            rows = await self._store.get([(Table.MESSAGE, message) for message in part])
+            letters = [row for row in rows if isinstance(row, Message)]
+            found |= {letter.task for letter in letters if letter.task is not None}
+        return found
+
+    async def _all(self, query: Query) -> Sequence[object]:
+        rows: list[object] = []
+        after = query.after or ""
+        while True:
+            page = await self._store.query(replace(query, after=after, limit=READ_ROWS))
+            rows += page.rows
+            if page.next is None:
+                return rows
+            after = page.next
+
+    # Records --------------------------------------------------------------------------------------
+
+    async def _forget(self, until: WallTime, moved: Moved) -> None:
+        """Delete the records of before a time whose tasks are gone from the store."""
+        after = 0
+        while True:
+            began = asyncio.get_running_loop().time()
+            page = await self._store.read(None, after, STEP_RECORDS)
+            old = [record for record in page if record.record.at <= until]
+            gone = await self._gone(old)
+            ranges = _ranges(old, gone)
+            if ranges and await write(self._store, self._ids, forgets=tuple(ranges)):
+                moved.records += sum(high - low + 1 for low, high in ranges)
+            if len(old) < STEP_RECORDS:
+                return
+            # A batch whose records the page cuts is looked at again, from the first of them on.
+            last = page[-1].seq
+            cut = ranges and ranges[-1][1] == last and ranges[-1][0] > page[0].seq
+            after = ranges[-1][0] - 1 if cut else last
+            await self._rest(began)
+
+    async def _gone(self, records: Sequence[LogRecord]) -> set[TaskId]:
+        tasks = list(dict.fromkeys(record.record.task for record in records))
+        rows = await self._store.get([(Table.TASK, task) for task in tasks])
+        return {task for task, row in zip(tasks, rows, strict=True) if row is None}
+
+
+def _ranges(records: Sequence[LogRecord], gone: set[TaskId]) -> list[tuple[int, int]]:
+    """Return the sequences of records that lie side by side and whose tasks are gone."""
+    ranges: list[tuple[int, int]] = []
+    last_is_gone = False
+    for record in records:
+        is_gone = record.record.task in gone
+        if is_gone and last_is_gone:
+            ranges[-1] = (ranges[-1][0], record.seq)
+        elif is_gone:
+            ranges.append((record.seq, record.seq))
+        last_is_gone = is_gone
+    return ranges
+
+
+def _day_key(turn: Usage) -> str:
+    whose = [turn.submitter, turn.agent, turn.account, turn.model, turn.runtime]
+    digest = hashlib.sha256(msgspec.json.encode(whose)).hexdigest()[:32]
+    return usage_day_key(turn.project, turn.day, digest)
+
+
+def added(turns: Sequence[Usage]) -> Usage:
+    """Return one row for turns of one day that differ in their tasks and numbers only."""
+    costs = [turn.cost_micros for turn in turns if turn.cost_micros is not None]
+    return replace(
+        turns[0],
+        task=TaskId(""),
+        fence=Fence(0, 0),
+        turn=0,
+        cost_micros=sum(costs) if costs else None,
+        at=min(turn.at for turn in turns),
+        version=1,
+        **{name: sum(int(getattr(turn, name)) for turn in turns) for name in _ADDED},
+    )
+
+
+_ADDED: Final = (
+    *("input", "cached", "written", "output"),
+    *("included", "unpriced", "late", "wall_ms", "turns"),
+)
