@@ -136,8 +136,11 @@ class Chats:
                     self._listening.pop(name).cancel()
                 for name in wanted:
                     task = self._listening.get(name)
+                    if task is not None and task.done():
+                        task.result()  # a defect: the supervisor starts this service again
                     if task is None or task.done():
-                        self._listening[name] = asyncio.create_task(self._listen(name))
+                        self._listening[name] = task = asyncio.create_task(self._listen(name))
+                        task.add_done_callback(lambda _: self.changed.set())
                 self.changed.clear()
                 await self.changed.wait()
         finally:
@@ -157,6 +160,9 @@ class Chats:
                 pause_s = AGAIN_S
             except (NotTaken, Undelivered, Unreachable, AddressRefused, AgentComError) as error:
                 log.warning(events.CHAT_WAITS, destination=name, reason=str(error))
+                if isinstance(error, Undelivered) and error.final:
+                    await self._notifications.park(name, error.reason)
+                    return  # until a person lets it go on
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, AGAIN_MAX_S)
 

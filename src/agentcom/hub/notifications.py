@@ -208,10 +208,16 @@ class Notifications:
 
         await self._writer.once(HUB, Asked(cause="notify"), decide)
 
+    async def park(self, name: str, reason: str) -> None:
+        """Send nothing more to a destination until somebody lets it go on."""
+        row = self.find(name)
+        now = self._clock.now().wall
+        await self.write(row, replace(row, parked=reason, parked_at=now, problem=reason))
+
     async def resume(self, name: str) -> Destination:
         """Let a parked destination go on; raises `NotFound`."""
         row = self.find(name)
-        after = replace(row, parked="", parked_at=None, failures=0, next_at=None)
+        after = replace(row, parked="", parked_at=None, problem="", failures=0, next_at=None)
         row = await self.write(row, after)
         self.resumed.add(name)
         self.news.set()

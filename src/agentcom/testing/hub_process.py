@@ -128,7 +128,7 @@ class HubProcess:
 
     def user(self, name: str) -> str:
         """Let a submitter in and return the token."""
-        code = self._post("/users", {"name": name, "role": "submitter"})["code"]
+        code = self.post("/users", {"name": name, "role": "submitter"})["code"]
         return self._enrol({"code": code})
 
     def machine(self, name: str) -> str:
@@ -137,13 +137,13 @@ class HubProcess:
 
     def admitted(self, name: str) -> dict[str, Any]:
         """Enrol a machine and return all that its sidecar needs."""
-        code = self._post("/machines/invite", {"name": name})["code"]
-        return self._post("/enrol", {"code": code})
+        code = self.post("/machines/invite", {"name": name})["code"]
+        return self.post("/enrol", {"code": code})
 
     def machines(self, count: int) -> list[str]:
         """Enrol many machines, with codes that many may use; return their tokens."""
         uses = -(-count // CODES)
-        codes = [self._post("/machines/invite", {"uses": uses})["code"] for _ in range(CODES)]
+        codes = [self.post("/machines/invite", {"uses": uses})["code"] for _ in range(CODES)]
         # Several at a time, so that the hub commits them together; each by another code, since
         # uses of one code are counted one after the other.
         with ThreadPoolExecutor(ENROLLING) as threads:
@@ -152,7 +152,7 @@ class HubProcess:
 
     def submit(self, task: dict[str, Any]) -> str:
         """Ask for a task and return it."""
-        return str(self._post("/tasks", task)["tasks"][0])
+        return str(self.post("/tasks", task)["tasks"][0])
 
     def task(self, task: str) -> dict[str, Any]:
         """Return a task as it is now."""
@@ -162,7 +162,7 @@ class HubProcess:
 
     def call(self, name: str, **fields: Any) -> dict[str, Any]:
         """Make a call as the admin and return its answer."""
-        return self._post(f"/calls/{name}", fields)
+        return self.post(f"/calls/{name}", fields)
 
     def status(self) -> dict[str, Any]:
         """Return how the hub says that it is."""
@@ -212,9 +212,10 @@ class HubProcess:
         self._token = answer["token"] or self._token  # only the first start shows it
 
     def _enrol(self, asked: dict[str, Any]) -> str:
-        return str(self._post("/enrol", asked)["token"])
+        return str(self.post("/enrol", asked)["token"])
 
-    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Make a request as the admin and return its answer; a refusal raises `RuntimeError`."""
         response = self._http.post(f"/api/v1{path}", json=body)
         if response.is_error:
             raise RuntimeError(f"{path}: {response.status_code} {response.text}")
