@@ -228,6 +228,16 @@ def test_every_code_that_the_symptoms_name_is_one() -> None:
     assert [one for one in named if one not in known] == []
 
 
+def test_messages_in_symptoms_are_those_that_the_programs_write() -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    written = "".join(path.read_text("utf-8") for path in sorted((ROOT / "src").rglob("*.py")))
+    joined = re.sub(r'"\s*\n\s*f?"', "", written)
+
+    quoted = re.findall(r"^### `(?!waiting|completed)(.+?) \(\w+\)`", text, re.MULTILINE)
+    pieces = [piece.strip(" .") for said in quoted for piece in said.split("...")]
+    assert [piece for piece in pieces if piece and piece not in joined] == []
+
+
 def test_every_page_has_its_place_in_the_navigation() -> None:
     said = re.findall(r"^ +- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
 

@@ -231,14 +231,12 @@ def _program_settings(prefix: str) -> str:
             code(row["setting"].removeprefix(prefix)),
             code(row["default"]),
             ", ".join(filter(None, (row["type"], row["bounds"]))),
-            "yes" if row["hot"] else "",
-            code(row["environment"]),
-            row["meaning"],
+            f"*Hot.* {row['meaning']}" if row["hot"] else row["meaning"],
         )
         for row in explained()
         if row["setting"].startswith(prefix)
     ]
-    return table(["setting", "default", "value", "hot", "environment", "meaning"], rows)
+    return table(["setting", "default", "value", "meaning"], rows)
 
 
 def machine_settings() -> str:

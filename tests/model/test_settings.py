@@ -64,6 +64,12 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
     assert str(problems[0]) == "f.toml line 1: prot: there is no such setting; did you mean port?"
 
 
+def test_a_name_that_stands_in_the_wrong_table_is_shown_its_own() -> None:
+    assert settings.nearest("inner.home", ["home", "inner.rate"]) == "home"
+    assert settings.nearest("rate", ["home", "inner.rate"]) == "inner.rate"
+    assert settings.nearest("zzz", ["home", "inner.rate"]) == ""
+
+
 def test_a_table_in_the_place_of_a_value_and_the_other_way_round() -> None:
     _, problems = settings.resolve(Outer, [Layer("f", {"inner": 3, "port": {"x": 1}})], decode)
 

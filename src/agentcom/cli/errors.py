@@ -47,6 +47,7 @@ _HINTS: Final[Mapping[str, str]] = MappingProxyType(
         "not_allowed": "agentcom status, which names your role",
         "unreachable": "agentcom status, then agentcom up",
         "unavailable": "agentcom up, or agentcom context ls if you mean another hub",
+        "config_kept": "agentcom config check, on the hub's computer",
         "illegal_transition": "agentcom task show ID: it moved on",
         "name_taken": "another name (agentcom join: --name NAME)",
     }

@@ -245,10 +245,11 @@ def value_of(settings: msgspec.Struct, name: str) -> Any:
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """Return the known name that is most like `name`; "" if none is."""
+    last = {one.rpartition(".")[2]: one for one in reversed(known)}
+    elsewhere = last.get(name.rpartition(".")[2])
     close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return close[0]
-    last = {one.rpartition(".")[2]: one for one in known}
+    if elsewhere or close:
+        return elsewhere or close[0]
     close = difflib.get_close_matches(name.rpartition(".")[2], last, n=1)
     return last[close[0]] if close else ""
 
