@@ -56,7 +56,7 @@ class Alerting:
         self._view = view
         self._writer = Writer(store, clock, ids)
         self._secrets = Secrets(config.home)
-        self._outgoing = Outgoing(config.outgoing.allow, certificates=config.outgoing.certificates)
+        self.outgoing = Outgoing(config.outgoing.allow, certificates=config.outgoing.certificates)
         self.notifications = Notifications(store, self._writer, clock, ids)
         self.task_news = TaskNews(feeds, self.notifications, self._writer, store=store, view=view)
 
@@ -92,14 +92,14 @@ class Alerting:
             self._clock,
             notifications=self.notifications,
             secrets=self._secrets,
-            outgoing=self._outgoing,
+            outgoing=self.outgoing,
             talk=talk,
             ask=ask,
         )
         self.destinations = Destinations(
-            self.notifications, self._secrets, self._outgoing, self.chats, self._clock
+            self.notifications, self._secrets, self.outgoing, self.chats, self._clock
         )
-        couriers = Couriers(self._secrets, self._outgoing, self._clock, telegram=self.chats)
+        couriers = Couriers(self._secrets, self.outgoing, self._clock, telegram=self.chats)
         self.sender = Sender(self.notifications, couriers, clock=self._clock, rng=self._rng)
 
     async def load(self) -> None:

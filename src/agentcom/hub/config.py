@@ -93,7 +93,7 @@ class BackupSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class OutgoingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the hub sends to addresses that people gave it."""
 
-    allow: tuple[str, ...] = ()
+    allow: Annotated[tuple[str, ...], HOT] = ()
     """Names, addresses and networks inside, each with or without a port, that it may send to."""
     certificates: Path | None = None
     """Authorities (PEM) that are trusted beside those of the system."""

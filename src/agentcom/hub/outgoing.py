@@ -56,6 +56,10 @@ class Outgoing:
         self._resolve = resolve or look_up
         self._tls: ssl.SSLContext | None = None
 
+    def set_allowed(self, allowed: Sequence[Allowed]) -> None:
+        """Connect from now on to these addresses inside, and to no others there."""
+        self._allowed = tuple(allowed)
+
     @property
     def tls(self) -> ssl.SSLContext:
         """How certificates are checked: by the system's authorities, and the operator's own."""

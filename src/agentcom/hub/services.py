@@ -17,6 +17,7 @@ import msgspec
 
 from agentcom.core import budgets, deadlines, locking
 from agentcom.core.facts import Body, Fact
+from agentcom.core.outgoing import parse_allowed
 from agentcom.hub import maintenance, prices
 from agentcom.hub.activities import Activities
 from agentcom.hub.admission import Admission
@@ -155,7 +156,12 @@ class Services:
             found = prices.load(config.prices)
             return lambda: setattr(self.engine, "prices", found)
 
+        def allow(config: HubConfig) -> Make:
+            found = [parse_allowed(text) for text in config.outgoing.allow]
+            return partial(self.alerting.outgoing.set_allowed, found)
+
         return {
+            "outgoing.allow": allow,
             "log_level": lambda config: partial(set_level, config.log_level),
             "prices": reprice,
             "limits.rates": lambda config: partial(self._bound, config),
