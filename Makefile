@@ -13,6 +13,8 @@ export N TEXT
 
 RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
+FUZZ := $(VENV)/fuzz
+FUZZ_READY := $(VENV)/.fuzz-ready
 DOCS_READY := $(VENV)/.docs-ready
 PACKAGE_READY := $(VENV)/.package-ready
 # Of the commit, so that two builds of it are equal; without git, of the changelog.
@@ -21,7 +23,7 @@ REVISION = $(shell git rev-parse HEAD 2>/dev/null)
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/agentcom/__init__.py)
 TESTS := $(BIN)/pytest -n 2 --dist loadgroup
 
-.PHONY: help setup run demo fix check test test-all journeys chaos simulate mutants crash soak bench bench-peers bench-agents matrix docs dist image change release lock clean clis
+.PHONY: help setup run demo fix check test test-all journeys chaos simulate mutants crash soak bench bench-peers bench-agents matrix fuzz docs dist image change release lock clean clis
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -77,6 +79,9 @@ bench-peers: setup ## the same job for this hub and six others, in turns (10 min
 
 bench-agents: setup ## 24 real agents at once on this machine (ARGS="--agents 8 --runtime pi")
 	@$(BIN)/python -m bench.agents $(ARGS)
+
+fuzz: setup $(FUZZ_READY) ## call every route with whatever its description allows, and forbids (1 min of CPU)
+	@$(BIN)/python -m tests.fuzz $(FUZZ)/bin/schemathesis $(ARGS)
 
 matrix: setup ## every driver through every check, into docs/reference/drivers.md (ARGS=pi: one of them)
 	@$(BIN)/python -m tests.tools.matrix $(ARGS)
@@ -138,6 +143,12 @@ $(DEV_READY): requirements/dev.txt $(LOCK) | $(BIN)/python
 $(DOCS_READY): requirements/docs.txt | $(BIN)/python
 	@echo "Installing the documentation builder ..."
 	@$(PIP) install --require-hashes -r requirements/docs.txt
+	@touch $@
+
+$(FUZZ_READY): requirements/fuzz.txt | $(BIN)/python
+	@echo "Installing the fuzzer of the HTTP interface, apart from all else ..."
+	@$(BIN)/python -m venv $(FUZZ)
+	@$(FUZZ)/bin/python -m pip --disable-pip-version-check -qq install --require-hashes -r requirements/fuzz.txt
 	@touch $@
 
 $(PACKAGE_READY): pyproject.toml $(RUN_READY)

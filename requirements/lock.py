@@ -26,6 +26,7 @@ LOCKS: Final = {
     "build.txt": ("-c", "run.txt", "build.in"),
     "dev.txt": ("-c", "run.txt", "--extra", "mcp", "../pyproject.toml", "build.in", "dev.in"),
     "docs.txt": ("-c", "dev.txt", "docs.in"),
+    "fuzz.txt": ("fuzz.in",),
 }
 
 

@@ -91,6 +91,8 @@ def document(table: Sequence[Line], *, version: str = __version__) -> dict[str, 
         kinds += [line.reply] if line.reply is not None else []
         kinds += line.bodies
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
+    for kind in (body for line in table for body in line.bodies):
+        _leave_tag(components[kind.__name__], kind)
     by_kind = {_name(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
     for line in table:
@@ -111,6 +113,13 @@ def document(table: Sequence[Line], *, version: str = __version__) -> dict[str, 
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _leave_tag(schema: dict[str, Any], kind: Any) -> None:
+    """Let a body leave out what its address says already: which call it is."""
+    tag = kind.__struct_config__.tag_field
+    if tag is not None and tag in schema.get("required", ()):
+        schema["required"] = [name for name in schema["required"] if name != tag]
 
 
 def _operation(line: Line, by_kind: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,7 +167,7 @@ def _statuses(line: Line) -> Sequence[int]:
     if line.path == f"{_API}/enrol":
         statuses |= {401, 409}
     if "{" in line.path:
-        statuses |= {404, 409}
+        statuses |= {404, 409, 422}
     if line.method != "GET":
         statuses |= {403, 404, 409, 504, 507}
     if line.bodies:
