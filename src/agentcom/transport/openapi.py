@@ -91,9 +91,10 @@ def document(table: Sequence[Line], *, version: str = __version__) -> dict[str, 
         kinds += [line.reply] if line.reply is not None else []
         kinds += line.bodies
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
-    for kind in (body for line in table for body in line.bodies):
-        _leave_tag(components[kind.__name__], kind)
     by_kind = {_name(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
+    for kind in (body for line in table for body in line.bodies):
+        name = by_kind[_name(kind)]["$ref"].rpartition("/")[2]
+        _leave_tag(components[name], kind)
     paths: dict[str, dict[str, Any]] = {}
     for line in table:
         paths.setdefault(line.path, {})[line.method.lower()] = _operation(line, by_kind)
