@@ -29,7 +29,15 @@ from docs.tools import source, words
 _ROLES: Final = (Role.VIEWER, Role.SUBMITTER, Role.OPERATOR, Role.ADMIN, Role.AGENT)
 _EVENTS: Final = "telemetry/events.py"
 _METRICS: Final = "telemetry/metrics.py"
-_COUNTED: Final = frozenset({metrics.TASKS, metrics.AGENTS, metrics.CONNECTIONS})
+_SHOWN: Final = frozenset(
+    {
+        metrics.TASKS,
+        metrics.AGENTS,
+        metrics.CONNECTIONS,
+        metrics.BUILD_INFO,
+        metrics.STARTED_SECONDS,
+    }
+)
 _REACHES: Final = {Reach.NONE: "", Reach.OWN: "own", Reach.ANY: "yes"}
 
 
@@ -326,10 +334,12 @@ def metrics_table() -> str:
         family = families.get(name)
         kind = family.type if family is not None else "gauge"
         place = (
-            rf"\.{measured[name]}\.(labels|inc|observe)" if family else rf"[. ]{constant.name}\b"
+            rf"\.{measured[name]}\.(labels|inc|observe)"
+            if name in measured
+            else rf"[. (]{constant.name}\b"
         )
         said = words.METRICS.get(name) or (family.documentation if family else "")
-        used = source.is_used(place, outside="" if family else _METRICS) or name in _COUNTED
+        used = source.is_used(place, outside="" if family else _METRICS) or name in _SHOWN
         shown = f"{name}_total" if kind == "counter" else name
         rows.append((code(shown), kind, said if used else f"{said} (reserved)"))
     return table(["metric", "kind", "meaning"], rows)

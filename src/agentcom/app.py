@@ -5,7 +5,6 @@ their own files; what is restarted when it fails, in `hub/supervisor.py`.
 """
 
 import asyncio
-import contextlib
 import importlib.metadata
 import os
 import socket
@@ -26,6 +25,7 @@ from agentcom.hub.config import ConfigInvalid, HubConfig
 from agentcom.hub.enrolment import first_admin
 from agentcom.hub.forge_events import ForgeEvents, read_secret
 from agentcom.hub.process import as_process, os_user, spare_the_collector
+from agentcom.hub.readings import Readings
 from agentcom.hub.reloading import Adjust, Make, Reloader
 from agentcom.hub.services import STOP_MS, Services, until
 from agentcom.hub.supervisor import ChildSpec, Supervisor
@@ -53,7 +53,6 @@ from agentcom.transport.ws_session import Desk
 STORE_FILE: Final = sqlite_backups.STORE_FILE
 STORES: Final = "agentcom.stores"
 files = sqlite_files
-CHECKPOINT_MS: Final = 1_500  # a checkpoint that takes longer is left to the next start
 
 log = structlog.get_logger(__name__)
 
@@ -168,8 +167,10 @@ class _Hub:
         own = store is None and config.store == "sqlite"
         archive = SqliteArchive(config.home / ARCHIVE_FILE) if own else None
         self._services = Services(config, store or open_store(config), clock, archive=archive)
+        copies, measured = Backups(config.backup_folder), self._services.metrics
+        self._readings = Readings(config, clock, STORE_FILE, copies).show(measured)
         self._forge_secret = read_secret(config.forge_secret)
-        self._schedule = Schedule(config, clock, Backups(config.backup_folder))
+        self._schedule = Schedule(config, clock, copies, count=measured.backup_runs.inc)
         self.adjustments = {**self._services.adjustments(), **self._adjustments()}
         self.reloader = Reloader(
             config, reread, self.adjustments, around=self._services.notifier.reloading
@@ -184,18 +185,17 @@ class _Hub:
         log.info(events.HUB_STARTED, version=__version__, pid=os.getpid())
         self._incarnation = await services.store.open()
         try:
-            await services.alerting.load()
-            await services.engine.start(self._incarnation)
+            await services.start(self._incarnation)
             number = self._number = await self._port.start(config.host, config.port)
             # Not before: a start that failed would leave an admin whose token nobody has seen.
             admin = config.admin or first_admin(os_user())
             token = await services.credentials.ensure_admin(admin)
             self._address = address_of(config, number, self._certificate)
             await self._serve(lambda: ready(self._info(number, admin, token)))
-            await self._tidy()
+            await services.tidy()
         finally:
             await self._port.stop(0)  # nothing to do, unless a part has failed
-            services.timers.clear_all()
+            services.end()
             await services.store.close()
             await services.archiver.archive.close()
         log.info(events.HUB_STOPPED)
@@ -252,12 +252,6 @@ class _Hub:
             shutdown_ms=self._config.drain_ms + 2 * STOP_MS,
         )
 
-    async def _tidy(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CHECKPOINT_MS / 1_000):
-                await self._services.auth.flush()
-                await self._services.store.checkpoint()
-
     def _build_hall(self) -> Hall:
         services = self._services
         return Hall(
@@ -283,6 +277,9 @@ class _Hub:
             forge_events=ForgeEvents(self._forge_secret),
             alerting=services.alerting,
             metrics=services.metrics,
+            levels=services.levels,
+            streams=services.streams,
+            measure=self._readings.refresh,
             status=self._status,
             is_ready=lambda: self._is_ready,
             drain=self._stop.set,

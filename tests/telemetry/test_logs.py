@@ -11,7 +11,7 @@ import structlog
 from agentcom.model import token_text
 from agentcom.model.identity import CredentialKind
 from agentcom.telemetry import events
-from agentcom.telemetry.logs import LogPipe, configure
+from agentcom.telemetry.logs import FIELD_CHARS_MAX, LogPipe, configure
 from agentcom.telemetry.redact import GONE
 
 TOKEN = token_text.compose(CredentialKind.USER, "abcd1234", "s" * 43)
@@ -171,3 +171,41 @@ def test_closing_lets_go_of_the_loggers(start: Start) -> None:
     pipe.close()
 
     assert pipe not in logging.getLogger().handlers
+
+
+def test_a_secret_is_found_also_where_json_would_escape_it(start: Start) -> None:
+    stream = io.StringIO()
+    secret = 'pa"ss\\wörd\nof mine'
+    pipe = start(as_json=True, stream=stream, secrets=[secret])
+
+    try:
+        int(secret)
+    except ValueError:
+        structlog.get_logger().exception("hub.failed", reason=secret, nested=[{"a": secret}])
+    pipe.close()
+
+    (line,) = lines(stream)
+    assert (line["reason"], line["nested"]) == (GONE, [{"a": GONE}])
+    assert "wörd" not in str(line)
+    assert "ValueError" in line["exception"]
+
+
+def test_a_huge_field_is_cut_and_the_line_stays_json(start: Start) -> None:
+    stream = io.StringIO()
+    pipe = start(as_json=True, stream=stream)
+
+    structlog.get_logger().info("hub.ready", said="x" * 5_000_000)
+    pipe.close()
+
+    (line,) = lines(stream)
+    assert len(line["said"]) == FIELD_CHARS_MAX
+
+
+def test_fields_of_fields_are_never_logged_either(start: Start) -> None:
+    stream = io.StringIO()
+    pipe = start(as_json=True, stream=stream)
+
+    structlog.get_logger().info("hub.ready", request={"headers": {"Authorization": "x"}})
+    pipe.close()
+
+    assert lines(stream)[0]["request"] == {"headers": {"Authorization": GONE}}

@@ -1,12 +1,12 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentcom.model import token_text
 from agentcom.model.identity import CredentialKind
-from agentcom.telemetry.redact import GONE, redact
+from agentcom.telemetry.redact import GONE, cleaned, ending, excerpt, redact, secrets_of
 
 TOKEN = token_text.compose(CredentialKind.MACHINE, "abcd1234", "s" * 43)
 KEYS = [
@@ -75,3 +75,76 @@ def test_no_surroundings_hide_a_token(before: str, after: str) -> None:
     text = f"{before} {TOKEN} {after}"
 
     assert TOKEN not in redact(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Basic dXNlcjpwYXNzd29yZA==",
+        '{"Authorization": "Basic dXNlcjpwYXNzd29yZA=="}',
+        "AWS_SECRET_ACCESS_KEY=dXNlcjpwYXNzd29yZA==",
+        "aws_secret_access_key = dXNlcjpwYXNzd29yZA==",
+        '{"client_secret": "dXNlcjpwYXNzd29yZA=="}',
+        r"{\"api_key\": \"dXNlcjpwYXNzd29yZA==\"}",
+        "PGPASSWORD=dXNlcjpwYXNzd29yZA== psql",
+        "https://hooks.slack.com/services/T00/B00/dXNlcjpwYXNzd29yZA",
+        "git clone https://:dXNlcjpwYXNzd29yZA@host/x.git",
+    ],
+)
+def test_what_stands_behind_a_telling_name_is_taken_out(text: str) -> None:
+    assert "dXNlcjpwYXNz" not in redact(text)
+
+
+@pytest.mark.parametrize("text", ["token: expired", "the password: something", "tokens=123456789"])
+def test_prose_about_secrets_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_what_is_clean_stays_clean() -> None:
+    once = redact(f"{TOKEN} Authorization: Bearer {'x' * 30} secret={'y' * 20} {KEYS[0]}")
+
+    assert redact(once) == once
+
+
+@given(st.integers(0, 60_000), st.sampled_from([TOKEN, *KEYS]))
+@settings(max_examples=60)
+def test_a_cut_leaves_no_part_of_a_secret_behind(before: int, secret: str) -> None:
+    text = "x" * before + " " + secret + " " + "y" * 60_000
+
+    assert secret[:12] not in excerpt(text, 20_000).replace("acm_mch_abcd1234", "")
+    assert secret[-12:] not in ending(text[::1], 20_000)
+
+
+def test_a_long_text_is_looked_at_only_as_far_as_it_is_shown() -> None:
+    assert excerpt("a" * 10_000_000, 100) == "a" * 100
+    assert ending("a" * 10_000_000, 100) == "a" * 100
+
+
+def test_values_in_values_are_cleaned() -> None:
+    value = {"a": [{"b": TOKEN, "Password": 7}], "c": (1, None, "ok")}
+
+    assert cleaned(value, 100) == {
+        "a": [{"b": f"acm_mch_abcd1234_{GONE}", "Password": GONE}],
+        "c": [1, None, "ok"],
+    }
+
+
+def test_values_that_go_on_for_ever_end() -> None:
+    value: list[object] = []
+    value.append(value)
+
+    assert GONE in str(cleaned(value, 100))
+
+
+def test_secrets_of_an_environment_are_known_by_their_names() -> None:
+    environment = {
+        "GH_TOKEN": "hunter2hunter2",
+        "ANTHROPIC_API_KEY": "key-of-mine",
+        "SSH_AUTH_SOCK": "/tmp/agent.sock",
+        "GOOGLE_APPLICATION_CREDENTIALS": "/srv/ada/key.json",
+        "TLS_KEY": "/etc/key.pem",
+        "EDITOR": "a-long-editor",
+        "PASS": "short",
+    }
+
+    assert secrets_of(environment) == {"hunter2hunter2", "key-of-mine"}

@@ -109,7 +109,10 @@ def refused(error: AgentComError, hint: str = "") -> int:
     """Tell a refusal and return its exit code; `hint` is what to try if nothing better is known."""
     if isinstance(error, CommandFailed):
         return say(error.message, error.label, error.hint, error.exit_code)
-    return say(error.message, error.code, _HINTS.get(error.code, hint), exit_of(error))
+    code = say(error.message, error.code, _HINTS.get(error.code, hint), exit_of(error))
+    if error.cause:
+        click.echo(f"cause: {error.cause} (agentcom logs --cause, where the hub runs)", err=True)
+    return code
 
 
 def _listing(command: click.Command, words: Sequence[str]) -> str:

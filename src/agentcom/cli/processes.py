@@ -14,7 +14,7 @@ import click
 from agentcom import app
 from agentcom.cli import background, context, errors
 from agentcom.hub import config as hub_config
-from agentcom.sidecar import settings, tunnels
+from agentcom.sidecar import known_secrets, settings, tunnels
 from agentcom.sidecar.config import Config, Home
 from agentcom.sidecar.shell import Sidecar
 from agentcom.telemetry import logs
@@ -56,7 +56,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def run_sidecar(home: Path, ready_fd: int | None) -> int:
     """Run a machine until a signal ends it."""
     config = settings.started(Home(home).load())
-    pipe = logs.configure(as_json=not sys.stderr.isatty(), secrets=[config.token])
+    pipe = logs.configure(as_json=not sys.stderr.isatty(), secrets=known_secrets.of(config))
     try:
         code, restarts = asyncio.run(_announced(config, ready_fd))
     finally:

@@ -50,6 +50,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "config": ("agentcom.cli.config:config_group", "Show, check and explain settings."),
         "backup": ("agentcom.cli.backup:backup", "Copy the hub's data, and put copies back."),
         "store": ("agentcom.cli.store:store", "Measure, move and tidy up the hub's data."),
+        "logs": ("agentcom.cli.logs:logs", "Show what the hub and sidecars here have logged."),
         "doctor": ("agentcom.cli.doctor:doctor", "Exercise everything here, and name each fix."),
         "demo": ("agentcom.cli.demo:demo", "Run a fleet on a real repository, and kill a machine."),
         "chaos": ("agentcom.cli.chaos:chaos", "Break a fleet on purpose, and count what was lost."),

@@ -1,5 +1,6 @@
 """`agentcom up`, `down`, `status`, and the processes behind them: `hub run`, `sidecar run`."""
 
+import json
 import signal
 import threading
 from pathlib import Path
@@ -58,6 +59,15 @@ _STATUS: Final = (
     Column("PAUSES", lambda row: f"{row['pauses']}: agentcom pause" if row["pauses"] else None),
     Column("ALERTS", lambda row: row["alerts"] or None),
     Column("HERE", _here),
+)
+
+
+_LEVELS: Final = ("debug", "info", "warning", "error")
+LEVEL_FIELDS: Final = ("usual", "overrides", "machine")
+_LEVEL: Final = (
+    Column("USUAL", lambda row: row["usual"]),
+    Column("NOW", lambda row: "; ".join(row["logs"]) or "as usual"),
+    Column("MACHINE", lambda row: row["machine"]),
 )
 
 
@@ -172,7 +182,7 @@ def hub() -> None:
     help="Start on a store that was put back from a copy; for one start.",
 )
 @click.option("--insecure", is_flag=True, default=None, help="No TLS off loopback. Do not.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--log-level", type=click.Choice(_LEVELS))
 @_READY_FD
 def hub_run(ready_fd: int | None, **flags: Any) -> int:
     """Run a hub until SIGTERM or Ctrl-C.
@@ -206,6 +216,36 @@ def hub_health(home: Path | None) -> None:
     from agentcom.cli import running
 
     click.echo(f"ready\t{running.health(home)}")
+
+
+@hub.command("log-level", cls=output.JsonCommand, fields=LEVEL_FIELDS)
+@click.argument("level", required=False, type=click.Choice([*_LEVELS, "usual"]))
+@click.option("--for", "lasts", metavar="TIME", help="By default 10m, at most 1d.")
+@click.option("--logger", default="", help="A module, such as agentcom.transport.")
+@click.option("--machine", default="", help="The sidecar of this machine, not the hub.")
+def log_level(
+    level: str | None, lasts: str | None, logger: str, machine: str, as_json: tuple[str, ...] | None
+) -> None:
+    """Let a running hub log more or less, for a while; then it logs as usual again.
+
+    \b
+    Examples:
+      agentcom hub log-level
+      agentcom hub log-level debug --for 5m --logger agentcom.transport
+    """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
+    from agentcom.cli import api, specs
+
+    asked: dict[str, Any] = {"level": level, "logger": logger, "machine": machine}
+    if lasts is not None:
+        asked["for_ms"] = specs.duration(lasts, "--for")
+    hub = api.connect()
+    said = hub.send("PUT", "/log-level", asked) if level else hub.send("GET", "/log-level")
+    row: dict[str, Any] = json.loads(said)
+    row["logs"] = [
+        f"{one['logger'] or 'everything'}: {one['level']}, for {output.span(one['left_ms'])}"
+        for one in row["overrides"]
+    ]
+    output.details(row, _LEVEL, as_json=as_json)
 
 
 @hub.command("admin-token")

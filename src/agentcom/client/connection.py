@@ -20,7 +20,7 @@ from agentcom.model import errors
 from agentcom.model.errors import AgentComError
 from agentcom.model.replies import Reply
 from agentcom.protocol import codec, frames
-from agentcom.protocol.live import Ended, LetterFrame, LogWanted, PresenceFrame
+from agentcom.protocol.live import Ended, LetterFrame, LogLevelFrame, LogWanted, PresenceFrame
 from agentcom.protocol.review import ReviewFrame
 
 READY_TIMEOUT_S: Final = 10.0
@@ -195,6 +195,7 @@ class Connection:
                 | frames.MailFrame()
                 | ReviewFrame()
                 | LogWanted()
+                | LogLevelFrame()
             ):
                 return  # for machines
             case _:
@@ -205,6 +206,8 @@ class Connection:
             log.warning("frame.refused", code=frame.code, reason=frame.message)
             return
         error = error_of(frame.code, frame.message, retry_after_ms=frame.retry_after_ms)
+        if frame.cause:
+            error.cause = frame.cause
         for future, _ in self._requests.pop(frame.key, ()):
             _fail(future, error)
 

@@ -16,6 +16,7 @@ from agentcom.model.ids import Rng
 from agentcom.protocol.calls import Call, name_of
 
 API: Final = "/api/v1"
+_ELSEWHERE: Final = ("/metrics", "/healthz", "/readyz")
 CONNECT_TIMEOUT_S: Final = 10.0
 CONNECTIONS_MAX: Final = 100
 READ_TIMEOUT_S: Final = 30.0
@@ -145,7 +146,7 @@ class HttpCalls:
             content = msgspec.json.encode(body)
             headers["Content-Type"] = "application/json"
         wanted = {name: value for name, value in (params or {}).items() if value is not None}
-        url = path if path.startswith(API) else API + path
+        url = path if path.startswith((API, *_ELSEWHERE)) else API + path
         try:
             response = await self._client.request(
                 method, url, params=wanted, content=content, headers=headers

@@ -29,6 +29,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     code: str = "error"
     retry_after: int | None = None
+    cause: str = ""
 
 
 _PLAIN: Final[Mapping[str, type[AgentComError]]] = MappingProxyType(
@@ -106,4 +107,6 @@ def error_of_response(status: int, body: bytes) -> AgentComError:
     error = error_of(problem.code, message, retry_after_ms=after_ms)
     if isinstance(error, Refused):
         error.status = status  # type: ignore[misc]  # see above
+    if problem.cause:
+        error.cause = problem.cause
     return error

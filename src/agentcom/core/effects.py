@@ -13,6 +13,7 @@ from agentcom.model.ids import Fence, Instant, MachineId, TaskId
 from agentcom.model.replies import Reply
 from agentcom.model.result import ReportKind, Rider
 from agentcom.model.task import StopReason, TaskBody
+from agentcom.model.usage import Usage
 
 
 class Push(msgspec.Struct, frozen=True, gc=False):
@@ -120,12 +121,19 @@ class Watch(msgspec.Struct, frozen=True, gc=False):
     branch: str = ""
     at_once: bool = False
     """True: there is a reason to look now, also where it is watched already."""
+    cause: str = ""
 
 
 class TellAsk(msgspec.Struct, frozen=True, gc=False):
     """Tell whom it concerns that a question was put, or has ended."""
 
     ask: Ask
+
+
+class Counted(msgspec.Struct, frozen=True, gc=False):
+    """Take note of a turn that was spent, for figures; what counts is its row."""
+
+    usage: Usage
 
 
 Effect = (
@@ -142,4 +150,5 @@ Effect = (
     | Notify
     | TellAsk
     | Watch
+    | Counted
 )

@@ -7,7 +7,7 @@ it counts, and is marked as late. What a machine may report on is what it was on
 from collections.abc import Sequence
 
 from agentcom.core import budgets, moves
-from agentcom.core.effects import Stop
+from agentcom.core.effects import Counted, Stop
 from agentcom.core.facts import Fact, Finished, Stopped, Used
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
@@ -50,6 +50,7 @@ def count(turn: Turn, fact: Fact, machine: MachineId, body: Spent) -> None:
             check_origin(turn, task, machine, body.fence)
         usage = _usage(turn, fact, machine, body, task, fitted(spent))
         turn.write(Table.USAGE, key, usage, None)
+        turn.effects.append(Counted(usage))
         budgets.settle(turn, usage)
         spent_now = plus(spent_now, of_turn(usage))
     if spent_now is not NOTHING and task is not None and task.id in turn.view.tasks:

@@ -147,7 +147,7 @@ class Turn(Ledger):
             task.id,
             task.state,
             self.now.wall,
-            self.fact.cause or task.cause,
+            task.cause,
             self.actor,
             task.attempt or None,
             task.agent,
@@ -159,8 +159,14 @@ class Turn(Ledger):
             task.failure,
             task.commit,
             detail or task.reason,
+            self._request(task),
         )
         self.appends.append(Append(task_log(task.id), event))
+
+    def _request(self, task: Task) -> str:
+        """Return the request behind a record, unless it is the one that the task came with."""
+        fact = self.fact
+        return "" if fact.reply_to is None or fact.cause == task.cause else fact.cause
 
     def retry_at(self, failures: int) -> WallTime:
         """Return when the next attempt may start: exponential, with full jitter (AWS, 2015)."""

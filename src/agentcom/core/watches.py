@@ -92,6 +92,7 @@ def watch(task: Task, machine: MachineId, *, at_once: bool = False) -> Watch:
         repo=(task.land_key or "").rpartition("#")[0],
         branch=task.branch or "",
         at_once=at_once,
+        cause=task.cause,
     )
 
 

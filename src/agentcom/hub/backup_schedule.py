@@ -19,6 +19,7 @@ from agentcom.hub.config import HubConfig
 from agentcom.model.backup import Backup
 from agentcom.model.ids import Now, WallTime
 from agentcom.telemetry import events
+from agentcom.telemetry.redact import ending
 
 FIRST_MS: Final = 600_000  # after a start: a hub that comes and goes makes no copies
 FIRST_JOURNAL_MS: Final = (
@@ -26,7 +27,7 @@ FIRST_JOURNAL_MS: Final = (
 )
 LOOK_MS: Final = 3_600_000  # at most; the wall clock may be set
 HOUR_MS: Final = 3_600_000
-OUTPUT_BYTES: Final = 2_000
+OUTPUT_CHARS: Final = 2_000
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +63,16 @@ class Copies(Protocol):
 class Schedule:
     """Makes copies of one hub."""
 
-    def __init__(self, config: HubConfig, clock: Clock, copies: Copies) -> None:
+    def __init__(
+        self,
+        config: HubConfig,
+        clock: Clock,
+        copies: Copies,
+        *,
+        count: Callable[[str], None] = lambda _result: None,
+    ) -> None:
+        """`count` is told of each run: `now`, `drill`, `now_failed` or `drill_failed`."""
+        self._count = count
         self._config = config
         self._settings = config.backups
         self._clock = clock
@@ -127,8 +137,9 @@ class Schedule:
             process.kill()
             await process.wait()
             raise
+        self._count(f"{what}_failed" if process.returncode else what)
         if process.returncode:
-            reason = said[-OUTPUT_BYTES:].decode("utf-8", "replace").strip()
+            reason = ending(said.decode("utf-8", "replace").strip(), OUTPUT_CHARS)
             log.warning(events.BACKUP_FAILED, what=what, reason=reason)
             self._failed, self._reason = self._failed + 1, reason
         else:

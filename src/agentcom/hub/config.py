@@ -147,6 +147,10 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """The least important record that is written: `debug`, `info`, `warning` or `error`."""
     drain_ms: Annotated[int, msgspec.Meta(ge=0, le=8_000)] = DRAIN_MS
     """How long a stop waits for requests under way."""
+    otlp_endpoint: str | None = None
+    """Where traces of tasks go: the address of a collector that takes OTLP over HTTP in JSON."""
+    otlp_headers: Path | None = None
+    """A file with headers for it, a line `Name: value` for each."""
     forge_secret: Annotated[Path | None, HOT] = None
     """A file with the secret by which forges sign their events; without one none is taken."""
     limits: Bounds = Bounds()
@@ -244,6 +248,10 @@ def unfit(config: HubConfig, values: Mapping[str, Value]) -> list[Problem]:
         given = "key" if config.certificate is None else "certificate"
         text = "certificate and key belong together: give both, or none"
         found.append(Problem(given, values[given].origin, text, values[given].line))
+    if config.otlp_endpoint and not config.otlp_endpoint.startswith(("http://", "https://")):
+        text = "an address such as http://127.0.0.1:4318"
+        where = values["otlp_endpoint"]
+        found.append(Problem("otlp_endpoint", where.origin, text, where.line))
     for place in config.trusted_proxies:
         why = _why_no_proxy(place)
         if why:

@@ -84,6 +84,8 @@ class Feeds:
         self.activities = activities
         self._live_task: Callable[[TaskId], Task | None] = lambda _task: None
         self._by_log: dict[str, dict[Subscription, None]] = {}
+        self._newest = 0
+        """The newest sequence that was published."""
         self._projects: OrderedDict[TaskId, ProjectId] = OrderedDict()
 
     def attach(self, live_task: Callable[[TaskId], Task | None]) -> None:
@@ -94,6 +96,13 @@ class Feeds:
     def follower_count(self) -> int:
         """How many subscriptions there are."""
         return sum(map(len, self._by_log.values()))
+
+    def lag(self) -> tuple[int, int]:
+        """Return the most records, and the most bytes, that a follower still has to get."""
+        every = [one for followers in self._by_log.values() for one in followers]
+        behind = [self._newest - one.cursor for one in every if not one.live and one.log == ALL]
+        waiting = [one.sink.buffered_bytes for one in every]
+        return max([0, *behind]), max([0, *waiting])
 
     async def check(self, identity: Identity, log: str, *, after: int = 0) -> None:
         """Return if there is such a log for this identity, and it can be followed from there.
@@ -144,6 +153,7 @@ class Feeds:
 
     def publish(self, first: int, appends: Sequence[Append]) -> None:
         """Bring committed records to those who are up to date; the others find them stored."""
+        self._newest = first + len(appends) - 1
         if len(self.activities):
             self._end_activities(appends)
         if not self._by_log or not appends:

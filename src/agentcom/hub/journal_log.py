@@ -8,7 +8,8 @@ work, some are left out of the log and counted there; the feeds have them all.
 import logging
 from collections import Counter as Count
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -21,7 +22,7 @@ from agentcom.model.event import EventKind, TaskEvent
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import TaskId, WallTime
 from agentcom.model.rates import Limiter, Rate
-from agentcom.model.task import TaskState
+from agentcom.model.task import Task, TaskState
 from agentcom.telemetry.metrics import Metrics
 
 QUEUED_MAX: Final = 65_536  # tasks whose time in the queue is measured; of more, the newest
@@ -33,6 +34,8 @@ OMITTED: Final = "task.events_omitted"
 _ENDS: Final = frozenset(
     {EventKind.COMPLETED, EventKind.FAILED, EventKind.CANCELLED, EventKind.ADOPTED}
 )
+_OVER: Final = _ENDS - {EventKind.ADOPTED} | {EventKind.RETURNED, EventKind.PARKED}
+"""Kinds with which an attempt ends."""
 _QUEUED: Final = TaskState.QUEUED
 _ASSIGNED: Final = EventKind.ASSIGNED
 _RETURNED: Final = EventKind.RETURNED
@@ -43,7 +46,8 @@ class JournalLog:
     """Tells the log and the metrics of every record, then shows it to those who follow."""
 
     def __init__(self, feeds: Publisher, metrics: Metrics, clock: Clock) -> None:
-        self._feeds = feeds
+        self.next = feeds
+        """Who gets the records then."""
         self._metrics = metrics
         self._clock = clock
         self._lines = Limiter(LINES)
@@ -60,12 +64,27 @@ class JournalLog:
         """Tasks that ended since the start, by state."""
         return {state.value: self._ended[state] for state in self._count}
 
+    def oldest_s(self) -> float:
+        """Return for how many seconds the first of the queued tasks waits by now."""
+        first = next(iter(self._queued.values()), None)
+        return 0.0 if first is None else max(0, self._clock.now().wall - first) / 1_000
+
+    def take_up(self, tasks: Iterable[Task]) -> None:
+        """Take note of tasks that were queued before this start, in their order."""
+        for task in islice(tasks, QUEUED_MAX):
+            if task.state is _QUEUED:
+                self._queued.setdefault(task.id, task.changed_at)
+
+    def rebind(self) -> None:
+        """Look up the logger anew: its level is another one."""
+        self._log = None
+
     def publish(self, first: int, appends: Sequence[Append]) -> None:
         """Take committed records, numbered from `first`."""
         if appends:
             self._log_all(appends)
             self._measure([append.record for append in appends])
-        self._feeds.publish(first, appends)
+        self.next.publish(first, appends)
 
     def _log_all(self, appends: Sequence[Append]) -> None:
         # Bound late, since logs are configured by then, and once: that costs as much as a record.
@@ -93,17 +112,16 @@ class JournalLog:
     def _measure(self, events: Sequence[TaskEvent]) -> None:
         queued, ends = self._queued, []
         for event in events:
+            kind = event.kind
+            if kind in _OVER:
+                self._attempt_ended(event)
             if event.state is _QUEUED:
                 queued.setdefault(event.task, event.at)
                 continue
             since = queued.pop(event.task, None)
-            kind = event.kind
             if kind is _ASSIGNED:
                 waited_ms = 0 if since is None else max(0, event.at - since)
                 self._metrics.dispatch.observe(waited_ms / 1_000)
-            elif kind is _RETURNED:
-                if event.failure is FailureClass.LEASE_LOST:
-                    self._metrics.leases_lost.inc()
             elif kind in _ENDS and event.state.terminal:
                 ends.append(event.state)
         while len(queued) > QUEUED_MAX:
@@ -112,11 +130,21 @@ class JournalLog:
             self._ended[state] += ends.count(state)
             self._count[state](ends.count(state))
 
+    def _attempt_ended(self, event: TaskEvent) -> None:
+        """Count an attempt by its failure's class, else by what became of its task."""
+        if event.failure is FailureClass.LEASE_LOST and event.kind is _RETURNED:
+            self._metrics.leases_lost.inc()
+        never_ran = event.kind is EventKind.CANCELLED and event.machine is None
+        if event.attempt is not None and not never_ran:
+            outcome = event.kind if event.failure is None else event.failure
+            self._metrics.attempts.inc(outcome.value)
+
 
 def _fields(event: TaskEvent) -> dict[str, str | int]:
     """Return what there is to say; never what people or agents wrote."""
     fields: dict[str, str | int | None] = {
         "cause": event.cause or None,
+        "request": event.request or None,
         "task": event.task,
         "state": event.state.value,
         "attempt": event.attempt,

@@ -5,7 +5,7 @@ reading instead.
 """
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -70,8 +70,11 @@ class Budgets:
         *,
         strangers: Rate = OPEN_PER_ADDRESS,
         gate: Gate | None = None,
+        shed: Callable[[str], None] = lambda _traffic: None,
     ) -> None:
+        """`shed` is told of each request that did not fit."""
         self._gate = gate
+        self._shed = shed
         self.set(rates, strangers=strangers)
 
     def set(self, rates: Mapping[Traffic, Rate], *, strangers: Rate = OPEN_PER_ADDRESS) -> None:
@@ -89,6 +92,7 @@ class Budgets:
             self._gate.check(identity.name, traffic, cost)
         wait_ms = self._limiters[traffic].take(identity.name, now.instant, cost)
         if wait_ms:
+            self._shed(traffic.value)
             raise RateLimited(f"too many requests ({traffic}); wait {wait_ms} ms", wait_ms)
 
     def spend_address(self, address: str, now: Now, cost: int = 1) -> None:
@@ -99,13 +103,16 @@ class Budgets:
         """
         wait_ms = self._strangers.take(network(address), now.instant, cost)
         if wait_ms:
+            self._shed("stranger")
             raise RateLimited(f"too many requests without a token; wait {wait_ms} ms", wait_ms)
 
     def admits(self, identity: Identity, traffic: Traffic, now: Now) -> bool:
         """Take one unit and return whether it fit; for what may be skipped, such as progress."""
-        if self._gate is not None and self._gate.skips():
-            return False
-        return not self._limiters[traffic].take(identity.name, now.instant)
+        skips = self._gate is not None and self._gate.skips()
+        if not skips and not self._limiters[traffic].take(identity.name, now.instant):
+            return True
+        self._shed(traffic.value)
+        return False
 
 
 class FailureGuard:

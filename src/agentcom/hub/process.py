@@ -13,6 +13,7 @@ from typing import Final
 
 from agentcom.hub.config import HubConfig, LogFormat
 from agentcom.telemetry import logs
+from agentcom.telemetry.redact import secrets_of
 
 GC_THRESHOLDS: Final = (50_000, 20, 50)
 """Values of the hot path are not tracked, so what is left to collect comes slowly; a full pass
@@ -38,7 +39,7 @@ def as_process(
         config.log_format is LogFormat.AUTO and not sys.stderr.isatty()
     )
     level = logging.getLevelNamesMapping()[config.log_level.value.upper()]
-    pipe = logs.configure(as_json=as_json, level=level)
+    pipe = logs.configure(as_json=as_json, level=level, secrets=_secrets(config))
     loop = asyncio.get_running_loop()
 
     def asked(number: int) -> None:
@@ -56,6 +57,17 @@ def as_process(
         for number in (*numbers, signal.SIGHUP):
             loop.remove_signal_handler(number)
         pipe.close()
+
+
+def _secrets(config: HubConfig) -> set[str]:
+    """Return what this hub knows that no log may show."""
+    files = (config.forge_secret, config.otlp_headers)
+    found = secrets_of(os.environ)
+    for path in filter(None, files):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            lines = path.read_text("utf-8").splitlines()
+            found |= {line.partition(": ")[2].strip() or line.strip() for line in lines}
+    return found
 
 
 def os_user() -> str:

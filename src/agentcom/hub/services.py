@@ -4,7 +4,9 @@ Doors take what they need from here. What must go on running is listed in `child
 """
 
 import asyncio
+import contextlib
 import os
+import platform
 import secrets
 import socket
 import time
@@ -15,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from agentcom import __version__
 from agentcom.core import budgets, deadlines, locking
 from agentcom.core.facts import Body, Fact
 from agentcom.core.outgoing import parse_allowed
@@ -34,6 +37,7 @@ from agentcom.hub.engine import Engine
 from agentcom.hub.enrolment import Enrolment
 from agentcom.hub.external import Externals
 from agentcom.hub.feeds import Feeds
+from agentcom.hub.figures import Figures
 from agentcom.hub.identifiers import Entropy, SystemRng, UuidIds
 from agentcom.hub.journal_log import JournalLog
 from agentcom.hub.limits_guard import RATES, Budgets, FailureGuard
@@ -58,11 +62,12 @@ from agentcom.model.replies import Reply
 from agentcom.model.usage import DAY_MS
 from agentcom.store.archive import Archive, NoArchive
 from agentcom.store.base import Store
-from agentcom.telemetry.logs import set_level
-from agentcom.telemetry.metrics import INBOX_FACTS, LEASES, OVERLOAD, Metrics
+from agentcom.telemetry.levels import Levels
+from agentcom.telemetry.metrics import OVERLOAD, Metrics
 
 ASK_MS: Final = 25_000  # below the usual 30 s of clients and proxies, so that they see our answer
 STOP_MS: Final = 1_500  # for each part but the port, so that all end within 10 s
+CHECKPOINT_MS: Final = 1_500  # a checkpoint that takes longer is left to the next start
 _FREE_RATE: Final = Rate(1_000_000, 1, 1_000_000)
 
 
@@ -98,7 +103,6 @@ class Services:
         self.alerting = self._watch(config, ids)
         self.switchboard = Switchboard(self.timers, self.alerting.task_news)
         self.engine = self._decide(ids)
-        self.engine.prices = prices.load(config.prices)
         cursors = Cursors()
         self.chooser = Chooser(self.store)
         self.queries = self._reads(cursors)
@@ -109,7 +113,25 @@ class Services:
         self.externals = self._let_in(ids)
         self.conversation = self._converse(ids, config.home)
         self._alert()
-        self._attach()
+        self._attach(config)
+
+    async def start(self, incarnation: int) -> None:
+        """Load what is live; the engine decides once its service runs."""
+        await self.alerting.load()
+        await self.engine.start(incarnation)
+        self.journal.take_up(self.engine.view.tasks.values())
+
+    async def tidy(self) -> None:
+        """Write down what is left, so that the next start is quick."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CHECKPOINT_MS / 1_000):
+                await self.auth.flush()
+                await self.store.checkpoint()
+
+    def end(self) -> None:
+        """Let nothing wait for its time any more."""
+        self.timers.clear_all()
+        self.levels.close()
 
     def children(self) -> list[ChildSpec]:
         """Return the services in the order in which they start; they stop in the other one."""
@@ -147,6 +169,7 @@ class Services:
             ChildSpec(name="schedules", run=self.schedules.run, shutdown_ms=STOP_MS),
             *self.alerting.children(),
             ChildSpec(name="pulse", run=pulse.run, shutdown_ms=STOP_MS),
+            *self._traces,
         ]
 
     def adjustments(self) -> Mapping[str, Adjust]:
@@ -162,14 +185,15 @@ class Services:
 
         return {
             "outgoing.allow": allow,
-            "log_level": lambda config: partial(set_level, config.log_level),
+            "log_level": lambda config: partial(self.levels.usually, config.log_level),
             "prices": reprice,
             "limits.rates": lambda config: partial(self._bound, config),
         }
 
     def _admit(self, config: HubConfig) -> None:
         self.admission = Admission(self.clock)
-        self.budgets, self._guard = Budgets(gate=self.admission), FailureGuard()
+        shed = self.metrics.rate_limited.inc
+        self.budgets, self._guard = Budgets(gate=self.admission, shed=shed), FailureGuard()
         self._bound(config)
 
     def _bound(self, config: HubConfig) -> None:
@@ -189,7 +213,7 @@ class Services:
     def _fire(self, body: Body, late_ms: int) -> None:
         self.engine.timer(body, late_ms)
 
-    def _attach(self) -> None:
+    def _attach(self, config: HubConfig) -> None:
         """Close the circles: some parts need each other to exist."""
         engine, measured = self.engine, self.metrics
         self.switchboard.attach(engine)
@@ -201,16 +225,46 @@ class Services:
             self.admission.turned(engine.backlog, seconds)
 
         engine.on_turn = on_turn
-        measured.watch(
-            tasks=self.fleet.task_counts,
-            agents=self.fleet.agent_counts,
-            connections=lambda: {"ws": self.switchboard.connection_count},
+        self.switchboard.on_spent = measured.spent
+        self.levels = Levels(self.journal.rebind)
+        self.streams: dict[str, int] = {}
+        """Open event streams by credential."""
+        figures = Figures(
+            engine=engine,
+            fleet=self.fleet,
+            feeds=self.feeds,
+            journal=self.journal,
+            switchboard=self.switchboard,
+            streams=self.streams,
         )
-        inbox, running = "Facts that wait for a decision", "Leases of connected machines"
-        measured.watch_number(INBOX_FACTS, inbox, lambda: engine.backlog)
+        figures.show(measured)
         overload = "0 takes everything, 1 refuses requests beyond a share, 2 all submits and reads"
         measured.watch_number(OVERLOAD, overload, lambda: float(self.admission.load))
-        measured.watch_number(LEASES, running, lambda: self.fleet.machine_counts()[1])
+        engine.prices = prices.load(config.prices)
+        self._traces = self._trace(config)
+
+    def _trace(self, config: HubConfig) -> list[ChildSpec]:
+        """Say what runs here, and let traces be sent if the settings say where to."""
+        self.metrics.state(
+            version=__version__,
+            python=platform.python_version(),
+            store=config.store,
+            started_s=self.clock.now().wall / 1_000,
+        )
+        if config.otlp_endpoint is None:
+            return []
+        from agentcom.hub import tracing  # noqa: PLC0415 - who sends none pays nothing for it
+
+        traces = tracing.Traces(
+            self.journal.next,
+            self.store,
+            config.otlp_endpoint,
+            headers=tracing.read_headers(config.otlp_headers),
+            instance=socket.gethostname(),
+            count=self.metrics.traces.inc,
+        )
+        self.journal.next = traces
+        return [ChildSpec(name="traces", run=traces.run, shutdown_ms=STOP_MS)]
 
     def _decide(self, ids: IdSource) -> Engine:
         return Engine(

@@ -21,6 +21,7 @@ from agentcom.model.ask import Ask
 from agentcom.model.batch import Append
 from agentcom.model.identity import Identity
 from agentcom.model.ids import Instant, MachineId, Rng
+from agentcom.model.usage import Usage
 from agentcom.protocol import codec, frames
 from agentcom.protocol.review import ReviewFrame
 
@@ -110,6 +111,7 @@ class Switchboard:
             effects.Notify: self._notify,
             effects.TellAsk: self._tell_ask,
             effects.Watch: self._watch,
+            effects.Counted: self._counted,
         }
         """All but answers and refusals, which the engine hands out."""
         self.remote_logs = RemoteLogs(self.bring)
@@ -117,6 +119,8 @@ class Switchboard:
         """Called with each assignment that was sent."""
         self.on_ask: Callable[[Ask], None] = lambda _ask: None
         """Called with each question that was put, or has ended."""
+        self.on_spent: Callable[[Usage], None] = lambda _usage: None
+        """Called with each turn of an agent that was counted."""
 
     def attach(self, inbox: Inbox) -> None:
         """Name the engine, which in turn needs this switchboard to exist."""
@@ -268,6 +272,9 @@ class Switchboard:
     def _tell_ask(self, effect: effects.TellAsk) -> None:
         self.on_ask(effect.ask)
 
+    def _counted(self, effect: effects.Counted) -> None:
+        self.on_spent(effect.usage)
+
     def _watch(self, effect: effects.Watch) -> None:
         watch = ReviewFrame(
             task=effect.task,
@@ -276,6 +283,7 @@ class Switchboard:
             repo=effect.repo,
             branch=effect.branch,
             at_once=effect.at_once,
+            cause=effect.cause,
         )
         self._tell(effect.machine, watch)
 

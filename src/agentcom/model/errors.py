@@ -15,6 +15,8 @@ class AgentComError(Exception):
     code: ClassVar[str] = "error"
     status: ClassVar[int] = 400
     retryable: ClassVar[bool] = False
+    cause: str = ""
+    """By which the hub's log knows the request that it refused, where a hub said so."""
 
     @property
     def message(self) -> str:

@@ -59,6 +59,7 @@ class TaskEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="
     state: TaskState
     at: WallTime
     cause: str = ""
+    """Of the whole story of its task: the request that it was submitted with."""
     actor: str | None = None
     attempt: int | None = None
     agent: AgentId | None = None
@@ -70,6 +71,8 @@ class TaskEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="
     failure: FailureClass | None = None
     commit: str | None = None
     detail: str | None = None
+    request: str = ""
+    """What somebody asked for later, such as a cancel."""
 
 
 def task_log(task: TaskId) -> str:

@@ -319,6 +319,7 @@ class ErrorFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True,
     message: str
     key: str | None = None
     retry_after_ms: int | None = None
+    cause: str = ""
 
 
 class EventFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="event"):

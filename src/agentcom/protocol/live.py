@@ -70,4 +70,15 @@ class LogPart(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, ta
     """How long it is by now; 0: there is none (any more)."""
 
 
-Live = LetterFrame | PresenceFrame | Ended | LogWanted
+class LogLevelFrame(
+    Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="log_level"
+):
+    """Have a machine's sidecar log more, or less, for a while. Not answered."""
+
+    level: str
+    """`usual`: as its settings say."""
+    logger: str = ""
+    for_ms: int = 600_000
+
+
+Live = LetterFrame | PresenceFrame | Ended | LogWanted | LogLevelFrame

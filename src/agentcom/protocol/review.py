@@ -20,6 +20,7 @@ class ReviewFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True
     branch: str = ""
     at_once: bool = False
     """True: look now, also if it is watched already."""
+    cause: str = ""
 
 
 class ReviewedFrame(Frame, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="reviewed"):

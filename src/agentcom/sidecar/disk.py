@@ -7,7 +7,7 @@ from typing import assert_never
 
 import structlog
 
-from agentcom.sidecar import housekeeping, repositories
+from agentcom.sidecar import housekeeping, repositories, story
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.clock import Clock
 from agentcom.sidecar.config import Home
@@ -93,7 +93,7 @@ class Disk:
         try:
             await asyncio.to_thread(self._outbox.forget, record.key, keep=keep)
         except DiskRefused as error:
-            log.error("record.not_forgotten", task=record.key.task, reason=error.message)  # noqa: TRY400 - the cause is in the message
+            log.error("record.not_forgotten", **story.of(record), reason=error.message)  # noqa: TRY400 - the cause is in the message
         self._forgotten(record)
 
     def _incarnation(self) -> int:

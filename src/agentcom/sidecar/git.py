@@ -22,6 +22,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Final
 
+import structlog
+
 from agentcom.model import errors
 
 LOCAL_TIMEOUT_S: Final = 120.0
@@ -39,6 +41,7 @@ OUTPUT_BYTES_MAX: Final = 256 * 1024 * 1024
 MESSAGE_CHARS_MAX: Final = 2_000
 """What of git's error output goes into an error: its end names the cause."""
 
+log = structlog.get_logger(__name__)
 NAME: Final = "AgentCom"
 EMAIL: Final = "agentcom@agentcom.invalid"
 
@@ -268,6 +271,7 @@ async def _run_once(
             raise GitFailed(args[0], None, f"stopped after {limit_s:g} s") from None
         finally:
             await _kill(process)
+        log.debug("git.ran", verb=args[0], returncode=returncode)
         return _result(args[0], returncode, out, err)
 
 

@@ -17,6 +17,7 @@ from agentcom.sidecar import answers, handover
 from agentcom.sidecar.config import AgentConfig, Home
 from agentcom.sidecar.machine_values import Record
 from agentcom.sidecar.runtime import base
+from agentcom.telemetry import trace_ids
 
 COMMAND: Final = "agentcom"
 SECRETS_BYTES_MAX: Final = 64 << 10
@@ -100,7 +101,7 @@ def _job(
     own = home.agent(agent.name)
     own.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    names = [*_KEPT_VARIABLES, *agent.environment]
+    said, names = record.assignment, [*_KEPT_VARIABLES, *agent.environment]
     names = [name for name in names if name in os.environ and not name.startswith(_OURS)]
     return base.Job(
         task=record.key.task,
@@ -113,7 +114,9 @@ def _job(
         command=record.body.spec.command,
         settings=agent.settings,
         environment=_with_us(
-            {name: os.environ[name] for name in names} | secret_values(agent.confines.secrets)
+            {name: os.environ[name] for name in names}
+            | {"TRACEPARENT": trace_ids.traceparent(said.cause, said.task, said.fence.attempt)}
+            | secret_values(agent.confines.secrets)
         ),
         access=access,
     )

@@ -15,7 +15,7 @@ from agentcom.model.ids import Instant
 from agentcom.model.limits import REVIEWS_KEPT_MS
 from agentcom.model.result import ReviewOutcome
 from agentcom.protocol.review import ReviewedFrame, ReviewFrame
-from agentcom.sidecar import repositories, review
+from agentcom.sidecar import repositories, review, story
 from agentcom.sidecar.clock import Clock, SystemClock
 from agentcom.sidecar.config import Settings
 from agentcom.sidecar.forge.base import (
@@ -86,7 +86,8 @@ class Reviews:
             log.warning("review.too_many", task=frame.task)
             return
         self._heard[key] = self._clock.now().instant
-        self._watched[key] = asyncio.create_task(self._watch(frame, key))
+        with story.told({"cause": frame.cause, "task": frame.task}):
+            self._watched[key] = asyncio.create_task(self._watch(frame, key))
 
     async def close(self) -> None:
         """Look at nothing any more; a hub that is there again says what it wants watched."""

@@ -19,7 +19,7 @@ from agentcom.model.ids import Instant, Rng
 from agentcom.model.result import Landing, LandStatus
 from agentcom.protocol import frames, live
 from agentcom.protocol.review import ReviewedFrame, ReviewFrame
-from agentcom.sidecar import computer, lease_log, machine, places, results, tunnels, whole_log
+from agentcom.sidecar import computer, lease_log, machine, places, results, tunnels
 from agentcom.sidecar import machine_values as values
 from agentcom.sidecar.attempts import Attempts
 from agentcom.sidecar.clock import Clock, SystemClock
@@ -27,11 +27,13 @@ from agentcom.sidecar.config import Config
 from agentcom.sidecar.disk import Disk
 from agentcom.sidecar.endpoint import Endpoint
 from agentcom.sidecar.lifetime import cancel, signals
+from agentcom.sidecar.looking import Looking
 from agentcom.sidecar.machine_attempts import RUNNING
 from agentcom.sidecar.machine_mail import Mail
 from agentcom.sidecar.machine_values import Key, Record, Stage, View
 from agentcom.sidecar.preflight import Preflight
 from agentcom.sidecar.runtime import base
+from agentcom.sidecar.story import known, of, told
 
 FACTS_MAX: Final = 1_024
 """Facts that wait for the loop; then whoever brings more waits too."""
@@ -114,6 +116,7 @@ class Sidecar:
 
     async def _serve(self) -> int:
         orders = await self._load()
+        self._looking = Looking(self._config.home)
         link = asyncio.create_task(self._follow_link())
         service = [
             asyncio.create_task(self._decide_forever(orders)),
@@ -129,6 +132,7 @@ class Sidecar:
         finally:
             await cancel([*service, stopping, *self._tasks])
             await self._reviews.end()
+            self._looking.end()
             for timer in self._timers.values():
                 timer.cancel()
 
@@ -180,8 +184,8 @@ class Sidecar:
                 case Opened():
                     log.info("link.opened", hub=self._config.machine.hub)
                     await self._tell(values.Connected())
-                case Received(live.LogWanted() as wanted):
-                    self._spawn(whole_log.show(self._config.home, wanted, self._link.send))
+                case Received(live.LogWanted() | live.LogLevelFrame() as asked):
+                    self._spawn(self._looking.answer(asked, self._link.send))
                 case Received(frame):
                     if isinstance(frame, frames.Assign):
                         await self._preflight.glance(self._tell)
@@ -200,7 +204,7 @@ class Sidecar:
                     assert_never(event)
 
     def _forgotten(self, record: Record) -> None:
-        self._log("attempt.closed", record, stage=record.stage.value)
+        log.info("attempt.closed", **of(record), stage=record.stage.value)
         self._spawn(self._disk.after(record))
 
     # Orders -------------------------------------------------------------------------------------
@@ -230,7 +234,7 @@ class Sidecar:
                 self.refusal = errors.NotAllowed(reason)
                 self._stop.set()
             case values.Notify(key, text):
-                self._spawn(self._attempts.notify(key, text))
+                self._spawn_for(key, self._attempts.notify(key, text))
             case values.Report():
                 self._report(order)
             case _:
@@ -239,7 +243,8 @@ class Sidecar:
     def _report(self, order: values.Report) -> None:
         if order.event == "agent.refused" and self._on_welcome is not None:
             self._refused.append(order.detail)
-        log.warning(order.event, detail=order.detail, task=order.key and order.key.task)
+        about = {} if order.key is None else known(self._view.attempts, order.key)
+        log.warning(order.event, detail=order.detail, **about)
 
     def _welcomed(self) -> None:
         self._link.settle()
@@ -249,14 +254,14 @@ class Sidecar:
 
     def _send(self, frame: frames.FromMachine) -> None:
         if isinstance(frame, frames.Finish | frames.StoppedFrame | frames.LandedFrame):
-            fence = f"{frame.fence.incarnation}.{frame.fence.attempt}"
-            log.info("report.sent", kind=type(frame).__name__, task=frame.task, fence=fence)
+            about = known(self._view.attempts, Key(frame.task, frame.fence))
+            log.info("report.sent", kind=type(frame).__name__, **about)
         elif isinstance(frame, frames.Decline):
             log.info("task.declined", task=frame.task, reason=frame.reason)
         self._link.send(frame)
 
     def _run(self, record: Record, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self._spawn(self._guarded(record, work))
+        task = self._spawn_for(record.key, self._guarded(record, work))
         self._runs[record.key] = task
         task.add_done_callback(lambda done: self._over(record.key, done))
         return task
@@ -283,8 +288,8 @@ class Sidecar:
         running = self._runs.get(key)
         if running is not None and attempt.granted:
             return  # a landing sees that it is not wanted any more; its push is never cut in two
-        self._log("attempt.stopping", attempt.record, stale=stale)
-        self._spawn(self._wind_down(attempt.record, running, stale=stale))
+        log.info("attempt.stopping", **of(attempt.record), stale=stale)
+        self._spawn_for(key, self._wind_down(attempt.record, running, stale=stale))
 
     async def _wind_down(
         self, record: Record, running: asyncio.Task[None] | None, *, stale: bool
@@ -301,11 +306,11 @@ class Sidecar:
         await cancel([running] if running is not None else [])
 
     def _start(self, record: Record, *, adopt: bool) -> None:
-        self._log("attempt.started", record, adopt=adopt)
+        log.info("attempt.started", **of(record), adopt=adopt)
         self._run(record, self._attempts.run(record, adopt=adopt))
 
     async def _land(self, record: Record) -> None:
-        self._log("landing.started", record)
+        log.info("landing.started", **of(record))
         attempt = self._view.attempts[record.key]
 
         def still_mine() -> bool:
@@ -381,17 +386,9 @@ class Sidecar:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def _spawn_for(self, key: Key, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        with told(known(self._view.attempts, key)):
+            return self._spawn(work)
+
     def _now(self) -> Instant:
         return self._clock.now().instant
-
-    @staticmethod
-    def _log(event: str, record: Record, **fields: object) -> None:
-        assignment = record.assignment
-        log.info(
-            event,
-            task=assignment.task,
-            fence=f"{assignment.fence.incarnation}.{assignment.fence.attempt}",
-            agent=assignment.agent,
-            cause=assignment.cause,
-            **fields,
-        )

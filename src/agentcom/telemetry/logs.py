@@ -1,7 +1,8 @@
 """Sets up the process's logs: one record per event, as JSON lines or for a person's eyes.
 
-The event loop never waits for a log: records go through a bounded queue to a thread that renders,
-redacts and writes them. When the reader is too slow records are dropped and counted.
+The event loop never waits for a log: records go through a bounded queue to a thread that redacts,
+renders and writes them. When the reader is too slow records are dropped and counted. How much is
+written can be changed while the process runs: `telemetry/levels.py`.
 """
 
 import logging
@@ -14,13 +15,11 @@ from typing import Any, Final, TextIO
 import structlog
 
 from agentcom.telemetry import events
-from agentcom.telemetry.redact import GONE, redact
+from agentcom.telemetry.redact import GONE, NEVER_SHOWN, cleaned, redact
 
 QUEUE_MAX: Final = 10_000  # records: some seconds of a busy hub
 CLOSE_S: Final = 2.0  # a stuck reader does not keep the process from ending
-NEVER_LOGGED: Final = frozenset(
-    {"token", "secret", "password", "authorization", "cookie", "prompt", "payload", "body"}
-)
+FIELD_CHARS_MAX: Final = 16_384  # of one field: a long trace is readable, a file is not for a log
 _END: Final = None
 _STAMP: Final = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
@@ -119,7 +118,11 @@ def configure(
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _Cleaner(secrets),
+            renderer,
+        ],
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -134,17 +137,29 @@ def configure(
     return pipe
 
 
-def set_level(name: str) -> None:
-    """Write records from this level on: `debug`, `info`, `warning` or `error`."""
-    level = logging.getLevelNamesMapping()[name.upper()]
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
-    logging.getLogger().setLevel(level)
+def dropped() -> int:
+    """Return how many records of this process were dropped, since their reader was too slow."""
+    return sum(one.dropped for one in logging.getLogger().handlers if isinstance(one, LogPipe))
 
 
 def hide_private(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     """Blank out the values of fields that have no place in a log, whatever they hold."""
-    for name in NEVER_LOGGED.intersection(event):
+    for name in NEVER_SHOWN.intersection(event):
         event[name] = GONE
     return event
+
+
+class _Cleaner:
+    """Redacts and bounds every field, while a secret is still what it was: JSON would escape it."""
+
+    def __init__(self, secrets: Collection[str]) -> None:
+        self._secrets = secrets
+
+    def __call__(
+        self, _logger: object, _method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        for name, value in event.items():
+            event[name] = cleaned(value, FIELD_CHARS_MAX, self._secrets)
+        return event

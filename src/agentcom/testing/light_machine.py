@@ -17,7 +17,7 @@ from agentcom.model.errors import AgentComError, NotAllowed, NotAuthenticated
 from agentcom.model.ids import Fence, Instant, Rng, TaskId
 from agentcom.model.result import Result, TokenUsage
 from agentcom.protocol import codec, frames
-from agentcom.protocol.live import Ended, LetterFrame, LogWanted, PresenceFrame
+from agentcom.protocol.live import Ended, LetterFrame, LogLevelFrame, LogWanted, PresenceFrame
 from agentcom.protocol.review import ReviewFrame
 from agentcom.sidecar import machine
 from agentcom.sidecar import machine_values as values
@@ -174,7 +174,7 @@ class LightMachine:
                 return  # for clients
             case frames.MailFrame() | LetterFrame() | PresenceFrame() | Ended():
                 return  # it reads no mail
-            case ReviewFrame() | LogWanted():
+            case ReviewFrame() | LogWanted() | LogLevelFrame():
                 return  # it knows no forge, and has no logs
             case _:
                 pass

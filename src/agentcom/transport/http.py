@@ -5,6 +5,7 @@ tells nothing. Every answer that says no is a problem document. The routes are i
 files; body size, host and origin were looked at by `guard.py` before.
 """
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -25,6 +26,7 @@ from agentcom.model.errors import (
 )
 from agentcom.model.identity import Identity
 from agentcom.telemetry import events
+from agentcom.telemetry.redact import redact
 from agentcom.transport import (
     asyncapi,
     decoding,
@@ -38,6 +40,7 @@ from agentcom.transport import (
     http_forge,
     http_groups,
     http_hub,
+    http_levels,
     http_limits,
     http_mcp,
     http_notify,
@@ -72,6 +75,7 @@ _CAUSE: Final = re.compile(r"[A-Za-z0-9._-]{6,64}")
 _HEADERS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 log = structlog.get_logger(__name__)
+_LOG: Final = logging.getLogger(__name__)  # cheaper to ask whether anybody listens
 
 
 def endpoints() -> Sequence[Endpoint]:
@@ -84,6 +88,7 @@ def endpoints() -> Sequence[Endpoint]:
         *http_schedules.ENDPOINTS,
         *http_people.ENDPOINTS,
         *http_hub.ENDPOINTS,
+        *http_levels.ENDPOINTS,
         *http_cost.ENDPOINTS,
         *http_control.ENDPOINTS,
         *http_calls.ENDPOINTS,
@@ -162,6 +167,9 @@ class _At:
             log.exception(events.REQUEST_FAILED, cause=cause, path=_path(request))
             response = self._refused(request, cause, Fault())
         response.headers[CAUSE_HEADER] = cause
+        if _LOG.isEnabledFor(logging.DEBUG):
+            asked = {"method": request.method, "path": _path(request)}
+            log.debug(events.REQUEST_ANSWERED, cause=cause, status=response.status_code, **asked)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request, cause: str) -> Response:
@@ -202,7 +210,7 @@ class _At:
             path=_path(request),
             code=error.code,
         )
-        answer = refusal(error)
+        answer = refusal(error, cause=cause)
         response = Response(answer.body, answer.status, dict(_HEADERS))
         for name, value in answer.headers:
             response.headers[name.decode()] = value.decode()
@@ -294,4 +302,4 @@ def _allowed(methods: Mapping[str, Endpoint]) -> Sequence[str]:
 
 
 def _path(request: Request) -> str:
-    return request.url.path[:PATH_CHARS_LOGGED]
+    return redact(request.url.path)[:PATH_CHARS_LOGGED]  # first: half a token looks like none

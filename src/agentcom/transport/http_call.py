@@ -5,7 +5,7 @@ the way of a request through it in `http.py`.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -46,6 +46,7 @@ from agentcom.model.replies import Reply
 from agentcom.protocol import frames
 from agentcom.protocol.settings import Reloaded
 from agentcom.protocol.shown import HubStatus
+from agentcom.telemetry.levels import Levels
 from agentcom.telemetry.metrics import Metrics
 
 PREFIX: Final = "/api/v1"
@@ -114,6 +115,9 @@ class Hall:
     forge_events: ForgeEvents
     alerting: Alerting
     metrics: Metrics
+    levels: Levels
+    measure: Callable[[], Awaitable[None]]
+    """Reads anew what metrics say of the disk."""
     status: Callable[[], HubStatus]
     is_ready: Callable[[], bool]
     drain: Callable[[], None]

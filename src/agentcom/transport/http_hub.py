@@ -46,6 +46,7 @@ async def _reload(call: Call) -> Reloaded:
 
 async def _metrics(call: Call) -> Response:
     headers = {"cache-control": "no-store"}
+    await call.hall.measure()
     return Response(call.hall.metrics.render(), 200, headers, CONTENT_TYPE)
 
 

@@ -11,6 +11,7 @@ from http import HTTPStatus
 import msgspec
 
 from agentcom.model.errors import AgentComError
+from agentcom.telemetry.redact import redact
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -24,6 +25,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: str
     retry_after: int | None = None
     """Seconds, rounded up."""
+    cause: str = ""
+    """By which the hub's log knows this request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +38,27 @@ class Refusal:
     headers: Headers
 
 
-def problem(error: AgentComError) -> Problem:
+def problem(error: AgentComError, *, cause: str = "") -> Problem:
     """Return what the caller may know about `error`."""
     return Problem(
         title=_phrase(error.status),
         status=error.status,
-        detail=error.message,
+        detail=redact(error.message),
         code=error.code,
         retry_after=_retry_after_s(error),
+        cause=cause,
     )
 
 
-def problem_bytes(error: AgentComError) -> bytes:
+def problem_bytes(error: AgentComError, *, cause: str = "") -> bytes:
     """Return the problem document for `error` as JSON."""
-    document = {"type": "about:blank", **msgspec.to_builtins(problem(error))}
+    document = {"type": "about:blank", **msgspec.to_builtins(problem(error, cause=cause))}
     return msgspec.json.encode(document)
 
 
-def refusal(error: AgentComError, *, extra: Headers = ()) -> Refusal:
+def refusal(error: AgentComError, *, extra: Headers = (), cause: str = "") -> Refusal:
     """Return the whole HTTP answer for `error`."""
-    body = problem_bytes(error)
+    body = problem_bytes(error, cause=cause)
     headers = [
         (b"content-type", b"application/problem+json"),
         (b"content-length", b"%d" % len(body)),

@@ -34,6 +34,7 @@ from agentcom.model.errors import AgentComError, InvalidInput, MalformedInput, R
 from agentcom.model.identity import CredentialKind, Identity
 from agentcom.protocol import codec, frames
 from agentcom.telemetry import events
+from agentcom.transport import ws_refusal
 from agentcom.transport.socket import (
     CLOSE_FAULT,
     CLOSE_NOT_AUTHENTICATED,
@@ -231,11 +232,8 @@ class Session:
 
     def error(self, error: AgentComError, *, key: str | None = None) -> None:
         """Refuse a request, or a frame."""
-        after_ms = error.retry_after_ms if isinstance(error, RateLimited) else None
-        frame = frames.ErrorFrame(
-            code=error.code, message=error.message, key=key, retry_after_ms=after_ms
-        )
-        self.write(codec.encode(frame))
+        cause, who = self.desk.causes.new(), self.identity.name
+        self.write(codec.encode(ws_refusal.frame(error, cause=cause, who=who, key=key)))
 
     def put(self, body: facts.Body) -> None:
         """Queue what the peer reports; it always fits, but a flood is read more slowly."""
