@@ -23,7 +23,7 @@ REVISION = $(shell git rev-parse HEAD 2>/dev/null)
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/agentcom/__init__.py)
 TESTS := $(BIN)/pytest -n 2 --dist loadgroup
 
-.PHONY: help setup run demo fix check test test-all journeys chaos simulate mutants crash soak bench bench-peers bench-agents matrix fuzz docs dist image change release lock clean clis
+.PHONY: help setup run demo fix check test test-all journeys chaos simulate mutants crash soak bench bench-peers bench-agents matrix fuzz docs dist image change release lock sbom audit-deps clean clis
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -109,6 +109,14 @@ release: check test-all ## build the changelog and the distributions; then commi
 
 lock: setup ## write requirements/*.txt anew from pyproject.toml and requirements/*.in
 	$(BIN)/python requirements/lock.py $(ARGS)
+
+sbom: setup ## write the bill of materials (CycloneDX) of what is shipped, the same bytes each time
+	@mkdir -p build
+	@$(BIN)/python requirements/supply.py sbom > build/agentcom.cdx.json
+	@echo build/agentcom.cdx.json
+
+audit-deps: setup ## look at licences and known advisories of all that is locked
+	@$(BIN)/python requirements/supply.py check
 
 clean: ## remove all that was made here
 	rm -rf $(VENV) .agent-clis build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

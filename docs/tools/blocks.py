@@ -18,7 +18,7 @@ from agentcom.model.errors import AgentComError
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
 from agentcom.model.identity import Role
-from agentcom.model.policy import TABLE, Action, Reach
+from agentcom.model.policy import AUDITED, TABLE, Action, Reach
 from agentcom.model.task import TaskState
 from agentcom.sidecar.config import AgentConfig, MachineConfig
 from agentcom.sidecar.confines import Confines
@@ -174,10 +174,14 @@ def limits() -> str:
 def roles() -> str:
     """Return who may do what."""
     rows = [
-        (code(action.value), *(_REACHES[TABLE[role].get(action, Reach.NONE)] for role in _ROLES))
+        (
+            code(action.value),
+            *(_REACHES[TABLE[role].get(action, Reach.NONE)] for role in _ROLES),
+            "yes" if action in AUDITED else "",
+        )
         for action in Action
     ]
-    return table(["action", *(role.value for role in _ROLES)], rows)
+    return table(["action", *(role.value for role in _ROLES), "audited"], rows)
 
 
 def failure_classes() -> str:

@@ -282,6 +282,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "code.redeemed": "a join code let someone in",
         "user.created": "a person came in",
         "user.removed": "a person was removed",
+        "audit.head": "the newest entry of the audit log, as `audit verify --against` takes it",
         "pull_request.opened": "work was brought to review; with its address",
         "store.archived": "tasks that ended long ago went to the archive; how many, and records",
         "store.not_archived": "they stayed, and are tried again in an hour: `reason` says why",

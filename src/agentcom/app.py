@@ -160,8 +160,7 @@ class _Hub:
         self._stop = stop
         self._started = clock.now()
         self._is_ready = False
-        self._incarnation = 0
-        self._number = 0
+        self._incarnation = self._number = 0
         self._certificate = certificate_of(config)
         self._address = Address(url="")
         own = store is None and config.store == "sqlite"
@@ -258,6 +257,7 @@ class _Hub:
             engine=services.engine,
             feeds=services.feeds,
             auth=services.auth,
+            audit=services.audit,
             credentials=services.credentials,
             enrolment=services.enrolment,
             budgets=services.budgets,

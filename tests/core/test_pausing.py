@@ -6,15 +6,15 @@ import pytest
 from agentcom.core import facts
 from agentcom.core.effects import Stop
 from agentcom.core.facts import Fact
-from agentcom.model.agent import Held, HeldStage
+from agentcom.model.agent import AgentState, Held, HeldStage
 from agentcom.model.batch import Table
-from agentcom.model.errors import IllegalTransition, InvalidInput, NotFound
+from agentcom.model.errors import IllegalTransition, InvalidInput, NotAllowed, NotFound
 from agentcom.model.event import EventKind
 from agentcom.model.identity import Identity, Role
-from agentcom.model.ids import DEFAULT_PROJECT, ProjectId, TaskId, UserId
+from agentcom.model.ids import DEFAULT_PROJECT, AgentId, MachineId, ProjectId, TaskId, UserId
 from agentcom.model.limit import Limit
 from agentcom.model.limits import CASCADE_BATCH, REASON_CHARS
-from agentcom.model.replies import Done, Submitted
+from agentcom.model.replies import Done, Explanation, Submitted
 from agentcom.model.task import Phase, StopReason, TaskSpec, TaskState
 from agentcom.testing.world import agent, machine, person
 from tests.core.acts import Pool
@@ -321,3 +321,111 @@ def test_a_submitter_pauses_only_their_own_tasks() -> None:
     with pytest.raises(NotFound):
         world.ask(body, person("eve", Role.SUBMITTER))
     assert world.ask(body, person("ann", Role.SUBMITTER)) == Done("paused")
+
+
+# Stops ------------------------------------------------------------------------------------------
+
+
+def stop(world: Pool, scope: str, reason: str = "odd") -> None:
+    assert world.ask(facts.Pause(scope, paused=True, reason=reason, stop=True)) == Done("paused")
+
+
+def test_a_stopped_agent_loses_its_work_to_others_and_gets_none_until_it_is_released() -> None:
+    world = Pool()
+    world.machine("m1", agent("a"))
+    world.machine("m2", agent("b"))
+    task = world.running(on="m1")
+    assert world.task(task).agent == "a"
+
+    stop(world, "agent:a")
+    assert world.task(task).stop_reason is StopReason.PAUSED
+    world.tell(facts.Stopped(task, world.task(task).fence), machine("m1"))
+
+    assert world.task(task).agent == "b"
+    (more,) = world.submit("more")
+    assert world.task(more).state is TaskState.QUEUED
+    lift(world, "agent:a")
+    assert world.task(more).agent == "a"
+
+
+def test_a_stopped_machine_is_told_to_stop_then_cut_off_and_not_let_in() -> None:
+    world = Pool()
+    world.machine("m1", agent("a"), agent("b"))
+    task = world.running(on="m1")
+    world.effects.clear()
+
+    stop(world, "machine:m1")
+
+    orders = [type(one).__name__ for one in world.effects if type(one).__name__ != "Answer"]
+    assert orders.index("Stop") < orders.index("CloseConnection")
+    assert world.task(task).stop_reason is StopReason.REVOKED
+    world.vanish("m1")
+    assert world.task(task).state is TaskState.QUEUED
+    assert not world.task(task).lost
+    with pytest.raises(NotAllowed, match="ann stopped the machine m1: odd; agentcom resume"):
+        world.machine("m1", agent("a"))
+    lift(world, "machine:m1")
+    world.machine("m1", agent("a"))
+    assert world.task(task).agent == "a"
+
+
+def test_what_lands_on_a_stopped_machine_is_stopped_too() -> None:
+    world = Pool()
+    task = world.landing()
+
+    stop(world, "machine:m1")
+
+    assert world.task(task).stop_reason is StopReason.REVOKED
+
+
+def test_a_persons_work_stops_and_that_of_others_goes_on() -> None:
+    world = Pool()
+    world.machine("m1", agent("a", slots=2))
+    mine = world.running("mine")
+    eve = Identity(role=Role.SUBMITTER, user=UserId("eve"), credential="e")
+    reply = world.ask(facts.Submit((TaskSpec(title="hers", prompt="p"),)), eve)
+    assert isinstance(reply, Submitted)
+    hers = reply.tasks[0]
+
+    stop(world, "user:eve")
+
+    assert world.task(hers).stop_reason is StopReason.PAUSED
+    assert world.task(mine).stop_reason is None
+    world.tell(facts.Stopped(hers, world.task(hers).fence), machine("m1"))
+    world.restart()
+    world.machine("m1", agent("a", slots=2), held=[world.holding(mine)])
+    assert world.task(hers).state is TaskState.QUEUED
+    lift(world, "user:eve")
+    assert world.task(hers).agent == "a"
+
+
+def test_a_stop_outlives_a_restart_and_says_why() -> None:
+    world = Pool()
+    world.machine("m1", agent("a"))
+    stop(world, "agent:a")
+    (task,) = world.submit("t")
+
+    world.restart()
+    world.machine("m1", agent("a"))
+
+    why = world.ask(facts.Explain(task))
+    assert isinstance(why, Explanation)
+    assert [(rule.agent, rule.rule) for rule in why.agents] == [("a", "stopped")]
+    assert "ann stopped the agent a: odd; agentcom resume --agent a" in why.agents[0].detail
+    assert world.view.agent_state(world.view.agents[AgentId("a")]) is AgentState.QUARANTINED
+
+
+@pytest.mark.parametrize("scope", ["agent:none", "machine:none"])
+def test_nobody_stops_what_is_not_there(scope: str) -> None:
+    with pytest.raises(NotFound):
+        Pool().ask(facts.Pause(scope, paused=True, stop=True))
+
+
+def test_a_machine_that_is_removed_takes_its_stop_along() -> None:
+    world = Pool()
+    world.machine("m1", agent("a"))
+    stop(world, "machine:m1")
+
+    world.ask(facts.RemoveMachine(MachineId("m1")))
+
+    assert (Table.PAUSE, "machine:m1") not in world.rows

@@ -77,6 +77,7 @@ MATRIX = """
     notify:read        - - a a -
     notify:manage      - - - a -
     chat:link          - o o o -
+    audit:read         - - - a -
 """
 REACHES = {"-": Reach.NONE, "o": Reach.OWN, "a": Reach.ANY}
 EXPECTED = {

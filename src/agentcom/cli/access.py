@@ -1,6 +1,7 @@
 """`agentcom user` and `agentcom token`: who may use the hub."""
 
 from typing import Final
+from urllib.parse import quote
 
 import click
 
@@ -159,10 +160,11 @@ def ls_users(as_json: tuple[str, ...] | None) -> None:
 def remove_user(name: str, yes: bool) -> None:
     """End a person's access; their machines drain, and their tasks go on under their name."""
     from agentcom.cli import api
+    from agentcom.model.replies import Done
 
     if not yes:
         output.confirm(f"Remove {name}?")
-    api.connect().remove_user(name)
+    api.connect().call("DELETE", f"/users/{quote(name, safe='')}", Done)
     click.echo(f"{name}\tremoved")
 
 

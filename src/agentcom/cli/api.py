@@ -305,9 +305,13 @@ class Hub(TokenCalls):
         body = {"name": name, "role": role} | ({"project": project} if project else {})
         return row_of(self._post("/users", body, shown.Invitation))
 
-    def remove_user(self, name: str) -> None:
-        """End a person's access."""
-        self._send("DELETE", f"/users/{quote(name, safe='')}")
+    def call(self, method: str, path: str, kind: type[_Shown], **more: Any) -> _Shown:
+        """Make one call of the HTTP interface."""
+        return self._run(self._http.call(method, path, kind, **more))
+
+    def each_line(self, path: str, take: Callable[[bytes], None]) -> None:
+        """Give every line of a long answer to `take`."""
+        self._run(self._http.each_line(path, take))
 
     def whoami(self) -> dict[str, Any]:
         """Return who the hub takes us for."""

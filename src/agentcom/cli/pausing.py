@@ -12,6 +12,7 @@ from agentcom.cli.output import Column
 
 FIELDS: Final = ("key", "by", "at", "reason")
 _LOOK_S: Final = 0.5
+_SINGLE: Final = ("agent:", "machine:", "user:")
 _TABLE: Final = (
     Column("SCOPE", lambda row: row["key"]),
     Column("BY", lambda row: row["by"]),
@@ -25,6 +26,16 @@ def _scoped(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--all", "everything", is_flag=True, help="The whole fleet (an admin)."),
         click.option("--pool", metavar="NAME", help="All tasks of a pool (an admin)."),
         click.option("--project", metavar="NAME", help="All tasks of a project."),
+    ):
+        command = option(command)
+    return command
+
+
+def _stoppable(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--user", metavar="NAME", help="All tasks of a person."),
+        click.option("--machine", metavar="NAME", help="A machine, whose token is refused then."),
+        click.option("--agent", metavar="NAME", help="An agent."),
     ):
         command = option(command)
     return command
@@ -69,13 +80,45 @@ def pause(as_json: tuple[str, ...] | None, **options: Any) -> int:
 
 @click.command()
 @_scoped
+@_stoppable
 def resume(**options: Any) -> None:
-    """Let a project, a pool or everything go on."""
+    """Let what was paused or stopped go on."""
     from agentcom.cli import api
+    from agentcom.model.replies import Done
 
     scope, path = _place(options)
-    api.connect().resume_scope(path)
+    hub = api.connect()
+    if scope.startswith(_SINGLE):
+        hub.call("POST", f"{path}/release", Done, body={})
+    else:
+        hub.resume_scope(path)
     click.echo(f"{scope}\tresumed")
+
+
+@click.command()
+@_scoped
+@_stoppable
+@click.option("--reason", default="", help="For those who wonder why nothing starts.")
+def stop(reason: str, **options: Any) -> None:
+    """End at once what runs there, keep its work, and start nothing new until `agentcom resume`.
+
+    A machine that is stopped is cut off, too: its token is refused.
+
+    \b
+    Examples:
+      agentcom stop --machine build-7 --reason "it is not where it should be"
+      agentcom stop --all
+    """  # noqa: D301 - the backspace is click's mark of a block that is not re-wrapped
+    from agentcom.cli import api
+    from agentcom.model.replies import Done
+
+    scope, path = _place(options)
+    hub = api.connect()
+    if scope.startswith(_SINGLE):
+        hub.call("POST", f"{path}/stop", Done, body={"reason": reason})
+    else:
+        hub.pause_scope(path, {"reason": reason, "stop": True})
+    click.echo(f"{scope}\tstopped")
 
 
 def until_quiet(running: Callable[[], int], *, timeout_s: float | None) -> int:
@@ -97,14 +140,15 @@ def _place(options: dict[str, Any]) -> tuple[str, str]:
     """Return the scope that is named, and its path."""
     from urllib.parse import quote
 
-    named = [("project", options["project"]), ("pool", options["pool"])]
+    kinds = ("project", "pool", "user", "machine", "agent")
+    named = [(kind, options.get(kind)) for kind in kinds]
     found = [(f"{kind}:{name}", f"/{kind}s/{quote(name, safe='')}") for kind, name in named if name]
     if options["everything"]:
         found.append(("all", ""))
     if len(found) != 1:
         raise CommandFailed(
-            "name one: a project, a pool or everything",
-            hint="--project NAME, --pool NAME or --all",
+            "name one thing, or everything",
+            hint="--project NAME or --all; --help lists the others",
             exit_code=Exit.USAGE,
             code="usage",
         )

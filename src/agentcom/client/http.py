@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -159,6 +159,18 @@ class HttpCalls:
         if response.status_code >= _REFUSED_FROM:
             raise error_of_response(response.status_code, response.content)
         return response
+
+    async def each_line(self, path: str, take: Callable[[bytes], None]) -> None:
+        """Give every line of a long answer to `take`, as they come; raises as `call`."""
+        try:
+            async with self._client.stream("GET", API + path) as response:
+                if response.status_code >= _REFUSED_FROM:
+                    raise error_of_response(response.status_code, await response.aread())
+                async for line in response.aiter_lines():
+                    take(line.encode())
+        except httpx.TransportError as error:
+            reason = str(error) or type(error).__name__
+            raise NotReached(f"cannot reach the hub at {self._base}: {reason}") from error
 
     async def close(self) -> None:
         """Close the connections."""

@@ -259,6 +259,10 @@ def _remove(turn: Turn, machine_id: MachineId) -> Done:
         event = moves.StopAsked(StopReason.REVOKED)
         turn.move(task, event, EventKind.STOP_ASKED, "its machine was removed")
     reviews.release(turn, machine_id)
+    stop = view.pauses.get(f"machine:{machine_id}")
+    if stop is not None:
+        turn.write(Table.PAUSE, stop.key, None, old=stop.version)
+        view.drop(view.pauses, stop.key)
     if machine_id in view.beyond:  # a person says that it was wrong, or has no say any more
         view.drop(view.beyond, machine_id)
         for agent in view.agents:

@@ -40,7 +40,7 @@ _FOR_GOOD: Final = frozenset({"needs", "accepts", AUTHOR})
 """Rules that keep a task from an agent whatever happens."""
 _SHOWN_MAX: Final = 5  # dependencies that a summary names
 _UNTIL_HELP: Final = frozenset(
-    {"paused", "draining", "offline", "removed", "quarantined", "unready"}
+    {"paused", "draining", "offline", "removed", "quarantined", "stopped", "unready"}
 )
 """Rules that keep a task from an agent until a person does something."""
 _QUOTA: Final = "quota"
@@ -231,12 +231,10 @@ def _closed(account: Account) -> str:
 
 def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
     shape = view.shape_of(task)
-    never = _unsuited(view, task, agent, shape)
-    if never is not None:
-        return never
-    away = _away(view, agent)
-    if away is not None:
-        return away
+    shut = _unsuited(view, task, agent, shape) or pauses.rule(view.pauses, agent)
+    shut = shut or _away(view, agent)
+    if shut is not None:
+        return shut
     if view.slots_used.get(agent.id, 0) >= agent.usable:
         running = [t.id for t in view.held_tasks(agent.machine) if t.agent == agent.id]
         return AgentRule(agent.id, "busy", "it works on " + ", ".join(running))

@@ -11,6 +11,7 @@ import msgspec
 
 from agentcom.core import ask_facts, due_facts, lock_facts, review_facts
 from agentcom.model.agent import AgentSpec, Held
+from agentcom.model.audit import Origin
 from agentcom.model.batch import Row, Table
 from agentcom.model.budget import Budget, Period
 from agentcom.model.bulk import BulkAct
@@ -372,3 +373,5 @@ class Fact(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The request key and the hash of what it came with, for `replay`."""
     found: Found = NOTHING_FOUND
     """Stored rows that the live view lacks, fetched as `pool.wanted` asked."""
+    origin: Origin | None = None
+    """Where a request of a person came from; the audit log says so of what it records."""

@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from agentcom.core import accounts, facts, intake, merging, moves, reports, watches
+from agentcom.core import accounts, facts, intake, merging, moves, pauses, reports, watches
 from agentcom.core.effects import (
     ClearTimer,
     CloseConnection,
@@ -158,13 +158,7 @@ def _grace_ms(view: PoolView) -> int:
 
 def _connected(turn: Turn, fact: Fact, body: facts.MachineConnected) -> Welcomed:
     view = turn.view
-    machine_id = fact.actor.machine
-    machine = view.machines.get(machine_id) if machine_id is not None else None
-    if machine is None or machine.removed:
-        raise NotAllowed("this machine is not part of the fleet; join again")
-    if len(body.agents) > limits.AGENTS_PER_MACHINE or len(body.held) > limits.HELD_MAX:
-        raise InvalidInput("agents", f"at most {limits.AGENTS_PER_MACHINE} on one machine")
-    intake.check_amounts("resources", body.resources)
+    machine = _admitted(view, fact, body)
     old = view.sessions.get(machine.id)
     if old is not None and old.connection not in (None, body.connection):
         assert old.connection is not None
@@ -201,6 +195,21 @@ def _connected(turn: Turn, fact: Fact, body: facts.MachineConnected) -> Welcomed
         margin_ms=session.margin_ms,
         refused=tuple(refused),
     )
+
+
+def _admitted(view: PoolView, fact: Fact, body: facts.MachineConnected) -> Machine:
+    """Return the machine that connects, if it may."""
+    machine_id = fact.actor.machine
+    machine = view.machines.get(machine_id) if machine_id is not None else None
+    if machine is None or machine.removed:
+        raise NotAllowed("this machine is not part of the fleet; join again")
+    stop = view.pauses.get(f"machine:{machine.id}")
+    if stop is not None:
+        raise NotAllowed(f"{stop.words}; {pauses.lift(stop)}")
+    if len(body.agents) > limits.AGENTS_PER_MACHINE or len(body.held) > limits.HELD_MAX:
+        raise InvalidInput("agents", f"at most {limits.AGENTS_PER_MACHINE} on one machine")
+    intake.check_amounts("resources", body.resources)
+    return machine
 
 
 def _learn_agents(turn: Turn, machine: Machine, specs: Sequence[AgentSpec]) -> Sequence[Refusal]:

@@ -8,6 +8,7 @@ from agentcom.core.due_facts import WaitEnded
 from agentcom.core.effects import Continue, Effect
 from agentcom.core.facts import Body, Fact, Found
 from agentcom.core.view import PoolView
+from agentcom.model.audit import AuditNote
 from agentcom.model.batch import Append, Batch, Change, Delete, Insert, Row, Table, Update
 from agentcom.model.ids import AgentId, BatchId, IdSource, Now, Rng, TaskId, WallTime
 from agentcom.model.limits import REQUEST_KEY_KEEP_MS
@@ -30,6 +31,8 @@ class Ledger:
         self.rng = rng
         self.effects: list[Effect] = []
         self.appends: list[Append] = []
+        self.audits: dict[int, AuditNote] = {}
+        """What the audit log gets, by the fact."""
         self.fact = _NO_FACT
         self.actor: str = _NO_FACT.actor.name
         self.looks: dict[AgentId, None] = {}
@@ -57,6 +60,7 @@ class Ledger:
         """Take back everything since `begin`."""
         self.take_back(mark)
         self.looks.clear()
+        self.audits.pop(id(self.fact), None)
 
     def take_back(self, mark: Mark) -> None:
         """Take back everything since `mark`; what it brought forth besides does no harm."""
@@ -112,11 +116,12 @@ class Ledger:
         """Return what this turn writes; an empty batch needs no id."""
         changes: tuple[Change, ...] = tuple(filter(None, self._writes.values()))
         return Batch(
-            id=BatchId(self.ids.new() if changes or self.appends else ""),
+            id=BatchId(self.ids.new() if changes or self.appends or self.audits else ""),
             pool=self.view.pool,
             term=self.view.term,
             changes=changes,
             appends=tuple(self.appends),
+            audits=tuple(self.audits.values()),
         )
 
 

@@ -7,8 +7,10 @@ questions about one task. What a pause sets in motion is in `core/pausing.py`.
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
+from agentcom.model.agent import Agent
 from agentcom.model.ids import PoolId, ProjectId
 from agentcom.model.pause import ALL, Pause
+from agentcom.model.replies import AgentRule
 from agentcom.model.task import Task
 
 
@@ -51,8 +53,20 @@ def find(view: Closed, task: Task) -> Pause | None:
 def gates_of(view: Closed, task: Task) -> Sequence[Paused]:
     """Return the gates of the pauses that a task is under, the widest first."""
     closed = view.pauses
-    found = [Paused(name) for name in scopes(view.pool, task.project) if name in closed]
+    names = (*scopes(view.pool, task.project), f"user:{task.submitter}")
+    found = [Paused(name) for name in names if name in closed]
     return found if task.paused is None else [*found, OWN]
+
+
+def stop_of(closed: Mapping[str, Pause], agent: Agent) -> Pause | None:
+    """Return by what a person keeps an agent, or its whole machine, from all work."""
+    return closed.get(f"machine:{agent.machine}") or closed.get(f"agent:{agent.id}")
+
+
+def rule(closed: Mapping[str, Pause], agent: Agent) -> AgentRule | None:
+    """Return the stop of an agent as the rule that keeps every task from it."""
+    stop = stop_of(closed, agent) if closed else None
+    return None if stop is None else AgentRule(agent.id, "stopped", f"{stop.words}; {lift(stop)}")
 
 
 def lift(pause: Pause) -> str:

@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import controls, facts, moves
-from agentcom.core.effects import Stop
+from agentcom.core import controls, facts, moves, reviews
+from agentcom.core.effects import CloseConnection, Stop
 from agentcom.core.facts import Fact, TodoDue
 from agentcom.core.pauses import Paused
 from agentcom.core.turn import Turn
@@ -20,7 +20,7 @@ from agentcom.core.view import PoolView
 from agentcom.model.batch import Table
 from agentcom.model.errors import IllegalTransition, InvalidInput, NotFound
 from agentcom.model.event import EventKind
-from agentcom.model.ids import ProjectId, TaskId
+from agentcom.model.ids import AgentId, MachineId, ProjectId, TaskId, UserId
 from agentcom.model.limits import CASCADE_BATCH, REASON_CHARS
 from agentcom.model.pause import Pause, split_scope
 from agentcom.model.replies import Done
@@ -28,6 +28,9 @@ from agentcom.model.task import Phase, StopReason, Task
 from agentcom.model.todo import Todo, TodoKind
 
 replace: Final = msgspec.structs.replace
+
+CLOSE_SHUT_OUT: Final = 4403
+"""WebSocket close code: this identity may not come in, for now."""
 
 
 def wanted(view: PoolView, _fact: Fact, body: facts.Pause) -> Sequence[tuple[Table, str]]:
@@ -41,24 +44,54 @@ def pause(turn: Turn, fact: Fact, body: facts.Pause) -> Done:
 
     Raises:
         InvalidInput: it is no scope, or the reason is too long.
-        NotFound: there is no such task or pool.
+        NotFound: there is no such task, pool, agent or machine.
         IllegalTransition: the task has ended.
     """
     kind, name = split_scope(body.scope)
     if len(body.reason) > REASON_CHARS or not body.reason.isprintable():
         raise InvalidInput("reason", f"at most {REASON_CHARS} characters, none a control")
     made = Pause(body.scope, fact.actor.user, turn.now.wall, body.reason)
+    workers = _workers(turn.view, kind, name)
     if kind == "task":
         _pause_task(turn, fact, TaskId(name), made if body.paused else None)
     elif kind == "pool" and name != turn.view.pool:
         raise NotFound(f"there is no pool {name}")
     elif body.paused:
-        _close(turn, made)
+        owned = kind in ("agent", "machine", "user")
+        _close(turn, replace(made, project=fact.actor.project if owned else None))
     else:
         _open(turn, body.scope)
+    for agent in workers:
+        turn.view.refresh(agent)
+        turn.ready(agent)
     if body.paused and body.stop:
         _stop(turn, body.scope)
+    if kind == "machine" and body.paused:
+        _shut_out(turn, MachineId(name), made)
     return Done("paused" if body.paused else "resumed")
+
+
+def _workers(view: PoolView, kind: str, name: str) -> Sequence[AgentId]:
+    """Return the agents that a scope is about, if it is about agents; raises `NotFound`."""
+    if kind == "agent":
+        if AgentId(name) not in view.agents:
+            raise NotFound(f"there is no agent {name}")
+        return [AgentId(name)]
+    if kind != "machine":
+        return ()
+    machine = view.machines.get(MachineId(name))
+    if machine is None or machine.removed:
+        raise NotFound(f"there is no machine {name}")
+    return list(view.agents_of.get(machine.id, ()))
+
+
+def _shut_out(turn: Turn, machine: MachineId, made: Pause) -> None:
+    """Cut a machine off, after the orders to stop; its token is refused while the stop holds."""
+    reviews.release(turn, machine)
+    session = turn.view.sessions.get(machine)
+    if session is not None and session.connection is not None:
+        close = CloseConnection(session.connection, CLOSE_SHUT_OUT, made.words)
+        turn.effects.append(close)
 
 
 def _pause_task(turn: Turn, fact: Fact, task_id: TaskId, made: Pause | None) -> None:
@@ -107,6 +140,12 @@ def _within(view: PoolView, scope: str) -> Sequence[Task]:
         return [found] if found is not None else []
     if kind == "project":
         return [task for task in view.tasks.values() if task.project == ProjectId(name)]
+    if kind == "user":
+        return [task for task in view.tasks.values() if task.submitter == UserId(name)]
+    if kind == "agent":
+        return [task for task in view.tasks.values() if task.agent == AgentId(name)]
+    if kind == "machine":
+        return [task for task in view.tasks.values() if task.machine == MachineId(name)]
     return list(view.tasks.values())
 
 
@@ -125,22 +164,26 @@ def _stop(turn: Turn, scope: str) -> None:
 def _stop_some(turn: Turn, scope: str) -> bool:
     """Ask a bounded number of attempts to stop; return whether there are more."""
     view = turn.view
-    running = (task for task in _within(view, scope) if _stops(task))
+    machine = scope.startswith("machine:")
+    running = (task for task in _within(view, scope) if _stops(task, landing=machine))
     for task in islice(running, CASCADE_BATCH):
         if task.lost:  # who fell silent is not there to be asked, and does not come back
             turn.move(task, moves.PauseSet(task.paused, returns=False), EventKind.STOP_ASKED)
             continue
-        asked = moves.StopAsked(StopReason.PAUSED)
-        after = turn.move(task, asked, EventKind.STOP_ASKED, "paused")
+        asked = moves.StopAsked(StopReason.REVOKED if machine else StopReason.PAUSED)
+        after = turn.move(task, asked, EventKind.STOP_ASKED, "stopped" if machine else "paused")
         assert after.machine is not None
         turn.effects.append(Stop(after.machine, after.id, after.fence, after.stop_reason))
     return next(running, None) is not None
 
 
-def _stops(task: Task) -> bool:
-    """Return whether a pause ends an attempt: what has only to land is as good as done."""
-    running = task.state.held and task.stop_reason is None and task.phase is not Phase.LANDING
-    return running or task.lost
+def _stops(task: Task, *, landing: bool) -> bool:
+    """Return whether a pause ends an attempt.
+
+    What has only to land is as good as done, unless (`landing`) it is its machine that is stopped.
+    """
+    running = task.state.held and task.stop_reason is None
+    return (running and (landing or task.phase is not Phase.LANDING)) or task.lost
 
 
 def go_on(turn: Turn, todo: Todo) -> None:

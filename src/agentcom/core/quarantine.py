@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import moves
+from agentcom.core import moves, pauses
 from agentcom.core.due_facts import TrialDue
 from agentcom.core.effects import SetTimer
 from agentcom.core.turn import Turn
@@ -186,6 +186,6 @@ def _works(view: PoolView, agent: Agent) -> bool:
     machine, session = view.machines.get(agent.machine), view.sessions.get(agent.machine)
     if machine is None or machine.draining or machine.removed:
         return False
-    if not agent.ready or agent.quarantined is not None:
+    if not agent.ready or agent.quarantined is not None or pauses.stop_of(view.pauses, agent):
         return False
     return session is not None and session.connection is not None

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agentcom.core import reports
+from agentcom.core import auditing, reports
 from agentcom.core.effects import Answer, Refuse
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
@@ -23,6 +23,8 @@ def once(turn: Turn, fact: Fact, handle: Callable[[Turn, Fact, Any], Reply | Non
     if fact.key is None:
         place = len(turn.effects)
         reply = handle(turn, fact, fact.body)
+        if fact.origin is not None:
+            auditing.note(turn, fact)
         if reply is not None and fact.reply_to is not None:
             turn.effects.insert(place, Answer(fact.reply_to, reply))
         return
@@ -33,6 +35,8 @@ def once(turn: Turn, fact: Fact, handle: Callable[[Turn, Fact, Any], Reply | Non
     if known is None:
         reply = handle(turn, fact, fact.body)
         assert reply is not None, fact
+        if fact.origin is not None:
+            auditing.note(turn, fact)
         raw = msgspec.json.encode(reply)
         payload = fact.payload or ""
         row = RequestRecord(name, payload, msgspec.Raw(raw), turn.keys_until)

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, Final, TypeVar
 
-from agentcom.core import descriptions, fairness
+from agentcom.core import descriptions, fairness, pauses
 from agentcom.core.gates import Gates
 from agentcom.core.lanes import Lanes
 from agentcom.core.live_tasks import LiveTasks
@@ -340,7 +340,7 @@ class PoolView:
             return 0
         if not agent.ready or machine.draining or machine.removed:
             return 0
-        if agent.id in self.purse.shut:
+        if agent.id in self.purse.shut or (self.pauses and pauses.stop_of(self.pauses, agent)):
             return 0
         free = max(0, agent.usable - self.slots_used.get(agent.id, 0))
         account = self.exhausted_account(agent) if self.accounts else None
@@ -375,7 +375,7 @@ class PoolView:
         machine = self.machines.get(agent.machine)
         if session is None or session.connection is None or agent.absent or machine is None:
             return AgentState.OFFLINE
-        if agent.shut:
+        if agent.shut or pauses.stop_of(self.pauses, agent):
             return AgentState.QUARANTINED
         if agent.paused or machine.draining:
             return AgentState.DRAINING

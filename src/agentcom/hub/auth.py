@@ -15,14 +15,21 @@ import msgspec
 import structlog
 
 from agentcom.hub import tokens
+from agentcom.hub.acting import Acting
 from agentcom.hub.clock import Clock
 from agentcom.hub.limits_guard import FailureGuard
 from agentcom.hub.rows import write
 from agentcom.model import token_text
 from agentcom.model.batch import Table, Update
-from agentcom.model.errors import AgentComError, NotAuthenticated, RateLimited, StorageFull
+from agentcom.model.errors import (
+    AgentComError,
+    NotAllowed,
+    NotAuthenticated,
+    RateLimited,
+    StorageFull,
+)
 from agentcom.model.identity import Credential, CredentialKind, Identity
-from agentcom.model.ids import IdSource, Instant, Now, WallTime
+from agentcom.model.ids import IdSource, Instant, MachineId, Now, WallTime
 from agentcom.model.token_text import TokenText
 from agentcom.store.base import Store
 from agentcom.telemetry import events
@@ -66,6 +73,12 @@ class Authenticator:
         self._awake_at = WallTime(0)
         self._news = asyncio.Event()
         self._log = structlog.get_logger()
+        self.on_failure: Callable[[AgentComError, str, str], None] = lambda _e, _a, _k: None
+        """Called with each refusal, the address and the id of the token, as far as known."""
+        self.on_refused: Callable[[Acting, str, AgentComError], None] = lambda _w, _a, _e: None
+        """Called by doors with what somebody may not, and who that was."""
+        self.shut_out: Callable[[MachineId], str | None] = lambda _machine: None
+        """Why a machine is not let in now, though its token is good; None: it is."""
 
     async def authenticate(
         self, token: str, *, kinds: Collection[CredentialKind] = BEARERS, address: str = ""
@@ -77,7 +90,8 @@ class Authenticator:
 
         Raises:
             NotAuthenticated: it is no such token, or one that has ended.
-            RateLimited: the same, and too many attempts have failed before.
+            NotAllowed: its machine was stopped.
+            RateLimited: it is no good token, and too many attempts have failed before.
         """
         now = self._clock.now()
         parsed = token_text.parse(token)
@@ -90,8 +104,13 @@ class Authenticator:
         elif not tokens.matches(parsed.text, known.credential.digest):
             raise self._stranger(now, address, parsed.id)
         elif is_over(known.credential, now.wall):
-            raise self._too_late(now, parsed.id)
+            raise self._too_late(now, parsed.id, address)
         self._remember(known, now.wall)
+        why = None if known.identity.machine is None else self.shut_out(known.identity.machine)
+        if why is not None:
+            refusal = NotAllowed(why)
+            self.on_failure(refusal, address, parsed.id)
+            raise refusal
         return known.identity
 
     async def enrolment(self, code: str, *, address: str = "") -> Credential:
@@ -107,7 +126,7 @@ class Authenticator:
             raise self._stranger(now, address)
         credential = await self._look_up(parsed, now, address)
         if not credential.uses_left:
-            raise self._too_late(now, parsed.id)
+            raise self._too_late(now, parsed.id, address)
         return credential
 
     def is_live(self, identity: Identity) -> bool:
@@ -151,6 +170,12 @@ class Authenticator:
             self._ended.popitem(last=False)
         for listener in tuple(self._listeners):
             listener(credential_id)
+
+    def cut(self, credential_ids: Iterable[str]) -> None:
+        """End the connections that came with credentials which stay good."""
+        for credential_id in credential_ids:
+            for listener in tuple(self._listeners):
+                listener(credential_id)
 
     async def run(self) -> None:
         """Write down uses, and end connections whose token expires; a supervisor's child."""
@@ -206,7 +231,7 @@ class Authenticator:
         if not tokens.matches(parsed.text, stored) or row is None:
             raise self._stranger(now, address, parsed.id if row else None)
         if is_over(row, now.wall):
-            raise self._too_late(now, parsed.id)
+            raise self._too_late(now, parsed.id, address)
         return row
 
     async def _read(self, credential_id: str) -> Credential | None:
@@ -277,12 +302,15 @@ class Authenticator:
 
     def _stranger(self, now: Now, address: str, key: str | None = None) -> AgentComError:
         """Count an attempt that knew no secret; return what to say, which never tells why."""
-        limited = self._limit(now, address=address, key=key)
-        return limited or NotAuthenticated(_UNKNOWN)
+        refusal = self._limit(now, address=address, key=key) or NotAuthenticated(_UNKNOWN)
+        self.on_failure(refusal, address, key or "")
+        return refusal
 
-    def _too_late(self, now: Now, key: str) -> AgentComError:
+    def _too_late(self, now: Now, key: str, address: str) -> AgentComError:
         """Count an attempt with a token that was good once: its address is not to blame."""
-        return self._limit(now, key=key) or NotAuthenticated(_OVER)
+        refusal = self._limit(now, key=key) or NotAuthenticated(_OVER)
+        self.on_failure(refusal, address, key)
+        return refusal
 
     def _limit(
         self, now: Now, *, address: str | None = None, key: str | None = None

@@ -16,6 +16,7 @@ import structlog
 from agentcom.core.alert_readings import Backups as How
 from agentcom.hub.clock import Clock
 from agentcom.hub.config import HubConfig
+from agentcom.model.audit import Head, Verdict
 from agentcom.model.backup import Backup
 from agentcom.model.ids import Now, WallTime
 from agentcom.telemetry import events
@@ -53,6 +54,10 @@ class Copies(Protocol):
 
     def prune(self, keep: int) -> Sequence[Backup]:
         """Delete the oldest copies beyond `keep`."""
+        ...
+
+    def verify_audit(self, path: Path, against: Head | None, key: bytes | None) -> Verdict:
+        """Look at the audit log in a copy, or in the data of a hub; blocks."""
         ...
 
     def is_followed(self, backup: Backup) -> bool:

@@ -153,6 +153,8 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """A file with headers for it, a line `Name: value` for each."""
     forge_secret: Annotated[Path | None, HOT] = None
     """A file with the secret by which forges sign their events; without one none is taken."""
+    audit_keep_days: Annotated[int, msgspec.Meta(ge=0)] = limits.AUDIT_KEEP_DAYS
+    """How long entries of the audit log stay; 0: for good."""
     limits: Bounds = Bounds()
     backups: BackupSettings = BackupSettings()
     outgoing: OutgoingSettings = OutgoingSettings()

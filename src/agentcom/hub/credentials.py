@@ -11,10 +11,11 @@ from typing import Final
 import msgspec
 import structlog
 
-from agentcom.hub import tokens
+from agentcom.hub import acting, tokens
 from agentcom.hub.auth import IDLE_TTL_MS, Authenticator, idle_ms_of, is_over
 from agentcom.hub.clock import Clock
 from agentcom.hub.rows import write
+from agentcom.model.audit import AuditNote
 from agentcom.model.batch import Change, Insert, Table, Update
 from agentcom.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from agentcom.model.identity import Credential, CredentialKind, Role, Scope, User
@@ -26,6 +27,7 @@ from agentcom.model.ids import (
     UserId,
     WallTime,
 )
+from agentcom.model.policy import Action
 from agentcom.store.base import Query, Store
 from agentcom.telemetry import events
 
@@ -98,7 +100,8 @@ class Credentials:
         """Store a new credential; return it and its text, which nobody can see again."""
         for _ in range(WRITE_TRIES):
             credential, text = self.draft(grant)
-            if await self.write(insert(credential)):
+            made = self.note(_minted(grant), credential)
+            if await self.write(insert(credential), audits=[made]):
                 self._say(events.CREDENTIAL_MINTED, credential)
                 return credential, text
         raise busy()
@@ -119,7 +122,8 @@ class Credentials:
             new, text = self.draft(_same_again(old))
             ends = WallTime(min(wall + grace_ms, old.expires_at or wall + grace_ms))
             after = replace(old, expires_at=ends, replaced_by=new.id)
-            if await self.write(update(old, after), insert(new)):
+            rotated = self.note(Action.CREDENTIAL_ROTATE, old, successor=new.id)
+            if await self.write(update(old, after), insert(new), audits=[rotated]):
                 self._auth.changed(replace(after, version=old.version + 1))
                 self._say(events.CREDENTIAL_ROTATED, old, successor=new.id)
                 return new, text
@@ -136,7 +140,8 @@ class Credentials:
             if old.revoked_at is not None:
                 return old
             after = replace(old, revoked_at=self._clock.now().wall)
-            if await self.write(update(old, after)):
+            revoked = self.note(Action.CREDENTIAL_REVOKE, old)
+            if await self.write(update(old, after), audits=[revoked]):
                 self._auth.end(old.id)
                 self._say(events.CREDENTIAL_REVOKED, old)
                 return after
@@ -163,7 +168,8 @@ class Credentials:
             if not isinstance(row, User) or row.removed:
                 raise NotFound(f"there is no user {user}")
             after = replace(row, removed=True, version=row.version + 1)
-            if await self.write(Update(Table.USER, user, after, row.version)):
+            gone = acting.note(self._clock.now().wall, Action.USER_REMOVE, f"user:{user}")
+            if await self.write(Update(Table.USER, user, after, row.version), audits=[gone]):
                 await self.revoke_user(user)
                 self._log.info(events.USER_REMOVED, user=user)
                 return
@@ -187,7 +193,9 @@ class Credentials:
         user = User(id=name, role=Role.ADMIN, created_at=self._clock.now().wall)
         kind = CredentialKind.USER
         credential, text = self.draft(Grant(owner=name, role=Role.ADMIN, kind=kind, note="first"))
-        if not await self.write(Insert(Table.USER, name, user), insert(credential)):
+        first = self.note(Action.USER_INVITE, credential, first="yes")
+        new = (Insert(Table.USER, name, user), insert(credential))
+        if not await self.write(*new, audits=[first]):
             if await self._has_admin():  # another hub was first
                 return None
             raise Conflict(f"user {name} exists and is no admin; give the first admin a new name")
@@ -215,9 +223,20 @@ class Credentials:
         )
         return owner.id, text
 
-    async def write(self, *changes: Change) -> bool:
+    async def write(self, *changes: Change, audits: Sequence[AuditNote] = ()) -> bool:
         """Commit rows that are no pool's; False: one was not as expected."""
-        return await write(self._store, self._ids, *changes)
+        return await write(self._store, self._ids, *changes, audits=audits)
+
+    def note(self, action: Action, credential: Credential, **more: str) -> AuditNote:
+        """Return what the audit log says of an act on a credential."""
+        told = {"kind": credential.kind.value, "owner": str(credential.owner)}
+        granted = credential.grants or credential.role
+        told |= {"role": granted.value, "machine": credential.machine or ""}
+        if credential.kind is CredentialKind.ENROLMENT:
+            told["name"] = credential.note
+        detail = {name: text for name, text in {**told, **more}.items() if text}
+        wall = self._clock.now().wall
+        return acting.note(wall, action, f"token:{credential.id}", detail=detail)
 
     async def list(
         self, *, owner: UserId | None = None, kinds: Collection[CredentialKind] | None = None
@@ -279,6 +298,12 @@ def update(old: Credential, new: Credential) -> Update:
 def busy() -> Unavailable:
     """Return what to say when a write lost again and again."""
     return Unavailable("others change the same token all the time; ask again")
+
+
+def _minted(grant: Grant) -> Action:
+    if grant.kind is not CredentialKind.ENROLMENT:
+        return Action.CREDENTIAL_CREATE
+    return Action.MACHINE_INVITE if grant.grants is Role.AGENT else Action.USER_INVITE
 
 
 def _same_again(old: Credential) -> Grant:

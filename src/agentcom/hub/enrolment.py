@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from agentcom.core import facts
+from agentcom.hub import acting
 from agentcom.hub.auth import Authenticator
 from agentcom.hub.clock import Clock
 from agentcom.hub.credentials import (
@@ -25,6 +26,7 @@ from agentcom.hub.credentials import (
     update,
 )
 from agentcom.model import policy
+from agentcom.model.audit import ENROLLED, AuditNote
 from agentcom.model.batch import Change, Delete, Insert, Table, Update
 from agentcom.model.errors import (
     AgentComError,
@@ -163,7 +165,8 @@ class Enrolment:
             if not is_machine:
                 known = await self._known(new.owner, new.role, new.project)
             taken = replace(row, uses_left=row.uses_left - 1)
-            if not await self._credentials.write(update(row, taken), *self._newcomer(new, known)):
+            changes = (update(row, taken), *self._newcomer(new, known))
+            if not await self._credentials.write(*changes, audits=[self._joined(row, new, chosen)]):
                 continue
             identity = Identity(
                 role=new.role,
@@ -226,6 +229,12 @@ class Enrolment:
             project=new.project,
         )
         return [Insert(Table.USER, user.id, user), insert(new)]
+
+    def _joined(self, code: Credential, new: Credential, name: str) -> AuditNote:
+        told = {"code": code.id, "token": new.id, "role": new.role.value, "machine": new.machine}
+        detail = {key: str(value) for key, value in told.items() if value}
+        who = new.machine or new.owner
+        return acting.note(self._clock.now().wall, ENROLLED, f"name:{name}", who=who, detail=detail)
 
     async def _enrol(
         self, code: Credential, new: Credential, identity: Identity, name: str

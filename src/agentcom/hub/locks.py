@@ -14,6 +14,7 @@ from agentcom.core import facts, lock_facts
 from agentcom.core.facts import Fact
 from agentcom.core.locks import Locks, owner_of, shown
 from agentcom.core.view import PoolView
+from agentcom.hub import acting
 from agentcom.hub.speaking import Speaker
 from agentcom.hub.switchboard import Switchboard
 from agentcom.hub.talk import Answer, Handler
@@ -139,8 +140,14 @@ def _fact(who: Speaker, body: facts.Body, asked: Asked) -> Fact:
     key = asked.key
     if key is not None and who.task is not None:  # agents choose their keys by themselves
         key = hashlib.sha256(f"{who.task}/{key}".encode()).hexdigest()
+    breaks = isinstance(body, lock_facts.ReleaseLock) and body.force
     return Fact(
-        body=body, actor=who.identity, cause=asked.cause, key=key, payload=asked.payload or None
+        body=body,
+        actor=who.identity,
+        cause=asked.cause,
+        key=key,
+        payload=asked.payload or None,
+        origin=acting.now().origin if breaks else None,
     )
 
 

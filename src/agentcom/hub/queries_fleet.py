@@ -31,6 +31,7 @@ from agentcom.protocol.shown import (
 
 COUNTS_AGE_MS: Final = 1_000  # counting 100,000 tasks takes some ms: once a second is enough
 _SHOWN_MAX: Final = 5
+_SINGLE: Final = ("agent:", "machine:", "user:")
 
 _Row = TypeVar("_Row", Agent, AccountShown, Machine)
 
@@ -128,7 +129,18 @@ class Fleet:
         """Return the pauses that the caller's tasks are under."""
         view = self._view()
         scopes = pauses.scopes(view.pool, identity.project)
-        return PauseList(tuple(view.pauses[scope] for scope in scopes if scope in view.pauses))
+        wide = [view.pauses[scope] for scope in scopes if scope in view.pauses]
+        single = [
+            row
+            for scope, row in sorted(view.pauses.items())
+            if scope.startswith(_SINGLE) and row.project in (None, identity.project)
+        ]
+        return PauseList((*wide, *single))
+
+    def shut_out(self, machine: MachineId) -> str | None:
+        """Return why a machine is not let in, if a person has stopped it."""
+        stop = self._view().pauses.get(f"machine:{machine}")
+        return None if stop is None else f"{stop.words}; {pauses.lift(stop)}"
 
     def bulk(self, identity: Identity, text: str) -> BulkShown:
         """Return how far an act on many tasks is.
@@ -246,7 +258,7 @@ class Fleet:
             created_at=row.created_at,
             connected=session is not None and session.connection is not None,
             suspect=session is not None and session.suspect,
-            draining=row.draining,
+            draining=row.draining or f"machine:{row.id}" in view.pauses,
             last_seen=row.last_seen,
             lease_ttl_ms=row.ttl_ms,
             agents=tuple(view.agents_of.get(row.id, ())),

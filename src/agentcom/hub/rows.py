@@ -1,7 +1,9 @@
 """Rows that are no pool's (tokens, users) are written by row version, without a term."""
 
+from collections.abc import Sequence
 from typing import assert_never
 
+from agentcom.model.audit import AuditNote
 from agentcom.model.batch import Batch, Change
 from agentcom.model.errors import StorageFull, Unavailable
 from agentcom.model.ids import DEFAULT_POOL, BatchId, IdSource
@@ -10,18 +12,28 @@ from agentcom.store.failures import CommitUnknown
 
 
 async def write(
-    store: Store, ids: IdSource, *changes: Change, forgets: tuple[tuple[int, int], ...] = ()
+    store: Store,
+    ids: IdSource,
+    *changes: Change,
+    forgets: tuple[tuple[int, int], ...] = (),
+    audits: Sequence[AuditNote] = (),
 ) -> bool:
     """Commit `changes` together; return False if a row was not as expected.
 
-    `forgets` are records that go, as in `Batch`.
+    `forgets` are records that go, as in `Batch`; `audits` go to the audit log, as there.
 
     Whoever gets False reads the rows again: versions keep a write from counting twice.
 
     Raises:
         StorageFull: there is no room; nothing was written.
     """
-    batch = Batch(id=BatchId(ids.new()), pool=DEFAULT_POOL, changes=changes, forgets=forgets)
+    batch = Batch(
+        id=BatchId(ids.new()),
+        pool=DEFAULT_POOL,
+        changes=changes,
+        forgets=forgets,
+        audits=tuple(audits),
+    )
     try:
         verdict = await store.commit(batch)
     except CommitUnknown:

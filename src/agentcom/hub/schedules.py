@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from agentcom.core import intake
+from agentcom.hub import acting
 from agentcom.hub.clock import Clock
 from agentcom.hub.cron import Cron
 from agentcom.hub.cursors import Cursors
@@ -19,6 +20,7 @@ from agentcom.hub.rows import write
 from agentcom.hub.schedule_runs import NotNow, Runs, identity_of
 from agentcom.hub.timers import Timers
 from agentcom.model import limits, policy
+from agentcom.model.audit import AuditNote
 from agentcom.model.batch import Change, Delete, Insert, Table, Update
 from agentcom.model.edit import ScheduleEdit
 from agentcom.model.errors import (
@@ -246,7 +248,9 @@ class Schedules:
             if sum(key.startswith(prefix) for key in self._known) >= limits.SCHEDULES_MAX:
                 raise InvalidInput("name", f"a project has at most {limits.SCHEDULES_MAX}")
             insert = Insert(Table.SCHEDULE, _key(row), row)
-            if _key(row) in self._known or not await write(self._store, self._ids, insert):
+            note = self._audit(Action.SCHEDULE_CREATE, row, "add")
+            known = _key(row) in self._known
+            if known or not await write(self._store, self._ids, insert, audits=[note]):
                 raise NameTaken(f"a schedule is called {row.name} already; choose another name")
             self._put(row)
             return row
@@ -255,7 +259,7 @@ class Schedules:
         """Let a schedule rest until someone resumes it."""
         async with self._lock:
             row = self._own(identity, name)
-            return await self._change(row, replace(row, paused=True))
+            return await self._change(row, replace(row, paused=True), "pause")
 
     async def resume(self, identity: Identity, name: str) -> Schedule:
         """Let a schedule go on; times that passed meanwhile are not made up for."""
@@ -266,7 +270,7 @@ class Schedules:
             self._runs.approve(row)
             following = _first_time(row, self._clock.now().wall)
             after = replace(row, paused=False, reason=None, failures=0, next_at=following)
-            return await self._change(row, after)
+            return await self._change(row, after, "resume")
 
     async def edit(
         self, identity: Identity, name: str, change: ScheduleEdit, version: int
@@ -287,7 +291,7 @@ class Schedules:
             first = _first_time(after, self._clock.now().wall)
             if (after.cron, after.zone) != (row.cron, row.zone):
                 after = replace(after, next_at=first)
-            return await self._change(row, after)
+            return await self._change(row, after, "edit")
 
     async def run_now(self, identity: Identity, name: str, key: str | None) -> Schedule:
         """Let a schedule run at once, whatever its times say, as its owner."""
@@ -298,14 +302,16 @@ class Schedules:
             task = await self._runs.submit(row, identity_of(row, owner), row.task, once)
             if task == row.last_task:
                 return row  # a repeat
-            return await self._change(row, replace(row, last_task=task, runs=row.runs + 1))
+            after = replace(row, last_task=task, runs=row.runs + 1)
+            return await self._change(row, after, "run")
 
     async def remove(self, identity: Identity, name: str) -> None:
         """End a schedule; its tasks stay."""
         async with self._lock:
             row = self._own(identity, name)
             delete = Delete(Table.SCHEDULE, _key(row), row.version)
-            if not await write(self._store, self._ids, delete):
+            note = self._audit(Action.SCHEDULE_CHANGE, row, "remove")
+            if not await write(self._store, self._ids, delete, audits=[note]):
                 await self._load()
                 raise _changed()
             del self._known[_key(row)]
@@ -317,15 +323,19 @@ class Schedules:
         policy.authorize(identity, Action.SCHEDULE_CHANGE, owner=row.owner, project=row.project)
         return row
 
-    async def _change(self, row: Schedule, after: Schedule) -> Schedule:
+    async def _change(self, row: Schedule, after: Schedule, how: str) -> Schedule:
         after = replace(after, version=row.version + 1)
-        if not await write(
-            self._store, self._ids, Update(Table.SCHEDULE, _key(row), after, row.version)
-        ):
+        note = self._audit(Action.SCHEDULE_CHANGE, row, how)
+        update = Update(Table.SCHEDULE, _key(row), after, row.version)
+        if not await write(self._store, self._ids, update, audits=[note]):
             await self._load()
             raise _changed()
         self._put(after)
         return after
+
+    def _audit(self, action: Action, row: Schedule, how: str) -> AuditNote:
+        detail = {"how": how, "owner": str(row.owner)}
+        return acting.note(self._clock.now().wall, action, f"schedule:{_key(row)}", detail=detail)
 
 
 def _first_time(row: Schedule, now: WallTime) -> WallTime:

@@ -21,11 +21,12 @@ from agentcom import __version__
 from agentcom.core import budgets, deadlines, locking
 from agentcom.core.facts import Body, Fact
 from agentcom.core.outgoing import parse_allowed
-from agentcom.hub import maintenance, prices
+from agentcom.hub import audit_log, maintenance, prices
 from agentcom.hub.activities import Activities
 from agentcom.hub.admission import Admission
 from agentcom.hub.alerting import Alerting
 from agentcom.hub.archiving import Archiver
+from agentcom.hub.audit_log import AuditLog
 from agentcom.hub.auth import Authenticator
 from agentcom.hub.choosing import Chooser
 from agentcom.hub.clock import Clock
@@ -84,8 +85,7 @@ class Services:
         entropy: Entropy = secrets.token_bytes,
     ) -> None:
         self.clock = clock
-        self.metrics = Metrics()
-        self.notifier = Notifier()
+        self.metrics, self.notifier = Metrics(), Notifier()
         self.store = timed(store, self.metrics.commit.observe, time.perf_counter)
         self.rng = SystemRng(entropy)
         ids = UuidIds(clock, entropy)
@@ -104,11 +104,11 @@ class Services:
         self.switchboard = Switchboard(self.timers, self.alerting.task_news)
         self.engine = self._decide(ids)
         cursors = Cursors()
-        self.chooser = Chooser(self.store)
         self.queries = self._reads(cursors)
         self.graphs = Graphs(self.store, self.queries, cursors)
         self.fleet = Fleet(lambda: self.engine.view, cursors, lambda: clock.now().instant)
-        self.people = People(self.store, cursors)
+        self.people, self.chooser = People(self.store, cursors), Chooser(self.store)
+        self.audit = self._account(config, ids, cursors)
         self.schedules = Schedules(self.store, clock, ids, self._runs(), cursors)
         self.externals = self._let_in(ids)
         self.conversation = self._converse(ids, config.home)
@@ -162,6 +162,7 @@ class Services:
                 run=lambda: maintenance.run(self.store, self.clock, self._prune),
                 shutdown_ms=STOP_MS,
             ),
+            ChildSpec(name="audit", run=self.audit.run, shutdown_ms=STOP_MS),
             *self._archive_child(),
             ChildSpec(name="asks", run=self.conversation.ask_letters.run, shutdown_ms=STOP_MS),
             ChildSpec(name="mail", run=self.conversation.delivery.run, shutdown_ms=STOP_MS),
@@ -210,12 +211,18 @@ class Services:
             return []
         return [ChildSpec(name="archive", run=self.archiver.run, shutdown_ms=STOP_MS)]
 
+    def _account(self, config: HubConfig, ids: IdSource, cursors: Cursors) -> AuditLog:
+        key, keep_days = partial(audit_log.load_key, config.home), config.audit_keep_days
+        return AuditLog(self.store, self.clock, ids, cursors, key=key, keep_days=keep_days)
+
     def _fire(self, body: Body, late_ms: int) -> None:
         self.engine.timer(body, late_ms)
 
     def _attach(self, config: HubConfig) -> None:
         """Close the circles: some parts need each other to exist."""
         engine, measured = self.engine, self.metrics
+        self.auth.on_failure, self.auth.on_refused = self.audit.failed_login, self.audit.refused
+        self.auth.shut_out = self.fleet.shut_out
         self.switchboard.attach(engine)
         self.feeds.attach(lambda task: engine.view.tasks.get(task))  # noqa: PLW0108  # each view anew
 
@@ -299,7 +306,8 @@ class Services:
         self.conversation.ask_letters.also = self.alerting.told_of
 
     async def _prune(self, now: WallTime) -> int:
-        return await self.conversation.prune(now) + await self.alerting.alerts.prune(now)
+        gone = await self.conversation.prune(now) + await self.alerting.alerts.prune(now)
+        return gone + await self.audit.tidy(now)
 
     def _runs(self) -> Runs:
         return Runs(

@@ -13,6 +13,7 @@ from agentcom.model import limit
 from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.alert import Alert, AlertRule, Silence
 from agentcom.model.ask import Ask
+from agentcom.model.audit import AuditEntry, AuditNote
 from agentcom.model.budget import ScopeBudget
 from agentcom.model.channel import Channel, Reader
 from agentcom.model.event import TaskEvent
@@ -72,6 +73,7 @@ class Table(StrEnum):
     NOTICE = "notice"
     CHAT_LINK = "chat_link"
     CHAT_CARD = "chat_card"
+    AUDIT = "audit"
 
     __hash__ = str.__hash__  # Enum's own is Python code, and every write looks its table up
 
@@ -113,6 +115,7 @@ Row = (
     | Notice
     | ChatLink
     | ChatCard
+    | AuditEntry
 )
 
 ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
@@ -153,6 +156,7 @@ ROW_TYPES: Final[dict[Table, type[msgspec.Struct]]] = {
     Table.NOTICE: Notice,
     Table.CHAT_LINK: ChatLink,
     Table.CHAT_CARD: ChatCard,
+    Table.AUDIT: AuditEntry,
 }
 
 
@@ -203,11 +207,13 @@ class Batch(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     forgets: tuple[tuple[int, int], ...] = ()
     """Records that go: those of earlier batches whose records lie between two sequences, both
     included. The newest batch with records keeps them."""
+    audits: tuple[AuditNote, ...] = ()
+    """What the store puts at the end of the audit log, as its next entries."""
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not self.changes and not self.appends and not self.forgets
+        return not (self.changes or self.appends or self.forgets or self.audits)
 
 
 def edge_key(task: str, on: str) -> str:

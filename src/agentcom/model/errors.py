@@ -83,6 +83,10 @@ class NotFound(AgentComError):
     status = 404
 
 
+class Foreign(NotFound):
+    """There is no such thing, or not for this identity."""
+
+
 class Conflict(AgentComError):
     """The thing exists already, or changed meanwhile."""
 

@@ -207,6 +207,10 @@ ALERTS_KEEP_MS: Final = 30 * 86_400_000  # an alert that is over can be read for
 DESTINATIONS_MAX: Final = 50  # of one hub: each may have a connection of its own
 NOTICES_MAX: Final = 1_000  # that wait for one destination; they become one digest
 WAIT_MAX_MS: Final = 25_000  # a call that waits is answered before clients and proxies give up
+AUDIT_REFUSALS: Final = 16  # different ones that are told apart in a time; others are one count
+AUDIT_PAUSE_MS: Final = 60_000  # ... which is this, twice as long each time that there are more
+AUDIT_PAUSE_MAX_MS: Final = 3_600_000  # so that a flood without end costs some 200 KB a day
+AUDIT_KEEP_DAYS: Final = 400  # of entries: a year, and time to look back at it
 
 # Wire.
 FRAME_BYTES: Final = 262_144

@@ -5,10 +5,10 @@ from typing import Final
 import msgspec
 
 from agentcom.model.errors import InvalidInput
-from agentcom.model.ids import UserId, WallTime
+from agentcom.model.ids import ProjectId, UserId, WallTime
 
 ALL: Final = "all"
-KINDS: Final = ("pool", "project", "task")
+KINDS: Final = ("agent", "machine", "pool", "project", "task", "user")
 _SCOPE_CHARS: Final = 128
 
 
@@ -16,18 +16,22 @@ class Pause(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Nothing in this scope gets a new attempt. A task's own pause stands in its row."""
 
     key: str
-    """The scope: `all`, `pool:NAME`, `project:NAME` or `task:ID`."""
+    """The scope: `all`, or `pool:NAME`, `project:NAME`, `user:NAME`, `task:ID`; of those who work,
+    `agent:NAME` or `machine:ID`."""
     by: UserId
     at: WallTime
     reason: str = ""
     version: int = 1
+    project: ProjectId | None = None
+    """Whose business it is; None: everyone's."""
 
     @property
     def words(self) -> str:
         """Who paused what, and why, for people."""
         kind, _, name = self.key.partition(":")
         what = {"all": "everything", "task": "the task"}.get(kind, f"the {kind} {name}")
-        return f"{self.by} paused {what}" + (f": {self.reason}" if self.reason else "")
+        did = "stopped" if kind in ("agent", "machine", "user") else "paused"
+        return f"{self.by} {did} {what}" + (f": {self.reason}" if self.reason else "")
 
 
 def split_scope(scope: str) -> tuple[str, str]:
@@ -36,4 +40,5 @@ def split_scope(scope: str) -> tuple[str, str]:
     fits = len(scope) <= _SCOPE_CHARS and scope.isprintable()
     if fits and (scope == ALL or (kind in KINDS and colon and name)):
         return kind, name
-    raise InvalidInput("scope", "all, pool:NAME, project:NAME or task:ID")
+    kinds = ", ".join(f"{kind}:NAME" for kind in KINDS)
+    raise InvalidInput("scope", f"all, or one of {kinds}")

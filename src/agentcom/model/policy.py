@@ -11,7 +11,7 @@ from enum import IntEnum, StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from agentcom.model.errors import NotAllowed, NotFound
+from agentcom.model.errors import Foreign, NotAllowed
 from agentcom.model.identity import Identity, Role, Scope
 from agentcom.model.ids import DEFAULT_PROJECT, ProjectId, UserId, check_name
 
@@ -76,6 +76,7 @@ class Action(StrEnum):
     ASK_READ = "ask:read"
     ASK_ANSWER = "ask:answer"
     """Questions to oneself, and of one's own tasks; with reach ANY all of the project."""
+    AUDIT_READ = "audit:read"
 
     ALERT_READ = "alert:read"
     ALERT_STEER = "alert:steer"
@@ -178,6 +179,7 @@ _ADMINISTER: Final = {
     Action.HUB_MANAGE: Reach.ANY,
     Action.NOTIFY_MANAGE: Reach.ANY,
     Action.POOL_PAUSE: Reach.ANY,
+    Action.AUDIT_READ: Reach.ANY,
 }
 TABLE: Final[Mapping[Role, Mapping[Action, Reach]]] = MappingProxyType(
     {
@@ -213,6 +215,7 @@ SHARED: Final = frozenset(
         Action.ALERT_STEER,
         Action.NOTIFY_READ,
         Action.NOTIFY_MANAGE,
+        Action.AUDIT_READ,
     }
 )
 """What is of no project but of the hub: only for tokens of the project that every hub has."""
@@ -250,6 +253,36 @@ _ALWAYS: Final = Action.CREDENTIAL_ROTATE_SELF
 
 MISSING: Final = "there is no such thing, or not for this token"
 """What is said of foreign things and of those that are not there: nobody learns which."""
+AUDITED: Final = frozenset(
+    {
+        Action.TASK_CANCEL,
+        Action.TASK_ADOPT,
+        Action.TASK_APPROVE,
+        Action.TASK_PAUSE,
+        Action.AGENT_PAUSE,
+        Action.LIMIT_SET,
+        Action.BUDGET_SET,
+        Action.MACHINE_INVITE,
+        Action.MACHINE_DRAIN,
+        Action.MACHINE_REMOVE,
+        Action.SCHEDULE_CREATE,
+        Action.SCHEDULE_CHANGE,
+        Action.USER_INVITE,
+        Action.USER_REMOVE,
+        Action.CREDENTIAL_CREATE,
+        Action.CREDENTIAL_ROTATE,
+        Action.CREDENTIAL_REVOKE,
+        Action.HUB_MANAGE,
+        Action.PROJECT_PAUSE,
+        Action.POOL_PAUSE,
+        Action.LOCK_BREAK,
+        Action.AUDIT_READ,
+    }
+)
+"""What the audit log records when it is done: changes of access, of machines, of what may run and
+what it may cost, a person's word on work, and who takes the log itself out. Not: work that is
+submitted or talked about, what is read, what agents report."""
+
 _NONE: Final = Reach.NONE
 _OWN: Final = Reach.OWN
 _RANK: Final = (Role.VIEWER, Role.SUBMITTER, Role.OPERATOR, Role.ADMIN)
@@ -277,14 +310,14 @@ def authorize(
 
     Raises:
         NotAllowed: the role never may.
-        NotFound: it may, but not with this thing.
+        Foreign: it may, but not with this thing.
     """
     allowed = reach(identity, action)
     if allowed is _NONE:
         raise NotAllowed(_why_not(identity, action))
     foreign = project is not None and project != identity.project
     if foreign or (allowed is _OWN and owner != identity.user):
-        raise NotFound(MISSING)
+        raise Foreign(MISSING)
 
 
 def _is_barred(identity: Identity, action: Action) -> bool:

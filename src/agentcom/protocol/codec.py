@@ -10,9 +10,15 @@ from agentcom.protocol.calls import AnyCall, Call
 from agentcom.protocol.frames import FromHub, FromPeer
 from agentcom.protocol.live import Frame
 
+
+class _Keyed(msgspec.Struct):
+    key: str | None = None
+
+
 _FROM_PEER: Final[msgspec.json.Decoder[FromPeer]] = msgspec.json.Decoder(FromPeer)
 _FROM_HUB: Final[msgspec.json.Decoder[FromHub]] = msgspec.json.Decoder(FromHub)
 _CALL: Final[msgspec.json.Decoder[AnyCall]] = msgspec.json.Decoder(AnyCall)
+_KEYED: Final[msgspec.json.Decoder[_Keyed]] = msgspec.json.Decoder(_Keyed)
 _FAULTS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 encode: Final[Callable[[Frame], bytes]] = msgspec.json.Encoder().encode
@@ -52,6 +58,15 @@ def decode_call(raw: bytes | msgspec.Raw) -> Call:
         return _CALL.decode(raw)
     except _FAULTS as error:
         raise _fault(error) from None
+
+
+def key_in(payload: bytes) -> str | None:
+    """Return the request key of a frame that is not valid, if it can be found."""
+    try:
+        key = _KEYED.decode(payload).key
+    except _FAULTS:
+        return None
+    return key if key is not None and len(key) <= limits.REQUEST_KEY_CHARS else None
 
 
 def _too_large() -> errors.AgentComError:

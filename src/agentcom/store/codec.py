@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from agentcom.model.audit import AuditNote
 from agentcom.model.batch import (
     ROW_TYPES,
     Append,
@@ -82,6 +83,7 @@ class _BatchDoc(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     changes: tuple[_ChangeDoc, ...]
     appends: tuple[Append, ...]
     forgets: tuple[tuple[int, int], ...] = ()
+    audits: tuple[AuditNote, ...] = ()
 
 
 _BATCHES: Final = msgspec.json.Decoder(_BatchDoc)
@@ -96,6 +98,7 @@ def encode_batch(batch: Batch) -> bytes:
         changes=tuple(_change_doc(change) for change in batch.changes),
         appends=batch.appends,
         forgets=batch.forgets,
+        audits=batch.audits,
     )
     return _ENCODER.encode(doc)
 
@@ -114,6 +117,7 @@ def decode_batch(data: bytes) -> Batch:
         changes=tuple(_change(change) for change in doc.changes),
         appends=doc.appends,
         forgets=doc.forgets,
+        audits=doc.audits,
     )
 
 

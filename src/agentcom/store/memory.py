@@ -11,6 +11,7 @@ import msgspec
 
 from agentcom.model.agent import Account, Agent, Machine
 from agentcom.model.ask import Ask, AskState
+from agentcom.model.audit import AuditEntry
 from agentcom.model.batch import Batch, Change, Delete, Insert, Row, Table
 from agentcom.model.budget import ScopeBudget
 from agentcom.model.graph import Edge, Tally
@@ -24,7 +25,7 @@ from agentcom.model.pause import Pause
 from agentcom.model.snapshot import Snapshot
 from agentcom.model.task import Task
 from agentcom.model.todo import Todo
-from agentcom.store import codec, invariants, rules, search
+from agentcom.store import audit_chain, codec, invariants, rules, search
 from agentcom.store.base import (
     Committed,
     Conflict,
@@ -148,7 +149,8 @@ class MemoryStore:
         if batch.term is not None and self._terms.get(batch.pool) != batch.term:
             return TermLost()
         staged: _Staged = {}
-        if not all(self._stage(staged, change) for change in batch.changes):
+        changes = (*batch.changes, *self._audits(batch)) if batch.audits else batch.changes
+        if not all(self._stage(staged, change) for change in changes):
             return Conflict(self.images(batch))
         for (table, key), row in staged.items():
             if row is None:
@@ -222,6 +224,11 @@ class MemoryStore:
             seqs = {seq for first, last in gone for seq in range(first, last + 1)}
             self._log = [record for record in self._log if record.seq not in seqs]
             self._spans = [span for span in self._spans if span not in gone]
+
+    def _audits(self, batch: Batch) -> Sequence[Change]:
+        log = cast("dict[str, AuditEntry]", self._rows[Table.AUDIT])
+        last = log[max(log)] if log else None
+        return audit_chain.link(last, batch.audits, self._incarnation)
 
     def _in_order(self, table: Table) -> list[Row]:
         return [row for _, row in sorted(self._rows[table].items())]

@@ -51,6 +51,7 @@ COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     Table.NOTICE: (),
     Table.CHAT_LINK: ("person",),
     Table.CHAT_CARD: ("about",),
+    Table.AUDIT: ("at", "who", "action", "outcome"),
 }
 
 SUMMED: Final[Mapping[Table, tuple[str, ...]]] = {

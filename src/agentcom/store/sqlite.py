@@ -25,6 +25,7 @@ from agentcom.store import (
     codec,
     invariants,
     rules,
+    sqlite_audit,
     sqlite_lists,
     sqlite_log,
     sqlite_open,
@@ -199,8 +200,9 @@ class SqliteStore:
 
     async def raise_incarnation(self) -> int:
         """Make every fence of before this moment stale: for a store that was restored."""
-        least = int(self._wall_s())
-        return await self._work(lambda db: sqlite_rows.raise_incarnation(db, least))
+        at_s = self._wall_s()
+        at = WallTime(int(at_s * 1_000))
+        return await self._work(lambda db: sqlite_audit.raise_incarnation(db, int(at_s), at))
 
     def _surely_absent(self, keys: Sequence[tuple[Table, str]]) -> bool:
         """Return whether all `keys` are of requests that nobody has made yet."""
@@ -278,7 +280,8 @@ class SqliteStore:
             )
         if self._options.accept_rollback:  # also when all files are of one copy, and so agree
             known = last.incarnation if last is not None else 0
-            sqlite_rows.raise_incarnation(db, max(now_s, known + 1))
+            at = WallTime(now_s * 1_000)
+            sqlite_audit.raise_incarnation(db, max(now_s, known + 1), at)
         self._disk.note(LastCommit(number, sqlite_rows.incarnation(db)))
         self._disk.sync()
 

@@ -25,10 +25,11 @@ import apsw
 import msgspec
 
 from agentcom.model.archive import ArchiveDamaged
+from agentcom.model.audit import Head, Verdict
 from agentcom.model.backup import Backup, BackupDamaged, Drilled
 from agentcom.model.errors import NotFound
 from agentcom.model.ids import Now, WallTime
-from agentcom.store import sqlite_archive, sqlite_copies, sqlite_disk, sqlite_journal
+from agentcom.store import sqlite_archive, sqlite_audit, sqlite_copies, sqlite_disk, sqlite_journal
 from agentcom.store.sqlite_archive import ARCHIVE_FILE
 
 STORE_FILE: Final = "hub.sqlite"
@@ -110,6 +111,14 @@ class Backups:
     def journal(self, backup: Backup) -> Path:
         """Return the journal that goes on from a copy."""
         return sqlite_journal.folder_of(self._journal, backup.incarnation)
+
+    def verify_audit(self, path: Path, against: Head | None, key: bytes | None) -> Verdict:
+        """Look at the audit log in a copy, or in the data of a hub; blocks.
+
+        Raises:
+            StoreRefused: it is no store, or it cannot be read.
+        """
+        return sqlite_audit.verify_file(path, against, key)
 
     def is_followed(self, backup: Backup) -> bool:
         """Return whether the newest journal goes on from a copy, without a gap."""

@@ -19,7 +19,7 @@ import apsw
 from agentcom.model.batch import Batch, Insert, Table
 from agentcom.model.errors import StorageFull
 from agentcom.model.ids import PoolId
-from agentcom.store import sqlite_lists, sqlite_log, sqlite_rows
+from agentcom.store import sqlite_audit, sqlite_lists, sqlite_log, sqlite_rows
 from agentcom.store.base import Committed, Conflict, Full, TermLost, Verdict
 from agentcom.store.failures import StoreFailed
 from agentcom.store.sqlite_disk import Disk, LastCommit
@@ -299,7 +299,8 @@ class Writer:
             return TermLost()
         if not alone:
             self._db.execute("SAVEPOINT batch")
-        if sqlite_rows.write(self._db, batch.changes):
+        written = sqlite_rows.write(self._db, batch.changes)
+        if written and (not batch.audits or sqlite_audit.append(self._db, batch.audits)):
             sqlite_lists.list_unnamed(self._db, batch)
             if batch.forgets:
                 sqlite_log.forget(self._db, batch.forgets)

@@ -58,6 +58,7 @@ CERTIFICATE_REFUSED: Final = "certificate.refused"
 CODE_REDEEMED: Final = "code.redeemed"
 USER_CREATED: Final = "user.created"
 USER_REMOVED: Final = "user.removed"
+AUDIT_HEAD: Final = "audit.head"
 
 STORE_ARCHIVED: Final = "store.archived"
 STORE_NOT_ARCHIVED: Final = "store.not_archived"

@@ -16,11 +16,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
+from agentcom.hub import acting
+from agentcom.hub.acting import Acting
 from agentcom.hub.requests import check_key
 from agentcom.model import policy
+from agentcom.model.audit import Door, Origin
 from agentcom.model.errors import (
     AgentComError,
+    Foreign,
     InvalidInput,
+    NotAllowed,
     NotAuthenticated,
     NotFound,
 )
@@ -31,6 +36,7 @@ from agentcom.transport import (
     asyncapi,
     decoding,
     http_alerts,
+    http_audit,
     http_blobs,
     http_calls,
     http_control,
@@ -89,6 +95,7 @@ def endpoints() -> Sequence[Endpoint]:
         *http_people.ENDPOINTS,
         *http_hub.ENDPOINTS,
         *http_levels.ENDPOINTS,
+        *http_audit.ENDPOINTS,
         *http_cost.ENDPOINTS,
         *http_control.ENDPOINTS,
         *http_calls.ENDPOINTS,
@@ -157,26 +164,30 @@ class _At:
         """Answer one request."""
         request = Request(scope, receive)
         cause = _cause(request) or self._hall.causes.new()
+        call = Call(hall=self._hall, request=request, cause=cause, identity=None)
         try:
-            response = await self._answer(request, cause)
+            response = await self._answer(call)
         except AgentComError as error:
-            response = self._refused(request, cause, error)
+            response = self._refused(call, error)
         except ClientDisconnect:
             return
         except Exception:  # a call is a unit of its own: the hub goes on
             log.exception(events.REQUEST_FAILED, cause=cause, path=_path(request))
-            response = self._refused(request, cause, Fault())
+            response = self._refused(call, Fault())
         response.headers[CAUSE_HEADER] = cause
         if _LOG.isEnabledFor(logging.DEBUG):
             asked = {"method": request.method, "path": _path(request)}
             log.debug(events.REQUEST_ANSWERED, cause=cause, status=response.status_code, **asked)
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, cause: str) -> Response:
+    async def _answer(self, call: Call) -> Response:
+        request, hall = call.request, call.hall
         endpoint = self._endpoint(request.method)
-        hall = self._hall
-        identity = await _identify(hall, endpoint, request)
-        call = Call(hall=hall, request=request, cause=cause, identity=identity)
+        identity = call.identity = await _identify(call, endpoint)
+        acting.enter(_acting(call))
+        if identity is not None and not isinstance(endpoint.access, Gate):
+            # Of the things themselves, the handler or the core looks at the owner.
+            policy.authorize(identity, endpoint.access, owner=identity.user)
         if identity is None:
             hall.budgets.spend_address(call.peer, hall.clock.now(), endpoint.cost)
         elif endpoint.traffic is not None:
@@ -201,16 +212,20 @@ class _At:
             raise WrongMethod
         return endpoint
 
-    def _refused(self, request: Request, cause: str, error: AgentComError) -> Response:
+    def _refused(self, call: Call, error: AgentComError) -> Response:
+        request = call.request
         self._hall.metrics.rejected.labels(error.code).inc()
+        if call.identity is not None and isinstance(error, NotAllowed | Foreign):
+            access = self._endpoint(request.method).access
+            self._hall.audit.refused(_acting(call), access, error, target=_path(request))
         log.info(
             events.REQUEST_REFUSED,
-            cause=cause,
+            cause=call.cause,
             method=request.method,
             path=_path(request),
             code=error.code,
         )
-        answer = refusal(error, cause=cause)
+        answer = refusal(error, cause=call.cause)
         response = Response(answer.body, answer.status, dict(_HEADERS))
         for name, value in answer.headers:
             response.headers[name.decode()] = value.decode()
@@ -221,27 +236,26 @@ class _At:
         return response
 
 
-async def _identify(hall: Hall, endpoint: Endpoint, request: Request) -> Identity | None:
-    """Return who asks; raises unless they may use the route at all."""
+async def _identify(call: Call, endpoint: Endpoint) -> Identity | None:
+    """Return who asks; None where nobody is asked."""
     if endpoint.access is Gate.OPEN:
         return None
-    client = request.client
     head = Head(
-        method=request.method,
+        method=call.request.method,
         path=b"",
         query=b"",
-        headers=request.scope["headers"],
-        peer=client.host if client is not None else "",
+        headers=call.request.scope["headers"],
+        peer=call.peer,
         secure=False,
     )
     bearer = head.bearer
     if bearer is None:
         raise NotAuthenticated("send `Authorization: Bearer <token>`")
-    identity = await hall.auth.authenticate(bearer, address=head.peer)
-    if not isinstance(endpoint.access, Gate):
-        # Of the things themselves, the handler or the core looks at the owner.
-        policy.authorize(identity, endpoint.access, owner=identity.user)
-    return identity
+    return await call.hall.auth.authenticate(bearer, address=head.peer)
+
+
+def _acting(call: Call) -> Acting:
+    return Acting(identity=call.identity, origin=Origin(Door.HTTP, call.peer), cause=call.cause)
 
 
 async def _handle(endpoint: Endpoint, call: Call) -> object:

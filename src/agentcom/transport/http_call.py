@@ -17,6 +17,7 @@ from agentcom.core import facts
 from agentcom.core.facts import Fact
 from agentcom.hub.address import Address
 from agentcom.hub.alerting import Alerting
+from agentcom.hub.audit_log import AuditLog
 from agentcom.hub.auth import Authenticator
 from agentcom.hub.blobs import Blobs
 from agentcom.hub.choosing import Chooser
@@ -38,6 +39,7 @@ from agentcom.hub.requests import Causes, payload_hash
 from agentcom.hub.schedules import Schedules
 from agentcom.hub.services import ASK_MS, ask
 from agentcom.hub.talk import Talk
+from agentcom.model.audit import Door, Origin
 from agentcom.model.errors import AgentComError, NotAuthenticated, NotFound
 from agentcom.model.identity import Identity
 from agentcom.model.ids import MachineId, Now
@@ -96,6 +98,7 @@ class Hall:
     engine: Engine
     feeds: Feeds
     auth: Authenticator
+    audit: AuditLog
     credentials: Credentials
     enrolment: Enrolment
     budgets: Budgets
@@ -194,7 +197,10 @@ class Call:
         """
         key = self.key if keyed else None
         payload = payload_hash(asked or body) if key is not None else None
-        fact = Fact(body=body, actor=self.who, cause=self.cause, key=key, payload=payload)
+        origin = Origin(Door.HTTP, self.peer)
+        fact = Fact(
+            body=body, actor=self.who, cause=self.cause, key=key, payload=payload, origin=origin
+        )
         return await ask(self.hall.engine, fact, ask_ms=self.hall.ask_ms)
 
 

@@ -1,14 +1,17 @@
 """Routes that steer: pause and resume at four levels, edit a task, act on many tasks."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+import msgspec
 
 from agentcom.core import facts
 from agentcom.hub.limits_guard import Traffic
 from agentcom.model.bulk import BulkAct
 from agentcom.model.errors import InvalidInput, NotFound
+from agentcom.model.identity import CredentialKind
 from agentcom.model.ids import TaskId
-from agentcom.model.limits import BULK_REFUSALS
+from agentcom.model.limits import BULK_REFUSALS, REASON_CHARS
 from agentcom.model.pause import ALL
 from agentcom.model.policy import Action
 from agentcom.model.replies import BulkShown, Done, Refusal, TaskChanged
@@ -16,7 +19,15 @@ from agentcom.protocol.asked import EditAsked, ManyAsked, Nothing, PauseAsked
 from agentcom.protocol.shown import PauseList
 from agentcom.transport.http_call import PREFIX, Call, Endpoint, Handler
 
+MACHINE: Final = CredentialKind.MACHINE
+AGENT: Final = CredentialKind.AGENT
 _TASKS: Final = f"{PREFIX}/tasks"
+
+
+class StopWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why everything shall end."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=REASON_CHARS)] = ""
 
 
 async def _pauses(call: Call) -> PauseList:
@@ -49,6 +60,18 @@ async def _pool_scope(call: Call) -> str:
     return f"pool:{call.named()}"
 
 
+async def _agent_scope(call: Call) -> str:
+    return f"agent:{call.hall.fleet.find_agent(call.who, call.named()).id}"
+
+
+async def _machine_scope(call: Call) -> str:
+    return f"machine:{call.hall.fleet.find_machine(call.who, call.named()).id}"
+
+
+async def _user_scope(call: Call) -> str:
+    return f"user:{(await call.hall.people.user(call.who, call.named())).id}"
+
+
 async def _everything(_call: Call) -> str:
     return ALL
 
@@ -63,6 +86,19 @@ def _pausing(scope: Scope) -> Handler:
         return await call.ask(body)
 
     return pause
+
+
+def _stopping(scope: Scope) -> Handler:
+    async def stop(call: Call) -> object:
+        body = facts.Pause(await scope(call), True, call.given(StopWanted).reason, stop=True)
+        reply = await call.ask(body)
+        kind, _, name = body.scope.partition(":")
+        if kind == "machine":
+            rows = await call.hall.credentials.list(kinds=(MACHINE, AGENT))
+            call.hall.auth.cut(row.id for row in rows if row.machine == name)
+        return reply
+
+    return stop
 
 
 def _resuming(scope: Scope) -> Handler:
@@ -115,6 +151,16 @@ def _both(path: str, access: Action, scope: Scope, what: str) -> tuple[Endpoint,
     )
 
 
+def _stops(path: str, access: Action, scope: Scope, what: str) -> tuple[Endpoint, Endpoint]:
+    stop = f"End at once what {what} runs, and give nothing new until it is released"
+    more: dict[str, Any] = {"body_optional": True, "reply": Done, "traffic": Traffic.ADMIN}
+    lift = f"Let {what} work again after a stop"
+    return (
+        _post(f"{path}/stop", access, _stopping(scope), stop, body=StopWanted, **more),
+        _post(f"{path}/release", access, _resuming(scope), lift, body=Nothing, **more),
+    )
+
+
 ENDPOINTS: Final = (
     Endpoint(
         method="PATCH",
@@ -156,6 +202,9 @@ ENDPOINTS: Final = (
     *_both(f"{PREFIX}/projects/{{id}}", Action.PROJECT_PAUSE, _project_scope, "a project"),
     *_both(f"{PREFIX}/pools/{{id}}", Action.POOL_PAUSE, _pool_scope, "a pool"),
     *_both(PREFIX, Action.POOL_PAUSE, _everything, "everything"),
+    *_stops(f"{PREFIX}/agents/{{id}}", Action.AGENT_PAUSE, _agent_scope, "an agent"),
+    *_stops(f"{PREFIX}/machines/{{id}}", Action.MACHINE_REMOVE, _machine_scope, "a machine"),
+    *_stops(f"{PREFIX}/users/{{id}}", Action.PROJECT_PAUSE, _user_scope, "work of a person"),
     Endpoint(
         method="GET",
         path=f"{PREFIX}/pauses",

@@ -89,6 +89,7 @@ async def _restart(call: Call) -> Done:
     machine = call.hall.fleet.find_machine(call.who, call.named())
     if not call.hall.bring(machine.id, frames.Drain(retry_after_ms=0, restart=True)):
         raise Conflict(f"machine {machine.name} is not connected")
+    await call.hall.audit.done(Action.MACHINE_DRAIN, f"machine:{machine.id}", how="restart")
     return Done("restarts")
 
 

@@ -36,11 +36,13 @@ async def _whoami(call: Call) -> Whoami:
 
 
 async def _drain(call: Call) -> Done:
+    await call.hall.audit.done(Action.HUB_MANAGE, "hub", how="drain")
     call.hall.drain()
     return Done("the hub finishes what was asked, and stops")
 
 
 async def _reload(call: Call) -> Reloaded:
+    await call.hall.audit.done(Action.HUB_MANAGE, "hub", how="reload")
     return call.hall.reload(call.who.name)
 
 

@@ -9,7 +9,9 @@ from typing import Any, Final
 import msgspec
 from starlette.responses import Response
 
+from agentcom.hub import acting
 from agentcom.hub.limits_guard import Traffic
+from agentcom.model.audit import Door, Origin
 from agentcom.model.errors import AgentComError, RateLimited
 from agentcom.transport.guard import App, Receive, Scope, Send, send_refusal
 from agentcom.transport.http_call import Call, Ended, Endpoint, Gate, while_live
@@ -38,6 +40,7 @@ class McpAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 async def _answer(call: Call) -> Response:
     module = await _load()
+    acting.enter(msgspec.structs.replace(acting.now(), origin=Origin(Door.MCP, call.peer)))
     guest = Guest(
         hall=call.hall,
         identity=call.who,

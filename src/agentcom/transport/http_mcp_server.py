@@ -20,8 +20,9 @@ from mcp.shared.exceptions import MCPError
 from starlette.types import Receive, Scope, Send
 
 from agentcom import __version__
+from agentcom.hub import acting
 from agentcom.hub.talk import Answer
-from agentcom.model.errors import AgentComError
+from agentcom.model.errors import AgentComError, Foreign, NotAllowed
 from agentcom.telemetry import events
 from agentcom.transport import http_mcp_prompts, http_mcp_resources
 from agentcom.transport.http_call import Fault
@@ -149,6 +150,8 @@ def _told(guest: Guest, answer: Answer) -> types.CallToolResult:
 
 def _refused(guest: Guest, tool: Tool, error: AgentComError) -> types.CallToolResult:
     guest.hall.metrics.rejected.labels(error.code).inc()
+    if isinstance(error, NotAllowed | Foreign):
+        guest.hall.auth.on_refused(acting.now(), f"mcp:{tool.name}", error)
     log.info(events.REQUEST_REFUSED, cause=guest.cause, path=tool.name, code=error.code)
     said: dict[str, object] = {"code": error.code, "message": error.message}
     retry_after_ms = getattr(error, "retry_after_ms", None)

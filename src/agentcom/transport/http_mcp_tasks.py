@@ -10,6 +10,7 @@ import msgspec
 
 from agentcom.core import facts
 from agentcom.core.facts import Fact
+from agentcom.hub import acting
 from agentcom.hub.limits_guard import Traffic
 from agentcom.hub.queries import TaskFilter
 from agentcom.hub.requests import check_key, payload_hash
@@ -222,6 +223,7 @@ async def _ask(guest: Guest, speaker: Speaker, body: facts.Body, key: str | None
         cause=guest.cause,
         key=key,
         payload=None if key is None else payload_hash(body),
+        origin=acting.now().origin,
     )
     return await ask(guest.hall.engine, fact, ask_ms=guest.hall.ask_ms)
 

@@ -16,6 +16,7 @@ import structlog
 from agentcom.core import facts
 from agentcom.core.effects import Answer, Refuse
 from agentcom.core.facts import Fact
+from agentcom.hub.acting import Acting
 from agentcom.hub.auth import Authenticator
 from agentcom.hub.clock import Clock
 from agentcom.hub.engine import Engine
@@ -29,7 +30,8 @@ from agentcom.hub.presence_watch import PresenceWatch
 from agentcom.hub.requests import Causes, payload_hash
 from agentcom.hub.switchboard import Switchboard
 from agentcom.hub.talk import Talk
-from agentcom.model import limits
+from agentcom.model import errors, limits
+from agentcom.model.audit import Door, Origin
 from agentcom.model.errors import AgentComError, InvalidInput, MalformedInput, RateLimited
 from agentcom.model.identity import CredentialKind, Identity
 from agentcom.protocol import codec, frames
@@ -37,6 +39,7 @@ from agentcom.telemetry import events
 from agentcom.transport import ws_refusal
 from agentcom.transport.socket import (
     CLOSE_FAULT,
+    CLOSE_NOT_ALLOWED,
     CLOSE_NOT_AUTHENTICATED,
     CLOSE_SLOW,
     Head,
@@ -97,10 +100,11 @@ class Session:
     __slots__ = (
         "_deadline", "_early", "_entering", "_greet", "_held", "_held_bytes", "_in_flight",
         "_malformed", "_out", "_out_bytes", "_paused", "_refused", "_resting", "_side", "_socket",
-        "closed", "desk", "identity", "number",
+        "closed", "desk", "identity", "number", "origin",
     )  # fmt: skip
 
     identity: Identity
+    origin: Origin
 
     def __init__(self, desk: Desk, greet: "Callable[[Session, frames.FromPeer], Side]") -> None:
         self.desk = desk
@@ -127,6 +131,7 @@ class Session:
     def on_open(self, socket: Socket, head: Head) -> None:
         """Look up the token; nothing is read before that."""
         self._socket = socket
+        self.origin = Origin(Door.SOCKET, head.peer)
         socket.pause_reading()
         self._entering = asyncio.create_task(self._enter(head.bearer or "", head.peer))
         self._entering.add_done_callback(self._entered)
@@ -233,6 +238,9 @@ class Session:
     def error(self, error: AgentComError, *, key: str | None = None) -> None:
         """Refuse a request, or a frame."""
         cause, who = self.desk.causes.new(), self.identity.name
+        if isinstance(error, errors.NotAllowed | errors.Foreign):
+            acts = Acting(identity=self.identity, origin=self.origin, cause=cause)
+            self.desk.auth.on_refused(acts, "socket", error)
         self.write(codec.encode(ws_refusal.frame(error, cause=cause, who=who, key=key)))
 
     def put(self, body: facts.Body) -> None:
@@ -256,6 +264,7 @@ class Session:
             reply_to=engine.ticket(answered),
             key=key,
             payload=None if key is None else payload_hash(body),
+            origin=self.origin if isinstance(body, facts.Cancel) else None,  # it is audited
         )
         waiting = engine.put(fact)
         self._refused = 0
@@ -316,8 +325,9 @@ class Session:
         try:
             self.identity = await desk.auth.authenticate(token, kinds=KINDS, address=address)
         except AgentComError as error:
-            later = error.retryable
-            self.close(CLOSE_TRY_LATER if later else CLOSE_NOT_AUTHENTICATED, error.message)
+            code = CLOSE_TRY_LATER if error.retryable else CLOSE_NOT_AUTHENTICATED
+            shut_out = isinstance(error, errors.NotAllowed)
+            self.close(CLOSE_NOT_ALLOWED if shut_out else code, error.message)
             return
         if not desk.auth.is_live(self.identity):
             self.close(CLOSE_NOT_AUTHENTICATED, "the token was revoked or has expired")
@@ -354,7 +364,7 @@ class Session:
 
     def _reject(self, payload: bytes, error: AgentComError) -> None:
         """Answer a frame that cannot be handled, under its key if it has one."""
-        self.error(error, key=_key_in(payload))
+        self.error(error, key=codec.key_in(payload))
         if isinstance(error, RateLimited) and self.identity.machine is None:
             self._refused += 1
             if self._refused >= limits.REFUSED_ROW_MAX and not self._resting:
@@ -379,19 +389,3 @@ class Session:
 
 
 _ENCODER: Final = msgspec.json.Encoder()
-
-
-class _Keyed(msgspec.Struct):
-    key: str | None = None
-
-
-_KEYED: Final = msgspec.json.Decoder(_Keyed)
-
-
-def _key_in(payload: bytes) -> str | None:
-    """Return the request key of a frame that is not valid, if it can be found."""
-    try:
-        key = _KEYED.decode(payload).key
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return key if key is not None and len(key) <= limits.REQUEST_KEY_CHARS else None

@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from agentcom.model.batch import Batch, Row, Table
 from agentcom.model.ids import PoolId
 from agentcom.store import codec
@@ -85,7 +87,7 @@ class HubDisk:
         self._trace = trace
         self._committed = committed
         self._rng = random.Random(f"{options.seed}/disk")
-        self._replica = MemoryStore()
+        self._replica = MemoryStore(incarnation=self.incarnation)
         self._replayed = 0
         self._starts = 0
 
@@ -123,7 +125,7 @@ class HubDisk:
         """Put back the copy that was taken when the journal had `length` records."""
         del self.journal[length:]
         self.incarnation = incarnation
-        self._replica = MemoryStore()
+        self._replica = MemoryStore(incarnation=incarnation)
         self._replayed = 0
         self._replay()
         self.rows = _Rows(self, incarnation)
@@ -214,7 +216,7 @@ class _Fate:
 
 
 def _without_term(batch: Batch) -> Batch:
-    return Batch(id=batch.id, pool=batch.pool, changes=batch.changes, appends=batch.appends)
+    return msgspec.structs.replace(batch, term=None)
 
 
 def _framed(record: bytes) -> bytes:
