@@ -130,7 +130,9 @@ async def flood(pipe: Pipe, url: str, tokens: Sequence[str]) -> None:
         pipe.send("ready")
         each = rate / len(sockets)
         work = [_submit(socket, f"u{n}", each, until, seen) for n, socket in enumerate(sockets)]
-        work += [_hear(socket, f"u{n}", seen) for n, socket in enumerate(sockets)]
+        work += [
+            _hear(socket, f"u{n}", until - 0.7 * seconds, seen) for n, socket in enumerate(sockets)
+        ]
         work += [_read(url, tokens[n % len(tokens)], until, reads) for n in range(READERS)]
         running = [asyncio.create_task(part) for part in work]
         await asyncio.wait(running, timeout=seconds)
@@ -155,7 +157,7 @@ async def _submit(
             await asyncio.sleep(_TICK_S)
 
 
-async def _hear(socket: ClientConnection, name: str, seen: Seen) -> None:
+async def _hear(socket: ClientConnection, name: str, since: float, seen: Seen) -> None:
     with contextlib.suppress(ConnectionClosed):
         while True:
             frame = codec.decode_from_hub(await socket.recv(decode=False))
@@ -164,7 +166,8 @@ async def _hear(socket: ClientConnection, name: str, seen: Seen) -> None:
                 seen.unhinted += not frame.retry_after_ms
             elif isinstance(frame, frames.ReplyFrame):
                 seen.taken += 1
-                seen.by_name[name] = seen.by_name.get(name, 0) + 1
+                if time.monotonic() > since:  # by then the shares are found
+                    seen.by_name[name] = seen.by_name.get(name, 0) + 1
 
 
 async def _read(url: str, token: str, until: float, seen: Seen) -> None:
@@ -194,16 +197,17 @@ async def quiet(pipe: Pipe, url: str, token: str) -> None:
     seen = Seen()
     async with await HubClient.connect(url, token) as hub:
         pipe.send("ready")
-        working = asyncio.create_task(_now_and_then(hub, seen))
+        enough = asyncio.Event()
+        working = asyncio.create_task(_now_and_then(hub, seen, enough))
         await told(pipe)
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
+        enough.set()
+        await working
     pipe.send(asdict(seen))
 
 
-async def _now_and_then(hub: HubClient, seen: Seen) -> None:
+async def _now_and_then(hub: HubClient, seen: Seen, enough: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as group:
-        while True:
+        while not enough.is_set():
             group.create_task(_submit_one(hub, seen))
             await asyncio.sleep(1 / QUIET_PER_S)
 
@@ -250,6 +254,7 @@ def measure(*, seconds: float, times: float = TIMES, sustained_s: float = 5.0) -
             "asked_per_s": round(sustained * times),
             "seconds": seconds,
             "submits": _counts(submits, seconds),
+            "shares": sorted(submits["by_name"].values()),
             "share_max_by_min": _evenness(submits["by_name"]),
             "reads": _counts(reads, seconds),
             "quiet": {**_counts(small, seconds), **_times(small["waits_ms"])},
@@ -267,7 +272,7 @@ def _watch(hub: HubProcess, seconds: float) -> list[tuple[float, int]]:
     samples, until = [], time.monotonic() + seconds
     while time.monotonic() < until:
         samples.append((_level(hub), hub_process.resident_bytes(hub.pid)))
-        time.sleep(0.25)
+        time.sleep(0.5)
     return samples
 
 
@@ -282,7 +287,7 @@ def _calm(hub: HubProcess) -> float:
     began = time.monotonic()
     while _level(hub):
         assert time.monotonic() - began < CALM_S, "it is not over"
-        time.sleep(0.05)
+        time.sleep(0.2)
     return time.monotonic() - began
 
 

@@ -219,10 +219,13 @@ def resumed(office: Computer, code: int = 0) -> str:
     said: list[tuple[int, str]] = []
 
     def is_over() -> bool:
-        process = office.begin("upgrade", "--resume")
+        try:
+            process = office.begin("upgrade", "--resume")
+        except FileNotFoundError:  # pip has not put the program there yet
+            return False
         text, _ = process.communicate(timeout=300)
         said.append((process.returncode, text))
-        return "is on its way" not in text
+        return "is on its way" not in text and "Traceback" not in text
 
     until(is_over, "resume")
     assert said[-1][0] == code, said[-1]

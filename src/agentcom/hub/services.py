@@ -141,7 +141,7 @@ class Services:
             metrics=self.metrics,
             notifier=self.notifier,
             stepped=self._reset_timers,
-            lagged=lambda lag_s: self.admission.beat(self.engine.backlog, lag_s),
+            lagged=self.admission.beat,
         )
 
         async def flush() -> None:
@@ -192,7 +192,7 @@ class Services:
         }
 
     def _admit(self, config: HubConfig) -> None:
-        self.admission = Admission(self.clock)
+        self.admission = Admission(self.clock, lambda: self.engine.backlog)
         shed = self.metrics.rate_limited.inc
         self.budgets, self._guard = Budgets(gate=self.admission, shed=shed), FailureGuard()
         self._bound(config)
@@ -229,7 +229,7 @@ class Services:
         def on_turn(count: int, seconds: float) -> None:
             measured.batch.observe(count)
             measured.turn.observe(seconds)
-            self.admission.turned(engine.backlog, seconds)
+            self.admission.turned(count, seconds)
 
         engine.on_turn = on_turn
         self.switchboard.on_spent = measured.spent

@@ -42,6 +42,7 @@ WAIT_BUSY_MS: Final = 500  # ... above it requests beyond a share are: a tenth o
 WAIT_FULL_MS: Final = 2_000  # ... and here all submits and reads: reports wait as long as they
 OVERLOAD_WINDOW_MS: Final = 250  # shares are for this long: a few of the longest turns
 OVERLOAD_RETRY_MS: Final = 1_000  # HTTP can say no less
+OVERLOAD_QUIET_MS: Final = 2_500  # without a refusal: who was told to wait has come back by then
 REFUSED_ROW_MAX: Final = 32  # refusals of one connection in a row: then it is not read for a window
 CASCADE_INLINE: Final = 32  # dependants released in the batch that ended their dependency
 CASCADE_BATCH: Final = 256  # the rest, per turn

@@ -110,7 +110,7 @@ ENDPOINTS: Final = (
         summary="Measurements, as Prometheus reads them",
         reply=None,
         media="text/plain",
-        cost=10,
+        traffic=Traffic.ADMIN,  # who looks why a hub is slow is answered, too
     ),
     Endpoint(
         method="GET",
