@@ -70,8 +70,34 @@ def test_everything_wrong_with_a_file_is_said_with_its_line(agentcom: Here, tmp_
     assert said.out.splitlines() == [
         f"{file} line 1: prot: there is no such setting; did you mean port?",
         f"{file} line 3: tls: Invalid enum value 'of'",
-        f"{file} line 5: backups.keep: Expected `int` >= 1",
+        f"{file} line 5: backups.keep: Expected a whole number >= 1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("prices = 3", "line 1: prices: Expected a table, got a whole number"),
+        ('\n[prices."x*"]\ninptu = 1', "line 2: prices: Object contains unknown field `inptu`"),
+        ('hosts = "a"', "line 1: hosts: Expected a list, got text"),
+        ("[[limits]]\nrates = true", "line 1: limits: it is a table: [limits]"),
+        ('\n[outgoing]\nallow = ["??"]', "line 3: outgoing.allow: allow: '??'"),
+        ('trusted_proxies = ["::/0"]', "line 1: trusted_proxies: everybody is no proxy"),
+        ("port = 1\nport = 2", "line 2: it is not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_said_in_the_words_of_the_file(
+    agentcom: Here, tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "f.toml").write_text(text)
+
+    assert said in agentcom("config", "check", str(tmp_path / "f.toml")).out
+
+
+def test_a_mark_at_the_beginning_is_no_mistake(agentcom: Here, tmp_path: Path) -> None:
+    (tmp_path / "f.toml").write_bytes(b"\xef\xbb\xbfport = 1\n")
+
+    assert agentcom("config", "check", str(tmp_path / "f.toml")).code == 0
 
 
 def test_what_does_not_fit_together_is_said_with_its_line(agentcom: Here, tmp_path: Path) -> None:

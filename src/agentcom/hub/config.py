@@ -240,31 +240,32 @@ def default_home(environment: Mapping[str, str]) -> Path:
 
 def unfit(config: HubConfig, values: Mapping[str, Value]) -> list[Problem]:
     """Return why no hub may run with settings that are well formed one by one."""
-    found = []
-    for line in config.outgoing.allow:
-        try:
-            outgoing.parse_allowed(line)
-        except InvalidInput as error:
-            raise ConfigInvalid(f"setting outgoing.{error.message}") from None
+    said = [
+        *(("outgoing.allow", _why_not_allowed(line)) for line in config.outgoing.allow),
+        *(("trusted_proxies", _why_no_proxy(place)) for place in config.trusted_proxies),
+    ]
     if (config.certificate is None) != (config.key is None):
         given = "key" if config.certificate is None else "certificate"
-        text = "certificate and key belong together: give both, or none"
-        found.append(Problem(given, values[given].origin, text, values[given].line))
+        said.append((given, "certificate and key belong together: give both, or none"))
     if config.otlp_endpoint and not config.otlp_endpoint.startswith(("http://", "https://")):
-        text = "an address such as http://127.0.0.1:4318"
-        where = values["otlp_endpoint"]
-        found.append(Problem("otlp_endpoint", where.origin, text, where.line))
-    for place in config.trusted_proxies:
-        why = _why_no_proxy(place)
-        if why:
-            found.append(Problem("trusted_proxies", values["trusted_proxies"].origin, why))
+        said.append(("otlp_endpoint", "an address such as http://127.0.0.1:4318"))
     if not config.loopback and not config.uses_tls and not config.insecure:
         text = (
             f"{config.host} can be reached from other computers, and tls is off: tokens would"
             " travel in clear; leave tls on, or say that you mean it (--insecure)"
         )
-        found.append(Problem("host", values["host"].origin, text, values["host"].line))
-    return found
+        said.append(("host", text))
+    return [
+        Problem(name, values[name].origin, text, values[name].line) for name, text in said if text
+    ]
+
+
+def _why_not_allowed(line: str) -> str:
+    try:
+        outgoing.parse_allowed(line)
+    except InvalidInput as error:
+        return error.message
+    return ""
 
 
 def _why_no_proxy(text: str) -> str:

@@ -27,6 +27,17 @@ DEFAULT: Final = "default"
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _HEAD: Final = re.compile(r"\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY: Final = re.compile(r"\s*([\w\-\"'. ]+?)\s*=")
+_KINDS: Final[Mapping[str, str]] = {
+    "object": "a table",
+    "array": "a list",
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "null": "nothing",
+}
+"""What the words of JSON are called in a file of settings."""
+_KIND: Final = re.compile(f"`({'|'.join(_KINDS)})`")
 _LINE: Final = re.compile(r"\(at line (\d+)")
 
 Decode = Callable[[type, object], object]
@@ -125,13 +136,15 @@ def parse(origin: str, data: bytes, mode: int) -> tuple[Layer, list[Problem]]:
     if len(data) > FILE_BYTES_MAX:
         return empty, [Problem("", origin, f"it is larger than {FILE_BYTES_MAX} bytes")]
     try:
-        text = data.decode()
+        text = data.decode("utf-8-sig")  # some editors begin with a mark
         values = tomllib.loads(text)
     except RecursionError:
         return empty, [Problem("", origin, "it is not valid TOML: nested too deeply")]
     except ValueError as error:  # also of text, and of a number with thousands of digits
         found = _LINE.search(str(error))
         line = int(found[1]) if found else None
+        if "end of document" in str(error):
+            line = data.rstrip().count(b"\n") + 1
         return empty, [Problem("", origin, f"it is not valid TOML: {error}", line)]
     return Layer(origin, values, lines_of(text)), []
 
@@ -190,7 +203,7 @@ def resolve(
     problems: list[Problem] = []
     for layer in layers:
         for name, given in _flat(layer.values, known):
-            line = layer.lines.get(name)
+            line = layer.lines.get(name) or _line_below(name, layer.lines)
             setting = known.get(name)
             if setting is None:
                 problems.append(_unknown(name, layer, known))
@@ -288,8 +301,14 @@ def _unknown(name: str, layer: Layer, known: Mapping[str, Setting]) -> Problem:
     return Problem(name, layer.origin, "there is no such setting", layer.lines.get(name), close)
 
 
+def _line_below(name: str, lines: Mapping[str, int]) -> int | None:
+    """Return the first line on which something stands that is in a table; None: nothing does."""
+    return min((line for it, line in lines.items() if it.startswith(f"{name}.")), default=None)
+
+
 def _said(error: Exception) -> str:
     text, _, place = str(error).partition(" - at `$")
+    text = _KIND.sub(lambda found: _KINDS[found[1]], text)
     place = place.strip("`.")
     return f"{text} (at {place})" if place else text
 
