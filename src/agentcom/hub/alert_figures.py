@@ -3,7 +3,8 @@
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -22,6 +23,7 @@ BACKUPS_MS: Final = 60_000
 """A folder of copies is looked at this often: it may be on a slow disk."""
 
 ReadBackups = Callable[[], Backups]
+ReadDisk = Callable[[], Awaitable[tuple[int | None, int | None]]]
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +61,6 @@ class Sampler:
         self._activities = activities
         self._ended = ended
         self._backlog = backlog
-        self._home = home
         self._began = now
         self._samples: deque[_Sample] = deque()
         self._quiet: dict[TaskId, _Quiet] = {}
@@ -68,6 +69,7 @@ class Sampler:
         self._backups: Backups | None = None
         self._backups_at = Instant(-BACKUPS_MS)
         self.read_backups: ReadBackups | None = None
+        self.read_disk: ReadDisk = partial(asyncio.to_thread, _disk, home)
         """Reads, in a thread, how the copies are; None: none are made by the clock."""
 
     @property
@@ -88,7 +90,7 @@ class Sampler:
         while self._samples[0].at < now.instant - WINDOW_MS:
             first = self._samples.popleft()
         older = [one for one in self._samples if one.at <= now.instant - GROWTH_MS]
-        size, free = await asyncio.to_thread(_disk, self._home)
+        size, free = await self.read_disk()
         return Figures(
             depth_before=older[-1].depth if older else None,
             completed=sample.completed - first.completed,

@@ -157,7 +157,7 @@ class MemoryStore:
                 self._rows[table].pop(key, None)
             else:
                 self._rows[table][key] = row
-        first = self._spans[-1][1] + 1 if self._spans else 1
+        first = self._log[-1].seq + 1 if self._log else 1  # the newest batch is never forgotten
         self._forget(batch)
         for seq, append in enumerate(batch.appends, first):
             self._log.append(LogRecord(seq, append.log, append.record))

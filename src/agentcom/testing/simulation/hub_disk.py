@@ -63,6 +63,7 @@ class _Rows(MemoryStore):
         """Start with the rows of another store."""
         self._rows = {table: dict(rows) for table, rows in other._rows.items()}  # noqa: SLF001  # of its kind
         self._log = list(other._log)  # noqa: SLF001  # of its kind
+        self._spans = list(other._spans)  # noqa: SLF001  # likewise
         self._recent = other._recent.copy()  # noqa: SLF001  # of its kind
 
     def all_rows(self) -> dict[tuple[Table, str], Row]:
