@@ -59,18 +59,6 @@ async def test_a_new_name_is_answered_to_and_an_old_one_no_more(hub: RunningHub)
     assert invited.join.startswith("https://hub.example#")
 
 
-async def test_budgets_come_and_go(hub: RunningHub) -> None:
-    write(hub, "[limits]\nrates = false\n")
-    await hub.http.post(RELOAD, json={})
-    many = [(await hub.http.post(RELOAD, json={})).status_code for _ in range(150)]
-    write(hub, "")
-    await hub.http.post(RELOAD, json={})
-    more = [(await hub.http.post(RELOAD, json={})).status_code for _ in range(150)]
-
-    assert set(many) == {200}
-    assert 429 in more
-
-
 async def test_what_needs_a_restart_is_named_until_there_was_one(hub: RunningHub) -> None:
     write(hub, 'drain_ms = 1\nlog_level = "error"\n')
 
@@ -87,7 +75,7 @@ async def test_a_bad_file_is_a_problem_and_changes_nothing(hub: RunningHub) -> N
     answer = await hub.http.post(RELOAD, json={})
 
     assert (answer.status_code, answer.json()["code"]) == (422, "config_kept")
-    assert "/nowhere/secret" in answer.json()["detail"]
+    assert "cannot be read" in answer.json()["detail"]
     still = await hub.http.get(STATUS, headers={"Host": "hub.example"})
     assert still.status_code == 421
 

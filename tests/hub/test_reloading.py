@@ -6,10 +6,16 @@ import pytest
 
 from agentcom import app
 from agentcom.hub import config as hub_config
-from agentcom.hub.config import HubConfig
+from agentcom.hub.config import Bounds, HubConfig
+from agentcom.hub.limits_guard import Traffic
 from agentcom.hub.reloading import Adjust, ConfigKept, Make, Reloader
+from agentcom.hub.services import Services
 from agentcom.model import settings
-from agentcom.model.errors import AgentComError
+from agentcom.model.errors import AgentComError, RateLimited
+from agentcom.model.identity import Identity, Role
+from agentcom.model.ids import UserId
+from agentcom.store.memory import MemoryStore
+from tests.hub.doubles import ManualClock
 
 
 class Doors:
@@ -84,3 +90,22 @@ async def test_every_hot_setting_has_an_adjustment_and_no_other(tmp_path: Path) 
     assert {name for name in hot if not known.keys() & {name, name.rpartition(".")[0]}} == set()
     tables = {name.rpartition(".")[0] for name in hot}
     assert {name for name in known if name not in hot and name not in tables} == set()
+
+
+async def test_budgets_of_callers_come_and_go(tmp_path: Path) -> None:
+    clock = ManualClock()
+    services = Services(HubConfig(home=tmp_path, store="memory"), MemoryStore(), clock)
+    ann = Identity(role=Role.ADMIN, user=UserId("ann"), credential="c")
+    adjust = services.adjustments()["limits.rates"]
+
+    def spend_much() -> None:
+        for _ in range(1_000):
+            services.budgets.spend(ann, Traffic.ADMIN, clock.now())
+
+    with pytest.raises(RateLimited):
+        spend_much()
+    adjust(HubConfig(home=tmp_path, limits=Bounds(rates=False)))()
+    spend_much()
+    adjust(HubConfig(home=tmp_path))()
+    with pytest.raises(RateLimited):
+        spend_much()
