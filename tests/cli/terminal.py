@@ -36,14 +36,14 @@ class Shell:
         self.home = home
         self.folder = folder
 
-    def __call__(self, *words: str, ok: bool = True, **variables: str) -> Said:
+    def __call__(self, *words: str, ok: bool = True, stdin: str = "", **variables: str) -> Said:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "agentcom.cli.main", *words],
             capture_output=True,
             text=True,
             check=False,
             cwd=self.folder,
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             timeout=WAIT_S,
             env={**self.variables(), **variables},
         )

@@ -39,6 +39,7 @@ def notice(number: int, text: str = "6 of 8 tasks failed", **fields: Any) -> Not
     return Notice(
         id=f"n{number}",
         destination="d",
+        seq=number,
         topic=Topic.ALERTS,
         event="alert.fired",
         at=WallTime(EPOCH_MS + number),

@@ -174,7 +174,7 @@ def _unschedulable(
     for task_id, waited in _waiting(view, now, lambda classes: not classes & online):
         task = view.tasks[task_id]
         needs = ", ".join(task.needs) or "nothing special"
-        words = f"no connected agent can run task {task_id}, which needs {needs}"
+        words = f"for {duration(waited)} no connected agent can run task {task_id}: needs {needs}"
         yield Reading(rule.name, waited, words, subject=needs[:200])
 
 

@@ -31,7 +31,7 @@ from agentcom.store.base import Query, Store
 from agentcom.telemetry import events
 
 LOOK_MS: Final = 10_000
-"""Between two looks; each costs about a millisecond with a full fleet."""
+"""Between two looks; each costs some five milliseconds with 5,000 agents."""
 _PAGE: Final = 500
 
 log = structlog.get_logger(__name__)

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Final, cast
 
 import msgspec
@@ -66,6 +67,8 @@ class Notifications:
         self._ids = ids
         self._rows: dict[str, Destination] = {}
         self._waiting: dict[str, int] = {}
+        self._seqs = count(1)
+        """Places in the queues; none is given twice while a notice stands there."""
         self._lost: dict[str, int] = {}
         """Notices for which there was no room, and that no row says so far."""
         self._topics: frozenset[Topic] = frozenset()
@@ -77,16 +80,19 @@ class Notifications:
 
     async def load(self) -> None:
         """Read the destinations, and count what waits for each."""
-        after = ""
+        after, newest = "", 0
         while True:
             query = Query(table=Table.DESTINATION, after=after, limit=_PAGE)
             page = await self._store.query(query)
             for row in cast("list[Destination]", page.rows):
                 self._rows[row.name] = row
-                self._waiting[row.name] = await self._count(row.name)
+                waiting = await self.next_of(row.name, limits.NOTICES_MAX)
+                self._waiting[row.name] = len(waiting)
+                newest = max(newest, *(notice.seq for notice in waiting), 0)
             if page.next is None:
                 break
             after = page.next
+        self._seqs = count(newest + 1)
         self._note_topics()
         self.news.set()
 
@@ -117,6 +123,7 @@ class Notifications:
         return Notice(
             id=self._ids.new(),
             destination=destination,
+            seq=next(self._seqs),
             topic=news.topic,
             event=news.event,
             at=self._clock.now().wall,
@@ -293,9 +300,6 @@ class Notifications:
     def _shown(self, row: Destination) -> Destination:
         lost = self._lost.get(row.name, 0)
         return replace(row, lost=row.lost + lost) if lost else row
-
-    async def _count(self, name: str) -> int:
-        return len(await self.next_of(name, limits.NOTICES_MAX))
 
     async def _clear(self, table: Table, prefix: str) -> None:
         while True:

@@ -84,7 +84,7 @@ class TaskNews:
 
     async def run(self) -> None:
         """Tell until cancelled; a supervisor's child."""
-        await self._catch_up()
+        await self.catch_up()
         while True:
             try:
                 async with asyncio.timeout(CURSOR_S):
@@ -118,7 +118,7 @@ class TaskNews:
         ends = event.state.terminal or event.wait is Wait.APPROVAL
         return ends or event.task in self._awaiting
 
-    async def _catch_up(self) -> None:
+    async def catch_up(self) -> None:
         """Find out what waits for a person, and look through what came since the last start."""
         if not self._wanted:
             return

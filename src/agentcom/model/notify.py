@@ -108,6 +108,8 @@ class Notice(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=
 
     id: str
     destination: str
+    seq: int
+    """Its place among what waits there: ids follow the clock, which may be set back."""
     topic: Topic
     event: str
     """What happened, as in `alert.fired`."""
@@ -130,7 +132,7 @@ class Notice(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=
     @property
     def key(self) -> str:
         """The key of its row: in the order in which they are sent."""
-        return notice_key(self.destination, self.id)
+        return f"{self.destination}/{str(self.seq).zfill(16)}"
 
 
 class ChatLink(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -168,8 +170,3 @@ class ChatCard(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     def key(self) -> str:
         """The key of its row."""
         return f"{self.destination}/{self.chat}/{self.message}"
-
-
-def notice_key(destination: str, notice: str) -> str:
-    """Return the key of a notice's row."""
-    return f"{destination}/{notice}"
