@@ -16,6 +16,7 @@ from agentcom.hub.writing import Writer
 from agentcom.model import limits
 from agentcom.model.alert import AlertRule, AlertState, RuleName, Severity
 from agentcom.model.alert_rules import RULES
+from agentcom.model.audit import AuditEntry
 from agentcom.model.batch import Table
 from agentcom.model.errors import Conflict, InvalidInput, NotFound
 from agentcom.model.ids import DEFAULT_POOL, UserId, WallTime
@@ -296,3 +297,23 @@ async def test_a_destination_that_was_removed_is_told_nothing_more(house: House)
     house.copied_at = WallTime(house.clock.wall)
     await house.look()
     assert not await house.notices()
+
+
+async def test_what_people_do_stands_in_the_audit_log(house: House) -> None:
+    house.copied_at = WallTime(0)
+    await house.look()
+    await house.alerts.acknowledge("backup_stale", "ann")
+    made = await house.alerts.silence(STALE, "", ms=MINUTE_MS, reason="SECRET", by="ann")
+    await house.alerts.end_silence(made.id)
+    await house.notifications.remove("team")
+
+    entries = (await house.store.query(Query(table=Table.AUDIT, after=""))).rows
+    found = [(one.target, one.detail["how"]) for one in entries if isinstance(one, AuditEntry)]
+    assert found[-5:] == [
+        ("destination:team", "add"),
+        ("alert:backup_stale", "acknowledge"),
+        ("alert:backup_stale", "silence"),
+        ("alert:backup_stale", "end silence"),
+        ("destination:team", "remove"),
+    ]
+    assert "SECRET" not in str(entries)

@@ -14,6 +14,7 @@ import structlog
 from agentcom.core import alert_readings, alerts
 from agentcom.core.alert_readings import is_known
 from agentcom.core.alerts import Reading, Step, Tell
+from agentcom.hub import acting
 from agentcom.hub.alert_figures import Sampler
 from agentcom.hub.alert_words import news_of
 from agentcom.hub.clock import Clock
@@ -21,11 +22,19 @@ from agentcom.hub.notifications import Notifications
 from agentcom.hub.writing import Asked, Draft, Writer
 from agentcom.model import alert_rules, limits
 from agentcom.model.address import HUB
-from agentcom.model.alert import Alert, AlertRule, AlertState, RuleName, Silence
+from agentcom.model.alert import (
+    Alert,
+    AlertRule,
+    AlertState,
+    RuleName,
+    Silence,
+    alert_key,
+)
 from agentcom.model.alert_rules import RULES
 from agentcom.model.batch import Row, Table
 from agentcom.model.errors import AgentComError, Conflict, InvalidInput, NotFound
 from agentcom.model.ids import IdSource, Now, WallTime
+from agentcom.model.policy import Action
 from agentcom.model.replies import Done
 from agentcom.store.base import Query, Store
 from agentcom.telemetry import events
@@ -200,6 +209,7 @@ class Alerts:
 
             async def decide(draft: Draft) -> Done:
                 self._draft_alert(draft, old.key, alert)
+                self._audit(draft, old.key, "acknowledge")
                 return Done()
 
             if alert is not old:
@@ -238,6 +248,7 @@ class Alerts:
                 for one in over:
                     draft.drop(Table.SILENCE, one.id, one)
                 draft.put(Table.SILENCE, made.id, made, None)
+                self._audit(draft, alert_key(rule, subject), "silence")
                 return Done()
 
             await self._writer.once(HUB, Asked(cause="silence"), decide)
@@ -255,6 +266,7 @@ class Alerts:
 
             async def decide(draft: Draft) -> Done:
                 draft.drop(Table.SILENCE, found[0].id, found[0])
+                self._audit(draft, alert_key(found[0].rule, found[0].subject), "end silence")
                 return Done()
 
             await self._writer.once(HUB, Asked(cause="silence"), decide)
@@ -280,6 +292,7 @@ class Alerts:
                     draft.put(Table.ALERT_RULE, rule.name, after, stored)
                 elif stored is not None:
                     draft.drop(Table.ALERT_RULE, rule.name, stored)
+                self._audit(draft, rule.name.value, "change rule")
                 return Done()
 
             await self._writer.once(HUB, Asked(cause="rule"), decide)
@@ -329,6 +342,10 @@ class Alerts:
             for one in silences:
                 del self._silences[one.id]
             return len(old) + len(silences)
+
+    def _audit(self, draft: Draft, target: str, how: str) -> None:
+        now, action = self._clock.now().wall, Action.ALERT_STEER
+        draft.audits.append(acting.note(now, action, f"alert:{target}", detail={"how": how}))
 
     async def _all(self, table: Table) -> list[Row]:
         rows: list[Row] = []

@@ -8,7 +8,8 @@ from typing import Final, NamedTuple, cast
 import msgspec
 import structlog
 
-from agentcom.hub import tokens
+from agentcom.hub import acting, tokens
+from agentcom.hub.acting import Acting
 from agentcom.hub.clock import Clock
 from agentcom.hub.writing import Asked, Draft, Writer
 from agentcom.model.address import HUB
@@ -17,6 +18,7 @@ from agentcom.model.errors import Conflict
 from agentcom.model.identity import Identity, User
 from agentcom.model.ids import Instant, UserId, encode_base32
 from agentcom.model.notify import ChatLink
+from agentcom.model.policy import Action
 from agentcom.model.replies import Done
 from agentcom.store.base import Query, Store
 from agentcom.telemetry import events
@@ -104,6 +106,9 @@ class ChatLinks:
             version = 1 if old is None else old.version + 1
             row = msgspec.structs.replace(link, version=version)
             draft.put(Table.CHAT_LINK, link.key, row, old)
+            target, at = f"chat:{link.key}", link.at
+            with acting.by(Acting(identity=who, cause="chat")):
+                draft.audits.append(acting.note(at, Action.CHAT_LINK, target))
             return Done()
 
         await self._writer.once(HUB, Asked(cause="chat"), decide)

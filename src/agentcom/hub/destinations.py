@@ -92,6 +92,7 @@ class Destinations:
     async def resume(self, name: str) -> Destination:
         """Let a parked destination go on."""
         row = await self._notifications.resume(name)
+        await self._notifications.audit(name, "resume")
         self._chats.changed.set()
         return row
 
@@ -114,6 +115,7 @@ class Destinations:
         key = formats.new_key(entropy.token_bytes(KEY_BYTES))
         after = Secret(url=secret.url, keys=(key, *secret.keys[:1]))
         await asyncio.to_thread(self._secrets.write, name, after)
+        await self._notifications.audit(name, "rotate")
         return key
 
     async def listed(self) -> Sequence[DestinationShown]:

@@ -14,6 +14,7 @@ from typing import Final, cast
 import msgspec
 import structlog
 
+from agentcom.hub import acting
 from agentcom.hub.clock import Clock
 from agentcom.hub.writing import Asked, Draft, Writer
 from agentcom.model import limits
@@ -23,6 +24,7 @@ from agentcom.model.batch import Table
 from agentcom.model.errors import Conflict, NameTaken, NotFound
 from agentcom.model.ids import IdSource, ProjectId, UserId
 from agentcom.model.notify import Destination, DestinationKind, Notice, Topic
+from agentcom.model.policy import Action
 from agentcom.model.replies import Done
 from agentcom.store.base import Query, Store
 from agentcom.telemetry import events
@@ -184,6 +186,7 @@ class Notifications:
 
         async def decide(draft: Draft) -> Done:
             draft.put(Table.DESTINATION, row.name, row, None)
+            self._audit(draft, row, "add")
             return Done()
 
         await self._writer.once(HUB, Asked(cause="notify"), decide)
@@ -211,6 +214,7 @@ class Notifications:
 
         async def decide(draft: Draft) -> Done:
             draft.drop(Table.DESTINATION, name, row)
+            self._audit(draft, row, "remove")
             return Done()
 
         await self._writer.once(HUB, Asked(cause="notify"), decide)
@@ -279,6 +283,22 @@ class Notifications:
     async def write(self, row: Destination, after: Destination) -> Destination:
         """Write how a destination is now."""
         return await self.settled(row, (), after)
+
+    async def audit(self, name: str, how: str) -> None:
+        """Note in the audit log what somebody did with a destination."""
+        row = self.find(name)
+
+        async def decide(draft: Draft) -> Done:
+            self._put(draft, row, row)
+            self._audit(draft, row, how)
+            return Done()
+
+        await self._writer.once(HUB, Asked(cause="notify"), decide)
+
+    def _audit(self, draft: Draft, row: Destination, how: str) -> None:
+        now, detail = self._clock.now().wall, {"how": how, "kind": row.kind.value}
+        target = f"destination:{row.name}"
+        draft.audits.append(acting.note(now, Action.NOTIFY_MANAGE, target, detail=detail))
 
     def _put(self, draft: Draft, row: Destination, after: Destination) -> None:
         """Add a destination's row to a draft, unless it was removed meanwhile."""

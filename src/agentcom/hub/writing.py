@@ -14,6 +14,7 @@ import msgspec
 from agentcom.hub.clock import Clock
 from agentcom.hub.rows import write
 from agentcom.model import limits
+from agentcom.model.audit import AuditNote
 from agentcom.model.batch import Change, Delete, Insert, Row, Table, Update, request_key
 from agentcom.model.errors import KeyReused, Unavailable
 from agentcom.model.identity import RequestRecord
@@ -43,6 +44,8 @@ class Draft:
     changes: dict[tuple[Table, str], Change] = field(default_factory=dict)
     after: list[Callable[[], None]] = field(default_factory=list)
     """What to do once they are durable, in order."""
+    audits: list[AuditNote] = field(default_factory=list)
+    """What the audit log says of them."""
     _rows: dict[tuple[Table, str], Row | None] = field(default_factory=dict)
     _read: dict[tuple[Table, str], Row | None] = field(default_factory=dict)
 
@@ -156,7 +159,7 @@ class Writer:
             raw = msgspec.Raw(_ENCODER.encode(answer))
             record = RequestRecord(name, asked.payload, raw, ends)
             changes.append(Insert(Table.REQUEST, name, record))
-        return await write(self._store, self._ids, *changes)
+        return await write(self._store, self._ids, *changes, audits=draft.audits)
 
 
 def _version(row: Row | None) -> int:
