@@ -31,8 +31,8 @@ RAW_CHARACTERS_MAX: Final = 2_000
 MESSAGE_CHARACTERS_MAX: Final = 4_000
 """An error or summary longer than this is cut."""
 
-VERSION_TIMEOUT_S: Final = 20
-"""A cold start of a large program on a busy machine takes some seconds."""
+VERSION_TIMEOUT_S: Final = 90
+"""The largest program loads for 15 s of processor time before it says its version."""
 
 PROGRAMS_MAX: Final = 64
 """Programs whose answer is remembered: agent CLIs and toolchains of one computer."""
