@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from docs.tools import access, blocks, wire
+from docs.tools import access, blocks, damage, wire
 
 BLOCKS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
     {
@@ -24,6 +24,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
         "exit-codes": blocks.exit_codes,
         "limits": blocks.limits,
         "roles": blocks.roles,
+        "damage": damage.cases,
         "access": access.matrix,
         "scopes": access.scopes,
         "request-costs": access.costs,

@@ -59,6 +59,7 @@ ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         "settings_invalid": "correct what the message names: `agentcom config check`",
         "stale": "nothing: the result is kept; `agentcom task results ID`, then adopt it or not",
         "storage_full": "free disk space; the same request may be sent again",
+        "store_damaged": "`agentcom doctor`, then `agentcom backup restore`",
         "store_refused": "do what the message names; never open one store with two hubs",
         "superseded": "nothing, if the newer session is yours; else stop the second sidecar",
         "timeout": "ask again with the same key: it is done once",

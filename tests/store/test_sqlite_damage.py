@@ -12,7 +12,7 @@ from agentcom.model.batch import Insert, Table
 from agentcom.model.errors import StoreRefused
 from agentcom.store import sqlite_open
 from agentcom.store.base import Query
-from agentcom.store.failures import StoreFailed
+from agentcom.store.failures import StoreDamaged, StoreFailed
 from agentcom.store.sqlite import SMALL, SqliteOptions, SqliteStore
 from agentcom.testing.store_rows import batch, body, committed, new_task, one, task
 
@@ -78,7 +78,7 @@ async def test_flipped_bytes_are_found_when_they_are_read(
     store = SqliteStore(path, options=SMALL)
     await store.open()
 
-    with pytest.raises(StoreFailed):
+    with pytest.raises(StoreDamaged, match="agentcom backup restore"):
         await store.query(Query(table=Table.BODY, limit=100))
     with pytest.raises(StoreFailed):
         await store.get([(Table.BODY, f"t{number}") for number in range(32)])

@@ -73,6 +73,8 @@ class Archiver:
         self._ids = ids
         self._view = view
         self._keep_ms = keep_ms
+        self._tried: list[tuple[int, int]] = []
+        """Records at the end of the last pass: the newest batch keeps its own for now."""
 
     @property
     def works(self) -> bool:
@@ -231,8 +233,12 @@ class Archiver:
             old = [record for record in page if record.record.at <= until]
             gone = await self._gone(old)
             ranges = _ranges(old, gone)
-            if ranges and await write(self._store, self._ids, forgets=tuple(ranges)):
-                moved.records += sum(high - low + 1 for low, high in ranges)
+            if ranges and ranges != self._tried:
+                await write(self._store, self._ids, forgets=tuple(ranges))
+                left = await self._store.read(None, after, STEP_RECORDS)
+                kept = {record.seq for record in left}
+                moved.records += sum(record.seq not in kept for record in page)
+            self._tried = ranges
             if len(old) < STEP_RECORDS:
                 return
             # A batch whose records the page cuts is looked at again, from the first of them on.

@@ -34,7 +34,7 @@ from agentcom.store import (
 )
 from agentcom.store.absent import Absent
 from agentcom.store.base import LogRecord, Page, Problem, Query, Verdict
-from agentcom.store.failures import StoreFailed
+from agentcom.store.failures import StoreDamaged, StoreFailed
 from agentcom.store.search import Found, Words
 from agentcom.store.sqlite_disk import Disk, LastCommit
 from agentcom.store.sqlite_journal import Journal
@@ -137,7 +137,7 @@ class SqliteStore:
         try:
             return sqlite_rows.get_all(self._by_key, keys)
         except (apsw.Error, msgspec.DecodeError) as error:
-            raise StoreFailed(f"the store cannot be read: {error}") from error
+            raise _unreadable(error) from error
 
     async def query(self, query: Query) -> Page:
         return await self._read(lambda db: sqlite_rows.query(db, query))
@@ -334,7 +334,7 @@ class SqliteStore:
         try:
             return await self._loop.run_in_executor(self._reader, run, self._listing)
         except (apsw.Error, msgspec.DecodeError) as error:
-            raise StoreFailed(f"the store cannot be read: {error}") from error
+            raise _unreadable(error) from error
 
     def _aside(self, run: Callable[[apsw.Connection], _T]) -> _T:
         db = sqlite_open.connect(self._path, read_only=True)
@@ -358,6 +358,15 @@ class SqliteStore:
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
+
+
+def _unreadable(error: Exception) -> StoreFailed:
+    if isinstance(error, (*sqlite_open.DAMAGE, msgspec.DecodeError)):
+        return StoreDamaged(
+            f"a part of the hub's data cannot be read ({error}): see agentcom doctor, then put a"
+            " sound copy back (agentcom backup ls, agentcom backup restore)"
+        )
+    return StoreFailed(f"the store cannot be read: {error}")
 
 
 def _verify(db: apsw.Connection) -> list[Problem]:
