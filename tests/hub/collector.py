@@ -23,6 +23,7 @@ class Collector:
         self.bodies: list[bytes] = []
         self.came = asyncio.Event()
         self.over = asyncio.Event()
+        self.served: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @property
     def spans(self) -> Sequence[Any]:
@@ -36,6 +37,9 @@ class Collector:
         return found
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.served[task] = writer
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -84,3 +88,6 @@ async def collecting() -> AsyncIterator[Collector]:
     finally:
         made.over.set()
         server.close()
+        for writer in made.served.values():
+            writer.close()
+        await asyncio.gather(*made.served)

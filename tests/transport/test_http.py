@@ -243,10 +243,12 @@ async def test_a_request_keeps_the_id_that_it_came_with(hub: RunningHub) -> None
     traced = await hub.http.get("/healthz", headers={"traceparent": trace})
     named = await hub.http.get("/healthz", headers={"X-Request-Id": "my-request-1"})
     wild = await hub.http.get("/healthz", headers={"X-Request-Id": "a b;c"})
+    key = await hub.http.get("/healthz", headers={"X-Request-Id": "ghp_" + "a" * 36})
 
     assert traced.headers["x-request-id"] == "0af7651916cd43dd8448eb211c80319c"
     assert named.headers["x-request-id"] == "my-request-1"
     assert wild.headers["x-request-id"] not in ("", "a b;c")
+    assert "aaa" not in key.headers["x-request-id"]
 
 
 async def test_the_id_of_a_request_is_the_cause_of_what_follows(hub: RunningHub) -> None:

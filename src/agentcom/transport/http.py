@@ -308,7 +308,8 @@ def _cause(request: Request) -> str | None:
     if trace:
         return trace[1]
     named = _CAUSE.fullmatch(request.headers.get(CAUSE_HEADER, ""))
-    return named[0] if named else None
+    # An id is logged, answered and sent to collectors: what looks like a key is none.
+    return named[0] if named and redact(named[0]) == named[0] else None
 
 
 def _allowed(methods: Mapping[str, Endpoint]) -> Sequence[str]:
