@@ -1,6 +1,6 @@
 """What the agents' real programs do in an attempt of a sidecar, before a scripted model."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -12,6 +12,7 @@ from agentcom.sidecar import processes, sandbox
 from agentcom.sidecar.attempts import Attempts
 from agentcom.sidecar.config import AgentConfig, Config
 from agentcom.sidecar.confines import Confines, Sandbox
+from agentcom.sidecar.runtime import base
 from agentcom.sidecar.runtime.claude import Claude
 from agentcom.sidecar.runtime.codex import Codex
 from agentcom.testing.mock_llm import server
@@ -21,7 +22,7 @@ from tests.sidecar.sidecar_world import ADA, Told, config, end_all, record
 
 FIXED = "sh -c 'grep -q fixed hello.txt || { echo it must say so: \"<<mock:fix>>\"; exit 1; }'"
 """Fails what the scripted model writes first; its output has it do better."""
-RUNTIMES = {"claude": Claude(), "codex": Codex()}
+RUNTIMES: Mapping[str, base.Runtime] = {"claude": Claude(), "codex": Codex()}
 
 pytestmark = [
     pytest.mark.skipif(not processes.has_table(), reason="looks at /proc"),
