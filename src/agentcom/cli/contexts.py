@@ -14,12 +14,12 @@ FIELDS: Final = ("url", "user", "current", "home", "fingerprint", "name", "folde
 SHOW_FIELDS: Final = ("name", "url", "user", "because", "fingerprint", "home", "token")
 _TABLE: Final = (
     Column("HUB", lambda row: row["url"]),
+    Column("NAME", lambda row: row["name"]),
     Column("USER", lambda row: row.get("user")),
     Column("CURRENT", lambda row: "yes" if row["current"] else None),
     Column("HERE", lambda row: row.get("home")),
-    Column("NAME", lambda row: row["name"]),
-    Column("CHOSEN IN", lambda row: row["folders"]),
 )
+_CHOSEN: Final = Column("CHOSEN IN", lambda row: row["folders"])
 _SHOWN: Final = (
     Column("NAME", lambda row: row["name"]),
     Column("HUB", lambda row: row["url"]),
@@ -53,7 +53,8 @@ def ls(as_json: tuple[str, ...] | None) -> None:
         }
         for at, it in enumerate(context.known())
     ]
-    output.listing(rows, _TABLE, as_json=as_json)
+    table = (*_TABLE, _CHOSEN) if folders else _TABLE
+    output.listing(rows, table, as_json=as_json)
 
 
 @context_group.command("show", cls=output.JsonCommand, fields=SHOW_FIELDS)
