@@ -26,6 +26,7 @@ def processes_of(folder: Path) -> list[int]:
     for pid in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()):
         try:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+            words += str(Path(f"/proc/{pid}/cwd").readlink())
         except OSError:
             continue
         if str(folder) in words and pid != os.getpid():

@@ -130,3 +130,44 @@ def test_a_search_in_one_file_ends_when_it_is_late() -> None:
     found = secrets_scan.scan("a", b"x" * 10, late=lambda: True)
 
     assert [str(one) for one in found] == ["a:0: too large to scan"]
+
+
+async def test_what_was_searched_at_the_end_is_not_searched_again_but_what_it_stands_on_is(
+    tmp_path: Path, origin: Origin
+) -> None:
+    fleet = Repositories(tmp_path / "other")
+    hostile = agent_commit(tmp_path, origin, f"key = {TOKEN}")
+    standing = await prepare(fleet, origin, depends_on_commits=(hostile,))
+    (standing.path / "more").write_text("x")
+    finished = await workspace.finish(standing, "more")
+    assert finished.searched
+
+    with pytest.raises(workspace.SecretFound):
+        await workspace.push_branch(
+            standing, "agent/ada/x", finished.commit, searched=finished.searched
+        )
+
+
+async def test_a_title_with_a_secret_is_found_in_our_own_commit(
+    worktree: Worktree, origin: Origin
+) -> None:
+    (worktree.path / "work").write_text("x")
+    finished = await workspace.finish(worktree, f"Use {TOKEN}")
+    assert not finished.searched
+
+    with pytest.raises(workspace.SecretFound):
+        await workspace.push_branch(
+            worktree, "agent/ada/x", finished.commit, searched=finished.searched
+        )
+    assert origin.tip("agent/ada/x") == ""
+
+
+def agent_commit(folder: Path, origin: Origin, text: str) -> str:
+    """Return a commit at origin that nobody searched."""
+    clone = folder / "clone"
+    git_origin.git(folder, "clone", "-q", str(origin.path), str(clone))
+    (clone / "settings").write_text(text)
+    git_origin.git(clone, "add", ".")
+    git_origin.git(clone, "commit", "-qm", "settings")
+    git_origin.git(clone, "push", "-q", "origin", "HEAD:refs/heads/agent/bob/t0")
+    return git_origin.git(clone, "rev-parse", "HEAD")

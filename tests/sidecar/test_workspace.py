@@ -1,10 +1,13 @@
 """Tests of agentcom.sidecar.workspace: prepare, finish, push, rescue."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agentcom.model import errors, refs
+from agentcom.model.ids import TaskId
 from agentcom.sidecar import git, repositories, trees, workspace
 from agentcom.sidecar.repositories import Repositories
 from tests.sidecar.git_origin import ADA, FIRST, SECOND, TASK, Origin, agent, prepare
@@ -238,3 +241,28 @@ async def test_work_survives_an_agent_that_wrecks_its_repository(
     assert kept.text == "x"
     assert agent(worktree, "rev-parse", "HEAD") == saved.commit
     assert not (worktree.path / ".git").is_symlink()
+
+
+async def test_a_task_on_a_known_base_takes_few_git_commands(
+    fleet: Repositories, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await workspace.finish(await prepare(fleet, origin, task=TaskId("t0")), "nothing")
+    commands: list[str] = []
+    run = git.run
+
+    async def counted(args: Sequence[str], *more: Any, **rest: Any) -> git.GitResult:
+        if not rest.get("remote"):
+            commands.append(args[0])
+        return await run(args, *more, **rest)
+
+    monkeypatch.setattr(git, "run", counted)
+    worktree = await prepare(fleet, origin)
+    (worktree.path / "work").write_text("x")
+    finished = await workspace.finish(worktree, "work")
+    await workspace.push_branch(
+        worktree, "agent/ada/x", finished.commit, searched=finished.searched
+    )
+
+    began = ["hash-object", "update-ref", "read-tree"]
+    looked = ["add", "write-tree", "diff-index", "cat-file", "cat-file"]
+    assert commands == [*began, *looked, "commit-tree", "update-ref"]
