@@ -91,9 +91,22 @@ async def dial(asked: Dial) -> ClientConnection:
         body = bytes(response.body or b"")
         raise refusal(url, response.status_code, body, after) from None
     except (OSError, TimeoutError, WebSocketException, EOFError) as error:
-        reason = str(error) or type(error).__name__
-        raise NotReached(f"cannot reach the hub at {url}: {reason}") from error
+        raise unreached(url, error) from error
     return connection
+
+
+def unreached(url: str, error: Exception) -> NotReached:
+    """Return what to say of a hub that cannot be talked to."""
+    reason = str(error) or type(error).__name__
+    if _STRANGE in reason:
+        reason = (
+            "nobody here vouches for its certificate; name the authority's own by SSL_CERT_FILE,"
+            " or join by a code"
+        )
+    return NotReached(f"cannot reach the hub at {url}: {reason}")
+
+
+_STRANGE: Final = "CERTIFICATE_VERIFY_FAILED"
 
 
 class _Connect(connect):

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from agentcom.client.dialling import Dial, NotReached, check_url, tls_context
+from agentcom.client.dialling import Dial, check_url, tls_context, unreached
 from agentcom.client.problems import error_of_response
 from agentcom.model import errors
 from agentcom.model.ids import Rng
@@ -154,8 +154,7 @@ class HttpCalls:
         except httpx.ReadTimeout:
             raise errors.Timeout("the hub did not answer in time; ask again") from None
         except httpx.TransportError as error:
-            reason = str(error) or type(error).__name__
-            raise NotReached(f"cannot reach the hub at {self._base}: {reason}") from error
+            raise unreached(self._base, error) from error
         if response.status_code >= _REFUSED_FROM:
             raise error_of_response(response.status_code, response.content)
         return response

@@ -134,7 +134,7 @@ class LiveCertificate:
             server_context(self._files)  # aside: half a renewal would spoil the one in use
             self.context.load_cert_chain(self._files.certificate, self._files.key)
         except (CertificateFailed, ssl.SSLError, OSError) as error:
-            log.error(events.CERTIFICATE_REFUSED, path=path, reason=str(error))  # noqa: TRY400  # it says it
+            log.warning(events.CERTIFICATE_REFUSED, path=path, reason=str(error))  # it says it
             return
         log.info(events.CERTIFICATE_RENEWED, path=path)
 

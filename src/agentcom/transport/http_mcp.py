@@ -111,7 +111,7 @@ ENDPOINTS: Final = (
         query=McpAsked,
         reply=None,
         traffic=Traffic.TALK,
-        cost=2,
+        cost=3,
         also="text/event-stream",
     ),
 )

@@ -200,7 +200,7 @@ ENDPOINTS: Final = (
         "List tasks, newest first",
         query=TaskFilter,
         reply=TaskPage,
-        cost=3,
+        cost=5,
     ),
     _read(_TASK, Action.TASK_READ, _show, "Show one task", reply=TaskShown),
     _read(
