@@ -35,6 +35,10 @@ class Sample:
 
 
 TASK: Final = "task"
+RULE: Final = "disk_low"
+_SILENCE: Final = {"rule": RULE, "ms": 60_000, "reason": "x"}
+_WEBHOOK: Final = {"name": "{new}", "kind": "webhook", "url": "https://127.0.0.1/x"}
+_NO_PLACE: Final = "destination"
 HTTP: Final[Mapping[str, tuple[Sample, ...]]] = {
     "POST /api/v1/tasks": (Sample(body={"title": "t", "prompt": "p", "needs": ["never"]}),),
     "GET /api/v1/tasks": (Sample(),),
@@ -134,6 +138,37 @@ HTTP: Final[Mapping[str, tuple[Sample, ...]]] = {
         Sample(body={"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}),
     ),
     "GET /api/v1/openapi.json": (Sample(),),
+    "GET /api/v1/asyncapi.json": (Sample(),),
+    "PATCH /api/v1/schedules/{id}": (
+        Sample(thing="schedule", owner=SUE, body={"version": 1, "cron": "0 0 2 1 *"}),
+    ),
+    "POST /api/v1/reload": (Sample(),),
+    "GET /api/v1/log-level": (Sample(),),
+    "PUT /api/v1/log-level": (Sample(body={"level": "usual"}),),
+    "GET /api/v1/audit": (Sample(),),
+    "GET /api/v1/audit/export": (Sample(),),
+    "POST /api/v1/agents/{id}/stop": (Sample(thing="agent"),),
+    "POST /api/v1/agents/{id}/release": (Sample(thing="agent"),),
+    "POST /api/v1/machines/{id}/stop": (Sample(thing="machine"),),
+    "POST /api/v1/machines/{id}/release": (Sample(thing="machine"),),
+    "POST /api/v1/users/{id}/stop": (Sample(thing="user"),),
+    "POST /api/v1/users/{id}/release": (Sample(thing="user"),),
+    "GET /api/v1/alerts": (Sample(),),
+    "POST /api/v1/alerts/ack": (Sample(body={"alert": "disk_low"}, said="alert"),),
+    "POST /api/v1/alerts/silences": (Sample(body=_SILENCE),),
+    "DELETE /api/v1/alerts/silences/{id}": (Sample(thing="silence"),),
+    "GET /api/v1/alert-rules": (Sample(),),
+    "POST /api/v1/alert-rules": (Sample(body={"name": RULE, "enabled": True}),),
+    "DELETE /api/v1/alert-rules/{id}": (Sample(thing="rule"),),
+    "POST /api/v1/alert-rules/{id}/test": (Sample(thing="rule"),),
+    "GET /api/v1/destinations": (Sample(),),
+    "POST /api/v1/destinations": (Sample(body=_WEBHOOK),),
+    "DELETE /api/v1/destinations/{id}": (Sample(thing="destination", said=_NO_PLACE),),
+    "POST /api/v1/destinations/{id}/test": (Sample(thing="destination", said=_NO_PLACE),),
+    "POST /api/v1/destinations/{id}/resume": (Sample(thing="destination", said=_NO_PLACE),),
+    "POST /api/v1/destinations/{id}/rotate": (Sample(thing="destination", said=_NO_PLACE),),
+    "POST /api/v1/destinations/{id}/link": (Sample(thing="destination", said=_NO_PLACE),),
+    "POST /api/v1/destinations/{id}/unlink": (Sample(thing="destination", said=_NO_PLACE),),
 }  # fmt: skip
 
 _ROOM: Final = {"channel": "{id}"}

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from agentcom.client.dialling import Dial, check_url, tls_context, unreached
+from agentcom.client.dialling import Dial, NotReached, check_url, tls_context, unreached
 from agentcom.client.problems import error_of_response
 from agentcom.model import errors
 from agentcom.model.ids import Rng
