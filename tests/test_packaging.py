@@ -39,7 +39,7 @@ def test_the_installed_version_is_the_package_s_own() -> None:
 
 
 def test_the_locks_are_all_there() -> None:
-    assert lock_names() == ["build.txt", "dev.txt", "docs.txt", "run.txt"]
+    assert lock_names() == ["build.txt", "dev.txt", "docs.txt", "fuzz.txt", "run.txt"]
 
 
 @pytest.mark.parametrize("name", lock_names())
