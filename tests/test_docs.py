@@ -239,8 +239,11 @@ def test_messages_in_symptoms_are_those_that_the_programs_write() -> None:
 
 
 def test_every_page_has_its_place_in_the_navigation() -> None:
-    said = re.findall(r"^ +- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    text = (ROOT / "mkdocs.yml").read_text("utf-8")
+    said = re.findall(r"^ +- (\S+\.md)$", text, re.MULTILINE)
 
+    assert re.findall(r"^\S{7}(?: .*)?$", text, re.MULTILINE) == []  # what a merge leaves
+    assert sorted(said) == sorted(set(said))
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in PAGES[1:]}
     listed_elsewhere = re.compile(r"decisions/\d|benchmarks/")  # by a page of their own
     assert sorted(one for one in pages - set(said) if not listed_elsewhere.match(one)) == []
