@@ -192,14 +192,12 @@ def play(shell: Shell, project: Path) -> list[str]:
         clean = {"write": {"path": "clean.txt", "text": "fine"}}
         good = [{"title": "Say it", "prompt": steps({"say": ALL}, clean, {"say": ALL})}]
         bad_base = [{"title": "x", "prompt": steps(), "base": f"x/{word}"} for word in WORDS[:2]]
-        tasks = [
-            _submit(http, repo=str(project), **spec)
-            for spec in (
-                *good,
-                *bad_base,
-                *({"title": a, "prompt": b, "labels": {"a": a}} for a, b in prompts()),
-            )
+        specs: list[dict[str, Any]] = [
+            *good,
+            *bad_base,
+            *({"title": a, "prompt": b, "labels": {"a": a}} for a, b in prompts()),
         ]
+        tasks = [_submit(http, repo=str(project), **spec) for spec in specs]
         _talk(http)
         refused = [answer.text for answer in _refused(http)]
         over = background.wait_for(lambda: all(_over(http, task) for task in tasks), timeout_s=60)
