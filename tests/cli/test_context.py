@@ -285,6 +285,16 @@ def test_an_unknown_context_is_refused_before_anything_is_sent(agentcom: Here) -
     assert "try: agentcom context ls" in said.err
 
 
+@pytest.mark.parametrize("words", ["task ls --context", "--context= task ls", "--context"])
+def test_a_context_without_a_name_is_refused(agentcom: Here, words: str) -> None:
+    context.save(KNOWN)
+
+    said = agentcom(*words.split())
+
+    assert said.code == Exit.USAGE
+    assert "--context needs the name of a hub" in said.err
+
+
 def test_what_stands_behind_two_dashes_is_not_ours(agentcom: Here) -> None:
     context.save(KNOWN)
 

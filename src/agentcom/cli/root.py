@@ -73,6 +73,8 @@ class Root(LazyGroup):
         if at is None:
             return super().parse_args(ctx, args)
         size = 1 if "=" in args[at] else 2
+        if at + size > end or args[at].endswith("="):
+            raise click.BadOptionUsage(_CONTEXT, f"{_CONTEXT} needs the name of a hub", ctx)
         moved = [*args[at : at + size], *args[:at], *args[at + size :]]
         return super().parse_args(ctx, moved)
 
