@@ -268,6 +268,7 @@ class _Hub:
             chooser=services.chooser,
             fleet=services.fleet,
             people=services.people,
+            leaving=services.leaving,
             schedules=services.schedules,
             talk=services.conversation.talk,
             externals=services.externals,

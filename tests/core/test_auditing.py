@@ -11,7 +11,7 @@ from agentcom.model.audit import AuditNote, Door, Origin
 from agentcom.model.batch import Batch
 from agentcom.model.budget import Budget, Period
 from agentcom.model.bulk import BulkAct
-from agentcom.model.ids import AccountId, AgentId, Fence, MachineId, TaskId
+from agentcom.model.ids import AccountId, AgentId, Fence, MachineId, TaskId, UserId
 from agentcom.model.limit import Limit
 from agentcom.model.lock import LockId
 from agentcom.model.policy import AUDITED, Action
@@ -37,6 +37,8 @@ TOLD = [
     (facts.ResumeAccount(AccountId("acme")), Action.AGENT_PAUSE, "account:acme"),
     (facts.DrainMachine(MACHINE, draining=True), Action.MACHINE_DRAIN, "machine:m1"),
     (facts.RemoveMachine(MACHINE), Action.MACHINE_REMOVE, "machine:m1"),
+    (facts.PassOn(UserId("eve"), UserId("ann")), Action.USER_REMOVE, "user:eve"),
+    (facts.GiveMachine(MACHINE, UserId("ann")), Action.USER_REMOVE, "machine:m1"),
     (facts.SetLimit(Limit(scope="key:x", concurrency=2)), Action.LIMIT_SET, "key:x"),
     (facts.DropLimit("key:x"), Action.LIMIT_SET, "key:x"),
     (facts.SetBudget("project:p", Period.DAY, Budget()), Action.BUDGET_SET, "project:p"),

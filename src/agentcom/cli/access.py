@@ -1,6 +1,6 @@
 """`agentcom user` and `agentcom token`: who may use the hub."""
 
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import click
@@ -36,6 +36,22 @@ def _role_of(row: output.Row) -> str:
     return f"{row['role']} ({', '.join(scopes)})" if scopes else str(row["role"])
 
 
+LEAVES: Final = (
+    *("user", "role", "removed", "last_admin", "connections", "tokens", "codes", "machines"),
+    *("schedules", "tasks", "asks", "channels"),
+)
+_LEAVES: Final = (
+    Column("USER", lambda row: f"{row['user']} ({row['role']})"),
+    Column("LAST ADMIN", lambda row: "yes: cannot be removed" if row["last_admin"] else None),
+    Column("CONNECTIONS", lambda row: row["connections"]),
+    Column("TOKENS", lambda row: row["tokens"]),
+    Column("CODES", lambda row: row["codes"]),
+    Column("MACHINES", lambda row: ", ".join(row["machines"])),
+    Column("SCHEDULES", lambda row: ", ".join(row["schedules"])),
+    Column("TASKS", lambda row: ", ".join(f"{n} {state}" for state, n in row["tasks"].items())),
+    Column("QUESTIONS", lambda row: row["asks"]),
+    Column("CHANNELS", lambda row: ", ".join(row["channels"])),
+)
 _USERS: Final = (
     Column("USER", lambda row: row["id"]),
     Column("ROLE", lambda row: row["role"]),
@@ -154,18 +170,50 @@ def ls_users(as_json: tuple[str, ...] | None) -> None:
     output.listing(api.connect().users(), _USERS, as_json=as_json)
 
 
-@user.command("remove")
+@user.command("remove", cls=output.JsonCommand, fields=LEAVES)
 @click.argument("name")
+@click.option("--to", metavar="USER", help="Who gets tasks, schedules, questions; by default you.")
+@click.option("--keep-machines", is_flag=True, help="Their machines go to that one, too.")
+@click.option("--dry-run", is_flag=True, help="Only show what would happen.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def remove_user(name: str, yes: bool) -> None:
-    """End a person's access; their machines drain, and their tasks go on under their name."""
-    from agentcom.cli import api
-    from agentcom.model.replies import Done
+def remove_user(
+    as_json: tuple[str, ...] | None,
+    name: str,
+    to: str | None,
+    keep_machines: bool,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """End a person's access at once, and pass on what they leave behind; shows first what that is.
 
-    if not yes:
+    Tokens, codes and open connections end. Machines are removed, and what they run goes elsewhere,
+    unless you keep them. Tasks go on under the name of --to; schedules go there, paused.
+    """
+    from agentcom.cli import api
+    from agentcom.protocol.leaving import Leaves
+
+    hub, path = api.connect(), f"/users/{quote(name, safe='')}"
+    if dry_run or not yes:
+        found = hub.call("GET", f"{path}/removal", Leaves)
+        _show_leaves(found, as_json if dry_run else None, talks=not dry_run)
+        if dry_run:
+            return
         output.confirm(f"Remove {name}?")
-    api.connect().call("DELETE", f"/users/{quote(name, safe='')}", Done)
-    click.echo(f"{name}\tremoved")
+    params = {"to": to, "machines": "keep" if keep_machines else "remove"}
+    done = hub.call("DELETE", path, Leaves, params=params)
+    if as_json is not None:
+        _show_leaves(done, as_json, talks=False)
+    else:
+        click.echo(f"{name}\tremoved")
+
+
+def _show_leaves(found: Any, as_json: tuple[str, ...] | None, *, talks: bool) -> None:
+    row = output.row_of(found)
+    if not talks:
+        output.details(row, _LEAVES, as_json=as_json)
+        return
+    for column in _LEAVES:
+        output.talk(f"{column.head.lower()}: {output.plain(column.cell(row)) or 'none'}")
 
 
 @click.group(cls=Group)

@@ -107,6 +107,16 @@ DESCRIBED: Final[Mapping[type[facts.Body], Callable[[Any], Told]]] = MappingProx
             {"set": _onoff(body.draining)},
         ),
         facts.RemoveMachine: lambda body: (Action.MACHINE_REMOVE, f"machine:{body.machine}", {}),
+        facts.PassOn: lambda body: (
+            Action.USER_REMOVE,
+            f"user:{body.user}",
+            {"tasks_to": str(body.to)},
+        ),
+        facts.GiveMachine: lambda body: (
+            Action.USER_REMOVE,
+            f"machine:{body.machine}",
+            {"to": str(body.owner)},
+        ),
         facts.SetLimit: _limit,
         facts.DropLimit: lambda body: (Action.LIMIT_SET, body.scope, {"set": "no"}),
         facts.SetBudget: _budget,

@@ -245,7 +245,7 @@ def _pause(turn: Turn, body: facts.PauseAgent) -> Done:
 
 
 def _drain(turn: Turn, body: facts.DrainMachine) -> Done:
-    machine = _machine(turn, body.machine)
+    machine = machine_of(turn, body.machine)
     change(turn, replace(machine, draining=body.draining, version=machine.version + 1), machine)
     return Done("draining" if body.draining else "resumed")
 
@@ -253,7 +253,7 @@ def _drain(turn: Turn, body: facts.DrainMachine) -> Done:
 def _remove(turn: Turn, machine_id: MachineId) -> Done:
     """Take a machine out: it gets nothing new, and what it holds is revoked."""
     view = turn.view
-    machine = _machine(turn, machine_id)
+    machine = machine_of(turn, machine_id)
     change(turn, replace(machine, removed=True, version=machine.version + 1), machine)
     for task in view.held_tasks(machine_id):
         event = moves.StopAsked(StopReason.REVOKED)
@@ -300,7 +300,8 @@ def change(turn: Turn, after: Machine, before: Machine) -> None:
         turn.ready(agent)
 
 
-def _machine(turn: Turn, machine_id: MachineId) -> Machine:
+def machine_of(turn: Turn, machine_id: MachineId) -> Machine:
+    """Return a machine of the fleet; raises `NotFound`."""
     machine = turn.view.machines.get(machine_id)
     if machine is None or machine.removed:
         raise NotFound(f"there is no machine {machine_id}")

@@ -98,6 +98,20 @@ class RemoveMachine(msgspec.Struct, frozen=True, gc=False):
     machine: MachineId
 
 
+class PassOn(msgspec.Struct, frozen=True, gc=False):
+    """Someone is removed: what is live of theirs passes to another person."""
+
+    user: UserId
+    to: UserId
+
+
+class GiveMachine(msgspec.Struct, frozen=True, gc=False):
+    """A machine belongs to somebody else from now on."""
+
+    machine: MachineId
+    owner: UserId
+
+
 class Enrol(msgspec.Struct, frozen=True, gc=False):
     """A machine redeemed a join code."""
 
@@ -309,6 +323,8 @@ Asked = (
     | ResumeAccount
     | DrainMachine
     | RemoveMachine
+    | PassOn
+    | GiveMachine
     | Enrol
     | Explain
     | SetLimit

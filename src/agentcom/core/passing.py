@@ -34,7 +34,7 @@ def begin(ledger: Ledger, task: Task) -> None:
             view.put(view.gates.files_held.setdefault(gate.repo, {}), task.id, gate)
             view.lanes.look(Claims(gate.repo))
         elif isinstance(gate, str):
-            _count(view, gate, 1)
+            count(view, gate, 1)
             rule = view.gates.rule_of(gate)
             if rule is not None and rule.rate is not None:
                 _spend(ledger, gate, rule)
@@ -47,7 +47,7 @@ def end(ledger: Ledger, task: Task) -> None:
         view.drop(view.gates.touched, task.id)
     for scope in scopes(task):
         if view.gates.taken.get(scope):
-            _count(view, scope, -1)
+            count(view, scope, -1)
     if task.files:
         repo = files_of(task).repo
         _look_after(view, Claims(repo))
@@ -55,7 +55,8 @@ def end(ledger: Ledger, task: Task) -> None:
         view.lanes.look(Claims(repo))
 
 
-def _count(view: PoolView, scope: str, change: int) -> None:
+def count(view: PoolView, scope: str, change: int) -> None:
+    """Take or give back places in a scope with a bound."""
     _look_after(view, scope)
     view.put(view.gates.taken, scope, view.gates.taken.get(scope, 0) + change)
     view.lanes.look(scope)

@@ -125,7 +125,7 @@ _HANDLERS: Final[Mapping[type[facts.Body], Handler]] = {
     facts.LeaseChecked: leases.changed,
     **dict.fromkeys(get_args(due_facts.Due), deadlines.due),
     facts.Recovered: leases.changed,
-    facts.TodoDue: todos.due,
+    **todos.HANDLERS,
     facts.GateDue: limiting.gate_due,
     facts.LookAgain: limiting.look_again,
     facts.SetLimit: limiting.set_limit,

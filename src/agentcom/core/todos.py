@@ -1,11 +1,16 @@
 """Work that earlier batches left over: each kind goes on here, in bounded steps."""
 
-from agentcom.core import bulk, cascades, facts, pausing, subtasks
+from collections.abc import Mapping
+from typing import Any, Final
+
+from agentcom.core import bulk, cascades, facts, inheriting, pausing, subtasks
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
 from agentcom.model.batch import Table
 from agentcom.model.limits import CASCADE_BATCH
 from agentcom.model.todo import TodoKind
+
+_STEPS: Final = {TodoKind.CANCEL_BELOW: subtasks.go_on, TodoKind.INHERIT: inheriting.go_on}
 
 
 def due(turn: Turn, fact: Fact, body: facts.TodoDue) -> None:
@@ -20,9 +25,17 @@ def due(turn: Turn, fact: Fact, body: facts.TodoDue) -> None:
     if todo.kind is TodoKind.BULK:
         bulk.go_on(turn, fact, todo)
         return
-    step = subtasks.go_on if todo.kind is TodoKind.CANCEL_BELOW else cascades.go_on
+    step = _STEPS.get(todo.kind, cascades.go_on)
     if step(turn, todo, budget=CASCADE_BATCH):
         turn.again(body)
         return
     view.drop(view.todos, todo.task)
     turn.write(Table.TODO, todo.task, None, old=todo.version)
+
+
+HANDLERS: Final[Mapping[type[facts.Body], Any]] = {
+    facts.TodoDue: due,
+    facts.PassOn: inheriting.pass_on,
+    facts.GiveMachine: inheriting.give_machine,
+}
+"""What kinds of facts come to."""

@@ -9,7 +9,7 @@ import asyncio
 import os
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final
@@ -20,6 +20,7 @@ import structlog
 from agentcom.hub import acting
 from agentcom.hub.acting import Acting
 from agentcom.hub.clock import Clock
+from agentcom.hub.config import HubConfig
 from agentcom.hub.cursors import Cursors
 from agentcom.hub.queries import page_limit
 from agentcom.hub.rows import write
@@ -69,16 +70,14 @@ class AuditLog:
         clock: Clock,
         ids: IdSource,
         cursors: Cursors,
-        *,
-        key: Callable[[], bytes],
-        keep_days: int = limits.AUDIT_KEEP_DAYS,
+        config: HubConfig,
     ) -> None:
         self._store = store
         self._clock = clock
         self._ids = ids
         self._cursors = cursors
-        self._key = key
-        self._keep_days = keep_days
+        self._home = config.home
+        self._keep_days = config.audit_keep_days
         self._refused: OrderedDict[tuple[str, ...], AuditNote] = OrderedDict()
         self._news = asyncio.Event()
         self._told: Head | None = None
@@ -233,7 +232,7 @@ class AuditLog:
                 at=self._clock.now().wall,
                 action=audit.CUT,
                 target=f"1-{last.seq}",
-                detail={"hash": last.hash, "seal": audit.seal(self._key(), last.head)},
+                detail={"hash": last.hash, "seal": audit.seal(load_key(self._home), last.head)},
             )
             drops = [Delete(Table.AUDIT, audit.key_of(row.seq), row.version) for row in old]
             if not await write(self._store, self._ids, *drops, audits=[note]):

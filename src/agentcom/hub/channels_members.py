@@ -8,9 +8,9 @@ import msgspec
 from agentcom.core import channels
 from agentcom.hub.recipients import Recipients
 from agentcom.hub.speaking import Speaker
-from agentcom.hub.writing import Draft, Writer
+from agentcom.hub.writing import Asked, Draft, Writer
 from agentcom.model import limits, policy
-from agentcom.model.address import Address
+from agentcom.model.address import HUB, Address
 from agentcom.model.batch import Table
 from agentcom.model.channel import (
     Channel,
@@ -25,6 +25,7 @@ from agentcom.model.ids import ProjectId, WallTime
 from agentcom.model.limits import PAGE_MAX
 from agentcom.model.message import Head
 from agentcom.model.policy import Action, Reach
+from agentcom.model.replies import Done
 from agentcom.protocol.told import MemberShown
 from agentcom.store.base import Query, Store
 
@@ -125,6 +126,39 @@ class Members:
             if page.next is None:
                 raise Conflict("somebody has to own it: make another member owner, or delete it")
             after = page.next
+
+    async def owned(self, who: Address) -> Sequence[str]:
+        """Return the names of the channels that somebody owns."""
+        rows = await self._rows(who)
+        return sorted(row.channel for row in rows if row.role is ChannelRole.OWNER)
+
+    async def pass_on(self, old: Address, new: Address, at: WallTime) -> None:
+        """Take somebody out of all channels; those that they own belong to another one then."""
+        for row in await self._rows(old):
+
+            async def decide(draft: Draft, row: Reader = row) -> Done:
+                channel = await self.channel(draft, row.project, row.channel)
+                now = None if channel is None else await self.reader(draft, channel, old)
+                if channel is None or now is None:
+                    return Done()
+                if now.role is ChannelRole.OWNER:
+                    heir = await self.reader(draft, channel, new)
+                    made = heir or new_reader(channel, new, at)
+                    await self.put(draft, replace(made, role=ChannelRole.OWNER), heir)
+                await self.drop(draft, now)
+                return Done()
+
+            await self._writer.once(HUB, Asked(cause=""), decide)
+
+    async def _rows(self, who: Address) -> Sequence[Reader]:
+        found: list[Reader] = []
+        query = Query(table=Table.READER, where={"address": [who]}, after="", limit=PAGE)
+        while True:
+            page = await self._store.query(query)
+            found += cast("Sequence[Reader]", page.rows)
+            if page.next is None:
+                return found
+            query = replace(query, after=page.next)
 
     async def shown(self, channel: Channel) -> tuple[MemberShown, ...]:
         """Return the first members of a channel, by address."""

@@ -132,7 +132,7 @@ class Conversation:
         return gone + await self.channels.prune(now) + await self.ask_letters.prune(now)
 
     def _open_channels(self, means: Means) -> None:
-        members = Members(means.store, self.writer, self.recipients)
+        self.members = members = Members(means.store, self.writer, self.recipients)
         self.channels = Channels(
             means.store, self.writer, means.clock, logs=self.logs, members=members
         )

@@ -157,23 +157,48 @@ class Credentials:
         kinds = (CredentialKind.USER, CredentialKind.ENROLMENT)
         return await self._revoke_all(await self.list(owner=user, kinds=kinds))
 
-    async def remove_user(self, user: UserId) -> None:
-        """Mark a user as removed and end their tokens; tasks and machines are the caller's part.
+    async def remove_user(self, user: UserId) -> int:
+        """Mark a user as removed and end all by which they come in, at once; return how many.
+
+        May come twice. Tasks, machines and the rest are the caller's part.
 
         Raises:
             NotFound: there is no such user.
         """
         for _ in range(WRITE_TRIES):
             (row,) = await self._store.get([(Table.USER, user)])
-            if not isinstance(row, User) or row.removed:
+            if not isinstance(row, User):
                 raise NotFound(f"there is no user {user}")
+            live = [one for one in await self.of_user(user) if one.revoked_at is None]
+            if row.removed and not live:
+                return 0
+            wall = self._clock.now().wall
+            gone = acting.note(wall, Action.USER_REMOVE, f"user:{user}", detail=_ended(live))
             after = replace(row, removed=True, version=row.version + 1)
-            gone = acting.note(self._clock.now().wall, Action.USER_REMOVE, f"user:{user}")
-            if await self.write(Update(Table.USER, user, after, row.version), audits=[gone]):
-                await self.revoke_user(user)
+            changes = [Update(Table.USER, user, after, row.version)]
+            changes += [update(one, replace(one, revoked_at=wall)) for one in live]
+            notes = [gone, *(self.note(Action.CREDENTIAL_REVOKE, one) for one in live)]
+            if await self.write(*changes, audits=notes):
+                for one in live:
+                    self._auth.end(one.id)
                 self._log.info(events.USER_REMOVED, user=user)
-                return
+                return len(live)
         raise busy()
+
+    async def of_user(self, user: UserId) -> Sequence[Credential]:
+        """Return a person's own tokens, the codes they made, and those that would let them in."""
+        rows = await self.list(kinds=(CredentialKind.USER, CredentialKind.ENROLMENT))
+        return [row for row in rows if row.owner == user or _lets_in(row, user)]
+
+    async def give_machine(self, machine: MachineId, owner: UserId) -> None:
+        """Let a machine's tokens belong to somebody else; its connection comes anew by itself."""
+        for old in await self.list(kinds=(CredentialKind.MACHINE, CredentialKind.AGENT)):
+            if old.machine == machine and old.owner != owner and old.revoked_at is None:
+                after = replace(old, owner=owner)
+                if not await self.write(update(old, after)):
+                    raise busy()
+                self._auth.changed(replace(after, version=old.version + 1))
+                self._auth.cut([old.id])
 
     async def get(self, credential_id: str) -> Credential:
         """Return one row; raises `NotFound`."""
@@ -298,6 +323,18 @@ def update(old: Credential, new: Credential) -> Update:
 def busy() -> Unavailable:
     """Return what to say when a write lost again and again."""
     return Unavailable("others change the same token all the time; ask again")
+
+
+def _ended(rows: Sequence[Credential]) -> dict[str, str]:
+    tokens = sum(row.kind is CredentialKind.USER for row in rows)
+    return {"tokens": str(tokens), "codes": str(len(rows) - tokens)}
+
+
+def _lets_in(row: Credential, user: UserId) -> bool:
+    """Return whether a code would make somebody that person."""
+    if row.kind is not CredentialKind.ENROLMENT or row.grants is Role.AGENT:
+        return False
+    return row.note == user
 
 
 def _minted(grant: Grant) -> Action:

@@ -318,6 +318,18 @@ class Schedules:
             self._timers.clear(_key(row))
             self._runs.forget(row)
 
+    def owned(self, owner: UserId) -> Sequence[str]:
+        """Return the names of a person's schedules."""
+        return sorted(row.name for row in self._known.values() if row.owner == owner)
+
+    async def pass_on(self, owner: UserId, to: UserId) -> None:
+        """Give a person's schedules to another one, paused: nothing runs in a strange name."""
+        async with self._lock:
+            for row in [one for one in self._known.values() if one.owner == owner]:
+                reason = f"{owner} was removed: look at it, then resume it"
+                after = replace(row, owner=to, paused=True, reason=reason)
+                await self._change(row, after, "pass_on")
+
     def _own(self, identity: Identity, name: str) -> Schedule:
         row = self.find(identity, name)
         policy.authorize(identity, Action.SCHEDULE_CHANGE, owner=row.owner, project=row.project)

@@ -21,7 +21,7 @@ from agentcom import __version__
 from agentcom.core import budgets, deadlines, locking
 from agentcom.core.facts import Body, Fact
 from agentcom.core.outgoing import parse_allowed
-from agentcom.hub import audit_log, maintenance, prices
+from agentcom.hub import maintenance, prices
 from agentcom.hub.activities import Activities
 from agentcom.hub.admission import Admission
 from agentcom.hub.alerting import Alerting
@@ -41,6 +41,7 @@ from agentcom.hub.feeds import Feeds
 from agentcom.hub.figures import Figures
 from agentcom.hub.identifiers import Entropy, SystemRng, UuidIds
 from agentcom.hub.journal_log import JournalLog
+from agentcom.hub.leaving import Leaving
 from agentcom.hub.limits_guard import RATES, Budgets, FailureGuard
 from agentcom.hub.pulse import Notifier, Pulse
 from agentcom.hub.queries import Queries
@@ -108,10 +109,11 @@ class Services:
         self.graphs = Graphs(self.store, self.queries, cursors)
         self.fleet = Fleet(lambda: self.engine.view, cursors, lambda: clock.now().instant)
         self.people, self.chooser = People(self.store, cursors), Chooser(self.store)
-        self.audit = self._account(config, ids, cursors)
+        self.audit = AuditLog(self.store, clock, ids, cursors, config)
         self.schedules = Schedules(self.store, clock, ids, self._runs(), cursors)
         self.externals = self._let_in(ids)
         self.conversation = self._converse(ids, config.home)
+        self.leaving = self._part()
         self._alert()
         self._attach(config)
 
@@ -211,9 +213,9 @@ class Services:
             return []
         return [ChildSpec(name="archive", run=self.archiver.run, shutdown_ms=STOP_MS)]
 
-    def _account(self, config: HubConfig, ids: IdSource, cursors: Cursors) -> AuditLog:
-        key, keep_days = partial(audit_log.load_key, config.home), config.audit_keep_days
-        return AuditLog(self.store, self.clock, ids, cursors, key=key, keep_days=keep_days)
+    def _part(self) -> Leaving:
+        parts = (self.people, self.credentials, self.schedules, self.conversation.members)
+        return Leaving(self.store, self.clock, self.switchboard, lambda: self.engine.view, *parts)
 
     def _fire(self, body: Body, late_ms: int) -> None:
         self.engine.timer(body, late_ms)

@@ -142,6 +142,10 @@ class Switchboard:
         """Return the credentials of all open connections."""
         return {connection.identity.credential for connection in self._connections.values()}
 
+    def count_of(self, credential: str) -> int:
+        """Return how many connections came with a credential."""
+        return sum(one.identity.credential == credential for one in self._connections.values())
+
     def register(self, connection: Connection) -> int:
         """Take note of a connection, and return its number."""
         number = next(self._numbers)

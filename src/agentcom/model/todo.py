@@ -17,6 +17,8 @@ class TodoKind(StrEnum):
     STOP_PAUSED = "stop_paused"
     """Ask what still runs in a paused scope to stop."""
     BULK = "bulk"
+    INHERIT = "inherit"
+    """Give what somebody left behind to their heir."""
 
 
 class Todo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -34,3 +36,4 @@ class Todo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
     submitter: UserId | None = None
     """Of what is cancelled: only what this person submitted."""
     bulk: Bulk | None = None
+    heir: UserId | None = None

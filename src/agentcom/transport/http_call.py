@@ -28,6 +28,7 @@ from agentcom.hub.enrolment import Enrolment
 from agentcom.hub.external import Externals
 from agentcom.hub.feeds import Feeds
 from agentcom.hub.forge_events import ForgeEvents
+from agentcom.hub.leaving import Leaving
 from agentcom.hub.limits_guard import Budgets, Traffic
 from agentcom.hub.listening import Listening
 from agentcom.hub.presence_watch import PresenceWatch
@@ -109,6 +110,7 @@ class Hall:
     chooser: Chooser
     fleet: Fleet
     people: People
+    leaving: Leaving
     schedules: Schedules
     talk: Talk
     externals: Externals

@@ -22,6 +22,7 @@ async def _set(call: Call) -> LogLevelsShown:
     levels.check(asked.level, logger=asked.logger, for_ms=asked.for_ms)
     if asked.machine:
         return _tell(call, asked)
+    await call.hall.audit.done(Action.HUB_MANAGE, "hub", how="log level", level=asked.level)
     call.hall.levels.set(asked.level, logger=asked.logger, for_ms=asked.for_ms)
     return _shown(call)
 

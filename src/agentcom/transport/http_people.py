@@ -4,17 +4,16 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import facts
 from agentcom.hub.credentials import Grant
 from agentcom.hub.enrolment import CODE_TTL_MS
+from agentcom.hub.leaving import Machines
 from agentcom.hub.limits_guard import Traffic
 from agentcom.hub.queries_people import token_shown
 from agentcom.model import limits, policy
-from agentcom.model.errors import Conflict, InvalidInput, NotFound, Unsupported
+from agentcom.model.errors import InvalidInput, NotFound
 from agentcom.model.identity import Credential, CredentialKind, Identity, Role, User
 from agentcom.model.ids import AgentId, UserId
 from agentcom.model.policy import Action, Reach
-from agentcom.model.replies import Done
 from agentcom.protocol.asked import (
     CodeRedeemed,
     RotationAsked,
@@ -22,6 +21,7 @@ from agentcom.protocol.asked import (
     TokenAsked,
     UserInvited,
 )
+from agentcom.protocol.leaving import Leaves
 from agentcom.protocol.shown import (
     Admitted,
     Invitation,
@@ -36,16 +36,12 @@ _USERS: Final = f"{PREFIX}/users"
 _TOKENS: Final = f"{PREFIX}/tokens"
 
 
-class LastAdmin(Conflict):
-    """This is the last admin: nobody could let anyone in any more. Make another one first."""
-
-    code = "last_admin"
-
-
 class RemovalAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who shall have the tasks of a person who is removed."""
+    """Who shall have what a person leaves behind, and what becomes of their machines."""
 
     to: UserId | None = None
+    """By default who removes them."""
+    machines: Machines = Machines.REMOVE
 
 
 class TokensAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,18 +82,19 @@ async def _add_service(call: Call) -> NewToken:
     return NewToken(text, token_shown(credential))
 
 
-async def _remove(call: Call) -> Done:
-    """Let a person go: their machines get no new work, their tokens end; their tasks stay."""
-    if call.asked(RemovalAsked).to is not None:
-        raise Unsupported("tasks cannot pass to someone else yet; leave out `to`: they go on")
-    user = await call.hall.people.user(call.who, call.named())
-    if user.is_hub_admin and await call.hall.people.admin_count() < 2:  # noqa: PLR2004  # one stays
-        raise LastAdmin
-    for machine in call.hall.fleet.machines_of(user.id):
-        if not machine.draining:
-            await call.ask(facts.DrainMachine(machine.id, draining=True), keyed=False)
-    await call.hall.credentials.remove_user(user.id)
-    return Done("removed; their tasks go on under their name")
+async def _preview(call: Call) -> Leaves:
+    return await call.hall.leaving.preview(call.who, call.named())
+
+
+async def _remove(call: Call) -> Leaves:
+    asked = call.asked(RemovalAsked)
+    return await call.hall.leaving.remove(
+        call.who,
+        call.named(),
+        to=asked.to,
+        machines=asked.machines,
+        ask=lambda body: call.ask(body, keyed=False),
+    )
 
 
 async def _redeem(call: Call) -> Admitted:
@@ -239,13 +236,21 @@ ENDPOINTS: Final = (
         traffic=Traffic.ADMIN,
     ),
     Endpoint(
+        method="GET",
+        path=f"{_USERS}/{{id}}/removal",
+        access=Action.USER_REMOVE,
+        handler=_preview,
+        summary="Show what the removal of a person would end, and what would pass on",
+        reply=Leaves,
+    ),
+    Endpoint(
         method="DELETE",
         path=f"{_USERS}/{{id}}",
         access=Action.USER_REMOVE,
         handler=_remove,
-        summary="Remove a person, end their tokens and drain their machines",
+        summary="Remove a person: end their access, and pass on what they leave behind",
         query=RemovalAsked,
-        reply=Done,
+        reply=Leaves,
         traffic=Traffic.ADMIN,
     ),
     Endpoint(
