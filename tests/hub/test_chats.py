@@ -198,6 +198,8 @@ async def test_a_code_works_once_in_a_private_chat_and_guesses_are_few(house: Ho
     assert len(house.phone.of(EVE)) == 5
     shown = (await house.hub.http.get("/api/v1/destinations")).json()["destinations"][0]
     assert shown["people"] == [ADMIN]
+    audit = (await house.hub.http.get("/api/v1/audit?action=chat:link")).text
+    assert audit.count(f"chat:phone/{ANN}") == 1
 
 
 async def test_who_was_removed_or_unlinked_is_a_stranger(house: House) -> None:

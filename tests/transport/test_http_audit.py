@@ -93,6 +93,12 @@ async def acts(hub: RunningHub) -> dict[Action, Any]:
         Action.PROJECT_PAUSE: ("POST", "projects/default/pause", {}),
         Action.POOL_PAUSE: ("POST", "pause", {}),
         Action.MACHINE_REMOVE: ("DELETE", "machines/box", None),
+        Action.ALERT_STEER: ("POST", "alert-rules", {"name": "disk_low", "threshold": 5}),
+        Action.NOTIFY_MANAGE: (
+            "POST",
+            "destinations",
+            {"name": "team", "kind": "slack", "url": "https://hub.example/x"},
+        ),
         Action.AUDIT_READ: ("GET", "audit/export", None),
         Action.HUB_MANAGE: ("POST", "drain", {}),
     }
@@ -100,8 +106,9 @@ async def acts(hub: RunningHub) -> dict[Action, Any]:
 
 async def test_every_act_that_the_table_names_is_recorded(hub: RunningHub) -> None:
     asked = await acts(hub)
-    # A kept result, and another's lock, take more than a request: see tests/core/test_auditing.py.
-    assert {*asked, Action.TASK_ADOPT, Action.LOCK_BREAK} == AUDITED
+    # A kept result, and another's lock, take more than a request: see tests/core/test_auditing.py;
+    # so does an account in a chat: see tests/hub/test_chats.py.
+    assert {*asked, Action.TASK_ADOPT, Action.LOCK_BREAK, Action.CHAT_LINK} == AUDITED
 
     missing = []
     for action, (method, path, body) in asked.items():

@@ -276,6 +276,9 @@ AUDITED: Final = frozenset(
         Action.PROJECT_PAUSE,
         Action.POOL_PAUSE,
         Action.LOCK_BREAK,
+        Action.ALERT_STEER,
+        Action.NOTIFY_MANAGE,
+        Action.CHAT_LINK,
         Action.AUDIT_READ,
     }
 )
