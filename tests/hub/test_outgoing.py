@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -157,6 +158,16 @@ async def test_what_failed_is_said_without_the_address() -> None:
 
     assert "SECRET" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+async def test_no_log_of_any_level_has_the_address(caplog: pytest.LogCaptureFixture) -> None:
+    client, _ = named(["127.0.0.1"])
+    caplog.set_level(logging.DEBUG)
+    async with site() as there:
+        await client.post(f"http://hooks.example:{there.port}/bot123:SECRET/x?k=SECRET", b"", {})
+
+    assert there.heads
+    assert "SECRET" not in caplog.text
 
 
 async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
