@@ -12,6 +12,7 @@ from agentcom.cli import enrol
 from agentcom.model import errors
 from agentcom.model.failure import FailureClass
 from agentcom.sidecar.runtime.base import Access, Exit, Failed, Job, Raw, Runtime, Stop
+from agentcom.sidecar.runtime.openhands import OpenHands
 
 DONE = Exit(code=0)
 JOB = Job(
@@ -38,7 +39,6 @@ HOSTILE = (
     b'{"type": "message_end", "message": 3, "ok": "yes", "kind": {}}',
     b'{"ok": false, "error": [], "usage": 7, "final": {}}',
     b'{"kind": "MessageEvent", "source": "agent", "llm_message": []}',
-    b"--JSON Event--",
     b"[" * 100_000,
     b'{"a":' * 100_000,
     b'{"type": "x"}' + b" " * (9 << 20),
@@ -164,3 +164,33 @@ def test_a_failure_is_told_once(driver: Runtime) -> None:
     events = parser.feed(line)
 
     assert sum(isinstance(event, Failed) for event in events) <= 1
+
+
+def test_openhands_says_its_session_last_and_its_records_in_between() -> None:
+    lines = (
+        b"Initializing agent...",
+        b'{"source": "user", "llm_message": {"content": []}, "kind": "MessageEvent"}',
+        b"Agent is working",
+        (
+            b'{"source": "agent", "action": {"command": "ls"}, "tool_name": "terminal",'
+            b' "tool_call_id": "c1", "kind": "ActionEvent"}'
+        ),
+        b'{"source": "environment", "tool_call_id": "c1", "kind": "ObservationEvent"}',
+        (
+            b'{"source": "agent", "llm_message": {"role": "assistant", "content":'
+            b' [{"type": "text", "text": "Done."}]}, "kind": "MessageEvent"}'
+        ),
+        "Goodbye! \U0001f44b".encode(),
+        b"Conversation ID: 7880fabd863d4d4296a01209831f40d6",
+    )
+    parser = OpenHands().parser()
+    for line in lines:
+        parser.feed(line)
+
+    verdict = parser.finish(DONE)
+    assert (verdict.failure, verdict.summary) == (None, "Done.")
+    assert verdict.session == "7880fabd863d4d4296a01209831f40d6"
+
+    failed = OpenHands().parser()
+    failed.feed(b'{"detail": "litellm.AuthenticationError: 401", "kind": "ConversationErrorEvent"}')
+    assert failed.finish(DONE).failure is FailureClass.AUTH

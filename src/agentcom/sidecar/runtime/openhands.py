@@ -1,12 +1,12 @@
 """Drives OpenHands in its headless mode: `openhands --headless --json`.
 
-Measured with 1.16.0. Its records are spread over several lines, between a mark and whatever else
-it prints; tokens are counted nowhere. Its protocol mode is not used: a cancelled turn goes on for
-half a minute there, and servers of MCP are refused.
+Measured with 1.16.0. Its records stand one a line between whatever else it prints, and the session
+in a text at the end; tokens are counted nowhere. Its protocol mode is not used: a cancelled turn
+goes on for half a minute there, and servers of MCP are refused.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,9 +26,6 @@ PROGRAM: Final = Program(
 )
 
 SERVERS: Final = ".openhands/mcp.json"
-RECORD_BYTES_MAX: Final = agent_cli.LINE_BYTES_MAX
-
-_MARK: Final = b"--JSON Event--"
 _SESSION: Final = re.compile(r"[Cc]onversation ID:?\s*([0-9a-fA-F-]{32,36})")
 _SWITCHES: Final[Mapping[str, str]] = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -74,47 +71,13 @@ class OpenHands(Driver):
 
     def parser(self) -> base.Parser:
         """Return a fresh parser for one run."""
-        return _Parser()
+        kept = evidence.Evidence(self.name, counts_tokens=False)
+        return evidence.LineParser(kept, _events, _lines)
 
 
-class _Parser:
-    """Puts records together from their lines."""
-
-    def __init__(self) -> None:
-        self._evidence = evidence.Evidence("openhands", counts_tokens=False)
-        self._record: bytearray | None = None
-
-    def feed(self, line: bytes) -> Sequence[base.RuntimeEvent]:
-        """Return the events of one line; a record's come with its last one."""
-        if line.strip() == _MARK:
-            self._record = bytearray()
-            return []
-        if self._record is not None:
-            return self._part(self._record, line)
-        events: list[base.RuntimeEvent] = []
-        said = agent_cli.raw_text(line)
-        if found := _SESSION.search(said):
-            events.append(base.SessionStarted(found.group(1)))
-        return self._noted(events or ([base.Raw(said)] if said.strip() else []))
-
-    def finish(self, ended: base.Exit) -> base.Verdict:
-        """Judge the whole run."""
-        return self._evidence.verdict(ended)
-
-    def _part(self, record: bytearray, line: bytes) -> Sequence[base.RuntimeEvent]:
-        record += line + b"\n"
-        if line.rstrip() != b"}" and not line.startswith(b"{") and len(record) < RECORD_BYTES_MAX:
-            return []
-        if line.startswith(b"{") and not line.rstrip().endswith(b"}"):
-            return []
-        self._record = None
-        whole = agent_cli.decode(bytes(record))
-        return self._noted(list(_events(whole)) if whole is not None else [])
-
-    def _noted(self, events: Sequence[base.RuntimeEvent]) -> Sequence[base.RuntimeEvent]:
-        for event in events:
-            self._evidence.note(event)
-        return events
+def _lines(line: str) -> Iterator[base.RuntimeEvent]:
+    if found := _SESSION.search(line):
+        yield base.SessionStarted(found.group(1))
 
 
 def _events(record: Json) -> Iterator[base.RuntimeEvent]:
@@ -122,7 +85,9 @@ def _events(record: Json) -> Iterator[base.RuntimeEvent]:
         case "MessageEvent" if record.get("source") == "agent":
             message = agent_cli.record(record.get("llm_message"))
             parts = agent_cli.records(message.get("content"))
-            yield base.Text("\n".join(agent_cli.text(part.get("text")) for part in parts))
+            said = "\n".join(agent_cli.text(part.get("text")) for part in parts)
+            if said:
+                yield base.Text(said)
             yield base.TurnEnded(base.Stop.END_TURN)
         case "ActionEvent":
             yield from _action(record)

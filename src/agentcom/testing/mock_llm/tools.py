@@ -34,6 +34,9 @@ WRITERS: Final = (
     "str_replace_based_edit_tool",
 )
 
+_BY_FULL_PATH: Final = frozenset({"write_file", "file_editor"})
+"""Those of them that refuse another path, if they say so."""
+
 COMMAND_KEYS: Final = ("command", "cmd", "script", "commandLine", "code", "action")
 PATH_KEYS: Final = ("file_path", "filePath", "path", "filename", "target_file")
 TEXT_KEYS: Final = ("content", "contents", "file_text", "text")
@@ -144,7 +147,8 @@ def _write(tools: Sequence[Tool], step: Write) -> Call | None:
     path, text = _first(PATH_KEYS, properties), _first(TEXT_KEYS, properties)
     if path is None or text is None:
         return None
-    if tool.name == "write_file" and "absolute" in str(properties[path].get("description", "")):
+    described = str(properties[path].get("description", "")).casefold()
+    if tool.name in _BY_FULL_PATH and "absolute" in described:
         return None  # a script knows no place but the worktree
     given = {path: step.path, text: step.text}
     if "create" in properties.get("command", {}).get("enum", ()):
