@@ -36,7 +36,7 @@ from bench.store import turns
 TASKS: Final = 1_000_000
 PER_S: Final = 500.0
 SECONDS: Final = 30.0
-SIZE: Final = 256
+SIZE: Final = 32
 """Life cycles in a batch of the filling."""
 STEADY: Final = 10
 """Life cycles in a commit of the steady work."""

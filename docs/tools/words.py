@@ -285,7 +285,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "user.removed": "a person was removed",
         "audit.head": "the newest entry of the audit log, as `audit verify --against` takes it",
         "pull_request.opened": "work was brought to review; with its address",
-        "store.archived": "tasks that ended long ago went to the archive; how many, and records",
+        "store.archived": "tasks that ended long ago went to the archive; how many",
         "store.not_archived": "they stayed, and are tried again in an hour: `reason` says why",
         "backup.made": "a copy of the hub's data was made",
         "backup.drilled": "the newest copy was restored aside, and is equal",

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from agentcom.core import loading
 from agentcom.core.view import PoolView
-from agentcom.hub.archiving import Archiver, Moved
+from agentcom.hub.archiving import Archiver
 from agentcom.hub.costs import CostAsked, CostBy, Costs
 from agentcom.model.archive import Dossier
 from agentcom.model.batch import Append, Change, Insert, Row, Table, result_key
@@ -97,8 +97,13 @@ class ArchiveHouse:
         )
         return found
 
-    async def work(self) -> Moved:
-        """Move what may go."""
+    async def fixed_view(self) -> Callable[[], PoolView]:
+        """Return what the pool looks like now, for an archiver of one's own."""
+        view = await self.view()
+        return lambda: view
+
+    async def work(self) -> int:
+        """Move what may go; return how many tasks went."""
         view = await self.view()
         return await self.archiver(lambda: view).work()
 

@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final, cast
 
 import msgspec
@@ -45,14 +44,6 @@ log = structlog.get_logger(__name__)
 replace: Final = msgspec.structs.replace
 
 
-@dataclass(slots=True)
-class Moved:
-    """What a pass did."""
-
-    tasks: int = 0
-    records: int = 0
-
-
 class Archiver:
     """Moves what is over from one store to its archive."""
 
@@ -73,8 +64,8 @@ class Archiver:
         self._ids = ids
         self._view = view
         self._keep_ms = keep_ms
-        self._tried: list[tuple[int, int]] = []
-        """Records at the end of the last pass: the newest batch keeps its own for now."""
+        self._tried: set[tuple[int, int]] = set()
+        """Records that were to go in the last pass; what is left of them is kept by others."""
 
     @property
     def works(self) -> bool:
@@ -86,30 +77,30 @@ class Archiver:
         await asyncio.sleep(FIRST_S)
         while True:
             try:
-                moved = await self.work()
-                log.info(events.STORE_ARCHIVED, tasks=moved.tasks, records=moved.records)
+                log.info(events.STORE_ARCHIVED, tasks=await self.work())
             except AgentComError as error:  # the disk is full, or the archive damaged
                 log.warning(events.STORE_NOT_ARCHIVED, reason=error.message, code=error.code)
             await asyncio.sleep(EVERY_S)
 
-    async def work(self) -> Moved:
-        """Move all that may go now.
+    async def work(self) -> int:
+        """Move all that may go now; return how many tasks went.
 
         Raises:
             StorageFull: there is no room; what was moved is moved.
             ArchiveDamaged: the archive cannot be read; nothing leaves the store.
         """
         until = WallTime(self._clock.now().wall - self._keep_ms)
-        moved = Moved()
+        moved = 0
         named = await self._named()
         after: str | None = ""
         while after is not None:
             began = asyncio.get_running_loop().time()
-            after = await self._step(after, until, named, moved)
+            after, tasks = await self._step(after, until, named)
+            moved += tasks
             await self._rest(began)
-        if moved.tasks:
+        if moved:
             await self._store.index(0)
-        await self._forget(until, moved)
+        await self._forget(until)
         return moved
 
     async def _rest(self, began: float) -> None:
@@ -118,9 +109,12 @@ class Archiver:
     # Tasks ----------------------------------------------------------------------------------------
 
     async def _step(
-        self, after: str, until: WallTime, named: frozenset[str], moved: Moved
-    ) -> str | None:
-        """Move tasks with ids above one, and return the last that was looked at; None: no more."""
+        self, after: str, until: WallTime, named: frozenset[str]
+    ) -> tuple[str | None, int]:
+        """Move tasks with ids above one; return the last that was looked at, and how many went.
+
+        The last is None if there are no more.
+        """
         query = Query(
             table=Table.TASK,
             where={"state": _OVER},
@@ -135,10 +129,10 @@ class Archiver:
             for task in cast("list[Task]", page.rows)
             if task.changed_at <= until and not await self._is_needed(task, named)
         ]
-        if found:
-            await self.archive.put(found)
-            moved.tasks += await self._take_out(found)
-        return page.next
+        if not found:
+            return page.next, 0
+        await self.archive.put(found)
+        return page.next, await self._take_out(found)
 
     async def _take_out(self, found: Sequence[Dossier]) -> int:
         """Delete tasks that are in the archive; return how many. One that changed stays."""
@@ -224,28 +218,24 @@ class Archiver:
 
     # Records --------------------------------------------------------------------------------------
 
-    async def _forget(self, until: WallTime, moved: Moved) -> None:
+    async def _forget(self, until: WallTime) -> None:
         """Delete the records of before a time whose tasks are gone from the store."""
-        after = 0
+        tried: set[tuple[int, int]] = set()
+        after, open_from = 0, None
         while True:
             began = asyncio.get_running_loop().time()
             page = await self._store.read(None, after, STEP_RECORDS)
             old = [record for record in page if record.record.at <= until]
-            gone = await self._gone(old)
-            ranges = _ranges(old, gone)
-            if ranges and ranges != self._tried:
-                await write(self._store, self._ids, forgets=tuple(ranges))
-                left = await self._store.read(None, after, STEP_RECORDS)
-                kept = {record.seq for record in left}
-                moved.records += sum(record.seq not in kept for record in page)
-            self._tried = ranges
+            ranges, open_from = _ranges(old, await self._gone(old), open_from)
+            tried.update(ranges)
+            new = tuple(one for one in ranges if one not in self._tried)
+            if new:
+                await write(self._store, self._ids, forgets=new)
             if len(old) < STEP_RECORDS:
-                return
-            # A batch whose records the page cuts is looked at again, from the first of them on.
-            last = page[-1].seq
-            cut = ranges and ranges[-1][1] == last and ranges[-1][0] > page[0].seq
-            after = ranges[-1][0] - 1 if cut else last
+                break
+            after = page[-1].seq
             await self._rest(began)
+        self._tried = tried
 
     async def _gone(self, records: Sequence[LogRecord]) -> set[TaskId]:
         tasks = list(dict.fromkeys(record.record.task for record in records))
@@ -253,18 +243,24 @@ class Archiver:
         return {task for task, row in zip(tasks, rows, strict=True) if row is None}
 
 
-def _ranges(records: Sequence[LogRecord], gone: set[TaskId]) -> list[tuple[int, int]]:
-    """Return the sequences of records that lie side by side and whose tasks are gone."""
+def _ranges(
+    records: Sequence[LogRecord], gone: set[TaskId], open_from: int | None
+) -> tuple[list[tuple[int, int]], int | None]:
+    """Return the sequences of records that lie side by side and whose tasks are gone.
+
+    `open_from` is where the records before these began to be such; the same is returned for the
+    next ones: what one batch brought may be longer than what is read at once.
+    """
     ranges: list[tuple[int, int]] = []
-    last_is_gone = False
     for record in records:
-        is_gone = record.record.task in gone
-        if is_gone and last_is_gone:
-            ranges[-1] = (ranges[-1][0], record.seq)
-        elif is_gone:
-            ranges.append((record.seq, record.seq))
-        last_is_gone = is_gone
-    return ranges
+        if record.record.task not in gone:
+            open_from = None
+            continue
+        if open_from is None or not ranges or ranges[-1][0] != open_from:
+            open_from = record.seq if open_from is None else open_from
+            ranges.append((open_from, record.seq))
+        ranges[-1] = (open_from, record.seq)
+    return ranges, open_from
 
 
 def _day_key(turn: Usage) -> str:

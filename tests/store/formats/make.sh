@@ -13,5 +13,4 @@ done <<'LIST'
 0004 7e14bff
 0007 e45dd02
 0011 690f2a1
-0012 bb95cbf
 LIST
