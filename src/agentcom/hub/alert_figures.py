@@ -141,7 +141,7 @@ class Sampler:
         try:
             self._backups = await asyncio.to_thread(self.read_backups)
         except OSError as error:
-            log.warning(events.BACKUPS_UNREAD, reason=error.strerror)
+            log.warning(events.ALERT_BACKUPS_UNREAD, reason=error.strerror)
 
 
 def _disk(home: Path) -> tuple[int | None, int | None]:

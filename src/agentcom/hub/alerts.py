@@ -87,7 +87,7 @@ class Alerts:
             try:
                 await self.look(late_ms)
             except AgentComError as error:
-                log.warning(events.ALERTS_WAIT, reason=error.message)
+                log.warning(events.ALERT_WAITS, reason=error.message)
 
     async def load(self) -> None:
         """Read what is stored."""
