@@ -151,6 +151,7 @@ HTTP: Final[Mapping[str, tuple[Sample, ...]]] = {
     "POST /api/v1/agents/{id}/release": (Sample(thing="agent"),),
     "POST /api/v1/machines/{id}/stop": (Sample(thing="machine"),),
     "POST /api/v1/machines/{id}/release": (Sample(thing="machine"),),
+    "GET /api/v1/users/{id}/removal": (Sample(thing="user"),),
     "POST /api/v1/users/{id}/stop": (Sample(thing="user"),),
     "POST /api/v1/users/{id}/release": (Sample(thing="user"),),
     "GET /api/v1/alerts": (Sample(),),
