@@ -131,7 +131,7 @@ async def flood(pipe: Pipe, url: str, tokens: Sequence[str]) -> None:
         each = rate / len(sockets)
         work = [_submit(socket, f"u{n}", each, until, seen) for n, socket in enumerate(sockets)]
         work += [
-            _hear(socket, f"u{n}", until - 0.7 * seconds, seen) for n, socket in enumerate(sockets)
+            _hear(socket, f"u{n}", until - 0.5 * seconds, seen) for n, socket in enumerate(sockets)
         ]
         work += [_read(url, tokens[n % len(tokens)], until, reads) for n in range(READERS)]
         running = [asyncio.create_task(part) for part in work]

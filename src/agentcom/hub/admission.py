@@ -28,6 +28,9 @@ SMOOTH: Final = 4
 FIRST_SHED: Final = frozenset({"submit", "query"})
 SHRINK: Final = (3, 4)
 GROW: Final = (5, 4)
+LEAST: Final = 4
+"""All shares together are at least this part of what fits, else a loop that is late for another
+reason would let nobody in."""
 FIRST_SHARES: Final = 16
 """Before it is known how many ask, this many share what fits into a window."""
 
@@ -71,6 +74,8 @@ class Admission:
         """Whether facts wait, and there was no turn since the last beat."""
         self._used: dict[str, int] = {}
         """What each identity has had in this window; more than its share is a debt."""
+        self._names: set[str] = set()
+        """Who has asked in this window."""
         self._share = 0
         self._window = 0
         self._refused_before = 0
@@ -128,6 +133,7 @@ class Admission:
         return Overloaded(f"the hub has too much to do; ask again in {wait_ms} ms", wait_ms)
 
     def _fits(self, name: str, traffic: str, cost: int) -> bool:
+        self._names.add(name)
         if self.load is Load.FULL and traffic in FIRST_SHED:
             return False
         if self.load is Load.BUSY and traffic not in FIRST_SHED:
@@ -153,8 +159,7 @@ class Admission:
             self._since, self._window, self._refused_at = now, now, now
             log.warning(events.OVERLOAD_BEGAN, wait_ms=round(wait_ms))
             self.load = Load.BUSY
-            fit = limits.OVERLOAD_WINDOW_MS * self._facts / (self._spent_ms + 1)
-            self._share = max(1, int(fit) // FIRST_SHARES)
+            self._share = max(1, self._fit() // FIRST_SHARES)
         if wait_ms >= limits.WAIT_FULL_MS:
             self.load = Load.FULL
         elif self.load is Load.FULL and wait_ms < limits.WAIT_BUSY_MS:
@@ -162,6 +167,10 @@ class Admission:
         if now - self._window >= limits.OVERLOAD_WINDOW_MS:
             self._window = now
             self._next_window(wait_ms, now)
+
+    def _fit(self) -> int:
+        """Return how many facts fit into a window, by what they cost lately."""
+        return int(limits.OVERLOAD_WINDOW_MS * self._facts / (self._spent_ms + 1))
 
     def _next_window(self, wait_ms: float, now: int) -> None:
         if self.refused != self._refused_before:
@@ -171,14 +180,17 @@ class Admission:
             log.info(events.OVERLOAD_ENDED, ms=now - self._since, refused=self.refused)
             self.load = Load.CALM
             self._used.clear()
+            self._names.clear()
             return
+        least = max(1, self._fit() // (LEAST * max(1, len(self._names))))
+        self._names.clear()
         times, of = (1, 1)
         if wait_ms >= limits.WAIT_BUSY_MS:
             times, of = SHRINK
         elif wait_ms < limits.WAIT_SHORT_MS:
             times, of = GROW
         share = self._share
-        self._share = max(1, share * times // of + (1 if times > of else 0))
+        self._share = max(least, share * times // of + (1 if times > of else 0))
         self._used = {name: used - share for name, used in self._used.items() if used > share}
 
 
