@@ -147,7 +147,7 @@ class Fleet:
         for path in self.tasks:
             self.release(path)
         for computer in (self.ash, self.oak, self.office):
-            computer.begin("down").wait(60)
+            computer.begin("down").communicate(timeout=60)
 
     def _computer(self, name: str) -> Computer:
         programs = builds.installed(self.folder / f"env-{name}", "1.0.0")
