@@ -94,7 +94,7 @@ def ls(as_json: tuple[str, ...] | None, limit: int, follow: bool, **asked: Any) 
     "--file",
     "path",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A copy of hub.db, or an export, instead of the hub; no hub is needed.",
+    help="A copy of hub.sqlite, or an export, instead of the hub; no hub is needed.",
 )
 @click.option(
     "--key",
