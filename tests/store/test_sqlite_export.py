@@ -94,9 +94,13 @@ def lines_of(home: Path, *, access: bool = True) -> list[bytes]:
 
 
 def comparable(lines: list[bytes]) -> list[object]:
-    """Return lines without their sums and incarnations."""
+    """Return lines without their sums and incarnations.
+
+    An import begins a segment of the audit log, with an entry of its own.
+    """
     found = [msgspec.json.decode(line) for line in lines]
-    return [{**one, "sum": "", "incarnation": 0} for one in found]
+    kept = [one for one in found if one.get("type") != "audit"]
+    return [{**one, "sum": "", "incarnation": 0, "lines": len(kept)} for one in kept]
 
 
 async def loaded(home: Path, lines: list[bytes]) -> Imported:
