@@ -108,7 +108,7 @@ class Notice(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=
 
     id: str
     destination: str
-    seq: int
+    seq: int = 0
     """Its place among what waits there: ids follow the clock, which may be set back."""
     topic: Topic
     event: str

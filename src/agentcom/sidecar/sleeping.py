@@ -31,27 +31,39 @@ async def follow(told: Callable[[bool], Awaitable[None]]) -> None:
     """
     if platform.system() != "Linux" or shutil.which(_TOOL) is None:
         return
-    pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    # To its end even if we are cancelled: a process that is half made would be left.
+    starting = asyncio.ensure_future(_started())
     try:
-        process = await asyncio.create_subprocess_exec(
-            *("/bin/sh", "-c", _SCRIPT, "sh", _WANTED),
-            stdin=pipe,
-            stdout=pipe,
-            stderr=null,
-            limit=_LINE_BYTES_MAX,
-            start_new_session=True,
-        )
+        process = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await _end(await starting)
+        raise
     except OSError as error:
         log.info("sleep.not_announced", reason=error.strerror)
         return
-    assert process.stdin is not None
-    assert process.stdout is not None
     try:
+        assert process.stdout is not None
         await _read(process.stdout, told)
         log.info("sleep.not_announced", reason="the system's bus cannot be heard")
     finally:
-        process.stdin.close()
-        await process.wait()
+        await _end(process)
+
+
+async def _started() -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-c", _SCRIPT, "sh", _WANTED),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        limit=_LINE_BYTES_MAX,
+        start_new_session=True,
+    )
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    await process.communicate()  # to the end of its output, too, else a pipe is left open
 
 
 async def _read(said: asyncio.StreamReader, told: Callable[[bool], Awaitable[None]]) -> None:
