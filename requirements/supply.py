@@ -44,7 +44,12 @@ _CLASSIFIED: Final = {
     "Apache Software License": "Apache-2.0",
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
 }
-_SAID: Final = {"any-OSI": "LicenseRef-any-OSI", "BSD 2-Clause License": "BSD-2-Clause"}
+_SAID: Final = {
+    "any-OSI": "LicenseRef-any-OSI",
+    "BSD 2-Clause License": "BSD-2-Clause",
+    "3-Clause BSD": "BSD-3-Clause",
+    "3-Clause BSD License": "BSD-3-Clause",
+}
 
 
 class Package(NamedTuple):
