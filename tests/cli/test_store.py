@@ -60,7 +60,7 @@ def test_an_export_makes_a_new_hub(hub: Path, agentcom: Here, tmp_path: Path) ->
     assert file.stat().st_mode & 0o777 == 0o600
     assert "enrol" in made.err
     rows = json.loads(agentcom("store", "stats", "--hub-home", other, "--json").out)["rows"]
-    assert rows == {"task": 2, "body": 2}
+    assert rows == {"task": 2, "body": 2, "audit": 1}  # that it was imported
     assert (again.code, "(conflict)" in again.err) == (5, True)
 
 

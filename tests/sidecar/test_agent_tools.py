@@ -9,6 +9,7 @@ import pytest
 
 from agentcom.model.ids import AgentId
 from agentcom.sidecar.config import AgentConfig
+from agentcom.sidecar.confines import Confines, Sandbox
 from agentcom.sidecar.runtime.base import Runtime
 from agentcom.sidecar.runtime.claude import Claude
 from agentcom.sidecar.runtime.codex import Codex
@@ -42,7 +43,12 @@ async def fleet_of(runtime: Runtime, root: Path, log: list[Entry]) -> AsyncItera
             "base_url": model.url,
             "model": "scripted",
         }
-        agent = AgentConfig(name=AgentId("ada"), runtime=runtime.name, settings=settings)
+        agent = AgentConfig(
+            name=AgentId("ada"),
+            runtime=runtime.name,
+            settings=settings,
+            confines=Confines(sandbox=Sandbox.OFF),  # they say by files elsewhere how far they are
+        )
         async with world(root, agent, runtimes={runtime.name: runtime}) as fleet:
             yield fleet
 

@@ -18,7 +18,7 @@ from agentcom.model.identity import Role
 from agentcom.model.message import Delivery
 from agentcom.model.replies import Done
 from agentcom.protocol import calls, frames, told
-from agentcom.protocol.live import LetterFrame, LogWanted
+from agentcom.protocol.live import LetterFrame, LogLevelFrame, LogWanted
 from agentcom.testing.hub import RunningHub, running_hub
 from agentcom.testing.waiting import until
 
@@ -344,5 +344,6 @@ async def test_a_machine_follows_no_mailbox_of_its_own(hub: RunningHub) -> None:
 def test_frames_of_what_is_followed_say_which_log() -> None:
     kinds = [kind for kind in frames.FromHub.__args__ if kind.__module__.endswith("live")]
 
-    assert all("log" in kind.__struct_fields__ for kind in kinds if kind is not LogWanted)
-    assert len(kinds) == 4
+    asks = (LogWanted, LogLevelFrame)  # of a machine
+    assert all("log" in kind.__struct_fields__ for kind in kinds if kind not in asks)
+    assert len(kinds) == 5

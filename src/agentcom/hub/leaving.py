@@ -110,9 +110,9 @@ class Leaving:
         """
         async with self._lock:
             user = await self._find(who, name)
-            heir = await self._heir(who, user, to or who.user)
             if await self._is_last(user):
                 raise LastAdmin
+            heir = await self._heir(who, user, to or who.user)
             found = await self.preview(who, name)
             await self._credentials.remove_user(user.id)
             for machine in self._machines(user):
