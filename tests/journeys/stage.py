@@ -121,7 +121,9 @@ class Computer:
         """Return the variables of a terminal here."""
         return {
             **os.environ,
-            "PATH": f"{self.program}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join(
+                (str(self._stage.tools), str(self.program), os.environ["PATH"])
+            ),
             "HOME": str(self.folder),
             "AGENTCOM_HOME": str(self.home),
             "LOGNAME": self._person,
@@ -182,6 +184,12 @@ class Stage:
 
     def __init__(self, folder: Path, *, publishing: bool) -> None:
         self.folder = folder.resolve()
+        self.tools = self.folder / "tools"
+        """Programs that are as they are on the stage, whatever this computer has."""
+        self.tools.mkdir()
+        # No sandbox works here: the stage's agents wait for files that are elsewhere.
+        (self.tools / "bwrap").write_text("#!/bin/sh\nexit 1\n")
+        (self.tools / "bwrap").chmod(0o755)
         self.transcript = Transcript(folders={self.folder: "/srv"})
         self.running: list[Running] = []
         self._publishing = publishing

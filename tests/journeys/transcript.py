@@ -34,6 +34,7 @@ _STEADY: Final = (
     (re.compile(r"\bin \d+ (?:s|min|h)\b"), "in 3 s"),
     (re.compile(r"\b(pid|process|kill -9) \d+\b"), r"\1 4711"),
     (re.compile(r"\b\d+ tokens\b"), "120 tokens"),
+    (re.compile(r"^cause: \w+", re.MULTILINE), "cause: 3f9b2c7d"),
 )
 
 
