@@ -458,6 +458,22 @@ async def test_a_commit_without_records_whose_fate_is_unknown_is_published_as_no
         assert hub.outlet.published == []
 
 
+async def test_records_that_say_the_same_keep_their_numbers_when_their_fate_is_unknown() -> None:
+    async with simulated() as (hub, script):
+        task = await hub.submit()
+        script._faults.append(Fault.UNKNOWN_APPLIED)
+        fence = hub.engine.view.tasks[task].fence
+
+        for commit in ("a" * 40, "b" * 40):
+            hub.engine.put(Fact(body=facts.Checkpointed(task, fence, commit), actor=M1))
+        await hub.engine.drained()
+
+        first, appends = hub.outlet.published[-1]
+        assert appends[0] == appends[1]
+        stored = await hub.store.read(None, 0, 100)
+        assert [r.seq for r in stored][-2:] == [first, first + 1]
+
+
 async def test_a_completion_of_unknown_fate_is_acknowledged_once_as_applied() -> None:
     async with simulated() as (hub, script):
         task = await hub.submit()

@@ -27,8 +27,6 @@ from agentcom.testing.simulation.network import Link, Network
 from agentcom.testing.simulation.options import Options
 from agentcom.testing.simulation.trace import Trace
 
-_ANNOUNCED: Final = 0.5
-"""How often a machine knows before that its computer will sleep."""
 LIMITED: Final = ("key:*", "key:a", "submitter:person-0", "submitter:*", "repo:*")
 """Scopes that limits are set on."""
 OPERATOR: Final = Identity(role=Role.ADMIN, user=UserId("op"), credential="op")
@@ -87,6 +85,7 @@ class Nemesis:
             "skew": self._skew,
             "operator": self._operate,
             "limit": self._limit,
+            "machine_bedtime": self._machine_bedtime,
         }
         self.numbers: list[tuple[int, str]] = []
         """The acts of this run, as they came."""
@@ -157,16 +156,17 @@ class Nemesis:
 
     def _machine_sleep(self, rng: random.Random) -> None:
         node = self._node(rng)
-        if node is None or node.frozen or node.view is None:
-            return
-        asleep_us = int(rng.random() ** 2 * 120 * SECOND)
-        if rng.random() < _ANNOUNCED:
+        if node is not None:
+            self._fall_asleep(node, node.life, int(rng.random() ** 2 * 120 * SECOND))
+
+    def _machine_bedtime(self, rng: random.Random) -> None:
+        """Let a machine know before that its computer will sleep."""
+        node = self._node(rng)
+        if node is not None and not node.frozen and node.view is not None:
             self._trace.note(node.name, "is about to sleep")
             node.tell(values.Sleeps())
-            in_us = int(rng.random() * 5 * SECOND)
+            asleep_us, in_us = int(rng.random() ** 2 * 120 * SECOND), int(rng.random() * 5 * SECOND)
             self._kernel.after(in_us, self._fall_asleep, node, node.life, asleep_us)
-        else:
-            self._fall_asleep(node, node.life, asleep_us)
 
     def _fall_asleep(self, node: MachineNode, life: int, asleep_us: int) -> None:
         if node.life == life and not node.frozen and node.view is not None:

@@ -102,6 +102,8 @@ REVIEWED: Final = 0.25
 """Share of seeds with pull requests."""
 LIMITED: Final = 0.5
 """Share of seeds whose tasks stand behind limits and claims of files."""
+BEDTIME_US: Final = 15 * MINUTE
+"""How often a machine of an odd seed knows before that its computer will sleep."""
 BUDGETS: Final = 0.3
 """Share of seeds with a budget."""
 INTERVALS: Final[Mapping[str, tuple[int, ...]]] = {
@@ -146,6 +148,8 @@ def draw(seed: int, hours: float) -> Options:
         for kind, choices in INTERVALS.items()
         if rng.random() < (0.9 if kind == "hub_crash" else 0.55)
     }
+    if seed % 2:
+        every["machine_bedtime"] = BEDTIME_US
     options = Options(
         seed=seed,
         hours=hours,
