@@ -136,11 +136,11 @@ def _hunted(mutant: Mutant, hours: float) -> Caught:
     hunted_h = 0.0
     for seed in range(1, 1 + int(mutant.hours / hours)):
         options = draw(seed, hours)
+        every_us = {**options.every_us}
+        every_us.pop("machine_bedtime", None)  # it takes work away from the other faults
         if mutant.often:
-            every_us = {**options.every_us, mutant.often: OFTEN_US}
-            options = msgspec.structs.replace(options, every_us=every_us)
-        if mutant.among:
-            options = msgspec.structs.replace(options, **{mutant.among: True})
+            every_us[mutant.often] = OFTEN_US
+        options = msgspec.structs.replace(options, every_us=every_us, **mutant.among)
         outcome = simulate(options)
         hunted_h += outcome.hours
         if outcome.failure is not None:

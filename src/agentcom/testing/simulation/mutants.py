@@ -269,8 +269,8 @@ MUTANTS: Final = (
         _MACHINE,
         "            if attempt is not None and attempt.stage is not Stage.STOPPING:\n",
         "            if False:\n",
-        hours=60,
         often="machine_sleep",
+        among={"ttl_ms": 6_000, "lossy": True, "drop": 0.3},
     ),
     Mutant(
         "an ack for anything",
@@ -348,10 +348,10 @@ MUTANTS: Final = (
     ),
     *SCHEDULING,
     *LANDING,
-    *(replace(mutant, among="locks") for mutant in LOCKS),
-    *(replace(mutant, among="mail") for mutant in MAIL),
-    *(replace(mutant, among="asks") for mutant in ASKS),
-    *(replace(mutant, among="channels") for mutant in CHANNELS),
+    *(replace(mutant, among={"locks": True}) for mutant in LOCKS),
+    *(replace(mutant, among={"mail": True}) for mutant in MAIL),
+    *(replace(mutant, among={"asks": True}) for mutant in ASKS),
+    *(replace(mutant, among={"channels": True}) for mutant in CHANNELS),
 )
 
 

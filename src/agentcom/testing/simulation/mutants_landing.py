@@ -18,6 +18,8 @@ LANDING: Final = (
         "agentcom.sidecar.machine_landing",
         "        if passed:\n",
         "        if passed or count > 1:\n",
+        hours=60,
+        among={"merges": 1.0},
     ),
     Mutant(
         "riders keep their hold",

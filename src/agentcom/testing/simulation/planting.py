@@ -8,9 +8,10 @@ import ast
 import importlib.abc
 import importlib.machinery
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import CodeType, ModuleType
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,8 @@ class Mutant:
     """Simulated hours within which it must be caught."""
     often: str = ""
     """An act of the nemesis that happens every four minutes: what the bug is about."""
-    among: str = ""
-    """What agents and people do in each of its runs, where a seed may leave it out."""
+    among: Mapping[str, Any] = field(default_factory=dict)
+    """Options that each of its runs has, whatever its seed says."""
     also: tuple[Change, ...] = ()
     """The same bug in other modules, where one alone would make up for it."""
 
