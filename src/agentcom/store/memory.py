@@ -215,6 +215,8 @@ class MemoryStore:
         return version == expected
 
     def _forget(self, batch: Batch) -> None:
+        if not batch.forgets:
+            return
         gone = [
             (first, last)
             for first, last in self._spans[:-1]
