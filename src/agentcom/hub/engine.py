@@ -148,10 +148,9 @@ class Engine(Inbox):
     async def _place(self, appends: Sequence[Append]) -> int:
         """Return the sequence number that the first of some committed records got."""
         for append in appends[:1]:
-            alike = sum(one == append for one in appends)  # two can say the same in one batch
             records = await self._store.read(append.log, 0, _FEED_MAX)
             places = [r.seq for r in records if r.record == append.record]
-            return places[-alike] if len(places) >= alike else 0
+            return places[-appends.count(append)]  # two can say the same in one batch
         return 0
 
     async def _start_over(self, batch: Sequence[Fact], *, again: bool) -> None:
