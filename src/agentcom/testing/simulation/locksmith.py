@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from agentcom.model.batch import Batch, Delete, Insert, Table, Update
+from agentcom.model.batch import Batch, Change, Delete, Insert, Table, Update
 from agentcom.model.errors import AgentComError
 from agentcom.model.event import EventKind
 from agentcom.model.identity import Identity
@@ -161,7 +161,8 @@ class Locksmith(Talker):
             self._check_attempts()
             self._check_begun(batch, before)
         changed = [c for c in batch.changes if c.table is Table.LOCK]
-        for change in changed:
+        # A batch has its rows as they were first touched, not in the order of the grants.
+        for change in sorted(changed, key=_number):
             if not isinstance(change, Delete) and change.key in self.rows:
                 lock = self.rows[change.key]
                 old = before.get(lock.id)
@@ -286,3 +287,9 @@ def _paths(globs: tuple[str, ...]) -> set[str]:
 
 def _ignore(_answer: object) -> None:
     """Nobody looks at it; the rows show what was done."""
+
+
+def _number(change: Change) -> int:
+    return (
+        0 if isinstance(change, Delete) or not isinstance(change.row, Lock) else change.row.number
+    )
