@@ -72,12 +72,15 @@ async def machine(pipe: Pipe, url: str, token: str, agents: int) -> None:
         assert isinstance(welcome, frames.Welcome), welcome
         pipe.send("ready")
         session = welcome.welcomed.session
-        parts = (_work(socket, ends, beats), _beat(socket, session, beats))
-        working = [asyncio.create_task(part) for part in parts]
+        working = asyncio.create_task(_work(socket, ends, beats))
+        beating = asyncio.create_task(_beat(socket, session, beats))
         await told(pipe)
-        for task in working:
-            task.cancel()
-        await asyncio.gather(*working, return_exceptions=True)
+        beating.cancel()
+        await asyncio.wait([beating])
+        if beats.by_name:  # sent, and not answered yet
+            await asyncio.wait([working], timeout=1)
+        working.cancel()
+        await asyncio.wait([working])
     pipe.send((asdict(ends), asdict(beats)))
 
 
