@@ -320,6 +320,39 @@ async def test_a_clock_that_was_a_year_ahead_does_not_stop_a_schedule_for_a_year
     assert len(await house.tasks()) == 2
 
 
+@pytest.mark.parametrize("missed", [Missed.SKIP, Missed.ONCE])
+async def test_times_that_only_a_wrong_clock_has_passed_over_come_again(
+    house: House, missed: Missed
+) -> None:
+    await house.schedules.add(BEN, wanted(missed=missed, overlap=Overlap.SKIP))
+    await house.reach(HOUR)  # what a clock far ahead finds live or missed is left out
+    await house.step(24 * HOUR + 30 * MINUTE)
+
+    await house.step(-24 * HOUR - 30 * MINUTE)
+    await house.end((await house.tasks())[0].id)
+    await house.reach(HOUR)
+
+    assert len(await house.tasks()) == 2
+
+
+async def test_a_clock_that_is_put_right_while_a_note_is_written_stops_no_schedule(
+    house: House,
+) -> None:
+    await house.schedules.add(BEN, wanted(missed=Missed.SKIP, overlap=Overlap.QUEUE))
+
+    async def put_right(batch: Batch) -> Verdict:
+        house.clock.wall -= 25 * HOUR + 30 * MINUTE
+        house.schedules.stepped()
+        house.store.commit = commit  # type: ignore[method-assign]  # for one batch
+        return await commit(batch)
+
+    commit, house.store.commit = house.store.commit, put_right  # type: ignore[method-assign]
+    await house.step(25 * HOUR + 30 * MINUTE)
+    await house.reach(HOUR)
+
+    assert len(await house.tasks()) == 1
+
+
 async def test_a_timer_that_comes_too_early_waits_again(house: House) -> None:
     await house.schedules.add(BEN, wanted())
     house.schedules._come("default/tidy", 0)

@@ -88,7 +88,7 @@ class Schedules:
     def stepped(self) -> None:
         """The wall clock was set: what waits for a time of day is mapped anew."""
         for row in [*(self._rows or {}).values()]:
-            self._put(self._plausible(row))
+            self._put(row)
 
     async def _load(self) -> None:
         """Read all schedules, and learn which of their runs are live."""
@@ -101,7 +101,7 @@ class Schedules:
             page = await self._store.query(query)
             for row in page.rows:
                 assert isinstance(row, Schedule)
-                self._put(self._plausible(row))
+                self._put(row)
             place = page.next
             if place is None:
                 return
@@ -171,7 +171,7 @@ class Schedules:
 
     def _put(self, row: Schedule, *, later_ms: int = 0) -> None:
         """Keep a row as it is stored, and wait for its time."""
-        key = _key(row)
+        key, row = _key(row), self._plausible(row)
         self._known[key] = row
         if row.paused or row.next_at is None:
             self._timers.clear(key)
@@ -182,14 +182,15 @@ class Schedules:
 
     def _plausible(self, row: Schedule) -> Schedule:
         """Return a row whose next time is not beyond one that only a wrong clock has seen."""
-        now, last = self._clock.now().wall, row.last_at
-        if last is None or last <= now or row.next_at is None:
+        now, last = self._clock.now().wall, row.last_at or 0
+        if row.paused or row.next_at is None or row.next_at <= now:
             return row
-        start = last if last - now <= _DAY_MS else now  # what ran within the day runs once
+        start = last if now < last <= now + _DAY_MS else now  # what ran within the day runs once
         try:
-            return replace(row, next_at=Cron(row.cron, row.zone).after(start))
+            first = Cron(row.cron, row.zone).after(WallTime(start))
         except InvalidInput:
             return row  # its run says so
+        return row if first is None or row.next_at <= first else replace(row, next_at=first)
 
     @property
     def _known(self) -> dict[str, Schedule]:

@@ -4,7 +4,7 @@ Looks at every durable batch. What a run was planned for is told by its request 
 a time is told by the schedule's row, whose next time may pass over none that it does not excuse.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from agentcom.core import loops
@@ -27,8 +27,12 @@ _KINDS: Final = (
     ("once", "*/3 * * * *", Missed.ONCE, Overlap.SKIP),
     ("skip", "*/5 * * * *", Missed.SKIP, Overlap.QUEUE),
 )
+_PERIOD_MS: Final = 300_000
+"""The longest of their periods."""
+_DAY_MS: Final = 86_400_000
 _ONE: Final = "a planned time runs at most once"
 _NONE: Final = "a planned time has its run"
+_WAITS: Final = "a schedule waits for its next time"
 
 
 class Clockwork:
@@ -39,6 +43,8 @@ class Clockwork:
         self._rows: dict[str, Schedule] = {}
         self._ran: dict[tuple[str, int], None] = {}
         self._tasks = 0
+        self._long: dict[tuple[str, int, int], None] = {}
+        """Schedules that waited too long at the last look."""
 
     def rows(self, owner: UserId) -> list[Insert]:
         """Return the schedules of a run, as rows to write."""
@@ -64,10 +70,34 @@ class Clockwork:
         self._ran.clear()
         self._tasks = 0
         for batch in batches:
-            self.committed(batch, None)
+            self.committed(batch, ())
 
-    def committed(self, batch: Batch, now: WallTime | None) -> None:
-        """Look at a durable batch; `now` is None for one that was looked at before."""
+    def check_waits(self, hub: HubNode) -> None:
+        """Look for what the hub waits for: nothing beyond a time that only a wrong clock saw."""
+        services, now = hub.services, hub.clock.now().wall
+        before, self._long = self._long, {}
+        if (
+            services is None
+            or hub.loop is None
+            or hub.loop.frozen
+            or not services.schedules.is_idle
+        ):
+            return
+        for name in [row.name for row in self._rows.values()]:
+            row = services.schedules.find(OPERATOR, name)
+            last = row.last_at or 0
+            start = last if now < last <= now + _DAY_MS else now
+            if row.paused or row.next_at is None or row.next_at <= start + _PERIOD_MS:
+                continue
+            # The clock may have been set just now, and the hub not have looked at it since.
+            self._long[name, hub.deaths, hub.clock.settings] = None
+        self._trace.check(_WAITS, not (self._long.keys() & before.keys()), self._long)
+
+    def committed(self, batch: Batch, walls: Sequence[WallTime]) -> None:
+        """Look at a durable batch; no `walls` for one that was looked at before.
+
+        They are the times by which it may have been decided, before the clock was set.
+        """
         for change in batch.changes:
             match change:
                 case Insert(table=Table.REQUEST, key=key):
@@ -77,8 +107,8 @@ class Clockwork:
                 case Insert(row=Schedule() as row, key=key):
                     self._rows[key] = row
                 case Update(row=Schedule() as row, key=key):
-                    if now is not None:
-                        self._check_moved(self._rows[key], row, now)
+                    if walls:
+                        self._check_moved(self._rows[key], row, walls)
                     self._rows[key] = row
                 case _:
                     pass
@@ -93,7 +123,7 @@ class Clockwork:
             self._ran[name] = None
             self._trace.counts["schedule runs"] += 1
 
-    def _check_moved(self, old: Schedule, new: Schedule, now: WallTime) -> None:
+    def _check_moved(self, old: Schedule, new: Schedule, walls: Sequence[WallTime]) -> None:
         """Each time that a schedule has passed ran, or may be left out by what it is."""
         first, following = old.next_at, new.next_at
         if first is None or following is None or old.paused or new.paused:
@@ -102,8 +132,8 @@ class Clockwork:
         wanted = times if new.missed is Missed.ALL else times[-1:]
         for at in wanted:
             ran = (new.id, at) in self._ran
-            excused = self._is_excused(new, at, now)
-            self._trace.check(_NONE, ran or excused, (new, at, now))
+            excused = ran or any(self._is_excused(new, at, now) for now in walls)
+            self._trace.check(_NONE, excused, (new, at, walls))
 
     def _is_excused(self, row: Schedule, at: WallTime, now: WallTime) -> bool:
         if row.missed is Missed.SKIP:

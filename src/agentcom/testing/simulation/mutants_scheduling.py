@@ -159,6 +159,14 @@ SCHEDULING: Final = (
         often="clock_step",
     ),
     Mutant(
+        "what a wrong clock has passed over stays passed",
+        "a clock that was a day ahead for a moment stops schedules for a day",
+        "agentcom.hub.schedules",
+        "        key, row = _key(row), self._plausible(row)\n",
+        "        key = _key(row)\n",
+        often="clock_step",
+    ),
+    Mutant(
         "a quarantine that keeps nothing out",
         "an agent that fails whatever it gets goes on failing tasks",
         _AGENT,

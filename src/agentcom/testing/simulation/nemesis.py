@@ -102,11 +102,11 @@ class Nemesis:
         self._stopped = True
         fleet = self._fleet
         fleet.hub.disk_full = False
-        fleet.hub.clock.step_ms = 0
+        fleet.hub.clock.set_to(0)
         fleet.network.hub_skew = False
         for node in fleet.nodes:
             node.disk.full = False
-            node.clock.step_ms = 0
+            node.clock.set_to(0)
             node.link.skew = False
             if node.frozen:
                 node.thaw()
@@ -185,7 +185,7 @@ class Nemesis:
         step_ms = rng.choice(_STEPS_MS)
         node = self._node(rng)
         clock = node.clock if node is not None and rng.random() < 0.4 else self._fleet.hub.clock
-        clock.step_ms += step_ms
+        clock.set_to(clock.step_ms + step_ms)
         back_us = int(rng.random() * 240 * SECOND)
         self._kernel.after(back_us, _step_back, clock, step_ms)
 
@@ -356,7 +356,7 @@ class Nemesis:
 
 def _step_back(clock: NodeClock, step_ms: int) -> None:
     if clock.step_ms:
-        clock.step_ms -= step_ms
+        clock.set_to(clock.step_ms - step_ms)
 
 
 def _ignore(_answer: object) -> None:

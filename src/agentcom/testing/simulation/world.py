@@ -290,6 +290,7 @@ class World:
         self.trace.checks["memory and store agree"] += 1
         self._check_bounds()
         self.witness.check_promises()
+        self.clockwork.check_waits(self.hub)
 
     def _check_bounds(self) -> None:
         services = self.hub.services
@@ -313,7 +314,7 @@ class World:
             self.auditor.committed(batch, first)
             self.purser.committed(batch)
             self.talkers.committed(batch)
-            self.clockwork.committed(batch, self.hub.clock.now().wall)
+            self.clockwork.committed(batch, self.hub.clock.walls)
         except Violation as violation:
             if self.hub.loop is not None:  # a part that is restarted would hide it
                 self.hub.loop.violation = violation
