@@ -156,6 +156,19 @@ def test_preflight_names_the_fix(
     assert (own.ready, own.version) == (True, "9.8.7")
 
 
+def test_a_version_is_what_was_asked_for_and_not_what_was_logged(tmp_path: Path) -> None:
+    binary = tmp_path / "openhands"
+    binary.write_text(
+        "#!/bin/sh\necho 'SDK v1.21.0' >&2\n"
+        "[ -n \"$OPENHANDS_SUPPRESS_BANNER\" ] && echo 'OpenHands CLI 1.16.0'\n"
+    )
+    binary.chmod(0o755)
+
+    found = OpenHands().preflight({"binary": str(binary), "base_url": "http://127.0.0.1:1"})
+
+    assert found.version == "1.16.0"
+
+
 @each
 def test_a_failure_is_told_once(driver: Runtime) -> None:
     parser = driver.parser()

@@ -149,6 +149,34 @@ def test_a_forgotten_session_is_begun_anew() -> None:
     assert line.heard()[0]["params"]["sessionId"] == "s1"
 
 
+def test_a_session_that_cannot_be_resumed_after_all_is_loaded() -> None:
+    able = {"loadSession": True, "sessionCapabilities": {"resume": {}}}
+    line = Line(resume="s0")
+    line.say(id=1, result={"protocolVersion": 1, "agentCapabilities": able})
+    line.heard()
+
+    told = line.say(id=3, error={"code": -32601, "message": "Method not found"})
+    (loaded,) = line.heard()
+    (begun,) = line.say(id=7, result={})
+
+    assert told == []
+    assert (loaded["method"], loaded["params"]["sessionId"]) == ("session/load", "s0")
+    assert begun == base.SessionStarted("s0")
+    assert line.heard()[0]["params"]["sessionId"] == "s0"
+
+
+def test_a_session_that_can_be_neither_resumed_nor_loaded_is_begun_anew() -> None:
+    able = {"loadSession": True, "sessionCapabilities": {"resume": {}}}
+    line = Line(resume="s0")
+    line.say(id=1, result={"protocolVersion": 1, "agentCapabilities": able})
+    line.say(id=3, error={"code": -32601, "message": "Method not found"})
+    line.heard()
+
+    line.say(id=7, error={"code": -32603, "message": "no such session"})
+
+    assert line.heard()[0]["method"] == "session/new"
+
+
 def test_mode_model_and_login_are_asked_for_in_order() -> None:
     line = Line(mode="yolo", model="m", auth_method="key")
     said = line.heard()

@@ -298,6 +298,9 @@ def _prepare(folder: Path, launch: base.Launch, limits: ProcessLimits, tag: str)
         opening = os.open(folder / attempt_files.OPENING, _NEW_FILE, 0o600)
         with os.fdopen(opening, "wb") as file:
             file.write(launch.opening)
+    if launch.provider_log:
+        named = f"{launch.environment['HOME']}\n{launch.provider_log}"
+        (folder / attempt_files.PROVIDER_LOG).write_text(named, "utf-8")
     order = _order(launch, limits, tag)
     attempt_files.write_json(str(folder / attempt_files.LAUNCH), order, durable=False)
 

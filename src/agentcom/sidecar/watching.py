@@ -16,7 +16,7 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.result import TokenUsage
 from agentcom.model.usage import TurnUsage
 from agentcom.protocol import frames
-from agentcom.sidecar import handover, talking
+from agentcom.sidecar import handover, provider_log, talking
 from agentcom.sidecar.config import Settings
 from agentcom.sidecar.machine_values import Key, Noted, Spent
 from agentcom.sidecar.process import AgentProcess
@@ -122,7 +122,7 @@ class Watch:
             with contextlib.suppress(asyncio.CancelledError):
                 await flusher
         await self._flush()
-        return await self._judged(ended)
+        return await self._judged(running, ended)
 
     async def count(self, running: AgentProcess) -> None:
         """Tell what a run has spent that is over, and that nobody follows any more."""
@@ -131,11 +131,14 @@ class Watch:
                 await self._spent(event)
                 if isinstance(event, base.SessionStarted):
                     self.session = event.id
-        await self._judged(await running.wait())
+        await self._judged(running, await running.wait())
 
-    async def _judged(self, ended: base.Exit) -> base.Verdict:
-        """Return a verdict that knows of a program which only waited for its quota."""
+    async def _judged(self, running: AgentProcess, ended: base.Exit) -> base.Verdict:
+        """Return a verdict that knows of a program which only waited for its quota, or hid it."""
         verdict = self._parser.finish(ended)
+        if verdict.failure is FailureClass.RATE_LIMIT:
+            folder = running.attempt_dir
+            verdict = await asyncio.to_thread(provider_log.corrected, verdict, folder)
         if self._turns is not None:
             await self._told(self._turns.rest(verdict.usage, _now_s()))
         over = _over_bounds(ended)

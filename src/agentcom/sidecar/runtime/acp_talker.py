@@ -25,10 +25,12 @@ _SESSION: Final = 3
 _NEW_AFTER_ALL: Final = 4
 _MODE: Final = 5
 _MODEL: Final = 6
+_LOAD_AFTER_ALL: Final = 7
 _PROMPT: Final = 100
 """The prompt of turn N is request 100 + N."""
 
 _AUTH_REQUIRED: Final = -32000
+_NO_METHOD: Final = -32601
 _LIE: Final = "[API Error"
 """Some agents hide an error of their provider in a text and say that all went well."""
 
@@ -121,7 +123,7 @@ class AcpTalker(JsonRpc):
     def _answered(self, record: Json) -> Iterator[base.RuntimeEvent]:
         number, error = record.get("id"), record.get("error")
         current = _PROMPT + self._completed + 1
-        if not isinstance(number, int) or _MODEL < number != current:
+        if not isinstance(number, int) or _LOAD_AFTER_ALL < number != current:
             return
         if error is not None:
             yield from self._refused(number, agent_cli.record(error))
@@ -134,7 +136,7 @@ class AcpTalker(JsonRpc):
                 yield from self._initialized(result)
             case 2:
                 self._ask_for_session()
-            case 3 | 4:
+            case 3 | 4 | 7:
                 yield from self._begun(result, new=number == _NEW_AFTER_ALL)
             case 5:
                 self._ask_for_model()
@@ -155,21 +157,23 @@ class AcpTalker(JsonRpc):
         else:
             self._ask_for_session()
 
-    def _ask_for_session(self, *, new: bool = False) -> None:
+    def _ask_for_session(self, *, new: bool = False, load: bool = False) -> None:
         opening = self._opening
         if opening is None:
             return
         where: dict[str, Any] = {"cwd": opening.cwd, "mcpServers": self._servers(opening)}
         within = agent_cli.record(self._capabilities.get("sessionCapabilities"))
-        if opening.resume and not new and within.get("resume") is not None:
+        loads = self._capabilities.get("loadSession") is True
+        if opening.resume and not new and not load and within.get("resume") is not None:
             method = "session/resume"
-        elif opening.resume and not new and self._capabilities.get("loadSession") is True:
+        elif opening.resume and not new and loads:
             method = "session/load"
         else:
             self._request(_NEW_AFTER_ALL if new else _SESSION, "session/new", where)
             return
         self._asked_for = opening.resume
-        self._request(_SESSION, method, {"sessionId": opening.resume, **where})
+        number = _LOAD_AFTER_ALL if load else _SESSION
+        self._request(number, method, {"sessionId": opening.resume, **where})
 
     def _servers(self, opening: Opening) -> list[Json]:
         takes = agent_cli.record(self._capabilities.get("mcpCapabilities")).get("http") is True
@@ -236,7 +240,13 @@ class AcpTalker(JsonRpc):
 
     def _refused(self, number: int, error: Json) -> Iterator[base.RuntimeEvent]:
         message = _message_of(error)
-        if number == _SESSION and self._asked_for is not None and not _is_auth(error):
+        sought = number in {_SESSION, _LOAD_AFTER_ALL} and self._asked_for is not None
+        loads = self._capabilities.get("loadSession") is True
+        if sought and number == _SESSION and error.get("code") == _NO_METHOD and loads:
+            # Some say that they resume sessions, and only load them.
+            self._ask_for_session(load=True)
+            return
+        if sought and not _is_auth(error):
             # What the earlier turns were about is gone; the prompt says what is to be done.
             yield base.Warned(f"the session is not there any more: {message}")
             self._asked_for = None

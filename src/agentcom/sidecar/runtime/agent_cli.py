@@ -46,7 +46,9 @@ FILE_VARIABLE: Final = "AGENTCOM_MCP_FILE"
 
 Json = Mapping[str, Any]
 
-_STATUS: Final = re.compile(r"(?:status|API Error:?)\W{0,3}(\d{3})\b|\((\d{3})\)", re.IGNORECASE)
+_STATUS: Final = re.compile(
+    r"(?:status|API Error:?|\bHTTP)\W{0,3}(\d{3})\b|\((\d{3})\)", re.IGNORECASE
+)
 
 _WORDS: Final[Mapping[FailureClass, Sequence[str]]] = {
     FailureClass.CONTEXT_FULL: (
@@ -87,6 +89,10 @@ _WORDS: Final[Mapping[FailureClass, Sequence[str]]] = {
 _BY_WORDS: Final = tuple(
     (failure, re.compile("|".join(words), re.IGNORECASE)) for failure, words in _WORDS.items()
 )
+
+
+_VERSION: Final = re.compile(rb"\d+(\.\d+)+([\w.-]*\w)?")
+_NO_SWITCHES: Final[Mapping[str, str]] = {}
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -206,10 +212,11 @@ def ended_without_record(ended: Exit, tail: Sequence[str]) -> tuple[FailureClass
     return failure, f"exit {ended.code} without a final record{said}"
 
 
-def probe(binary: str, *words: str) -> Version:
+def probe(binary: str, *words: str, switches: Mapping[str, str] = _NO_SWITCHES) -> Version:
     """Run `binary --version` (or `words`) with a bound, in an empty home: no user file changes.
 
-    A program that has answered is asked again only when its file has changed.
+    `switches` are variables that keep it quiet. A program that has answered is asked again only
+    when its file has changed.
     """
     found = shutil.which(binary)
     if found is None:
@@ -217,7 +224,7 @@ def probe(binary: str, *words: str) -> Version:
     argv = (found, *(words or ("--version",)))
     try:
         seen = os.stat(found)  # noqa: PTH116 -- follows links: the program, not its name
-        return _asked(argv, seen.st_mtime_ns, seen.st_size, seen.st_ino)
+        return _asked(argv, tuple(switches.items()), seen.st_mtime_ns, seen.st_size, seen.st_ino)
     except OSError as error:
         return Version(problem=f"{found} does not start: {error.strerror}")
     except _Unanswered as error:
@@ -229,7 +236,9 @@ class _Unanswered(Exception):
 
 
 @lru_cache(maxsize=PROGRAMS_MAX)
-def _asked(argv: tuple[str, ...], *_identity: int) -> Version:
+def _asked(
+    argv: tuple[str, ...], switches: tuple[tuple[str, str], ...], *_identity: int
+) -> Version:
     call = " ".join(argv)
     with tempfile.TemporaryDirectory(prefix="agentcom-version-") as home:
         try:
@@ -240,6 +249,7 @@ def _asked(argv: tuple[str, ...], *_identity: int) -> Version:
                     "HOME": home,
                     "TERM": "dumb",
                     "LANG": "C.UTF-8",
+                    **dict(switches),
                 },
                 cwd=home,
                 stdin=subprocess.DEVNULL,
@@ -249,7 +259,8 @@ def _asked(argv: tuple[str, ...], *_identity: int) -> Version:
             )
         except subprocess.TimeoutExpired:
             raise _Unanswered(f"`{call}` gave no answer in {VERSION_TIMEOUT_S} s") from None
-    said = re.search(rb"\d+(\.\d+)+([\w.-]*\w)?", done.stdout + done.stderr)
+    # A log may name versions of other things: it counts only where nothing else was said.
+    said = _VERSION.search(done.stdout) or _VERSION.search(done.stderr)
     if done.returncode != 0 or said is None:
         raise _Unanswered(f"`{call}` ended with exit {done.returncode}")
     return Version(said.group().decode())

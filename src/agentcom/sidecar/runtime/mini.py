@@ -20,6 +20,7 @@ PROGRAM: Final = Program(
     keys=("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY"),
     logins=(".config/mini-swe-agent/.env",),
     asks=("--help",),
+    switches={"LITELLM_LOCAL_MODEL_COST_MAP": "True"},
 )
 
 TRAJECTORY: Final = "trajectory.json"
@@ -31,7 +32,7 @@ _SWITCHES: Final[Mapping[str, str]] = {
     "MSWEA_SILENT_STARTUP": "1",
     "MSWEA_COST_TRACKING": "ignore_errors",
     "MSWEA_MODEL_RETRY_STOP_AFTER_ATTEMPT": "2",
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    **PROGRAM.switches,
 }
 
 _STEP: Final = "mini-swe-agent (step "

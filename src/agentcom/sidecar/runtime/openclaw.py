@@ -4,7 +4,7 @@ Measured with 2026.9.6. Nothing is printed before the end, so only the deadline 
 logs goes to standard error.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,11 @@ PROGRAM: Final = Program(
     keys=("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENROUTER_API_KEY"),
     logins=(".openclaw/openclaw.json",),
     capabilities=("usage",),
+    switches={
+        "OPENCLAW_TELEMETRY": "0",
+        "OPENCLAW_DISABLE_UPDATE_CHECK": "1",
+        "OPENCLAW_OFFLINE": "1",
+    },
 )
 
 CONFIG: Final = ".openclaw/agentcom.json"
@@ -34,12 +39,6 @@ ENVELOPE_BYTES_MAX: Final = agent_cli.LINE_BYTES_MAX
 CONTEXT_TOKENS: Final = 128_000
 OUTPUT_TOKENS: Final = 8_192
 """Of a model that nobody describes: what the smallest of today's take."""
-
-_SWITCHES: Final[Mapping[str, str]] = {
-    "OPENCLAW_TELEMETRY": "0",
-    "OPENCLAW_DISABLE_UPDATE_CHECK": "1",
-    "OPENCLAW_OFFLINE": "1",
-}
 
 
 class OpenClaw(Driver):
@@ -63,7 +62,7 @@ class OpenClaw(Driver):
         """
         own = "base_url" in job.settings
         home = PROGRAM.home(job)
-        environment = {**agent_cli.environment(job, home=home), **_SWITCHES}
+        environment = {**agent_cli.environment(job, home=home), **PROGRAM.switches}
         files: Sequence[base.File] = ()
         if own:
             environment.setdefault(PROGRAM.key_variable(job.settings), "none")

@@ -6,7 +6,7 @@ goes on for half a minute there, and servers of MCP are refused.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,14 +23,11 @@ PROGRAM: Final = Program(
     keys=("LLM_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"),
     logins=(".openhands/agent_settings.json",),
     capabilities=("resume", "progress"),
+    switches={"LITELLM_LOCAL_MODEL_COST_MAP": "True", "OPENHANDS_SUPPRESS_BANNER": "1"},
 )
 
 SERVERS: Final = ".openhands/mcp.json"
 _SESSION: Final = re.compile(r"[Cc]onversation ID:?\s*([0-9a-fA-F-]{32,36})")
-_SWITCHES: Final[Mapping[str, str]] = {
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    "OPENHANDS_SUPPRESS_BANNER": "1",
-}
 
 
 class OpenHands(Driver):
@@ -53,7 +50,7 @@ class OpenHands(Driver):
             InvalidInput: `base_url` is no URL.
         """
         own = "base_url" in job.settings
-        environment = {**agent_cli.environment(job, home=PROGRAM.home(job)), **_SWITCHES}
+        environment = {**agent_cli.environment(job, home=PROGRAM.home(job)), **PROGRAM.switches}
         # Else all agents of a user share one tmux, and the end of one ends the others' shells.
         environment["TMUX_TMPDIR"] = str(Path(job.task_file).parent)
         if own:

@@ -21,6 +21,7 @@ PROGRAM: Final = Program(
     keys=("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"),
     logins=(".pi/agent/auth.json",),
     capabilities=("resume", "usage", "progress"),
+    switches={"PI_OFFLINE": "1", "PI_TELEMETRY": "0"},
 )
 
 CONFIG: Final = ".pi/agent/models.json"
@@ -30,7 +31,6 @@ CONTEXT_TOKENS: Final = 128_000
 OUTPUT_TOKENS: Final = 8_192
 """Of a model that nobody describes: what the smallest of today's take."""
 
-_SWITCHES: Final[Mapping[str, str]] = {"PI_OFFLINE": "1", "PI_TELEMETRY": "0"}
 
 _GOES_ON: Final = '{"type":"message_update"'
 
@@ -58,7 +58,7 @@ class Pi(Driver):
             InvalidInput: `base_url` is no URL.
         """
         own = "base_url" in job.settings
-        environment = {**agent_cli.environment(job, home=PROGRAM.home(job)), **_SWITCHES}
+        environment = {**agent_cli.environment(job, home=PROGRAM.home(job)), **PROGRAM.switches}
         if own:
             environment.setdefault(PROGRAM.key_variable(job.settings), "none")
         return base.Launch(

@@ -31,10 +31,12 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: Sequence[str] = ()
     asks: Sequence[str] = ()
     """The words that make it say its version, if `--version` does not."""
+    switches: Mapping[str, str] = {}
+    """Variables that keep it from looking things up elsewhere, and from banners."""
 
     def preflight(self, settings: Mapping[str, str]) -> Preflight:
         """Say whether it answers and has a login or key; nothing is sent anywhere."""
-        version = agent_cli.probe(self.binary(settings), *self.asks)
+        version = agent_cli.probe(self.binary(settings), *self.asks, switches=self.switches)
         if version.problem:
             fix = f"{self.install}, or set the agent's `binary`"
             return self._not_ready(version.text, version.problem, fix)

@@ -23,14 +23,15 @@ PROGRAM: Final = Program(
 )
 
 CONFIG: Final = ".qwen/settings.json"
+LOG: Final = ".qwen/debug/{session}.txt"
 
 _SETTINGS: Final[Mapping[str, Any]] = {
     "security": {"auth": {"selectedType": "openai"}, "folderTrust": {"enabled": False}},
     "privacy": {"usageStatisticsEnabled": False},
     "telemetry": {"enabled": False},
     "general": {"enableAutoUpdate": False, "disableAutoUpdate": True},
-    # The hub retries with backoff, on other machines too: here one retry is enough.
-    "model": {"generationConfig": {"maxRetries": 1}},
+    # The hub retries with backoff, on other machines too: what cannot be switched off is enough.
+    "model": {"generationConfig": {"maxRetries": 0}},
 }
 
 
@@ -43,6 +44,10 @@ class Qwen(Driver, Acp):
 
     program = PROGRAM
     name = PROGRAM.name
+
+    def launch(self, job: base.Job) -> base.Launch:
+        """Return the call; of a quota only its log tells."""
+        return msgspec.structs.replace(super().launch(job), provider_log=LOG)
 
     def argv(self, settings: Mapping[str, str]) -> Sequence[str]:
         """Return the call that waits for the protocol."""

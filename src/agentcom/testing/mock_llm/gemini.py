@@ -50,9 +50,15 @@ def body(request: Request, reply: Reply) -> Json:
 def events(request: Request, reply: Reply) -> Iterator[Event]:
     """Yield the answer as a stream."""
     for part in pieces(reply.text):
-        yield event("", _chunk(request, reply, [{"text": part}], last=False))
+        yield _escaped(event("", _chunk(request, reply, [{"text": part}], last=False)))
     ending = body(request, msgspec.structs.replace(reply, text=""))
-    yield event("", {**ending, "usageMetadata": _usage(request, reply)})
+    yield _escaped(event("", {**ending, "usageMetadata": _usage(request, reply)}))
+
+
+def _escaped(sent: Event) -> Event:
+    # Protocol Buffers write these two as escapes, and Gemini's own client takes them for line ends.
+    data = sent.data.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return msgspec.structs.replace(sent, data=data)
 
 
 def _items(row: Json) -> Iterator[Item]:
