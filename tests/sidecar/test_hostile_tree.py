@@ -289,18 +289,6 @@ async def test_files_are_counted_by_all_of_their_names(fleet: Repositories, orig
     assert found == contents.Contents(files=7, submodules=False, lfs=False)
 
 
-async def test_files_of_lfs_are_refused_unless_the_base_wants_pointers(
-    fleet: Repositories, origin: Origin
-) -> None:
-    origin.push({"art/.gitattributes": "# filter=no\n*.psd filter=lfs diff=lfs -text\n"})
-    with pytest.raises(Unfit, match="Git LFS"):
-        await prepare(fleet, origin)
-
-    origin.push({".agentcom.toml": 'lfs = "pointers"\n'})
-
-    assert (await prepare(fleet, origin)).path.is_dir()
-
-
 async def test_branches_with_odd_names_are_only_names(
     fleet: Repositories, origin: Origin, tmp_path: Path
 ) -> None:

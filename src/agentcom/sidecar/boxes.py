@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from agentcom.model.agent import AgentSpec
-from agentcom.sidecar import process, sandbox
+from agentcom.sidecar import lfs, process, sandbox
 from agentcom.sidecar.config import AgentConfig
 from agentcom.sidecar.confines import Confines, Network, Sandbox
 from agentcom.sidecar.runtime import base
@@ -118,7 +118,7 @@ class Boxes:
         home = launch.environment.get("HOME", job.home)
         Path(job.notices).touch(mode=0o600)
         given = (job.task_file, job.notices, *((job.access.file,) if job.access else ()))
-        borrowed = (str(objects),) if objects is not None else ()
+        borrowed = map(str, lfs.borrowed(objects)) if objects is not None else ()
         program = program_of(runtime, launch.argv)
         shared = () if home == job.home else _shared(program, Path(home), Path(job.home))
         view = sandbox.View(

@@ -19,6 +19,7 @@ from agentcom.sidecar import (
     checking,
     checks,
     jobs,
+    lfs,
     process,
     protected,
     repositories,
@@ -153,7 +154,7 @@ class Conclusion:
         return None if report is None else results.not_ready(report)
 
     def _confined(self, cache: Cache | None = None) -> verification.Confined:
-        shown = (cache.path / "objects",) if cache is not None else ()
+        shown = lfs.borrowed(cache.path / "objects") if cache is not None else ()
         return verification.Confined(self._boxes, self._settings.checks, shown)
 
     async def salvage(self, record: Record, worktree: Worktree, result: Result) -> Result:

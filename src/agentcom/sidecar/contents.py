@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from agentcom.model import errors, project_file, refs
 from agentcom.model.project_file import Lfs, ProjectFile
-from agentcom.sidecar import known
+from agentcom.sidecar import known, lfs
 from agentcom.sidecar.repositories import Cache
 
 FILES_MAX: Final = 1_000_000
@@ -73,6 +73,18 @@ async def look(cache: Cache, commit: str) -> Contents:
     )
 
 
+async def settle(cache: Cache, base: str, commit: str, says: ProjectFile) -> Contents:
+    """Return what `commit` holds, once it is known that all of it can be had here.
+
+    Raises:
+        Unfit: the message names the way out.
+    """
+    held = await look(cache, commit)
+    check(held, says)
+    await lfs.choose(cache, base, wanted=held.lfs and says.lfs is Lfs.FETCH)
+    return held
+
+
 def check(contents: Contents, says: ProjectFile) -> None:
     """Refuse what an agent would find only in part.
 
@@ -82,10 +94,11 @@ def check(contents: Contents, says: ProjectFile) -> None:
     name = project_file.FILE_NAME
     if contents.files > FILES_MAX:
         raise Unfit(f"the repository has more than {FILES_MAX} files: no agent can work on it")
-    if contents.lfs and says.lfs is not Lfs.POINTERS:
+    if contents.lfs and says.lfs is Lfs.FETCH and lfs.program() is None:
         raise Unfit(
-            "Git LFS keeps files of the repository, and they are not fetched: an agent would find "
-            f'pointers in their place. To have it so, write `lfs = "pointers"` into {name}'
+            "Git LFS keeps files of the repository, and this machine has no git-lfs. Install it "
+            "there (apt-get install git-lfs, brew install git-lfs), or, to have pointers in the "
+            f'place of the files, write `lfs = "pointers"` into {name}'
         )
 
 

@@ -189,16 +189,25 @@ async def run(
     timeout_s: float | None = None,
     check: bool = True,
     remote: bool = False,
+    config: Sequence[str] = (),
 ) -> GitResult:
     """Run `git ARGS` in `cwd` without a shell and return what it printed.
 
-    `remote` lets git read the user's configuration, for credentials. A time-out or a cancellation
+    `remote` lets git read the user's configuration, for credentials. `config` are settings
+    (`name=value`) over ours. A time-out or a cancellation
     kills git and everything it started.
 
     Raises:
         GitFailed: with `check`, it ended with another code than 0; always, it did not end.
     """
-    result = await _run_once(args, cwd, env=env, input=input, timeout_s=timeout_s, remote=remote)
+    words = [word for setting in config for word in ("-c", setting)]
+
+    async def once() -> GitResult:
+        return await _run_once(
+            args, cwd, words=words, env=env, input=input, timeout_s=timeout_s, remote=remote
+        )
+
+    result = await once()
     for _ in range(LOCK_TRIES):
         # What a remote says must never name a file of this machine.
         lock = None if remote or result.returncode == 0 else _own_lock(result.err, cwd, env or {})
@@ -206,9 +215,7 @@ async def run(
             break
         drop_old_lock(lock)
         await asyncio.sleep(LOCK_WAIT_S)
-        result = await _run_once(
-            args, cwd, env=env, input=input, timeout_s=timeout_s, remote=remote
-        )
+        result = await once()
     if check and result.returncode != 0:
         raise GitFailed(args[0], result.returncode, result.err)
     return result
@@ -240,6 +247,7 @@ async def _run_once(
     args: Sequence[str],
     cwd: Path,
     *,
+    words: Sequence[str],
     env: Mapping[str, str] | None,
     input: bytes | None,  # noqa: A002 - the name that subprocess uses
     timeout_s: float | None,
@@ -254,6 +262,7 @@ async def _run_once(
             process = await asyncio.create_subprocess_exec(
                 "git",
                 *_FLAGS,
+                *words,
                 *args,
                 cwd=cwd,
                 env=_environment(env, remote=remote),

@@ -77,7 +77,7 @@ async def _has_merges(cache: Cache, base: str, commit: str) -> bool:
 
 
 async def _rebased(cache: Cache, base: str, commit: str) -> str:
-    async with trees.checkout(cache, commit) as where:
+    async with trees.checkout(cache, commit, pointers=True) as where:
         flags = ("--quiet", "--no-autosquash", "--no-stat", "--no-verify")
         # Without these a change that the base took and then took back would vanish silently.
         keep = ("--reapply-cherry-picks", "--empty=drop")

@@ -15,8 +15,10 @@ from agentcom.model.verification import Report
 from agentcom.sidecar import (
     checking,
     checks,
+    contents,
     git,
     landing,
+    lfs,
     merge_queue,
     pulling,
     repositories,
@@ -94,11 +96,21 @@ async def _task(
         branch = await repositories.patiently(lambda: caches.default_branch(repo))
     cache = await repositories.patiently(lambda: caches.fetch(repo))
     checked_on = result.base_commit if result is not None else assignment.base_commit
+    if lfs.program() is not None or not lfs.chosen(cache):
+        await _settle(cache, branch)
     if not still_mine():
         raise landing.Suspended
     # The caches lie in the machine's home.
     known = boxes or Boxes(cache.root.parent)
     return _Task(settings, cache, branch, commit, checked_on, still_mine, known)
+
+
+async def _settle(cache: Cache, branch: str) -> None:
+    """Find out what this machine has to fetch for a checkout: another one may have worked."""
+    base = await repositories.resolve(cache, refs.origin_ref(branch))
+    if base is not None:
+        says = await landing.read_project_file(cache, base)
+        await contents.settle(cache, base, base, says)
 
 
 async def _land(record: Record, task: _Task, forges: Forges | None) -> Landing:
@@ -228,7 +240,7 @@ class _Verify:
         """Return what the checks find in a clean checkout."""
         # The caches lie in the machine's home, by whose tag a clean-up finds what a crash left.
         cache = self._task.cache
-        root, shown = cache.root.parent, (cache.path / "objects",)
+        root, shown = cache.root.parent, lfs.borrowed(cache.path / "objects")
         return await checking.run(
             plan,
             cache,

@@ -12,7 +12,7 @@ from typing import Final
 from agentcom.model import errors, project_file, refs
 from agentcom.model.ids import Fence, TaskId
 from agentcom.model.project_file import ProjectFile
-from agentcom.sidecar import fences, git, joining, known, repositories, trees
+from agentcom.sidecar import fences, git, joining, known, lfs, repositories, trees
 from agentcom.sidecar.fences import Seen
 from agentcom.sidecar.repositories import Cache, Move
 
@@ -201,7 +201,7 @@ async def _push(
         Move(ref=refs.fence_ref(task), new=commit, old=seen.commit),
     )
     try:
-        await repositories.push(cache, *moves)
+        await lfs.push(cache, *moves)
     except git.GitFailed as failure:
         return failure
     return None

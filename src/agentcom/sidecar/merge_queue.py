@@ -23,6 +23,7 @@ from agentcom.sidecar import (
     git,
     joining,
     landing,
+    lfs,
     machine_landing,
     repositories,
     snapshots,
@@ -252,7 +253,7 @@ class Queue:
             ref = f"refs/heads/{self.base_branch}"
             moves.append(Move(ref=ref, new=chain[-1].commit, old=base))
         try:
-            await repositories.push(self.cache, *moves)
+            await lfs.push(self.cache, *moves)
         except git.GitFailed as failure:
             return failure
         return None

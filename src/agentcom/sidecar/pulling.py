@@ -14,7 +14,7 @@ from agentcom.model import limits, note, refs
 from agentcom.model.ids import Fence, TaskId
 from agentcom.model.result import Landing, LandStatus
 from agentcom.model.usage import TurnUsage
-from agentcom.sidecar import fences, git, handover, landing, repositories, review
+from agentcom.sidecar import fences, git, handover, landing, lfs, repositories, review
 from agentcom.sidecar.fences import Seen
 from agentcom.sidecar.forge.base import Draft, Forge, ForgeError, PullRequest, PullState
 from agentcom.sidecar.landing import Candidate, StillMine, Work
@@ -135,7 +135,7 @@ async def _pushed(cache: Cache, branch: str, order: Order) -> str:
         if seen.commit != mine:
             moves.append(Move(ref=refs.fence_ref(order.task), new=mine, old=seen.commit))
         try:
-            await repositories.push(cache, *moves)
+            await lfs.push(cache, *moves)
         except git.GitFailed as failure:
             lost, before = failure, seen
             if repositories.may_pass(failure):

@@ -85,8 +85,9 @@ class Cache:
         data: bytes | None = None,
         check: bool = True,
         remote: bool = False,
+        config: Sequence[str] = (),
     ) -> git.GitResult:
-        """Run git with this cache as its only repository."""
+        """Run git with this cache as its only repository; `config` are settings over ours."""
         return await git.run(
             args,
             self.path,
@@ -94,6 +95,7 @@ class Cache:
             input=data,
             check=check,
             remote=remote,
+            config=config,
         )
 
 

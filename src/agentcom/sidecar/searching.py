@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from agentcom.model import refs
-from agentcom.sidecar import secrets_scan
+from agentcom.sidecar import lfs, secrets_scan
 from agentcom.sidecar.repositories import Cache
 from agentcom.sidecar.secrets_scan import Finding
 
@@ -105,21 +105,24 @@ async def _read_and_scan(
         }
     names = "".join(f"{oid}\n" for oid in batch).encode()
     out = (await cache.run("cat-file", "--batch", data=names)).out
-    return await asyncio.to_thread(_scan, out, objects, budget)
+    return await asyncio.to_thread(_scan, cache, out, objects, budget)
 
 
 def _unread(name: str) -> Finding:
     return Finding(path=name, line=0, kind=secrets_scan.UNREAD)
 
 
-def _scan(out: bytes, objects: Mapping[str, str], budget: Budget) -> dict[str, list[Finding]]:
+def _scan(
+    cache: Cache, out: bytes, objects: Mapping[str, str], budget: Budget
+) -> dict[str, list[Finding]]:
     bad: dict[str, list[Finding]] = {}
     at = 0
     while at < len(out):
         end = out.index(b"\n", at)
         oid, _, size = out[at:end].decode().split(" ")
         at = end + 1 + int(size) + 1
-        found = secrets_scan.scan(objects[oid], out[end + 1 : at - 1], late=lambda: budget.late)
+        body = lfs.content(cache, out[end + 1 : at - 1])
+        found = secrets_scan.scan(objects[oid], body, late=lambda: budget.late)
         if found:
             bad[oid] = found
     return bad

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agentcom.sidecar import git, importing, known, searching
+from agentcom.sidecar import git, importing, known, lfs, searching
 from agentcom.sidecar.repositories import Cache
 from agentcom.sidecar.secrets_scan import Finding
 from agentcom.sidecar.trees import Worktree
@@ -63,17 +63,19 @@ async def taken(worktree: Worktree, *, strict: bool) -> AsyncIterator[Snapshot]:
     Raises:
         GitFailed: the folder could not be read at all; with `strict`, a file in it.
     """
-    head = await importing.import_head(worktree)
+    head, cache = await importing.import_head(worktree), worktree.cache
+    await lfs.take(cache, worktree.path / ".git", worktree.start, head)
     index = worktree.state / f"index.{uuid.uuid4().hex}"
     env = {"GIT_INDEX_FILE": str(index), "GIT_WORK_TREE": str(worktree.path)}
     try:
         with contextlib.suppress(FileNotFoundError):
             await asyncio.to_thread(shutil.copyfile, worktree.state / "index", index)
         flags = () if strict else ("--ignore-errors",)
-        done = await worktree.cache.run("add", "--all", *flags, env=env, check=strict)
+        filters = lfs.filters(cache)
+        done = await cache.run("add", "--all", *flags, env=env, check=strict, config=filters)
         if done.returncode > _SOME_LEFT_OUT:  # it gave up, so the index is as old as it was
             raise git.GitFailed("add", done.returncode, done.err)
-        tree = (await worktree.cache.run("write-tree", env=env)).text
+        tree = (await cache.run("write-tree", env=env)).text
         yield Snapshot(head=head, tree=tree, index=index)
         # The next look compares with this one, so that only changed files are read again.
         index.replace(worktree.state / "index")

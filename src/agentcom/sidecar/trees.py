@@ -22,7 +22,7 @@ import msgspec
 
 from agentcom.model import errors, refs
 from agentcom.model.ids import AgentId, Fence, TaskId
-from agentcom.sidecar import git, repositories
+from agentcom.sidecar import git, lfs, repositories
 from agentcom.sidecar.repositories import Cache
 
 _CONFIG: Final = """[core]
@@ -171,7 +171,7 @@ def attach(worktree: Worktree, commit: str) -> None:
     discard(git_dir)
     repositories.skeleton(
         git_dir,
-        config=_CONFIG.format(name=worktree.agent, url=worktree.url),
+        config=_config(worktree.cache, worktree.agent),
         head=f"ref: refs/heads/{worktree.branch}",
         borrows=worktree.cache.path / "objects",
     )
@@ -180,8 +180,10 @@ def attach(worktree: Worktree, commit: str) -> None:
     shutil.copyfile(worktree.state / "index", git_dir / "index")
 
 
-async def clean_checkout(cache: Cache, commit: str, where: Path) -> Path:
+async def clean_checkout(cache: Cache, commit: str, where: Path, *, pointers: bool = False) -> Path:
     """Put the files of `commit`, and nothing else, into the new folder `where`.
+
+    With `pointers`, files that Git LFS keeps are left as they are in the commit.
 
     Raises:
         Conflict: the folder exists.
@@ -193,9 +195,10 @@ async def clean_checkout(cache: Cache, commit: str, where: Path) -> Path:
         raise errors.Conflict(f"{where.name} exists already: name a new folder") from None
     index = where.with_name(f"{where.name}.index")
     try:
-        await _write_files(_Folder(path=where, cache=cache, commit=commit, index=index))
+        folder = _Folder(path=where, cache=cache, commit=commit, index=index)
+        await _write_files(folder, pointers=pointers)
         git_dir = where / ".git"
-        text = _CONFIG.format(name="agentcom", url=cache.url)
+        text = _config(cache, "agentcom")
         repositories.skeleton(git_dir, config=text, head=commit, borrows=cache.path / "objects")
         index.replace(git_dir / "index")
     except BaseException:
@@ -207,10 +210,10 @@ async def clean_checkout(cache: Cache, commit: str, where: Path) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def checkout(cache: Cache, commit: str) -> AsyncIterator[Path]:
+async def checkout(cache: Cache, commit: str, *, pointers: bool = False) -> AsyncIterator[Path]:
     """Lend a clean checkout of `commit`, and remove it afterwards, whatever happened in it."""
     async with scratch(cache.root) as where:
-        yield await clean_checkout(cache, commit, where)
+        yield await clean_checkout(cache, commit, where, pointers=pointers)
 
 
 @contextlib.asynccontextmanager
@@ -247,17 +250,23 @@ async def write_files(cache: Cache, commit: str, where: Path, *, index: Path) ->
     await _write_files(_Folder(path=where, cache=cache, commit=commit, index=index), clean=True)
 
 
-async def _write_files(folder: _Folder, *, clean: bool = False) -> None:
+async def _write_files(folder: _Folder, *, clean: bool = False, pointers: bool = False) -> None:
     env = {"GIT_WORK_TREE": str(folder.path), "GIT_INDEX_FILE": str(folder.index)}
-    run = folder.cache.run
+    run, filters = folder.cache.run, () if pointers else lfs.filters(folder.cache)
+    if filters:
+        await lfs.fetch(folder.cache, folder.commit)
     args = ("read-tree", "--reset", "-u", refs.check_commit(folder.commit))
-    done = await run(*args, env=env, check=False)
+    done = await run(*args, env=env, check=False, config=filters)
     if done.returncode != 0:
         # A damaged index is worth nothing; one made anew compares every file.
         folder.index.unlink(missing_ok=True)
-        await run(*args, env=env)
+        await run(*args, env=env, config=filters)
     if clean:
         await run("clean", "-ffdq", env=env)
+
+
+def _config(cache: Cache, name: str) -> str:
+    return _CONFIG.format(name=name, url=cache.url) + lfs.configuration(cache)
 
 
 def _write_ref(git_dir: Path, ref: str, commit: str) -> None:

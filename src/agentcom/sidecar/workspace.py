@@ -25,6 +25,7 @@ from agentcom.sidecar import (
     importing,
     joining,
     landing,
+    lfs,
     repositories,
     searching,
     secrets_scan,
@@ -218,7 +219,7 @@ async def push_branch(
         if findings:
             raise SecretFound(findings)
     move = Move(ref=f"refs/heads/{refs.check_branch(branch)}", new=commit, old=None)
-    await repositories.push(worktree.cache, move)
+    await lfs.push(worktree.cache, move)
 
 
 async def rescue(worktree: Worktree) -> str:
@@ -282,8 +283,7 @@ def _is_made(previous: Worktree, fence: Fence, agent: AgentId) -> bool:
 async def _looked_at(cache: Cache, base: str, joined: str) -> bool:
     """Refuse what cannot be given to an agent; tell whether there are submodules, now fetched."""
     says = await landing.read_project_file(cache, base)
-    held = await contents.look(cache, joined)
-    contents.check(held, says)
+    held = await contents.settle(cache, base, joined, says)
     modules = held.submodules and says.submodules is Submodules.FETCH
     if modules:
         await submodules.fetch(cache, joined)
@@ -381,11 +381,11 @@ async def _last(worktree: Worktree) -> _Last:
 async def _push_checkpoint(worktree: Worktree, commit: str, old: str) -> None:
     ref = refs.checkpoint_ref(worktree.task, worktree.fence)
     try:
-        await repositories.push(worktree.cache, Move(ref=ref, new=commit, old=old))
+        await lfs.push(worktree.cache, Move(ref=ref, new=commit, old=old))
     except git.PushRejected:
         # Only this attempt writes the ref: a push before may have arrived without our knowing.
         args = ("ls-remote", "--end-of-options", worktree.url, ref)
         there = (await worktree.cache.run(*args, remote=True)).text.partition("\t")[0]
         if there == old:
             raise
-        await repositories.push(worktree.cache, Move(ref=ref, new=commit, old=there))
+        await lfs.push(worktree.cache, Move(ref=ref, new=commit, old=there))
