@@ -30,9 +30,9 @@ _Shown = TypeVar("_Shown")
 _Found = TypeVar("_Found")
 
 
-def connect() -> "Hub":
-    """Return the hub of this context; nothing is sent yet."""
-    hub = Hub(context.load())
+def connect(known: context.Context | None = None) -> "Hub":
+    """Return a hub, by default that of this context; nothing is sent yet."""
+    hub = Hub(known or context.load())
     current = click.get_current_context(silent=True)
     if current is not None:
         current.call_on_close(hub.close)

@@ -82,7 +82,7 @@ def _hub(listen: str | None, port: int | None) -> api.Hub:
                 code="conflict",
             )
         output.talk(f"the hub runs: {found[1].get('url')} (pid {found[0].pid})")
-        return api.Hub(_known_as(found[1]))
+        return api.connect(_known_as(found[1]))
     place = _place(listen, port)
     words = ["hub", "run", "--home", str(context.hub_home()), "--admin", _user()]
     words += _listening(place.get("listen"))
@@ -92,7 +92,7 @@ def _hub(listen: str | None, port: int | None) -> api.Hub:
     if listen is not None or port is not None:
         kept = {name: value for name, value in place.items() if value}  # 0 is another one each time
         context.write_private(context.hub_home() / _PLACE, json.dumps(kept) + "\n")
-    return api.Hub(_remember(ready))
+    return api.connect(_remember(ready))
 
 
 def _place(listen: str | None, port: int | None) -> dict[str, Any]:
