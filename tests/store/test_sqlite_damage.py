@@ -265,3 +265,13 @@ def _alter(path: Path, sql: str) -> None:
     db = sqlite_open.connect(path)
     db.execute(sql)
     db.close()
+
+
+def test_a_connection_that_cannot_be_made_is_not_left_open(tmp_path: Path) -> None:
+    path = tmp_path / "hub.sqlite"
+    path.write_bytes(b"no database " * 500)
+
+    with pytest.raises(apsw.NotADBError):
+        sqlite_open.connect(path)
+
+    assert [db.filename for db in apsw.connections() if db.filename == str(path)] == []

@@ -74,14 +74,23 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
 
     It has no locks of its own, which cost every call: use it in one thread at a time.
     """
+    load_checksums()
+    db = apsw.Connection(str(path), flags=_FLAGS, vfs=CHECKSUM_VFS)
+    try:
+        db.execute(_SETTINGS).fetchall()  # to the last: a row of the first would hold up the rest
+        if read_only:
+            db.execute("PRAGMA query_only=ON")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def load_checksums() -> None:
+    """Have the VFS that checks checksums, whatever the connection is for."""
     if CHECKSUM_VFS not in apsw.vfs_names():
         # Only once per process: loaded a second time, the module would call itself for ever.
         apsw.sqlite_extra.load(apsw.Connection(":memory:"), "cksumvfs")
-    db = apsw.Connection(str(path), flags=_FLAGS, vfs=CHECKSUM_VFS)
-    db.execute(_SETTINGS).fetchall()  # to the last one: a row of the first would hold up the rest
-    if read_only:
-        db.execute("PRAGMA query_only=ON")
-    return db
 
 
 def open_database(

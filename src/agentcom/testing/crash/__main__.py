@@ -82,7 +82,8 @@ def _show(effort: Effort, outcome: Outcome) -> None:
     rows = {
         "disk operations recorded": outcome.operations,
         "power losses: states built": outcome.built,
-        "  of them distinct, each opened and checked": len(outcome.digests),
+        "  of them distinct, each recovered and judged": len(outcome.digests),
+        "  opened by the whole store, the others alike": outcome.whole,
         "  lost": outcome.lost,
         "  corrupt": outcome.corrupt,
         "  broken in another way": outcome.broken,

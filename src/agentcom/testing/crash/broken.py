@@ -137,11 +137,12 @@ async def _look(folder: Path, recording: Recording) -> list[str]:
     outcomes = list(choices(disk, random.Random(recording.name), mixtures=0))[:2]  # noqa: S311 - repeatable
     rng = random.Random(len(recording.entries))  # noqa: S311 - repeatable
     outcomes += list(choices(disk, rng, mixtures=STATES))[-STATES:]
+    states = [(disk.build(choice), choice) for choice in outcomes]
     problems = []
     with judged_stores():
-        for choice in outcomes:
+        for state, choice in {state.digest: (state, choice) for state, choice in states}.values():
             try:
-                await judge.judge(disk.build(choice).files, acked=acked, begun=begun)
+                await judge.judge(state.files, acked=acked, begun=begun)
             except Violation as violation:
                 problems.append(f"{violation} ({choice})")
     return problems

@@ -42,6 +42,8 @@ class Tally(msgspec.Struct):
     """What a part of the enumeration found."""
 
     built: int = 0
+    whole: int = 0
+    """States that the whole store opened; of the others it knew what recovery makes of them."""
     digests: set[bytes] = msgspec.field(default_factory=set)
     violations: list[tuple[str, int, int, str]] = msgspec.field(default_factory=list)
     """Kind, place and words of each."""
@@ -115,6 +117,7 @@ def judged(
                 tally.violations.append((violation.fault, *case.place, str(violation)))
                 if len(tally.violations) >= violations_max:
                     break
+        tally.whole = judge.whole
         return tally
 
     with judged_stores():

@@ -60,6 +60,7 @@ class Outcome(msgspec.Struct):
 
     operations: int = 0
     built: int = 0
+    whole: int = 0
     digests: set[bytes] = msgspec.field(default_factory=set)
     lost: int = 0
     corrupt: int = 0
@@ -193,6 +194,7 @@ def _each(
 
 def _add(outcome: Outcome, name: str, tally: Tally) -> None:
     outcome.built += tally.built
+    outcome.whole += tally.whole
     outcome.digests |= tally.digests
     for fault, operation, number, what in tally.violations:
         outcome.lost += fault == "lost"
