@@ -21,10 +21,10 @@ from typing import Any, Final
 from agentcom.core import loading
 from agentcom.hub.archiving import Archiver
 from agentcom.hub.clock import SystemClock
+from agentcom.hub.config import RetentionSettings
 from agentcom.hub.identifiers import UuidIds
 from agentcom.model.batch import Batch
 from agentcom.model.ids import DEFAULT_POOL
-from agentcom.model.usage import DAY_MS
 from agentcom.store.base import Committed
 from agentcom.store.sqlite import SqliteStore
 from agentcom.store.sqlite_archive import ARCHIVE_FILE, SqliteArchive
@@ -61,7 +61,7 @@ async def measure(home: Path, tasks: int, per_s: float, seconds: float) -> dict[
         clock=clock,
         ids=UuidIds(clock),
         view=lambda: view,
-        keep_ms=30 * DAY_MS,
+        keep=RetentionSettings(tasks_days=30),
     )
     before = room(home)
     work = _later(turns(term, round(3 * seconds * per_s / STEADY), STEADY))

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from agentcom.core import loading
 from agentcom.core.view import PoolView
 from agentcom.hub.archiving import Archiver
+from agentcom.hub.config import RetentionSettings
 from agentcom.hub.costs import CostAsked, CostBy, Costs
 from agentcom.model.archive import Dossier
 from agentcom.model.batch import Append, Change, Insert, Row, Table, result_key
@@ -31,7 +32,7 @@ from agentcom.store.base import Query, Store
 from agentcom.testing.store_rows import batch, body, committed, event, task, usage
 from tests.hub.doubles import CountingIds, ManualClock
 
-KEEP_MS = 90 * DAY_MS
+ARCHIVE_DAYS = 365
 VIEWER = Identity(role=Role.VIEWER, user=UserId("vic"), credential="c2")
 
 
@@ -114,7 +115,7 @@ class ArchiveHouse:
             clock=self.clock,
             ids=self.ids,
             view=view,
-            keep_ms=KEEP_MS,
+            keep=RetentionSettings(archive_days=ARCHIVE_DAYS),
         )
 
     async def costs(self) -> Mapping[str, CostList]:

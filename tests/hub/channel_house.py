@@ -12,6 +12,7 @@ from agentcom.hub.blobs import Blobs
 from agentcom.hub.channels import Channels
 from agentcom.hub.channels_members import Members
 from agentcom.hub.channels_posts import Posts
+from agentcom.hub.identifiers import UuidIds
 from agentcom.hub.logs import Logs
 from agentcom.hub.mail import Mail
 from agentcom.hub.mail_reading import MailReading
@@ -69,6 +70,7 @@ class House:
     channels: Channels
     posts: Posts
     logs: Logs
+    writer: Writer
     handlers: dict[type[Call], Handler] = field(default_factory=dict)
 
     async def do(self, who: Speaker, call: Call, key: str | None = None) -> Any:
@@ -117,8 +119,10 @@ class House:
         return len((await self.store.query(query)).rows)
 
 
-async def build(home: Path) -> House:
-    store, clock, ids = YieldingStore(), ManualClock(), CountingIds()
+async def build(home: Path, *, timed: bool = False) -> House:
+    """Return a house; `timed`: ids begin with the time, as they do in a hub."""
+    store, clock = YieldingStore(), ManualClock()
+    ids = UuidIds(clock) if timed else CountingIds()
     view = PoolView(DEFAULT_POOL, incarnation=1, term=None)
     for name in ("bob", "kim", "ann"):  # ann is a person, too
         view.agents[AgentId(name)] = Agent(id=AgentId(name), machine=BOX, runtime="test")
@@ -152,4 +156,4 @@ async def build(home: Path) -> House:
     posts = Posts(writer, members, mail, logs=logs, blobs=blobs, clock=clock, ids=ids)
     reading = MailReading(mail, boxes, store, sees)
     handlers = {**mail.handlers(), **reading.handlers(), **channels.handlers(), **posts.handlers()}
-    return House(store, clock, channels, posts, logs, handlers)
+    return House(store, clock, channels, posts, logs, writer, handlers)

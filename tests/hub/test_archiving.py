@@ -39,7 +39,7 @@ from agentcom.model.usage import DAY_MS
 from agentcom.protocol.shown import CostShown
 from agentcom.store import sqlite_archive
 from agentcom.store.archive import Archive
-from agentcom.store.base import Store, Verdict
+from agentcom.store.base import Query, Store, Verdict
 from agentcom.store.failures import StoreFailed
 from agentcom.store.memory import MemoryStore
 from agentcom.store.memory_archive import MemoryArchive
@@ -92,6 +92,37 @@ async def test_many_go_in_steps_and_a_second_pass_finds_nothing(house: ArchiveHo
     assert (await house.archive.size()).tasks == len(tasks)
     records = await house.store.read(None, 0, 500)
     assert {record.record.task for record in records} == {tasks[-1].id}  # the newest batch's stay
+
+
+async def test_the_archive_forgets_in_steps_what_ended_too_long_ago(
+    house: ArchiveHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archiving, "STEP_TASKS", 2)
+    old = [await house.add(days_ago=400 + n) for n in range(5)]
+    young = await house.add(days_ago=300)
+    # Made long ago, and over since yesterday a year ago.
+    late = await house.add(days_ago=500)
+    ended = replace(late, changed_at=WallTime(house.clock.wall - 364 * DAY_MS), version=2)
+    await house.put(Update(Table.TASK, late.id, ended, 1))
+    await house.work()
+
+    archiver = house.archiver(await house.fixed_view())
+    assert (await archiver.drop(), await archiver.drop()) == (len(old), 0)
+
+    kept = await house.archive.tasks(Query(table=Table.TASK, limit=9))
+    assert {row.id for row in kept.rows} == {young.id, late.id}  # type: ignore[union-attr]  # tasks
+    words = Words(text="please", project=young.project, limit=9)
+    assert len((await house.archive.search(words)).keys) == 2
+    house.clock.wall += 366 * DAY_MS
+    assert await archiver.drop() == 2
+    assert (await house.archive.size()).tasks == 0
+
+
+@pytest.mark.parametrize(
+    ("hours", "rest"), [(0, 4), (0.9, 4), (1, 2), (2.5, 1), (3, 0.5), (90, 0.5)]
+)
+def test_a_pass_that_takes_long_rests_less(hours: float, rest: float) -> None:
+    assert archiving.rest_of(hours * 3_600) == rest
 
 
 async def test_records_of_large_batches_go_too_and_those_of_tasks_that_stay_do_not(

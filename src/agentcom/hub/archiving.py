@@ -3,7 +3,8 @@
 Each step writes tasks to the archive, and only when they are durable there it takes them out of
 the store, in one batch that also keeps the sums of what they cost. If the hub stops in between, a
 task is in both places, and the next pass takes it out. A task that changed meanwhile stays: the
-batch names the version of every row. Last go the records of the feeds that no task needs.
+batch names the version of every row. Last go the records of the feeds that no task needs, and from
+the archive what nobody wants to keep any longer.
 """
 
 import asyncio
@@ -17,17 +18,18 @@ import structlog
 
 from agentcom.core.view import PoolView
 from agentcom.hub.clock import Clock
+from agentcom.hub.config import RetentionSettings
 from agentcom.hub.rows import write
 from agentcom.model.archive import Dossier
 from agentcom.model.batch import Change, Insert, Table, Update, usage_day_key
 from agentcom.model.errors import AgentComError
-from agentcom.model.ids import Fence, IdSource, TaskId, WallTime, encode_base32
+from agentcom.model.ids import Fence, IdSource, TaskId, WallTime
 from agentcom.model.message import Entry, Head, Message, entry_key
 from agentcom.model.schedule import Schedule
 from agentcom.model.task import Task, TaskState
-from agentcom.model.usage import Usage
+from agentcom.model.usage import DAY_MS, Usage
 from agentcom.store import dossiers
-from agentcom.store.archive import Archive, NoArchive
+from agentcom.store.archive import Archive, NoArchive, made_before
 from agentcom.store.base import LogRecord, Query, Store
 from agentcom.telemetry import events
 
@@ -36,8 +38,9 @@ EVERY_S: Final = 3_600.0
 STEP_TASKS: Final = 32  # what waits behind a step waits for some milliseconds
 STEP_RECORDS: Final = 512
 REST: Final = 4.0  # after a step it rests for so many times as long: a fifth of a core at most
+REST_MIN: Final = 0.5
+FASTER_S: Final = 3_600.0  # a pass that takes longer halves its rests: more ends than can be moved
 READ_ROWS: Final = 500
-TIME_CHARS: Final = 10  # of an id, which begins with its time
 _OVER: Final = tuple(state.value for state in TaskState if state.terminal)
 
 log = structlog.get_logger(__name__)
@@ -55,29 +58,31 @@ class Archiver:
         clock: Clock,
         ids: IdSource,
         view: Callable[[], PoolView],
-        keep_ms: int,
+        keep: RetentionSettings,
     ) -> None:
-        """`keep_ms`: how long a task stays after its end; 0: for ever."""
         self._store = store
         self.archive = archive
         self._clock = clock
         self._ids = ids
         self._view = view
-        self._keep_ms = keep_ms
+        self._keep_ms = round(keep.tasks_days * DAY_MS)
+        self._archive_ms = round(keep.archive_days * DAY_MS)
+        self._pass_began = 0.0
         self._tried: set[tuple[int, int]] = set()
         """Records that were to go in the last pass; what is left of them is kept by others."""
 
     @property
     def works(self) -> bool:
         """Whether anything ever goes."""
-        return self._keep_ms > 0 and not isinstance(self.archive, NoArchive)
+        return self._keep_ms + self._archive_ms > 0 and not isinstance(self.archive, NoArchive)
 
     async def run(self) -> None:
         """Move until cancelled; a supervisor's child."""
         await asyncio.sleep(FIRST_S)
         while True:
             try:
-                log.info(events.STORE_ARCHIVED, tasks=await self.work())
+                tasks = await self.work()
+                log.info(events.STORE_ARCHIVED, tasks=tasks, dropped=await self.drop())
             except AgentComError as error:  # the disk is full, or the archive damaged
                 log.warning(events.STORE_NOT_ARCHIVED, reason=error.message, code=error.code)
             await asyncio.sleep(EVERY_S)
@@ -91,6 +96,9 @@ class Archiver:
         """
         until = WallTime(self._clock.now().wall - self._keep_ms)
         moved = 0
+        self._pass_began = asyncio.get_running_loop().time()
+        if not self._keep_ms:
+            return moved
         named = await self._named()
         after: str | None = ""
         while after is not None:
@@ -103,8 +111,25 @@ class Archiver:
         await self._forget(until)
         return moved
 
+    async def drop(self) -> int:
+        """Delete from the archive what is over; return how many tasks.
+
+        Raises:
+            StorageFull: there is no room to delete in.
+            ArchiveDamaged: the archive cannot be read.
+        """
+        gone, after = 0, "" if self._archive_ms else None
+        until = WallTime(self._clock.now().wall - self._archive_ms)
+        while after is not None:
+            began = asyncio.get_running_loop().time()
+            after, count = await self.archive.drop(until, after, STEP_TASKS)
+            gone += count
+            await self._rest(began)
+        return gone
+
     async def _rest(self, began: float) -> None:
-        await asyncio.sleep(REST * (asyncio.get_running_loop().time() - began))
+        now = asyncio.get_running_loop().time()
+        await asyncio.sleep(rest_of(now - self._pass_began) * (now - began))
 
     # Tasks ----------------------------------------------------------------------------------------
 
@@ -119,7 +144,7 @@ class Archiver:
             table=Table.TASK,
             where={"state": _OVER},
             after=after,
-            before=encode_base32(max(0, until), length=TIME_CHARS),
+            before=made_before(until),
             limit=STEP_TASKS,
         )
         page = await self._store.query(query)
@@ -241,6 +266,11 @@ class Archiver:
         tasks = list(dict.fromkeys(record.record.task for record in records))
         rows = await self._store.get([(Table.TASK, task) for task in tasks])
         return {task for task, row in zip(tasks, rows, strict=True) if row is None}
+
+
+def rest_of(pass_s: float) -> float:
+    """Return for how many times as long as its last step a pass rests that has taken so long."""
+    return max(REST_MIN, REST / (1 << int(pass_s / FASTER_S)))
 
 
 def _ranges(

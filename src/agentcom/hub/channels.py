@@ -6,6 +6,7 @@ from typing import Final, cast
 import msgspec
 
 from agentcom.core import channels
+from agentcom.hub.channels_expiry import PRUNE_ROWS, PRUNES, forget_post
 from agentcom.hub.channels_members import (
     Members,
     Place,
@@ -30,7 +31,7 @@ from agentcom.model.channel import (
 )
 from agentcom.model.errors import Conflict, InvalidInput, NotFound
 from agentcom.model.ids import ProjectId, WallTime
-from agentcom.model.message import Entry, Head, Message, channel_log, entry_key
+from agentcom.model.message import Entry, Head, channel_log, entry_key
 from agentcom.model.replies import Done
 from agentcom.model.task import Task
 from agentcom.protocol import calls, told
@@ -38,7 +39,6 @@ from agentcom.protocol.calls import Call
 from agentcom.store.base import Query, Store
 
 PAGE: Final = 200  # channels of one read
-PRUNE_ROWS: Final = 200  # posts or members that one write takes out of the store
 PRUNE_NOW: Final = (
     10  # such writes before `channel_delete` answers; the rest goes in the background
 )
@@ -345,7 +345,7 @@ class Channels:
         async def decide(draft: Draft) -> Done:
             for entry in entries:
                 draft.drop(Table.ENTRY, entry_key(log, entry.seq), entry)
-                await self._forget_post(draft, entry)
+                await forget_post(self._store, self._writer, draft, entry)
             for reader in readers:
                 key = reader_key(project, name, reader.address)
                 draft.drop(Table.READER, key, reader)
@@ -358,19 +358,5 @@ class Channels:
                 await self._count(draft, project, -1)
             return Done()
 
-        await self._writer.once(address.HUB, _PRUNES, decide)
+        await self._writer.once(address.HUB, PRUNES, decide)
         return len(entries) + len(readers), not entries and not readers
-
-    async def _forget_post(self, draft: Draft, entry: Entry) -> None:
-        """Delete a post; one that stands in a mailbox, too, is mail from now on, and no post."""
-        row = cast("Message | None", await self._writer.get(draft, Table.MESSAGE, entry.message))
-        query = Query(table=Table.ENTRY, where={"message": [entry.message]}, limit=2)
-        is_mail = len((await self._store.query(query)).rows) > 1
-        if row is not None and is_mail:
-            mail = replace(row, channel="", version=row.version + 1)
-            draft.put(Table.MESSAGE, entry.message, mail, row)
-        elif row is not None:
-            draft.drop(Table.MESSAGE, entry.message, row)
-
-
-_PRUNES: Final = Asked(cause="prune")

@@ -100,10 +100,14 @@ class OutgoingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long what is over stays in the store, before it goes to the archive."""
+    """How long what is over stays: in the store, then in the archive."""
 
     tasks_days: Annotated[float, msgspec.Meta(ge=0)] = 90
     """How long a task stays after its end; with it go its results and events. 0: for ever."""
+    archive_days: Annotated[float, msgspec.Meta(ge=0)] = 0
+    """How long the archive keeps a task after its end; then it is deleted. 0: for ever."""
+    posts_days: Annotated[float, msgspec.Meta(ge=0)] = 0
+    """How long a post stays in its channel, unless it is pinned. 0: for ever."""
 
 
 class HubConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,6 +13,7 @@ from agentcom.hub.asks import Asks
 from agentcom.hub.blobs import FOLDER, Blobs
 from agentcom.hub.broadcasts import Broadcasts
 from agentcom.hub.channels import Channels
+from agentcom.hub.channels_expiry import PostExpiry
 from agentcom.hub.channels_members import Members
 from agentcom.hub.channels_posts import Posts
 from agentcom.hub.clock import Clock
@@ -55,6 +56,8 @@ class Means:
     view: Callable[[], PoolView]
     ask: Callable[[Fact], Awaitable[Reply | msgspec.Raw]]
     """Brings a fact to the pool and returns its answer; raises its refusal."""
+    posts_ms: int = 0
+    """How long a post stays; 0: for ever."""
 
 
 class Conversation:
@@ -129,13 +132,15 @@ class Conversation:
     async def prune(self, now: WallTime) -> int:
         """Take out of the store what is over; return how many rows went."""
         gone = await self.notes.prune(now) + await self.blobs.prune(now)
-        return gone + await self.channels.prune(now) + await self.ask_letters.prune(now)
+        gone += await self.channels.prune(now) + await self.posts_expiry.work(now)
+        return gone + await self.ask_letters.prune(now)
 
     def _open_channels(self, means: Means) -> None:
         self.members = members = Members(means.store, self.writer, self.recipients)
         self.channels = Channels(
             means.store, self.writer, means.clock, logs=self.logs, members=members
         )
+        self.posts_expiry = PostExpiry(means.store, self.writer, keep_ms=means.posts_ms)
         self.posts = Posts(
             self.writer,
             members,

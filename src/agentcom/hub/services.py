@@ -12,7 +12,6 @@ import socket
 import time
 from collections.abc import Awaitable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -90,7 +89,14 @@ class Services:
         self.store = timed(store, self.metrics.commit.observe, time.perf_counter)
         self.rng = SystemRng(entropy)
         ids = UuidIds(clock, entropy)
-        self.archiver = self._archiving(archive, ids, config.retention.tasks_days)
+        self.archiver = Archiver(
+            self.store,
+            archive or NoArchive(),
+            clock=clock,
+            ids=ids,
+            view=lambda: self.engine.view,
+            keep=config.retention,
+        )
         self.causes = Causes(encode_base32(int.from_bytes(entropy(4)) >> 2, length=6))
         self._admit(config)
         self.auth = Authenticator(self.store, clock, ids, self._guard)
@@ -112,7 +118,7 @@ class Services:
         self.audit = AuditLog(self.store, clock, ids, cursors, config)
         self.schedules = Schedules(self.store, clock, ids, self._runs(), cursors)
         self.externals = self._let_in(ids)
-        self.conversation = self._converse(ids, config.home)
+        self.conversation = self._converse(ids, config)
         self.leaving = self._part()
         self._alert()
         self._attach(config)
@@ -323,16 +329,6 @@ class Services:
         live, archive = self.feeds.activities, self.archiver.archive
         return Queries(self.store, live, cursors, self.switchboard.remote_logs, archive)
 
-    def _archiving(self, archive: Archive | None, ids: IdSource, keep_days: float) -> Archiver:
-        return Archiver(
-            self.store,
-            archive or NoArchive(),
-            clock=self.clock,
-            ids=ids,
-            view=lambda: self.engine.view,
-            keep_ms=round(keep_days * DAY_MS),
-        )
-
     def _let_in(self, ids: IdSource) -> Externals:
         return Externals(
             self.engine,
@@ -344,9 +340,9 @@ class Services:
             lambda fact: ask(self.engine, fact),
         )
 
-    def _converse(self, ids: IdSource, home: Path) -> Conversation:
+    def _converse(self, ids: IdSource, config: HubConfig) -> Conversation:
         means = Means(
-            home=home,
+            home=config.home,
             store=self.store,
             archive=self.archiver.archive,
             clock=self.clock,
@@ -355,6 +351,7 @@ class Services:
             switchboard=self.switchboard,
             view=lambda: self.engine.view,
             ask=lambda fact: ask(self.engine, fact),
+            posts_ms=round(config.retention.posts_days * DAY_MS),
         )
         return Conversation(means)
 

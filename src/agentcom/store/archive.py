@@ -1,16 +1,27 @@
 """The contract of archives, where tasks that ended long ago are kept and found.
 
-What is in an archive is only added, or replaced by a newer form of the same task. A task may be
-in the store and in the archive at once: then the store is right.
+What is in an archive is added, replaced by a newer form of the same task, or dropped when its time
+is over. A task may be in the store and in the archive at once: then the store is right.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
 from agentcom.model.archive import ArchiveSize, Dossier
 from agentcom.model.errors import StorageFull
+from agentcom.model.ids import WallTime, encode_base32
 from agentcom.store.base import Page, Query
 from agentcom.store.search import Found, Words
+
+TIME_CHARS: Final = 10  # of an id, which begins with its time
+
+
+class Dropped(NamedTuple):
+    """What came of a look for what is over."""
+
+    after: str | None
+    """The last that was looked at; None if there are no more."""
+    gone: int
 
 
 class Archive(Protocol):
@@ -31,6 +42,10 @@ class Archive(Protocol):
         """Return what is kept of a task."""
         ...
 
+    async def drop(self, until: WallTime, after: str, limit: int) -> Dropped:
+        """Look at up to `limit` tasks with ids above one, and delete those that ended by a time."""
+        ...
+
     async def tasks(self, query: Query) -> Page:
         """Return one page of a listing of `Table.TASK`."""
         ...
@@ -44,6 +59,11 @@ class Archive(Protocol):
         ...
 
 
+def made_before(until: WallTime) -> str:
+    """Return what is above the ids of all tasks that were made before a time."""
+    return encode_base32(max(0, until), length=TIME_CHARS)
+
+
 class NoArchive:
     """What stands for an archive where there is none."""
 
@@ -55,6 +75,9 @@ class NoArchive:
 
     async def get(self, task: str) -> Dossier | None:  # noqa: ARG002  # it has none
         return None
+
+    async def drop(self, until: WallTime, after: str, limit: int) -> Dropped:  # noqa: ARG002  # as above
+        return Dropped(None, 0)
 
     async def tasks(self, query: Query) -> Page:  # noqa: ARG002  # as above
         return Page(())

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from agentcom.model.archive import ArchiveSize, Dossier
 from agentcom.model.batch import Table
+from agentcom.model.ids import WallTime
 from agentcom.store import search
+from agentcom.store.archive import Dropped, made_before
 from agentcom.store.base import Page, Query
 from agentcom.store.memory import MemoryStore
 from agentcom.store.search import Found, Words
@@ -24,6 +26,14 @@ class MemoryArchive:
 
     async def get(self, task: str) -> Dossier | None:
         return self.dossiers.get(task)
+
+    async def drop(self, until: WallTime, after: str, limit: int) -> Dropped:
+        old = sorted(key for key in self.dossiers if after < key < made_before(until))
+        page = old[:limit]
+        gone = [key for key in page if self.dossiers[key].task.changed_at <= until]
+        for key in gone:
+            del self.dossiers[key]
+        return Dropped(page[-1] if len(old) > limit else None, len(gone))
 
     async def tasks(self, query: Query) -> Page:
         return await MemoryStore.of(

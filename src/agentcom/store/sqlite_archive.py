@@ -16,7 +16,9 @@ import msgspec
 from agentcom.model.archive import ArchiveDamaged, ArchiveSize, Dossier
 from agentcom.model.batch import Table
 from agentcom.model.errors import StorageFull
+from agentcom.model.ids import WallTime
 from agentcom.store import search, sqlite_disk, sqlite_open, sqlite_rows, sqlite_search
+from agentcom.store.archive import Dropped, made_before
 from agentcom.store.base import Page, Query
 from agentcom.store.search import Found, Words
 
@@ -47,6 +49,7 @@ _PUT: Final = """
 _FIND: Final = """
     SELECT task.key FROM found JOIN task ON task.id = found.rowid
     WHERE found MATCH ? AND project = ? ORDER BY rank LIMIT ?"""
+_OLD: Final = "SELECT id, key, doc FROM task WHERE key > ? AND key < ? ORDER BY key LIMIT ?"
 _ENCODER: Final = msgspec.json.Encoder(order="deterministic")
 _DECODER: Final = msgspec.json.Decoder(Dossier)
 _T = TypeVar("_T")
@@ -73,6 +76,9 @@ class SqliteArchive:
             return None if doc is None else unpacked(doc)
 
         return await self._do(read, missing=None)
+
+    async def drop(self, until: WallTime, after: str, limit: int) -> Dropped:
+        return await self._do(lambda db: drop(db, until, after, limit), missing=Dropped(None, 0))
 
     async def tasks(self, query: Query) -> Page:
         return await self._do(lambda db: _page(db, query), missing=Page(()))
@@ -170,6 +176,21 @@ def put(db: apsw.Connection, dossiers: Sequence[Dossier]) -> None:
                 "INSERT INTO found (rowid, title, text) VALUES (?, ?, ?)",
                 (place, task.title, prompt),
             )
+
+
+def drop(db: apsw.Connection, until: WallTime, after: str, limit: int) -> Dropped:
+    """Delete dossiers of tasks that ended by a time, and give some pages back."""
+    rows: list[Any] = db.execute(_OLD, (after, made_before(until), limit + 1)).fetchall()
+    page = rows[:limit]
+    gone = [place for place, _, doc in page if unpacked(doc).task.changed_at <= until]
+    if gone:
+        with db:
+            db.execute("UPDATE meta SET value = value + 1 WHERE name = 'puts'")
+            for place in gone:
+                db.execute("DELETE FROM found WHERE rowid = ?", (place,))
+                db.execute("DELETE FROM task WHERE id = ?", (place,))
+    sqlite_open.give_back(db)
+    return Dropped(page[-1][1] if len(rows) > limit else None, len(gone))
 
 
 def keep_copy(source: Path, target: Path) -> None:

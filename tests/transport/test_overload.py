@@ -1,0 +1,89 @@
+"""A hub whose store stands still: people are refused, machines are not, and it goes on after."""
+
+import asyncio
+import random
+
+import pytest
+
+from agentcom.model import limits
+from agentcom.model.agent import AgentSpec
+from agentcom.model.batch import Batch
+from agentcom.model.ids import AgentId
+from agentcom.model.result import Result, ResultStatus
+from agentcom.sidecar.machine_values import Record
+from agentcom.store.base import Verdict
+from agentcom.store.memory import MemoryStore
+from agentcom.testing.hub import RunningHub, running_hub
+from agentcom.testing.light_machine import LightMachine, Tally
+from agentcom.testing.waiting import until
+
+TASKS = "/api/v1/tasks"
+TASK = {"title": "t", "prompt": "p"}
+
+
+class HaltingStore(MemoryStore):
+    """Commits only while `goes_on` is set, as a disk that hangs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
+
+    async def commit(self, batch: Batch) -> Verdict:
+        await self.goes_on.wait()
+        return await super().commit(batch)
+
+
+async def load_of(hub: RunningHub) -> str:
+    figures = (await hub.http.get("/metrics")).text
+    (line,) = [line for line in figures.splitlines() if line.startswith("agentcom_overload ")]
+    return line.partition(" ")[2]
+
+
+async def test_a_hub_that_stands_still_refuses_people_and_loses_no_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "OVERLOAD_QUIET_MS", 1)
+    store, started = HaltingStore(), asyncio.Queue[Record]()
+    async with running_hub(store) as hub:
+        machine = LightMachine(
+            hub.url,
+            (await hub.machine("box")).token,
+            agents=(AgentSpec(name=AgentId("ann"), runtime="x"),),
+            start=lambda _machine, record: started.put_nowait(record),
+            tally=Tally(),
+            rng=random.Random(1),
+        )
+        machine.dial()
+        running = (await hub.http.post(TASKS, json=TASK)).json()["tasks"][0]
+        record = await started.get()
+
+        store.goes_on.clear()
+        waiting = [asyncio.create_task(hub.http.post(TASKS, json=TASK)) for _ in range(2)]
+        machine.finish(record.key, Result(status=ResultStatus.DONE, summary="did it"))
+        await until(lambda: _is(hub, "2.0"))
+        refused = [await hub.http.post(TASKS, json=TASK), await hub.http.get(TASKS)]
+        held = machine.keys
+        store.goes_on.set()
+
+        assert [(one.status_code, one.json()["code"]) for one in refused] == [
+            (429, "overloaded")
+        ] * 2
+        assert all(int(one.headers["Retry-After"]) > 0 for one in refused)
+        assert held == [record.key], "it was told too early"
+        assert [(await one).status_code for one in waiting] == [201, 201]
+        await until(lambda: _is(hub, "0.0"))
+        await until(lambda: _completed_once(hub, running))
+        machine.end()
+
+
+async def _completed_once(hub: RunningHub, task: str) -> bool:
+    answer = await hub.http.get(f"{TASKS}/{task}")
+    if answer.status_code != 200:  # it is late again, for another reason
+        return False
+    row = answer.json()["task"]
+    return (row["state"], row["attempt"]) == ("completed", 1)
+
+
+async def _is(hub: RunningHub, load: str) -> bool:
+    return await load_of(hub) == load
