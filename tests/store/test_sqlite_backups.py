@@ -375,3 +375,21 @@ def test_copies_and_drills_are_due_by_the_clock(house: House) -> None:
     assert daily.due([copied(house, 25, drilled_ago=1)]) == ["now"]
     assert daily.due([copied(house, 1, drilled_ago=169)]) == ["drill"]
     assert schedule(house, drill_every_hours=0).due([copied(house, 1)]) == []
+
+
+async def test_two_copies_of_one_moment_are_two(house: House) -> None:
+    async with house.store() as store:
+        await house.add(store, 2)
+        take = [
+            asyncio.to_thread(house.backups.take, house.home, house.clock.now) for _ in range(3)
+        ]
+        made = await asyncio.gather(*take)
+
+    first = min(made, key=lambda one: one.name)
+    assert {one.name for one in made} == {first.name, f"{first.name}-2", f"{first.name}-3"}
+    assert {one.name for one in house.backups.listed()} == {one.name for one in made}
+    assert house.backups.find(first.name) == first
+    for one in made:
+        house.backups.check(one)
+    left = [path.name for path in (house.backups.folder / "copies").iterdir()]
+    assert [name for name in left if name.startswith(".")] == []

@@ -14,8 +14,10 @@ A copy counts once it was restored and compared (`store/sqlite_restore.py`).
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Container, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +38,7 @@ STORE_FILE: Final = "hub.sqlite"
 BLOBS: Final = "blobs"
 """Attached files, beside the store."""
 CHUNK_BYTES: Final = 1 << 20
+MANY: Final = 1_000  # copies of one second, each made by a process of its own
 JOURNAL: Final = "journal"
 _MANIFEST: Final = "manifest.json"
 
@@ -65,8 +68,7 @@ class Backups:
         began = clock()
         now = began.wall
         sqlite_disk.make_folder(self._copies)
-        draft = self._copies / f".{now}-{os.getpid()}"
-        draft.mkdir(mode=0o700)
+        draft = Path(tempfile.mkdtemp(prefix=f".{now}-", dir=self._copies))
         try:
             number, incarnation = _copied(source, draft / STORE_FILE)
             path = draft / STORE_FILE
@@ -83,8 +85,7 @@ class Backups:
                 took_ms=clock().instant - began.instant,
                 files=files,
             )
-            _write(draft / _MANIFEST, msgspec.json.encode(backup))
-            draft.replace(self._copies / backup.name)
+            backup = self._placed(draft, backup)
             sqlite_disk.sync_folder(self._copies)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -199,6 +200,16 @@ class Backups:
             self._prune_blobs(left)
         return old
 
+    def _placed(self, draft: Path, backup: Backup) -> Backup:
+        """Give a copy its name, or one beside it if another copy of that second has it."""
+        for name in itertools.chain([backup.name], (f"{backup.name}-{n}" for n in range(2, MANY))):
+            named = msgspec.structs.replace(backup, name=name)
+            _write(draft / _MANIFEST, msgspec.json.encode(named))
+            with contextlib.suppress(FileExistsError):
+                _rename(draft, self._copies / name)
+                return named
+        raise FileExistsError(errno.EEXIST, "too many copies of one second", backup.name)
+
     def _prune_blobs(self, left: Sequence[Backup]) -> None:
         """Delete the attached files that no copy names."""
         named = {digest for one in left for digest in sqlite_copies.blobs(self.path(one))}
@@ -234,6 +245,16 @@ def _copied(source: Path, target: Path) -> sqlite_copies.Made:
         return sqlite_copies.make(source, target)
     except sqlite_copies.Damaged as error:
         raise BackupDamaged(f"{source} cannot be copied: {error}") from error
+
+
+def _rename(folder: Path, target: Path) -> None:
+    """Rename a folder to a name that nothing has; raises `FileExistsError`."""
+    try:
+        folder.rename(target)
+    except OSError as error:  # where there is one with files, systems say either of two
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
 
 
 def _stamp(at: WallTime) -> str:
