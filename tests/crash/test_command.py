@@ -10,7 +10,9 @@ from agentcom.testing.crash.operations import Kind
 from agentcom.testing.crash.suite import Effort
 
 
-@pytest.mark.parametrize("state", ["full:20000:after", "full:5000:empty", "broken:sync:9"])
+@pytest.mark.parametrize(
+    "state", ["full:20000:after", "full:5000:empty", "broken:sync:9", "move:4128"]
+)
 def test_a_sound_state_can_be_looked_at_again(state: str) -> None:
     result = CliRunner().invoke(main, ["--state", state])
 
@@ -40,7 +42,7 @@ def test_a_small_run_finds_nothing_and_counts_everything(
     memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(suite, "BROKEN", (Kind.SYNC,))
-    effort = Effort(0, 1, 0, 0, kills=6, full_every=60)
+    effort = Effort(0, 1, 0, 0, kills=6, full_every=60, moves=0)
     told: list[str] = []
 
     outcome = suite.run(memory, effort, told.append)

@@ -11,7 +11,7 @@ import click
 import structlog
 
 from agentcom.testing import usage
-from agentcom.testing.crash import broken, full, hub, kills, power, suite
+from agentcom.testing.crash import broken, full, hub, kills, moving, power, suite
 from agentcom.testing.crash.operations import Kind
 from agentcom.testing.crash.suite import Effort, Outcome
 
@@ -56,6 +56,8 @@ def _again(folder: Path, state: str) -> list[str]:
     if kind == "full":
         room, _, since = rest.partition(":")
         return full.fill(folder, full.Point(int(room), since == "after")).problems
+    if kind == "move":
+        return moving.fill(folder, int(rest))
     if kind == "broken":
         what, _, number = rest.partition(":")
         return broken.break_once(folder, Kind(what), int(number)).problems
@@ -78,12 +80,13 @@ def _say(text: str) -> None:
 
 
 def _show(effort: Effort, outcome: Outcome) -> None:
-    last = effort.seed + max(effort.lives, effort.recoveries, effort.migrations) - 1
+    last = effort.seed + max(effort.lives, effort.recoveries, effort.migrations, effort.moves) - 1
     rows = {
         "disk operations recorded": outcome.operations,
         "power losses: states built": outcome.built,
         "  of them distinct, each recovered and judged": len(outcome.digests),
         "  opened by the whole store, the others alike": outcome.whole,
+        "  of a store and its archive": len(outcome.moves),
         "  lost": outcome.lost,
         "  corrupt": outcome.corrupt,
         "  broken in another way": outcome.broken,

@@ -17,7 +17,7 @@ from agentcom.store.failures import StoreFailed
 from agentcom.store.sqlite import SMALL, SqliteOptions, SqliteStore
 from agentcom.testing.crash import life
 from agentcom.testing.crash.recording import STORE, Content, Recording, read_content
-from agentcom.testing.crash.recovery import Recovered, recovered
+from agentcom.testing.crash.recovery import recovered
 from agentcom.testing.store_rows import batch, new_task, task
 
 AFTER: Final = "after"
@@ -57,7 +57,7 @@ class Judge:
         self._home.mkdir(parents=True, exist_ok=True)
         self._recording = recording
         self._migrations = life.steps_of(migrated=recording.migrated)
-        self._alike: deque[tuple[Recovered, int]] = deque(maxlen=ALIKE_MAX)
+        self._alike: deque[tuple[object, int]] = deque(maxlen=ALIKE_MAX)
         self._count = 0
         self.whole = 0
         """States that the whole store opened."""
@@ -73,7 +73,7 @@ class Judge:
         """
         self._count += 1
         self._put(files)
-        found = recovered(self._path, files)
+        found = self._recovered(files)
         known = next((step for one, step in self._alike if one == found), None)
         if known is not None and self._count % WHOLE_EVERY:
             return self._promised(known, acked, begun)
@@ -82,6 +82,10 @@ class Judge:
         if found is not None and known is None:
             self._alike.appendleft((found, step))
         return step
+
+    def _recovered(self, files: Mapping[str, bytes]) -> object:
+        """Return what is equal for states that are alike; None: there is no such thing."""
+        return recovered(self._path, files)
 
     async def _judge(self, acked: int, begun: int, *, verify: bool) -> int:
         """Judge what lies in the folder, with the whole store."""

@@ -9,9 +9,10 @@ from typing import Final, NamedTuple, assert_never
 
 import msgspec
 
-from agentcom.testing.crash import life
+from agentcom.testing.crash import life, moving
 from agentcom.testing.crash.judging import Fault, Judge, Violation
 from agentcom.testing.crash.life import Plan, Start
+from agentcom.testing.crash.moved import MovedJudge
 from agentcom.testing.crash.quick import judged_stores
 from agentcom.testing.crash.recording import Acked, Begun, Done, Failed, Recording
 from agentcom.testing.crash.states import Choice, Disk, State, choices
@@ -19,6 +20,8 @@ from agentcom.testing.crash.states import Choice, Disk, State, choices
 LIFE_STEPS: Final = 110
 MIGRATION_STEPS: Final = 24
 RECOVERY_STEPS: Final = 6
+MOVES: Final = "archive"
+"""The kind of lives in which tasks move to the archive."""
 
 
 class Place(NamedTuple):
@@ -63,6 +66,11 @@ def cases(recording: Recording, *, mixtures: int, part: range | None = None) -> 
                 yield Case(Place(number, outcome), choice, disk.build(choice), acked, begun)
 
 
+def begins(recording: Recording) -> int:
+    """Return the first operation that is worth losing power at: before it other lives did."""
+    return moving.first_move(recording) if recording.name.startswith(MOVES) else 0
+
+
 def after(recording: Recording) -> tuple[Disk, int, int]:
     """Return the disk at the end of a recording, and the steps acknowledged and begun."""
     disk, acked, begun = Disk(recording.initial), 0, 0
@@ -105,7 +113,7 @@ def judged(
     """Judge each distinct state of some operations, in a folder of the caller's."""
 
     async def run() -> Tally:
-        judge = Judge(folder, recording)
+        judge = _judge_of(folder, recording)
         tally = Tally()
         steps: dict[bytes, int] = {}
         for case in cases(recording, mixtures=mixtures, part=part):
@@ -122,6 +130,11 @@ def judged(
 
     with judged_stores():
         return asyncio.run(run())
+
+
+def _judge_of(folder: Path, recording: Recording) -> Judge:
+    moves = recording.name.startswith(MOVES)
+    return (MovedJudge if moves else Judge)(folder, recording)
 
 
 async def _judge(judge: Judge, case: Case, steps: dict[bytes, int]) -> None:
@@ -152,7 +165,7 @@ def judged_again(
 
     async def judge() -> str | None:
         try:
-            await Judge(folder / "judge", made).judge(
+            await _judge_of(folder / "judge", made).judge(
                 found[0].state.files, acked=found[0].acked, begun=found[0].begun
             )
         except Violation as violation:
@@ -173,6 +186,8 @@ def recorded(name: str, folder: Path) -> Recording:
     root = folder / name
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
+    if kind == MOVES:
+        return moving.record(root, name)
     if kind != "recovery":
         steps, migrates = (MIGRATION_STEPS, True) if kind == "migration" else (LIFE_STEPS, False)
         return life.record(root, Plan(name, seed, steps, migrates))

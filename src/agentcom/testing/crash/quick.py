@@ -16,6 +16,7 @@ from agentcom.store.sqlite_writer import Commit, Work, Writer
 from agentcom.testing.crash import life
 
 _FEW_KEYS_LOG2: Final = 8
+_KEPT_READERS: Final = 2  # for rows by key, and for listings
 _T = TypeVar("_T")
 
 
@@ -90,15 +91,17 @@ async def _called(fn: Callable[..., _T], *args: Any) -> _T:
 
 
 def _one_reader(connect: Callable[..., apsw.Connection]) -> Callable[..., apsw.Connection]:
-    """Let all readers since the last writer be one: each would read the whole schema."""
-    readers: list[apsw.Connection] = []
+    """Let both readers that a store keeps be one: each would read the whole schema."""
+    kept: dict[Path, list[apsw.Connection]] = {}
 
     def connected(path: Path, *, read_only: bool = False) -> apsw.Connection:
         if not read_only:
-            readers.clear()
+            kept.pop(path, None)
             return connect(path)
-        if not readers:
-            readers.append(connect(path, read_only=True))
+        readers = kept.setdefault(path, [])
+        if len(readers) == _KEPT_READERS:
+            return connect(path, read_only=True)  # somebody closes this one soon
+        readers.append(readers[0] if readers else connect(path, read_only=True))
         return readers[0]
 
     return connected

@@ -11,8 +11,6 @@ from agentcom.store import sqlite_open
 from agentcom.testing.crash.recording import STORE
 
 _MAGIC: Final = b"SQLite format 3\0"
-_LOG: Final = f"{STORE}-wal"
-_JOURNAL: Final = f"{STORE}-journal"
 _FLAGS: Final = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX
 _MIB: Final = 1 << 20
 
@@ -31,14 +29,15 @@ class Recovered(NamedTuple):
     database: bytes
 
 
-def recovered(path: Path, files: Mapping[str, bytes]) -> Recovered | None:
-    """Recover the files of a state, which lie at `path`; None: the store does more than that.
+def recovered(path: Path, files: Mapping[str, bytes], name: str = STORE) -> Recovered | None:
+    """Recover a database and its log, which lie at `path`; None: its owner does more than that.
 
     None stands for what is not a whole database in one file and its log: one whose making was
     cut short, or that is damaged.
     """
-    before = files.get(STORE, b"")
-    if _JOURNAL in files or not before.startswith(_MAGIC):
+    log = f"{name}-wal"
+    before = files.get(name, b"")
+    if f"{name}-journal" in files or not before.startswith(_MAGIC):
         return None
     try:
         frames = _folded(path)
@@ -47,11 +46,11 @@ def recovered(path: Path, files: Mapping[str, bytes]) -> Recovered | None:
     if frames is None:
         return None
     fd = os.open(path, os.O_RDONLY)
-    database = os.read(fd, len(before) + len(files.get(_LOG, b"")) + _MIB)
+    database = os.read(fd, len(before) + len(files.get(log, b"")) + _MIB)
     os.close(fd)
-    log = bool(files[_LOG]) if _LOG in files else None
-    beside = {name: data for name, data in files.items() if name not in (STORE, _LOG)}
-    return Recovered(frames, log, database == before, beside, database)
+    beside = {other: data for other, data in files.items() if other not in (name, log)}
+    has_log = bool(files[log]) if log in files else None
+    return Recovered(frames, has_log, database == before, beside, database)
 
 
 def _folded(path: Path) -> int | None:

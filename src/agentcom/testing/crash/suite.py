@@ -16,13 +16,14 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 
 from agentcom import app
-from agentcom.testing.crash import broken, full, kills, power, recording
+from agentcom.testing.crash import broken, full, kills, moving, power, recording
 from agentcom.testing.crash.hub import How, Strike
 from agentcom.testing.crash.operations import Kind
 from agentcom.testing.crash.power import Tally
 
 PROCESSES: Final = 2
 PART_OPERATIONS: Final = 100
+MOVING_SPARSER: Final = 3  # there are more such sizes, and each takes twice as long
 BROKEN: Final = (Kind.SYNC, Kind.SYNC_FOLDER, Kind.WRITE, Kind.TRUNCATE, Kind.CREATE, Kind.UNLINK)
 """What fails once, each with error EIO; and reads."""
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a file system in memory, if this system has it
@@ -43,16 +44,19 @@ class Effort(NamedTuple):
     """None: at every operation."""
     full_every: int
     """Points of the full disk that are left out, but for one in so many."""
+    moves: int
+    """Lives in which tasks move to the archive."""
     seed: int = 1
 
     def names(self) -> Sequence[str]:
         """Return the lives to record."""
-        kinds = ("life", self.lives), ("migration", self.migrations), ("recovery", self.recoveries)
+        kinds = [("life", self.lives), ("migration", self.migrations)]
+        kinds += [("recovery", self.recoveries), (power.MOVES, self.moves)]
         return [f"{kind}-{self.seed + n}" for kind, count in kinds for n in range(count)]
 
 
-QUICK: Final = Effort(4, 1, 8, 4, kills=104, full_every=4)
-WHOLE: Final = Effort(40, 4, 40, 8, kills=None, full_every=1)
+QUICK: Final = Effort(4, 1, 8, 4, kills=104, full_every=4, moves=1)
+WHOLE: Final = Effort(40, 4, 40, 8, kills=None, full_every=1, moves=8)
 
 
 class Outcome(msgspec.Struct):
@@ -67,6 +71,8 @@ class Outcome(msgspec.Struct):
     broken: int = 0
     kills: int = 0
     acknowledged: int = 0
+    moves: set[bytes] = msgspec.field(default_factory=set)
+    """Of the digests, those of a store and its archive."""
     full_points: int = 0
     refused: int = 0
     failures: int = 0
@@ -110,7 +116,7 @@ def lose_power(
             pool.submit(
                 _judged, path, folder, range(start, start + PART_OPERATIONS), effort.mixtures
             )
-            for start in range(0, count, PART_OPERATIONS)
+            for start in range(power.begins(made), count, PART_OPERATIONS)
         ]
         for job in as_completed(jobs):
             _add(outcome, name, job.result())
@@ -134,6 +140,11 @@ def fill_disks(
         state = f"full:{point.room_bytes}:{since}"
         outcome.violations += [(f"{point}: {problem}", state) for problem in filled.problems]
         say(f"full disk: {outcome.full_points} of {len(points)} sizes")
+    sizes = moving.sizes(folder)[:: MOVING_SPARSER * effort.full_every]
+    for room, problems in _each(pool, _moved, folder, sizes):
+        outcome.full_points += 1
+        outcome.violations += [(problem, f"move:{room}") for problem in problems]
+        say(f"full disk: {len(sizes)} sizes while tasks are archived")
 
 
 def break_disks(folder: Path, outcome: Outcome, say: Say, pool: ProcessPoolExecutor) -> None:
@@ -196,6 +207,8 @@ def _add(outcome: Outcome, name: str, tally: Tally) -> None:
     outcome.built += tally.built
     outcome.whole += tally.whole
     outcome.digests |= tally.digests
+    if name.startswith(power.MOVES):
+        outcome.moves |= tally.digests
     for fault, operation, number, what in tally.violations:
         outcome.lost += fault == "lost"
         outcome.corrupt += fault == "corrupt"
@@ -215,6 +228,10 @@ def _loaded(path: Path) -> recording.Recording:
 
 def _filled(folder: Path, point: full.Point) -> full.Filled:
     return full.fill(folder / f"{os.getpid()}", point)
+
+
+def _moved(folder: Path, room_bytes: int) -> list[str]:
+    return moving.fill(folder / f"{os.getpid()}", room_bytes)
 
 
 def _broken(folder: Path, one: tuple[Kind, int]) -> broken.Breakage:
