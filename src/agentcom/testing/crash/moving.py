@@ -20,6 +20,7 @@ from agentcom.core import loading
 from agentcom.core.view import PoolView
 from agentcom.hub import archiving, speaking
 from agentcom.hub.archiving import Archiver
+from agentcom.hub.config import RetentionSettings
 from agentcom.hub.costs import CostAsked, Costs
 from agentcom.hub.searching import Searching
 from agentcom.hub.writing import Asked
@@ -68,6 +69,7 @@ OPTIONS: Final = SqliteOptions(wal_bytes=64 << 10, ballast_bytes=0)
 _DAY_MS: Final = 86_400_000
 _NOW: Final = Now(Instant(1_000), WallTime(1_800_000_000_000))
 _ENDED: Final = WallTime(_NOW.wall - 100 * _DAY_MS)
+_KEEP: Final = RetentionSettings(tasks_days=1)
 _ADMIN: Final = Identity(role=Role.ADMIN, user=UserId("ada"), credential="c")
 _KINDS: Final = (EventKind.SUBMITTED, EventKind.ASSIGNED, EventKind.COMPLETED)
 
@@ -187,7 +189,7 @@ class Pair:
 
     def _archiver(self, view: PoolView) -> Archiver:
         return Archiver(
-            self.store, self.archive, clock=self, ids=self, view=lambda: view, keep_ms=_DAY_MS
+            self.store, self.archive, clock=self, ids=self, view=lambda: view, keep=_KEEP
         )
 
 
@@ -260,7 +262,7 @@ async def _fill(root: Path, disk: SmallDisk, ready: Callable[[], object]) -> lis
 @contextmanager
 def in_small() -> Iterator[None]:
     """Move few tasks at once, and without a rest."""
-    with mock.patch.multiple(archiving, STEP_TASKS=STEP, REST=0.0):
+    with mock.patch.multiple(archiving, STEP_TASKS=STEP, REST=0.0, REST_MIN=0.0):
         yield
 
 
