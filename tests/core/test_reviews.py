@@ -3,6 +3,7 @@
 import pytest
 
 from agentcom.core import facts
+from agentcom.core.effects import TellClosed
 from agentcom.core.facts import Fact
 from agentcom.core.review_facts import Reviewed
 from agentcom.model.event import EventKind
@@ -138,6 +139,10 @@ def test_closed_without_a_merge_is_a_rejection_and_a_retry_opens_another() -> No
     after = world.see(task, CLOSED, "closed by ann")
     assert (after.state, after.failure) == (TaskState.FAILED, FailureClass.REJECTED)
     assert after.reason == "closed by ann"
+    (told,) = [one for one in world.effects if isinstance(one, TellClosed)]
+    assert (told.task.id, told.said) == (task, "closed by ann")
+    world.see(task, CLOSED, "closed by ann", on="m1")
+    assert sum(isinstance(one, TellClosed) for one in world.effects) == 1
     world.ask(facts.Retry(task))
 
     assert world.task(task).pull_request is None

@@ -144,8 +144,21 @@ class Machine:
         await workspace.push_branch(worktree, branch, saved.commit)
         return saved.commit
 
-    async def land(self, fence: Fence, commit: str, verify: landing.Verify | None = None) -> Landed:
+    async def land(
+        self,
+        fence: Fence,
+        commit: str,
+        verify: landing.Verify | None = None,
+        *,
+        review: str | None = None,
+    ) -> Landed:
         cache = self.repositories.cache(self.origin.url)
         return await landing.land(
-            cache, task=TASK, fence=fence, commit=commit, base_branch="main", verify=verify
+            cache,
+            task=TASK,
+            fence=fence,
+            commit=commit,
+            base_branch="main",
+            verify=verify,
+            review=review,
         )

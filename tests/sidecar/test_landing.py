@@ -89,6 +89,40 @@ async def test_work_is_rebased_and_verified_again_when_the_base_moved(
     assert not list((ada.repositories.cache(origin.url).root / "scratch").iterdir())
 
 
+async def test_a_branch_under_review_follows_unless_others_pushed_there(
+    ada: Machine, origin: Origin
+) -> None:
+    commit = await ada.work(FIRST, {"a": "a"})
+    git_origin.git(origin.path, "update-ref", "refs/heads/agent/pr/t1", commit)
+    others = origin.push({"review": "x"}, "agent/pr/t1")
+    origin.push({"meanwhile": "x"})
+
+    landed = await ada.land(FIRST, commit, review="agent/pr/t1")
+
+    assert (landed.rebased, origin.tip()) == (True, landed.commit)
+    assert origin.tip("agent/pr/t1") == others
+
+
+async def test_a_branch_under_review_moves_with_each_base_that_is_tried(
+    ada: Machine, origin: Origin
+) -> None:
+    commit = await ada.work(FIRST, {"a": "a"})
+    git_origin.git(origin.path, "update-ref", "refs/heads/agent/pr/t1", commit)
+    origin.push({"meanwhile": "x"})
+    tries: list[str] = []
+
+    async def verify(_where: Path, _base: str, one: str) -> bool:
+        tries.append(one)
+        if len(tries) == 1:
+            origin.push({"later": "x"})
+        return True
+
+    landed = await ada.land(FIRST, commit, verify, review="agent/pr/t1")
+
+    assert len(tries) == 2
+    assert origin.tip("agent/pr/t1") == landed.commit == origin.tip() == tries[1]
+
+
 async def test_checks_are_not_run_again_on_the_same_base(ada: Machine) -> None:
     async def never(where: Path, base: str, commit: str) -> bool:
         raise AssertionError(where)

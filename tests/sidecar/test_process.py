@@ -140,6 +140,41 @@ async def test_the_agent_gets_the_given_environment_and_no_input(
     assert not (attempt_dir / attempt_files.LAUNCH).exists()
 
 
+def there(path: str) -> bool:
+    return Path(path).exists()
+
+
+def remove(path: str) -> None:
+    Path(path).rmdir()
+
+
+async def test_a_run_has_a_short_folder_for_its_sockets_that_goes_with_it(tmp_path: Path) -> None:
+    script = 'echo "$PLACE"; python3 -c "$0"'
+    bind = "import os, socket; socket.socket(socket.AF_UNIX).bind(os.environ['PLACE'] + '/t/o')"
+    call = launch("sh", "-c", f'mkdir "$PLACE/t" && {script}', bind, cwd=tmp_path)
+    attempt_dir = tmp_path / ("long" * 40)
+
+    running = await process.start(attempt_dir, msgspec.structs.replace(call, sockets="PLACE"))
+    place = await first_line(running)
+    end = await running.wait()
+
+    assert end.code == 0
+    assert not there(place.decode())
+
+
+async def test_a_folder_that_is_not_ours_is_left_alone(attempt_dir: Path, tmp_path: Path) -> None:
+    running = await process.start(
+        attempt_dir, msgspec.structs.replace(shell("exit 0", cwd=tmp_path), sockets="PLACE")
+    )
+    place = (attempt_dir / attempt_files.SOCKETS).read_text()
+    (attempt_dir / attempt_files.SOCKETS).write_text(str(tmp_path))
+
+    await running.wait()
+
+    assert there(str(tmp_path))
+    remove(place)
+
+
 async def test_output_is_live_and_a_late_reader_misses_nothing(
     attempt_dir: Path, tmp_path: Path
 ) -> None:

@@ -66,6 +66,11 @@ class Stage:
         await until(waits, patience_s=180)
         return await self.fleet.task(task)
 
+    async def letters(self) -> str:
+        """Return what stands in the mailbox of who submitted the work."""
+        answer = await self.fleet.hub.http.post("/api/v1/calls/inbox_read", json={"all": True})
+        return answer.text
+
     async def opened(self) -> str:
         task = await self.submit()
         await self.under_review(task)
@@ -181,6 +186,13 @@ async def test_closed_without_a_merge_tells_people(tmp_path: Path) -> None:
         assert (row["state"], row["failure"]) == ("failed", "rejected")
         assert "closed without being merged" in row["reason"]
 
+        async def told() -> bool:
+            return "closed without being merged" in await stage.letters()
+
+        await until(told)
+        again = f"agentcom task retry {task}"
+        assert again in await stage.letters()
+
 
 async def test_a_restarted_sidecar_goes_on_watching_and_opens_no_second_one(
     tmp_path: Path,
@@ -232,6 +244,22 @@ async def test_a_person_lands_what_is_under_review(tmp_path: Path) -> None:
         done = await stage.fleet.ended(task)
 
         assert done["state"] == "completed"
+        assert stage.origin.tip() == done["commit"]
+
+
+async def test_the_branch_of_a_pull_request_follows_its_work_onto_a_base_that_moved(
+    tmp_path: Path,
+) -> None:
+    async with staged(tmp_path) as stage:
+        task = await stage.submit(verify=["test -f log.txt"])
+        reviewed = (await stage.under_review(task))["commit"]
+        stage.origin.push({"meanwhile": "x"})
+
+        await stage.fleet.hub.http.post(f"/api/v1/tasks/{task}/land", json={})
+        done = await stage.fleet.ended(task)
+
+        assert done["commit"] != reviewed
+        assert stage.origin.tip(refs.pull_branch(TaskId(task))) == done["commit"]
         assert stage.origin.tip() == done["commit"]
 
 

@@ -12,7 +12,7 @@ from agentcom.model.errors import AgentComError
 from agentcom.model.ids import Fence, Instant, MachineId, TaskId
 from agentcom.model.replies import Reply
 from agentcom.model.result import ReportKind, Rider
-from agentcom.model.task import StopReason, TaskBody
+from agentcom.model.task import StopReason, Task, TaskBody
 from agentcom.model.usage import Usage
 
 
@@ -130,6 +130,13 @@ class TellAsk(msgspec.Struct, frozen=True, gc=False):
     ask: Ask
 
 
+class TellClosed(msgspec.Struct, frozen=True, gc=False):
+    """Tell whom it concerns that a task's pull request was closed without being merged."""
+
+    task: Task
+    said: str
+
+
 class Counted(msgspec.Struct, frozen=True, gc=False):
     """Take note of a turn that was spent, for figures; what counts is its row."""
 
@@ -149,6 +156,7 @@ Effect = (
     | CloseConnection
     | Notify
     | TellAsk
+    | TellClosed
     | Watch
     | Counted
 )

@@ -3,7 +3,7 @@
 from typing import Final, assert_never
 
 from agentcom.core import loops, merging, moves, reviews
-from agentcom.core.effects import Stop
+from agentcom.core.effects import Stop, TellClosed
 from agentcom.core.turn import Turn
 from agentcom.model.errors import Stale
 from agentcom.model.event import EventKind
@@ -97,6 +97,8 @@ def _settle(turn: Turn, task: Task, landing: Landing) -> None:
     mends = failure is FailureClass.CONFLICT
     failed = moves.Failed(failure, said, turn.retry_at(task.failures), mends=mends)
     turn.move(task, failed, EventKind.FAILED, said)
+    if failure is FailureClass.REJECTED:
+        turn.effects.append(TellClosed(task, said))
 
 
 def kind_of_stop(task: Task) -> EventKind:

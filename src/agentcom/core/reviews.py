@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from agentcom.core import facts, loops, moves, watches
-from agentcom.core.effects import Watch
+from agentcom.core.effects import TellClosed, Watch
 from agentcom.core.facts import Fact
 from agentcom.core.review_facts import ForgeHinted, Reviewed, ReviewsLeft
 from agentcom.core.turn import Turn
@@ -62,6 +62,7 @@ def seen(turn: Turn, fact: Fact, body: Reviewed) -> None:
             reason = said or "its pull request was closed without being merged"
             failed = moves.Failed(FailureClass.REJECTED, reason, turn.now.wall)
             turn.move(task, failed, EventKind.REJECTED, reason)
+            turn.effects.append(TellClosed(task, reason))
         case _:
             wait = Wait.APPROVAL if task.rounds >= REVIEW_ROUNDS_MAX else None
             reason = f"{task.rounds} rounds of review: {said}" if wait else said

@@ -30,8 +30,10 @@ from agentcom.hub.notes import Notes
 from agentcom.hub.presence import Presences
 from agentcom.hub.presence_watch import PresenceWatch
 from agentcom.hub.recipients import Recipients
+from agentcom.hub.review_letters import ReviewLetters
 from agentcom.hub.searching import Searching
 from agentcom.hub.speaking import Speaker
+from agentcom.hub.supervisor import ChildSpec
 from agentcom.hub.switchboard import Switchboard
 from agentcom.hub.talk import Talk
 from agentcom.hub.writing import Writer
@@ -90,7 +92,9 @@ class Conversation:
         self.ask_letters = AskLetters(
             self.mail, self.writer, store=means.store, clock=means.clock, view=means.view
         )
+        self.review_letters = ReviewLetters(self.mail, self.writer, view=means.view)
         means.switchboard.on_ask = self.ask_letters.told
+        means.switchboard.on_closed = self.review_letters.told
         boxes.on_arrival, boxes.on_read = self.delivery.arrived, self.delivery.read
         means.switchboard.on_pushed = self.delivery.pushed
         self.listening.on_delivered = self.delivery.followed
@@ -124,6 +128,18 @@ class Conversation:
         )
         for service in services:
             self.talk.offer(service.handlers())
+
+    def children(self, shutdown_ms: int) -> list[ChildSpec]:
+        """Return what runs beside the calls, in the order in which it starts."""
+        runs = {
+            "asks": self.ask_letters.run,
+            "reviews": self.review_letters.run,
+            "mail": self.delivery.run,
+            "expiry": self.expiry.run,
+        }
+        return [
+            ChildSpec(name=name, run=run, shutdown_ms=shutdown_ms) for name, run in runs.items()
+        ]
 
     async def may_see(self, who: Speaker, message: Message) -> bool:
         """Return whether someone may see a message, wherever it stands."""

@@ -110,6 +110,7 @@ class Switchboard:
             effects.CloseConnection: self._close,
             effects.Notify: self._notify,
             effects.TellAsk: self._tell_ask,
+            effects.TellClosed: self._tell_closed,
             effects.Watch: self._watch,
             effects.Counted: self._counted,
         }
@@ -119,6 +120,8 @@ class Switchboard:
         """Called with each assignment that was sent."""
         self.on_ask: Callable[[Ask], None] = lambda _ask: None
         """Called with each question that was put, or has ended."""
+        self.on_closed: Callable[[effects.TellClosed], None] = lambda _closed: None
+        """Called with each pull request that was closed without a merge."""
         self.on_spent: Callable[[Usage], None] = lambda _usage: None
         """Called with each turn of an agent that was counted."""
 
@@ -275,6 +278,9 @@ class Switchboard:
 
     def _tell_ask(self, effect: effects.TellAsk) -> None:
         self.on_ask(effect.ask)
+
+    def _tell_closed(self, effect: effects.TellClosed) -> None:
+        self.on_closed(effect)
 
     def _counted(self, effect: effects.Counted) -> None:
         self.on_spent(effect.usage)

@@ -122,6 +122,7 @@ async def _land(record: Record, task: _Task, forges: Forges | None) -> Landing:
             mine = task.still_mine
             order = pulling.Order(record=record, work=work, base=task.branch, still_mine=mine)
             return await pulling.bring(task.cache, forge, order)
+        under_review = record.assignment.pull_request is not None
         landed = await landing.land(
             task.cache,
             task=record.assignment.task,
@@ -130,6 +131,7 @@ async def _land(record: Record, task: _Task, forges: Forges | None) -> Landing:
             base_branch=task.branch,
             verify=verify,
             checked_on=task.checked_on,
+            review=refs.pull_branch(record.assignment.task) if under_review else None,
             still_mine=task.still_mine,
         )
     except landing.VerifyFailed as error:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+import structlog
+
 from agentcom.model import errors, project_file, refs
 from agentcom.model.ids import Fence, TaskId
 from agentcom.model.project_file import ProjectFile
@@ -27,6 +29,8 @@ Verify = Callable[[Path, str, str], Awaitable[bool]]
 """Checks a clean checkout, made for a base, of a commit; true if it may land there."""
 StillMine = Callable[[], bool]
 """Whether this machine may still act for the task; asked before what cannot be undone."""
+
+log = structlog.get_logger(__name__)
 
 
 class VerifyFailed(errors.AgentComError):
@@ -75,12 +79,13 @@ async def land(
     base_branch: str,
     verify: Verify | None = None,
     checked_on: str | None = None,
+    review: str | None = None,
     still_mine: StillMine = lambda: True,
 ) -> Landed:
     """Bring `commit` into the base branch, on top of it if that moved; again and again is once.
 
     `verify` runs if the base is not `checked_on`, the one that the checks were made on; where that
-    is not known, if the commit does not hold the base.
+    is not known, if the commit does not hold the base. `review` is its pull request's branch.
 
     Raises:
         Stale: a newer attempt has the task.
@@ -95,6 +100,7 @@ async def land(
     lost: git.GitFailed | None = None
     before: Seen | None = None
     candidate: Candidate | None = None
+    ours = commit
     for tries in range(LAND_ATTEMPTS_MAX + 1):
         seen = await repositories.patiently(lambda: fences.look(cache, task, base_branch))
         landed = await done(cache, seen, fence, commit)
@@ -106,14 +112,19 @@ async def land(
             candidate = await prepared(cache, seen.base, work)
         if not still_mine():
             raise Suspended
+        ours = await _move_review(cache, review, ours, candidate.commit)
         lost, before = await _push(cache, task, base_branch, seen, candidate.commit), seen
         if lost is None:
-            rebased = candidate.commit != commit
-            return Landed(commit=candidate.commit, base_before=seen.base, rebased=rebased)
+            return _landed(candidate, commit)
         # It may have arrived all the same: look again before anything else.
         if repositories.may_pass(lost):
             await repositories.pause(tries)
     raise AssertionError("the loop returns or raises")
+
+
+def _landed(what: Candidate, commit: str) -> Landed:
+    rebased = what.commit != commit
+    return Landed(commit=what.commit, base_before=what.base, rebased=rebased)
 
 
 @known.by_commit(PROJECT_FILES_MAX)
@@ -190,6 +201,21 @@ async def prepared(cache: Cache, base: str, work: Work) -> Candidate:
             if not await work.verify(where, base, commit):
                 raise VerifyFailed("the checks fail on top of the moved base: see the results")
     return Candidate(commit=commit, base=base)
+
+
+async def _move_review(cache: Cache, branch: str | None, ours: str, commit: str) -> str:
+    """Let a branch under review follow its work, so that the forge sees a merge.
+
+    What others pushed there stays. Returns what the branch has of ours.
+    """
+    if branch is None or await repositories.contains(cache, commit, ours):
+        return ours
+    try:
+        await lfs.push(cache, Move(ref=f"refs/heads/{branch}", new=commit, old=ours))
+    except git.GitFailed as failure:
+        log.warning("review.not_moved", branch=branch, reason=failure.message)
+        return ours
+    return commit
 
 
 async def _push(

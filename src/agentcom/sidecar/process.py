@@ -7,6 +7,7 @@ Waiting is always for the end of a connection to the supervisor, so it costs not
 import asyncio
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path, PurePosixPath
@@ -30,6 +31,7 @@ from agentcom.sidecar.supervisors import Supervisors
 STOP_MARGIN_MS: Final = 5_000
 """Beyond grace and sweep; a supervisor that takes longer is killed, and then its tree."""
 
+_SOCKETS: Final = "agentcom-sockets-"
 _CHUNK_BYTES: Final = 65_536
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -199,6 +201,7 @@ class AgentProcess:
     def _settle(self) -> base.Exit:
         """Return the recorded end; without one the supervisor is lost: end what it left."""
         found = ended(self.attempt_dir)
+        _drop_sockets(self.attempt_dir)
         if found is not None:
             return found
         survivors.kill_survivors(self.attempt, self.attempt_dir)
@@ -301,8 +304,26 @@ def _prepare(folder: Path, launch: base.Launch, limits: ProcessLimits, tag: str)
     if launch.provider_log:
         named = f"{launch.environment['HOME']}\n{launch.provider_log}"
         (folder / attempt_files.PROVIDER_LOG).write_text(named, "utf-8")
+    if launch.sockets:
+        launch = _with_sockets(folder, launch)
     order = _order(launch, limits, tag)
     attempt_files.write_json(str(folder / attempt_files.LAUNCH), order, durable=False)
+
+
+def _with_sockets(folder: Path, launch: base.Launch) -> base.Launch:
+    place = tempfile.mkdtemp(prefix=_SOCKETS)
+    (folder / attempt_files.SOCKETS).write_text(place, "utf-8")
+    environment = {**launch.environment, launch.sockets: place}
+    return msgspec.structs.replace(launch, environment=environment)
+
+
+def _drop_sockets(folder: Path) -> None:
+    """Remove a run's folder for sockets; what the agent wrote in its place is not believed."""
+    with contextlib.suppress(OSError):
+        named = Path((folder / attempt_files.SOCKETS).read_text("utf-8"))
+        ours = named.name.startswith(_SOCKETS) and named.parent == Path(tempfile.gettempdir())
+        if ours and not named.is_symlink():
+            shutil.rmtree(named, ignore_errors=True)
 
 
 def _order(launch: base.Launch, limits: ProcessLimits, tag: str) -> dict[str, Any]:

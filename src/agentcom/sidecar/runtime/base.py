@@ -81,6 +81,9 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """What its talker has to know of the job; kept beside the run, for a restarted sidecar."""
     brief: Sequence[str] = ()
     """How lines begin of which only the start is kept: they show no more than that it goes on."""
+    sockets: str = ""
+    """The variable that names a folder for sockets, which is made for the run and goes with it: no
+    path of one may be longer than some hundred bytes, and the attempt's folder is."""
     provider_log: str = ""
     """The file below the home where the program logs what its provider says, by `{session}`."""
     boxed: bool = False

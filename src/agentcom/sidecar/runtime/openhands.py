@@ -7,7 +7,6 @@ goes on for half a minute there, and servers of MCP are refused.
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -51,8 +50,6 @@ class OpenHands(Driver):
         """
         own = "base_url" in job.settings
         environment = {**agent_cli.environment(job, home=PROGRAM.home(job)), **PROGRAM.switches}
-        # Else all agents of a user share one tmux, and the end of one ends the others' shells.
-        environment["TMUX_TMPDIR"] = str(Path(job.task_file).parent)
         if own:
             root = agent_cli.server_root(job.settings["base_url"])
             environment["LLM_MODEL"] = f"openai/{job.settings.get('model', 'default')}"
@@ -64,6 +61,8 @@ class OpenHands(Driver):
             environment=environment,
             cwd=job.worktree,
             files=[base.File(SERVERS, servers)] if own else [],
+            # Else all agents of a user share one tmux, and the end of one ends the others' shells.
+            sockets="TMUX_TMPDIR",
         )
 
     def parser(self) -> base.Parser:

@@ -1,0 +1,87 @@
+"""Letters about pull requests that were closed without being merged.
+
+Who submitted the task is told, and the agent whose task it is a part of, which may be waiting for
+it. Each attempt's end is told once. A hub that stops in that moment leaves it to the task's state.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import structlog
+
+from agentcom.core.effects import TellClosed
+from agentcom.core.view import PoolView
+from agentcom.hub.mail import Mail
+from agentcom.hub.writing import Asked, Draft, Writer
+from agentcom.model import address
+from agentcom.model.address import HUB, Address
+from agentcom.model.errors import AgentComError
+from agentcom.model.replies import Done
+from agentcom.model.task import Task
+
+WAITING_MAX: Final = 1_000
+"""Letters that are not written yet; people close one pull request at a time."""
+AGAIN_S: Final = 1.0
+"""After so long a store that took nothing is tried again."""
+
+log = structlog.get_logger(__name__)
+
+
+class ReviewLetters:
+    """Writes them."""
+
+    def __init__(self, mail: Mail, writer: Writer, *, view: Callable[[], PoolView]) -> None:
+        self._mail = mail
+        self._writer = writer
+        self._view = view
+        self._due: deque[TellClosed] = deque(maxlen=WAITING_MAX)
+        self._news = asyncio.Event()
+
+    def told(self, closed: TellClosed) -> None:
+        """Note that a pull request was closed."""
+        self._due.append(closed)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Write until cancelled; a supervisor's child."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self.work()
+            except AgentComError as error:
+                log.warning("mail.waits", error=error.message)
+                await asyncio.sleep(AGAIN_S)
+                self._news.set()
+
+    async def work(self) -> None:
+        """Write what there is to write now."""
+        while self._due:
+            closed = self._due[0]
+            await self._write(closed)
+            if self._due and self._due[0] is closed:
+                self._due.popleft()
+
+    async def _write(self, closed: TellClosed) -> None:
+        task = closed.task
+        text = (
+            f"{closed.said}. The task {task.id} ({task.title}) has failed as rejected. Its branch "
+            f"{task.branch} is still there; `agentcom task retry {task.id}` begins again, with a "
+            "new pull request."
+        )
+
+        async def decide(draft: Draft) -> Done:
+            for to in self._whom(task):
+                await self._mail.notice(draft, task.project, to, text, task=task.id)
+            return Done()
+
+        name = f"closed/{task.id}/{task.incarnation}.{task.attempt}"
+        await self._writer.once(HUB, Asked(cause="review", key=name), decide)
+
+    def _whom(self, task: Task) -> Iterator[Address]:
+        yield address.of_user(task.submitter)
+        above = self._view().tasks.get(task.parents[-1]) if task.parents else None
+        if above is not None and above.agent is not None:
+            yield address.of_agent(above.agent)
