@@ -18,7 +18,7 @@ from agentcom.core.facts import Fact
 from agentcom.hub.engine import Engine
 from agentcom.model import limits
 from agentcom.model.agent import AgentSpec
-from agentcom.model.batch import Append, Batch, Row, Table
+from agentcom.model.batch import Append, Batch, Table
 from agentcom.model.errors import NotFound, RateLimited, StorageFull, Unavailable
 from agentcom.model.identity import Identity
 from agentcom.model.ids import DEFAULT_POOL, AgentId, Fence, MachineId, TaskId, UserId
@@ -633,10 +633,7 @@ class Storm:
             assert isinstance(row, Task)
             assert (row.state, row.fence) == (TaskState.COMPLETED, fence)
         if not self.hub.engine.backlog:
-            flat: dict[tuple[Table, str], Row] = {
-                (table, key): row for table, inner in rows.items() for key, row in inner.items()
-            }
-            invariants.check(self.hub.engine.view, flat)
+            invariants.check_tables(self.hub.engine.view, rows)
         assert await self.store.verify() == []
 
 

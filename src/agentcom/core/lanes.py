@@ -91,6 +91,7 @@ class Lanes:
         """
         key = (shape, gates)
         lane = self._lanes.get(key)
+        new = lane is None
         if lane is None:
             if len(self._lanes) >= LANES_MAX:
                 raise TooManyLanes
@@ -100,7 +101,9 @@ class Lanes:
         member = Member(*rank, task, key)
         self._members[task] = member
         lane.heap.push(member)
-        self._settle(lane, gates)
+        # A lane that was there changes by its first task alone: `look` follows its gates.
+        if new or (lane.shown is not None and lane.heap.heap[0] is member):
+            self._settle(lane, gates)
 
     def remove(self, task: TaskId) -> Member | None:
         """Take a task out of its lane, if it is in one; `put_back` of the answer undoes it."""

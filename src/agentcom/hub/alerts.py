@@ -66,7 +66,7 @@ class Alerts:
         self._ids = ids
         self.sampler = sampler
         self._notifications = notifications
-        self._look_ms = look_ms
+        self.look_ms = look_ms
         self._rules: dict[RuleName, AlertRule] = {}
         self._alerts: dict[str, Alert] = {}
         self._silences: dict[str, Silence] = {}
@@ -81,8 +81,8 @@ class Alerts:
         await self.load()
         loop = asyncio.get_running_loop()
         while True:
-            due_s = loop.time() + self._look_ms / 1_000
-            await asyncio.sleep(self._look_ms / 1_000)
+            due_s = loop.time() + self.look_ms / 1_000
+            await asyncio.sleep(self.look_ms / 1_000)
             late_ms = int(max(0.0, loop.time() - due_s) * 1_000)
             try:
                 await self.look(late_ms)

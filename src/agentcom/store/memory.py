@@ -1,8 +1,9 @@
 """A store that forgets at the end of the process: for tests, simulation and demonstrations."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from operator import add
 from pathlib import Path
 from typing import Self, cast
@@ -48,6 +49,8 @@ class MemoryStore:
     def __init__(self, *, incarnation: int = 1) -> None:
         self._incarnation = incarnation
         self._rows: dict[Table, dict[str, Row]] = {table: {} for table in Table}
+        self._ordered: dict[Table, list[str]] = {}
+        """Keys in order, of the tables that were read in order since they got or lost one."""
         self._log: list[LogRecord] = []
         self._spans: list[tuple[int, int]] = []
         """The first and the last record of each batch that has some."""
@@ -107,11 +110,15 @@ class MemoryStore:
         rules.check_query(query)
         rows = self._rows[query.table]
         least, end = _bounds(query)
-        near = [key for key in rows if least <= key < end]
-        found = [key for key in near if _matches(query, key, rows[key])]
-        keys = sorted(found, reverse=query.after is None)
-        page = keys[: query.limit]
-        return Page([rows[key] for key in page], page[-1] if len(keys) > len(page) else None)
+        keys = self._keys(query.table)
+        near = keys[bisect_left(keys, least) : bisect_left(keys, end)]
+        if query.after is None:
+            near.reverse()
+        plain = query.fragment is None and not query.where
+        found = iter(near) if plain else (k for k in near if _matches(query, k, rows[k]))
+        page = list(islice(found, query.limit))
+        more = next(found, None) is not None
+        return Page([rows[key] for key in page], page[-1] if more else None)
 
     async def sums(self, asked: Sums) -> Sequence[Sum]:
         rules.check_sums(asked)
@@ -153,10 +160,14 @@ class MemoryStore:
         if not all(self._stage(staged, change) for change in changes):
             return Conflict(self.images(batch))
         for (table, key), row in staged.items():
+            rows = self._rows[table]
             if row is None:
-                self._rows[table].pop(key, None)
-            else:
-                self._rows[table][key] = row
+                rows.pop(key, None)
+                self._ordered.pop(table, None)
+                continue
+            if key not in rows:
+                self._ordered.pop(table, None)
+            rows[key] = row
         first = self._log[-1].seq + 1 if self._log else 1  # the newest batch is never forgotten
         self._forget(batch)
         for seq, append in enumerate(batch.appends, first):
@@ -181,6 +192,7 @@ class MemoryStore:
         expired = [key for key, record in requests.items() if record.expires_at <= now]
         for key in expired:
             del requests[key]
+        self._ordered.pop(Table.REQUEST, None)
         return len(expired)
 
     async def snapshot(self, path: str) -> None:
@@ -233,7 +245,15 @@ class MemoryStore:
         return audit_chain.link(last, batch.audits, self._incarnation)
 
     def _in_order(self, table: Table) -> list[Row]:
-        return [row for _, row in sorted(self._rows[table].items())]
+        rows = self._rows[table]
+        return [rows[key] for key in self._keys(table)]
+
+    def _keys(self, table: Table) -> list[str]:
+        """Return the keys of a table in order."""
+        keys = self._ordered.get(table)
+        if keys is None:
+            keys = self._ordered[table] = sorted(self._rows[table])
+        return keys
 
     def _remember(self, batch: BatchId) -> None:
         self._recent[batch] = None

@@ -1,8 +1,8 @@
 """What must be true of a pool's view and rows after every batch, whatever came before."""
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar, cast
 
 from agentcom.core import budgets, graphs
 from agentcom.core.gates import files_of, scopes
@@ -11,7 +11,7 @@ from agentcom.core.view import PoolView
 from agentcom.model import requirement
 from agentcom.model.agent import Account, Agent
 from agentcom.model.ask import Ask, AskState
-from agentcom.model.batch import Row, Table, group_key, member_key
+from agentcom.model.batch import ROW_TYPES, Row, Table, group_key, member_key
 from agentcom.model.budget import task_used_up
 from agentcom.model.graph import Edge, OnFailure, Tally
 from agentcom.model.hold import Hold
@@ -24,25 +24,35 @@ from agentcom.model.task import Phase, Task, TaskState, Wait
 from agentcom.model.todo import Todo
 
 Rows = Mapping[tuple[Table, str], Row]
+Tables = Mapping[Table, Mapping[str, Row]]
 _Kind = TypeVar("_Kind", bound=Row)
+_TABLE_OF: Final = {kind: table for table, kind in ROW_TYPES.items()}
 
 
 class _Rows:
-    """Stored rows, and those of each kind."""
+    """Stored rows by table and key, and those of each kind that has a table of its own."""
 
-    def __init__(self, rows: Rows) -> None:
-        self.all = rows
-        self._kinds: dict[type[object], list[Any]] = {}
-        for row in rows.values():
-            self._kinds.setdefault(type(row), []).append(row)
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
 
-    def of(self, kind: type[_Kind]) -> list[_Kind]:
-        return self._kinds.get(kind, [])
+    def table(self, table: Table) -> Mapping[str, Row]:
+        return self._tables.get(table, {})
+
+    def of(self, kind: type[_Kind]) -> Sequence[_Kind]:
+        return cast("list[_Kind]", list(self.table(_TABLE_OF[kind]).values()))
 
 
 def check(view: PoolView, stored: Rows) -> None:
     """Raise `AssertionError` with the first invariant that does not hold."""
-    rows = _Rows(stored)
+    tables: dict[Table, dict[str, Row]] = {}
+    for (table, key), row in stored.items():
+        tables.setdefault(table, {})[key] = row
+    check_tables(view, tables)
+
+
+def check_tables(view: PoolView, tables: Tables) -> None:
+    """As `check`, for rows that are kept by table already."""
+    rows = _Rows(tables)
     live = {task.id: task for task in rows.of(Task) if not task.state.terminal}
     assert view.tasks == live, "memory and store disagree about the live tasks"
     _check_controls(view, rows)
@@ -130,7 +140,7 @@ def _check_holds(view: PoolView, rows: _Rows) -> None:
     _check_landing(view, holds)
 
 
-def _check_landing(view: PoolView, holds: list[Hold]) -> None:
+def _check_landing(view: PoolView, holds: Sequence[Hold]) -> None:
     lands = Counter((h.key, h.amount) for h in holds if h.key.startswith("land:"))
     assert all(count == 1 for count in lands.values()), f"one base, two landings: {lands}"
     for key, queue in view.landing.items():
@@ -253,8 +263,7 @@ def _check_lock(view: PoolView, lock: Lock) -> None:
 
 def _check_budgets(view: PoolView, rows: _Rows) -> None:
     purse = view.purse
-    stored = {key: row for (table, key), row in rows.all.items() if table is Table.BUDGET}
-    assert purse.budgets == stored, "memory and store disagree about the budgets"
+    assert purse.budgets == rows.table(Table.BUDGET), "memory and store disagree about the budgets"
     fresh = PoolView(view.pool, incarnation=view.incarnation, term=view.term)
     fresh.tasks, fresh.agents, fresh.held_by = view.tasks, view.agents, view.held_by
     budgets.know(fresh, list(purse.budgets.values()))
@@ -295,7 +304,7 @@ def _check_books(view: PoolView, rows: _Rows) -> None:
         key = group_key(task.project, task.group) if task.group is not None else ""
         if key:
             states.setdefault(key, Counter())[task.state.value] += 1
-            assert (Table.MEMBER, member_key(key, task.id)) in rows.all, f"{task} is no member"
+            assert member_key(key, task.id) in rows.table(Table.MEMBER), f"{task} is no member"
         if not task.state.terminal:
             for name, index in ((key, members), *((parent, below) for parent in task.parents)):
                 index.setdefault(name, []).append(task.id)

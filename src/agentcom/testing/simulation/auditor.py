@@ -4,7 +4,7 @@ It keeps rows of its own and knows nothing of the core but its map of transition
 are the invariants I1, I4, I6, I9, I13, I14 and I16, the exclusive holds, and pauses.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Final, get_args
@@ -75,7 +75,7 @@ class Auditor:
         self._trace = trace
         self._graphs = GraphChecks(trace)
 
-    def restored(self, batches: Iterator[Batch]) -> None:
+    def restored(self, batches: Iterable[Batch]) -> None:
         """Begin the books anew with what a restored store holds."""
         self.books = Books()
         self._graphs.restored()

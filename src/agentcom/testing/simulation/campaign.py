@@ -14,13 +14,12 @@ from concurrent.futures import (
 )
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import repeat
 from typing import Final, NamedTuple
 
 import msgspec
 
 from agentcom.testing.simulation import mutants, shrink
-from agentcom.testing.simulation.kernel import MINUTE
+from agentcom.testing.simulation.kernel import MINUTE, SECOND
 from agentcom.testing.simulation.options import Options, draw
 from agentcom.testing.simulation.planting import Mutant
 from agentcom.testing.simulation.run import Outcome, simulate
@@ -73,6 +72,8 @@ class Caught(NamedTuple):
     """Simulated, until it was caught or given up."""
     invariant: str
     """The promise that told of it; empty: it survived."""
+    seed: int
+    """The last one that was tried."""
 
 
 MESSAGE_FAULTS: Final = (
@@ -87,12 +88,15 @@ MESSAGE_FAULTS: Final = (
 
 
 def run(seeds: Sequence[int], hours: float, *, jobs: int) -> Generator[Outcome, None, None]:
-    """Run seeds in `jobs` processes and yield each outcome as it comes."""
+    """Run seeds in `jobs` processes and yield each outcome as it comes.
+
+    Those that take long begin first, so that no process waits for another in the end.
+    """
     with _hash_seed(), _workers(jobs) as pool:
         waiting: set[Future[Outcome]] = set()
-        left = iter(seeds)
-        for seed in left:
-            waiting.add(pool.submit(_one, draw(seed, hours)))
+        drawn = [draw(seed, hours) for seed in seeds]
+        for options in sorted(drawn, key=_work, reverse=True):
+            waiting.add(pool.submit(_one, options))
             if len(waiting) < 2 * jobs:
                 continue
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -108,7 +112,11 @@ def hunt(planted: Sequence[Mutant], hours: float, *, jobs: int) -> Generator[Cau
     It is looked for in runs of `hours`, seed after seed, until one fails or its hours are over.
     """
     with _hash_seed(), ThreadPoolExecutor(jobs) as threads:
-        yield from threads.map(_hunt, planted, repeat(hours))
+        # What may take long begins first.
+        order = sorted(range(len(planted)), key=lambda at: -planted[at].hours)
+        hunts = {at: threads.submit(_hunt, planted[at], hours) for at in order}
+        for at in range(len(planted)):
+            yield hunts[at].result()
 
 
 def replay(options: Options, *, smaller: bool = False, mutant: str = "") -> Outcome:
@@ -134,7 +142,7 @@ def _hunted(mutant: Mutant, hours: float) -> Caught:
     """Run seeds until one fails: the nemesis and the fleet often do what the bug is about."""
     _begin(mutant.name)
     hunted_h = 0.0
-    for seed in range(1, 1 + int(mutant.hours / hours)):
+    for seed in dict.fromkeys((mutant.seed, *range(1, 1 + int(mutant.hours / hours)))):
         options = draw(seed, hours)
         every_us = {**options.every_us}
         every_us.pop("machine_bedtime", None)  # it takes work away from the other faults
@@ -144,12 +152,21 @@ def _hunted(mutant: Mutant, hours: float) -> Caught:
         outcome = simulate(options)
         hunted_h += outcome.hours
         if outcome.failure is not None:
-            return Caught(hunted_h, outcome.failure.invariant)
-    return Caught(hunted_h, "")
+            return Caught(hunted_h, outcome.failure.invariant, seed)
+    return Caught(hunted_h, "", seed)
 
 
 def _one(options: Options) -> Outcome:
     return simulate(options)
+
+
+def _work(options: Options) -> float:
+    """Return about how much work a run is, beside others: what talks and crashes costs most."""
+    talk = 4 * options.mail + 2 * (options.locks + options.asks) + options.channels
+    beats = options.machines * 12_000 / options.ttl_ms
+    crashes = MINUTE / options.every_us.get("hub_crash", 10 * MINUTE)
+    load = options.slots * options.machines * 40 * SECOND / options.work_us
+    return talk + beats + 2 * crashes + load + 2 * options.limits + 50 * options.buggify
 
 
 def _seed(outcome: Outcome) -> int:

@@ -4,7 +4,7 @@ Looks at every durable batch. What a run was planned for is told by its request 
 a time is told by the schedule's row, whose next time may pass over none that it does not excuse.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from agentcom.core import loops
@@ -64,7 +64,7 @@ class Clockwork:
             if hub.ready and hub.services is not None and not row.paused:
                 hub.run(_pause(hub, row.name))
 
-    def restored(self, batches: Iterator[Batch]) -> None:
+    def restored(self, batches: Iterable[Batch]) -> None:
         """Begin anew with what a restored store holds."""
         self._rows.clear()
         self._ran.clear()

@@ -4,7 +4,7 @@ They call the hub as MCP and HTTP do, and repeat what they got no answer to. Row
 looked at in `mail_checks.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -75,7 +75,7 @@ class Correspondents(Talker):
             else:
                 self._read(address.of_user(one), person(one), None)
 
-    def restored(self, batches: Iterator[Batch]) -> None:
+    def restored(self, batches: Iterable[Batch]) -> None:
         """Begin anew with what a restored store holds."""
         self._era += 1
         self._readers.clear()

@@ -38,7 +38,8 @@ def check_mutants(say: Callable[[str], None], *, jobs: int) -> bool:
     survived = []
     for mutant, caught in zip(MUTANTS, campaign.hunt(MUTANTS, SLICE_HOURS, jobs=jobs), strict=True):
         if caught.invariant:
-            say(f"{mutant.name:<40} caught after {caught.hours:5.1f} h  {caught.invariant}")
+            after = f"after {caught.hours:5.1f} h, by seed {caught.seed}"
+            say(f"{mutant.name:<40} caught {after}  {caught.invariant}")
         else:
             say(f"{mutant.name:<40} SURVIVED {caught.hours:.1f} h")
             survived.append(mutant.name)

@@ -8,7 +8,7 @@ lost, torn (and dropped by its checksum), or stored though nobody was ever told.
 import asyncio
 import random
 import zlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -63,13 +63,13 @@ class _Rows(MemoryStore):
         """Start with the rows of another store."""
         self._rows = {table: dict(rows) for table, rows in other._rows.items()}  # noqa: SLF001  # of its kind
         self._log = list(other._log)  # noqa: SLF001  # of its kind
+        self._ordered = {}
         self._spans = list(other._spans)  # noqa: SLF001  # likewise
         self._recent = other._recent.copy()  # noqa: SLF001  # of its kind
 
-    def all_rows(self) -> dict[tuple[Table, str], Row]:
+    def tables(self) -> Mapping[Table, Mapping[str, Row]]:
         """Return every row, by table and key."""
-        tables = self._rows.items()
-        return {(table, key): row for table, mine in tables for key, row in mine.items()}
+        return self._rows
 
     def same_rows(self, other: MemoryStore) -> bool:
         """Return whether all rows and records are equal."""
@@ -89,7 +89,8 @@ class HubDisk:
         self._committed = committed
         self._rng = random.Random(f"{options.seed}/disk")
         self._replica = MemoryStore(incarnation=self.incarnation)
-        self._replayed = 0
+        self.batches: list[Batch] = []
+        """What the journal says, as far as a start or a restore has read it."""
         self._starts = 0
 
     def written(self, batch: Batch, first: int) -> None:
@@ -124,24 +125,34 @@ class HubDisk:
 
     def restore(self, length: int, incarnation: int) -> None:
         """Put back the copy that was taken when the journal had `length` records."""
-        del self.journal[length:]
+        self._read()
+        del self.journal[length:], self.batches[length:]
         self.incarnation = incarnation
         self._replica = MemoryStore(incarnation=incarnation)
-        self._replayed = 0
-        self._replay()
+        for batch in self.batches:
+            self._repeat(batch)
         self.rows = _Rows(self, incarnation)
         self.rows.take(self._replica)
 
     def _replay(self) -> None:
-        while self._replayed < len(self.journal):
-            record = _read(self.journal[self._replayed])
+        for batch in self._read():
+            self._repeat(batch)
+
+    def _repeat(self, batch: Batch) -> None:
+        verdict = at_once(self._replica.commit(_without_term(batch)))
+        self._trace.check("I17 the journal replays", isinstance(verdict, Committed), verdict)
+
+    def _read(self) -> list[Batch]:
+        """Read what the journal got since it was read last."""
+        found: list[Batch] = []
+        for at in range(len(self.batches), len(self.journal)):
+            record = _whole(self.journal[at])
             if record is None:  # torn: the process died while it wrote
-                del self.journal[self._replayed :]
+                del self.journal[at:]
                 break
-            batch = codec.decode_batch(record)
-            verdict = at_once(self._replica.commit(_without_term(batch)))
-            self._trace.check("I17 the journal replays", isinstance(verdict, Committed), verdict)
-            self._replayed += 1
+            found.append(codec.decode_batch(record))
+        self.batches += found
+        return found
 
 
 class HubStore(SimulatedStore):
@@ -224,6 +235,6 @@ def _framed(record: bytes) -> bytes:
     return zlib.crc32(record).to_bytes(4, "big") + record
 
 
-def _read(framed: bytes) -> bytes | None:
+def _whole(framed: bytes) -> bytes | None:
     record = framed[4:]
     return record if zlib.crc32(record).to_bytes(4, "big") == framed[:4] else None

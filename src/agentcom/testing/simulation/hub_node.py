@@ -41,6 +41,8 @@ START_US: Final = 300 * MS
 """From the start of the process to its open port."""
 DOWN_US: Final = 20 * SECOND
 """Longest time between a crash and the next start."""
+ALERTS_MS: Final = 60_000
+"""Between two looks at the alerts, which no promise is about."""
 ASK_LATENCY_US: Final = 5 * MS
 _REPLY: Final[msgspec.json.Decoder[Reply]] = msgspec.json.Decoder(Reply)
 
@@ -95,6 +97,7 @@ class HubNode:
             )
             self.services = Services(self._config, self.store, self.clock, entropy=rng.randbytes)
             self.services.alerting.sampler.read_disk = _no_disk
+            self.services.alerting.alerts.look_ms = ALERTS_MS
             self._door = WebSocketDoor(self._desk(self.services))
         self._trace.note("hub", "starts")
         self._main = self.loop.create_task(self._run(self.services, self.store))

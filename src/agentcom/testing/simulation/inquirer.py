@@ -4,7 +4,7 @@ They call the hub as MCP and HTTP do. Some questions are answered soon, some lat
 once, some by nobody. Every durable batch is looked at, and every attempt that begins.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any, Final
 
 from agentcom.model.ask import Ask, AskState
@@ -65,7 +65,7 @@ class Inquirer(Talker):
             if ends is None or ends > wall + SOON_MS:
                 self._answer(self.rows[ask_id], OPERATOR)
 
-    def restored(self, batches: Iterator[Batch]) -> None:
+    def restored(self, batches: Iterable[Batch]) -> None:
         """Begin anew with what a restored store holds."""
         self.rows.clear()
         self._since.clear()

@@ -4,7 +4,7 @@ They call the hub as MCP and HTTP do. Every durable batch is looked at: patterns
 few paths, and who waits for whom is found anew each time, not as the core does it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
@@ -71,7 +71,7 @@ class Locksmith(Talker):
                 call = calls.LockRelease(lock=lock.id, force=True)
                 self._hub.converse(call, OPERATOR, _ignore, key=f"break-{self._next()}")
 
-    def restored(self, batches: Iterator[Batch]) -> None:
+    def restored(self, batches: Iterable[Batch]) -> None:
         """Begin anew with what a restored store holds; numbers go on."""
         self._era += 1
         self._got.clear()

@@ -133,12 +133,12 @@ def draw(seed: int, hours: float) -> Options:
     """Return the options of a seed; the same ones each time."""
     rng = random.Random(f"{seed}/options")
     sizes: dict[str, Any] = {
-        "machines": rng.choice((2, 3, 3, 4, 6)),
+        "machines": rng.choice((2, 2, 3, 3, 4, 6)),
         "slots": rng.choice((1, 1, 2, 3)),
         "people": rng.choice((1, 1, 2, 3)),
         "ttl_ms": rng.choice((6_000, 12_000, 20_000, 20_000, 60_000, 60_000, 60_000, 60_000)),
-        "work_us": rng.choice((20, 60, 180, 180)) * SECOND,
-        "open_max": rng.choice((6, 20, 40)),
+        "work_us": rng.choice((40, 90, 180, 240)) * SECOND,
+        "open_max": rng.choice((6, 12, 30)),
     }
     if rng.random() < FAULT_FREE:
         return Options(seed=seed, hours=hours, agent_fails=0, agent_crashes=0, **sizes)
@@ -157,7 +157,7 @@ def draw(seed: int, hours: float) -> Options:
         latency_us=rng.choice((10, 100, 2_000)) * MS,
         drop=rng.choice((0, 0.02, 0.1, 0.3)),
         double=rng.choice((0, 0.1, 0.3)),
-        spike=rng.choice((0, 0.25, 0.75)),
+        spike=rng.choice((0.1, 0.3, 0.75)),
         spike_us=rng.choice((1, 8)) * SECOND,
         cut=rng.choice((0, 0.0005, 0.005)),
         half_open=rng.choice((0, 0.3, 0.7)),

@@ -35,6 +35,8 @@ class Mutant:
     new: str
     hours: float = 30.0
     """Simulated hours within which it must be caught."""
+    seed: int = 1
+    """The seed that is tried first: one that caught it when this was written."""
     often: str = ""
     """An act of the nemesis that happens every four minutes: what the bug is about."""
     among: Mapping[str, Any] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 There are two channels: the project's own, and a private one whose members change all the time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any, Final
 
 from agentcom.model import address
@@ -49,7 +49,7 @@ class Posters(Talker):
         self._changes = 0
         """Of members of the private channel."""
 
-    def restored(self, batches: Iterator[Batch]) -> None:
+    def restored(self, batches: Iterable[Batch]) -> None:
         """Begin anew with what a restored store holds."""
         self._era += 1
         self._posts.clear()

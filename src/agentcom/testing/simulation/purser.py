@@ -3,7 +3,7 @@
 It knows the rows of usage and budgets as they are written, and judges them by their figures.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from agentcom.model.batch import Batch, Insert, Table, Update, usage_key
@@ -39,7 +39,7 @@ class Purser:
         spent = self.budget.spent.turns if self.budget is not None else 0
         return Budget(turns=spent + MORE_TURNS)
 
-    def restored(self, batches: Iterator[Batch]) -> None:
+    def restored(self, batches: Iterable[Batch]) -> None:
         """Begin anew with what a restored store holds."""
         self.usage, self.budget, self._sum, self._reached = {}, None, 0, 0
         for batch in batches:

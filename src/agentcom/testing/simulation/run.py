@@ -5,7 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -17,6 +17,9 @@ from agentcom.testing.simulation.kernel import HOUR
 from agentcom.testing.simulation.options import Options
 from agentcom.testing.simulation.trace import Violation
 from agentcom.testing.simulation.world import World
+
+_SHARES: Final = {"engine: forget everything": 0.25}
+"""Fault points that happen less often than others: a crash shows nearly as much."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -84,7 +87,7 @@ def _fault_points(options: Options, is_quiet: Callable[[], bool]) -> Iterator[Co
     def chance(name: str) -> bool:
         if is_quiet():
             return False
-        rare = rng.random() < options.buggify
+        rare = rng.random() < options.buggify * _SHARES.get(name, 1)
         counts[f"point: {name}"] += rare
         return rare
 

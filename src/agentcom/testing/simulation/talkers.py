@@ -1,6 +1,6 @@
 """All who talk through the hub in a run: who locks, writes, asks, and posts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 from agentcom.model.batch import Batch
 from agentcom.model.ids import WallTime
@@ -54,12 +54,12 @@ class Talkers:
         self._mail.rest()
         self.inquirer.rest()
 
-    def restored(self, batches: Callable[[], Iterator[Batch]]) -> None:
+    def restored(self, batches: Iterable[Batch]) -> None:
         """Begin anew with what a restored store holds."""
-        self._locks.restored(batches())
-        self._mail.restored(batches())
-        self.inquirer.restored(batches())
-        self._posts.restored(batches())
+        self._locks.restored(batches)
+        self._mail.restored(batches)
+        self.inquirer.restored(batches)
+        self._posts.restored(batches)
 
     def committed(self, batch: Batch) -> None:
         """Look at a durable batch, which the books have taken down."""

@@ -2,7 +2,6 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any, Final
 
 from agentcom.core import facts
@@ -12,7 +11,6 @@ from agentcom.model.batch import Batch, Insert, Table
 from agentcom.model.identity import CredentialKind, Role, User
 from agentcom.model.ids import DEFAULT_POOL, BatchId, MachineId, TaskId, UserId, WallTime
 from agentcom.model.task import TaskState
-from agentcom.store import codec
 from agentcom.testing import invariants
 from agentcom.testing.simulation import last_words, steering
 from agentcom.testing.simulation.admission import credential
@@ -239,10 +237,11 @@ class World:
         self.network.era += 1
         incarnation = max(self.disk.incarnation + 1, self.hub.clock.now().wall // 1_000)
         self.disk.restore(length, incarnation)
-        self.auditor.restored(self._batches())
-        self.purser.restored(self._batches())
-        self.clockwork.restored(self._batches())
-        self.talkers.restored(self._batches)
+        batches = self.disk.batches
+        self.auditor.restored(batches)
+        self.purser.restored(batches)
+        self.clockwork.restored(batches)
+        self.talkers.restored(batches)
         self.witness.restored()
         promises = self.promises
         for task in [t for t, at in promises.tasks.items() if at > length]:
@@ -266,10 +265,6 @@ class World:
         if not node.clone:
             self._successor(node)
 
-    def _batches(self) -> Iterator[Batch]:
-        for record in self.disk.journal:
-            yield codec.decode_batch(record[4:])
-
     # Looking --------------------------------------------------------------------------------------
 
     def _look(self) -> None:
@@ -282,9 +277,8 @@ class World:
         if self.hub.store.busy:
             return  # a batch is decided and not stored yet
         view = services.engine.view
-        rows = self.disk.rows.all_rows()
         try:
-            invariants.check(view, rows)
+            invariants.check_tables(view, self.disk.rows.tables())
         except AssertionError as error:
             raise Violation("memory and store agree", str(error)) from error
         self.trace.checks["memory and store agree"] += 1
