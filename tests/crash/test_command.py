@@ -11,7 +11,8 @@ from agentcom.testing.crash.suite import Effort
 
 
 @pytest.mark.parametrize(
-    "state", ["full:20000:after", "full:5000:empty", "broken:sync:9", "move:4128"]
+    "state",
+    ["full:20000:after", "full:5000:empty", "broken:sync:9", "move:4128", "damage:map:3:large"],
 )
 def test_a_sound_state_can_be_looked_at_again(state: str) -> None:
     result = CliRunner().invoke(main, ["--state", state])
@@ -42,7 +43,7 @@ def test_a_small_run_finds_nothing_and_counts_everything(
     memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(suite, "BROKEN", (Kind.SYNC,))
-    effort = Effort(0, 1, 0, 0, kills=6, full_every=60, moves=0)
+    effort = Effort(0, 1, 0, 0, kills=6, full_every=60, moves=0, spots=1)
     told: list[str] = []
 
     outcome = suite.run(memory, effort, told.append)
@@ -55,4 +56,5 @@ def test_a_small_run_finds_nothing_and_counts_everything(
     assert outcome.failed_hubs == 3
     assert outcome.full_points >= 8
     assert outcome.failures > outcome.sync_failures >= 35
+    assert outcome.damaged == 50
     assert told

@@ -11,7 +11,7 @@ import click
 import structlog
 
 from agentcom.testing import usage
-from agentcom.testing.crash import broken, full, hub, kills, moving, power, suite
+from agentcom.testing.crash import broken, damage, full, hub, kills, moving, power, suite
 from agentcom.testing.crash.operations import Kind
 from agentcom.testing.crash.suite import Effort, Outcome
 
@@ -56,6 +56,10 @@ def _again(folder: Path, state: str) -> list[str]:
     if kind == "full":
         room, _, since = rest.partition(":")
         return full.fill(folder, full.Point(int(room), since == "after")).problems
+    if kind == "damage":
+        name, number, size = rest.split(":")
+        bench = damage.Bench(folder)
+        return asyncio.run(_damaged_again(bench, damage.Spot(name, int(number), size == "large")))
     if kind == "move":
         return moving.fill(folder, int(rest))
     if kind == "broken":
@@ -72,6 +76,12 @@ async def _killed_again(folder: Path, strike: hub.Strike) -> list[str]:
     store = kills.Struck(folder / "store", seed=1)
     rounds = [await store.live(None), *await store.struck(strike), await store.live(None)]
     return [problem for one in rounds for problem in one.problems]
+
+
+async def _damaged_again(bench: damage.Bench, spot: damage.Spot) -> list[str]:
+    await bench.prepare()
+    problem = await bench.problem(damage.ALL[spot.name], spot.seed, large=spot.large)
+    return [] if problem is None else [problem]
 
 
 def _say(text: str) -> None:
@@ -97,6 +107,7 @@ def _show(effort: Effort, outcome: Outcome) -> None:
         "operations that failed once": outcome.failures,
         "  of them syncs": outcome.sync_failures,
         "hubs whose sync failed, each ended with an error": outcome.failed_hubs,
+        "files damaged, none of them silently wrong": outcome.damaged,
         "seeds": f"{effort.seed} to {last}",
         "seconds of CPU": round(usage.cpu_s()),
     }

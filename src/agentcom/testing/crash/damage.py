@@ -8,7 +8,7 @@ import asyncio
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -194,6 +194,7 @@ def _without(*endings: str) -> Do:
 
 _WAL_HEADER: Final = 32
 _FRAME_HEADER: Final = 24
+RESTORE: Final = "agentcom backup restore"
 _REFUSED: Final = frozenset({Ending.REFUSED})
 _HARMLESS: Final = frozenset({Ending.HARMLESS})
 _NOTICED: Final = _REFUSED | _HARMLESS
@@ -236,6 +237,25 @@ LOGS: Final = (
     Damage("mark-deleted", "the last-commit file is gone", _without("-last-commit"), _HARMLESS),
 )
 """Of a hub that was killed: the newest batches are in its log."""
+ALL: Final = {one.name: one for one in (*PAGES, *LOGS)}
+
+
+class Spot(NamedTuple):
+    """One damage at one random place."""
+
+    name: str
+    seed: int
+    large: bool
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.seed}:{'large' if self.large else 'small'}"
+
+
+def spots(seeds: int) -> Sequence[Spot]:
+    """Return so many places of each damage, in a small database and in a large one."""
+    return [
+        Spot(name, seed, large) for large in (False, True) for name in ALL for seed in range(seeds)
+    ]
 
 
 class Bench:
@@ -278,6 +298,22 @@ class Bench:
         await store.close()
         await asyncio.to_thread(shutil.rmtree, self._killed)
         await asyncio.to_thread(copy.rename, self._killed)
+
+    async def problem(self, damage: Damage, seed: int, *, large: bool = False) -> str | None:
+        """Damage the files once; return what is wrong with how it ends, or None.
+
+        `large`: the database is too large to be read at the start, so reading may find it.
+        """
+        try:
+            ending, said = await self.ending(damage, seed, large=large)
+        except AssertionError as error:
+            return str(error)
+        if ending not in damage.endings and not (large and ending is Ending.FOUND):
+            return f"{damage.name}/{seed}: {ending}, and says {said!r}"
+        wanted = {Ending.REFUSED: "" if large else damage.says, Ending.FOUND: RESTORE}
+        if wanted.get(ending, "") not in said:
+            return f"{damage.name}/{seed}: {ending} without a word of what to do: {said!r}"
+        return None
 
     async def ending(self, damage: Damage, seed: int, *, large: bool = False) -> tuple[Ending, str]:
         """Damage the files once, and return how it ends; `large`: too large to be read at start.

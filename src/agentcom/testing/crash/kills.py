@@ -35,6 +35,7 @@ AGAIN: Final = 4
 """Acknowledged submits that are repeated at every new hub."""
 FRESH_EVERY: Final = 120
 """Hubs that live on one store, one after the other; then there is a new one."""
+WARM: Final = "agentcom.testing.crash.warm"
 KILLED: Final = -signal.SIGKILL
 _PATIENCE_S: Final = 30.0
 _ASK_S: Final = 15.0
@@ -110,7 +111,7 @@ class Struck:
 
     def _start(self, strike: Strike | None) -> tuple[Any, Connection]:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([hub.__name__])
+        context.set_forkserver_preload([WARM])
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=hub.run, args=(self._home, strike, theirs), daemon=True)
         process.start()

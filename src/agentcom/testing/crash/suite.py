@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 
 from agentcom import app
-from agentcom.testing.crash import broken, full, kills, moving, power, recording
+from agentcom.testing.crash import broken, damage, full, kills, moving, power, recording
 from agentcom.testing.crash.hub import How, Strike
 from agentcom.testing.crash.operations import Kind
 from agentcom.testing.crash.power import Tally
@@ -46,6 +46,8 @@ class Effort(NamedTuple):
     """Points of the full disk that are left out, but for one in so many."""
     moves: int
     """Lives in which tasks move to the archive."""
+    spots: int
+    """Random places of each kind of damage to a file."""
     seed: int = 1
 
     def names(self) -> Sequence[str]:
@@ -55,8 +57,8 @@ class Effort(NamedTuple):
         return [f"{kind}-{self.seed + n}" for kind, count in kinds for n in range(count)]
 
 
-QUICK: Final = Effort(4, 1, 8, 4, kills=104, full_every=4, moves=1)
-WHOLE: Final = Effort(40, 4, 40, 8, kills=None, full_every=1, moves=8)
+QUICK: Final = Effort(4, 1, 8, 4, kills=104, full_every=4, moves=1, spots=8)
+WHOLE: Final = Effort(40, 4, 40, 8, kills=None, full_every=1, moves=8, spots=120)
 
 
 class Outcome(msgspec.Struct):
@@ -78,6 +80,7 @@ class Outcome(msgspec.Struct):
     failures: int = 0
     sync_failures: int = 0
     failed_hubs: int = 0
+    damaged: int = 0
     violations: list[tuple[str, str]] = msgspec.field(default_factory=list)
     """What happened, and the `--state` of it."""
 
@@ -96,6 +99,7 @@ def run(folder: Path, effort: Effort, say: Say) -> Outcome:
         lose_power(folder / "power", effort, outcome, say, pool)
         fill_disks(folder / "full", effort, outcome, say, pool)
         break_disks(folder / "broken", outcome, say, pool)
+        damage_files(folder / "damage", effort, outcome, say, pool)
     asyncio.run(kill_hubs(folder / "kills", effort, outcome, say))
     return outcome
 
@@ -161,6 +165,17 @@ def break_disks(folder: Path, outcome: Outcome, say: Say, pool: ProcessPoolExecu
             say(f"failing disk: {outcome.failures} operations failed, now each {kind}")
             if not all(one.failed for _, one in found):
                 break
+
+
+def damage_files(
+    folder: Path, effort: Effort, outcome: Outcome, say: Say, pool: ProcessPoolExecutor
+) -> None:
+    """Damage a hub's files in every way, at many places."""
+    spots = damage.spots(effort.spots)
+    for spot, problem in _each(pool, _damaged, folder, spots):
+        outcome.damaged += 1
+        outcome.violations += [] if problem is None else [(problem, f"damage:{spot}")]
+        say(f"damaged files: {outcome.damaged} of {len(spots)}")
 
 
 async def kill_hubs(folder: Path, effort: Effort, outcome: Outcome, say: Say) -> None:
@@ -232,6 +247,19 @@ def _filled(folder: Path, point: full.Point) -> full.Filled:
 
 def _moved(folder: Path, room_bytes: int) -> list[str]:
     return moving.fill(folder / f"{os.getpid()}", room_bytes)
+
+
+def _damaged(folder: Path, spot: damage.Spot) -> str | None:
+    bench = _bench(folder / f"{os.getpid()}")
+    return asyncio.run(bench.problem(damage.ALL[spot.name], spot.seed, large=spot.large))
+
+
+@lru_cache(maxsize=1)
+def _bench(folder: Path) -> damage.Bench:
+    folder.mkdir(parents=True)
+    bench = damage.Bench(folder)
+    asyncio.run(bench.prepare())
+    return bench
 
 
 def _broken(folder: Path, one: tuple[Kind, int]) -> broken.Breakage:
