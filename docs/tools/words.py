@@ -239,6 +239,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "task.agent_quarantined": "with this failure an agent had too many, and gets no more work",
         "review.failed": "a pull request could not be looked at; it is tried again, more seldom",
         "review.too_many": "a machine has as many pull requests to watch as it can",
+        "lfs.missing": "the server has not all files that a commit names: they stay pointers",
         "review.not_moved": "a pull request's branch could not follow its work; with the reason",
         "review.untidy": "the branches of merged work could not be deleted; with the reason",
         "task.reviewed": "somebody who may write, or CI, wants something else of a pull request",

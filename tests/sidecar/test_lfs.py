@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from agentcom.sidecar import landing, lfs, snapshots, trees, workspace
+from agentcom.sidecar import landing, lfs, processes, snapshots, trees, workspace
 from agentcom.sidecar.contents import Unfit
 from agentcom.sidecar.repositories import Cache, Repositories
 from agentcom.sidecar.trees import Worktree
 from tests.sidecar.git_origin import ADA, FIRST, SECOND, TASK, Origin, agent, git, prepare
+from tests.sidecar.sidecar_world import QUICK
+from tests.sidecar.whole_hub import world
 
 FILTERS = (
     ("filter.lfs.process", "git-lfs filter-process"),
@@ -189,7 +191,6 @@ async def test_a_file_that_is_not_what_its_name_says_is_not_taken(
     secret = tmp_path / "secret"
     secret.write_text("a secret of the machine\n")
     false, linked = "ab" * 32, hashlib.sha256(secret.read_bytes()).hexdigest()
-    (worktree.path / ".gitattributes").write_text("")
     for oid, name in ((false, "false.psd"), (linked, "linked.psd")):
         pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 24\n"
         (worktree.path / name).write_text(pointer)
@@ -201,10 +202,14 @@ async def test_a_file_that_is_not_what_its_name_says_is_not_taken(
             (place / oid).symlink_to(secret)
     agent(worktree, "add", "-A")
     agent(worktree, "commit", "-qm", "pointers")
+    (worktree.path / "more.txt").write_text("more\n")
 
-    await finish(worktree)
+    commit = await finish(worktree)
+    again = await prepare(fleet, origin, SECOND, checkpoint=commit)
 
     assert kept(origin) == {PICTURE}
+    assert (again.path / "cat.psd").read_text() == PICTURE
+    assert false in (again.path / "false.psd").read_text()
 
 
 async def test_a_machine_without_it_says_what_to_install(
@@ -257,3 +262,27 @@ async def test_a_file_that_the_server_lost_is_named(fleet: Repositories, origin:
 
     with pytest.raises(Exception, match="lfs failed"):
         await prepare(fleet, origin, agent=ADA, fence=FIRST)
+
+
+@needs_lfs
+@pytest.mark.slow
+@pytest.mark.skipif(not processes.has_table(), reason="looks at /proc")
+async def test_a_task_finds_checks_and_lands_the_files_of_a_whole_fleet(
+    tmp_path: Path, origin: Origin
+) -> None:
+    async with world(tmp_path / "world", settings=QUICK) as fleet:
+        change = {"shell": ["sh", "-c", "grep -q cat cat.psd && echo a dog > dog.psd"]}
+        task = await fleet.submit(
+            change,
+            {"say": "Done."},
+            repo=origin.url,
+            base="main",
+            land="merge",
+            verify=["grep -q cat cat.psd", "grep -q dog dog.psd"],
+        )
+
+        row = await fleet.ended(task)
+
+    assert (row["state"], row["verified"]) == ("completed", True), row
+    assert origin.show("main", "dog.psd").startswith("version https://git-lfs")
+    assert kept(origin) == {PICTURE, "a dog\n"}

@@ -78,10 +78,14 @@ async def settle(cache: Cache, base: str, commit: str, says: ProjectFile) -> Con
 
     Raises:
         Unfit: the message names the way out.
+        GitFailed: the base's files in Git LFS could not be fetched.
     """
     held = await look(cache, commit)
     check(held, says)
-    await lfs.choose(cache, base, wanted=held.lfs and says.lfs is Lfs.FETCH)
+    wanted = held.lfs and says.lfs is Lfs.FETCH
+    await lfs.choose(cache, base, wanted=wanted)
+    if wanted:
+        await lfs.fetch(cache, base)
     return held
 
 

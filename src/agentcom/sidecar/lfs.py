@@ -16,8 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from agentcom.model import refs
-from agentcom.sidecar import known, repositories
+from agentcom.sidecar import git, known, repositories
 from agentcom.sidecar.repositories import Cache, Move
 
 POINTER_BYTES_MAX: Final = 1_024
@@ -39,6 +41,9 @@ _CHOSEN: Final = "lfs"
 """The file beside a clone cache that says what becomes of such files."""
 _FETCHED: Final = "fetch"
 _LEFT: Final = "pointers"
+
+
+log = structlog.get_logger(__name__)
 
 
 def program() -> str | None:
@@ -69,7 +74,9 @@ def filters(cache: Cache) -> Sequence[str]:
     found = program() if used(cache) else None
     if found is None:
         return ()
-    return (*_commands(found), f"lfs.url={_NOWHERE}", "lfs.fetchinclude=", "lfs.fetchexclude=")
+    # What was not there when it was fetched stays a pointer.
+    here = (f"lfs.url={_NOWHERE}", "lfs.fetchinclude=", "lfs.fetchexclude=")
+    return (*_commands(found), *here, "lfs.skipdownloaderrors=true")
 
 
 def configuration(cache: Cache) -> str:
@@ -96,6 +103,20 @@ async def fetch(cache: Cache, commit: str) -> None:
         GitFailed: the server did not answer, or lacks one.
     """
     await cache.run("lfs", "fetch", "origin", commit, config=_remote(cache), remote=True)
+
+
+async def fetch_if_there(cache: Cache, commit: str) -> None:
+    """Bring the files of a commit, as far as the server has them: an agent may name what is not.
+
+    Raises:
+        GitFailed: the server did not answer, or does not let us in.
+    """
+    try:
+        await fetch(cache, commit)
+    except git.GitFailed as failure:
+        if failure.away or failure.denied or failure.returncode is None:
+            raise
+        log.warning("lfs.missing", commit=commit, reason=failure.message)
 
 
 async def take(cache: Cache, git_dir: Path, start: str, head: str) -> None:

@@ -254,7 +254,7 @@ async def _write_files(folder: _Folder, *, clean: bool = False, pointers: bool =
     env = {"GIT_WORK_TREE": str(folder.path), "GIT_INDEX_FILE": str(folder.index)}
     run, filters = folder.cache.run, () if pointers else lfs.filters(folder.cache)
     if filters:
-        await lfs.fetch(folder.cache, folder.commit)
+        await lfs.fetch_if_there(folder.cache, folder.commit)
     args = ("read-tree", "--reset", "-u", refs.check_commit(folder.commit))
     done = await run(*args, env=env, check=False, config=filters)
     if done.returncode != 0:
