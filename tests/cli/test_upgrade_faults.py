@@ -1,4 +1,8 @@
-"""Twelve agents work while the hub gets another version, and everything is killed on the way."""
+"""Twelve agents work while the hub gets another version, and everything is killed on the way.
+
+An upgrade stops itself after each step that it has written down, so what is done to it is done
+there, however fast or slow this computer is.
+"""
 
 import json
 import os
@@ -13,14 +17,18 @@ import pytest
 
 from agentcom.cli import background
 from agentcom.store import sqlite_open
+from tests.cli import upgrade_steps
+from tests.cli.upgrade_steps import Upgrade
 from tests.journeys import builds
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200), pytest.mark.xdist_group("upgrade")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3_000), pytest.mark.xdist_group("upgrade")]
 AGENTS: Final = 6
 """On each of two machines."""
 NEXT: Final = sqlite_open.newest_format() + 1
 GOOD: Final = {f"store/migrations/{NEXT:04}_next.sql": "CREATE TABLE next (a INTEGER) STRICT;\n"}
 WAIT_S: Final = 120.0
+LEASE_MS: Final = 72_000
+"""As long as the time in which machines come back after a start: a slow computer loses none."""
 
 
 @dataclass
@@ -30,6 +38,7 @@ class Computer:
     folder: Path
     programs: Path
     variables: dict[str, str] = field(default_factory=dict)
+    begun: "list[subprocess.Popen[str]]" = field(default_factory=list)
 
     @property
     def home(self) -> Path:
@@ -41,12 +50,12 @@ class Computer:
         assert done.returncode == code, said
         return said
 
-    def begin(self, *words: str, limit: str = "") -> "subprocess.Popen[str]":
+    def begin(self, *words: str, limit: str = "", **more: str) -> "subprocess.Popen[str]":
         program = str(self.programs / "agentcom")
         argv = [program, *words]
         if limit:
             argv = ["sh", "-c", f'{limit}; exec "$0" "$@"', *argv]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             argv,
             cwd=self.folder,
             env={
@@ -56,11 +65,14 @@ class Computer:
                 "LOGNAME": "ada",
                 "GIT_CONFIG_GLOBAL": os.environ["GIT_CONFIG_GLOBAL"],
                 **self.variables,
+                **more,
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.begun.append(process)
+        return process
 
     def ask(self, *words: str) -> Any:
         return json.loads(self(*words))
@@ -71,6 +83,17 @@ class Computer:
             return str(json.loads((self.home / "upgrade/upgrade.json").read_bytes())["step"])
         except (OSError, ValueError):
             return ""
+
+    def close(self) -> None:
+        """End what is left, also where an upgrade broke off in the middle."""
+        for process in self.begun:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+        try:
+            self.begin("down").communicate(timeout=60)
+        except OSError:
+            self.kill_hub()
 
     def kill_hub(self) -> None:
         found = background.running("hub", home=self.home)
@@ -92,7 +115,11 @@ class Fleet:
         self.office, self.ash, self.oak = (
             self._computer(name) for name in ("office", "ash", "oak")
         )
-        self.office.variables["AGENTCOM_HUB_PORT"] = "0"
+        (folder / "hook").mkdir()
+        (folder / "hook" / "sitecustomize.py").write_text(upgrade_steps.HOOK)
+        (self.office.home / "hub").mkdir(parents=True, mode=0o700)
+        (self.office.home / "hub" / "hub.toml").write_text(f"lease_ttl_ms = {LEASE_MS}\n")
+        self.office.variables |= {"AGENTCOM_HUB_PORT": "0", "PYTHONPATH": str(folder / "hook")}
         self.office("up", "--no-agents")
         port = self.office.ask("status", "--json", "url")["url"].rpartition(":")[2]
         self.office.variables["AGENTCOM_HUB_PORT"] = port
@@ -149,7 +176,7 @@ class Fleet:
         for path in self.tasks:
             self.release(path)
         for computer in (self.ash, self.oak, self.office):
-            computer.begin("down").communicate(timeout=60)
+            computer.close()
 
     def _computer(self, name: str) -> Computer:
         programs = builds.installed(self.folder / f"env-{name}", "1.0.0")
@@ -214,13 +241,10 @@ def format_of(fleet: Fleet) -> int:
     return sqlite_open.format_of(fleet.office.home / "hub" / "hub.sqlite")
 
 
-def killed_at(office: Computer, wheel: str, step: str) -> None:
-    """Begin an upgrade, and kill it as soon as it says that it does `step`."""
-    process = office.begin("upgrade", "--from", wheel)
-    until(lambda: office.step() == step or process.poll() is not None, step)
-    assert process.poll() is None, process.communicate()
-    process.kill()
-    process.communicate()
+def begun(office: Computer, wheel: str, **variables: str) -> Upgrade:
+    """Begin an upgrade that stops itself after each step."""
+    process = office.begin("upgrade", "--from", wheel, STOP_AT_STEPS="1", **variables)
+    return Upgrade(process, office.step)
 
 
 def resumed(office: Computer, code: int = 0) -> str:
@@ -279,11 +303,11 @@ def versions_that_do_not_work(fleet: Fleet, wheels: dict[str, str], names: list[
     assert format_of(fleet) == NEXT - 1
 
     # One that starts, takes reports in, and then fails: what it took in comes again.
-    upgrading = office.begin("upgrade", "--from", wheels["mute"])
-    until(lambda: office.step() == "starting")
+    upgrading = begun(office, wheels["mute"])
+    upgrading.to("starting")
     fleet.release(names[0], names[1])
-    said, _ = upgrading.communicate(timeout=300)
-    assert upgrading.returncode == 1, said
+    code, said = upgrading.to_its_end()
+    assert code == 1, said
     assert "1.0.0" in office("status")
     assert format_of(fleet) == NEXT - 1
 
@@ -291,10 +315,10 @@ def versions_that_do_not_work(fleet: Fleet, wheels: dict[str, str], names: list[
 def killed_as_it_goes_back(office: Computer, wheels: dict[str, str]) -> None:
     # The upgrader is killed as it takes a version back, and as it begins.
     for step in ("undoing", "restoring"):
-        killed_at(office, wheels["broken"], step)
+        begun(office, wheels["broken"]).killed_in(step)
         resumed(office, code=1 if step == "undoing" else 0)
         assert "1.0.0" in office("status"), step
-    killed_at(office, wheels["1.2.0"], "installing")
+    begun(office, wheels["1.2.0"]).killed_in("installing")
     assert "installed again" in resumed(office, code=1)
     assert "1.0.0" in office("status")
 
@@ -311,25 +335,25 @@ def without_room(office: Computer, wheel: str) -> None:
 
 def two_at_once(office: Computer, wheel: str) -> None:
     # Two at once: one of them is refused. Then it is killed after the old hub has ended.
-    first = office.begin("upgrade", "--from", wheel)
-    until(lambda: office.step() == "installing")
+    first = begun(office, wheel)
+    first.to("installing")
     assert "on its way" in office("upgrade", "--from", wheel, code=5)
-    until(lambda: office.step() == "stopping")
+    first.to("stopping")
+    first.go_on()
+    until(lambda: background.running("hub", home=office.home) is None)
     first.kill()
-    first.communicate()
     resumed(office)
 
 
 def killed_as_it_goes_on(office: Computer, wheels: dict[str, str]) -> None:
     # Killed while the new hub starts; and the hub itself is killed before, and as it starts.
-    killed_at(office, wheels["1.3.0"], "starting")
+    begun(office, wheels["1.3.0"]).killed_in("starting")
     resumed(office)
     assert "1.3.0" in office("status")
-    process = office.begin("upgrade", "--from", wheels["1.4.0"])
-    until(lambda: office.step() == "installing")
+    killed = office.folder / "killed"
+    upgrading = begun(office, wheels["1.4.0"], KILL_HUB=str(killed))
+    upgrading.to("installing")
     office.kill_hub()
-    until(lambda: office.step() == "starting")
-    until(lambda: background.running("hub", home=office.home) is not None)
-    office.kill_hub()
-    said, _ = process.communicate(timeout=300)
-    assert "1.4.0" in office("status"), said
+    code, said = upgrading.to_its_end()
+    assert (code, killed.exists()) == (0, True), said
+    assert "1.4.0" in office("status")

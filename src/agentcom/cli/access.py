@@ -51,6 +51,7 @@ _LEAVES: Final = (
     Column("TASKS", lambda row: ", ".join(f"{n} {state}" for state, n in row["tasks"].items())),
     Column("QUESTIONS", lambda row: row["asks"]),
     Column("CHANNELS", lambda row: ", ".join(row["channels"])),
+    Column("KEEPS THE NAME", lambda _: "tasks that have ended, also archived; messages; audit log"),
 )
 _USERS: Final = (
     Column("USER", lambda row: row["id"]),
