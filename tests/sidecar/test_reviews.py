@@ -247,6 +247,7 @@ async def test_a_person_lands_what_is_under_review(tmp_path: Path) -> None:
         assert stage.origin.tip() == done["commit"]
 
 
+@pytest.mark.slow
 async def test_the_branch_of_a_pull_request_follows_its_work_onto_a_base_that_moved(
     tmp_path: Path,
 ) -> None:
