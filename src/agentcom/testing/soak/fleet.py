@@ -7,8 +7,9 @@ what must become of it: `work`, `hold` (until `finish`), `long MS`, `slip` (fail
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any, Final
 
 from agentcom.model.agent import AgentSpec
@@ -89,12 +90,12 @@ class Fleet:
 
     async def open(self) -> int:
         """Bring all in, some at a time; return how many are."""
-        waiting = list(self._machines)
+        waiting, coming = deque(self._machines), list[LightMachine]()
         while waiting:
-            coming = sum(not (m.welcomed_at or m.away) for m in self._machines)
-            for machine in waiting[: OPENING_MAX - coming]:
-                machine.dial()
-            del waiting[: OPENING_MAX - coming]
+            coming = [m for m in coming if not (m.welcomed_at or m.away)]
+            for _ in range(min(OPENING_MAX - len(coming), len(waiting))):
+                coming.append(waiting.popleft())
+                coming[-1].dial()
             self._changed.clear()
             await self._changed.wait()
         await self._until_all_are_in()
@@ -132,7 +133,9 @@ class Fleet:
     async def look(self) -> dict[str, Any]:
         """Return how it stands."""
         welcomed = [m.welcomed_at for m in self._machines if m.welcomed_at]
-        tally = asdict(self.tally) | {"issued": len(self.tally.issued)}
+        # Not `asdict`: it copies all that was ever issued, twice a second.
+        tally = {field.name: getattr(self.tally, field.name) for field in fields(self.tally)}
+        tally["issued"] = len(self.tally.issued)
         return {
             "welcomed": len(welcomed),
             "welcomed_at": sorted(welcomed),
