@@ -23,6 +23,7 @@ import pytest
 from agentcom.cli import background
 from agentcom.model import token_text
 from agentcom.model.identity import CredentialKind
+from agentcom.sidecar.config import Home
 from tests.cli.terminal import Shell
 from tests.hub.collector import collecting
 
@@ -72,6 +73,9 @@ PEM = f"-----BEGIN RSA PRIVATE KEY-----\n{CORE['pem']}\n-----END RSA PRIVATE KEY
 ALL = "\n".join([*ONE_LINE.values(), PEM])
 WORDS = [ONE_LINE[name] for name in ("own", "github", "aws", "openai", "slack", "jwt")]
 """Those that can be a name: of a branch, a file, a header."""
+
+SETTINGS_ONLY = chance(24)
+"""Of an agent and of the collector's headers; no task or letter has it."""
 
 
 @pytest.fixture
@@ -140,6 +144,9 @@ async def test_no_secret_is_in_anything_that_leaves_the_processes(
         if core in text
     }
     assert found == set()
+    exported = await asyncio.to_thread(export, shell, tmp_path)
+    assert CORE["github"] in exported, "what people wrote is theirs, and in it"
+    assert [name for name, secret in own(shell).items() if secret in exported] == []
     assert outputs["hub.log"].count("[redacted]") >= len(WORDS), "the net was not even touched"
     assert "task.completed" in outputs["hub.log"]
     assert "report.sent" in outputs["sidecar.log"]
@@ -148,8 +155,8 @@ async def test_no_secret_is_in_anything_that_leaves_the_processes(
 
 def settle(shell: Shell, folder: Path, collector: str) -> None:
     """Write secrets into all settings that take some."""
-    (folder / "agent.secrets").write_text(f"DEPLOY={CORE['agents']}\n")
-    (folder / "headers").write_text(f"X-Collector: {CORE['exact']}\n")
+    (folder / "agent.secrets").write_text(f"DEPLOY={CORE['agents']}\nVAULT={SETTINGS_ONLY}\n")
+    (folder / "headers").write_text(f"X-Collector: {CORE['exact']}\nX-Vault: {SETTINGS_ONLY}\n")
     for name in ("agent.secrets", "headers"):
         (folder / name).chmod(0o600)
     hub = shell.home / "hub"
@@ -182,6 +189,23 @@ def run(shell: Shell, project: Path, folder: Path) -> dict[str, str]:
             assert file is not None
             outputs[f"report {entry.name}"] = file.read().decode()
     return outputs
+
+
+def export(shell: Shell, folder: Path) -> str:
+    """Return all that a hub knows, with its people's access."""
+    path = folder / "hub.jsonl"
+    shell("store", "export", str(path), "--with-access")
+    return path.read_text("utf-8")
+
+
+def own(shell: Shell) -> dict[str, str]:
+    """Return the secrets that let people and machines in, and those that only settings have."""
+    person = json.loads((shell.home / "context.json").read_text())["hubs"][0]["token"]
+    machine = Home(shell.home / "machine").load().token
+    tokens = {"person": person, "machine": machine}
+    return {name: token.rpartition("_")[2] for name, token in tokens.items()} | {
+        "settings": SETTINGS_ONLY
+    }
 
 
 def play(shell: Shell, project: Path) -> list[str]:

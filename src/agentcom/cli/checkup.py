@@ -49,23 +49,25 @@ def run(scope: Scope, *, mend: bool = False) -> list[Row]:
     looks: list[tuple[str, Look]] = [("python", looks_here.python), ("git", looks_here.git)]
     if scope is not Scope.SCRATCH:
         looks += _set_up(scope)
-    if scope is not Scope.QUICK:
-        looks += [
-            ("push", _push),
-            ("sleep", _sleep),
-            ("sandbox", _sandbox),
-            ("scratch hub", _store),
-            ("loopback", _network),
-        ]
-    if scope is Scope.ALL:
-        looks.append(("task", _task))
-    rows = []
-    for name, look in looks:
-        found = _safely(look)
-        if mend and any(_mended(one) for one in found):
-            found = _safely(look)
-        rows += [_row(name, one) for one in found]
-    return rows
+    with contextlib.ExitStack() as ends:
+        if scope is not Scope.QUICK:
+            hub = _ScratchHub(ends)
+            looks += [
+                ("push", _push),
+                ("sleep", _sleep),
+                ("sandbox", _sandbox),
+                ("scratch hub", hub.store),
+                ("loopback", _network),
+            ]
+            looks += [("task", hub.task)] if scope is Scope.ALL else []
+        return [_row(name, one) for name, look in looks for one in _looked(look, mend=mend)]
+
+
+def _looked(look: Look, *, mend: bool) -> list[Found]:
+    found = _safely(look)
+    if mend and any(_mended(one) for one in found):
+        return _safely(look)
+    return found
 
 
 def _set_up(scope: Scope) -> list[tuple[str, Look]]:
@@ -158,20 +160,6 @@ def _sleep() -> Found:
     return odd("sleep.not_inhibited", f"{tool} may not keep it awake: {said}", fix)
 
 
-def _store() -> Found:
-    stores = {entry.name for entry in importlib.metadata.entry_points(group="agentcom.stores")}
-    if "sqlite" not in stores:
-        return bad("scratch.store", "no store is installed", "install agentcom again")
-    with _hub() as (first, folder):
-        began = asyncio.run(_whoami(first))
-    with _hub(folder) as (again, _):
-        if asyncio.run(_whoami({**again, "token": first["token"]})) != began:
-            what = "what was written is not there after a restart"
-            return bad("scratch.store", what, "look after the disk: dmesg")
-    shutil.rmtree(folder, ignore_errors=True)
-    return Found(OK, "written, closed, opened and read")
-
-
 def _network() -> Found:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
@@ -190,31 +178,56 @@ def _sandbox() -> Found:
     return odd("sandbox.missing", f"agents see all that you see: {found.problem}", found.fix)
 
 
-def _task() -> Found:
-    with _hub() as (ready, folder):
-        home = folder / "machine"
-        child: subprocess.Popen[bytes] | None = None
+class _ScratchHub:
+    """A hub in a scratch folder, started twice; what it is tried with is kept if it goes wrong."""
 
-        def start() -> None:
-            nonlocal child
-            words = ["sidecar", "run", "--home", str(home)]
-            child, reading = background.launch(words, log=folder / "sidecar.log")
-            os.close(reading)
+    def __init__(self, ends: contextlib.ExitStack) -> None:
+        self._ends = ends
+        self._folder = Path()
+        self._ready: background.Ready | None = None
+        self._well = False
 
-        began = time.monotonic()
-        try:
-            end = asyncio.run(_run_task(ready, home, start))
-        finally:
-            if child is not None:
-                _end(child)
-    shutil.rmtree(folder, ignore_errors=True)
-    spent = f"{time.monotonic() - began:.1f} s"
-    if end is not TaskState.COMPLETED:
-        return bad("scratch.task", f"it ended as {end}", "agentcom demo --keep, and read its logs")
-    return Found(OK, f"submitted, run and completed in {spent}")
+    def store(self) -> Found:
+        stores = {entry.name for entry in importlib.metadata.entry_points(group="agentcom.stores")}
+        if "sqlite" not in stores:
+            return bad("scratch.store", "no store is installed", "install agentcom again")
+        with _hub() as (first, self._folder):
+            began = asyncio.run(_whoami(first))
+        self._ends.callback(self._tidy)
+        again, _ = self._ends.enter_context(_hub(self._folder))
+        ready = {**again, "token": first["token"]}
+        if asyncio.run(_whoami(ready)) != began:
+            what = "what was written is not there after a restart"
+            return bad("scratch.store", what, "look after the disk: dmesg")
+        self._ready, self._well = ready, True
+        return Found(OK, "written, closed, opened and read")
+
+    def task(self) -> Found:
+        if self._ready is None:
+            return Found(NONE, "there is no hub to try it at")
+        began, self._well = time.monotonic(), False
+        with contextlib.ExitStack() as child:
+            end = asyncio.run(_run_task(self._ready, self._folder / "machine", child))
+        spent = f"{time.monotonic() - began:.1f} s"
+        if end is not TaskState.COMPLETED:
+            fix = "agentcom demo --keep, and read its logs"
+            return bad("scratch.task", f"it ended as {end}", fix)
+        self._well = True
+        return Found(OK, f"submitted, run and completed in {spent}")
+
+    def _tidy(self) -> None:
+        if self._well:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
-async def _run_task(ready: background.Ready, home: Path, start: Callable[[], None]) -> TaskState:
+def _start_sidecar(home: Path, ends: contextlib.ExitStack) -> None:
+    words = ["sidecar", "run", "--home", str(home)]
+    child, reading = background.launch(words, log=home.parent / "sidecar.log")
+    os.close(reading)
+    ends.callback(_end, child)
+
+
+async def _run_task(ready: background.Ready, home: Path, ends: contextlib.ExitStack) -> TaskState:
     async with await HubClient.connect(ready["url"], ready["token"]) as client:
         code = (await client.post("/machines/invite", shown.Invitation, {"uses": 1})).code
         asked = {"code": code, "name": "doctor"}
@@ -227,7 +240,7 @@ async def _run_task(ready: background.Ready, home: Path, start: Callable[[], Non
             settings=Settings(),
         )
         Home(home).save(machine, admitted.token)
-        await asyncio.to_thread(start)
+        await asyncio.to_thread(_start_sidecar, home, ends)
         spec = TaskSpec(title="Try", prompt=scenario.render(list(scenario.NAMED["edit"])))
         task = (await client.submit([spec])).tasks[0]
         return (await client.wait(TaskId(task), timeout_s=TASK_S)).state
