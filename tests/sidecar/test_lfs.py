@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agentcom.sidecar import landing, lfs, processes, snapshots, trees, workspace
+from agentcom.sidecar import landing, lfs, processes, sandbox, snapshots, trees, workspace
+from agentcom.sidecar.config import AgentConfig
+from agentcom.sidecar.confines import OPEN, Confines, Sandbox
 from agentcom.sidecar.contents import Unfit
 from agentcom.sidecar.repositories import Cache, Repositories
 from agentcom.sidecar.trees import Worktree
@@ -267,11 +269,22 @@ async def test_a_file_that_the_server_lost_is_named(fleet: Repositories, origin:
 @needs_lfs
 @pytest.mark.slow
 @pytest.mark.skipif(not processes.has_table(), reason="looks at /proc")
+@pytest.mark.parametrize("confined", [False, True], ids=["open", "sandbox"])
 async def test_a_task_finds_checks_and_lands_the_files_of_a_whole_fleet(
-    tmp_path: Path, origin: Origin
+    tmp_path: Path, origin: Origin, *, confined: bool
 ) -> None:
-    async with world(tmp_path / "world", settings=QUICK) as fleet:
-        change = {"shell": ["sh", "-c", "grep -q cat cat.psd && echo a dog > dog.psd"]}
+    if confined and not sandbox.probe().program:
+        pytest.skip("no sandbox here")
+    confines = Confines(sandbox=Sandbox.REQUIRED) if confined else OPEN
+    ada = AgentConfig(name=ADA, runtime="testagent", confines=confines)
+    async with world(tmp_path / "world", ada, settings=QUICK) as fleet:
+        change = {
+            "shell": [
+                "sh",
+                "-c",
+                "grep -q cat cat.psd && echo a dog > dog.psd && git add -A && git commit -qm dog",
+            ]
+        }
         task = await fleet.submit(
             change,
             {"say": "Done."},

@@ -194,8 +194,8 @@ async def run(
     """Run `git ARGS` in `cwd` without a shell and return what it printed.
 
     `remote` lets git read the user's configuration, for credentials. `config` are settings
-    (`name=value`) over ours. A time-out or a cancellation
-    kills git and everything it started.
+    (`name=value`) over ours: filters, which may take as long as a remote. A time-out or a
+    cancellation kills git and everything it started.
 
     Raises:
         GitFailed: with `check`, it ended with another code than 0; always, it did not end.
@@ -253,7 +253,7 @@ async def _run_once(
     timeout_s: float | None,
     remote: bool,
 ) -> GitResult:
-    limit_s = timeout_s or (REMOTE_TIMEOUT_S if remote else LOCAL_TIMEOUT_S)
+    limit_s = timeout_s or (REMOTE_TIMEOUT_S if remote or words else LOCAL_TIMEOUT_S)
     # Files, not pipes: an ssh master that stays behind would hold a pipe open for minutes.
     with TemporaryFile() as stdin, TemporaryFile() as out, TemporaryFile() as err:
         stdin.write(input or b"")
