@@ -89,7 +89,7 @@ MUTANTS: Final = (
         _LEASES,
         "    if left_ms <= 0 or min(",
         "    if left_ms <= 0 or True or min(",
-        hours=60,
+        hours=120,
         often="restore",
     ),
     Mutant(
@@ -120,7 +120,7 @@ MUTANTS: Final = (
         _RECONCILE,
         "        if not recent:\n",
         "        if False:\n",
-        hours=60,
+        hours=120,
     ),
     Mutant(
         "reconcile forgets grants",
@@ -135,7 +135,7 @@ MUTANTS: Final = (
         _ATTEMPTS,
         "Stage.READY: HeldStage.READY",
         "Stage.READY: HeldStage.FINISHED",
-        hours=60,
+        hours=120,
     ),
     Mutant(
         "double grant of a hold",
@@ -157,7 +157,7 @@ MUTANTS: Final = (
         _HOLDING,
         '        ledger.effects.append(ClearTimer(f"land/{task.id}"))\n',
         "",
-        hours=60,
+        hours=120,
     ),
     Mutant(
         "slots are not given back",
@@ -233,7 +233,7 @@ MUTANTS: Final = (
         "            if not await self._store.outcome(batch.id):\n"
         "                return Conflict(())\n",
         "",
-        hours=60,
+        hours=120,
     ),
     Mutant(
         "a full disk keeps the plan",
@@ -299,7 +299,7 @@ MUTANTS: Final = (
         _MACHINE,
         '        if view.offered:\n            self.order(values.SetTimer("offers"',
         '        if False:\n            self.order(values.SetTimer("offers"',
-        hours=60,
+        hours=120,
         often="restore",
     ),
     Mutant(

@@ -18,7 +18,7 @@ LANDING: Final = (
         "agentcom.sidecar.machine_landing",
         "        if passed:\n",
         "        if passed or count > 1:\n",
-        hours=60,
+        hours=120,
         among={"merges": 1.0},
     ),
     Mutant(

@@ -45,7 +45,7 @@ SCHEDULING: Final = (
         _LOADING,
         "    view.pauses.update({pause.key: pause for pause in rows.pauses})\n",
         "",
-        hours=60,
+        hours=120,
         often="operator",
     ),
     Mutant(
@@ -103,7 +103,7 @@ SCHEDULING: Final = (
         "agentcom.core.tasks",
         "    if task.state.terminal:  # its old place",
         "    if False:  # its old place",
-        hours=60,
+        hours=120,
     ),
     Mutant(
         "a turn is settled twice",

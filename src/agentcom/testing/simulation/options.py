@@ -157,7 +157,7 @@ def draw(seed: int, hours: float) -> Options:
         latency_us=rng.choice((10, 100, 2_000)) * MS,
         drop=rng.choice((0, 0.02, 0.1, 0.3)),
         double=rng.choice((0, 0.1, 0.3)),
-        spike=rng.choice((0.1, 0.3, 0.75)),
+        spike=rng.choice((0.2, 0.3, 0.75)),
         spike_us=rng.choice((1, 8)) * SECOND,
         cut=rng.choice((0, 0.0005, 0.005)),
         half_open=rng.choice((0, 0.3, 0.7)),

@@ -33,7 +33,7 @@ class Mutant:
     module: str
     old: str
     new: str
-    hours: float = 30.0
+    hours: float = 60.0
     """Simulated hours within which it must be caught."""
     seed: int = 1
     """The seed that is tried first: one that caught it when this was written."""
