@@ -1,8 +1,9 @@
 """What a hub's event loop feels of archiving: many tasks that ended long ago, and steady commits.
 
-One process has the store and the mover, as a hub has. Life cycles are committed at a steady pace,
-first without the mover and then beside it; something that should run every 10 ms shows for how
-long the loop stood still, and each commit how long it waited.
+One process has the store and the mover, as a hub has. Life cycles are committed at a steady pace:
+first without the mover, then beside it, and then while `agentcom backup now` copies all of it, too.
+Something that should run every 10 ms shows for how long the loop stood still, and each commit how
+long it waited.
 
 Run: python -m bench.archive [--tasks N] [--per-s N] [--seconds S]
 """
@@ -11,7 +12,10 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -64,10 +68,16 @@ async def measure(home: Path, tasks: int, per_s: float, seconds: float) -> dict[
         keep=RetentionSettings(tasks_days=30),
     )
     before = room(home)
-    work = _later(turns(term, round(3 * seconds * per_s / STEADY), STEADY))
+    work = _later(turns(term, round(4 * seconds * per_s / STEADY), STEADY))
     alone = await _steady(store, work, per_s, seconds)
     moving = asyncio.create_task(mover.work())
     beside = await _steady(store, work, per_s, seconds)
+    moved = await archive.size()
+    copying = _copy(home)
+    copied = await _steady(store, work, per_s, seconds)
+    done = copying.poll()
+    if copying.wait():
+        raise RuntimeError("the copy failed")
     moving.cancel()
     await asyncio.gather(moving, return_exceptions=True)
     size = await archive.size()
@@ -79,9 +89,19 @@ async def measure(home: Path, tasks: int, per_s: float, seconds: float) -> dict[
         "store_mib": round(before.store / (1 << 20), 1),
         "alone": alone,
         "archiving": beside,
-        "archived_per_s": round(size.tasks / beside["seconds"]),
+        "copying_too": {**copied, "copy_over": done is not None},
+        "archived_per_s": round(moved.tasks / beside["seconds"]),
         "archive_bytes_per_task": round(size.bytes / max(1, size.tasks)),
     }
+
+
+def _copy(home: Path) -> "subprocess.Popen[bytes]":
+    words = ["backup", "now", "--hub-home", str(home), "--folder", str(home / "copies")]
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "agentcom.cli.main", *words],
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "AGENTCOM_HOME": str(home / "cli")},
+    )
 
 
 def _later(batches: list[Batch]) -> Iterator[Batch]:

@@ -32,7 +32,7 @@ from agentcom.store.base import Query, Store
 from agentcom.testing.store_rows import batch, body, committed, event, task, usage
 from tests.hub.doubles import CountingIds, ManualClock
 
-ARCHIVE_DAYS = 365
+KEEP = RetentionSettings(archive_days=365)
 VIEWER = Identity(role=Role.VIEWER, user=UserId("vic"), credential="c2")
 
 
@@ -108,14 +108,14 @@ class ArchiveHouse:
         view = await self.view()
         return await self.archiver(lambda: view).work()
 
-    def archiver(self, view: Callable[[], PoolView]) -> Archiver:
+    def archiver(self, view: Callable[[], PoolView], keep: RetentionSettings = KEEP) -> Archiver:
         return Archiver(
             self.store,
             self.archive,
             clock=self.clock,
             ids=self.ids,
             view=view,
-            keep=RetentionSettings(archive_days=ARCHIVE_DAYS),
+            keep=keep,
         )
 
     async def costs(self) -> Mapping[str, CostList]:
