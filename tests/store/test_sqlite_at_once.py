@@ -10,7 +10,7 @@ import pytest
 
 from agentcom.model.batch import Batch, Insert, Table
 from agentcom.model.ids import DEFAULT_POOL, WallTime
-from agentcom.store import sqlite_disk, sqlite_rows
+from agentcom.store import sqlite_rows
 from agentcom.store.base import Committed, Conflict, Full, TermLost
 from agentcom.store.failures import StoreFailed
 from agentcom.store.sqlite import SMALL, SqliteOptions, SqliteStore
@@ -19,7 +19,6 @@ from agentcom.testing.store_rows import batch, committed, new_task, one, request
 from agentcom.testing.store_suite import DurableStoreSuite, Make
 
 LOOP, THREAD = "MainThread", "store-writer"
-PATIENCE_S = 30.0
 
 
 class Disk:
@@ -202,61 +201,6 @@ async def test_the_thread_empties_the_log_of_commits_at_once(
     await store.close()
 
     assert size < 64 * 4_096
-
-
-async def test_commits_go_on_while_the_log_is_copied_until_it_has_grown_by_a_part(
-    tmp_path: Path, quick_from_the_start: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copying, goes_on = threading.Event(), threading.Event()
-    options = SqliteOptions(wal_bytes=0, ballast_bytes=0, checkpoint_pages=400)
-    store = SqliteStore(tmp_path / "store.db", options=options, clock_s=lambda: 0.0)
-    await store.open()
-    sync = sqlite_disk.Disk.sync
-
-    def slow(disk: sqlite_disk.Disk) -> None:
-        copying.set()
-        assert goes_on.wait(PATIENCE_S)
-        sync(disk)
-
-    monkeypatch.setattr(sqlite_disk.Disk, "sync", slow)
-    number = 0
-    while (tmp_path / "store.db-wal").stat().st_size < 400 * 4_120:  # a test's own file
-        await committed(store, batch(f"b{number}", *new_task(f"t{number}")))
-        number += 1
-    await asyncio.to_thread(copying.wait, PATIENCE_S)
-
-    for more in range(5):
-        await committed(store, batch(f"c{more}", *new_task(f"m{more}")))
-    many = [store.commit(batch(f"d{n}", *new_task(f"n{n}"))) for n in range(40)]
-    waiting = asyncio.gather(*many)
-    for _ in range(len(many)):
-        await asyncio.sleep(0)
-    assert not waiting.done()
-
-    goes_on.set()
-    assert all(isinstance(verdict, Committed) for verdict in await waiting)
-    assert await store.verify() == []
-    await store.close()
-    again = SqliteStore(tmp_path / "store.db", options=SMALL)
-    await again.open()
-    assert await one(again, Table.TASK, "n39") is not None
-    assert await one(again, Table.TASK, "t0") is not None
-    await again.close()
-
-
-async def test_a_log_that_was_copied_begins_anew_though_commits_went_on(
-    tmp_path: Path, quick_from_the_start: None
-) -> None:
-    options = SqliteOptions(wal_bytes=0, ballast_bytes=0, checkpoint_pages=100)
-    store = SqliteStore(tmp_path / "store.db", options=options, clock_s=lambda: 0.0)
-    await store.open()
-    for number in range(100):
-        await committed(store, batch(f"b{number}", *new_task(f"t{number}")))
-
-    size = (tmp_path / "store.db-wal").stat().st_size  # a test's own file
-    await store.close()
-
-    assert size < 200 * 4_120
 
 
 def _large(number: int) -> Batch:

@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -19,7 +19,7 @@ import apsw
 from agentcom.model.batch import Batch, Insert, Table
 from agentcom.model.errors import StorageFull
 from agentcom.model.ids import PoolId
-from agentcom.store import sqlite_audit, sqlite_lists, sqlite_log, sqlite_open, sqlite_rows
+from agentcom.store import sqlite_audit, sqlite_lists, sqlite_log, sqlite_rows
 from agentcom.store.base import Committed, Conflict, Full, TermLost, Verdict
 from agentcom.store.failures import StoreFailed
 from agentcom.store.sqlite_disk import Disk, LastCommit
@@ -29,7 +29,6 @@ GROUP_MAX: Final = 64  # commits in one transaction: bounds how long the first o
 IDLE_S: Final = 2.0  # then the log is emptied, so that the next start is quick
 QUICK_S: Final = 0.005  # what the disk may take: nobody notices a loop that stands still for that
 QUICK_COMMITS: Final = 8  # in a row, before the disk is called quick
-LEEWAY: Final = 5  # a part of the log that commits at once may add while it is copied
 AT_ONCE_MAX: Final = 512  # changes and records; a larger batch takes milliseconds of CPU
 
 _ROOM_ERRORS: Final = frozenset(
@@ -83,11 +82,9 @@ class Writer:
     ) -> None:
         """`committed` is told of each batch that is durable, with its number, in order."""
         self._db = db
-        self._copier: apsw.Connection | None = None  # for checkpoints beside commits
         self._disk = disk
         self._deliver = deliver
         self._checkpoint_pages = checkpoint_pages
-        self._pages_at_once = checkpoint_pages + checkpoint_pages // LEEWAY
         self._clock_s = clock_s
         self._committed = committed
         self._lock = threading.Lock()  # who holds it may use the connection
@@ -130,7 +127,7 @@ class Writer:
         """
         if (
             self._quick < QUICK_COMMITS
-            or self._pages >= self._pages_at_once
+            or self._pages >= self._checkpoint_pages
             or len(batch.changes) + len(batch.appends) > AT_ONCE_MAX
             or not self._lock.acquire(blocking=False)
         ):
@@ -140,7 +137,7 @@ class Writer:
             (verdict,) = self._attempt(partial(self._try, [Commit(None, batch)]))
         finally:
             self._lock.release()
-        if not pages or pages < self._checkpoint_pages <= self._pages:
+        if not pages or self._pages >= self._checkpoint_pages:
             self._jobs.put(Look())
         return verdict
 
@@ -148,8 +145,6 @@ class Writer:
         """Finish what is queued, and end the thread; blocks."""
         self._jobs.put(None)
         self._thread.join()
-        if self._copier is not None:
-            self._copier.close()
 
     def reserve(self, *, pages_max: int, pages_free: int) -> None:
         """Bound the database to `pages_max` pages, and to `pages_free` more once it was full."""
@@ -167,8 +162,15 @@ class Writer:
     def checkpoint(self, mode: int) -> None:
         """Bring the log into the database; only in the thread, or before and after it."""
         self._disk.sync()
-        self._copy(self._db, mode)
-        self._pages = 0
+        try:
+            self._db.wal_checkpoint(mode=mode)
+        except (apsw.BusyError, apsw.LockedError, apsw.FullError):
+            return  # a reader is at work, or there is no room: the log keeps everything
+        except apsw.IOError as error:
+            if not self._no_room(error):
+                raise
+        finally:
+            self._pages = 0
 
     def _run(self) -> None:
         while not self._stopping:
@@ -176,11 +178,10 @@ class Writer:
             if isinstance(job, Commit):
                 group = self._gather(job)
                 self._guard(group, partial(self._commit, group))
-                self._empty_long_log()
             elif isinstance(job, Work):
                 self._guard([job], partial(self._do, job))
             elif isinstance(job, Look):
-                self._empty_long_log()
+                self._guard([], self._empty_long_log)
             elif not self._stopping:
                 self._guard([], self._tidy)
 
@@ -208,15 +209,9 @@ class Writer:
             group.append(job)
         return group
 
-    def _guard(
-        self,
-        jobs: Sequence[Commit | Work],
-        work: Callable[[], Sequence[object]],
-        *,
-        alone: bool = True,
-    ) -> None:
+    def _guard(self, jobs: Sequence[Commit | Work], work: Callable[[], Sequence[object]]) -> None:
         try:
-            with self._lock if alone else nullcontext():
+            with self._lock:
                 answers = self._attempt(work)
         except StoreFailed as error:
             answers = [error] * len(jobs)
@@ -236,38 +231,14 @@ class Writer:
     def _commit(self, group: Sequence[Commit]) -> Sequence[Verdict]:
         verdicts = self._try(group)
         self._idle_at = self._number
+        # After the verdict would be nicer to the client, but then the next group waits.
+        self._empty_long_log()
         return verdicts
 
-    def _empty_long_log(self) -> None:
-        """Bring a long log into the database: nearly all of it while commits are made at once.
-
-        What they add meanwhile is little. Only when nothing is left can the log begin anew, so
-        the last part is brought while none is made.
-        """
+    def _empty_long_log(self) -> Sequence[object]:
         if self._pages >= self._checkpoint_pages:
-            self._guard([], self._copy_beside, alone=False)
-            self._guard([], self._copy_rest)
-
-    def _copy_beside(self) -> Sequence[object]:
-        self._disk.sync()
-        if self._copier is None:
-            self._copier = sqlite_open.connect(self._disk.path)
-        self._copy(self._copier, apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self.checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
         return ()
-
-    def _copy_rest(self) -> Sequence[object]:
-        self._copy(self._db, apsw.SQLITE_CHECKPOINT_PASSIVE)
-        self._pages = 0
-        return ()
-
-    def _copy(self, db: apsw.Connection, mode: int) -> None:
-        try:
-            db.wal_checkpoint(mode=mode)
-        except (apsw.BusyError, apsw.LockedError, apsw.FullError):
-            return  # a reader is at work, or there is no room: the log keeps everything
-        except apsw.IOError as error:
-            if not self._no_room(error):
-                raise
 
     def _do(self, job: Work) -> Sequence[object]:
         self._terms.clear()  # the work may raise one
