@@ -99,6 +99,7 @@ MUTANTS: Final = (
         "item.fence > row.fence and item.fence.incarnation >= incarnation:",
         "item.fence > row.fence:",
         often="restore",
+        seed=7,
     ),
     Mutant(
         "incarnation not raised at restore",
@@ -106,6 +107,7 @@ MUTANTS: Final = (
         _WORLD,
         "incarnation = max(self.disk.incarnation + 1, self.hub.clock.now().wall // 1_000)",
         "incarnation = self.disk.incarnation",
+        seed=5,
     ),
     Mutant(
         "reconcile forgets what is gone",
@@ -113,6 +115,7 @@ MUTANTS: Final = (
         _RECONCILE,
         "        _append(orders.gone, task)",
         "        pass",
+        seed=5,
     ),
     Mutant(
         "reconcile forgets pushes",
@@ -128,6 +131,7 @@ MUTANTS: Final = (
         _RECONCILE,
         "            _append(orders.land, task)",
         "            pass",
+        seed=34,
     ),
     Mutant(
         "finished attempts are never told",
@@ -143,6 +147,7 @@ MUTANTS: Final = (
         _HOLDING,
         "    if not queue:\n        _grant_landing(ledger, task, key)",
         "    if True:\n        _grant_landing(ledger, task, key)",
+        seed=30,
     ),
     Mutant(
         "a hold outlives its attempt",
@@ -255,6 +260,7 @@ MUTANTS: Final = (
         _LOADING,
         "[*passing.load(view, now), *deadlines.timers(view, now)]",
         "[*passing.load(view, now)]",
+        seed=5,
     ),
     Mutant(
         "a lease from the answer",
@@ -262,6 +268,7 @@ MUTANTS: Final = (
         _MACHINE,
         "Instant(sent_at + view.ttl_ms)",
         "Instant(self.now + view.ttl_ms)",
+        seed=59,
     ),
     Mutant(
         "a beat that hides the truth",
@@ -271,6 +278,7 @@ MUTANTS: Final = (
         "            if False:\n",
         often="machine_sleep",
         among={"ttl_ms": 6_000, "lossy": True, "drop": 0.3},
+        seed=19,
     ),
     Mutant(
         "an ack for anything",
@@ -316,6 +324,7 @@ MUTANTS: Final = (
         "            view.refresh(agent.id)\n            if wider:",
         "            view.refresh(agent.id)\n            if not wider:\n                return\n"
         "            if wider:",
+        seed=5,
     ),
     Mutant(
         "a dead canary has no successor",
@@ -323,6 +332,7 @@ MUTANTS: Final = (
         _ACCOUNTS,
         "            _write(ledger, replace(row, canary=None), row)",
         "            pass",
+        seed=5,
     ),
     Mutant(
         "an order to stop is told once",
@@ -345,6 +355,7 @@ MUTANTS: Final = (
         "        if any(attempt.stage in LIVE for attempt in attempts):\n            return\n",
         "",
         often="agent_kill",
+        seed=8,
     ),
     *SCHEDULING,
     *LANDING,

@@ -11,6 +11,7 @@ LANDING: Final = (
         "agentcom.core.merging",
         "        tuple(map(_rider, riders)) if first.land is LandPolicy.QUEUE else None,",
         "        tuple(map(_rider, riders))[::-1] if first.land is LandPolicy.QUEUE else None,",
+        seed=26,
     ),
     Mutant(
         "a batch lands whose check failed",

@@ -38,6 +38,7 @@ SCHEDULING: Final = (
         "        return bool(self.rules or self.pauses or self.purse.budgets)\n",
         "        return bool(self.rules or self.purse.budgets)\n",
         often="operator",
+        seed=5,
     ),
     Mutant(
         "pauses are not loaded",
@@ -96,6 +97,7 @@ SCHEDULING: Final = (
         _HOLDING,
         "    if task.uses:\n        _count_uses(ledger, task, change)",
         "    if task.uses and change > 0:\n        _count_uses(ledger, task, change)",
+        seed=27,
     ),
     Mutant(
         "what is reopened keeps its old place",
@@ -111,6 +113,7 @@ SCHEDULING: Final = (
         _SPENDING,
         "        budgets.settle(turn, usage)\n",
         "        budgets.settle(turn, usage)\n        budgets.settle(turn, usage)\n",
+        seed=7,
     ),
     Mutant(
         "a result without its turns",
@@ -126,6 +129,7 @@ SCHEDULING: Final = (
         "    for spent in body.turns[:TURNS_MAX]:\n        key = ",
         "    for spent in body.turns[:TURNS_MAX] if task is not None and task.state.held else ():\n"
         "        key = ",
+        seed=5,
     ),
     Mutant(
         "a budget with an open gate",
@@ -134,6 +138,7 @@ SCHEDULING: Final = (
         "        if spent is not None:\n"
         '            return f"the budget of {named(budget)} is used up: {spent}"\n',
         "        if spent is not None:\n            return None\n",
+        seed=7,
     ),
     Mutant(
         "nobody is asked to end",
@@ -141,6 +146,7 @@ SCHEDULING: Final = (
         _SPENDING,
         "    if why is not None:\n",
         "    if False:\n",
+        seed=7,
     ),
     Mutant(
         "a run has no name",
