@@ -124,6 +124,7 @@ MUTANTS: Final = (
         "        if not recent:\n",
         "        if False:\n",
         hours=120,
+        seed=14,
     ),
     Mutant(
         "reconcile forgets grants",
@@ -140,6 +141,7 @@ MUTANTS: Final = (
         "Stage.READY: HeldStage.READY",
         "Stage.READY: HeldStage.FINISHED",
         hours=120,
+        seed=28,
     ),
     Mutant(
         "double grant of a hold",

@@ -18,6 +18,7 @@ CHANNELS: Final = (
         "agentcom.hub.channels_posts",
         "            if joined and reader.seen < seq:\n",
         "            if joined and reader.seen != seq:\n",
+        seed=10,
     ),
     Mutant(
         "a page leaves a post out",

@@ -28,6 +28,7 @@ LANDING: Final = (
         "agentcom.core.holding",
         "        _unseat(ledger, rest, key)\n",
         "",
+        seed=26,
     ),
     Mutant(
         "who waits for a base loses its place at a restart",
@@ -35,5 +36,6 @@ LANDING: Final = (
         "agentcom.core.loading",
         "    _order_landings(view)\n",
         "",
+        seed=26,
     ),
 )

@@ -100,6 +100,7 @@ MAIL: Final = (
         "agentcom.hub.mail_expiry",
         "        if message is None or mail.is_late(place.state, message, now):\n",
         "        if message is None:\n",
+        seed=5,
     ),
     Mutant(
         "all expires at once",

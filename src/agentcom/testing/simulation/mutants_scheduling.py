@@ -48,6 +48,7 @@ SCHEDULING: Final = (
         "",
         hours=120,
         often="operator",
+        seed=8,
     ),
     Mutant(
         "a limit is never given back",
@@ -178,6 +179,7 @@ SCHEDULING: Final = (
         _AGENT,
         "        return self.quarantined is not None and not self.on_trial\n",
         "        return False\n",
+        seed=19,
     ),
     Mutant(
         "a trial takes all slots",
@@ -186,5 +188,6 @@ SCHEDULING: Final = (
         "        return 1 if self.on_trial else self.slots\n",
         "        return self.slots\n",
         often="agent_kill",
+        seed=76,
     ),
 )
