@@ -124,6 +124,7 @@ def prompts() -> Iterator[tuple[str, str]]:
     yield next(names), steps(say, {"limit": f"Usage limit, {ALL}"})
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_no_secret_is_in_anything_that_leaves_the_processes(
     shell: Shell, project: Path, tmp_path: Path

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from tests.journeys.stage import Stage
 
 NEWCOMER_S = 300
@@ -24,6 +26,7 @@ PROMPT = r"""Count words, not letters
 """
 
 
+@pytest.mark.slow
 def test_a_repository_never_seen_gets_a_verified_result(stage: Stage) -> None:
     origin = stage.origin("words", FILES)
     laptop = stage.computer("laptop")
