@@ -1,5 +1,6 @@
 """What every test gets: a home of its own, a plain git, a plain log, repeatable examples."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,29 @@ defaultBranch = main
 [commit]
 gpgSign = false
 """
+
+
+def pytest_collection() -> None:
+    """Collect tests without a look for garbage: thousands come, and none goes."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, and not at the tests."""
+    gc.enable()
+    _keep()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _old_is_kept() -> Iterator[None]:
+    """Leave what tests leave alone: it grows, and each look for garbage went over all of it."""
+    yield
+    _keep()
+
+
+def _keep() -> None:
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -43,7 +43,7 @@ def test_a_small_run_finds_nothing_and_counts_everything(
     memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(suite, "BROKEN", (Kind.SYNC,))
-    effort = Effort(0, 1, 0, 0, kills=6, full_every=60, moves=0, spots=1)
+    effort = Effort(0, 1, 0, 0, kills=6, full_every=60, broken_every=1, moves=0, spots=1)
     told: list[str] = []
 
     outcome = suite.run(memory, effort, told.append)

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from agentcom.hub.config import Bounds
 from agentcom.model.identity import Role
 from agentcom.testing.hub import RunningHub, running_hub
 from agentcom.transport import http_mcp
@@ -178,25 +179,32 @@ async def test_a_hub_without_the_sdk_says_so_and_goes_on(
     assert note.is_success
 
 
+@pytest.fixture
+async def generous() -> AsyncIterator[RunningHub]:
+    """A hub that counts no requests of any kind, only those that wait."""
+    async with running_hub(limits=Bounds(rates=False)) as hub:
+        yield hub
+
+
 async def test_one_token_has_a_bounded_number_of_requests_that_wait(
-    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+    generous: RunningHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_mcp, "REQUESTS_MAX", 1)
-    other = await hub.user("bob", Role.SUBMITTER)
+    other = await generous.user("bob", Role.SUBMITTER)
     wait = request("tools/call", name="inbox_read", arguments={"wait_ms": 25_000})
 
     async def ping() -> httpx.Response:
-        return await hub.http.post("/mcp", json=request("ping"), headers=ACCEPT)
+        return await generous.http.post("/mcp", json=request("ping"), headers=ACCEPT)
 
     async def until_refused() -> tuple[asyncio.Task[httpx.Response], httpx.Response]:
         while True:
-            waiting = asyncio.create_task(hub.http.post("/mcp", json=wait, headers=ACCEPT))
+            waiting = asyncio.create_task(generous.http.post("/mcp", json=wait, headers=ACCEPT))
             while not waiting.done():  # done: it was refused itself, since a ping was under way
                 answer = await ping()
                 if not answer.is_success:
                     return waiting, answer
 
-    async with hub.client(other.token) as another:
+    async with generous.client(other.token) as another:
         waiting, refused = await until_refused()
         allowed = await another.post("/mcp", json=request("ping"), headers=ACCEPT)
         letter = {"to": ["ann"], "body": "hello"}

@@ -44,6 +44,8 @@ class Effort(NamedTuple):
     """None: at every operation."""
     full_every: int
     """Points of the full disk that are left out, but for one in so many."""
+    broken_every: int
+    """The same for operations that fail."""
     moves: int
     """Lives in which tasks move to the archive."""
     spots: int
@@ -57,8 +59,8 @@ class Effort(NamedTuple):
         return [f"{kind}-{self.seed + n}" for kind, count in kinds for n in range(count)]
 
 
-QUICK: Final = Effort(3, 1, 10, 4, kills=104, full_every=4, moves=1, spots=8)
-WHOLE: Final = Effort(40, 4, 40, 8, kills=None, full_every=1, moves=8, spots=120)
+QUICK: Final = Effort(3, 1, 10, 4, kills=104, full_every=7, broken_every=2, moves=1, spots=8)
+WHOLE: Final = Effort(40, 4, 40, 8, kills=None, full_every=1, broken_every=1, moves=8, spots=120)
 
 
 class Outcome(msgspec.Struct):
@@ -98,7 +100,7 @@ def run(folder: Path, effort: Effort, say: Say) -> Outcome:
     with ProcessPoolExecutor(PROCESSES, context, initializer=gc.freeze) as pool:
         lose_power(folder / "power", effort, outcome, say, pool)
         fill_disks(folder / "full", effort, outcome, say, pool)
-        break_disks(folder / "broken", outcome, say, pool)
+        break_disks(folder / "broken", effort, outcome, say, pool)
         damage_files(folder / "damage", effort, outcome, say, pool)
     asyncio.run(kill_hubs(folder / "kills", effort, outcome, say))
     return outcome
@@ -151,11 +153,14 @@ def fill_disks(
         say(f"full disk: {len(sizes)} sizes while tasks are archived")
 
 
-def break_disks(folder: Path, outcome: Outcome, say: Say, pool: ProcessPoolExecutor) -> None:
+def break_disks(
+    folder: Path, effort: Effort, outcome: Outcome, say: Say, pool: ProcessPoolExecutor
+) -> None:
     """Let one operation fail, the first, the second, and so on until a life is not long enough."""
     for kind in (*BROKEN, Kind.READ):
         for wave in itertools.count():
-            numbers = range(wave * 16 + 1, wave * 16 + 17)
+            first, every = wave * 16 * effort.broken_every + 1, effort.broken_every
+            numbers = range(first, first + 16 * every, every)
             found = list(_each(pool, _broken, folder, [(kind, number) for number in numbers]))
             for (_, number), one in found:
                 outcome.failures += one.failed
