@@ -59,7 +59,7 @@ journeys: setup ## play every journey, and write docs/journeys anew from what wa
 chaos: setup ## break a running fleet on purpose and count what was lost
 	$(BIN)/agentcom chaos $(ARGS)
 
-simulate: setup ## break a fleet under virtual time, 1,000 simulated hours (ARGS="--seeds 300": the gate's part)
+simulate: setup ## break a fleet under virtual time, 1,000 simulated hours (ARGS="--seeds 286": the gate's part)
 	@$(BIN)/agentcom simulate --seeds 1000 --hours 1 $(ARGS)
 
 mutants: setup ## plant each known bug, and see that the simulation catches it

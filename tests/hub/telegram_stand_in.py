@@ -171,4 +171,6 @@ async def telegram() -> AsyncIterator[Telegram]:
     made.port = server.sockets[0].getsockname()[1]
     async with server:
         yield made
-        await asyncio.gather(*served, return_exceptions=True)
+        server.close()
+        while coming := [task for task in served if not task.done()]:  # more may come meanwhile
+            await asyncio.wait(coming)

@@ -201,9 +201,12 @@ class Inquirer(Talker):
         for change in batch.changes:
             match change:
                 case Insert(row=Ask() as ask):
-                    check("a question begins open", ask.state is AskState.OPEN, ask)
+                    is_open = ask.state is AskState.OPEN
+                    ended_at_once = ask.version > 1  # in the batch in which it was put
+                    check("a question begins open", is_open or ended_at_once, ask)
                     self.rows[ask.id] = ask
-                    self._since[ask.id] = self._kernel.now_us
+                    if is_open:
+                        self._since[ask.id] = self._kernel.now_us
                 case Update(row=Ask() as ask):
                     before = self.rows[ask.id].state
                     once = before is AskState.OPEN and ask.state is not AskState.OPEN
