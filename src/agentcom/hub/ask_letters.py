@@ -12,6 +12,7 @@ from typing import Final, cast
 import structlog
 
 from agentcom.core.view import PoolView
+from agentcom.hub import errands
 from agentcom.hub.clock import Clock
 from agentcom.hub.mail import Mail
 from agentcom.hub.writing import Asked, Draft, Writer
@@ -19,14 +20,12 @@ from agentcom.model import address, limits
 from agentcom.model.address import HUB, Address
 from agentcom.model.ask import Ask, AskId, AskState
 from agentcom.model.batch import Table
-from agentcom.model.errors import AgentComError, MailboxFull
+from agentcom.model.errors import MailboxFull
 from agentcom.model.ids import WallTime
 from agentcom.model.message import Message, MessageId, Sort, Urgency, Why
 from agentcom.model.replies import Done
 from agentcom.store.base import Query, Store
 
-AGAIN_S: Final = 1.0
-"""After so long a store that took nothing is tried again."""
 LOOK_BACK_MS: Final = 3_600_000
 """A hub that starts looks at what ended lately: it may have stopped before it told."""
 PRUNE_ROWS: Final = 500
@@ -65,15 +64,7 @@ class AskLetters:
     async def run(self) -> None:
         """Write until cancelled; a supervisor's child."""
         await self._catch_up()
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            try:
-                await self.work()
-            except AgentComError as error:
-                log.warning("mail.waits", error=error.message)
-                await asyncio.sleep(AGAIN_S)
-                self._news.set()
+        await errands.run(self._news, self.work)
 
     async def work(self) -> None:
         """Write what there is to write now."""

@@ -9,24 +9,18 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
-import structlog
-
 from agentcom.core.effects import TellClosed
 from agentcom.core.view import PoolView
+from agentcom.hub import errands
 from agentcom.hub.mail import Mail
 from agentcom.hub.writing import Asked, Draft, Writer
 from agentcom.model import address
 from agentcom.model.address import HUB, Address
-from agentcom.model.errors import AgentComError
 from agentcom.model.replies import Done
 from agentcom.model.task import Task
 
 WAITING_MAX: Final = 1_000
 """Letters that are not written yet; people close one pull request at a time."""
-AGAIN_S: Final = 1.0
-"""After so long a store that took nothing is tried again."""
-
-log = structlog.get_logger(__name__)
 
 
 class ReviewLetters:
@@ -46,15 +40,7 @@ class ReviewLetters:
 
     async def run(self) -> None:
         """Write until cancelled; a supervisor's child."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            try:
-                await self.work()
-            except AgentComError as error:
-                log.warning("mail.waits", error=error.message)
-                await asyncio.sleep(AGAIN_S)
-                self._news.set()
+        await errands.run(self._news, self.work)
 
     async def work(self) -> None:
         """Write what there is to write now."""
