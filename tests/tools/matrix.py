@@ -2,14 +2,17 @@
 
     python -m tests.tools.matrix [CLI ...]
 
-One program at a time; what was found of the others before is kept, with its date.
+One program at a time; what was found of the others before is kept, with its date and the commit
+that it was found at. Several of these may run at once, each for programs of its own.
 """
 
 import argparse
 import asyncio
+import fcntl
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -37,17 +40,20 @@ INTRODUCTION: Final = (
     "is a real program before a scripted model on loopback, under the supervisor and the watchdog "
     "of a sidecar; the last three rows go through a hub and a sidecar that are processes of their "
     "own. `make matrix` writes this page; `agentcom agent doctor NAME` runs the checks (all but "
-    "the last two) on your computer.\n\n"
+    "the last two) on your computer. Below each program stands the commit that all its cells were "
+    "found at.\n\n"
     "*yes*: the verdict, its class and what was left are as they should be. *-*: this program "
     "cannot do it. **no**: see below.\n"
 )
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What was found of one program, and on which day."""
+    """What was found of one program, on which day, and with which code of ours."""
 
     version: str
     day: str
+    commit: str
+    """Several, if some rows were tried again later."""
     machine: str
     rows: tuple[Row, ...]
 
@@ -76,6 +82,7 @@ async def check(runtime: base.Runtime, program: str, only: Sequence[str] | None)
     folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="agentcom-matrix-"))
     log: list[Entry] = []
     rows: list[Row] = []
+    commit = code()
     try:
         async with server.serve(log=log.append) as model:
             settings = {"base_url": model.url, "model": "scripted", "binary": program}
@@ -84,7 +91,7 @@ async def check(runtime: base.Runtime, program: str, only: Sequence[str] | None)
             async for row in found_of(runtime, settings, folder, log, only):
                 rows.append(row)
                 tell(_line(row))
-                publish(runtime.name, rows)
+                publish(runtime.name, commit, rows)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
     return all(row.passed is not False for row in rows)
@@ -108,16 +115,26 @@ async def found_of(
         yield row
 
 
-def publish(name: str, rows: Sequence[Row]) -> None:
+def publish(name: str, commit: str, rows: Sequence[Row]) -> None:
     """Write the page anew; what was found of others before is kept."""
-    found = msgspec.json.decode(KEPT.read_bytes(), type=dict[str, Found]) if KEPT.exists() else {}
-    day = datetime.now(UTC).date().isoformat()
+    with KEPT.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        found = msgspec.json.decode(file.read(), type=dict[str, Found])
+        found[name] = joined(found.get(name), commit, rows)
+        file.seek(0)
+        file.write(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+        file.truncate()
+        PAGE.write_text(page(found), "utf-8")
+
+
+def joined(before: Found | None, commit: str, rows: Sequence[Row]) -> Found:
+    """Return what was found now, beside the rows that were not tried again."""
     new = {row.scenario for row in rows}
-    kept = found[name].rows if name in found else ()
-    both = sorted((*(row for row in kept if row.scenario not in new), *rows), key=_place)
-    found[name] = Found(rows[0].version, day, machine(), tuple(both))
-    KEPT.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
-    PAGE.write_text(page(found), "utf-8")
+    kept = [row for row in before.rows if row.scenario not in new] if before is not None else []
+    earlier = before.commit.split(", ") if before is not None and kept else []
+    commits = ", ".join(dict.fromkeys((*earlier, commit)))
+    both = tuple(sorted((*kept, *rows), key=_place))
+    return Found(rows[0].version, datetime.now(UTC).date().isoformat(), commits, machine(), both)
 
 
 def page(found: Mapping[str, Found]) -> str:
@@ -131,6 +148,7 @@ def page(found: Mapping[str, Found]) -> str:
         cells = (_cell(found[name].rows, scenario) for name in names)
         lines.append(f"| {scenario} |" + "".join(f" {cell} |" for cell in cells))
     lines.append("| tried on |" + "".join(f" {found[name].day} |" for name in names))
+    lines.append("| tried at |" + "".join(f" {found[name].commit} |" for name in names))
     introduction = INTRODUCTION.format(machine=found[names[0]].machine)
     notes = [
         f"- {name}, {row.scenario}: {_plain(row.found)}"
@@ -147,6 +165,15 @@ def machine() -> str:
     """Return what this computer is."""
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return f"{platform.system()}, {os.cpu_count()} cores, {pages >> 30} GiB"
+
+
+def code() -> str:
+    """Return the commit of this checkout, and whether its program differs from that."""
+    asked = ("git", "-C", str(REFERENCE), "describe", "--always", "--abbrev=10", "--match=")
+    commit = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    source = ("git", "-C", str(REFERENCE.parents[1]), "diff", "--quiet", "HEAD", "--", "src")
+    same = subprocess.run(source, capture_output=True, check=False).returncode == 0
+    return commit if same else f"{commit} and changes"
 
 
 def tell(line: str) -> None:
