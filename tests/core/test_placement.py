@@ -97,5 +97,11 @@ def test_what_is_warm_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_preference_is_a_need_with_a_weight() -> None:
     assert placement.parse("spread*3") == (None, 3.0)
     assert placement.parse("gpu")[1] == 1.0
-    with pytest.raises(InvalidInput, match="prefers"):
-        placement.parse("gpu*x")
+
+
+@pytest.mark.parametrize("weight", ["x", "", "0", "1001", "\u00b2", "\u0663", "9" * 5_000])
+def test_a_weight_that_is_none_is_refused_and_ends_nothing(weight: str) -> None:
+    with pytest.raises(InvalidInput, match="prefers") as caught:
+        placement.parse(f"gpu*{weight}")
+
+    assert len(str(caught.value)) < 300

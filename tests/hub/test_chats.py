@@ -106,6 +106,24 @@ async def test_a_press_answers_once_as_the_person_and_the_message_says_so(house:
     assert not card.buttons
 
 
+async def test_a_press_of_a_button_that_nobody_was_shown_ends_nothing(house: House) -> None:
+    await house.link()
+    ask = await house.asks("which?", "a", "b")
+    card = await house.card("which?")
+    data = card.buttons[0][1].rpartition("/")[0]
+
+    for forged in ("\u00b2", "9" * 20, "-1", "", "2"):
+        card.buttons.append((f"forged {forged}", f"{data}/{forged}"))
+        await house.phone.presses(ANN, card, f"forged {forged}")
+    await house.phone.presses(ANN, card, "b")
+    await house.phone.until(lambda: len(house.phone.toasts) == 6)
+
+    assert [words for _, words in house.phone.toasts[:5]] == [
+        "this button stands for no answer any more"
+    ] * 5
+    assert (await house.ask(ask))["answer"] == "b"
+
+
 async def test_a_second_press_changes_nothing_and_says_that_it_is_over(house: House) -> None:
     await house.link()
     ask = await house.asks("which?", "a", "b")

@@ -155,6 +155,14 @@ def test_an_answer_that_is_no_yes_is_a_failure(status: int, final: bool) -> None
     assert status == 301 or caught.value.after_ms == 120_000
 
 
+@pytest.mark.parametrize("after", ["\u00b2", "9" * 5_000, "-1", "Wed, 21 Oct 2026 07:28:00 GMT"])
+def test_a_destination_cannot_end_the_sender_by_when_it_wants_more(after: str) -> None:
+    with pytest.raises(Undelivered) as caught:
+        check(Reply(429, b"", after))
+
+    assert caught.value.after_ms == 0
+
+
 async def test_without_its_secret_a_destination_is_parked(tmp_path: Path) -> None:
     house = House(tmp_path, "127.0.0.1")
 

@@ -205,6 +205,7 @@ async def test_what_did_not_change_is_not_sent_again(
     ("headers", "wait_ms"),
     [
         ({"retry-after": "7"}, 7_000),
+        ({"retry-after": "9" * 5_000}, 60_000),
         ({"x-ratelimit-reset": "1000030", "date": "Mon, 12 Jan 1970 13:46:40 GMT"}, 30_000),
         ({}, 60_000),
         ({"retry-after": "999999"}, 3_600_000),

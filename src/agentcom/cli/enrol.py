@@ -15,6 +15,7 @@ import msgspec
 from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.model.ids import AccountId, AgentId, MachineId, check_name
 from agentcom.model.limits import SLOTS_MAX
+from agentcom.model.numerals import whole
 from agentcom.sidecar.config import AgentConfig, Home, MachineConfig
 from agentcom.sidecar.confines import Confines
 from agentcom.sidecar.runtime import base, permission
@@ -117,8 +118,8 @@ def parse_agent(text: str) -> AgentConfig:
     capabilities = tuple(filter(None, settings.pop("capabilities", "").split("+")))
     accepts = tuple(filter(None, settings.pop("accepts", "").split("+")))
     account = settings.pop("account", None)
-    slots = settings.pop("slots", "1")
-    if not slots.isdecimal() or not 1 <= int(slots) <= SLOTS_MAX:
+    slots = whole(settings.pop("slots", "1"), SLOTS_MAX)
+    if not slots:
         raise _usage(f"slots is a number from 1 to {SLOTS_MAX}", "--agent ...:slots=2")
     permission.policy_of(settings)
     confines = _confines(settings)
@@ -128,7 +129,7 @@ def parse_agent(text: str) -> AgentConfig:
         runtime=runtime,
         capabilities=capabilities or (runtime, *own.capabilities),
         version=own.version,
-        slots=int(slots),
+        slots=slots,
         accepts=accepts,
         settings={"home": str(Path.home()), **settings},
         environment=tuple(key for key in _KEYS.get(runtime, ()) if key in os.environ),

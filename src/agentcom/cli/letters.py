@@ -13,6 +13,7 @@ from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.cli.output import Column
 from agentcom.model.limits import WAIT_MAX_MS
 from agentcom.model.message import Message
+from agentcom.model.numerals import whole
 from agentcom.protocol.told import Letter
 
 if TYPE_CHECKING:
@@ -126,9 +127,9 @@ def message_id(hub: api.Hub, text: str, *, channel: str | None = None) -> str:
     """
     from agentcom.protocol import calls, told
 
-    if not text.lstrip("#").isdigit():
+    seq = whole(text.lstrip("#"))
+    if seq is None:
         return text
-    seq = int(text.lstrip("#"))
     letters: Sequence[Letter]
     if channel is None:
         inbox = hub.do(calls.InboxRead(after=max(0, seq - 1), limit=1, all=True), told.Inbox)

@@ -11,6 +11,7 @@ from agentcom.cli import output
 from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.cli.lazy import Group
 from agentcom.cli.output import Column
+from agentcom.model.numerals import whole
 
 FIELDS: Final = (
     *("name", "kind", "shown", "topics", "severity", "rules", "projects", "waiting", "sent"),
@@ -105,14 +106,15 @@ def add(name: str, **options: Any) -> None:
 def _secrets(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what goes with a kind, the secret from standard input among it."""
     if options["kind"] == "email":
-        host, _, port = (options["server"] or "").rpartition(":")
-        if not host or not port.isdigit() or not options["to"] or not options["sender"]:
+        host, _, written = (options["server"] or "").rpartition(":")
+        port = whole(written)
+        if not host or port is None or not options["to"] or not options["sender"]:
             raise CommandFailed(
                 "mail needs --server HOST:PORT, --sender and --to",
                 exit_code=Exit.USAGE,
                 hint="agentcom notify add --help",
             )
-        mail = {"host": host, "port": int(port), "sender": options["sender"], "to": options["to"]}
+        mail = {"host": host, "port": port, "sender": options["sender"], "to": options["to"]}
         mail |= {key: options[key] for key in ("security", "user") if options[key]}
         return {"mail": mail, "password": _stdin("the password") if options["user"] else ""}
     if options["kind"] == "telegram":

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from agentcom.cli import output, repository
 from agentcom.cli.errors import CommandFailed, Exit
+from agentcom.model.numerals import whole
 from agentcom.model.task import TaskSpec
 
 _DURATION: Final = re.compile(r"(\d{1,7})(s|m|h|d)")
@@ -276,9 +277,10 @@ def _place(options: Mapping[str, Any], spec: Spec) -> Spec:
 
 def _amount(text: str) -> tuple[str, int]:
     name, _, much = text.partition("=")
-    if not much.isdecimal():
+    amount = whole(much)
+    if amount is None:
         raise _usage(f"{text!r} is no amount", "--uses cpu=2")
-    return name, int(much)
+    return name, amount
 
 
 def _dependency(text: str, resolve: Callable[[str], str]) -> Spec:

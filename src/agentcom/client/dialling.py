@@ -18,6 +18,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from agentcom.client.keepalive import keep_alive
 from agentcom.client.problems import Problem, error_of_response
 from agentcom.model import errors, limits
+from agentcom.model.numerals import whole
 from agentcom.protocol import frames
 
 OPEN_TIMEOUT_S: Final = 10.0
@@ -28,7 +29,7 @@ FRAMES_MAX: Final = 128
 """Frames that may wait to be read, before the hub is made to wait."""
 _TRY_LATER: Final = frozenset({429, 503})
 _FINAL: Final = frozenset({errors.NotAuthenticated.code, errors.NotAllowed.code})
-_DAY_DIGITS: Final = 5  # a day in seconds
+_SECONDS_MAX: Final = 86_400  # a day
 
 
 class NotReached(errors.AgentComError):
@@ -207,8 +208,8 @@ def _code(body: bytes) -> str | None:
 
 
 def _seconds_ms(text: str) -> int | None:
-    plain = text.isascii() and text.isdigit() and len(text) <= _DAY_DIGITS
-    return int(text) * 1_000 if plain else None
+    seconds = whole(text, _SECONDS_MAX)
+    return None if seconds is None else seconds * 1_000
 
 
 def _proxy(url: str, asked: str | bool) -> Literal[True] | str | None:

@@ -14,6 +14,7 @@ from agentcom.core.gates import REPOSITORY
 from agentcom.core.view import PoolView
 from agentcom.model import errors, limits, requirement
 from agentcom.model.ids import AgentId, MachineId
+from agentcom.model.numerals import whole
 from agentcom.model.requirement import Requirement
 from agentcom.model.task import Task
 
@@ -65,11 +66,14 @@ def parse(text: str) -> tuple[Requirement | None, float]:
     asked, star, weight = text.rpartition("*")
     if not star:
         asked, weight = text, "1"
-    if not weight.isdecimal() or not 1 <= int(weight) <= limits.WEIGHT_MAX:
-        raise errors.InvalidInput("prefers", f"{text!r}: a weight is 1 to {limits.WEIGHT_MAX}")
+    much = whole(weight, limits.WEIGHT_MAX)
+    if not much:
+        raise errors.InvalidInput(
+            "prefers", f"{text[:100]!r}: a weight is 1 to {limits.WEIGHT_MAX}"
+        )
     if asked == SPREAD:
-        return None, float(weight)
-    return requirement.parse_requirement(asked, field="prefers"), float(weight)
+        return None, float(much)
+    return requirement.parse_requirement(asked, field="prefers"), float(much)
 
 
 def _preferred(view: PoolView, task: Task) -> Sequence[AgentId]:

@@ -33,6 +33,7 @@ from agentcom.model.errors import AgentComError, Conflict
 from agentcom.model.identity import Identity
 from agentcom.model.ids import TaskId
 from agentcom.model.notify import ChatLink, Destination, DestinationKind, Notice
+from agentcom.model.numerals import whole
 from agentcom.model.replies import Reply
 from agentcom.model.task import Task, Wait
 from agentcom.protocol import calls
@@ -265,6 +266,7 @@ class Chats:
 
 def _option(ask: Ask, number: str) -> str:
     """Return the answer that a button stands for."""
-    if not number.isdigit() or int(number) >= len(ask.options):
+    place = whole(number, len(ask.options) - 1)
+    if place is None:
         raise Conflict("this button stands for no answer any more")
-    return ask.options[int(number)]
+    return ask.options[place]

@@ -12,6 +12,7 @@ from agentcom.hub.notify_secrets import Secret, Secrets
 from agentcom.hub.notify_sender import Courier, Undelivered
 from agentcom.hub.outgoing import Outgoing, Reply
 from agentcom.model.notify import Destination, DestinationKind, Notice
+from agentcom.model.numerals import whole
 
 JSON: Final = {"content-type": "application/json"}
 EVENT: Final = {"content-type": "application/cloudevents+json; charset=utf-8"}
@@ -73,7 +74,7 @@ def check(reply: Reply) -> None:
         return
     if 300 <= reply.status < 400:  # noqa: PLR2004 - likewise
         raise Undelivered(f"it answered {reply.status}, and redirects are not followed")
-    seconds = int(reply.retry_after) if reply.retry_after.isdigit() else 0
+    seconds = whole(reply.retry_after) or 0
     raise Undelivered(
         f"it answered {reply.status}",
         final=reply.status in _GONE,

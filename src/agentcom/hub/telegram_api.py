@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -20,6 +20,7 @@ _DEAD: Final = frozenset({401, 404})
 """The token is none, or is revoked."""
 _NOT_THEIRS: Final = frozenset({400, 403})
 _TOO_MANY: Final = 429
+_Read = TypeVar("_Read")
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -94,7 +95,7 @@ class TelegramApi:
             "allowed_updates": ["message", "callback_query"],
         }
         raw = await self._do("getUpdates", asked, total_s=_POLL_TOTAL_S, answer_bytes=_POLL_BYTES)
-        return msgspec.json.decode(raw, type=list[Update])
+        return _decoded(raw, list[Update])
 
     async def send(self, chat: str, text: str, buttons: Sequence[tuple[str, str]] = ()) -> int:
         """Send a message with buttons (words, data), and return its number."""
@@ -103,7 +104,7 @@ class TelegramApi:
             rows = [[{"text": words, "callback_data": data}] for words, data in buttons]
             asked["reply_markup"] = {"inline_keyboard": rows}
         raw = await self._do("sendMessage", asked)
-        return msgspec.json.decode(raw, type=Sent).message_id
+        return _decoded(raw, Sent).message_id
 
     async def edit(self, chat: str, message: str, text: str) -> None:
         """Write a message anew, without buttons."""
@@ -127,10 +128,7 @@ class TelegramApi:
             raise Undelivered("its secret is not on this computer: add it again", final=True)
         url = f"{secret.url or API}/bot{secret.token}/{method}"
         reply = await self._outgoing.post(url, msgspec.json.encode(asked), _HEADERS, **bounds)
-        try:
-            answer = msgspec.json.decode(reply.body, type=_Answer)
-        except msgspec.DecodeError:
-            raise Undelivered(f"Telegram answered {reply.status}, and not as it should") from None
+        answer = _decoded(reply.body, _Answer)
         if answer.ok:
             return answer.result
         words = f"Telegram answered {answer.error_code}: {answer.description[:100]}"
@@ -138,3 +136,11 @@ class TelegramApi:
             raise NotTaken(words)
         after_s = answer.parameters.retry_after if answer.error_code == _TOO_MANY else 0
         raise Undelivered(words, final=answer.error_code in _DEAD, after_ms=1_000 * after_s)
+
+
+def _decoded(body: bytes | msgspec.Raw, kind: type[_Read]) -> _Read:
+    """Return what an answer says; raises `Undelivered` if it is none that Telegram documents."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Undelivered("Telegram answered, and not as it should") from None

@@ -20,6 +20,7 @@ import msgspec
 from agentcom.model.errors import InvalidInput
 from agentcom.model.identity import Role
 from agentcom.model.ids import WallTime
+from agentcom.model.numerals import whole
 
 GENESIS: Final = "0" * 64
 """What the very first entry goes on from."""
@@ -112,9 +113,10 @@ class Head(NamedTuple):
 
 def parse_head(text: str) -> Head:
     """Return the head that was written down as `SEQ:HASH`; raises `InvalidInput`."""
-    number, _, digest = text.strip().partition(":")
-    if number.isdecimal() and len(digest) == len(GENESIS) and set(digest) <= _HEX:
-        return Head(int(number), digest)
+    seq, _, digest = text.strip().partition(":")
+    number = whole(seq)
+    if number is not None and len(digest) == len(GENESIS) and set(digest) <= _HEX:
+        return Head(number, digest)
     raise InvalidInput("against", "a head is SEQ:HASH, as `audit verify` prints it")
 
 

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from agentcom.model import errors, globs, limits
+from agentcom.model.numerals import whole
 from agentcom.model.verification import Check, CheckKind, DiffLimits
 
 FILE_NAME: Final = ".agentcom.toml"
@@ -149,7 +150,8 @@ def _line_of_diff(where: str, name: str, rest: str) -> Check:
         if key in {"allow", "forbid"}:
             table[key] = [*table.get(key, ()), *value.split(",")]
         else:
-            table[key] = int(value) if value.isascii() and value.isdigit() else value
+            number = whole(value)
+            table[key] = value if number is None else number
     return Check(name, kind=CheckKind.DIFF, diff=_diff(where, table))
 
 

@@ -8,10 +8,10 @@ from typing import Final
 
 from agentcom.model.errors import InvalidInput
 from agentcom.model.ids import Fence, TaskId
+from agentcom.model.numerals import whole
 
 TASK: Final = "agentcom-task"
 FENCE: Final = "agentcom-fence"
-_DIGITS_MAX: Final = 16
 
 
 def headers(task: TaskId, fence: Fence) -> dict[str, str]:
@@ -34,11 +34,7 @@ def named(given: Mapping[str, str]) -> tuple[TaskId, Fence] | None:
 
 
 def _fence(text: str) -> Fence:
-    incarnation, _, attempt = text.partition(".")
-    if not (_is_number(incarnation) and _is_number(attempt)):
+    incarnation, attempt = (whole(part) for part in text.partition(".")[::2])
+    if incarnation is None or attempt is None:
         raise InvalidInput(FENCE, "it is INCARNATION.ATTEMPT")
-    return Fence(int(incarnation), int(attempt))
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX
+    return Fence(incarnation, attempt)

@@ -13,6 +13,7 @@ import structlog
 from agentcom.model import errors, refs
 from agentcom.model.ids import Instant
 from agentcom.model.limits import REVIEWS_KEPT_MS
+from agentcom.model.numerals import whole
 from agentcom.model.result import ReviewOutcome
 from agentcom.protocol.review import ReviewedFrame, ReviewFrame
 from agentcom.sidecar import repositories, review, story
@@ -175,10 +176,10 @@ def number_in(url: str) -> int:
     Raises:
         ForgeError: it has none.
     """
-    last = url.rstrip("/").rpartition("/")[2]
-    if not last.isdecimal():
+    number = whole(url.rstrip("/").rpartition("/")[2])
+    if number is None:
         raise ForgeError(f"{url} is no pull request's address")
-    return int(last)
+    return number
 
 
 def _seen(

@@ -16,9 +16,9 @@ from starlette.responses import StreamingResponse
 from agentcom.model.errors import InvalidInput, RateLimited, Unsupported
 from agentcom.model.event import task_log
 from agentcom.model.ids import TaskId
+from agentcom.model.numerals import whole
 from agentcom.transport.http_call import Call
 
-SEQUENCE_MAX: Final = (1 << 63) - 1
 STREAMS_MAX: Final = 64  # of one token: a person with many tabs, not a crowd
 SILENCE_MS: Final = 25_000  # a comment then keeps proxies from closing the stream
 RETRY_MS: Final = 2_000  # when the reader comes back
@@ -176,10 +176,10 @@ def last_event(call: Call, after: T) -> int | T:
     text = call.request.headers.get("last-event-id")
     if not text:
         return after
-    plain = text.isascii() and text.isdigit() and len(text) <= len(str(SEQUENCE_MAX))
-    if not plain or int(text) > SEQUENCE_MAX:
+    seen = whole(text)
+    if seen is None:
         raise InvalidInput("Last-Event-ID", "it is the id of an event of this stream")
-    return int(text)
+    return seen
 
 
 def _leave(streams: dict[str, int], credential: str) -> None:

@@ -7,19 +7,20 @@ import msgspec
 
 from agentcom.hub import speaking
 from agentcom.hub.listening import ENDED
+from agentcom.model import numerals
 from agentcom.model.errors import AgentComError, NotFound
 from agentcom.model.policy import Action
 from agentcom.protocol import codec
 from agentcom.protocol.live import CHANNEL, MAIL, Ended
 from agentcom.transport import http_events
 from agentcom.transport.http_call import PREFIX, Call, Endpoint, Handler
-from agentcom.transport.http_events import SEQUENCE_MAX, Stream
+from agentcom.transport.http_events import Stream
 
 
 class FollowAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """From where on to follow."""
 
-    after: Annotated[int, msgspec.Meta(ge=0, le=SEQUENCE_MAX)] | None = None
+    after: Annotated[int, msgspec.Meta(ge=0, le=numerals.MOST)] | None = None
     """By default from the newest letter on."""
 
 

@@ -9,7 +9,7 @@ from agentcom.core import facts
 from agentcom.core.review_facts import LandAsked
 from agentcom.hub.limits_guard import Traffic
 from agentcom.hub.queries import TaskFilter, reporter
-from agentcom.model import limits
+from agentcom.model import limits, numerals
 from agentcom.model.event import task_log
 from agentcom.model.policy import Action
 from agentcom.model.replies import Explanation, Submitted, TaskChanged, Waits
@@ -47,7 +47,7 @@ class OneOrMany:
 class EventsAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which records of a feed to show."""
 
-    after: Annotated[int, msgspec.Meta(ge=0, le=http_events.SEQUENCE_MAX)] = 0
+    after: Annotated[int, msgspec.Meta(ge=0, le=numerals.MOST)] = 0
     limit: int = limits.PAGE_MAX
     progress: bool = False
     """In an event stream: progress, too."""
@@ -56,7 +56,7 @@ class EventsAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class LogsAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which part of which log; by default the end of the newest, as far as the hub has it."""
 
-    offset: Annotated[int, msgspec.Meta(ge=0, le=http_events.SEQUENCE_MAX)] | None = None
+    offset: Annotated[int, msgspec.Meta(ge=0, le=numerals.MOST)] | None = None
     """In bytes; with an attempt, 0 by default. Such a part comes from the attempt's machine."""
     attempt: Annotated[int, msgspec.Meta(ge=1)] | None = None
 

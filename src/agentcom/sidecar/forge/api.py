@@ -14,6 +14,7 @@ import httpx
 import msgspec
 
 from agentcom import __version__
+from agentcom.model.numerals import whole
 from agentcom.sidecar.forge.base import (
     ForgeAway,
     ForgeDenied,
@@ -182,15 +183,15 @@ def _limited_ms(response: httpx.Response) -> int | None:
     spent = headers.get("x-ratelimit-remaining") == "0" or "retry-after" in headers
     if status != _LIMITED and not (status == httpx.codes.FORBIDDEN and spent):
         return None
-    after = headers.get("retry-after", "")
-    if after.isdecimal():
-        return min(int(after) * 1_000, LIMITED_MS_MAX)
-    reset = headers.get("x-ratelimit-reset", headers.get("ratelimit-reset", ""))
+    after = whole(headers.get("retry-after", ""))
+    if after is not None:
+        return min(after * 1_000, LIMITED_MS_MAX)
+    reset = whole(headers.get("x-ratelimit-reset", headers.get("ratelimit-reset", "")))
     # Against the forge's own clock, since ours may be another.
     date = email.utils.parsedate_tz(headers.get("date", ""))
-    if not reset.isdecimal() or date is None:
+    if reset is None or date is None:
         return LIMITED_MS
-    left_ms = (int(reset) - int(email.utils.mktime_tz(date))) * 1_000
+    left_ms = (reset - int(email.utils.mktime_tz(date))) * 1_000
     return min(max(left_ms, 1_000), LIMITED_MS_MAX)
 
 
