@@ -10,6 +10,8 @@ from typing import Any
 from google.protobuf import json_format  # type: ignore[import-untyped] # it has no stubs
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from agentcom.testing.listening import listening
+
 
 class Collector:
     """What it was sent, and what it answers."""
@@ -22,8 +24,6 @@ class Collector:
         self.heads: list[str] = []
         self.bodies: list[bytes] = []
         self.came = asyncio.Event()
-        self.over = asyncio.Event()
-        self.served: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @property
     def spans(self) -> Sequence[Any]:
@@ -36,33 +36,24 @@ class Collector:
                     found += scope.spans
         return found
 
-    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self.served[task] = writer
-        try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                length = next(
-                    int(line.partition(":")[2])
-                    for line in head.splitlines()
-                    if line.lower().startswith("content-length")
-                )
-                body = await reader.readexactly(length)
-                self.heads.append(head)
-                if self.silent:
-                    await self.over.wait()
-                    return
-                status = self.answers.pop(0) if self.answers else 200
-                if status == 200:
-                    self.bodies.append(body)
-                writer.write(f"HTTP/1.1 {status} x\r\ncontent-length: 2\r\n\r\n{{}}".encode())
-                await writer.drain()
-                self.came.set()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return
-        finally:
-            writer.close()
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            length = next(
+                int(line.partition(":")[2])
+                for line in head.splitlines()
+                if line.lower().startswith("content-length")
+            )
+            body = await reader.readexactly(length)
+            self.heads.append(head)
+            if self.silent:
+                await asyncio.Event().wait()
+            status = self.answers.pop(0) if self.answers else 200
+            if status == 200:
+                self.bodies.append(body)
+            writer.write(f"HTTP/1.1 {status} x\r\ncontent-length: 2\r\n\r\n{{}}".encode())
+            await writer.drain()
+            self.came.set()
 
 
 def _hex_ids(message: Any, body: bytes) -> Any:
@@ -81,13 +72,6 @@ def _hex_ids(message: Any, body: bytes) -> Any:
 async def collecting() -> AsyncIterator[Collector]:
     """Run a collector on a free port."""
     made = Collector()
-    server = await asyncio.start_server(made.handle, "127.0.0.1", 0)
-    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with listening(made.serve) as door:
+        made.url = f"http://127.0.0.1:{door.port}"
         yield made
-    finally:
-        made.over.set()
-        server.close()
-        for writer in made.served.values():
-            writer.close()
-        await asyncio.gather(*made.served)

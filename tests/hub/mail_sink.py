@@ -2,13 +2,14 @@
 
 import asyncio
 import base64
-import contextlib
 import email
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email.message import EmailMessage
 from email.policy import default
+
+from agentcom.testing.listening import listening
 
 
 class Sink:
@@ -22,22 +23,8 @@ class Sink:
         self.recipient_code = 250
         self.login_code = 235
         self.port = 0
-        self.served: set[asyncio.Task[None]] = set()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self.served.add(task)
-        try:
-            await self._talk(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
-            pass
-        finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError, ssl.SSLError):
-                await writer.wait_closed()
-
-    async def _talk(  # noqa: PLR0915 - one conversation, word by word
+    async def serve(  # noqa: PLR0915 - one conversation, word by word
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         secure = self.at_once
@@ -80,8 +67,6 @@ class Sink:
 async def sink(tls: ssl.SSLContext | None = None, *, at_once: bool = False) -> AsyncIterator[Sink]:
     """Run a server on the loopback; `at_once`: it speaks TLS from the beginning."""
     made = Sink(tls, at_once=at_once)
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=tls if at_once else None)
-    made.port = server.sockets[0].getsockname()[1]
-    async with server:
+    async with listening(made.serve, tls=tls if at_once else None) as door:
+        made.port = door.port
         yield made
-        await asyncio.gather(*made.served)

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentcom.testing.listening import listening
+
 TOKEN = "123456:AAtoken"
 FIELDS: Mapping[str, tuple[set[str], set[str]]] = {
     "getUpdates": (set(), {"offset", "limit", "timeout", "allowed_updates"}),
@@ -41,7 +43,6 @@ class Telegram:
         self._number = 0
         self._news = asyncio.Condition()
         self.happened = asyncio.Condition()
-        self.closing = asyncio.Event()
 
     # What people do ---------------------------------------------------------------------------
 
@@ -128,49 +129,29 @@ class Telegram:
         return list(self.updates)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            length = int(head.lower().partition("content-length:")[2].split("\r\n")[0])
-            asked = json.loads(await reader.readexactly(length))
-            _, bot, method = head.split(" ")[1].split("/")
-            if bot != f"bot{TOKEN}":
-                answer = {"ok": False, "error_code": 401, "description": "Unauthorized"}
-            else:
-                answer = await self._do(method, asked)
-            async with self.happened:
-                self.happened.notify_all()
-            if self.drop_answers and method != "getUpdates":
-                self.drop_answers -= 1
-                return
-            body = json.dumps(answer).encode()
-            status = 200 if answer["ok"] else answer["error_code"]
-            writer.write(f"HTTP/1.1 {status} x\r\ncontent-length: {len(body)}\r\n\r\n".encode())
-            writer.write(body)
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = int(head.lower().partition("content-length:")[2].split("\r\n")[0])
+        asked = json.loads(await reader.readexactly(length))
+        _, bot, method = head.split(" ")[1].split("/")
+        if bot != f"bot{TOKEN}":
+            answer = {"ok": False, "error_code": 401, "description": "Unauthorized"}
+        else:
+            answer = await self._do(method, asked)
+        async with self.happened:
+            self.happened.notify_all()
+        if self.drop_answers and method != "getUpdates":
+            self.drop_answers -= 1
+            return
+        body = json.dumps(answer).encode()
+        status = 200 if answer["ok"] else answer["error_code"]
+        writer.write(f"HTTP/1.1 {status} x\r\ncontent-length: {len(body)}\r\n\r\n".encode())
+        writer.write(body)
 
 
 @asynccontextmanager
 async def telegram() -> AsyncIterator[Telegram]:
     """Run a server on the loopback."""
     made = Telegram()
-    served: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        served.add(task)
-        await made.serve(reader, writer)
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    made.port = server.sockets[0].getsockname()[1]
-    async with server:
+    async with listening(made.serve) as door:
+        made.port = door.port
         yield made
-        server.close()
-        while coming := [task for task in served if not task.done()]:  # more may come meanwhile
-            await asyncio.wait(coming)

@@ -1,7 +1,6 @@
 """What the hub sends goes to the address that was checked, within bounds, and nowhere else."""
 
 import asyncio
-import contextlib
 import gc
 import logging
 import ssl
@@ -15,6 +14,7 @@ from agentcom.core.outgoing import AddressRefused
 from agentcom.hub import certificate
 from agentcom.hub.outgoing import ANSWER_BYTES, Outgoing, Unreachable
 from agentcom.model.errors import InvalidInput
+from agentcom.testing.listening import listening
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
@@ -28,41 +28,27 @@ class Site:
         self.answer = OK
         self.silent = False
         self.port = 0
-        self.served: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self.served.add(task)
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            self.heads.append(head)
-            length = next(
-                int(line.partition(b":")[2])
-                for line in head.lower().split(b"\r\n")
-                if line.startswith(b"content-length:")
-            )
-            self.bodies.append(await reader.readexactly(length))
-            if self.silent:
-                await reader.read()
-            writer.write(self.answer)
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError, ssl.SSLError):
-                await writer.wait_closed()
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.heads.append(head)
+        length = next(
+            int(line.partition(b":")[2])
+            for line in head.lower().split(b"\r\n")
+            if line.startswith(b"content-length:")
+        )
+        self.bodies.append(await reader.readexactly(length))
+        if self.silent:
+            await reader.read()
+        writer.write(self.answer)
 
 
 @asynccontextmanager
 async def site(tls: ssl.SSLContext | None = None) -> AsyncIterator[Site]:
     made = Site()
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=tls)
-    made.port = server.sockets[0].getsockname()[1]
-    async with server:
+    async with listening(made.serve, tls=tls) as door:
+        made.port = door.port
         yield made
-        await asyncio.gather(*made.served)
 
 
 def named(*answers: Sequence[str]) -> tuple[Outgoing, list[str]]:

@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from agentcom.testing.listening import hanging_up, listening
 from agentcom.testing.proxy import FaultProxy, fault_proxy
+from agentcom.testing.waiting import PATIENCE_S
 
-PATIENCE_S = 5.0
 Line = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -17,21 +18,16 @@ async def echo() -> AsyncIterator[FaultProxy]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(100):
             writer.write(data)
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with fault_proxy("127.0.0.1", server.sockets[0].getsockname()[1]) as proxy:
+    async with listening(serve) as door, fault_proxy("127.0.0.1", door.port) as proxy:
         yield proxy
-    server.close()
 
 
 @asynccontextmanager
 async def dialled(proxy: FaultProxy) -> AsyncIterator[Line]:
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-    try:
+    async with hanging_up(writer):
         yield reader, writer
-    finally:
-        writer.close()
 
 
 async def ask(line: Line, data: bytes = b"hello") -> bytes:
@@ -99,7 +95,7 @@ async def test_a_line_that_is_down_takes_nobody_and_comes_back_on_its_port() -> 
         proxy.refuse()
         with pytest.raises(ConnectionError):
             await asyncio.open_connection("127.0.0.1", proxy.port)
-        await proxy.open()
+        proxy.open()
 
         async with dialled(proxy) as line:
             assert await ask(line) == b"hello"

@@ -15,16 +15,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+from agentcom.testing.listening import Door, hanging_up
+
 CHUNK_BYTES: Final = 65_536
 _LINGER_NONE: Final = struct.pack("ii", 1, 0)
-_LOOPBACK: Final = "127.0.0.1"
 
 
 class FaultProxy:
     """Forwards connections to one address, until it is told not to."""
 
     def __init__(self, host: str, port: int) -> None:
-        self.port = 0
         self.latency_ms = 0
         """Added to every chunk, in both directions."""
         self.chunk_bytes = CHUNK_BYTES
@@ -32,23 +32,24 @@ class FaultProxy:
         self.accepted = 0
         """Connections that were ever taken."""
         self._target = (host, port)
-        self._server: asyncio.Server | None = None
+        self._door = Door(self._serve)
         self._pairs: set[_Pair] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
 
-    async def open(self) -> None:
+    @property
+    def port(self) -> int:
+        """Where it takes connections, or took them."""
+        return self._door.port
+
+    def open(self) -> None:
         """Take connections: on a new port, or on the one it had; nothing if it does already."""
-        if self._server is not None:
-            return
-        self._server = await asyncio.start_server(self._serve, _LOOPBACK, self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        if not self._door.is_open:
+            self._door.open()
 
     def refuse(self) -> None:
         """Take no more connections; those that are there go on."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        self._door.refuse()
 
     def cut(self) -> None:
         """End all connections, as a peer that says goodbye."""
@@ -78,15 +79,11 @@ class FaultProxy:
         self.refuse()
         self.reset()
         await asyncio.sleep(duration_ms / 1_000)  # the fault itself is this long
-        await self.open()
+        self.open()
 
     async def close(self) -> None:
         """End everything."""
-        self.refuse()
-        pairs = list(self._pairs)
-        for pair in pairs:
-            pair.close()
-        await asyncio.gather(*(pair.gone.wait() for pair in pairs))
+        await self._door.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -100,13 +97,13 @@ class FaultProxy:
         there = asyncio.create_task(self._pump(pair, reader, far_writer))
         back = asyncio.create_task(self._pump(pair, far_reader, writer))
         pair.pumps = (there, back)
-        try:
-            await asyncio.wait(pair.pumps, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._pairs.discard(pair)
-            pair.close()
-            await asyncio.gather(there, back, return_exceptions=True)
-            pair.gone.set()
+        async with hanging_up(far_writer):
+            try:
+                await asyncio.wait(pair.pumps, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self._pairs.discard(pair)
+                pair.close()
+                await asyncio.gather(there, back, return_exceptions=True)
 
     async def _pump(
         self, pair: "_Pair", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -128,7 +125,6 @@ class _Pair:
 
     def __init__(self, near: asyncio.StreamWriter, far: asyncio.StreamWriter) -> None:
         self.frozen = False
-        self.gone = asyncio.Event()
         self.pumps: tuple[asyncio.Task[None], ...] = ()
         self._ends = (near, far)
 
@@ -157,7 +153,7 @@ def _reset(end: asyncio.StreamWriter) -> None:
 async def fault_proxy(host: str, port: int) -> AsyncIterator[FaultProxy]:
     """Run a proxy before `host`:`port`, and end it with all its connections."""
     proxy = FaultProxy(host, port)
-    await proxy.open()
+    proxy.open()
     try:
         yield proxy
     finally:

@@ -97,7 +97,7 @@ class Faults:
             for other in others:
                 other.cancel()
             ends = await asyncio.gather(*others, return_exceptions=True)
-            await self._lines.heal()
+            self._lines.heal()
             self.last_at = self._fleet.now()
             self._diary.close()
         for end in ends:

@@ -54,17 +54,17 @@ class Lines:
             note(kind, name)
             await hurt(self._proxies[name], kind, lasts_s=rng.uniform(*LASTS_S))
 
-    async def heal(self) -> None:
+    def heal(self) -> None:
         """Make every line sound, whatever was being done to it."""
         for proxy in self._proxies.values():
-            await heal(proxy)
+            heal(proxy)
 
 
-async def heal(proxy: FaultProxy) -> None:
+def heal(proxy: FaultProxy) -> None:
     """Make a line sound, but for what is half-open: that stays so."""
     proxy.resume()
     proxy.latency_ms, proxy.chunk_bytes = 0, CHUNK_BYTES
-    await proxy.open()
+    proxy.open()
 
 
 async def hurt(proxy: FaultProxy, kind: LineFault, *, lasts_s: float) -> None:
@@ -90,7 +90,7 @@ async def hurt(proxy: FaultProxy, kind: LineFault, *, lasts_s: float) -> None:
             assert_never(kind)
     if kind in _LASTS:
         await asyncio.sleep(lasts_s)
-        await heal(proxy)
+        heal(proxy)
 
 
 @asynccontextmanager
@@ -99,6 +99,6 @@ async def lines_to(port: int, names: Sequence[str] = (*MACHINES, CLIENT)) -> Asy
     async with contextlib.AsyncExitStack() as stack:
         proxies = {name: FaultProxy("127.0.0.1", port) for name in names}
         for proxy in proxies.values():
-            await proxy.open()
+            proxy.open()
             stack.push_async_callback(proxy.close)
         yield Lines(proxies)

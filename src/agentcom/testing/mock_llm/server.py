@@ -10,11 +10,9 @@ from typing import Final
 import msgspec
 
 from agentcom.model import errors
+from agentcom.testing.listening import Door
 from agentcom.testing.mock_llm import answers, http
 from agentcom.testing.mock_llm.answers import Entry, Outcome
-
-BACKLOG: Final = 128
-"""A fleet of agents connects at once."""
 
 BEAT_S: Final = 1.0
 """Between the comments of a stream that says nothing."""
@@ -45,18 +43,16 @@ async def serve(
         InvalidInput: `host` is not a loopback address.
     """
     _check_loopback(host)
-    doors = _Connections(log, latency_ms=latency_ms)
-    listener = await asyncio.start_server(
-        doors.handle, host, port, limit=http.HEAD_BYTES_MAX, backlog=BACKLOG
-    )
-    server = Server(listener.sockets[0].getsockname()[1], host=host)
-    if port_file is not None:
-        await asyncio.to_thread(_announce, port_file, server.port)
+    model = _Model(log, latency_ms=latency_ms)
+    door = Door(model.serve, host=host, line_bytes_max=http.HEAD_BYTES_MAX)
+    door.open(port)
+    server = Server(door.port, host=host)
     try:
+        if port_file is not None:
+            await asyncio.to_thread(_announce, port_file, server.port)
         yield server
     finally:
-        listener.close()
-        await doors.close()
+        await door.close()
 
 
 def json_lines(write: Callable[[bytes], object]) -> Log:
@@ -68,32 +64,17 @@ def json_lines(write: Callable[[bytes], object]) -> Log:
     return log
 
 
-class _Connections:
-    """All open connections, each in its own task."""
+class _Model:
+    """Answers the requests of a connection, one after the other."""
 
     def __init__(self, log: Log, *, latency_ms: int) -> None:
         self._log = log
         self._latency_ms = latency_ms
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while await self._turn(reader, writer):
-                pass
-        except ConnectionError:
-            return  # the client went away: for a test server an everyday end
-        finally:
-            writer.close()
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer until either side has had enough."""
+        while await self._turn(reader, writer):
+            pass
 
     async def _turn(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; False closes the connection."""
