@@ -77,6 +77,24 @@ async def test_work_that_was_all_left_out_is_no_change(origin: Origin, home: Con
     assert origin.tip(BRANCH) == ""
 
 
+async def test_work_on_another_branch_is_named(origin: Origin, home: Config) -> None:
+    away = ["git", "checkout", "-q", "-b", "mine"]
+    back = ["git", "checkout", "-q", "-"]
+    steps = ({"shell": away}, WRITE, {"commit": "Mine"}, {"shell": back})
+
+    result = await run(home, spec(origin, *steps))
+
+    assert result.failure is FailureClass.NO_CHANGE
+    assert "heads/mine" in result.message
+
+
+async def test_a_folder_that_its_agent_removed_is_said_so(origin: Origin, home: Config) -> None:
+    result = await run(home, spec(origin, WRITE, {"shell": ["sh", "-c", "rm -rf $PWD"]}))
+
+    assert result.failure is FailureClass.WORKSPACE
+    assert "its agent has removed it" in result.message
+
+
 async def test_work_that_was_partly_left_out_waits_for_a_person(
     origin: Origin, home: Config
 ) -> None:

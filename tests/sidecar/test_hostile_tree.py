@@ -183,7 +183,8 @@ async def test_a_folder_that_cannot_be_kept_is_not_removed(
 ) -> None:
     worktree = await prepare(fleet, origin)
     (worktree.path / "sub").mkdir()
-    agent(worktree, "init", "-q", "sub")  # without a commit, git can make nothing of it
+    apart = f"--separate-git-dir={worktree.state / 'apart'}"
+    agent(worktree, "init", "-q", apart, "sub")  # without a commit, git can make nothing of it
 
     with pytest.raises(git.GitFailed):
         await workspace.remove(worktree)

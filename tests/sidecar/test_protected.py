@@ -56,15 +56,10 @@ async def test_a_test_that_is_disabled_needs_a_person(
     assert await reasons_of(worktree.cache, base, saved.commit) == [reason]
 
 
-async def test_a_repository_in_the_folder_needs_a_person(ada: Machine, origin: Origin) -> None:
+async def test_a_pointer_to_another_repository_needs_a_person(ada: Machine, origin: Origin) -> None:
     base = origin.tip()
     worktree = await ada.prepare(FIRST)
-    nested = worktree.path / "vendor" / "lib"
-    nested.mkdir(parents=True)
-    git(nested, "init", "-q")
-    (nested / "a.txt").write_text("lost\n")
-    git(nested, "add", "-A")
-    git(nested, "commit", "-q", "-m", "x")
+    git(worktree.path, "worktree", "add", "-q", "vendor/lib")
     saved = await workspace.finish(worktree, "x")
 
     assert await reasons_of(worktree.cache, base, saved.commit) == [

@@ -79,7 +79,7 @@ async def test_what_the_budget_does_not_pay_for_is_left_out_and_named(
 
     finished = await workspace.finish(worktree, "x")
 
-    assert [str(one) for one in finished.findings] == ["large:0: too large to scan"]
+    assert [str(one) for one in finished.findings] == ["large: too large to scan"]
     files = git_origin.git(worktree.cache.path, "ls-tree", "-r", "--name-only", finished.commit)
     assert "small" in files
     assert "large" not in files
@@ -93,7 +93,7 @@ async def test_a_search_that_has_no_time_left_publishes_nothing_unread(
         monkeypatch.setattr(searching, "SEARCH_S_MAX", -1.0)
         safe = await snapshots.safe(worktree, shot, file_bytes_max=1_000)
 
-    assert [str(one) for one in safe.findings] == ["work:0: too large to scan"]
+    assert [str(one) for one in safe.findings] == ["work: too large to scan"]
     assert safe.tree == await snapshots.tree_of(worktree.cache, worktree.start)
 
 
@@ -129,7 +129,7 @@ def test_text_that_only_promises_secrets_is_read_in_linear_time(piece: bytes) ->
 def test_a_search_in_one_file_ends_when_it_is_late() -> None:
     found = secrets_scan.scan("a", b"x" * 10, late=lambda: True)
 
-    assert [str(one) for one in found] == ["a:0: too large to scan"]
+    assert [str(one) for one in found] == ["a: too large to scan"]
 
 
 async def test_what_was_searched_at_the_end_is_not_searched_again_but_what_it_stands_on_is(

@@ -68,7 +68,7 @@ async def test_a_change_in_one_is_named_and_not_lost_without_a_word(
 
     saved = await workspace.finish(worktree, "x")
 
-    assert [str(one) for one in saved.findings] == [f"vendor/lib/lib.h:0: {submodules.LEFT_OUT}"]
+    assert [str(one) for one in saved.findings] == [f"vendor/lib/lib.h: {submodules.LEFT_OUT}"]
 
 
 async def test_the_next_attempt_finds_them_as_they_were(

@@ -8,7 +8,7 @@ import pytest
 
 from agentcom.model import errors, refs
 from agentcom.model.ids import TaskId
-from agentcom.sidecar import git, repositories, trees, workspace
+from agentcom.sidecar import git, repositories, snapshots, trees, workspace
 from agentcom.sidecar.repositories import Repositories
 from tests.sidecar.git_origin import ADA, FIRST, SECOND, TASK, Origin, agent, prepare
 
@@ -266,3 +266,19 @@ async def test_a_task_on_a_known_base_takes_few_git_commands(
     began = ["hash-object", "update-ref", "read-tree"]
     looked = ["add", "write-tree", "diff-index", "cat-file", "cat-file"]
     assert commands == [*began, *looked, "commit-tree", "update-ref"]
+
+
+async def test_a_history_without_the_base_is_one_commit_on_it(
+    fleet: Repositories, origin: Origin
+) -> None:
+    worktree = await prepare(fleet, origin)
+    agent(worktree, "checkout", "-q", "--orphan", "fresh")
+    (worktree.path / "new").write_text("x")
+    agent(worktree, "add", "-A")
+    agent(worktree, "commit", "-qm", "A new root")
+
+    saved = await workspace.finish(worktree, "work")
+
+    parent = await worktree.cache.run("rev-parse", f"{saved.commit}^@")
+    assert parent.text == worktree.start
+    assert [one.kind for one in saved.findings] == [snapshots.UNRELATED]

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from agentcom.model import errors
+from agentcom.model import errors, refs
 from agentcom.model.failure import FailureClass
 from agentcom.model.result import Result
 from agentcom.model.verification import Check
@@ -89,7 +89,7 @@ class Conclusion:
         made = _with_commit(told, worktree, saved)
         try:
             if not await _is_new(worktree, saved):
-                message = said or "the agent ended without changing anything"
+                message = said or _nothing(worktree, saved)
                 return results.failed_with(told, FailureClass.NO_CHANGE, message)
             plan = await self.plan(record, worktree)
             made = await _with_reasons(made, worktree, (*plan.setup, *plan.checks), left_out)
@@ -192,6 +192,19 @@ class Conclusion:
         except (errors.AgentComError, OSError) as error:
             return results.failed_with(result, FailureClass.WORKSPACE, results.said(error))
         return replace(result, branch=branch)
+
+
+def _nothing(worktree: Worktree, saved: workspace.Saved) -> str:
+    """Return in words that there is no result; an agent may have put its work elsewhere."""
+    message = "the agent ended without changing anything"
+    if not saved.elsewhere:
+        return message
+    names = ", ".join(saved.elsewhere[:LEFT_OUT_MAX])
+    kept = f"{refs.rescue_ref(worktree.task, worktree.fence)}-refs"
+    return (
+        f"{message} on the branch that it had checked out at the end; commits of its own are on "
+        f"{names}, kept on this machine as {kept} in {worktree.cache.path}"
+    )
 
 
 async def _is_new(worktree: Worktree, saved: workspace.Saved) -> bool:

@@ -39,21 +39,26 @@ async def import_head(worktree: Worktree) -> str:
     return known or worktree.start
 
 
-async def import_refs(worktree: Worktree, *kept: str) -> None:
+async def import_refs(worktree: Worktree, kept: str) -> tuple[str, ...]:
     """Keep all branches and stashes of the agent's own repository in the clone cache.
 
-    What it began with is there, and so are the commits in `kept`: if its own branch is the only
-    one, and stands at one of these, nothing is to be done.
+    What it began with is there, and so is the commit `kept`: if its own branch is the only one, and
+    stands at one of these, nothing is to be done.
+
+    Returns:
+        The names of those that hold commits which `kept` does not hold.
     """
     target = f"{refs.rescue_ref(worktree.task, worktree.fence)}-refs"
     found = await asyncio.to_thread(_refs, worktree.path / ".git")
     own = f"refs/heads/{worktree.branch}"
-    if found.keys() == {own} and found[own] in {worktree.start, *kept}:
-        return
+    if not found or (found.keys() == {own} and found[own] in {worktree.start, kept}):
+        return ()
     # A star where a ref may be missing: without one, git would fetch nothing at all.
     specs = (f"+refs/heads/*:{target}/heads/*", f"+refs/stash*:{target}/stash*")
-    if found:
-        await _fetch(worktree, found, *specs)
+    await _fetch(worktree, found, *specs)
+    asked = [f"--no-merged={commit}" for commit in (worktree.base, worktree.start, kept)]
+    rows = await worktree.cache.run("for-each-ref", "--format=%(refname)", *asked, target)
+    return tuple(row.removeprefix(f"{target}/") for row in rows.text.splitlines())
 
 
 async def _fetch(worktree: Worktree, found: Mapping[str, str], *specs: str) -> None:

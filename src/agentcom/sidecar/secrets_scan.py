@@ -68,7 +68,8 @@ class Finding:
     kind: str
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.kind}"
+        line = f":{self.line}" if self.line else ""
+        return f"{self.path}{line}: {self.kind}"
 
 
 def scan(path: str, content: bytes, *, late: Callable[[], bool] = lambda: False) -> list[Finding]:

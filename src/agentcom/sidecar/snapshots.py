@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agentcom.sidecar import git, importing, known, lfs, searching
+from agentcom.model import errors
+from agentcom.sidecar import git, importing, known, lfs, nested, searching
 from agentcom.sidecar.repositories import Cache
 from agentcom.sidecar.secrets_scan import Finding
 from agentcom.sidecar.trees import Worktree
 
 TREES_MAX: Final = 1_024
 """Commits whose tree is remembered: some hundred bytes each."""
+
+UNRELATED: Final = "has no past in common with the base; its files are in the result as one commit"
 
 _ABSENT: Final = "0" * 40
 _SOME_LEFT_OUT: Final = 1
@@ -61,21 +64,21 @@ async def taken(worktree: Worktree, *, strict: bool) -> AsyncIterator[Snapshot]:
     come and go while an agent works.
 
     Raises:
+        NotFound: there is no folder any more.
         GitFailed: the folder could not be read at all; with `strict`, a file in it.
     """
+    if not worktree.there:
+        raise errors.NotFound("the folder of the task is gone: its agent has removed it")
     head, cache = await importing.import_head(worktree), worktree.cache
     await lfs.take(cache, worktree.path / ".git", worktree.start, head)
     index = worktree.state / f"index.{uuid.uuid4().hex}"
-    env = {"GIT_INDEX_FILE": str(index), "GIT_WORK_TREE": str(worktree.path)}
     try:
-        with contextlib.suppress(FileNotFoundError):
-            await asyncio.to_thread(shutil.copyfile, worktree.state / "index", index)
-        flags = () if strict else ("--ignore-errors",)
-        filters = lfs.filters(cache)
-        done = await cache.run("add", "--all", *flags, env=env, check=strict, config=filters)
-        if done.returncode > _SOME_LEFT_OUT:  # it gave up, so the index is as old as it was
+        done = await _add(worktree, index, strict=strict)
+        if nested.met(done.err):
+            done = await _add(worktree, index, strict=strict, through=True)
+        if done.returncode > (0 if strict else _SOME_LEFT_OUT):
             raise git.GitFailed("add", done.returncode, done.err)
-        tree = (await cache.run("write-tree", env=env)).text
+        tree = (await cache.run("write-tree", env={"GIT_INDEX_FILE": str(index)})).text
         yield Snapshot(head=head, tree=tree, index=index)
         # The next look compares with this one, so that only changed files are read again.
         index.replace(worktree.state / "index")
@@ -83,10 +86,25 @@ async def taken(worktree: Worktree, *, strict: bool) -> AsyncIterator[Snapshot]:
         index.unlink(missing_ok=True)
 
 
+async def _add(
+    worktree: Worktree, index: Path, *, strict: bool, through: bool = False
+) -> git.GitResult:
+    """Bring all files into a copy of the last index; `through` repositories among them, too."""
+    cache, where = worktree.cache, worktree.path
+    await asyncio.to_thread(_begin, worktree.state / "index", index)
+    if through:
+        await nested.open_up(cache, where, index)
+    flags = () if strict else ("--ignore-errors",)
+    env = {"GIT_INDEX_FILE": str(index), "GIT_WORK_TREE": str(where)}
+    args = ("add", "--all", *flags)
+    return await cache.run(*args, env=env, check=False, config=lfs.filters(cache))
+
+
 async def safe(worktree: Worktree, shot: Snapshot, *, file_bytes_max: int) -> Safe:
     """Leave out what holds a secret or is too large; if a commit holds it, leave the history out.
 
-    A file that is left out appears as it was at the start of the attempt.
+    A file that is left out appears as it was at the start of the attempt. A history that does not
+    go back to that of the base is left out, too: nothing could be compared or joined with it.
     """
     cache = worktree.cache
     budget = searching.Budget()
@@ -94,7 +112,11 @@ async def safe(worktree: Worktree, shot: Snapshot, *, file_bytes_max: int) -> Sa
     new = {change.new: change.path for change in changes if change.new != _ABSENT}
     bad = await searching.search(cache, new, file_bytes_max=file_bytes_max, budget=budget)
     parent, findings = shot.head, [finding for found in bad.values() for finding in found]
-    if shot.head != worktree.start:
+    findings += await nested.histories(worktree.path, [change.path for change in changes])
+    if shot.head != worktree.start and not await _are_related(cache, worktree.start, shot.head):
+        parent = worktree.start
+        findings.append(Finding(path=f"commit {shot.head[:12]}", line=0, kind=UNRELATED))
+    elif shot.head != worktree.start:
         past = await searching.published(cache, worktree.start, shot.head)
         past = {oid: path for oid, path in past.items() if oid not in new or oid in bad}
         hidden = await searching.search(cache, past, file_bytes_max=file_bytes_max, budget=budget)
@@ -123,6 +145,16 @@ async def changed_paths(cache: Cache, before: str, tree: str) -> list[str]:
     """Return the paths in which a tree differs from that of a commit, in git's order."""
     args = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", "--end-of-options")
     return (await cache.run(*args, before, tree)).fields
+
+
+def _begin(last: Path, index: Path) -> None:
+    index.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copyfile(last, index)
+
+
+async def _are_related(cache: Cache, one: str, other: str) -> bool:
+    return bool((await cache.run("merge-base", one, other, check=False)).text)
 
 
 async def _changes(cache: Cache, index: Path, start: str) -> list[_Change]:

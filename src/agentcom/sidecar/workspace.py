@@ -72,6 +72,8 @@ class Saved:
     """Of what `finish` made."""
     searched: bool = False
     """Whether all that is new in it since the start was searched for secrets, and holds none."""
+    elsewhere: tuple[str, ...] = ()
+    """The agent's branches and stashes whose commits are not in it; this machine keeps them."""
 
 
 class _Last(msgspec.Struct, frozen=True):
@@ -180,12 +182,18 @@ async def finish(worktree: Worktree, message: str) -> Saved:
         if safe.tree != await snapshots.tree_of(cache, safe.parent):
             commit = await snapshots.commit_tree(cache, safe.tree, message, safe.parent)
             searched = not secrets_scan.scan(commit, message.encode())
-        await importing.import_refs(worktree, safe.parent)
+        elsewhere = await importing.import_refs(worktree, safe.parent)
         await cache.run("update-ref", refs.work_ref(worktree.task), commit)
         await asyncio.to_thread(trees.attach, worktree, commit)
         inside = await submodules.changed(worktree) if worktree.modules else ()
     findings = (*safe.findings, *inside)
-    return Saved(commit=commit, findings=findings, tree=safe.tree, searched=searched)
+    return Saved(
+        commit=commit,
+        findings=findings,
+        tree=safe.tree,
+        searched=searched,
+        elsewhere=elsewhere,
+    )
 
 
 async def changed(worktree: Worktree) -> bool:
