@@ -10,6 +10,7 @@ import pytest
 
 from agentcom.sidecar import attempt_files, control, process, processes
 from agentcom.sidecar.runtime.base import Exit, Launch, Say, Stop
+from tests.sidecar.reading import first_line
 
 pytestmark = pytest.mark.skipif(not processes.has_table(), reason="looks at /proc")
 
@@ -75,9 +76,7 @@ async def test_what_was_said_is_known_when_the_agent_is_gone(attempt_dir: Path) 
 
 async def test_an_agent_that_closed_its_input_is_told_nothing(attempt_dir: Path) -> None:
     running = await started(attempt_dir, "sh", "-c", "exec <&-; echo ready; exec sleep 60")
-    async for _, line in running.lines():
-        assert line == b"ready"
-        break
+    assert await first_line(running) == b"ready"
 
     await running.say(Say("a", b"one\n"))
 

@@ -12,6 +12,7 @@ from agentcom.sidecar import guarding, process, processes, survivors
 from agentcom.sidecar.confines import PROCESSES_MAX, Confines, bound
 from agentcom.sidecar.runtime import base
 from agentcom.sidecar.supervise import Order
+from tests.sidecar.reading import first_line
 
 pytestmark = pytest.mark.skipif(not processes.has_table(), reason="looks at /proc")
 
@@ -202,9 +203,7 @@ async def test_daemons_without_environment_die_with_their_group_when_the_supervi
     mark = f"hidden-{tmp_path.name}"
     text = HIDDEN.replace("MARK", repr(mark))
     running = await process.start(attempt_dir, script(text, tmp_path), limits=limits())
-    async for _, line in running.lines():
-        assert line == b"ready"
-        break
+    assert await first_line(running) == b"ready"
     record = survivors.read_record(attempt_dir)
     assert record is not None
     assert record.group

@@ -25,6 +25,7 @@ from agentcom.sidecar import (
 )
 from agentcom.sidecar.config import Home
 from agentcom.sidecar.runtime import base
+from tests.sidecar.reading import first_line
 
 ORPHAN = """
 import os, sys, time
@@ -60,13 +61,6 @@ def python(script: str, *, cwd: Path) -> base.Launch:
 
 def limits(**changes: int) -> process.ProcessLimits:
     return msgspec.structs.replace(process.ProcessLimits(grace_ms=300), **changes)
-
-
-async def first_line(running: process.AgentProcess, prefix: bytes = b"") -> bytes:
-    async for _, line in running.lines():
-        if line.startswith(prefix):
-            return line
-    raise AssertionError(prefix)
 
 
 async def all_lines(running: process.AgentProcess, offset: int = 0) -> list[bytes]:
@@ -490,7 +484,7 @@ async def test_nonsense_on_the_control_socket_changes_nothing(
 
     with contextlib.suppress(ConnectionError):
         assert await reader.read() == b""
-    writer.close()
+    await control_socket.close(writer)
     assert process.ended(attempt_dir) is None
     assert (await running.stop(base.Stop.DEADLINE)).stop is base.Stop.DEADLINE
 

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import subprocess
@@ -151,11 +152,12 @@ async def test_a_link_does_not_lead_a_write_out_of_the_worktree(tmp_path: Path) 
 async def test_an_orphan_dies_with_a_hanging_agent(tmp_path: Path) -> None:
     running = await start(tmp_path, "<<mock:orphan>>")
     orphan = 0
-    async for _, line in running.lines():
-        event = msgspec.json.decode(line, type=base.RuntimeEvent)
-        if isinstance(event, base.Text):
-            orphan = int(event.text.split()[1])
-            break
+    async with contextlib.aclosing(running.lines()) as lines:
+        async for _, line in lines:
+            event = msgspec.json.decode(line, type=base.RuntimeEvent)
+            if isinstance(event, base.Text):
+                orphan = int(event.text.split()[1])
+                break
     assert processes.read_entry(orphan) is not None
 
     ended = await running.stop(base.Stop.NO_PROGRESS)

@@ -19,6 +19,7 @@ from agentcom.sidecar.boxes import LABEL, Boxes
 from agentcom.sidecar.config import AgentConfig
 from agentcom.sidecar.confines import Confines, Network, Sandbox
 from agentcom.sidecar.runtime import base
+from tests.sidecar.reading import first_line
 from tests.sidecar.test_guarding import HIDDEN, ended, limits, marked
 
 found = functools.cache(sandbox.probe)
@@ -197,9 +198,7 @@ async def test_daemons_die_with_the_program_and_with_a_killed_supervisor(
     text = HIDDEN.replace("MARK", repr(mark))
     launch = site.boxed(sys.executable, "-S", "-c", text)
     running = await process.start(site.folder, launch, limits=limits(), attempt=site.job.attempt)
-    async for _, line in running.lines():
-        assert line == b"ready"
-        break
+    assert await first_line(running) == b"ready"
     assert len(marked(mark)) == 3
     record = survivors.read_record(site.folder)
     assert record is not None
@@ -225,9 +224,7 @@ async def test_a_stop_lets_the_program_end_by_itself(site: Site) -> None:
     running = await process.start(
         site.folder, launch, limits=limits(grace_ms=20_000), attempt=site.job.attempt
     )
-    async for _, line in running.lines():
-        assert line == b"ready"
-        break
+    assert await first_line(running) == b"ready"
 
     end = await running.stop(base.Stop.CANCELLED)
 

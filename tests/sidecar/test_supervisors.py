@@ -10,6 +10,7 @@ import pytest
 from agentcom.sidecar import attempt_files, fork_server, process, processes, supervisors, survivors
 from agentcom.sidecar.runtime import base
 from agentcom.sidecar.supervisors import Supervisors
+from tests.sidecar.reading import first_line
 
 pytestmark = pytest.mark.skipif(not processes.has_table(), reason="looks at /proc")
 
@@ -91,7 +92,7 @@ async def test_all_supervisors_are_forks_of_one_program_and_belong_to_nobody(
     parents = {table[record_of(one).pid].ppid for one in many}
     assert len({record_of(one).pid for one in many}) == 8
     assert parents.isdisjoint({server, os.getpid()})
-    assert [await anext(one.lines()) for one in many] == [(2, b"%d" % n) for n in range(8)]
+    assert [await first_line(one) for one in many] == [b"%d" % n for n in range(8)]
 
 
 async def test_an_agent_inherits_nothing_but_its_three_streams(machine: Machine) -> None:

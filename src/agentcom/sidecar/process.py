@@ -97,7 +97,8 @@ class AgentProcess:
         r"""Yield (offset after the line, line) from `offset` on, live, until all is read.
 
         Lines end at ``\n`` only, come without it, and are bounded. Give the last offset to a later
-        call to go on after that line.
+        call to go on after that line. Who may stop in the middle closes it (`aclosing`): it holds
+        a connection.
         """
         pending = bytearray()
         scanned = 0

@@ -7,7 +7,7 @@ here polls: the flusher waits for news, the watchdog for a moment that every eve
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, assert_never
 
 import msgspec
@@ -126,11 +126,12 @@ class Watch:
 
     async def count(self, running: AgentProcess) -> None:
         """Tell what a run has spent that is over, and that nobody follows any more."""
-        async for _, line in running.lines():
-            for event in self._parser.feed(line):
-                await self._spent(event)
-                if isinstance(event, base.SessionStarted):
-                    self.session = event.id
+        async with contextlib.aclosing(running.lines()) as lines:
+            async for _, line in lines:
+                for event in self._parser.feed(line):
+                    await self._spent(event)
+                    if isinstance(event, base.SessionStarted):
+                        self.session = event.id
         await self._judged(running, await running.wait())
 
     async def _judged(self, running: AgentProcess, ended: base.Exit) -> base.Verdict:
@@ -165,16 +166,19 @@ class Watch:
                 self._talk = await talking.begun(
                     self._plain, running, desk=self._desk, took=self._take
                 )
-                async for _, line in running.lines():
-                    events = self._parser.feed(line)
-                    for event in events:
-                        self._take(event)
-                        await self._spent(event)
-                    if self._talk is not None:
-                        await self._talk.after(events)
+                async with contextlib.aclosing(running.lines()) as lines:
+                    async for _, line in lines:
+                        await self._heard(self._parser.feed(line))
         except TimeoutError:
             return await running.stop(base.Stop.NO_PROGRESS)
         return await running.wait()
+
+    async def _heard(self, events: Sequence[base.RuntimeEvent]) -> None:
+        for event in events:
+            self._take(event)
+            await self._spent(event)
+        if self._talk is not None:
+            await self._talk.after(events)
 
     def _take(self, event: base.RuntimeEvent) -> None:
         if isinstance(event, base.SessionStarted):
