@@ -389,6 +389,9 @@ METRICS: Final[Mapping[str, str]] = MappingProxyType(
         "agentcom_backup_runs": "copies and drills by the clock, by `result`: `now`, `drill`,"
         " `now_failed`, `drill_failed`",
         "agentcom_service_restarts": "restarts of the hub's services, by `service`",
+        "agentcom_alerts_firing": "[alerts of the hub](../guides/alerts.md) that fire, by `rule`",
+        "agentcom_notices_waiting": "notices in the outbox, by the `kind` of their destination",
+        "agentcom_destinations_parked": "destinations that get no notices any more, by `kind`",
         "agentcom_traces": "traces of tasks, by `result`: `sent`, `dropped`",
         "agentcom_log_records_dropped": "log records that were dropped",
         "agentcom_started_seconds": "when the hub started, in Unix seconds",

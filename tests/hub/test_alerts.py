@@ -106,10 +106,12 @@ async def test_what_goes_wrong_is_told_once_and_its_end_too(house: House) -> Non
     house.copied_at = WallTime(0)
     await house.look()
     await house.look()
+    assert house.alerts.firing() == {"backup_stale": 1}
     house.copied_at = WallTime(house.clock.wall)
     await house.look()
     await house.look()
 
+    assert house.alerts.firing() == {}
     told = await house.notices()
     assert [notice.event for notice in told] == ["alert.fired", "alert.resolved"]
     assert "agentcom backup now" in told[0].text

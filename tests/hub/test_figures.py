@@ -19,6 +19,7 @@ from agentcom.model.errors import RateLimited
 from agentcom.model.event import EventKind, TaskEvent, task_log
 from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, Fence, MachineId, ProjectId, TaskId, UserId, WallTime
+from agentcom.model.notify import Destination, DestinationKind
 from agentcom.model.task import TaskSpec, TaskState
 from agentcom.model.usage import Usage
 from agentcom.telemetry import metrics
@@ -149,6 +150,23 @@ async def test_states_that_nothing_is_in_are_there_as_zero(house: ServiceHouse) 
         assert value(measured, metrics.AGENTS, state="blocked") == 0
         assert value(measured, metrics.MACHINES, state="away") == 0
         assert value(measured, metrics.CONNECTIONS, door="stream") == 0
+        assert value(measured, metrics.ALERTS_FIRING, rule="disk_low") == 0
+
+
+async def test_the_outbox_is_counted_by_the_kind_of_destination(house: ServiceHouse) -> None:
+    told, measured = house.services.alerting.notifications, house.services.metrics
+    kind, owner = DestinationKind.SLACK, UserId("ann")
+    async with house.at_work():
+        for name in ("team", "others"):
+            await told.add(
+                Destination(name=name, kind=kind, shown="x", owner=owner, at=WallTime(0))
+            )
+            await told.test(name)
+        await told.park("others", "it is gone")
+
+        assert value(measured, metrics.NOTICES_WAITING, kind="slack") == 2
+        assert value(measured, metrics.NOTICES_WAITING, kind="email") == 0
+        assert value(measured, metrics.DESTINATIONS_PARKED, kind="slack") == 1
 
 
 async def test_an_attempt_is_counted_by_how_it_ended(house: ServiceHouse) -> None:

@@ -5,6 +5,7 @@ one write: a hub that dies in between has done neither, or both.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final, cast
@@ -163,10 +164,10 @@ class Alerts:
 
     # What people ask ------------------------------------------------------------------------------
 
-    @property
-    def firing(self) -> int:
-        """How many alerts fire."""
-        return sum(alert.state is AlertState.FIRING for alert in self._alerts.values())
+    def firing(self) -> Mapping[str, int]:
+        """Return how many alerts fire, by rule."""
+        fire = (one.rule.value for one in self._alerts.values() if one.state is AlertState.FIRING)
+        return Counter(fire)
 
     def listed(self, *, everything: bool) -> Sequence[Alert]:
         """Return the alerts that fire, the worst first; or all that there are and were."""

@@ -4,12 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from agentcom.hub.alerting import Alerting
 from agentcom.hub.engine import Engine
 from agentcom.hub.feeds import Feeds
 from agentcom.hub.journal_log import JournalLog
 from agentcom.hub.queries_fleet import Fleet
 from agentcom.hub.switchboard import Switchboard
 from agentcom.model.agent import AgentState
+from agentcom.model.alert import RuleName
+from agentcom.model.notify import DestinationKind
 from agentcom.model.task import TaskState
 from agentcom.telemetry import logs, metrics
 from agentcom.telemetry.metrics import Metrics
@@ -17,12 +20,15 @@ from agentcom.telemetry.metrics import Metrics
 # All states, so that a series does not vanish when nothing is in one: rules could not see that.
 _LIVE: Final = {one.value: 0 for one in TaskState if not one.terminal}
 _AGENTS: Final = {one.value: 0 for one in AgentState}
+_RULES: Final = {one.value: 0 for one in RuleName}
+_KINDS: Final = {one.value: 0 for one in DestinationKind}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
     """What a hub's parts can say of themselves."""
 
+    alerting: Alerting
     engine: Engine
     fleet: Fleet
     feeds: Feeds
@@ -39,6 +45,7 @@ class Figures:
             connections=self._doors,
         )
         measured.watch_counts(metrics.MACHINES, "Machines of the fleet", "state", self._machines)
+        self._show_alerting(measured)
         numbers: list[tuple[str, str, Callable[[], float]]] = [
             (metrics.INBOX_FACTS, "Facts that wait for a decision", lambda: self.engine.backlog),
             (metrics.LEASES, "Leases of connected machines", lambda: fleet.machine_counts()[1]),
@@ -50,6 +57,27 @@ class Figures:
         ]
         for name, text, number in numbers:
             measured.watch_number(name, text, number)
+
+    def _show_alerting(self, measured: Metrics) -> None:
+        alerts, told = self.alerting.alerts, self.alerting.notifications
+        measured.watch_counts(
+            metrics.ALERTS_FIRING,
+            "Alerts of the hub that fire",
+            "rule",
+            lambda: {**_RULES, **alerts.firing()},
+        )
+        measured.watch_counts(
+            metrics.NOTICES_WAITING,
+            "Notices in the outbox, by where they go",
+            "kind",
+            lambda: {**_KINDS, **told.waiting_by_kind()},
+        )
+        measured.watch_counts(
+            metrics.DESTINATIONS_PARKED,
+            "Destinations that get nothing until a person lets them go on",
+            "kind",
+            lambda: {**_KINDS, **told.parked_by_kind()},
+        )
 
     def _doors(self) -> Mapping[str, int]:
         return {"ws": self.switchboard.connection_count, "stream": sum(self.streams.values())}

@@ -5,7 +5,8 @@ each comes at least once, and in order.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -166,6 +167,17 @@ class Notifications:
     def waiting(self, name: str) -> int:
         """Return how many notices wait for a destination; 0 if it is none any more."""
         return self._waiting.get(name, 0)
+
+    def waiting_by_kind(self) -> Mapping[str, int]:
+        """Return how many notices wait, by the kind of their destination."""
+        counts: Counter[str] = Counter()
+        for row in self._rows.values():
+            counts[row.kind.value] += self._waiting[row.name]
+        return counts
+
+    def parked_by_kind(self) -> Mapping[str, int]:
+        """Return how many destinations get nothing until a person lets them go on, by kind."""
+        return Counter(row.kind.value for row in self._rows.values() if row.parked)
 
     def names(self) -> Sequence[str]:
         """Return all destinations for which something waits and that take it."""

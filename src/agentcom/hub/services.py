@@ -243,6 +243,7 @@ class Services:
         self.streams: dict[str, int] = {}
         """Open event streams by credential."""
         figures = Figures(
+            alerting=self.alerting,
             engine=engine,
             fleet=self.fleet,
             feeds=self.feeds,
