@@ -20,6 +20,7 @@ KEYS = [
     "sk-proj-" + "a" * 48,
     "rk_live_" + "a" * 24,
     "npm_" + "a" * 36,
+    "pypi-AgEIcHlwaS5vcmc" + "a" * 60,
     "eyJ" + "a" * 20 + ".eyJ" + "b" * 20 + "." + "c" * 30,
 ]
 

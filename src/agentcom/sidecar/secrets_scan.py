@@ -5,9 +5,12 @@ Findings name the file, the line and the kind, never the secret.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
+
+from agentcom.model import secret_shapes
+from agentcom.model.secret_shapes import Shape
 
 WINDOW_BYTES: Final = 1024 * 1024
 """Searched at a time: between two windows other threads get their turn, and the clock is read."""
@@ -19,43 +22,21 @@ FINDINGS_MAX: Final = 100
 UNREAD: Final = "too large to scan"
 """The kind of what the time was too short for."""
 
-_KINDS: Final[Sequence[tuple[str, Sequence[bytes], bytes]]] = (
-    (
-        "private key",
-        (b"-----BEGIN ",),
-        rb"-----BEGIN (?:[A-Z0-9]{1,20} ){0,8}PRIVATE KEY(?: BLOCK)?-----\s*[A-Za-z0-9+/=\r\n:]",
-    ),
-    ("AgentCom token", (b"acm_",), rb"\bacm_[a-z]{3}_[A-Za-z0-9]{8}_[A-Za-z0-9]{49}\b"),
-    (
-        "GitHub token",
-        (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_"),
-        rb"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,})",
-    ),
-    ("GitLab token", (b"glpat-",), rb"\bglpat-[A-Za-z0-9_-]{20,}"),
-    ("AWS key", (b"AKIA", b"ASIA"), rb"\b(?:AKIA|ASIA)[A-Z2-7]{16}\b"),
-    ("Slack token", (b"xox",), rb"\bxox[abeoprs]-[A-Za-z0-9-]{20,}"),
-    ("Anthropic key", (b"sk-ant-",), rb"\bsk-ant-[A-Za-z0-9_-]{30,}"),
-    ("OpenAI key", (b"sk-",), rb"\bsk-(?:proj-|svcacct-|admin-)?[A-Za-z0-9_-]{40,}"),
-    ("Google key", (b"AIza",), rb"\bAIza[A-Za-z0-9_-]{35}\b"),
-    ("Stripe key", (b"sk_live_", b"rk_live_"), rb"\b[rs]k_live_[A-Za-z0-9]{20,}"),
-    ("npm token", (b"npm_",), rb"\bnpm_[A-Za-z0-9]{36}\b"),
-    ("PyPI token", (b"pypi-Ag",), rb"\bpypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,}"),
-    (
-        "JSON web token",
-        (b"eyJ",),
-        rb"\beyJ[A-Za-z0-9_-]{10,2000}+\.eyJ[A-Za-z0-9_-]{10,5000}+\.[A-Za-z0-9_-]{20,}",
-    ),
-    (
+_KINDS: Final = (
+    Shape("private key", ("-----BEGIN ",), secret_shapes.PEM + r"\s*[A-Za-z0-9+/=\r\n:]"),
+    Shape("AgentCom token", ("acm_",), r"\bacm_[a-z]{3}_[A-Za-z0-9]{8}_[A-Za-z0-9]{49}\b"),
+    *secret_shapes.KEYS,
+    Shape(
         "address with password",
-        (b"://",),
-        rb"(?<=[a-z0-9+]{2})://[^/\s:@'\"<>{}$]{1,500}+:[^/\s@'\"<>{}$]{8,2000}+@\w",
+        ("://",),
+        r"(?<=[a-z0-9+]{2})://[^/\s:@'\"<>{}$]{1,500}+:[^/\s@'\"<>{}$]{8,2000}+@\w",
     ),
 )
 # Each kind, the earlier ones first, with the literal that shows where one may begin.
 _SIGNS: Final = tuple(
-    (order, sign, re.compile(pattern))
-    for order, (_, signs, pattern) in enumerate(_KINDS)
-    for sign in signs
+    (order, sign.encode(), re.compile(shape.pattern.encode()))
+    for order, shape in enumerate(_KINDS)
+    for sign in shape.signs
 )
 
 
@@ -85,7 +66,7 @@ def scan(path: str, content: bytes, *, late: Callable[[], bool] = lambda: False)
             free = end
             line += content.count(b"\n", counted, start)
             counted = start
-            found.append(Finding(path=path, line=line, kind=_KINDS[order][0]))
+            found.append(Finding(path=path, line=line, kind=_KINDS[order].kind))
             if len(found) == FINDINGS_MAX:
                 return found
     return found

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from agentcom.model import token_text
+from agentcom.model import secret_shapes, token_text
 
 GONE: Final = "[redacted]"
 SECRET_CHARS_MIN: Final = 8  # a shorter exact secret would blank out ordinary words
@@ -21,27 +21,21 @@ NEVER_SHOWN: Final = frozenset(
     {"token", "secret", "password", "authorization", "cookie", "prompt", "payload", "body"}
 )
 
-_HINT: Final = re.compile(
-    r"PRIVATE KEY|acm_|gh[pousr]_|github_pat_|glpat-|A[KS]IA|xox|hooks\.slack|sk-|AIza|k_live_"
-    r"|npm_|pypi-Ag|eyJ|://|earer|asic "
+_SIGNS: Final = (
+    *(sign for shape in secret_shapes.KEYS for sign in shape.signs),
+    *("PRIVATE KEY", "acm_", "hooks.slack", "://", "earer ", "asic "),
 )
+"""Without one of these a text has nothing that only its shape tells."""
 _KEYS: Final = re.compile(
-    r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,8}PRIVATE KEY(?: BLOCK)?-----.*?"
-    r"(?:-----END (?:[A-Z0-9]{1,20} ){0,8}PRIVATE KEY(?: BLOCK)?-----|\Z)"
-    r"|(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,})"
-    r"|(?<![A-Za-z0-9])glpat-[A-Za-z0-9_-]{20,}"
-    r"|(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z2-7]{16}\b"
-    r"|(?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{35}\b"
-    r"|(?<![A-Za-z0-9])xox[abeoprs]-[A-Za-z0-9-]{20,}"
-    r"|hooks\.slack\.com/services/[A-Za-z0-9/_-]{20,}"
-    r"|(?<![A-Za-z0-9])sk-ant-[A-Za-z0-9_-]{30,}"
-    r"|(?<![A-Za-z0-9])sk-(?:proj-|svcacct-|admin-)?[A-Za-z0-9_-]{40,}"
-    r"|(?<![A-Za-z0-9])[rs]k_live_[A-Za-z0-9]{20,}"
-    r"|(?<![A-Za-z0-9])npm_[A-Za-z0-9]{36}\b"
-    r"|(?<![A-Za-z0-9])pypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,}"
-    r"|(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]{10,2000}+\.eyJ[A-Za-z0-9_-]{10,5000}+\.[A-Za-z0-9_-]{20,}"
-    r"|(?<=earer )(?!acm_)[A-Za-z0-9._~+/-]{20,}=*"
-    r"|(?<=asic )[A-Za-z0-9+/]{12,}=*",
+    "|".join(
+        (
+            rf"{secret_shapes.PEM}.*?(?:{secret_shapes.PEM.replace('BEGIN', 'END')}|\Z)",
+            *(shape.pattern for shape in secret_shapes.KEYS),
+            r"hooks\.slack\.com/services/[A-Za-z0-9/_-]{20,}",
+            r"(?<=earer )(?!acm_)[A-Za-z0-9._~+/-]{20,}=*",
+            r"(?<=asic )[A-Za-z0-9+/]{12,}=*",
+        )
+    ),
     re.DOTALL,
 )
 _PASSWORD: Final = re.compile(
@@ -68,7 +62,7 @@ def redact(text: str, secrets: Collection[str] = ()) -> str:
         if len(secret) >= SECRET_CHARS_MIN:
             for form in _forms(secret):
                 text = text.replace(form, GONE)
-    if _HINT.search(text) is not None:
+    if any(sign in text for sign in _SIGNS):
         text = token_text.PATTERN.sub(_own, text)
         text = _PASSWORD.sub(rf"\1{GONE}", text)
         text = _KEYS.sub(GONE, text)
