@@ -138,7 +138,7 @@ def test_closed_without_a_merge_is_a_rejection_and_a_retry_opens_another() -> No
 
     after = world.see(task, CLOSED, "closed by ann")
     assert (after.state, after.failure) == (TaskState.FAILED, FailureClass.REJECTED)
-    assert after.reason == "closed by ann"
+    assert (after.reason, after.pull_request) == ("closed by ann", URL)
     (told,) = [one for one in world.effects if isinstance(one, TellClosed)]
     assert (told.task.id, told.said) == (task, "closed by ann")
     world.see(task, CLOSED, "closed by ann", on="m1")

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from agentcom.model import errors
-from agentcom.sidecar.forge import finding
+from agentcom.sidecar.forge import api, finding
 from agentcom.sidecar.forge.api import Api
 from agentcom.sidecar.forge.base import (
     Draft,
@@ -57,6 +57,20 @@ async def test_a_pull_request_is_opened_found_and_described(
         assert await forge.find("work", "main") == pull
         assert await forge.show(pull.number) == pull
         assert (stand_in.repository.pulls[0].title, stand_in.repository.pulls[0].body) == ("B", "C")
+        assert stand_in.strange == []
+
+
+async def test_a_pull_request_is_found_beyond_the_listed_ones(
+    tmp_path: Path, like: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN_ENV, "forge-token-of-the-fleet")
+    monkeypatch.setattr(api, "PAGES_MAX", 0)  # nothing is listed: all others are newer
+    async with opened(Kind.GITEA, tmp_path / "origin", like) as (stand_in, forge, origin):
+        origin.push({"x": "x"}, "agent/pr/t1")
+        pull = await forge.open(Draft(branch="agent/pr/t1", base="main", title="A", body=""))
+
+        assert await forge.find("agent/pr/t1", "main") == pull
+        assert await forge.find("agent/pr/t2", "main") is None
         assert stand_in.strange == []
 
 

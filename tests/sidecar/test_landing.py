@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -121,6 +121,30 @@ async def test_a_branch_under_review_moves_with_each_base_that_is_tried(
 
     assert len(tries) == 2
     assert origin.tip("agent/pr/t1") == landed.commit == origin.tip() == tries[1]
+
+
+async def test_a_branch_that_a_dead_landing_moved_follows_whoever_lands_then(
+    ada: Machine, bob: Machine, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = await ada.work(FIRST, {"a": "a"})
+    git_origin.git(origin.path, "update-ref", "refs/heads/agent/pr/t1", commit)
+    origin.push({"meanwhile": "x"})
+
+    async def dies(*_: object) -> NoReturn:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as killed:
+        killed.setattr(landing, "_push", dies)
+        with pytest.raises(asyncio.CancelledError):
+            await ada.land(FIRST, commit, review="agent/pr/t1")
+    moved = origin.tip("agent/pr/t1")
+    origin.push({"later": "x"})
+
+    await bob.cache()
+    landed = await bob.land(FIRST, commit, review="agent/pr/t1")
+
+    assert moved not in {commit, landed.commit}
+    assert origin.tip("agent/pr/t1") == landed.commit == origin.tip()
 
 
 async def test_checks_are_not_run_again_on_the_same_base(ada: Machine) -> None:

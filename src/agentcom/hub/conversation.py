@@ -92,7 +92,9 @@ class Conversation:
         self.ask_letters = AskLetters(
             self.mail, self.writer, store=means.store, clock=means.clock, view=means.view
         )
-        self.review_letters = ReviewLetters(self.mail, self.writer, view=means.view)
+        self.review_letters = ReviewLetters(
+            self.mail, self.writer, store=means.store, clock=means.clock, view=means.view
+        )
         means.switchboard.on_ask = self.ask_letters.told
         means.switchboard.on_closed = self.review_letters.told
         boxes.on_arrival, boxes.on_read = self.delivery.arrived, self.delivery.read

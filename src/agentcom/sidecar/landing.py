@@ -14,7 +14,7 @@ import structlog
 from agentcom.model import errors, project_file, refs
 from agentcom.model.ids import Fence, TaskId
 from agentcom.model.project_file import ProjectFile
-from agentcom.sidecar import fences, git, joining, known, lfs, repositories, trees
+from agentcom.sidecar import fences, git, joining, known, lfs, repositories, snapshots, trees
 from agentcom.sidecar.fences import Seen
 from agentcom.sidecar.repositories import Cache, Move
 
@@ -112,7 +112,7 @@ async def land(
             candidate = await prepared(cache, seen.base, work)
         if not still_mine():
             raise Suspended
-        ours = await _move_review(cache, review, ours, candidate.commit)
+        ours = await _move_review(cache, review, ours, candidate)
         lost, before = await _push(cache, task, base_branch, seen, candidate.commit), seen
         if lost is None:
             return _landed(candidate, commit)
@@ -203,19 +203,48 @@ async def prepared(cache: Cache, base: str, work: Work) -> Candidate:
     return Candidate(commit=commit, base=base)
 
 
-async def _move_review(cache: Cache, branch: str | None, ours: str, commit: str) -> str:
+async def _move_review(cache: Cache, branch: str | None, ours: str, what: Candidate) -> str:
     """Let a branch under review follow its work, so that the forge sees a merge.
 
     What others pushed there stays. Returns what the branch has of ours.
     """
+    commit = what.commit
     if branch is None or await repositories.contains(cache, commit, ours):
         return ours
+    ref = f"refs/heads/{branch}"
     try:
-        await lfs.push(cache, Move(ref=f"refs/heads/{branch}", new=commit, old=ours))
+        try:
+            await lfs.push(cache, Move(ref=ref, new=commit, old=ours))
+        except git.PushRejected:
+            left = await _left_by_another(cache, ref, ours, what)
+            if left is None:
+                raise
+            await lfs.push(cache, Move(ref=ref, new=commit, old=left))
     except git.GitFailed as failure:
         log.warning("review.not_moved", branch=branch, reason=failure.message)
         return ours
     return commit
+
+
+async def _left_by_another(cache: Cache, ref: str, ours: str, what: Candidate) -> str | None:
+    """Return where a branch stands if it holds no more than `ours`, brought to an earlier base.
+
+    A landing that died between its two pushes leaves it there.
+    """
+    args = ("ls-remote", "--refs", "--end-of-options", cache.url, ref)
+    tip = (await cache.run(*args, remote=True)).text.partition("\t")[0]
+    if not tip:
+        return None
+    await repositories.ensure(cache, [tip])
+    before = (await cache.run("merge-base", tip, what.base, check=False)).text
+    if not before:
+        return None
+    try:
+        same = await joining.onto(cache, before, ours)
+    except git.MergeConflict:
+        return None
+    alike = await snapshots.tree_of(cache, same) == await snapshots.tree_of(cache, tip)
+    return tip if alike else None
 
 
 async def _push(

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
-from agentcom.sidecar.forge.base import Author, Comment, FailedCheck, PullRequest
+from agentcom.sidecar.forge.base import Author, Comment, FailedCheck, ForgeMissing, PullRequest
 from agentcom.sidecar.forge.github import GitHub, pull_of
 from agentcom.sidecar.forge.reading import commented, failed, number_of
 
@@ -21,10 +22,18 @@ class Gitea(GitHub):
     """A repository at Gitea or Forgejo, whose API is GitHub's but for what stands here."""
 
     async def find(self, branch: str, base: str) -> PullRequest | None:
-        del base  # there is no filter: the newest of the list are looked through
+        # The list has no filter, and what is asked for a pair of branches answers with the oldest,
+        # closed or not: it is for those that nobody touched since the newest of the list.
         asked = {"state": "all", "sort": "recentupdate"}
         found = [pull_of(one) for one in await self._api.pages(f"{self._repo}/pulls", **asked)]
-        return max((one for one in found if one.branch == branch), key=number_of, default=None)
+        newest = max((one for one in found if one.branch == branch), key=number_of, default=None)
+        if newest is not None:
+            return newest
+        try:
+            pair = f"{quote(base, safe='')}/{quote(branch, safe='')}"
+            return pull_of(await self._api.get(f"{self._repo}/pulls/{pair}"))
+        except ForgeMissing:
+            return None
 
     async def comments(self, number: int) -> Sequence[Comment]:
         reviews = f"{self._repo}/pulls/{number}/reviews"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import unquote
 
 from agentcom.testing.forge import github
 from agentcom.testing.forge.routes import Answer, Asked, Dialect, Route
@@ -38,6 +39,7 @@ def dialect(path: str) -> Dialect:
                 path=f"{repo}/collaborators/{{login}}/permission",
                 answer=github.permission,
             ),
+            Route(method="GET", path=f"{repo}/pulls/{{base}}/{{head}}", answer=_of_pair),
         ),
     )
 
@@ -57,6 +59,14 @@ def _list(repository: Repository, asked: Asked) -> Answer:
     wanted = asked.query.get("state", "open")
     pulls = [one for one in repository.pulls if wanted == "all" or one.state == "open"]
     return Answer(rows=[_pull(repository, one, asked) for one in reversed(pulls)])
+
+
+def _of_pair(repository: Repository, asked: Asked) -> Answer:
+    pair = (unquote(asked.names["base"]), unquote(asked.names["head"]))
+    oldest = next((one for one in repository.pulls if (one.base, one.branch) == pair), None)
+    if oldest is None:
+        return Answer(status=404, body={"message": "not found"})
+    return Answer(body=_pull(repository, oldest, asked))
 
 
 def _open(repository: Repository, asked: Asked) -> Answer:
