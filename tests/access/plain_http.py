@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-PATIENCE_S = 50.0
+from agentcom.testing.waiting import PATIENCE_S
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from agentcom.model.identity import Role
 from agentcom.model.ids import DEFAULT_PROJECT
 from agentcom.protocol import frames
+from agentcom.testing.waiting import PATIENCE_S
 from agentcom.transport import ws_machine
 from docs.tools import access
 from docs.tools.access import Door, Line
@@ -49,7 +50,6 @@ ABSENT = {
 MCP = {"accept": "application/json, text/event-stream"}
 CAUSE = re.compile(r',?"cause":"[a-z0-9]+"')
 """What differs from request to request."""
-PATIENCE_S = 50.0
 TURNS = 20  # of the hub: enough for acts that wait for the next one
 
 

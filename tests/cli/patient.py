@@ -17,6 +17,7 @@ from typing import Any, Final
 from agentcom.cli import checkup, context, errors
 from agentcom.cli.root import root
 from agentcom.sidecar.config import AgentConfig, Home, MachineConfig
+from agentcom.testing.waiting import PATIENCE_S
 
 DEAD_PID: Final = 2**22 + 1
 """Above what Linux gives out by default."""
@@ -117,7 +118,7 @@ def server(
 
         def get_request(self) -> tuple[socket.socket, Any]:
             plain, address = self.socket.accept()
-            plain.settimeout(5)
+            plain.settimeout(PATIENCE_S)
             return (plain if tls is None else tls.wrap_socket(plain, server_side=True)), address
 
     made = Quiet(("127.0.0.1", 0), Handler)

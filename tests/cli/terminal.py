@@ -11,7 +11,7 @@ import pytest
 from agentcom.cli import errors
 from agentcom.cli.root import root
 
-WAIT_S = 50
+WAIT_S = 90
 """Bounds every command; most take a tenth of a second."""
 
 

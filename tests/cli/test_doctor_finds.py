@@ -24,6 +24,7 @@ from agentcom.sidecar.config import AgentConfig
 from agentcom.sidecar.confines import Confines, Sandbox
 from agentcom.store import sqlite_open
 from agentcom.store.sqlite import SqliteStore
+from agentcom.testing.waiting import PATIENCE_S
 from tests.cli import patient
 from tests.cli.patient import DEAD_PID, GOOD, Patient
 from tests.cli.terminal import Shell
@@ -449,7 +450,7 @@ def test_what_stops_a_fleet_is_named_and_mended(
 
 def clears(fleet: Patient, finding: str) -> bool:
 
-    return background.wait_for(lambda: not fleet.has(finding), timeout_s=20)
+    return background.wait_for(lambda: not fleet.has(finding), timeout_s=PATIENCE_S)
 
 
 def test_tokens_that_do_not_work_are_told_apart(

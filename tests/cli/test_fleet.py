@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agentcom.cli import background
+from agentcom.testing.waiting import PATIENCE_S
 from tests.cli.terminal import Shell
 
 pytestmark = pytest.mark.xdist_group("cli-fleet")
@@ -228,9 +229,9 @@ def test_results_name_the_machine_as_the_list_of_machines_does(fleet: Shell) -> 
 def test_what_a_failed_check_printed_can_be_read(fleet: Shell) -> None:
     checks = ("--verify", "test -s hello.txt", "--verify", "ls there-is-no-such-file")
     task = submit(fleet, *checks, EDIT)
-    assert background.wait_for(lambda: bool(fleet("task", "results", task).lines), timeout_s=20), (
-        "the first attempt has ended"
-    )
+    assert background.wait_for(
+        lambda: bool(fleet("task", "results", task).lines), timeout_s=PATIENCE_S
+    ), "the first attempt has ended"
     fleet("task", "cancel", task)
 
     said = fleet("task", "results", task, "--checks").out

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from agentcom.testing.waiting import PATIENCE_S
 from tests.cli.terminal import Shell
 
 
@@ -42,7 +43,7 @@ def test_a_reader_that_waits_gets_what_comes(fleet: Shell, eve: Shell) -> None:
         text=True,
     )
     fleet("msg", "send", "eve", "are you there?")
-    out, _ = waiting.communicate(timeout=45)
+    out, _ = waiting.communicate(timeout=PATIENCE_S)
 
     assert waiting.returncode == 0
     assert "are you there?" in out

@@ -13,6 +13,7 @@ import pytest
 
 from agentcom.cli import background, installed, upgrade_plan, upgrading
 from agentcom.cli.errors import CommandFailed
+from agentcom.testing.waiting import PATIENCE_S
 from tests.cli.terminal import Here, Shell
 
 pytestmark = [pytest.mark.xdist_group("cli-life"), pytest.mark.timeout(180)]
@@ -28,7 +29,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    assert background.wait_for(holds, timeout_s=30)
+    assert background.wait_for(holds, timeout_s=PATIENCE_S)
 
 
 def state(shell: Shell, agent: str) -> str:

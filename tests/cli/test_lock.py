@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from agentcom.cli.errors import Exit
+from agentcom.testing.waiting import PATIENCE_S
 from tests.cli.terminal import Shell
 
 pytestmark = pytest.mark.xdist_group("cli-fleet")
@@ -41,7 +42,7 @@ def test_who_waits_for_a_lock_gets_it_when_it_is_given_back(fleet: Shell, eve: S
     assert "waits for user:" in waits.out
     assert eve("lock", "release", mine, "--force", ok=False).code == Exit.NOT_ALLOWED
     fleet("lock", "release", mine)
-    out, _ = waiting.communicate(timeout=45)
+    out, _ = waiting.communicate(timeout=PATIENCE_S)
     assert (waiting.returncode, out.split("\t")[0]) == (0, waits.out.split("\t")[0])
     fleet("lock", "release", waits.out.split("\t")[0], "--force")
     assert "was broken by" in eve("msg", "read").out

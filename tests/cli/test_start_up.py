@@ -1,6 +1,6 @@
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -25,12 +25,18 @@ def loaded(words: Sequence[str]) -> set[str]:
     return {name.split(".")[0] for name in done.stderr.split()}
 
 
-def fastest_s(*argv: str) -> float:
+def spent_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def cheapest_s(*argv: str) -> float:
+    """Return the processor time of a run: others who compute at once count less in it."""
     times = []
     for _ in range(RUNS):
-        began = time.perf_counter()
+        before = spent_s()
         subprocess.run([sys.executable, *argv], check=True, stdout=subprocess.DEVNULL)
-        times.append(time.perf_counter() - began)
+        times.append(spent_s() - before)
     return min(times)
 
 
@@ -42,9 +48,9 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
 
 
 def test_help_comes_within_its_budget() -> None:
-    bare = fastest_s("-P", "-c", "pass")
+    bare = cheapest_s("-P", "-c", "pass")
 
-    assert fastest_s("-P", "-m", "agentcom.cli.main", "--help") < RATIO_MAX * bare
+    assert cheapest_s("-P", "-m", "agentcom.cli.main", "--help") < RATIO_MAX * bare
 
 
 def test_every_command_in_the_list_exists_and_has_help(agentcom: Here) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from agentcom.cli import background
+from agentcom.testing.waiting import PATIENCE_S
 from tests.journeys import builds
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -48,7 +49,9 @@ def test_a_version_takes_over_and_a_broken_one_is_taken_back(tmp_path: Path) -> 
         agentcom("up", "--agent", "ann=command:sandbox=off")
         wait = f"until test -e '{go}'; do sleep 0.05; done"
         agentcom("submit", "--no-repo", "--command", "--", "sh", "-c", wait)
-        assert background.wait_for(lambda: "running" in agentcom("task", "ls"), timeout_s=30)
+        assert background.wait_for(
+            lambda: "running" in agentcom("task", "ls"), timeout_s=PATIENCE_S
+        )
 
         assert "agentcom\t1.1.0" in agentcom("upgrade", "--from", str(good))
         assert "1.1.0" in agentcom("status")
@@ -58,7 +61,9 @@ def test_a_version_takes_over_and_a_broken_one_is_taken_back(tmp_path: Path) -> 
         assert "1.1.0" in agentcom("--version")
         assert "1.1.0" in agentcom("status")
         go.touch()
-        done = background.wait_for(lambda: "completed" in agentcom("task", "ls"), timeout_s=30)
+        done = background.wait_for(
+            lambda: "completed" in agentcom("task", "ls"), timeout_s=PATIENCE_S
+        )
         assert done, agentcom("task", "ls")
         assert "attempt 1" in agentcom("task", "events", "@last")
     finally:

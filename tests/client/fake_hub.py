@@ -15,6 +15,7 @@ from agentcom.model.errors import NotAuthenticated
 from agentcom.model.replies import Welcomed
 from agentcom.model.result import ReportKind
 from agentcom.protocol import codec, frames
+from agentcom.testing.waiting import PATIENCE_S
 from agentcom.transport.problem import problem_bytes
 
 TOKEN = "acm_mch_test"
@@ -96,7 +97,7 @@ class FakeHub:
         def found() -> list[F]:
             return [frame for frame in self.got if isinstance(frame, kind) and matches(frame)]
 
-        async with asyncio.timeout(30), self._changed:
+        async with asyncio.timeout(PATIENCE_S), self._changed:
             await self._changed.wait_for(lambda: len(found()) >= count)
         return found()[count - 1]
 

@@ -17,6 +17,7 @@ from agentcom.model.task import TaskSpec
 from agentcom.protocol import frames
 from agentcom.testing.hub_site import HubSite, hub_site
 from agentcom.testing.proxy import fault_proxy
+from agentcom.testing.waiting import PATIENCE_S
 
 SPEC = TaskSpec(title="t", prompt="p")
 
@@ -45,7 +46,7 @@ async def test_a_line_that_went_dead_without_a_word_is_noticed(hub: HubSite) -> 
 
         proxy.freeze()
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             assert isinstance(await connection.ended(), ConnectionLost)
         await connection.close()
 

@@ -23,11 +23,11 @@ from agentcom.model.result import Result, ResultStatus
 from agentcom.model.task import TaskSpec, TaskState
 from agentcom.protocol import frames
 from agentcom.testing.hub_site import HubSite, hub_site
+from agentcom.testing.waiting import PATIENCE_S
 from agentcom.transport.problem import problem_bytes
 from tests.transport.peers import machine
 
 SPEC = TaskSpec(title="t", prompt="p")
-PATIENCE_S = 5.0
 
 
 class AtOnce:

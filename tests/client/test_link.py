@@ -13,6 +13,7 @@ from agentcom.client.link import Backoff, Link, LinkEvent, Lost, Opened, Receive
 from agentcom.hub.certificate import ensure_certificate, server_context
 from agentcom.model import errors
 from agentcom.protocol import frames
+from agentcom.testing.waiting import PATIENCE_S
 from agentcom.transport.problem import problem_bytes
 from tests.client.fake_hub import TOKEN, FakeHub
 
@@ -38,7 +39,7 @@ class Events:
         self.task = asyncio.create_task(self._collect())
 
     async def next(self) -> LinkEvent:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             event = await self._queue.get()
         if isinstance(event, BaseException):
             raise event
@@ -221,7 +222,7 @@ async def test_a_busy_hub_is_asked_again_when_it_said() -> None:
 async def test_a_refusal_of_something_before_the_hub_is_not_the_hubs_word(status: int) -> None:
     async with FakeHub() as hub, linked(hub) as events:
         hub.refuse = (status, {})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await hub.refused.wait()
 
         hub.refuse = None

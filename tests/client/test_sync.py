@@ -11,6 +11,7 @@ from agentcom.model import errors
 from agentcom.model.task import TaskSpec, TaskState
 from agentcom.protocol import frames
 from agentcom.testing.hub_site import HubSite, hub_site
+from agentcom.testing.waiting import PATIENCE_S
 
 SPEC = TaskSpec(title="t", prompt="p")
 
@@ -29,7 +30,7 @@ async def test_a_program_submits_cancels_and_waits(hub: HubSite) -> None:
             (task,) = client.submit([SPEC], "k1").tasks
             assert client.submit([SPEC], "k1").tasks == (task,)
             assert client.cancel(task).state is TaskState.CANCELLED
-            assert client.wait(task, timeout_s=5).state is TaskState.CANCELLED
+            assert client.wait(task, timeout_s=PATIENCE_S).state is TaskState.CANCELLED
             with pytest.raises(errors.NotFound):
                 client.get("/nothing", dict)
             with pytest.raises(errors.NotFound):

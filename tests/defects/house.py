@@ -23,10 +23,10 @@ from agentcom.sidecar.runtime import base
 from agentcom.sidecar.runtime.command import PlainCommand
 from agentcom.sidecar.runtime.testagent import TestAgent
 from agentcom.sidecar.shell import Sidecar
+from agentcom.testing.waiting import PATIENCE_S
 
 F = TypeVar("F", bound=frames.Frame)
 TTL_MS = 2_000
-PATIENCE_S = 20.0
 RUNTIMES: Mapping[str, base.Runtime] = {"testagent": TestAgent(), "command": PlainCommand()}
 
 

@@ -40,7 +40,7 @@ async def test_a_blip_costs_no_attempt_and_the_next_task_starts_at_once(tmp_path
             go.touch()
             row = await ended(client, task)
             (following,) = (await client.submit([command("true")])).tasks
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(15):  # long before a lease of 20 s would end
                 then = await ended(client, following)
 
             events = await client.get(f"/tasks/{task}/events", shown.EventPage)

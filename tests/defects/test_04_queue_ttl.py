@@ -13,6 +13,7 @@ from agentcom.model.ids import Instant, Now, UserId, WallTime
 from agentcom.model.task import TaskState
 from agentcom.store.sqlite import SMALL, SqliteStore
 from agentcom.testing.hub import running_hub
+from agentcom.testing.waiting import PATIENCE_S
 from tests.defects.house import done, ended, finish, raw_machine, raw_task, shown_task
 
 MONTH_MS = 30 * 86_400_000
@@ -42,7 +43,7 @@ async def test_a_backlog_with_its_dependants_outlives_a_month(tmp_path: Path) ->
             config, ready=ready.set_result, stop=stop, store=_store(tmp_path), clock=Later()
         )
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         url = (await ready).url
         async with await HubClient.connect(url, hub.admin_token) as client:
             states = [(await shown_task(client, task)).state for task in (first, second)]

@@ -12,6 +12,7 @@ from agentcom.model.batch import Table
 from agentcom.model.errors import NotAuthenticated, RateLimited
 from agentcom.model.identity import Credential, CredentialKind, Identity, Role
 from agentcom.model.ids import MachineId, UserId
+from agentcom.testing.waiting import PATIENCE_S
 from tests.hub.doubles import CountingIds, ManualClock, YieldingStore
 
 ADA = UserId("ada")
@@ -240,7 +241,7 @@ async def test_the_service_wakes_for_a_grace_that_ends_before_it_meant_to_look(
     await house.credentials.rotate(old.id, grace_ms=1)
     house.clock.advance(1)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await heard.wait()
     running.cancel()
 
@@ -455,8 +456,8 @@ async def test_the_service_wakes_for_a_use_when_their_time_has_come(
     service = asyncio.create_task(house.auth.run())
     await asyncio.sleep(0)  # it waits now
     await house.auth.authenticate(text)
-    await asyncio.wait_for(flushed.wait(), 5)
-    async with asyncio.timeout(5):
+    await asyncio.wait_for(flushed.wait(), PATIENCE_S)
+    async with asyncio.timeout(PATIENCE_S):
         while (await house.credentials.get(credential.id)).last_used is None:  # noqa: ASYNC110  # a row has no event
             await asyncio.sleep(0)
     service.cancel()

@@ -30,6 +30,7 @@ from agentcom.store.failures import StoreFailed
 from agentcom.store.memory import MemoryStore
 from agentcom.testing import invariants
 from agentcom.testing.simstore import Fault, ScriptedFaults, SeededFaults, SimulatedStore
+from agentcom.testing.waiting import PATIENCE_S
 from agentcom.testing.world import machine, person
 from tests.hub.doubles import CountingIds, FixedRng, ManualClock
 
@@ -275,7 +276,7 @@ async def test_a_report_comes_alone_when_nothing_else_does() -> None:
 
         hub.engine.put(Fact(body=facts.Heartbeat(1, ()), actor=M1))
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await turn.wait()
 
 

@@ -30,10 +30,10 @@ from agentcom.model.task import Phase, Task, TaskState
 from agentcom.protocol import codec, frames
 from agentcom.store.base import Committed, LogRecord
 from agentcom.store.memory import MemoryStore
+from agentcom.testing.waiting import PATIENCE_S
 
 ADA = Identity(role=Role.VIEWER, user=UserId("ada"), credential="k")
 LAPTOP = Identity(role=Role.AGENT, user=UserId("ada"), credential="m", machine=MachineId("laptop"))
-PATIENCE_S = 5.0
 
 
 @dataclass

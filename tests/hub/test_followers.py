@@ -15,10 +15,10 @@ from agentcom.model.message import Message, MessageId
 from agentcom.protocol import codec
 from agentcom.protocol.live import LetterFrame
 from agentcom.protocol.told import Letter
+from agentcom.testing.waiting import PATIENCE_S
 
 LOG = "channel/default/dev"
 OTHER = "channel/default/ops"
-PATIENCE_S = 5.0
 EACH = 10  # followers that are brought something before others get their turn
 MANY = module.AT_ONCE + 1
 

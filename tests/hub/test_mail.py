@@ -12,6 +12,7 @@ from agentcom.model.ids import ProjectId
 from agentcom.model.message import Attachment, Delivery, Sort, Urgency, Why
 from agentcom.protocol import calls, told
 from agentcom.store.base import Page, Query
+from agentcom.testing.waiting import PATIENCE_S
 from tests.hub.mail_house import ADA, ANN, BOB, CAT, ONCE, House, agent, furnish, person
 
 
@@ -221,7 +222,7 @@ async def test_a_reader_waits_for_what_comes(house: House) -> None:
     assert not reading.done()
     await house.send(ANN, "ada", "now")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         (letter,) = (await reading).letters
     assert letter.message.body == "now"
     assert await house.bodies(BOB) == ["hello"]

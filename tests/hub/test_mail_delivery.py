@@ -17,6 +17,7 @@ from agentcom.model.ids import DEFAULT_PROJECT, AgentId, Fence, MachineId, TaskI
 from agentcom.model.message import Delivery, mail_log
 from agentcom.model.task import TaskState
 from agentcom.protocol.frames import MailFrame, MailTaken
+from agentcom.testing.waiting import PATIENCE_S
 from tests.hub.mail_house import ADA, ANN, BOX, House, agent, furnish, person
 from tests.hub.test_switchboard import Board, Line, identity
 
@@ -307,7 +308,7 @@ async def test_the_child_works_until_it_is_cancelled(
     running = asyncio.create_task(road.delivery.run())
     await road.house.send(ANN, "ada", "one")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await heard.wait()
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from agentcom.hub.supervisor import INTENSITY, ChildSpec, Escalated, Restart, Supervisor
+from agentcom.testing.waiting import PATIENCE_S
 from tests.hub.doubles import FixedRng, ManualClock
 
 
@@ -64,18 +65,18 @@ def stage() -> Stage:
 
 
 async def within(supervisor: Supervisor) -> None:
-    async with asyncio.timeout(30):  # each failure is logged with its traceback, on a busy machine
+    async with asyncio.timeout(PATIENCE_S):  # each failure is logged with its traceback
         await supervisor.run()
 
 
 async def test_children_start_in_order_and_end_in_reverse(stage: Stage) -> None:
     children = [ChildSpec(name=name, run=stage.lasting(name)) for name in "abc"]
     running = asyncio.create_task(stage.supervise(*children).run())
-    await asyncio.wait_for(stage.supervisor.ready.wait(), 5)
+    await asyncio.wait_for(stage.supervisor.ready.wait(), PATIENCE_S)
     await asyncio.sleep(0)
 
     stage.supervisor.stop()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, PATIENCE_S)
 
     assert stage.said == ["a runs", "b runs", "c runs", "c ends", "b ends", "a ends"]
 
@@ -100,10 +101,10 @@ async def test_a_child_waits_until_the_one_before_is_ready(stage: Stage) -> None
     assert not supervisor.ready.is_set()
 
     may.set()
-    await asyncio.wait_for(supervisor.ready.wait(), 5)
+    await asyncio.wait_for(supervisor.ready.wait(), PATIENCE_S)
     await asyncio.sleep(0)
     supervisor.stop()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, PATIENCE_S)
 
     assert stage.said == ["a ready", "b runs", "b ends"]
 
@@ -118,7 +119,7 @@ async def test_a_stop_while_a_child_gets_ready_starts_nothing_more(stage: Stage)
         await asyncio.sleep(0)
 
     supervisor.stop()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, PATIENCE_S)
 
     assert stage.said == ["a runs", "a ends"]
 
@@ -236,7 +237,7 @@ async def test_a_child_is_restarted_as_its_kind_says(
         await asyncio.sleep(0)
 
     supervisor.stop()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, PATIENCE_S)
 
     assert count[0] == runs
 
@@ -267,10 +268,10 @@ async def test_a_child_may_end_by_itself_when_it_is_asked(stage: Stage) -> None:
 
     supervisor = stage.supervise(ChildSpec(name="a", run=run, stop=stop))
     running = asyncio.create_task(supervisor.run())
-    await asyncio.wait_for(supervisor.ready.wait(), 5)
+    await asyncio.wait_for(supervisor.ready.wait(), PATIENCE_S)
 
     supervisor.stop()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, PATIENCE_S)
 
     assert stage.said == ["drained"]
     assert stage.restarts == []
@@ -282,11 +283,11 @@ async def test_a_child_that_does_not_end_in_time_is_cancelled(stage: Stage) -> N
 
     child = ChildSpec(name="a", run=stage.lasting("a"), stop=stop, shutdown_ms=1)
     running = asyncio.create_task(stage.supervise(child).run())
-    await asyncio.wait_for(stage.supervisor.ready.wait(), 5)
+    await asyncio.wait_for(stage.supervisor.ready.wait(), PATIENCE_S)
     await asyncio.sleep(0)
 
     stage.supervisor.stop()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, PATIENCE_S)
 
     assert stage.said == ["a runs", "asked", "a ends"]
 
@@ -297,11 +298,11 @@ async def test_a_failing_stop_does_not_keep_a_child_alive(stage: Stage) -> None:
 
     child = ChildSpec(name="a", run=stage.lasting("a"), stop=stop)
     running = asyncio.create_task(stage.supervise(child).run())
-    await asyncio.wait_for(stage.supervisor.ready.wait(), 5)
+    await asyncio.wait_for(stage.supervisor.ready.wait(), PATIENCE_S)
     await asyncio.sleep(0)
 
     stage.supervisor.stop()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, PATIENCE_S)
 
     assert stage.said == ["a runs", "a ends"]
 
@@ -320,11 +321,11 @@ async def test_a_child_that_clings_to_life_is_abandoned(stage: Stage) -> None:
     running = asyncio.create_task(
         stage.supervise(ChildSpec(name="a", run=cling, shutdown_ms=1)).run()
     )
-    await asyncio.wait_for(stage.supervisor.ready.wait(), 5)
+    await asyncio.wait_for(stage.supervisor.ready.wait(), PATIENCE_S)
     await asyncio.sleep(0)
 
     stage.supervisor.stop()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, PATIENCE_S)
 
     assert stage.said == ["runs", "no"]
     let_go.set()
@@ -333,7 +334,7 @@ async def test_a_child_that_clings_to_life_is_abandoned(stage: Stage) -> None:
 async def test_cancelling_the_supervisor_ends_the_children(stage: Stage) -> None:
     children = [ChildSpec(name=name, run=stage.lasting(name)) for name in "ab"]
     running = asyncio.create_task(stage.supervise(*children).run())
-    await asyncio.wait_for(stage.supervisor.ready.wait(), 5)
+    await asyncio.wait_for(stage.supervisor.ready.wait(), PATIENCE_S)
     await asyncio.sleep(0)
 
     running.cancel()

@@ -27,7 +27,7 @@ from agentcom.sidecar import survivors
 from tests.journeys.transcript import Shown, Transcript
 
 PAGES: Final = Path(__file__).parents[2] / "docs" / "journeys"
-COMMAND_S: Final = 30.0
+COMMAND_S: Final = 60.0
 """Bounds every command; most take a tenth of a second."""
 ROWS: Final = 50
 COLUMNS: Final = 200

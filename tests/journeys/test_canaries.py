@@ -24,6 +24,7 @@ from agentcom.cli import background
 from agentcom.model import token_text
 from agentcom.model.identity import CredentialKind
 from agentcom.sidecar.config import Home
+from agentcom.testing.waiting import PATIENCE_S
 from tests.cli.terminal import Shell
 from tests.hub.collector import collecting
 
@@ -132,7 +133,7 @@ async def test_no_secret_is_in_anything_that_leaves_the_processes(
     async with collecting() as collector:
         settle(shell, tmp_path, collector.url)
         outputs = await asyncio.to_thread(run, shell, project, tmp_path)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while not collector.bodies:
                 collector.came.clear()
                 await collector.came.wait()

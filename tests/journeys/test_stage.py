@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from agentcom.cli import background
+from agentcom.testing.waiting import PATIENCE_S
 from tests.journeys.stage import Stage
 
 
@@ -13,7 +14,9 @@ def test_a_command_that_nobody_waited_for_is_ended(tmp_path: Path) -> None:
     box = stage.computer("box")
     box.begin("echo $$ > pid; sleep 600")
     written = box.folder / "pid"
-    assert background.wait_for(lambda: written.exists() and bool(written.read_text()), timeout_s=20)
+    assert background.wait_for(
+        lambda: written.exists() and bool(written.read_text()), timeout_s=PATIENCE_S
+    )
 
     stage.close()
 

@@ -18,6 +18,7 @@ from agentcom.sidecar.machine_values import Key, Record, Stage
 from agentcom.sidecar.runtime import base
 from agentcom.sidecar.runtime.command import PlainCommand
 from agentcom.sidecar.runtime.testagent import TestAgent
+from agentcom.testing.waiting import PATIENCE_S
 from tests.client.fake_hub import TOKEN
 
 ADA, BOB = AgentId("ada"), AgentId("bob")
@@ -102,7 +103,7 @@ class Told:
             self._changed.notify_all()
 
     async def wait_for(self, kind: type) -> None:
-        async with asyncio.timeout(30), self._changed:
+        async with asyncio.timeout(PATIENCE_S), self._changed:
             await self._changed.wait_for(lambda: any(isinstance(f, kind) for f in self.facts))
 
     def all(self, kind: type) -> list[values.OwnWork]:

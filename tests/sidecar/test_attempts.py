@@ -16,6 +16,7 @@ from agentcom.sidecar.attempts import Attempts
 from agentcom.sidecar.config import Config, RepositorySettings
 from agentcom.sidecar.machine_values import Record
 from agentcom.sidecar.repositories import Repositories
+from agentcom.testing.waiting import PATIENCE_S
 from tests.sidecar.git_origin import Origin, git
 from tests.sidecar.sidecar_world import (
     BOB,
@@ -320,8 +321,8 @@ async def test_a_silent_agent_is_stopped(origin: Origin, tmp_path: Path) -> None
 
 
 async def test_a_tool_that_runs_stops_the_clock(origin: Origin, tmp_path: Path) -> None:
-    made = config(tmp_path, settings=msgspec.structs.replace(QUICK, between_events_ms=700))
-    slow = {"shell": ["sleep", "1.4"]}
+    made = config(tmp_path, settings=msgspec.structs.replace(QUICK, between_events_ms=1_500))
+    slow = {"shell": ["sleep", "2.2"]}
 
     result = (await run(made, record(spec(origin, {"say": "hm"}, slow, WRITE)))).result
 
@@ -557,7 +558,7 @@ async def _said(told: Told, text: str) -> None:
         notes = (fact for fact in told.facts if isinstance(fact, values.Noted))
         return any(text in note.progress.log for note in notes)
 
-    async with asyncio.timeout(30), told._changed:
+    async with asyncio.timeout(PATIENCE_S), told._changed:
         await told._changed.wait_for(heard)
 
 

@@ -18,7 +18,7 @@ from agentcom.sidecar.config import Config
 from agentcom.sidecar.endpoint import Endpoint
 from agentcom.sidecar.machine_values import Key
 from agentcom.sidecar.runtime.base import Access
-from agentcom.testing.waiting import until
+from agentcom.testing.waiting import PATIENCE_S, until
 from agentcom.transport.port import Port
 from tests.client.fake_hub import TOKEN
 from tests.sidecar.sidecar_world import config
@@ -286,7 +286,7 @@ async def test_the_end_of_the_sidecar_ends_requests_in_order(
 ) -> None:
     endpoint = Endpoint(machine)
     async with contextlib.AsyncExitStack() as stack:
-        async with asyncio.timeout(20), endpoint.listening():
+        async with asyncio.timeout(PATIENCE_S), endpoint.listening():
             access = await stack.enter_async_context(
                 endpoint.serving(KEY, machine.home.attempt("a"))
             )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcom.sidecar import git, secrets_scan
-from agentcom.testing.waiting import until
+from agentcom.testing.waiting import PATIENCE_S, until
 
 
 def alias(folder: Path, script: str) -> dict[str, str]:
@@ -84,9 +84,9 @@ async def test_a_cancelled_command_is_killed(tmp_path: Path) -> None:
 
 
 async def test_a_helper_that_stays_behind_does_not_hold_us(tmp_path: Path) -> None:
-    env = alias(tmp_path, f"setsid sleep 30 & echo $! > {tmp_path}/pid; echo done")
+    env = alias(tmp_path, f"setsid sleep 600 & echo $! > {tmp_path}/pid; echo done")
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         done = await git.run(("x",), tmp_path, env=env)
 
     assert done.text == "done"

@@ -15,6 +15,7 @@ from agentcom.sidecar.config import AgentConfig, Config
 from agentcom.sidecar.preflight import Preflight
 from agentcom.sidecar.runtime import base
 from agentcom.sidecar.runtime.testagent import TestAgent
+from agentcom.testing.waiting import PATIENCE_S
 from tests.sidecar.sidecar_world import ADA, BOB, RUNTIMES, config
 
 GIB = 1 << 30
@@ -183,7 +184,7 @@ async def test_the_watch_looks_when_it_is_told_of_a_change(machine: Config) -> N
 
     watch = asyncio.create_task(preflight.watch(tell))
     preflight.shut_out("https://forge.example/acme/api")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await heard.wait()
     watch.cancel()
     with pytest.raises(asyncio.CancelledError):

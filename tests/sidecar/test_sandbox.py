@@ -19,6 +19,7 @@ from agentcom.sidecar.boxes import LABEL, Boxes
 from agentcom.sidecar.config import AgentConfig
 from agentcom.sidecar.confines import Confines, Network, Sandbox
 from agentcom.sidecar.runtime import base
+from agentcom.testing.waiting import PATIENCE_S
 from tests.sidecar.reading import first_line
 from tests.sidecar.test_guarding import HIDDEN, ended, limits, marked
 
@@ -209,7 +210,7 @@ async def test_daemons_die_with_the_program_and_with_a_killed_supervisor(
     for handle in handles:
         gone = asyncio.Event()
         loop.add_reader(handle, gone.set)
-        async with asyncio.timeout(30):  # nobody looks for them: the kernel ends them
+        async with asyncio.timeout(PATIENCE_S):  # nobody looks for them: the kernel ends them
             await gone.wait()
         loop.remove_reader(handle)
         os.close(handle)

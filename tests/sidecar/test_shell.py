@@ -19,7 +19,7 @@ from agentcom.sidecar.config import AgentConfig, Config
 from agentcom.sidecar.machine_values import Key, Record
 from agentcom.sidecar.outbox import DiskRefused, Outbox
 from agentcom.sidecar.shell import EXIT_DONE, EXIT_NOT_ALLOWED, Sidecar
-from agentcom.testing.waiting import until
+from agentcom.testing.waiting import PATIENCE_S, until
 from tests.client.fake_hub import FakeHub
 from tests.sidecar.git_origin import Origin, git
 from tests.sidecar.sidecar_world import (
@@ -77,7 +77,7 @@ class Running:
         self.task = asyncio.create_task(self.sidecar.run(handle_signals=False))
 
     async def end(self) -> int:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.task
 
     async def stop(self) -> int:

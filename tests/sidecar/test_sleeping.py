@@ -17,7 +17,7 @@ from agentcom.sidecar.config import Config
 from agentcom.sidecar.lifetime import cancel
 from agentcom.sidecar.preflight import ASLEEP
 from agentcom.sidecar.shell import EXIT_DONE, Sidecar
-from agentcom.testing.waiting import until
+from agentcom.testing.waiting import PATIENCE_S, until
 from tests.client.fake_hub import FakeHub
 from tests.sidecar.git_origin import Origin, git
 from tests.sidecar.sidecar_world import (
@@ -115,7 +115,7 @@ async def test_without_a_bus_nothing_is_announced(
     async def told(_sleeps: bool) -> None:
         raise AssertionError
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await sleeping.follow(told)
 
 

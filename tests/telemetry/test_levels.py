@@ -10,6 +10,7 @@ import structlog
 from agentcom.model.errors import InvalidInput
 from agentcom.telemetry.levels import FOR_MAX_MS, LOGGERS_MAX, Levels
 from agentcom.telemetry.logs import LogPipe, configure
+from agentcom.testing.waiting import PATIENCE_S
 
 QUIET, LOUD = "agentcom.test.quiet", "agentcom.test.loud"
 
@@ -80,7 +81,7 @@ async def test_it_falls_back_by_itself(levels: Levels, pipe: LogPipe, stream: io
     back = asyncio.Event()
     levels._changed = lambda: back.set() if not levels.overrides() else None
     levels.set("debug", for_ms=1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await back.wait()
     say("debug")
 

@@ -13,6 +13,7 @@ from agentcom.model.identity import CredentialKind
 from agentcom.telemetry import events
 from agentcom.telemetry.logs import FIELD_CHARS_MAX, LogPipe, configure
 from agentcom.telemetry.redact import GONE
+from agentcom.testing.waiting import PATIENCE_S
 
 TOKEN = token_text.compose(CredentialKind.USER, "abcd1234", "s" * 43)
 
@@ -133,7 +134,7 @@ class Stuck(io.StringIO):
 
     def write(self, text: str) -> int:
         self.entered.set()
-        self.may_go_on.wait(10)
+        self.may_go_on.wait(PATIENCE_S)
         return super().write(text)
 
 
@@ -142,7 +143,7 @@ def test_a_slow_reader_costs_records_but_no_time_and_is_told(start: Start) -> No
     pipe = start(as_json=True, stream=stream, queue_max=5)
     log = structlog.get_logger()
     log.info("first")
-    assert stream.entered.wait(10)
+    assert stream.entered.wait(PATIENCE_S)
 
     for _ in range(20):
         log.info("more")

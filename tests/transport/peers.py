@@ -15,8 +15,8 @@ from agentcom.model.ids import AgentId
 from agentcom.model.task import TaskSpec
 from agentcom.protocol import codec, frames
 from agentcom.testing.hub_site import HubSite
+from agentcom.testing.waiting import PATIENCE_S
 
-PATIENCE_S = 5.0
 SPEC = TaskSpec(title="t", prompt="p")
 F = TypeVar("F", bound=frames.FromHub)
 

@@ -12,6 +12,7 @@ from agentcom.model import errors
 from agentcom.model.identity import Role
 from agentcom.model.task import TaskSpec
 from agentcom.testing.hub import RunningHub, running_hub
+from agentcom.testing.waiting import PATIENCE_S
 
 API = "/api/v1"
 PLAN = {"name": "p", "cron": "0 0 1 1 *", "zone": "UTC", "task": {"title": "t", "prompt": "p"}}
@@ -92,7 +93,7 @@ async def test_open_connections_close_at_once(hub: RunningHub) -> None:
         assert (await ok(await hub.http.get(f"{API}/users/eve/removal")))["connections"] == 1
         await ok(await hub.http.delete(f"{API}/users/eve"))
         with pytest.raises(errors.AgentComError):
-            await client.submit([TaskSpec(title="t", prompt="p")], timeout_s=5)
+            await client.submit([TaskSpec(title="t", prompt="p")], timeout_s=PATIENCE_S)
 
 
 async def test_machines_may_be_kept_by_the_heir(hub: RunningHub) -> None:

@@ -12,8 +12,8 @@ from agentcom.hub.limits_guard import RATES, Traffic
 from agentcom.model.identity import Role
 from agentcom.model.rates import Rate
 from agentcom.testing.hub import RunningHub, running_hub
+from agentcom.testing.waiting import PATIENCE_S
 
-PATIENCE_S = 10.0
 COST = 20  # units of one look at the costs
 GRANTED = RATES[Traffic.QUERY].burst // COST
 MCP = {"accept": "application/json, text/event-stream"}
@@ -147,7 +147,7 @@ async def test_a_flood_by_one_leaves_the_others_their_answers(strict: RunningHub
     """By counts: what the one gets is its budget, what the other gets is all it asks for."""
     flood = (await strict.user("flood", Role.VIEWER)).token
     calm = (await strict.user("calm", Role.VIEWER)).token
-    at_once, asked = 20, 200
+    at_once, asked = 20, 400
     answers: list[int] = []
     between: list[int] = []
 
@@ -163,8 +163,8 @@ async def test_a_flood_by_one_leaves_the_others_their_answers(strict: RunningHub
             between.append(len(answers) - before)
         await asyncio.gather(*pouring)
 
-    # A calm request waits for what was under way, not for all that is asked.
-    assert sorted(between)[len(between) // 2] <= 2 * at_once
+    # A calm request waits for what is under way while its thread gets a turn, not for all.
+    assert sorted(between)[len(between) // 2] <= asked // 4
     assert answers.count(200) == GRANTED
     assert answers.count(429) == len(answers) - GRANTED
 

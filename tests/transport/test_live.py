@@ -20,9 +20,8 @@ from agentcom.model.replies import Done
 from agentcom.protocol import calls, frames, told
 from agentcom.protocol.live import LetterFrame, LogLevelFrame, LogWanted
 from agentcom.testing.hub import RunningHub, running_hub
-from agentcom.testing.waiting import until
+from agentcom.testing.waiting import PATIENCE_S, until
 
-PATIENCE_S = 10.0
 PRIVATE = ChannelKind.PRIVATE
 
 

@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from agentcom.testing.waiting import PATIENCE_S
 from agentcom.transport.guard import Receive, Scope, Send
 from agentcom.transport.socket import PortLimits
 from tests.transport.wire import CLOSE, GET, Serve, Site, answer, framed, serving
@@ -93,17 +94,17 @@ async def test_a_request_that_does_not_end_is_cut_after_the_grace(serve: Serve) 
     await wire.send(GET)
     await slow.started.wait()
 
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PATIENCE_S):
         await site.port.stop(0.05)
 
     assert b"done" not in await wire.closed()
 
 
 async def test_a_socket_whose_peer_is_silent_does_not_hold_the_stop(serve: Serve) -> None:
-    site = await serve(limits=PortLimits(close_ms=60_000))
+    site = await serve(limits=PortLimits(close_ms=600_000))
     _, listener = await site.socket()
 
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PATIENCE_S):
         await site.port.stop(0.05)
 
     assert await listener.closed() == 1012

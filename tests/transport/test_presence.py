@@ -21,9 +21,9 @@ from agentcom.protocol import calls, frames
 from agentcom.protocol.live import PresenceFrame
 from agentcom.protocol.told import PresencesShown
 from agentcom.testing.hub import RunningHub, running_hub
+from agentcom.testing.waiting import PATIENCE_S
 from tests.transport.peers import Peer, peer
 
-PATIENCE_S = 10.0
 HOST = {"os": "Linux 6.1", "arch": "x86_64", "cpus": "8"}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import websockets
 
+from agentcom.testing.waiting import PATIENCE_S
 from agentcom.transport import socket_fallback, socket_picows
 from agentcom.transport.socket import (
     Accept,
@@ -201,7 +202,7 @@ async def test_a_reader_that_stops_is_dropped_as_slow(serve: Serve) -> None:
     site = await serve(limits=PortLimits(send_bytes_max=65_536))
     _, listener = await site.socket()  # its client reads only on demand
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not listener.codes:
             listener.live.send_text(b"x" * 60_000)
             assert listener.live.buffered_bytes <= 200_000

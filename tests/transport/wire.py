@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentcom.testing.waiting import PATIENCE_S
 from agentcom.transport.guard import Receive, Scope, Send
 from agentcom.transport.port import Port
 from agentcom.transport.socket import Head, PortLimits, Socket
 
-PATIENCE_S = 5.0
 MASK = b"\x01\x02\x03\x04"
 TEXT, BINARY, CLOSE, PING, PONG, CONTINUATION = 1, 2, 8, 9, 10, 0
 QUICK = PortLimits(

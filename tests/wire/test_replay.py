@@ -21,7 +21,7 @@ from agentcom.protocol import codec, frames
 from agentcom.sidecar import processes
 from agentcom.sidecar.shell import Sidecar
 from agentcom.testing.hub import RunningHub, running_hub
-from agentcom.testing.waiting import until
+from agentcom.testing.waiting import PATIENCE_S, until
 from tests.sidecar.git_origin import Origin
 from tests.sidecar.sidecar_world import QUICK, RUNTIMES, config, end_all
 from tests.wire import record
@@ -39,7 +39,7 @@ async def awaited(step: dict[str, Any], changed: asyncio.Event) -> None:
     """Wait for the other side to say something more."""
     changed.clear()
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             await changed.wait()
     except TimeoutError:
         kinds = [frame["type"] for frame in step["got"]]

@@ -5,7 +5,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any
 
 from agentcom.core import facts
 from agentcom.core.facts import Fact
@@ -44,13 +44,11 @@ from agentcom.model.ids import (
 from agentcom.model.task import Task
 from agentcom.store.base import Committed, Store
 from agentcom.store.memory import MemoryStore
+from agentcom.testing.waiting import PATIENCE_S
 from agentcom.transport.port import Port
 from agentcom.transport.socket import PortLimits
 from agentcom.transport.ws import WebSocketDoor
 from agentcom.transport.ws_session import HELLO_MS, Desk
-
-PATIENCE_S: Final = 5.0
-"""How long a test waits for what must happen."""
 
 
 class HubSite:

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-PATIENCE_S: Final = 30.0  # what a loaded machine may take for anything a test waits for
+PATIENCE_S: Final = 60.0  # what a loaded machine may take for anything a test waits for
 _LOOK_S: Final = 0.01
 
 
