@@ -14,7 +14,8 @@ from agentcom.model.identity import Role
 from agentcom.model.ids import AgentId
 from agentcom.protocol import calls, frames
 from agentcom.testing.hub import RunningHub, running_hub
-from tests.transport.peers import PATIENCE_S, Peer
+from agentcom.testing.waiting import PATIENCE_S
+from tests.transport.peers import Peer
 from tests.transport.test_caller import Held, holding
 
 CALLS = "/api/v1/calls"
