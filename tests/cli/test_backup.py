@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,30 @@ def test_copies_are_made_listed_tried_and_put_back(hub: Path, agentcom: Here) ->
     assert "lost       1 tasks that came later: t5" in said.out
     made = json.loads(agentcom("backup", "restore", first[0], "--json").out)
     assert (made["number"], made["states"], made["lost_count"]) == (2, {"queued": 2}, 2)
+
+
+def test_a_hub_that_lives_in_the_home_itself_is_found(home: Path, agentcom: Here) -> None:
+    live(home, "t1")
+    for path in (home / "hub").iterdir():
+        path.rename(home / path.name)
+    (home / "hub").rmdir()
+
+    (made,) = agentcom("backup", "now").lines
+
+    assert (home / "backups" / "copies" / made[0]).is_dir()
+    assert ["store", "ok"] in [row[:2] for row in agentcom("doctor", "--quick").lines]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")
+def test_what_root_makes_belongs_to_the_account_of_the_hub(hub: Path, agentcom: Here) -> None:
+    for path in (hub / "hub", *(hub / "hub").rglob("*")):
+        os.chown(path, 12_345, 12_345)
+
+    agentcom("backup", "now")
+    agentcom("backup", "drill")
+    agentcom("backup", "restore")
+
+    assert {path.lstat().st_uid for path in (hub / "hub").rglob("*")} == {12_345}
 
 
 def test_what_cannot_be_done_is_told_with_its_code(hub: Path, agentcom: Here) -> None:

@@ -80,6 +80,7 @@ def now(home: Path | None, folder: Path | None, as_json: tuple[str, ...] | None)
     copies = app.open_copies(place)
     os.nice(NICENESS)
     made = _guarded(lambda: copies.take(config.home, SystemClock().now))
+    _hand_over(config.home, place)
     for old in copies.prune(config.backups.keep):
         output.talk(f"deleted: {old.name}")
     _show([made], as_json)
@@ -136,7 +137,9 @@ def drill(
     config, place = _opened(home, folder)
     os.nice(NICENESS)
     files = app.open_files(config.home)
-    _show([_guarded(lambda: files.drill(place, name))], as_json)
+    made = _guarded(lambda: files.drill(place, name))
+    _hand_over(config.home, place)
+    _show([made], as_json)
 
 
 @backup.command("restore", cls=output.JsonCommand, fields=RESTORED)
@@ -166,6 +169,7 @@ def restore(
     where = _point(at, batch, name)
     files = app.open_files(config.home)
     made = _guarded(lambda: files.restore(place, name=name, point=where))
+    _hand_over(config.home, config.home, place)
     if as_json is not None:
         output.details(output.row_of(made), (), as_json=as_json)
     else:
@@ -178,6 +182,16 @@ def _opened(home: Path | None, folder: Path | None) -> "tuple[HubConfig, Path]":
 
     config = hub_config.load(flags={"home": (home or context.hub_home()).absolute()})
     return config, (folder or config.backup_folder).absolute()
+
+
+def _hand_over(home: Path, *places: Path) -> None:
+    """Give what root has made to the account of the hub, which else could not read it."""
+    owner = home.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    for path in (one for place in places for one in (place, *place.rglob("*"))):
+        if path.lstat().st_uid == 0:
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _guarded(work: Callable[[], Any]) -> Any:

@@ -55,8 +55,10 @@ def machine_home() -> Path:
 
 
 def hub_home() -> Path:
-    """Return the folder of the hub that `up` starts."""
-    return home() / "hub"
+    """Return the folder of this computer's hub: that of `up`, or the home if one lives there."""
+    from agentcom.app import STORE_FILE
+
+    return home() if (home() / STORE_FILE).exists() else home() / "hub"
 
 
 class Choice(NamedTuple):

@@ -59,7 +59,10 @@ def install(
     if is_hub:
         odd = hub_unit.install(home=place, user=user or "", start=not no_start)
         _told(odd, hub_unit.PLACE, started=not no_start)
-        output.talk(f"note: its first admin's token: AGENTCOM_HOME={place} agentcom context show")
+        output.talk(
+            f"note: to let yourself in: sudo AGENTCOM_HOME={place}"
+            " agentcom user invite NAME --role admin"
+        )
         return
     if not no_start:
         for name in background.recorded():  # the service takes over what runs already
