@@ -246,6 +246,18 @@ def test_a_branch_that_only_lives_here_starts_from_the_default(clone: Path) -> N
     assert found.base == "main"
 
 
+def test_a_clone_that_knows_no_default_starts_from_the_nearest_branch(clone: Path) -> None:
+    git(clone, "update-ref", "refs/remotes/origin/trunk", "HEAD")
+    git(clone, "update-ref", "refs/remotes/origin/agent/a/x", "HEAD")
+    git(clone, "update-ref", "-d", "refs/remotes/origin/main")
+    git(clone, "checkout", "-q", "--detach")
+
+    found = repository.infer(clone)
+
+    assert found is not None
+    assert found.base == "trunk"
+
+
 def test_a_plain_folder_has_no_repository(tmp_path: Path) -> None:
     assert repository.infer(tmp_path) is None
 

@@ -282,3 +282,20 @@ async def test_a_history_without_the_base_is_one_commit_on_it(
     parent = await worktree.cache.run("rev-parse", f"{saved.commit}^@")
     assert parent.text == worktree.start
     assert [one.kind for one in saved.findings] == [snapshots.UNRELATED]
+
+
+async def test_a_file_that_git_refuses_keeps_nothing_else_from_the_result(
+    fleet: Repositories, origin: Origin
+) -> None:
+    worktree = await prepare(fleet, origin)
+    (worktree.path / ".GIT").mkdir()  # on other systems it would be the repository itself
+    (worktree.path / ".GIT/config").write_text("x")
+    (worktree.path / "new").write_text("x")
+
+    saved = await workspace.finish(worktree, "work")
+
+    tree = await worktree.cache.run("ls-tree", "--name-only", saved.commit)
+    assert tree.text.split() == ["README", "new", "tests"]
+    assert [one.path for one in saved.findings] == ["invalid path '.GIT/config'"]
+    with pytest.raises(git.GitFailed):
+        await workspace.remove(worktree)

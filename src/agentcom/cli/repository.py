@@ -96,7 +96,15 @@ def _base(folder: Path, branch: str, origin: str) -> str:
     if known:
         return branch
     head = _git(folder, "symbolic-ref", "--short", "-q", "refs/remotes/origin/HEAD")
-    return head.removeprefix("origin/") or "main"
+    return head.removeprefix("origin/") or _nearest(folder)
+
+
+def _nearest(folder: Path) -> str:
+    """Return the branch that a clone without word of origin's default most likely comes from."""
+    asked = ("for-each-ref", "--sort=-committerdate", "--format=%(refname:lstrip=3)")
+    names = _git(folder, *asked, "--merged=HEAD", "refs/remotes/origin").splitlines()
+    names = [name for name in names if name != "HEAD" and not name.startswith("agent/")]
+    return next((name for name in ("main", "master") if name in names), (*names, "main")[0])
 
 
 def _address(origin: str, top: Path) -> str:

@@ -7,6 +7,8 @@ searched for secrets first, in the files and in every commit the agent made.
 
 import asyncio
 import contextlib
+import errno
+import os
 import shutil
 import uuid
 from collections.abc import AsyncIterator
@@ -25,6 +27,10 @@ TREES_MAX: Final = 1_024
 
 UNRELATED: Final = "has no past in common with the base; its files are in the result as one commit"
 
+UNREAD: Final = "git could not take it"
+
+_AGAIN: Final = "error: unable to add "
+"""Git says so of a file of which it has just said why."""
 _ABSENT: Final = "0" * 40
 _SOME_LEFT_OUT: Final = 1
 """How `git add --ignore-errors` ends if it could not read some files."""
@@ -37,6 +43,8 @@ class Snapshot:
     head: str
     tree: str
     index: Path
+    unread: tuple[str, ...] = ()
+    """What git said of files that it could not take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +84,24 @@ async def taken(worktree: Worktree, *, strict: bool) -> AsyncIterator[Snapshot]:
         done = await _add(worktree, index, strict=strict)
         if nested.met(done.err):
             done = await _add(worktree, index, strict=strict, through=True)
-        if done.returncode > (0 if strict else _SOME_LEFT_OUT):
+        full = os.strerror(errno.ENOSPC) in done.err
+        if full or done.returncode > (0 if strict else _SOME_LEFT_OUT):
             raise git.GitFailed("add", done.returncode, done.err)
         tree = (await cache.run("write-tree", env={"GIT_INDEX_FILE": str(index)})).text
-        yield Snapshot(head=head, tree=tree, index=index)
+        yield Snapshot(head=head, tree=tree, index=index, unread=_unread(done))
         # The next look compares with this one, so that only changed files are read again.
         index.replace(worktree.state / "index")
     finally:
         index.unlink(missing_ok=True)
+
+
+def _unread(done: git.GitResult) -> tuple[str, ...]:
+    """Return what git said of each file that `git add --ignore-errors` left out."""
+    if done.returncode == 0:
+        return ()
+    lines = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    said = (line.removeprefix("error: ") for line in lines if not line.startswith(_AGAIN))
+    return tuple(dict.fromkeys(said)) or ("some files",)
 
 
 async def _add(
@@ -112,6 +130,7 @@ async def safe(worktree: Worktree, shot: Snapshot, *, file_bytes_max: int) -> Sa
     new = {change.new: change.path for change in changes if change.new != _ABSENT}
     bad = await searching.search(cache, new, file_bytes_max=file_bytes_max, budget=budget)
     parent, findings = shot.head, [finding for found in bad.values() for finding in found]
+    findings += [Finding(path=said, line=0, kind=UNREAD) for said in shot.unread]
     findings += await nested.histories(worktree.path, [change.path for change in changes])
     if shot.head != worktree.start and not await _are_related(cache, worktree.start, shot.head):
         parent = worktree.start

@@ -167,16 +167,17 @@ async def saved(worktree: Worktree) -> str | None:
 async def finish(worktree: Worktree, message: str) -> Saved:
     """Commit what is left and return the commit that holds the attempt's whole work.
 
-    The agent's processes must be dead. Its branch follows, so that another turn can go on.
+    The agent's processes must be dead. Its branch follows, so that another turn can go on. A file
+    that git cannot take is a finding: it keeps nothing else from the result.
 
     Raises:
         Stale: the folder belongs to a later attempt.
-        GitFailed: a file could not be read.
+        GitFailed: the folder could not be read.
     """
     trees.own(worktree)
     cache = worktree.cache
     async with repositories.locked(worktree.state / "lock"):
-        async with snapshots.taken(worktree, strict=True) as shot:
+        async with snapshots.taken(worktree, strict=False) as shot:
             safe = await snapshots.safe(worktree, shot, file_bytes_max=RESULT_FILE_BYTES_MAX)
         commit, searched = safe.parent, True
         if safe.tree != await snapshots.tree_of(cache, safe.parent):
