@@ -106,7 +106,8 @@ _AWAY: Final = re.compile(
 )
 _DENIED: Final = re.compile(
     r"permission denied|authentication failed|could not read (?:username|password)|access denied"
-    r"|returned error: 4(?!29)\d\d|repository[^\n]* not found|host key verification failed",
+    r"|returned error: 4(?!29)\d\d|repository[^\n]* not found|host key verification failed"
+    r"|authori[sz]ation error|access forbidden|(?:proper|push|write) access",
     re.IGNORECASE,
 )
 
