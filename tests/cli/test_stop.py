@@ -66,14 +66,16 @@ class Site:
         assert all(process.alive for process in found)
         return found
 
+    def checkpoints(self) -> list[str]:
+        """Return the commits that were saved on origin."""
+        where = "refs/agentcom/checkpoint"
+        return git("for-each-ref", "--format=%(objectname)", where, at=self.origin).split()
+
     def saved(self, lines: int) -> bool:
         """Whether origin has what the attempts have written."""
-        refs = git(
-            "for-each-ref", "--format=%(refname)", "refs/agentcom/checkpoint", at=self.origin
-        )
         return any(
-            git("show", f"{ref}:work.txt", at=self.origin) == "line\n" * lines
-            for ref in refs.split()
+            git("show", f"{commit}:work.txt", at=self.origin) == "line\n" * lines
+            for commit in self.checkpoints()
         )
 
 
@@ -128,8 +130,14 @@ def the_machine_is_cut_off_and_comes_back(site: Site, attempt: int) -> None:
     running = site.works(attempt)
     (machine,) = (row["name"] for row in site.ask("machine", "ls", "--json", "name"))
 
-    site("stop", "--machine", machine)
+    said = site("stop", "--machine", machine)
 
+    assert f"machine:{machine}" in said
+    site.is_queued_after(attempt)  # it has said so itself
+    shown = site.ask("task", "show", site.task, "--json", "checkpoint")
+    assert shown["checkpoint"] in site.checkpoints()
+    (stopped,) = site.ask("pause", "--json")
+    assert stopped["name"] == machine
     until(lambda: background.running("sidecar", home=site.home) is None)
     assert not any(process.alive for process in running)
     refused = site.agentcom("up")
@@ -137,5 +145,4 @@ def the_machine_is_cut_off_and_comes_back(site: Site, attempt: int) -> None:
     assert "agentcom resume --machine" in refused.err
     site("resume", "--machine", machine)
     site("up")
-    # The next attempt goes on from the checkpoint, or from what the machine itself has kept.
     until(lambda: site.show()["attempt"] == attempt + 1)

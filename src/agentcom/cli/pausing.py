@@ -10,11 +10,18 @@ from agentcom.cli import output
 from agentcom.cli.errors import CommandFailed, Exit
 from agentcom.cli.output import Column
 
-FIELDS: Final = ("key", "by", "at", "reason")
+FIELDS: Final = ("key", "name", "by", "at", "reason")
 _LOOK_S: Final = 0.5
 _SINGLE: Final = ("agent:", "machine:", "user:")
+
+
+def _scope(row: output.Row) -> str:
+    kind, colon, name = str(row["key"]).partition(":")
+    return f"{kind}{colon}{row.get('name') or name}"
+
+
 _TABLE: Final = (
-    Column("SCOPE", lambda row: row["key"]),
+    Column("SCOPE", _scope),
     Column("BY", lambda row: row["by"]),
     Column("SINCE", lambda row: output.age(row["at"])),
     Column("REASON", lambda row: row.get("reason")),
@@ -102,7 +109,8 @@ def resume(**options: Any) -> None:
 def stop(reason: str, **options: Any) -> None:
     """End at once what runs there, keep its work, and start nothing new until `agentcom resume`.
 
-    A machine that is stopped is cut off, too: its token is refused.
+    A machine that is stopped is cut off, too: its token is refused. It has ten seconds to say
+    what it has saved.
 
     \b
     Examples:

@@ -26,6 +26,7 @@ from agentcom.model.errors import IllegalTransition, NameTaken, NotAllowed, NotF
 from agentcom.model.event import EventKind
 from agentcom.model.identity import Role
 from agentcom.model.ids import MachineId, TaskId, WallTime
+from agentcom.model.pause import machine_scope
 from agentcom.model.replies import Done, Reply, TaskChanged
 from agentcom.model.result import KeptResult, ResultStatus
 from agentcom.model.task import (
@@ -259,7 +260,7 @@ def _remove(turn: Turn, machine_id: MachineId) -> Done:
         event = moves.StopAsked(StopReason.REVOKED)
         turn.move(task, event, EventKind.STOP_ASKED, "its machine was removed")
     reviews.release(turn, machine_id)
-    stop = view.pauses.get(f"machine:{machine_id}")
+    stop = view.pauses.get(machine_scope(machine_id))
     if stop is not None:
         turn.write(Table.PAUSE, stop.key, None, old=stop.version)
         view.drop(view.pauses, stop.key)

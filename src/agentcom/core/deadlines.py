@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import assert_never
 
-from agentcom.core import accounts, expiry, moves, quarantine, questions
+from agentcom.core import accounts, expiry, moves, parting, quarantine, questions
 from agentcom.core.due_facts import (
     AccountDue,
+    CutOffDue,
     DeadlineReached,
     Due,
     LandingOverdue,
@@ -44,6 +45,8 @@ def due(
             _account_due(turn, body)
         case TrialDue():
             quarantine.due(turn, body)
+        case CutOffDue():
+            parting.due(turn, body)
         case _:
             assert_never(body)
 

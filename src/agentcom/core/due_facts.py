@@ -2,7 +2,7 @@
 
 import msgspec
 
-from agentcom.model.ids import AccountId, AgentId, Fence, TaskId
+from agentcom.model.ids import AccountId, AgentId, Fence, MachineId, TaskId
 
 
 class DeadlineReached(msgspec.Struct, frozen=True, gc=False):
@@ -34,4 +34,11 @@ class TrialDue(msgspec.Struct, frozen=True, gc=False):
     agent: AgentId
 
 
-Due = DeadlineReached | LandingOverdue | WaitEnded | AccountDue | TrialDue
+class CutOffDue(msgspec.Struct, frozen=True, gc=False):
+    """A machine that was stopped has had its time to confirm that."""
+
+    machine: MachineId
+    connection: int
+
+
+Due = DeadlineReached | LandingOverdue | WaitEnded | AccountDue | TrialDue | CutOffDue

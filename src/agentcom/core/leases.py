@@ -31,6 +31,7 @@ from agentcom.model.errors import AgentComError, InvalidInput, NameTaken, NotAll
 from agentcom.model.event import EventKind
 from agentcom.model.ids import Instant, MachineId, Now, WallTime
 from agentcom.model.limits import LEASE_PARTS
+from agentcom.model.pause import machine_scope
 from agentcom.model.replies import Refusal, Welcomed
 from agentcom.model.requirement import PROMPT
 from agentcom.model.task import Task
@@ -203,7 +204,7 @@ def _admitted(view: PoolView, fact: Fact, body: facts.MachineConnected) -> Machi
     machine = view.machines.get(machine_id) if machine_id is not None else None
     if machine is None or machine.removed:
         raise NotAllowed("this machine is not part of the fleet; join again")
-    stop = view.pauses.get(f"machine:{machine.id}")
+    stop = view.pauses.get(machine_scope(machine.id))
     if stop is not None:
         raise NotAllowed(f"{stop.words}; {pauses.lift(stop)}")
     if len(body.agents) > limits.AGENTS_PER_MACHINE or len(body.held) > limits.HELD_MAX:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Protocol
 
 from agentcom.model.agent import Agent
 from agentcom.model.ids import PoolId, ProjectId
-from agentcom.model.pause import ALL, Pause
+from agentcom.model.pause import ALL, Pause, machine_scope
 from agentcom.model.replies import AgentRule
 from agentcom.model.task import Task
 
@@ -60,7 +60,7 @@ def gates_of(view: Closed, task: Task) -> Sequence[Paused]:
 
 def stop_of(closed: Mapping[str, Pause], agent: Agent) -> Pause | None:
     """Return by what a person keeps an agent, or its whole machine, from all work."""
-    return closed.get(f"machine:{agent.machine}") or closed.get(f"agent:{agent.id}")
+    return closed.get(machine_scope(agent.machine)) or closed.get(f"agent:{agent.id}")
 
 
 def rule(closed: Mapping[str, Pause], agent: Agent) -> AgentRule | None:
@@ -74,4 +74,4 @@ def lift(pause: Pause) -> str:
     kind, _, name = pause.key.partition(":")
     if kind == "task":
         return f"agentcom task resume {name}"
-    return f"agentcom resume --{kind} {name}".rstrip()
+    return f"agentcom resume --{kind} {pause.name or name}".rstrip()

@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import controls, facts, moves, reviews
-from agentcom.core.effects import CloseConnection, Stop
+from agentcom.core import controls, facts, moves, parting, reviews
+from agentcom.core.effects import Stop
 from agentcom.core.facts import Fact, TodoDue
 from agentcom.core.pauses import Paused
 from agentcom.core.turn import Turn
@@ -28,9 +28,6 @@ from agentcom.model.task import Phase, StopReason, Task
 from agentcom.model.todo import Todo, TodoKind
 
 replace: Final = msgspec.structs.replace
-
-CLOSE_SHUT_OUT: Final = 4403
-"""WebSocket close code: this identity may not come in, for now."""
 
 
 def wanted(view: PoolView, _fact: Fact, body: facts.Pause) -> Sequence[tuple[Table, str]]:
@@ -52,6 +49,8 @@ def pause(turn: Turn, fact: Fact, body: facts.Pause) -> Done:
         raise InvalidInput("reason", f"at most {REASON_CHARS} characters, none a control")
     made = Pause(body.scope, fact.actor.user, turn.now.wall, body.reason)
     workers = _workers(turn.view, kind, name)
+    if kind == "machine":
+        made = replace(made, name=turn.view.machines[MachineId(name)].name)
     if kind == "task":
         _pause_task(turn, fact, TaskId(name), made if body.paused else None)
     elif kind == "pool" and name != turn.view.pool:
@@ -67,7 +66,9 @@ def pause(turn: Turn, fact: Fact, body: facts.Pause) -> Done:
     if body.paused and body.stop:
         _stop(turn, body.scope)
     if kind == "machine" and body.paused:
-        _shut_out(turn, MachineId(name), made)
+        # After the orders to stop. Its token is refused from now on.
+        reviews.release(turn, MachineId(name))
+        parting.begin(turn, MachineId(name))
     return Done("paused" if body.paused else "resumed")
 
 
@@ -83,15 +84,6 @@ def _workers(view: PoolView, kind: str, name: str) -> Sequence[AgentId]:
     if machine is None or machine.removed:
         raise NotFound(f"there is no machine {name}")
     return list(view.agents_of.get(machine.id, ()))
-
-
-def _shut_out(turn: Turn, machine: MachineId, made: Pause) -> None:
-    """Cut a machine off, after the orders to stop; its token is refused while the stop holds."""
-    reviews.release(turn, machine)
-    session = turn.view.sessions.get(machine)
-    if session is not None and session.connection is not None:
-        close = CloseConnection(session.connection, CLOSE_SHUT_OUT, made.words)
-        turn.effects.append(close)
 
 
 def _pause_task(turn: Turn, fact: Fact, task_id: TaskId, made: Pause | None) -> None:

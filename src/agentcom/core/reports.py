@@ -16,6 +16,7 @@ from agentcom.core import (
     loops,
     merging,
     moves,
+    parting,
     quarantine,
     questions,
     spending,
@@ -148,6 +149,14 @@ def accepted(turn: Turn, task: Task) -> None:
 def ended(turn: Turn, fact: Fact, body: Finished | Stopped | Declined | Landed) -> None:
     """Take the report that ends an attempt (or its landing), or keep it as stale."""
     machine = _machine(fact)
+    _end(turn, fact, machine, body)
+    if turn.view.pauses:
+        parting.confirmed(turn, machine)
+
+
+def _end(
+    turn: Turn, fact: Fact, machine: MachineId, body: Finished | Stopped | Declined | Landed
+) -> None:
     _check_names(body)
     if isinstance(body, _WITH_RESULT) and body.turns:
         spending.count(turn, fact, machine, body)

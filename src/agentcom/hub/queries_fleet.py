@@ -15,6 +15,7 @@ from agentcom.model.identity import Identity
 from agentcom.model.ids import AccountId, MachineId, TaskId, UserId
 from agentcom.model.limit import Limit
 from agentcom.model.limits import PAGE_MAX
+from agentcom.model.pause import machine_scope
 from agentcom.model.replies import BulkShown, Waits
 from agentcom.model.task import TaskState
 from agentcom.protocol.shown import (
@@ -139,7 +140,7 @@ class Fleet:
 
     def shut_out(self, machine: MachineId) -> str | None:
         """Return why a machine is not let in, if a person has stopped it."""
-        stop = self._view().pauses.get(f"machine:{machine}")
+        stop = self._view().pauses.get(machine_scope(machine))
         return None if stop is None else f"{stop.words}; {pauses.lift(stop)}"
 
     def bulk(self, identity: Identity, text: str) -> BulkShown:
@@ -258,7 +259,7 @@ class Fleet:
             created_at=row.created_at,
             connected=session is not None and session.connection is not None,
             suspect=session is not None and session.suspect,
-            draining=row.draining or f"machine:{row.id}" in view.pauses,
+            draining=row.draining or machine_scope(row.id) in view.pauses,
             last_seen=row.last_seen,
             lease_ttl_ms=row.ttl_ms,
             agents=tuple(view.agents_of.get(row.id, ())),

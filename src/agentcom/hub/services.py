@@ -228,7 +228,7 @@ class Services:
         """Close the circles: some parts need each other to exist."""
         engine, measured = self.engine, self.metrics
         self.auth.on_failure, self.auth.on_refused = self.audit.failed_login, self.audit.refused
-        self.auth.shut_out = self.fleet.shut_out
+        self.auth.shut_out = self.switchboard.shut_out = self.fleet.shut_out
         self.switchboard.attach(engine)
         self.feeds.attach(lambda task: engine.view.tasks.get(task))  # noqa: PLW0108  # each view anew
 

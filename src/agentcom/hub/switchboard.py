@@ -124,6 +124,9 @@ class Switchboard:
         """Called with each pull request that was closed without a merge."""
         self.on_spent: Callable[[Usage], None] = lambda _usage: None
         """Called with each turn of an agent that was counted."""
+        self.shut_out: Callable[[MachineId], str | None] = lambda _machine: None
+        """Why a machine gets nothing but orders to stop, and their acknowledgements; None: it does
+        not."""
 
     def attach(self, inbox: Inbox) -> None:
         """Name the engine, which in turn needs this switchboard to exist."""
@@ -185,9 +188,9 @@ class Switchboard:
             connection.close(CLOSE_RESTART, "the hub restarts")
 
     def bring(self, machine: MachineId, frame: frames.Frame) -> bool:
-        """Send a machine what can wait; return False if too much is on its way to it already."""
+        """Send a machine what can wait; return False if it cannot be sent now."""
         connection = self._connection(machine)
-        if connection is None or connection.buffered_bytes > PUSH_BYTES:
+        if connection is None or connection.buffered_bytes > PUSH_BYTES or self.shut_out(machine):
             return False
         connection.send(codec.encode(frame))
         return True

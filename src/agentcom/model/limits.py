@@ -30,6 +30,7 @@ QUOTA_RETRY_MS: Final = 300_000  # a quota without a stated reset is tried again
 QUOTA_RETRY_MAX_MS: Final = 3_600_000  # ... and twice as late each time, up to here
 QUOTA_PARK_MAX_MS: Final = 8 * 86_400_000  # a week is the longest window; later it is tried anyhow
 ACCOUNT_CHARS: Final = 200
+STOP_CONFIRM_MS: Final = 10_000  # a machine saves work and ends processes in some seconds
 DECLINE_RETRY_MS: Final = 5_000  # a machine that cannot start a task now gets others first
 
 # Scheduling.

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from agentcom.model.errors import InvalidInput
-from agentcom.model.ids import ProjectId, UserId, WallTime
+from agentcom.model.ids import MachineId, ProjectId, UserId, WallTime
 
 ALL: Final = "all"
 KINDS: Final = ("agent", "machine", "pool", "project", "task", "user")
@@ -24,14 +24,23 @@ class Pause(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     version: int = 1
     project: ProjectId | None = None
     """Whose business it is; None: everyone's."""
+    name: str = ""
+    """What people call a machine; the scope has its id."""
 
     @property
     def words(self) -> str:
         """Who paused what, and why, for people."""
         kind, _, name = self.key.partition(":")
-        what = {"all": "everything", "task": "the task"}.get(kind, f"the {kind} {name}")
+        what = {"all": "everything", "task": "the task"}.get(
+            kind, f"the {kind} {self.name or name}"
+        )
         did = "stopped" if kind in ("agent", "machine", "user") else "paused"
         return f"{self.by} {did} {what}" + (f": {self.reason}" if self.reason else "")
+
+
+def machine_scope(machine: MachineId) -> str:
+    """Return the scope of all that a machine does."""
+    return f"machine:{machine}"
 
 
 def split_scope(scope: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from agentcom.model.errors import InvalidInput, NotFound
 from agentcom.model.identity import CredentialKind
 from agentcom.model.ids import TaskId
 from agentcom.model.limits import BULK_REFUSALS, REASON_CHARS
-from agentcom.model.pause import ALL
+from agentcom.model.pause import ALL, machine_scope
 from agentcom.model.policy import Action
 from agentcom.model.replies import BulkShown, Done, Refusal, TaskChanged
 from agentcom.protocol.asked import EditAsked, ManyAsked, Nothing, PauseAsked
@@ -65,7 +65,7 @@ async def _agent_scope(call: Call) -> str:
 
 
 async def _machine_scope(call: Call) -> str:
-    return f"machine:{call.hall.fleet.find_machine(call.who, call.named()).id}"
+    return machine_scope(call.hall.fleet.find_machine(call.who, call.named()).id)
 
 
 async def _user_scope(call: Call) -> str:

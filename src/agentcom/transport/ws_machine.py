@@ -14,6 +14,7 @@ from agentcom.model import limits, policy
 from agentcom.model.agent import Canary, Held, HeldStage
 from agentcom.model.errors import AgentComError, MalformedInput, NotAllowed, Superseded
 from agentcom.model.ids import Instant, MachineId
+from agentcom.model.pause import machine_scope
 from agentcom.model.policy import Action
 from agentcom.model.replies import Welcomed
 from agentcom.protocol import codec, frames
@@ -51,6 +52,11 @@ _REPORTS: Final[Mapping[type[frames.FromPeer], Callable[[Any], facts.Body]]] = {
     ),
 }
 """What a machine's report says."""
+_LAST: Final = (
+    *(frames.Checkpoint, frames.Finish, frames.StoppedFrame, frames.LandedFrame),
+    *(frames.UsageFrame, frames.Decline, frames.HeartbeatFrame),
+)
+"""What a machine may still say that was stopped, until it is cut off."""
 
 
 class MachineSide:
@@ -67,6 +73,7 @@ class MachineSide:
             raise NotAllowed("this token is not a machine's; join with a code first")
         self._session = session
         self._machine: MachineId = session.identity.machine
+        self._scope = machine_scope(self._machine)
         self._version = version
         self._host = frame.host
         self._calls = Calls(session)
@@ -85,6 +92,8 @@ class MachineSide:
             self._turned_away(error)
 
     def take(self, frame: frames.FromPeer) -> None:
+        if self._scope in self._session.desk.engine.view.pauses:
+            self._check_last(frame)
         report = _REPORTS.get(type(frame))
         if report is not None:  # nearly every frame
             self._session.put(report(frame))
@@ -106,6 +115,16 @@ class MachineSide:
                 raise MalformedInput("the session stands; connect again for a new one")
             case _:
                 raise NotAllowed("this is a machine's session; ask as a user")
+
+    def _check_last(self, frame: frames.FromPeer) -> None:
+        """Let a machine that was stopped say how its attempts end, and nothing else.
+
+        Raises:
+            NotAllowed: it says something else.
+        """
+        self._calls.gone()
+        if not isinstance(frame, _LAST):
+            raise NotAllowed(self._session.desk.engine.view.pauses[self._scope].words)
 
     def gone(self) -> None:
         self._calls.gone()
