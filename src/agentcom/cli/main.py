@@ -15,10 +15,24 @@ def main() -> None:
         from rich_click.patch import patch
 
         patch()
-    from agentcom.cli import errors
-    from agentcom.cli.root import root
+    sys.exit(_run(words))
 
-    sys.exit(errors.run(root, words))
+
+def _run(words: list[str]) -> int:
+    try:
+        from agentcom.cli import errors
+        from agentcom.cli.root import root
+
+        return errors.run(root, words)
+    except (ImportError, SyntaxError) as error:
+        # While pip exchanges packages, files are missing, or are of two versions.
+        print(
+            f"error: agentcom's own files do not fit together: {error} (incomplete)\n"
+            "try: the same again in some seconds, if agentcom is being installed or upgraded;"
+            " else agentcom upgrade --resume, or install it anew",
+            file=sys.stderr,
+        )
+        return 1
 
 
 def _wants_rich_help(words: list[str]) -> bool:
