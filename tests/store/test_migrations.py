@@ -123,6 +123,33 @@ async def test_a_store_of_today_is_not_migrated(tmp_path: Path) -> None:
     assert not list(path.parent.glob("*-format-*"))
 
 
+@pytest.mark.parametrize("by", ["copy", "step"])
+@pytest.mark.parametrize("number", [1, 7])
+async def test_a_damaged_page_is_refused_whether_the_copy_before_meets_it_or_a_step(
+    memory: Path, monkeypatch: pytest.MonkeyPatch, number: int, by: str
+) -> None:
+    if by == "step":
+        monkeypatch.setattr(sqlite_open, "copy", lambda _db, _path: None)
+    made(memory / STORE, number)
+    sound = (memory / STORE).read_bytes()
+    size = int.from_bytes(sound[16:18])
+
+    for start in range(size, len(sound), size):
+        path = memory / str(start) / STORE
+        path.parent.mkdir(parents=True)
+        damaged = bytearray(sound)
+        damaged[start + size // 2] ^= 0xFF
+        path.write_bytes(damaged)
+
+        store = SqliteStore(path, options=SMALL)
+        with pytest.raises(StoreRefused, match="agentcom backup restore"):
+            await store.open()
+
+        if by == "copy":
+            assert path.read_bytes()[size:] == damaged[size:]
+            assert [one.name for one in path.parent.glob("*format*")] == []
+
+
 async def test_a_store_of_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / STORE
     made(path, NEWEST)

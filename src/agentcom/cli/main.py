@@ -26,11 +26,10 @@ def _run(words: list[str]) -> int:
         return errors.run(root, words)
     except (ImportError, SyntaxError) as error:
         # While pip exchanges packages, files are missing, or are of two versions.
-        print(
+        sys.stderr.write(
             f"error: agentcom's own files do not fit together: {error} (incomplete)\n"
             "try: the same again in some seconds, if agentcom is being installed or upgraded;"
-            " else agentcom upgrade --resume, or install it anew",
-            file=sys.stderr,
+            " else agentcom upgrade --resume, or install it anew\n"
         )
         return 1
 

@@ -2,7 +2,8 @@
 
 import ctypes
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -175,10 +176,27 @@ def migrate(
     if missing and version:
         before(version)
     for steps_at_once in [[step] for step in missing] if version else [missing]:
-        with db:
+        with transaction(db):
             for step in steps_at_once:
                 db.execute(step.sql)
                 db.execute(f"PRAGMA user_version={step.number}")
+
+
+@contextmanager
+def transaction(db: apsw.Connection) -> Iterator[None]:
+    """Have all that is done inside, or nothing.
+
+    SQLite rolls back by itself where a page cannot be read. A connection's own block wants to do
+    that once more, and raises that it cannot in place of what went wrong.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
 
 
 def create(db: apsw.Connection, application_id: int = APPLICATION_ID) -> None:
@@ -197,6 +215,16 @@ def copy(db: apsw.Connection, path: Path) -> None:
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
     sqlite_disk.create_private(part)
+    try:
+        _copied(db, part)
+        _sync_file(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    sqlite_disk.sync_folder(path.parent)
+
+
+def _copied(db: apsw.Connection, part: Path) -> None:
     made = connect(part)
     try:
         create(made)
@@ -208,11 +236,7 @@ def copy(db: apsw.Connection, path: Path) -> None:
     finally:
         made.close()
     if found != [("ok",)]:
-        part.unlink()
         raise apsw.CorruptError(f"the copy is damaged: {found[0][0]}")
-    _sync_file(part)
-    part.replace(path)
-    sqlite_disk.sync_folder(path.parent)
 
 
 def compact(path: Path) -> None:
