@@ -129,9 +129,11 @@ def open_store(config: HubConfig) -> Store:
     raise ConfigInvalid(f"setting store: {config.store} is not installed; there are {known}")
 
 
-def open_copies(folder: Path) -> Copies:
-    """Return the copies of hubs' data in a folder."""
-    return Backups(folder)
+def open_copies(folder: Path, *, on_wait: Callable[[str], None] = lambda _why: None) -> Copies:
+    """Return the copies of hubs' data in a folder; `on_wait` hears whom a change waits for."""
+    copies = Backups(folder)
+    copies.on_wait = on_wait
+    return copies
 
 
 def open_files(home: Path) -> HubFiles:

@@ -281,16 +281,18 @@ async def test_a_drill_compares_what_the_copy_before_leads_to(house: House) -> N
 
 
 async def test_a_copy_that_its_journal_does_not_lead_to_fails_the_drill(house: House) -> None:
+    other = House(house.home.parent / "other")
     async with house.store() as store:
         await house.add(store, 2)
         await house.take()
+    shutil.copytree(house.home, other.home)
+    async with house.store() as store:
         await house.add(store, 2)
         second = await house.take()
     # A store that has something which was never committed.
-    other = House(house.home.parent / "other")
     async with other.store(journal=False) as store:
         other.count = 50
-        await other.add(store, 4)
+        await other.add(store, 2)
     made = await other.take()
     shutil.copyfile(other.backups.path(made), house.backups.path(second))
     manifest = house.backups.path(second).with_name("manifest.json")

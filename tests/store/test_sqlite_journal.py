@@ -92,6 +92,18 @@ def test_damage_in_the_middle_is_told(tmp_path: Path) -> None:
         numbers(folder)
 
 
+def test_no_byte_that_was_changed_ends_a_journal_silently(tmp_path: Path) -> None:
+    folder = written(tmp_path, batches(3))
+    ((_, path),) = journal.segments(folder)
+    data = path.read_bytes()
+    first = 8 + 24 + int.from_bytes(data[8:12])
+
+    for at in [*range(8 + 24), *range(8 + 24, first, 9)]:
+        path.write_bytes(data[:at] + bytes([data[at] ^ 0x40]) + data[at + 1 :])
+        with pytest.raises(JournalDamaged):
+            numbers(folder)
+
+
 def test_a_foreign_file_is_told_and_an_empty_one_is_nothing(tmp_path: Path) -> None:
     folder = journal.folder_of(tmp_path, INCARNATION)
     folder.mkdir()

@@ -26,7 +26,7 @@ FIELDS: Final = (
 )
 RESTORED: Final = (
     *("base", "number", "at", "replayed", "incarnation", "states", "held"),
-    *("replaced", "lost", "lost_count"),
+    *("replaced", "lost", "lost_count", "gap", "without_archive"),
 )
 NICENESS: Final = 10
 _MIB: Final = 1 << 20
@@ -77,7 +77,7 @@ def now(home: Path | None, folder: Path | None, as_json: tuple[str, ...] | None)
     from agentcom.hub.clock import SystemClock
 
     config, place = _opened(home, folder)
-    copies = app.open_copies(place)
+    copies = app.open_copies(place, on_wait=output.talk)
     os.nice(NICENESS)
     made = _guarded(lambda: copies.take(config.home, SystemClock().now))
     _hand_over(config.home, place)
@@ -96,7 +96,10 @@ def ls(home: Path | None, folder: Path | None, as_json: tuple[str, ...] | None) 
     from agentcom import app
 
     _, place = _opened(home, folder)
-    _show(app.open_copies(place).listed(), as_json)
+    copies = app.open_copies(place)
+    _show(copies.listed(), as_json)
+    for path in copies.strange():
+        output.talk(f"note: {path} has no manifest that fits: it is not used, and can be deleted")
 
 
 @backup.command("verify", cls=output.JsonCommand, fields=FIELDS)
@@ -111,13 +114,17 @@ def verify(
     All, or the one NAMEd by a part of its name.
     """
     from agentcom import app
+    from agentcom.model.backup import BackupDamaged
 
     _, place = _opened(home, folder)
     copies = app.open_copies(place)
-    found = [copies.find(name)] if name else list(copies.listed())
+    found = list(copies.listed()) if name is None else []
+    found = found or [copies.find(name)]
     os.nice(NICENESS)
     for one in found:
         copies.check(one)
+    for path in copies.strange() if name is None else ():
+        raise BackupDamaged(f"{path} has no manifest that fits: it is not used; delete it")
     _show(found, as_json)
 
 
@@ -137,7 +144,7 @@ def drill(
     config, place = _opened(home, folder)
     os.nice(NICENESS)
     files = app.open_files(config.home)
-    made = _guarded(lambda: files.drill(place, name))
+    made = _guarded(lambda: files.drill(place, name, on_wait=output.talk))
     _hand_over(config.home, place)
     _show([made], as_json)
 
@@ -168,7 +175,8 @@ def restore(
     config, place = _opened(home, folder)
     where = _point(at, batch, name)
     files = app.open_files(config.home)
-    made = _guarded(lambda: files.restore(place, name=name, point=where))
+    hint = f"room in {config.home}, or another --hub-home"
+    made = _guarded(lambda: files.restore(place, name=name, point=where), hint)
     _hand_over(config.home, config.home, place)
     if as_json is not None:
         output.details(output.row_of(made), (), as_json=as_json)
@@ -194,13 +202,13 @@ def _hand_over(home: Path, *places: Path) -> None:
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
-def _guarded(work: Callable[[], Any]) -> Any:
+def _guarded(work: Callable[[], Any], hint: str = "another --folder, with room") -> Any:
     try:
         return work()
     except OSError as error:
         raise CommandFailed(
             f"{error.strerror}: {error.filename or ''}".rstrip(": "),
-            hint="another --folder, with room",
+            hint=hint,
             exit_code=Exit.FAILED,
         ) from error
 
@@ -246,6 +254,13 @@ def _tell(made: "Restored") -> None:
         shown = " ".join(output.short(task) for task in made.lost)
         click.echo(f"lost       {made.lost_count} tasks that came later: {shown}")
     click.echo(f"refused    whatever has a fence below {made.incarnation}, unless it is known here")
+    if made.gap is not None:
+        click.echo(f"gap        the journal lacks batches from {made.number + 1} to {made.gap - 1}")
+    if made.without_archive:
+        click.echo(
+            "archive    its copy is not there: tasks that were archived are missing, but for those"
+            " that this folder's own archive has"
+        )
     if made.replaced is not None:
         click.echo(f"kept       the data of before: {made.replaced}")
     output.talk("next: agentcom up; machines then offer the results that they kept")

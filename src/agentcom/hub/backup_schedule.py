@@ -40,6 +40,10 @@ class Copies(Protocol):
         """Return all copies, the newest first."""
         ...
 
+    def strange(self) -> Sequence[Path]:
+        """Return what looks like a copy, and has no manifest that fits."""
+        ...
+
     def find(self, name: str | None) -> Backup:
         """Return the copy of that name, or of a part of it; None: the newest."""
         ...

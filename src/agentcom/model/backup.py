@@ -32,6 +32,13 @@ class Drilled(msgspec.Struct, frozen=True, kw_only=True):
     """The copy that was restored; with the journal it became this one, if that is another."""
 
 
+class ArchiveMark(msgspec.Struct, frozen=True, kw_only=True):
+    """Which archive, and how old it is: each change of it counts."""
+
+    id: int
+    puts: int
+
+
 class Backup(msgspec.Struct, frozen=True, kw_only=True):
     """One copy, as its manifest says."""
 
@@ -46,6 +53,8 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
     files: int = 0
     """Attached files that it names, and that were there."""
     drilled: Drilled | None = None
+    archive: ArchiveMark | None = None
+    """The archive that was copied with it; None: there was none, or its program noted none."""
 
 
 class Point(NamedTuple):
@@ -88,3 +97,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks that those had and these have not, the first of them."""
     lost_count: int | None
     """How many; None: they could not be read."""
+    gap: int | None = None
+    """The batch with which the journal goes on behind a gap, which could not be reached."""
+    without_archive: bool = False
+    """Whether the copy's archive was not there: what only that had is missing."""

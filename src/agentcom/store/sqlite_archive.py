@@ -14,6 +14,7 @@ import apsw
 import msgspec
 
 from agentcom.model.archive import ArchiveDamaged, ArchiveSize, Dossier
+from agentcom.model.backup import ArchiveMark
 from agentcom.model.batch import Table
 from agentcom.model.errors import StorageFull
 from agentcom.model.ids import WallTime
@@ -145,21 +146,29 @@ def opened(path: Path) -> apsw.Connection:
 def _make_ready(db: apsw.Connection, path: Path) -> None:
     if sqlite_open.pragma(db, "application_id") == 0:
         sqlite_open.create(db, APPLICATION_ID)
-    if sqlite_open.pragma(db, "application_id") != APPLICATION_ID:
-        raise damaged(path, "it is another program's")
+    _check_ours(db, path)
     db.execute("PRAGMA journal_mode=WAL").fetchall()
     db.execute("PRAGMA wal_autocheckpoint=1000").fetchall()
+    if _check_format(db, path) < FORMAT:
+        with db:
+            db.execute(_SCHEMA)
+            db.execute(f"PRAGMA user_version={FORMAT}")
+        sqlite_disk.sync_folder(path.parent)
+
+
+def _check_ours(db: apsw.Connection, path: Path) -> None:
+    if sqlite_open.pragma(db, "application_id") != APPLICATION_ID:
+        raise damaged(path, "it is another program's")
+
+
+def _check_format(db: apsw.Connection, path: Path) -> int:
     version = sqlite_open.pragma(db, "user_version")
     if version > FORMAT:
         raise ArchiveDamaged(
             f"{path} has format {version}, and this program knows {FORMAT}:"
             " install the newer version of agentcom"
         )
-    if version < FORMAT:
-        with db:
-            db.execute(_SCHEMA)
-            db.execute(f"PRAGMA user_version={FORMAT}")
-        sqlite_disk.sync_folder(path.parent)
+    return version
 
 
 def put(db: apsw.Connection, dossiers: Sequence[Dossier]) -> None:
@@ -193,24 +202,53 @@ def drop(db: apsw.Connection, until: WallTime, after: str, limit: int) -> Droppe
     return Dropped(page[-1][1] if len(rows) > limit else None, len(gone))
 
 
-def keep_copy(source: Path, target: Path) -> None:
-    """Copy an archive durably, unless the copy has all of it.
+def keep_copy(source: Path, target: Path) -> ArchiveMark | None:
+    """Copy an archive durably, unless the copy has all of it; return which one there is then.
+
+    A copy of another archive, or one that has seen more, may have what this one lacks: it stays
+    beside the new one.
 
     Raises:
         ArchiveDamaged: it cannot be read in full.
         apsw.FullError: there is no room.
     """
     if not source.exists():
-        return
+        return mark_of(target)
     try:
         db = opened(source)
         try:
-            if not target.exists() or _mark(db) != _mark_of(target):
+            mark, kept = _mark(db), mark_of(target)
+            if kept != mark:
+                if kept is not None and (kept.id != mark.id or kept.puts > mark.puts):
+                    target.replace(_aside(target, kept))
                 sqlite_open.copy(db, target)
+            return mark
         finally:
             db.close()
     except sqlite_open.DAMAGE as error:
         raise damaged(source, str(error)) from error
+
+
+def take_copy(copy: Path, path: Path) -> None:
+    """Make an archive of a copy; raises `ArchiveDamaged`."""
+    check(copy)
+    db = _reading(copy)
+    try:
+        sqlite_open.copy(db, path)
+    except sqlite_open.DAMAGE as error:
+        raise damaged(copy, str(error)) from error
+    finally:
+        db.close()
+
+
+def kept_copies(target: Path) -> Sequence[Path]:
+    """Return the copy of an archive, if there is one, and those that stayed beside it."""
+    found = [target] if target.exists() else []
+    return [*found, *sorted(target.parent.glob(f"{target.stem}-*{target.suffix}"))]
+
+
+def _aside(target: Path, mark: ArchiveMark) -> Path:
+    return target.with_name(f"{target.stem}-{mark.id & 0xFFFFFFFF:08x}-{mark.puts}{target.suffix}")
 
 
 def count(path: Path) -> int:
@@ -232,9 +270,9 @@ def count(path: Path) -> int:
 
 
 def check(path: Path) -> None:
-    """Read an archive whole; raises `ArchiveDamaged`."""
+    """Read an archive, or a copy of one, whole; raises `ArchiveDamaged`."""
     try:
-        db = opened(path)
+        db = _reading(path)
         try:
             found = str(db.execute("PRAGMA integrity_check(1)").get)
             if found != "ok":
@@ -255,7 +293,7 @@ def bring(db: apsw.Connection, copy: Path) -> int:
     """
     check(copy)
     brought = 0
-    other = opened(copy)
+    other = _reading(copy)
     try:
         part: list[Dossier] = []
         for key, doc in other.execute("SELECT key, doc FROM task ORDER BY id"):
@@ -265,25 +303,47 @@ def bring(db: apsw.Connection, copy: Path) -> int:
             if len(part) == BRING_TASKS:
                 put(db, part)
                 part.clear()
-        put(db, part)
+        if part:
+            put(db, part)
     finally:
         other.close()
     return brought
 
 
-def _mark(db: apsw.Connection) -> list[Any]:
-    return db.execute("SELECT name, value FROM meta ORDER BY name").fetchall()
+def _mark(db: apsw.Connection) -> ArchiveMark:
+    found = {str(name): int(value) for name, value in db.execute("SELECT name, value FROM meta")}
+    return ArchiveMark(id=found["id"], puts=found["puts"])
 
 
-def _mark_of(path: Path) -> list[Any] | None:
-    try:
-        db = opened(path)
-    except (apsw.Error, ArchiveDamaged):
+def mark_of(path: Path) -> ArchiveMark | None:
+    """Return which archive a copy is of; None: there is none, or it cannot be read."""
+    if not path.exists():
         return None
     try:
-        return _mark(db)
-    finally:
+        db = _reading(path)
+        try:
+            return _mark(db)
+        finally:
+            db.close()
+    except (apsw.Error, ArchiveDamaged, KeyError):
+        return None
+
+
+def _reading(path: Path) -> apsw.Connection:
+    """Return a connection that changes nothing, also beside the file.
+
+    Raises:
+        ArchiveDamaged: it is none, or of a newer program.
+        apsw.Error: it cannot be read.
+    """
+    db = sqlite_open.connect(path, read_only=True)
+    try:
+        _check_ours(db, path)
+        _check_format(db, path)
+    except BaseException:
         db.close()
+        raise
+    return db
 
 
 def packed(dossier: Dossier) -> bytes:

@@ -19,6 +19,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -28,10 +29,18 @@ import msgspec
 
 from agentcom.model.archive import ArchiveDamaged
 from agentcom.model.audit import Head, Verdict
-from agentcom.model.backup import Backup, BackupDamaged, Drilled
+from agentcom.model.backup import ArchiveMark, Backup, BackupDamaged, Drilled
 from agentcom.model.errors import NotFound
 from agentcom.model.ids import Now, WallTime
-from agentcom.store import sqlite_archive, sqlite_audit, sqlite_copies, sqlite_disk, sqlite_journal
+from agentcom.store import (
+    sqlite_archive,
+    sqlite_audit,
+    sqlite_copies,
+    sqlite_copying,
+    sqlite_disk,
+    sqlite_journal,
+    sqlite_open,
+)
 from agentcom.store.sqlite_archive import ARCHIVE_FILE
 
 STORE_FILE: Final = "hub.sqlite"
@@ -53,6 +62,12 @@ class Backups:
         self._blobs = folder / BLOBS
         self.archive = folder / ARCHIVE_FILE
         """The newest copy of the archive, if there is one."""
+        self.on_wait: Callable[[str], None] = lambda _why: None
+        """Called with whom it waits for that changes the same folder."""
+
+    def changing(self) -> AbstractContextManager[None]:
+        """Have the folder for oneself; see `store/sqlite_copying.py`."""
+        return sqlite_copying.changing(self.folder, self.on_wait)
 
     def take(self, home: Path, clock: Callable[[], Now]) -> Backup:
         """Copy the data of the hub in `home`, which may run; blocks.
@@ -65,6 +80,11 @@ class Backups:
         source = home / STORE_FILE
         if not source.exists():
             raise NotFound(f"there is no hub in {home}")
+        with self.changing():
+            return self._take(home, clock)
+
+    def _take(self, home: Path, clock: Callable[[], Now]) -> Backup:
+        source = home / STORE_FILE
         began = clock()
         now = began.wall
         sqlite_disk.make_folder(self._copies)
@@ -74,7 +94,7 @@ class Backups:
             path = draft / STORE_FILE
             files = self._keep_blobs(home / BLOBS, path)
             # After the store: what was archived in between is in both, and never in neither.
-            _guarded_archive(home / ARCHIVE_FILE, self.archive)
+            archive = _guarded_archive(home / ARCHIVE_FILE, self.archive)
             backup = Backup(
                 name=f"{_stamp(now)}-{number}",
                 at=now,
@@ -84,6 +104,7 @@ class Backups:
                 sha256=_digest(path),
                 took_ms=clock().instant - began.instant,
                 files=files,
+                archive=archive,
             )
             backup = self._placed(draft, backup)
             sqlite_disk.sync_folder(self._copies)
@@ -134,11 +155,16 @@ class Backups:
         return self._copies / backup.name / STORE_FILE
 
     def check(self, backup: Backup) -> None:
-        """Read a copy whole, and compare it with what its manifest says; blocks.
+        """Read a copy whole, with the archive, and compare it with its manifest; blocks.
 
         Raises:
             BackupDamaged: it is not the same.
         """
+        self.check_data(backup)
+        self._check_archive(backup.archive)
+
+    def check_data(self, backup: Backup) -> None:
+        """Do so without the archive."""
         path = self.path(backup)
         try:
             same = _digest(path) == backup.sha256
@@ -146,14 +172,32 @@ class Backups:
             raise BackupDamaged(f"{path} cannot be read: {error.strerror}") from error
         if not same:
             raise BackupDamaged(f"{path} is not as it was made: use another copy")
+        if sqlite_copies.look(path) != (backup.number, backup.incarnation):
+            raise BackupDamaged(f"the manifest of {backup.name} was changed: use another copy")
         self._check_files(backup)
-        if self.archive.exists():
+
+    def _check_archive(self, wanted: ArchiveMark | None) -> None:
+        for path in self.archives():
             try:
-                sqlite_archive.check(self.archive)
+                sqlite_archive.check(path)
             except ArchiveDamaged as error:
                 raise BackupDamaged(
-                    f"{self.archive} is damaged: move it away, then agentcom backup now"
+                    f"{path} is damaged: move it away, then agentcom backup now"
                 ) from error
+        if wanted is not None and not self.has_archive(wanted):
+            raise BackupDamaged(
+                f"{self.archive} is missing, or older than the copy: agentcom backup now copies"
+                " it again, while the hub has it"
+            )
+
+    def archives(self) -> Sequence[Path]:
+        """Return the copies of archives that there are."""
+        return sqlite_archive.kept_copies(self.archive)
+
+    def has_archive(self, wanted: ArchiveMark) -> bool:
+        """Return whether all that was in an archive then is in a copy."""
+        found = [sqlite_archive.mark_of(path) for path in self.archives()]
+        return any(m is not None and m.id == wanted.id and m.puts >= wanted.puts for m in found)
 
     def _check_files(self, backup: Backup) -> None:
         """Compare the attached files that a copy names with their names."""
@@ -189,6 +233,10 @@ class Backups:
 
         The newest copy that was restored and compared stays, however old.
         """
+        with self.changing():
+            return self._prune(keep)
+
+    def _prune(self, keep: int) -> Sequence[Backup]:
         found = self.listed()
         good = next((one for one in found if one.drilled is not None), None)
         old = [one for one in found[keep:] if one is not good]
@@ -212,7 +260,10 @@ class Backups:
 
     def _prune_blobs(self, left: Sequence[Backup]) -> None:
         """Delete the attached files that no copy names."""
-        named = {digest for one in left for digest in sqlite_copies.blobs(self.path(one))}
+        try:
+            named = {digest for one in left for digest in sqlite_copies.blobs(self.path(one))}
+        except sqlite_open.DAMAGE:
+            return  # nobody knows what a damaged copy names
         for path in self._blobs.glob("*/*"):
             if path.name not in named:
                 path.unlink(missing_ok=True)
@@ -227,11 +278,20 @@ class Backups:
             elif folder != folders[-1]:
                 shutil.rmtree(folder)
 
+    def strange(self) -> Sequence[Path]:
+        """Return what looks like a copy, and has no manifest that fits."""
+        known = {one.name for one in self._read()}
+        return [one for one in self._drafts_apart() if one.name not in known]
+
     def _read(self) -> Iterator[Backup]:
-        for path in self._copies.glob(f"*/{_MANIFEST}") if self._copies.is_dir() else ():
-            if not path.parent.name.startswith("."):
-                with contextlib.suppress(OSError, msgspec.DecodeError):
-                    yield msgspec.json.decode(path.read_bytes(), type=Backup)
+        for folder in self._drafts_apart():
+            with contextlib.suppress(OSError, msgspec.DecodeError):
+                found = msgspec.json.decode((folder / _MANIFEST).read_bytes(), type=Backup)
+                if found.name == folder.name:
+                    yield found
+
+    def _drafts_apart(self) -> Sequence[Path]:
+        return [one for one in _inside(self._copies) if not one.name.startswith(".")]
 
     def _keep_blobs(self, folder: Path, copy: Path) -> int:
         """Copy the attached files that a copy names; return how many it has."""
@@ -265,9 +325,9 @@ def _inside(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def _guarded_archive(source: Path, target: Path) -> None:
+def _guarded_archive(source: Path, target: Path) -> ArchiveMark | None:
     try:
-        sqlite_archive.keep_copy(source, target)
+        return sqlite_archive.keep_copy(source, target)
     except ArchiveDamaged as error:
         raise BackupDamaged(error.message) from error
     except apsw.FullError as error:

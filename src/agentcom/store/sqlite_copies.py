@@ -46,15 +46,32 @@ def make(source: Path, target: Path) -> Made:
             sqlite_open.copy(db, target)
         finally:
             db.close()
-        made = sqlite_open.connect(target, read_only=True)
-        try:
-            return Made(sqlite_log.last_number(made), sqlite_rows.incarnation(made))
-        finally:
-            made.close()
+        return look(target)
     except apsw.FullError as error:
         raise OSError(errno.ENOSPC, "the disk is full", str(target)) from error
     except sqlite_open.DAMAGE as error:
         raise Damaged(str(error)) from error
+
+
+def look(path: Path) -> Made:
+    """Return what a copy holds."""
+    db = sqlite_open.connect(path, read_only=True)
+    try:
+        return Made(sqlite_log.last_number(db), sqlite_rows.incarnation(db))
+    finally:
+        db.close()
+
+
+def last_batch(path: Path) -> str | None:
+    """Return the id of the last batch in a copy."""
+    db = sqlite_open.connect(path, read_only=True)
+    try:
+        number = sqlite_log.last_number(db)
+        sql = "SELECT batch FROM log WHERE number = ?1 UNION SELECT id FROM batch WHERE number = ?1"
+        found = db.execute(sql, (number,)).get
+        return None if found is None else str(found)
+    finally:
+        db.close()
 
 
 def born_s(path: Path) -> int:

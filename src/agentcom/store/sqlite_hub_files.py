@@ -25,9 +25,17 @@ class HubFiles:
         copies = Backups(folder)
         return asyncio.run(sqlite_restore.restore(copies, self._home, name=name, point=point))
 
-    def drill(self, folder: Path, name: str | None) -> Backup:
+    def drill(
+        self,
+        folder: Path,
+        name: str | None,
+        *,
+        on_wait: Callable[[str], None] = lambda _why: None,
+    ) -> Backup:
         """Restore a copy aside and compare it; see `store/sqlite_restore.py`."""
-        return asyncio.run(sqlite_restore.drill(Backups(folder), name=name, clock=self._clock))
+        copies = Backups(folder)
+        copies.on_wait = on_wait
+        return asyncio.run(sqlite_restore.drill(copies, name=name, clock=self._clock))
 
     def export(self, *, access: bool) -> Iterator[bytes]:
         """Yield all that the hub knows as lines; it may run. See `store/sqlite_export.py`."""

@@ -18,7 +18,15 @@ from agentcom.model.batch import Insert, Table
 from agentcom.model.errors import AgentComError, Conflict
 from agentcom.model.ids import WallTime
 from agentcom.model.task import Task
-from agentcom.store import codec, rules, sqlite_archive, sqlite_disk, sqlite_open, sqlite_rows
+from agentcom.store import (
+    codec,
+    rules,
+    sqlite_archive,
+    sqlite_copying,
+    sqlite_disk,
+    sqlite_open,
+    sqlite_rows,
+)
 from agentcom.store.sqlite import SMALL, SqliteStore
 from agentcom.store.sqlite_archive import ARCHIVE_FILE
 from agentcom.store.sqlite_backups import STORE_FILE
@@ -77,6 +85,7 @@ async def load(home: Path, lines: Iterable[bytes]) -> Imported:
     disk = Disk(store)
     disk.lock()
     try:
+        sqlite_copying.sweep(home, (".restoring-*", ".importing-*"))
         for path in (store, archive):
             if path.exists():
                 raise Conflict(

@@ -170,12 +170,26 @@ def entries(folder: Path, after: int) -> Iterator[Entry]:
 
 def is_whole(folder: Path, after: int) -> bool:
     """Return whether no batch is missing behind the one with this number, up to the last."""
-    last = after
-    for entry in _from(folder, after):
-        if entry.number > last + 1:
-            return False
-        last = max(last, entry.number)
-    return True
+    try:
+        last = number_after(folder, after)
+        return beyond_gap(folder, last) is None
+    except JournalDamaged:
+        return False
+
+
+def number_after(folder: Path, after: int) -> int:
+    """Return how far a journal leads from a batch, up to the first gap."""
+    return max((entry.number for entry in entries(folder, after)), default=after)
+
+
+def beyond_gap(folder: Path, last: int) -> Entry | None:
+    """Return the first batch behind the gap that follows a batch; None: there is none."""
+    return next((entry for entry in _from(folder, last) if entry.number > last + 1), None)
+
+
+def find(folder: Path, number: int) -> Entry | None:
+    """Return one batch, if it is there."""
+    return next((entry for entry in _from(folder, number - 1) if entry.number == number), None)
 
 
 def drop_before(folder: Path, number: int) -> int:
@@ -202,17 +216,44 @@ def _records(path: Path) -> Iterator[Entry]:
             if path.stat().st_size >= len(_MARK):
                 raise JournalDamaged(f"{path} is no journal")
             return
+        wanted = int(path.stem)
         while len(head := file.read(_HEAD.size)) == _HEAD.size:
             length, number, at, checksum = _HEAD.unpack(head)
             body = file.read(length)
             if len(body) < length:
+                if _follows(body, wanted + 1):
+                    raise _damaged(path, wanted)  # its length is not as it was written
                 return  # torn
             if zlib.crc32(body, zlib.crc32(struct.pack(">QQ", number, at))) != checksum:
                 if not file.read(1):
                     return  # torn, on a disk that had kept the length first
-                raise JournalDamaged(f"{path} is damaged at batch {number}")
+                raise _damaged(path, wanted)
+            wanted = number + 1
             try:
                 batch = codec.decode_batch(body)
             except msgspec.DecodeError as error:
                 raise JournalDamaged(f"{path}: batch {number} cannot be read: {error}") from error
             yield Entry(number, WallTime(at), batch)
+
+
+def _follows(rest: bytes, number: int) -> bool:
+    """Return whether a whole record of a batch lies somewhere in bytes that seem torn."""
+    mark = struct.pack(">Q", number)
+    found = rest.find(mark)
+    while found >= 0:
+        start = found - struct.calcsize(">I")
+        head = rest[max(start, 0) : start + _HEAD.size]
+        if start >= 0 and len(head) == _HEAD.size:
+            length, number, at, checksum = _HEAD.unpack(head)
+            body = rest[start + _HEAD.size : start + _HEAD.size + length]
+            if zlib.crc32(body, zlib.crc32(struct.pack(">QQ", number, at))) == checksum:
+                return True
+        found = rest.find(mark, found + 1)
+    return False
+
+
+def _damaged(path: Path, number: int) -> JournalDamaged:
+    return JournalDamaged(
+        f"{path} is damaged at batch {number}: agentcom backup restore --batch {number - 1} leads"
+        " as far as it is whole"
+    )

@@ -6,6 +6,8 @@ know are refused, and machines offer the results that they have kept.
 """
 
 import asyncio
+import errno
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -32,8 +34,14 @@ from agentcom.model.batch import Delete, Table
 from agentcom.model.errors import StoreRefused
 from agentcom.model.ids import DEFAULT_POOL, Now
 from agentcom.model.task import Task
-from agentcom.store import sqlite_archive, sqlite_copies, sqlite_disk, sqlite_journal
-from agentcom.store.base import Committed
+from agentcom.store import (
+    sqlite_archive,
+    sqlite_copies,
+    sqlite_copying,
+    sqlite_disk,
+    sqlite_journal,
+)
+from agentcom.store.base import Committed, Full
 from agentcom.store.dossiers import gather
 from agentcom.store.failures import StoreFailed
 from agentcom.store.sqlite import SMALL, SqliteStore
@@ -76,6 +84,7 @@ async def restore(backups: Backups, home: Path, *, name: str | None, point: Poin
     disk = Disk(home / STORE_FILE)
     disk.lock()
     try:
+        sqlite_copying.sweep(home, (".restoring-*", ".importing-*"))
         with tempfile.TemporaryDirectory(prefix=".restoring-", dir=home) as folder:
             path = Path(folder) / STORE_FILE
             archive = await asyncio.to_thread(_archive_of, home, backups)
@@ -86,6 +95,8 @@ async def restore(backups: Backups, home: Path, *, name: str | None, point: Poin
             lost = await asyncio.to_thread(sqlite_copies.only_in, disk.path, path)
             await asyncio.to_thread(backups.restore_blobs, home)
             replaced = _put_in_place(disk, path, base)
+    except apsw.FullError as error:
+        raise _full(home) from error
     finally:
         disk.close()
     return msgspec.structs.replace(
@@ -93,7 +104,12 @@ async def restore(backups: Backups, home: Path, *, name: str | None, point: Poin
         replaced=None if replaced is None else str(replaced),
         lost=() if lost is None else tuple(lost[:LOST_SHOWN]),
         lost_count=None if lost is None else len(lost),
+        without_archive=base.archive is not None and not backups.has_archive(base.archive),
     )
+
+
+def _full(path: Path) -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 async def drill(backups: Backups, *, name: str | None, clock: Callable[[], Now]) -> Backup:
@@ -106,12 +122,19 @@ async def drill(backups: Backups, *, name: str | None, clock: Callable[[], Now])
         NotFound: there is no such copy.
         BackupDamaged: it cannot be restored, or is not equal.
     """
-    wanted = backups.find(name)
+    with backups.changing():
+        return await _drill(backups, backups.find(name), clock)
+
+
+async def _drill(backups: Backups, wanted: Backup, clock: Callable[[], Now]) -> Backup:
     older = [one for one in backups.listed() if one.number < wanted.number]
     with tempfile.TemporaryDirectory(prefix=".drill-", dir=backups.folder) as folder:
         path = Path(folder) / STORE_FILE
         backups.check(wanted)
-        base = next((one for one in older if _leads(backups, one, wanted)), wanted)
+        try:
+            base = next((one for one in older if _leads(backups, one, wanted)), wanted)
+        except sqlite_journal.JournalDamaged as error:
+            raise BackupDamaged(str(error)) from error
         made = await _build(backups, base, path, Point(number=wanted.number), archive=None)
         if made.number != wanted.number:
             raise BackupDamaged(f"{base.name} leads to {made.number}, not to {wanted.number}")
@@ -137,39 +160,53 @@ def _leads(backups: Backups, base: Backup, to: Backup) -> bool:
 
 
 def _archive_of(home: Path, backups: Backups) -> apsw.Connection:
-    """Return the archive of a home with all that is in the copy of it.
+    """Return the archive of a home with all that is in the copies of it.
 
     One that cannot be read is put aside.
     """
     path = home / ARCHIVE_FILE
     try:
-        sqlite_archive.check(path)
+        if path.exists():
+            sqlite_archive.check(path)
     except ArchiveDamaged:
         for ending in ("", *_BESIDE):
             old = path.with_name(path.name + ending)
             if old.exists():
                 old.replace(old.with_name(f"damaged-{old.name}"))
-    db = sqlite_archive.opened(path)
-    if backups.archive.exists():
-        try:
-            sqlite_archive.bring(db, backups.archive)
-        except ArchiveDamaged as error:
-            db.close()
-            raise BackupDamaged(
-                f"{error.message}; without it: move {backups.archive} away"
-            ) from error
+    copies = list(backups.archives())
+    try:
+        if copies and not path.exists():  # the same one, so that the next copy of it is known
+            sqlite_archive.take_copy(copies[0], path)
+        db = sqlite_archive.opened(path)
+    except ArchiveDamaged as error:
+        raise _damaged(copies[0], error) from error
+    try:
+        for copy in copies:
+            try:
+                sqlite_archive.bring(db, copy)
+            except ArchiveDamaged as error:
+                raise _damaged(copy, error) from error
+    except BaseException:
+        db.close()
+        raise
     return db
+
+
+def _damaged(copy: Path, error: ArchiveDamaged) -> BackupDamaged:
+    return BackupDamaged(f"{error.message}; without it: move {copy} away")
 
 
 async def _build(
     backups: Backups, base: Backup, path: Path, point: Point, *, archive: apsw.Connection | None
 ) -> Restored:
     """Make the data of a point in `path`; for a hub (with its archive) the incarnation rises."""
-    await asyncio.to_thread(backups.check, base)
+    await asyncio.to_thread(backups.check_data, base)
     await asyncio.to_thread(shutil.copyfile, backups.path(base), path)
     async with _opened(path) as store:
-        number, at, replayed = base.number, base.at, 0
+        number, at, replayed, gap = base.number, base.at, 0, None
         try:
+            if point.number is None or point.number > number:
+                _check_follows(backups, base)
             for entry in sqlite_journal.entries(backups.journal(base), base.number):
                 if not point.has(entry.number, entry.at):
                     break
@@ -177,10 +214,18 @@ async def _build(
                     await _archive_again(store, entry, archive)
                 await _replay(store, entry)
                 number, at, replayed = entry.number, entry.at, replayed + 1
+            else:
+                if point.number is None:
+                    gap = sqlite_journal.beyond_gap(backups.journal(base), number)
         except sqlite_journal.JournalDamaged as error:
             raise BackupDamaged(str(error)) from error
         if point.number is not None and number < point.number:
             raise PointNotReached(f"the copies and the journal lead to batch {number}, no further")
+        if point.at is not None and gap is not None and gap.at <= point.at:
+            raise PointNotReached(
+                f"the journal has a gap from batch {number + 1} to {gap.number - 1}, before that"
+                f" time: --batch {number} leads as far as it can"
+            )
         problems = await store.verify()
         if problems:
             raise BackupDamaged(f"what was restored is not whole: {problems[0].what}")
@@ -198,7 +243,18 @@ async def _build(
         replaced=None,
         lost=(),
         lost_count=None,
+        gap=None if gap is None else gap.number,
     )
+
+
+def _check_follows(backups: Backups, base: Backup) -> None:
+    """Refuse a journal that is of other data; it has the copy's last batch, or begins behind it."""
+    entry = sqlite_journal.find(backups.journal(base), base.number)
+    if entry is not None and entry.batch.id != sqlite_copies.last_batch(backups.path(base)):
+        raise BackupDamaged(
+            f"the journal in {backups.journal(base)} is of other data than {base.name}: move it"
+            " away, or name the copy to do without it"
+        )
 
 
 @asynccontextmanager
@@ -236,6 +292,8 @@ async def _replay(store: SqliteStore, entry: sqlite_journal.Entry) -> None:
     # Terms are of the hub that wrote it.
     free = msgspec.structs.replace(batch, term=None)
     verdict = await store.commit(free)
+    if isinstance(verdict, Full):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if not isinstance(verdict, Committed):
         raise BackupDamaged(f"batch {entry.number} of the journal does not follow the copy")
 
