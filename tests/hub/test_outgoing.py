@@ -1,6 +1,7 @@
 """What the hub sends goes to the address that was checked, within bounds, and nowhere else."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import ssl
@@ -14,7 +15,7 @@ from agentcom.core.outgoing import AddressRefused
 from agentcom.hub import certificate
 from agentcom.hub.outgoing import ANSWER_BYTES, Outgoing, Unreachable
 from agentcom.model.errors import InvalidInput
-from agentcom.testing.listening import listening
+from agentcom.testing.listening import hanging_up, listening
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
@@ -200,3 +201,87 @@ async def test_a_name_without_an_address_and_an_address_that_is_none() -> None:
         await Outgoing(resolve=lambda _h, _p: _later([])).post("https://a.example/", b"", {})
     with pytest.raises(InvalidInput):
         await Outgoing().post("https://u:p@hooks.example/", b"", {})
+
+
+class Proxy:
+    """Opens tunnels; or answers what it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.answer = b"HTTP/1.1 200 Connection established\r\nvia: x\r\n\r\n"
+        self.leads_to = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.asked.append(head.split(b"\r\n")[0].decode())
+        writer.write(self.answer)
+        if b" 200 " not in self.answer:
+            return
+        back, forth = await asyncio.open_connection("127.0.0.1", self.leads_to)
+        async with hanging_up(forth):
+            await asyncio.gather(_carry(reader, forth), _carry(back, writer))
+
+
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+    writer.close()
+
+
+def through(port: int, *allow: str, authority: Path | None = None) -> Outgoing:
+    proxy = f"http://127.0.0.1:{port}"
+    resolve = lambda _host, _port: _later(["93.184.215.14"])  # noqa: E731 - as elsewhere here
+    return Outgoing(allow, certificates=authority, proxy=proxy, resolve=resolve)
+
+
+async def test_a_proxy_is_asked_for_the_checked_address_and_tls_is_for_the_name(
+    tmp_path: Path,
+) -> None:
+    made, proxy = certificate.ensure_certificate(tmp_path, ["hooks.example"]), Proxy()
+    async with site(certificate.server_context(made)) as there, listening(proxy.serve) as door:
+        proxy.leads_to = there.port
+        client = through(door.port, authority=made.certificate)
+        reply = await client.post("https://hooks.example/a", b"{}", {})
+
+    assert (reply.status, reply.body) == (200, b"ok")
+    assert proxy.asked == ["CONNECT 93.184.215.14:443 HTTP/1.1"]
+    assert b"host: hooks.example\r\n" in there.heads[0].lower()
+
+
+async def test_what_leads_inside_is_refused_behind_a_proxy_too() -> None:
+    proxy = Proxy()
+    async with listening(proxy.serve) as door:
+        client = Outgoing(
+            proxy=f"http://127.0.0.1:{door.port}", resolve=lambda _h, _p: _later(["10.0.0.7"])
+        )
+        with pytest.raises(AddressRefused):
+            await client.post("https://evil.example/", b"", {})
+
+    assert proxy.asked == []
+
+
+async def test_what_is_allowed_inside_is_reached_without_the_proxy() -> None:
+    proxy = Proxy()
+    async with site() as there, listening(proxy.serve) as door:
+        client = Outgoing(("127.0.0.1",), proxy=f"http://127.0.0.1:{door.port}")
+        await client.post(f"http://127.0.0.1:{there.port}/", b"", {})
+
+    assert (len(there.heads), proxy.asked) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "answered 407"),
+        (b"SSH-2.0-x\r\n\r\n", "is none"),
+        (b"", "no answer"),
+        (b"HTTP/1.1 " + b"2" * 20_000, "no answer"),
+    ],
+)
+async def test_a_proxy_that_opens_no_tunnel_is_said(answer: bytes, said: str) -> None:
+    proxy = Proxy()
+    proxy.answer = answer
+    async with listening(proxy.serve) as door:
+        with pytest.raises(Unreachable, match=said):
+            await through(door.port).post("https://hooks.example/SECRET", b"", {})

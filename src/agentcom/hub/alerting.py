@@ -56,7 +56,8 @@ class Alerting:
         self._view = view
         self._writer = Writer(store, clock, ids)
         self._secrets = Secrets(config.home)
-        self.outgoing = Outgoing(config.outgoing.allow, certificates=config.outgoing.certificates)
+        sent = config.outgoing
+        self.outgoing = Outgoing(sent.allow, certificates=sent.certificates, proxy=sent.proxy)
         self.notifications = Notifications(store, self._writer, clock, ids)
         self.task_news = TaskNews(feeds, self.notifications, self._writer, store=store, view=view)
 

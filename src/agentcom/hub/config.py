@@ -97,6 +97,8 @@ class OutgoingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Names, addresses and networks inside, each with or without a port, that it may send to."""
     certificates: Path | None = None
     """Authorities (PEM) that are trusted beside those of the system."""
+    proxy: str = ""
+    """`http://HOST:PORT` of a proxy to what is public; the hub looks names up itself still."""
 
 
 class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -247,6 +249,7 @@ def unfit(config: HubConfig, values: Mapping[str, Value]) -> list[Problem]:
     said = [
         *(("outgoing.allow", _why_not_allowed(line)) for line in config.outgoing.allow),
         *(("trusted_proxies", _why_no_proxy(place)) for place in config.trusted_proxies),
+        ("outgoing.proxy", _why_no_way(config.outgoing.proxy)),
     ]
     if (config.certificate is None) != (config.key is None):
         given = "key" if config.certificate is None else "certificate"
@@ -270,6 +273,15 @@ def _why_not_allowed(line: str) -> str:
     except InvalidInput as error:
         return error.message
     return ""
+
+
+def _why_no_way(proxy: str) -> str:
+    try:
+        target = outgoing.parse(proxy) if proxy else None
+    except InvalidInput as error:
+        return error.message
+    plain = target is None or (target.scheme == "http" and target.path == "/")
+    return "" if plain else "a proxy is http://HOST:PORT; what it carries is encrypted by itself"
 
 
 def _why_no_proxy(text: str) -> str:

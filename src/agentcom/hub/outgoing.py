@@ -1,8 +1,8 @@
 """The one client for what the hub sends to addresses that somebody gave it.
 
 A name is looked up once, and the connection goes to the address that was checked: what the name
-leads to a moment later does not matter. No redirect is followed, no proxy of the environment is
-used, nothing is decompressed, and size and time are bounded. Rules: `core/outgoing.py`.
+leads to a moment later does not matter. No redirect is followed, no proxy is used but the one of
+the settings, nothing is decompressed, size and time are bounded. Rules: `core/outgoing.py`.
 """
 
 import asyncio
@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import httpx
+import httpcore
 
 from agentcom.core import outgoing as rules
 from agentcom.core.outgoing import AddressRefused, Allowed, IpAddress, Target
+from agentcom.hub.tunnel import Tunnel
 
 TOTAL_S: Final = 10.0
 """For a whole request: look-up, connection, TLS, answer."""
@@ -26,6 +27,12 @@ _LOOK_UP_S: Final = 5.0
 _TIMES: Final = dict.fromkeys(("connect", "read", "write", "pool"), 60.0)
 """Of each step; what counts is the bound of the whole request."""
 _HEADERS: Final = {"accept-encoding": "identity", "user-agent": "agentcom"}
+_FAILED: Final = (
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.TimeoutException,
+)
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Returns the addresses of a name."""
@@ -51,10 +58,12 @@ class Outgoing:
         allow: Sequence[str] = (),
         *,
         certificates: Path | None = None,
+        proxy: str = "",
         resolve: Resolve | None = None,
     ) -> None:
         self._allowed: tuple[Allowed, ...] = tuple(map(rules.parse_allowed, allow))
         self._certificates = certificates
+        self._tunnel = Tunnel(rules.parse(proxy)) if proxy else None
         self._resolve = resolve or look_up
         self._tls: ssl.SSLContext | None = None
 
@@ -120,7 +129,7 @@ class Outgoing:
                 return await self._post(target, address, body, headers, answer_bytes)
         except TimeoutError:
             raise Unreachable(f"{target.host}: no answer in time") from None
-        except httpx.HTTPError as error:
+        except _FAILED as error:
             raise Unreachable(f"{target.host}: {_said(error)}") from None
 
     async def _post(
@@ -133,28 +142,32 @@ class Outgoing:
     ) -> Reply:
         written = f"[{address}]" if ":" in address else address
         host = target.shown.partition("://")[2]
-        request = httpx.Request(
-            "POST",
-            f"{target.scheme}://{written}:{target.port}{target.path}",
-            content=body,
-            headers={**headers, "host": host, **_HEADERS},
-            extensions={"sni_hostname": target.host, "timeout": _TIMES},
-        )
         # Not by a client: that one logs addresses, which are secrets here. A connection of its own
         # for each request: none is used for another name by mistake.
-        async with httpx.AsyncHTTPTransport(verify=self.tls, trust_env=False) as transport:
-            reply = await transport.handle_async_request(request)
+        sent = {**headers, "host": host, **_HEADERS}
+        way = None if self._is_inside(target, address) else self._tunnel
+        async with (
+            httpcore.AsyncConnectionPool(ssl_context=self.tls, network_backend=way) as pool,
+            pool.stream(
+                "POST",
+                f"{target.scheme}://{written}:{target.port}{target.path}",
+                content=body,
+                headers=[(name.encode(), value.encode()) for name, value in sent.items()],
+                extensions={"sni_hostname": target.host, "timeout": _TIMES},
+            ) as reply,
+        ):
             found = bytearray()
-            try:
-                async for chunk in reply.aiter_raw():
-                    found += chunk
-                    if len(found) >= answer_bytes:
-                        break
-            finally:
-                await reply.aclose()
-        return Reply(
-            reply.status_code, bytes(found[:answer_bytes]), reply.headers.get("retry-after", "")
-        )
+            async for chunk in reply.aiter_stream():
+                found += chunk
+                if len(found) >= answer_bytes:
+                    break
+        after = (value for name, value in reply.headers if name.lower() == b"retry-after")
+        return Reply(reply.status, bytes(found[:answer_bytes]), next(after, b"").decode("latin-1"))
+
+    def _is_inside(self, target: Target, address: str) -> bool:
+        """Return whether a connection is one that the operator allowed: no proxy leads there."""
+        place = ipaddress.ip_address(address)
+        return any(one.covers(target.host, place, target.port) for one in self._allowed)
 
 
 async def look_up(host: str, port: int) -> Sequence[str]:
@@ -172,5 +185,7 @@ def _said(error: Exception) -> str:
             return f"its certificate is not trusted: {cause.verify_message}"
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
+        if isinstance(cause, httpcore.ProxyError):
+            return str(cause)
         cause = cause.__cause__ or cause.__context__
     return type(error).__name__
