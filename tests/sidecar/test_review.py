@@ -1,5 +1,6 @@
 """What of a pull request's talk causes work: open words of those who may write, once."""
 
+import functools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from agentcom.model.ids import Fence, TaskId
-from agentcom.sidecar import review
+from agentcom.sidecar import review, trying
 from agentcom.sidecar.forge.base import Draft, Forge, Kind, PullRequest
+from agentcom.sidecar.repositories import Repositories
 from agentcom.sidecar.review import Asked
 from agentcom.testing.forge.state import Repository
 from tests.sidecar.forge_world import ANN, EVE, TOKEN_ENV, opened, with_work
@@ -25,6 +27,7 @@ class Talk:
     forge: Forge
     repository: Repository
     pull: PullRequest
+    origin: Origin
 
     async def asked(self) -> Asked:
         return await review.Reader(self.forge).asked(self.pull, TASK)
@@ -43,8 +46,8 @@ async def talk(
     request: pytest.FixtureRequest, tmp_path: Path, like: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Talk]:
     monkeypatch.setenv(TOKEN_ENV, "forge-token-of-the-fleet")
-    async with opened(request.param, tmp_path / "origin", like) as (stand_in, forge, _):
-        yield Talk(forge, stand_in.repository, await forge.open(DRAFT))
+    async with opened(request.param, tmp_path / "origin", like) as (stand_in, forge, origin):
+        yield Talk(forge, stand_in.repository, await forge.open(DRAFT), origin)
         assert stand_in.strange == []
 
 
@@ -95,6 +98,28 @@ async def test_a_red_run_of_ci_is_told_once_for_its_commit(talk: Talk) -> None:
     await talk.forge.say(1, said)
 
     assert not await talk.asked()
+
+
+async def test_a_conflict_with_the_base_is_told_once_for_its_commit(
+    talk: Talk, tmp_path: Path
+) -> None:
+    caches = Repositories(tmp_path / "machine")
+
+    async def asked() -> Asked:
+        pull = await talk.forge.show(1)
+        clashes = functools.partial(trying.conflicts, caches, talk.origin.url)
+        return await review.Reader(talk.forge, clashes).asked(pull, TASK)
+
+    before = await asked()
+    talk.origin.push({"new.txt": "theirs\n"})
+    found = await asked()
+    said = review.answer(task=TASK, fence=FENCE, names=found.names, commit="c" * 40, said="")
+    await talk.forge.say(1, said)
+
+    assert not before
+    assert found.words == "conflicts with main: new.txt"
+    assert "run `git merge origin/main` here first" in review.section(found, talk.pull)
+    assert not await asked()
 
 
 async def test_a_pull_request_that_is_over_asks_for_nothing(talk: Talk) -> None:

@@ -155,6 +155,24 @@ async def test_a_red_run_of_ci_sends_it_back_once(tmp_path: Path) -> None:
         assert (await stage.fleet.task(task))["attempt"] == 2
 
 
+@pytest.mark.slow
+async def test_a_conflict_with_the_base_is_resolved_by_an_agent(tmp_path: Path) -> None:
+    merge = "git merge -q origin/main || { echo both > log.txt; git commit -qam Both; }"
+    both = {"shell": ["sh", "-c", f"{merge}; echo line >> log.txt"]}
+    async with staged(tmp_path) as stage:
+        asked = {"repo": stage.origin.url, "base": "main", "land": "pull-request"}
+        task = await stage.fleet.submit(both, {"say": "Merged."}, **asked)
+        await stage.under_review(task)
+        stage.origin.push({"log.txt": "theirs\n"})
+
+        row = await stage.under_review(task, after=1)
+
+        assert row["rounds"] == 1
+        stage.repository.merge(1)
+        await stage.fleet.ended(task)
+        assert stage.origin.show("main", "log.txt") == "both\nline"
+
+
 async def test_a_forge_that_reaches_the_hub_need_not_be_waited_for(tmp_path: Path) -> None:
     place = tmp_path / "secret"
     place.write_text("a-secret-of-the-forge")

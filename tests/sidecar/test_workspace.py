@@ -268,6 +268,18 @@ async def test_a_task_on_a_known_base_takes_few_git_commands(
     assert commands == [*began, *looked, "commit-tree", "update-ref"]
 
 
+async def test_work_under_review_is_begun_with_although_it_conflicts(
+    fleet: Repositories, origin: Origin
+) -> None:
+    work = origin.push({"README": "mine\n"}, branch="agent/pr/t1")
+    origin.push({"README": "theirs\n"})
+
+    worktree = await prepare(fleet, origin, checkpoint=work, under_review=True)
+
+    assert (worktree.start, worktree.resumed) == (work, True)
+    assert agent(worktree, "show", "origin/main:README") == "theirs"
+
+
 async def test_a_history_without_the_base_is_one_commit_on_it(
     fleet: Repositories, origin: Origin
 ) -> None:

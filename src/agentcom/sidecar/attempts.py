@@ -107,7 +107,7 @@ class Attempts:
         self.repositories = Repositories(self._home.repositories)
         self.awake = Wakefulness()
         self.forges = Forges(config.machine.settings.forges)
-        self._rounds = Rounds(config.home, self.forges)
+        self._rounds = Rounds(config.home, self.forges, self.repositories)
         self._room = Room(self._home, self._settings)
         self._asked: dict[tuple[Key, str], asyncio.Future[dropping.Answer]] = {}
 
@@ -360,6 +360,7 @@ class Attempts:
                 agent=assignment.agent,
                 depends_on_commits=assignment.inputs,
                 checkpoint=reviewed or assignment.checkpoint,
+                under_review=reviewed is not None,
             )
         except fences.AlreadyLanded as landed:
             base_commit = await repositories.resolve(cache, refs.origin_ref(branch))

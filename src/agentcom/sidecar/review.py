@@ -6,11 +6,11 @@ repository, and programs, cause no work.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from agentcom.model import note
+from agentcom.model import note, refs
 from agentcom.model.ids import Fence, TaskId
 from agentcom.sidecar import quoting
 from agentcom.sidecar.forge.base import Author, Comment, FailedCheck, Forge, PullRequest, PullState
@@ -28,6 +28,9 @@ _WORDS_MAX: Final = 4
 _MARK: Final = re.compile(r"<!-- agentcom (\S+) (\d+\.\d+) ?([A-Za-z0-9 ]*)-->")
 _MARK_BEGIN: Final = "<!-- agentcom"
 
+Clashes = Callable[[PullRequest], Awaitable[Sequence[str]]]
+"""Finds the files in which a pull request conflicts with its base."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -36,21 +39,28 @@ class Asked:
     comments: Sequence[Comment] = ()
     checks: Sequence[FailedCheck] = ()
     commit: str = ""
-    """The one that the checks failed on."""
+    """The one that the checks failed on, or that conflicts."""
+    conflicts: Sequence[str] = ()
+    """Files that the base has changed in the same places."""
+    base: str = ""
 
     def __bool__(self) -> bool:
-        return bool(self.comments or self.checks)
+        return bool(self.comments or self.checks or self.conflicts)
 
     @property
     def names(self) -> tuple[str, ...]:
         """What stands for all this in a result and in an answer."""
         ran = (_check_name(self.commit),) if self.checks else ()
-        return (*(one.id for one in self.comments), *ran)
+        stuck = (_conflict_name(self.commit),) if self.conflicts else ()
+        return (*stuck, *(one.id for one in self.comments), *ran)
 
     @property
     def words(self) -> str:
         """It in one line, for people."""
         said = []
+        if self.conflicts:
+            more = ", ..." if len(self.conflicts) > _WORDS_MAX else ""
+            said.append(f"conflicts with {self.base}: {_files(self.conflicts[:_WORDS_MAX])}{more}")
         if self.comments:
             who = list(dict.fromkeys(one.author.login for one in self.comments))
             more = f" and {len(who) - _WORDS_MAX} others" if len(who) > _WORDS_MAX else ""
@@ -65,8 +75,9 @@ class Asked:
 class Reader:
     """Reads pull requests of one repository, and remembers who may write to it."""
 
-    def __init__(self, forge: Forge) -> None:
+    def __init__(self, forge: Forge, clashes: Clashes | None = None) -> None:
         self._forge = forge
+        self._clashes = clashes
         self._writers: dict[str, bool] = {}
         self._login: str | None = None
 
@@ -92,7 +103,16 @@ class Reader:
         checks: Sequence[FailedCheck] = ()
         if _check_name(pull.commit) not in answered:
             checks = await self._forge.failed_checks(pull.commit)
-        return Asked(comments=wanted, checks=checks, commit=pull.commit)
+        conflicts: Sequence[str] = ()
+        if pull.stuck and self._clashes and _conflict_name(pull.commit) not in answered:
+            conflicts = (await self._clashes(pull))[:SHOWN_MAX]
+        return Asked(
+            comments=wanted,
+            checks=checks,
+            commit=pull.commit,
+            conflicts=conflicts,
+            base=pull.base,
+        )
 
     async def has_said(self, number: int, task: TaskId, fence: Fence) -> bool:
         """Tell whether an attempt has given its answer; raises `ForgeError`."""
@@ -136,6 +156,12 @@ def section(asked: Asked, pull: PullRequest, *, token: str | None = None) -> str
         "no instruction about anything else. Change what is to be changed; what you say at the "
         "end is posted there as the answer."
     )
+    if asked.conflicts:
+        base = refs.check_branch(asked.base)
+        before += (
+            f" The branch conflicts with its base: run `git merge origin/{base}` here first, "
+            "resolve what conflicts so that both sides keep their meaning, and commit the merge."
+        )
     return "\n\n" + quoting.put(before, mark, _lines(asked))
 
 
@@ -167,6 +193,14 @@ def _check_name(commit: str) -> str:
     return f"c{commit[:16]}"
 
 
+def _conflict_name(commit: str) -> str:
+    return f"m{commit[:16]}"
+
+
+def _files(names: Sequence[str]) -> str:
+    return ", ".join(note.one_line(name, _NAME_CHARS) for name in names)
+
+
 def _is_asking(comment: Comment) -> bool:
     ours = _MARK_BEGIN in comment.body
     return not (ours or comment.author.bot or comment.approves) and bool(
@@ -175,6 +209,9 @@ def _is_asking(comment: Comment) -> bool:
 
 
 def _lines(asked: Asked) -> Iterator[str]:
+    if asked.conflicts:
+        yield f"- It conflicts with {note.one_line(asked.base, _NAME_CHARS)} in:"
+        yield from (f"> {note.one_line(name, _NAME_CHARS)}" for name in asked.conflicts)
     for one in asked.comments:
         where = f" on {note.one_line(one.path, _NAME_CHARS)}" if one.path else ""
         line = f", line {one.line}" if one.line else ""

@@ -5,6 +5,7 @@ each look until the hub does not want it any more, so nothing of it is stored.
 """
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Final
 
@@ -16,7 +17,7 @@ from agentcom.model.limits import REVIEWS_KEPT_MS
 from agentcom.model.numerals import whole
 from agentcom.model.result import ReviewOutcome
 from agentcom.protocol.review import ReviewedFrame, ReviewFrame
-from agentcom.sidecar import repositories, review, story
+from agentcom.sidecar import repositories, review, story, trying
 from agentcom.sidecar.clock import Clock, SystemClock
 from agentcom.sidecar.config import Settings
 from agentcom.sidecar.forge.base import (
@@ -110,7 +111,7 @@ class Reviews:
             try:
                 async with self._room:
                     forge = await self._forges.of(frame.repo)
-                    reader = reader or review.Reader(forge)
+                    reader = reader or review.Reader(forge, self._clashes_of(frame.repo))
                     seen = await self._look(frame, forge, reader)
                 failures = 0
                 if seen is not None:
@@ -149,6 +150,9 @@ class Reviews:
             case PullState.OPEN:
                 asked = await reader.asked(pull, frame.task)
                 return _seen(frame, ReviewOutcome.WANTED, asked.words) if asked else None
+
+    def _clashes_of(self, repo: str) -> review.Clashes:
+        return functools.partial(trying.conflicts, self._caches, repo)
 
     async def _tidy(self, frame: ReviewFrame, pull: PullRequest) -> None:
         """Delete the branches of merged work at origin, those excepted that hold more."""

@@ -1,6 +1,7 @@
 """A further attempt at work that is under review: where it begins, and what its agent is shown."""
 
 import asyncio
+import functools
 from pathlib import Path
 from typing import Final
 
@@ -8,13 +9,14 @@ import msgspec
 
 from agentcom.model.result import Result, ResultStatus
 from agentcom.model.task import LandPolicy
-from agentcom.sidecar import repositories, review
+from agentcom.sidecar import repositories, review, trying
 from agentcom.sidecar.checks import CheckPlan
 from agentcom.sidecar.config import Home
 from agentcom.sidecar.forge.base import PullState
 from agentcom.sidecar.forge.finding import Forges
 from agentcom.sidecar.machine_values import Key, Record
 from agentcom.sidecar.places import Over
+from agentcom.sidecar.repositories import Repositories
 from agentcom.sidecar.reviews import number_in
 
 _FILE: Final = "review.json"
@@ -37,9 +39,10 @@ NONE: Final = Round()
 class Rounds:
     """Asks forges what attempts should know of them."""
 
-    def __init__(self, home: Home, forges: Forges) -> None:
+    def __init__(self, home: Home, forges: Forges, caches: Repositories) -> None:
         self._home = home
         self._forges = forges
+        self._caches = caches
 
     async def begin(self, record: Record) -> Round:
         """Return what reviewers want of an attempt, and remember it for its result.
@@ -55,7 +58,8 @@ class Rounds:
         pull = await forge.show(number_in(url))
         if pull.state is not PullState.OPEN:
             raise Over(_over(record, pull.commit, repo))
-        asked = await review.Reader(forge).asked(pull, record.key.task)
+        clashes = functools.partial(trying.conflicts, self._caches, repo)
+        asked = await review.Reader(forge, clashes).asked(pull, record.key.task)
         section = review.section(asked, pull) if asked else ""
         names = asked.names[: review.REVIEWED_MAX]
         found = Round(names=names, commit=pull.commit or None, section=section)

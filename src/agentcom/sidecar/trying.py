@@ -6,7 +6,7 @@ has. What is in conflict is told once for each pair and change. Nothing is merge
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -15,7 +15,8 @@ from agentcom.model import limits, refs
 from agentcom.model.ids import Fence, TaskId
 from agentcom.model.result import Clash
 from agentcom.sidecar import git, handover, joining, repositories
-from agentcom.sidecar.repositories import Cache
+from agentcom.sidecar.forge.base import PullRequest
+from agentcom.sidecar.repositories import Cache, Repositories
 from agentcom.sidecar.trees import Worktree
 
 OTHERS_MAX: Final = 50
@@ -99,3 +100,21 @@ def _load(worktree: Worktree) -> Mapping[str, _Tried]:
         return msgspec.json.decode(data, type=dict[str, _Tried])
     except (OSError, msgspec.DecodeError):
         return {}
+
+
+async def conflicts(caches: Repositories, repo: str, pull: PullRequest) -> Sequence[str]:
+    """Return the files in which a pull request conflicts with its base, by git's own judgement.
+
+    Raises:
+        GitFailed: origin did not answer.
+    """
+    cache = await caches.fetch(repo)
+    base = await repositories.resolve(cache, refs.origin_ref(pull.base))
+    if base is None:
+        return ()
+    await repositories.ensure(cache, [pull.commit])
+    try:
+        await joining.merge(cache, base, pull.commit, what="the base branch", dry=True)
+    except git.MergeConflict as conflict:
+        return conflict.files
+    return ()

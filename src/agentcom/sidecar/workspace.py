@@ -6,7 +6,6 @@ before origin's fence names its attempt.
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -27,6 +26,7 @@ from agentcom.sidecar import (
     landing,
     lfs,
     repositories,
+    resuming,
     searching,
     secrets_scan,
     snapshots,
@@ -41,8 +41,6 @@ CHECKPOINT_FILE_BYTES_MAX: Final = 20 * 1024 * 1024
 """A larger file is a build product; it stays out of checkpoints, which are pushed often."""
 RESULT_FILE_BYTES_MAX: Final = 100 * 1024 * 1024
 """Common forges refuse larger files, and with them the whole push."""
-
-_MADE_ON: Final = re.compile(r"\nBase: ([0-9a-f]{40,64})\nJoined: ([0-9a-f]{40,64})$")
 
 log = structlog.get_logger(__name__)
 
@@ -93,10 +91,12 @@ async def prepare(
     agent: AgentId,
     depends_on_commits: Sequence[str] = (),
     checkpoint: str | None = None,
+    under_review: bool = False,
 ) -> Worktree:
     """Claim the task on origin and make its folder ready; `cache` was fetched just before.
 
     The same call for the same attempt changes nothing, so a restarted sidecar may repeat it.
+    Work that is `under_review` is begun with even if it conflicts with the base.
 
     Raises:
         Stale: a newer attempt exists, here or on origin.
@@ -114,7 +114,7 @@ async def prepare(
         raise await _no_base(cache, base_branch)
     joined = await _join(cache, base, depends_on_commits)
     modules = await _looked_at(cache, base, joined)
-    start, resumed = await _resume(cache, base, joined, checkpoint)
+    start, resumed = await resuming.resume(cache, base, joined, checkpoint, keep=under_review)
     await fences.claim(cache, task=task, fence=fence, agent=agent, base_branch=base_branch)
     worktree = Worktree(
         root=str(cache.root),
@@ -151,7 +151,9 @@ async def checkpoint(worktree: Worktree) -> Saved | None:
             return None
         safe = await snapshots.safe(worktree, shot, file_bytes_max=CHECKPOINT_FILE_BYTES_MAX)
         paths = await snapshots.changed_paths(cache, worktree.joined, shot.tree)
-        commit = await snapshots.commit_tree(cache, safe.tree, _words(worktree), safe.parent)
+        commit = await snapshots.commit_tree(
+            cache, safe.tree, resuming.words(worktree), safe.parent
+        )
         await _push_checkpoint(worktree, commit, last.commit)
         record = msgspec.json.encode(_Last(commit, shot.head, shot.tree)).decode()
         repositories.write(worktree.state / "checkpoint.json", record)
@@ -305,34 +307,6 @@ async def _join(cache: Cache, base: str, commits: Sequence[str]) -> str:
     for commit in commits:
         joined = await joining.merge(cache, joined, commit, what=f"dependency {commit[:12]}")
     return joined
-
-
-def _words(worktree: Worktree) -> str:
-    title = f"Work in progress on {worktree.task}, attempt {worktree.fence.attempt}"
-    return f"{title}\n\nBase: {worktree.base}\nJoined: {worktree.joined}\n"
-
-
-async def _resume(cache: Cache, base: str, joined: str, saved: str | None) -> tuple[str, bool]:
-    """Return where to start: the checkpoint brought up to date, or the base without it."""
-    if saved is None:
-        return joined, False
-    try:
-        await repositories.ensure(cache, [saved])
-        return await _brought(cache, base, joined, saved), True
-    except git.MergeConflict:
-        return joined, False
-    except git.GitFailed as failure:
-        # A checkpoint that origin has dropped is gone; anything else may pass.
-        if "not our ref" not in failure.detail:
-            raise
-        return joined, False
-
-
-async def _brought(cache: Cache, base: str, joined: str, saved: str) -> str:
-    made_on = _MADE_ON.search((await cache.run("cat-file", "commit", saved)).text)
-    if made_on is not None and not await repositories.contains(cache, base, made_on[1]):
-        return await joining.moved(cache, saved, old=made_on[2], new=joined, what="the checkpoint")
-    return await joining.merge(cache, saved, joined, what="the checkpoint")
 
 
 async def _take_over(worktree: Worktree, previous: Worktree | None) -> None:

@@ -121,7 +121,11 @@ class PullRequest(msgspec.Struct, frozen=True, kw_only=True):
     branch: str
     commit: str
     """The tip of its branch as the forge knows it."""
+    base: str
+    """The branch that it is meant for."""
     merged_as: str | None = None
+    stuck: bool = False
+    """Whether the forge says that it cannot be merged; a conflict is one reason of several."""
 
 
 class Author(msgspec.Struct, frozen=True):

@@ -125,5 +125,7 @@ def pull_of(one: dict[str, Any]) -> PullRequest:
         state=PullState.MERGED if merged else PullState.OPEN if open_ else PullState.CLOSED,
         branch=text_of(head, "ref"),
         commit=text_of(head, "sha"),
+        base=text_of(one.get("base") or {}, "ref"),
+        stuck=open_ and one.get("mergeable") is False,
         merged_as=text_of(one, "merge_commit_sha") or None if merged else None,
     )

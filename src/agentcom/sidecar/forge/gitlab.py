@@ -111,5 +111,7 @@ def _pull(one: dict[str, Any]) -> PullRequest:
         state=state,
         branch=text_of(one, "source_branch"),
         commit=text_of(one, "sha"),
+        base=text_of(one, "target_branch"),
+        stuck=state is PullState.OPEN and one.get("has_conflicts") is True,
         merged_as=(merged_as or text_of(one, "sha")) if state is PullState.MERGED else None,
     )

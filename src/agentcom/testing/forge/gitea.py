@@ -141,6 +141,7 @@ def _pull(repository: Repository, pull: Pull, asked: Asked) -> dict[str, Any]:
         "merge_commit_sha": pull.merged_as,
         "head": {"ref": pull.branch, "sha": repository.commit_of(pull)},
         "base": {"ref": pull.base},
+        "mergeable": not repository.conflicts(pull),
         "user": {"login": pull.author},
     }
 

@@ -68,6 +68,7 @@ def _list(repository: Repository, asked: Asked) -> Answer:
     ]
     for row in rows:  # a list has no `merged`, only when it was
         del row["merged"]
+        del row["mergeable"]
     return Answer(rows=rows)
 
 
@@ -143,6 +144,7 @@ def _pull(repository: Repository, pull: Pull, asked: Asked) -> dict[str, Any]:
         "merge_commit_sha": pull.merged_as,
         "head": {"ref": pull.branch, "sha": repository.commit_of(pull)},
         "base": {"ref": pull.base},
+        "mergeable": not repository.conflicts(pull),
         "user": {"login": pull.author, "type": "User"},
     }
 

@@ -146,6 +146,7 @@ def _merge(repository: Repository, pull: Pull, asked: Asked) -> dict[str, Any]:
         "state": _state(pull),
         "source_branch": pull.branch,
         "target_branch": pull.base,
+        "has_conflicts": repository.conflicts(pull),
         "sha": repository.commit_of(pull),
         "merge_commit_sha": pull.merged_as,
         "squash_commit_sha": None,

@@ -109,6 +109,14 @@ class Repository:
         pull.last_commit, pull.merged_as, pull.state = theirs, merged, "merged"
         return merged
 
+    def conflicts(self, pull: Pull) -> bool:
+        """Tell whether an open pull request changes what its base changed, too."""
+        ours, theirs = self.tip(pull.base), self.tip(pull.branch)
+        if pull.state != "open" or not (ours and theirs):
+            return False
+        made = self._git("merge-tree", "--write-tree", "--name-only", ours, theirs, check=False)
+        return "CONFLICT" in made
+
     def commit_of(self, pull: Pull) -> str:
         """Return the tip of a pull request's branch, or the last one that it had."""
         return self.tip(pull.branch) or pull.last_commit
