@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, get_args
 
 from agentcom.hub.limits_guard import (
+    ALL_PER_ADDRESS,
     FAILURES_PER_ADDRESS,
     FAILURES_PER_KEY,
     OPEN_PER_ADDRESS,
@@ -195,6 +196,7 @@ def budgets() -> str:
     """Return how much each identity and each address may ask for."""
     rows = [(kind.value, "an identity", *_rate(rate)) for kind, rate in RATES.items()]
     rows.append(("without a token", "an address", *_rate(OPEN_PER_ADDRESS)))
+    rows.append(("HTTP, with good tokens", "an address", *_rate(ALL_PER_ADDRESS)))
     rows.append(("wrong tokens", "an address", *_rate(FAILURES_PER_ADDRESS)))
     rows.append(("wrong secrets", "a token's id", *_rate(FAILURES_PER_KEY)))
     return table(["budget", "of", "units", "every", "at once"], rows)

@@ -1,6 +1,7 @@
 import pytest
 
 from agentcom.hub.limits_guard import (
+    ALL_PER_ADDRESS,
     FAILURE_DEBT_MAX_MS,
     FAILURES_PER_ADDRESS,
     FAILURES_PER_KEY,
@@ -48,6 +49,19 @@ def test_one_class_and_one_identity_do_not_use_up_another() -> None:
 
     budgets.spend(ADA, Traffic.QUERY, now)
     budgets.spend(BOB, Traffic.SUBMIT, now)
+
+
+def test_an_address_has_a_budget_whoever_asks_from_there() -> None:
+    clock, budgets = ManualClock(), Budgets()
+    most = ALL_PER_ADDRESS.burst
+    for _ in range(10):
+        budgets.spend_known("203.0.113.7", clock.now(), most // 10)
+
+    with pytest.raises(RateLimited, match="from one address"):
+        budgets.spend_known("::ffff:203.0.113.7", clock.now())
+    budgets.spend_known("203.0.113.8", clock.now(), most)
+    clock.advance(1_000)
+    budgets.spend_known("203.0.113.7", clock.now(), ALL_PER_ADDRESS.units)
 
 
 def test_progress_beyond_its_budget_is_skipped_without_an_error() -> None:

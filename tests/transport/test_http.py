@@ -421,13 +421,14 @@ async def test_one_token_has_only_so_many_streams(
     assert_problem(second, 429, "rate_limited")
 
 
+@pytest.mark.parametrize("budget", ["spend", "spend_known"])
 async def test_a_used_up_budget_says_when_to_come_back(
-    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch, budget: str
 ) -> None:
     def used_up(*_: object, **__: object) -> None:
         raise RateLimited("too many requests", 1_500)
 
-    monkeypatch.setattr("agentcom.hub.limits_guard.Budgets.spend", used_up)
+    monkeypatch.setattr(f"agentcom.hub.limits_guard.Budgets.{budget}", used_up)
 
     response = await hub.http.get("/api/v1/status")
     assert_problem(response, 429, "rate_limited")

@@ -40,6 +40,9 @@ RATES: Final[Mapping[Traffic, Rate]] = MappingProxyType(
 OPEN_PER_ADDRESS: Final = Rate(
     50, 1_000, 500
 )  # requests without a token: probes, a fleet that joins
+ALL_PER_ADDRESS: Final = Rate(
+    1_000, 1_000, 5_000
+)  # of HTTP, with good tokens: what ten identities may ask for; an office behind one address
 FAILURES_PER_ADDRESS: Final = Rate(10, 60_000, 30)
 FAILURES_PER_KEY: Final = Rate(6, 60_000, 10)
 FAILURE_DEBT_MAX_MS: Final = 900_000  # who goes on failing waits this long at most
@@ -59,7 +62,7 @@ class Gate(Protocol):
 
 
 class Budgets:
-    """A bucket for each identity and class, and one for each address of strangers.
+    """A bucket for each identity and class, and two for each address: of strangers, and of others.
 
     Before them all is the gate, if there is one.
     """
@@ -69,18 +72,26 @@ class Budgets:
         rates: Mapping[Traffic, Rate] = RATES,
         *,
         strangers: Rate = OPEN_PER_ADDRESS,
+        known: Rate = ALL_PER_ADDRESS,
         gate: Gate | None = None,
         shed: Callable[[str], None] = lambda _traffic: None,
     ) -> None:
         """`shed` is told of each request that did not fit."""
         self._gate = gate
         self._shed = shed
-        self.set(rates, strangers=strangers)
+        self.set(rates, strangers=strangers, known=known)
 
-    def set(self, rates: Mapping[Traffic, Rate], *, strangers: Rate = OPEN_PER_ADDRESS) -> None:
+    def set(
+        self,
+        rates: Mapping[Traffic, Rate],
+        *,
+        strangers: Rate = OPEN_PER_ADDRESS,
+        known: Rate = ALL_PER_ADDRESS,
+    ) -> None:
         """Go on with other rates; everybody's buckets are full again."""
         self._limiters = {traffic: Limiter(rate) for traffic, rate in rates.items()}
         self._strangers = Limiter(strangers)
+        self._known = Limiter(known)
 
     def spend(self, identity: Identity, traffic: Traffic, now: Now, cost: int = 1) -> None:
         """Take `cost` units from the budget.
@@ -94,6 +105,17 @@ class Budgets:
         if wait_ms:
             self._shed(traffic.value)
             raise RateLimited(f"too many requests ({traffic}); wait {wait_ms} ms", wait_ms)
+
+    def spend_known(self, address: str, now: Now, cost: int = 1) -> None:
+        """Take `cost` units from what an address may ask for, whoever asks there.
+
+        Raises:
+            RateLimited: it is used up; nothing was taken.
+        """
+        wait_ms = self._known.take(network(address), now.instant, cost)
+        if wait_ms:
+            self._shed("address")
+            raise RateLimited(f"too many requests from one address; wait {wait_ms} ms", wait_ms)
 
     def spend_address(self, address: str, now: Now, cost: int = 1) -> None:
         """Take `cost` units from what an address may ask for without a token.

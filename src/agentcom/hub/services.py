@@ -209,7 +209,7 @@ class Services:
             self.budgets.set(RATES)
             self._guard.set()
             return
-        self.budgets.set(dict.fromkeys(RATES, _FREE_RATE), strangers=_FREE_RATE)
+        self.budgets.set(dict.fromkeys(RATES, _FREE_RATE), strangers=_FREE_RATE, known=_FREE_RATE)
         self._guard.set(_FREE_RATE, _FREE_RATE)
 
     def _archive_child(self) -> list[ChildSpec]:

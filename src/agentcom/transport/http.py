@@ -196,6 +196,7 @@ class _At:
         if identity is None:
             hall.budgets.spend_address(call.peer, hall.clock.now(), endpoint.cost)
         elif endpoint.traffic is not None:
+            hall.budgets.spend_known(call.peer, hall.clock.now(), endpoint.cost)
             hall.budgets.spend(identity, endpoint.traffic, hall.clock.now(), endpoint.cost)
         if endpoint.query is not None:
             call.query = _query(request, endpoint.query)
