@@ -45,6 +45,9 @@ SIZE: Final = 32
 STEADY: Final = 10
 """Life cycles in a commit of the steady work."""
 TICK_S: Final = 0.01
+ENDLESS: Final = 1_000_000
+THROUGHPUT_LEAST: Final = 0.8
+STALL_MS_MOST: Final = 250.0
 
 
 async def measure(home: Path, tasks: int, per_s: float, seconds: float) -> dict[str, Any]:
@@ -68,14 +71,13 @@ async def measure(home: Path, tasks: int, per_s: float, seconds: float) -> dict[
         keep=RetentionSettings(tasks_days=30),
     )
     before = room(home)
-    work = _later(turns(term, round(4 * seconds * per_s / STEADY), STEADY))
+    work = _later(turns(term, ENDLESS, STEADY))
     alone = await _steady(store, work, per_s, seconds)
     moving = asyncio.create_task(mover.work())
     beside = await _steady(store, work, per_s, seconds)
     moved = await archive.size()
     copying = _copy(home)
-    copied = await _steady(store, work, per_s, seconds)
-    done = copying.poll()
+    copied = await _steady(store, work, per_s, seconds, copying)
     if copying.wait():
         raise RuntimeError("the copy failed")
     moving.cancel()
@@ -89,9 +91,21 @@ async def measure(home: Path, tasks: int, per_s: float, seconds: float) -> dict[
         "store_mib": round(before.store / (1 << 20), 1),
         "alone": alone,
         "archiving": beside,
-        "copying_too": {**copied, "copy_over": done is not None},
+        "copying_too": copied,
+        "bars": _bars(alone, copied),
         "archived_per_s": round(moved.tasks / beside["seconds"]),
         "archive_bytes_per_task": round(size.bytes / max(1, size.tasks)),
+    }
+
+
+def _bars(alone: dict[str, Any], copied: dict[str, Any]) -> dict[str, Any]:
+    """Return whether work beside mover and copy is fast enough, and never stands still."""
+    ratio = copied["done_per_s"] / alone["done_per_s"]
+    stall_ms = max(copied["loop_longest_ms"], copied["commit_longest_ms"])
+    return {
+        "throughput": round(ratio, 3),
+        "longest_stall_ms": stall_ms,
+        "met": ratio >= THROUGHPUT_LEAST and stall_ms <= STALL_MS_MOST,
     }
 
 
@@ -104,22 +118,27 @@ def _copy(home: Path) -> "subprocess.Popen[bytes]":
     )
 
 
-def _later(batches: list[Batch]) -> Iterator[Batch]:
+def _later(batches: Iterator[Batch]) -> Iterator[Batch]:
     """Yield batches under names that the filling did not use."""
     for number, one in enumerate(batches):
         yield Batch(id=f"s{number}", pool=one.pool, term=one.term, appends=one.appends)  # type: ignore[arg-type]  # an id is text
 
 
 async def _steady(
-    store: SqliteStore, work: Iterator[Batch], per_s: float, seconds: float
+    store: SqliteStore,
+    work: Iterator[Batch],
+    per_s: float,
+    seconds: float,
+    copying: "subprocess.Popen[bytes] | None" = None,
 ) -> dict[str, Any]:
+    """Commit for some seconds, and then on until the copy is made, if there is one."""
     lags: list[float] = []
     ticking = asyncio.create_task(_tick(lags))
     waits: list[float] = []
     began, used = time.perf_counter(), time.process_time()
     for number in itertools.count():
         due = began + number * STEADY / per_s
-        if due > began + seconds:
+        if due > began + seconds and (copying is None or copying.poll() is not None):
             break
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         asked = time.perf_counter()
@@ -129,6 +148,7 @@ async def _steady(
     ticking.cancel()
     return {
         "seconds": round(took_s, 1),
+        "done_per_s": round(len(waits) * STEADY / took_s, 1),
         "cpu": round((time.process_time() - used) / took_s, 2),
         "loop_longest_ms": round(max(lags) * 1e3, 1),
         "loop_p99_ms": round(quantile(lags, 0.99) * 1e3, 1),

@@ -155,21 +155,20 @@ def gather(name: str, term: int, parts: Sequence[Parts]) -> Batch:
     )
 
 
-def turns(term: int, commits: int, size: int) -> list[Batch]:
-    """Return what a hub under load commits: `size` tasks at each of three steps in every batch."""
+def turns(term: int, commits: int, size: int) -> Iterator[Batch]:
+    """Yield what a hub under load commits: `size` tasks at each of three steps in every batch."""
     names = ids()
     queued = [next(names) for _ in range(size)]
     held = [next(names) for _ in range(size)]
     first = [submitted(name) for name in (*queued, *held)] + [assigned(name) for name in held]
-    batches = [gather("start", term, first)]
+    yield gather("start", term, first)
     for turn in range(commits):
         new = [next(names) for _ in range(size)]
         parts = [submitted(name) for name in new]
         parts += [assigned(name) for name in queued]
         parts += [finished(name) for name in held]
-        batches.append(gather(encode_base32(turn, length=26), term, parts))
+        yield gather(encode_base32(turn, length=26), term, parts)
         queued, held = new, queued
-    return batches
 
 
 async def life_cycles(store: SqliteStore, commits: int, size: int) -> float:
