@@ -293,7 +293,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "backup.drilled": "the newest copy was restored aside, and is equal",
         "backup.failed": "a copy could not be made, or is not good: `reason` says why",
         "journal.failed": "batches cannot be written to the journal; the hub goes on without",
-        "mail.waits": "letters could not be brought or noted now; they are tried again",
+        "mail.waits": "letters or news could not be brought or noted now; they are tried again",
         "notify.failed": "systemd could not be told",
         "sidecar.started": "a machine's process begins, with what it holds",
         "sidecar.draining": "it takes nothing new",

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -14,10 +15,20 @@ AGAIN_S: Final = 1.0
 log = structlog.get_logger(__name__)
 
 
-async def run(news: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
-    """Do `work` each time `news` is set, until cancelled; a supervisor's child."""
+async def run(
+    news: asyncio.Event,
+    work: Callable[[], Awaitable[None]],
+    *,
+    within_s: Callable[[], float | None] = lambda: None,
+) -> None:
+    """Do `work` each time `news` is set, until cancelled; a supervisor's child.
+
+    And after `within_s`, if it says so: for what is due without news.
+    """
     while True:
-        await news.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s()):
+                await news.wait()
         news.clear()
         try:
             await work()

@@ -11,10 +11,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-import structlog
-
 from agentcom.core import mail
 from agentcom.core.view import PoolView
+from agentcom.hub import errands
 from agentcom.hub.mailboxes import Mailboxes
 from agentcom.hub.switchboard import Switchboard
 from agentcom.model import address
@@ -28,9 +27,7 @@ from agentcom.protocol.frames import MailFrame, MailTaken
 from agentcom.protocol.told import Letter
 
 AGAIN_S: Final = 1.0
-"""After so long a slow connection, or a store that took nothing, is tried again."""
-
-log = structlog.get_logger(__name__)
+"""After so long a slow connection is tried again."""
 
 
 class _Round:
@@ -153,18 +150,7 @@ class MailDelivery:
 
     async def run(self) -> None:
         """Bring and note until cancelled; a supervisor's child."""
-        while True:
-            late = None if not (self._due or self._taken) else AGAIN_S
-            try:
-                async with asyncio.timeout(late):
-                    await self._news.wait()
-            except TimeoutError:
-                pass
-            self._news.clear()
-            try:
-                await self.work()
-            except AgentComError as error:
-                log.warning("mail.waits", error=error.message)
+        await errands.run(self._news, self.work, within_s=self._late_s)
 
     async def work(self) -> None:
         """Do what there is to do now."""
@@ -181,6 +167,9 @@ class MailDelivery:
             finally:
                 if not brought:
                     self._due[agent] = None
+
+    def _late_s(self) -> float | None:
+        return AGAIN_S if self._due or self._taken else None
 
     # Parts --------------------------------------------------------------------------------------
 

@@ -9,9 +9,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
-import structlog
-
 from agentcom.core.view import PoolView
+from agentcom.hub import errands
 from agentcom.hub.notifications import News, Notifications
 from agentcom.hub.switchboard import Publisher
 from agentcom.hub.writing import Asked, Draft, Writer
@@ -20,7 +19,6 @@ from agentcom.model.address import HUB, Address
 from agentcom.model.alert import Severity
 from agentcom.model.ask import Ask, AskState
 from agentcom.model.batch import Append, Table
-from agentcom.model.errors import AgentComError
 from agentcom.model.event import BESIDE, TaskEvent
 from agentcom.model.ids import TaskId, UserId
 from agentcom.model.message import Head
@@ -28,7 +26,6 @@ from agentcom.model.notify import ChatCard, Topic
 from agentcom.model.replies import Done
 from agentcom.model.task import Task, TaskState, Wait
 from agentcom.store.base import Query, Store
-from agentcom.telemetry import events
 
 LOG: Final = "notify/events"
 APPROVE: Final = "approve"
@@ -39,11 +36,8 @@ CATCH_UP_MAX: Final = 20_000
 """Records that a hub which starts looks through: seconds. What ended before is not told."""
 CURSOR_S: Final = 60.0
 """So often it is written how far one came, if nothing was told meanwhile."""
-AGAIN_S: Final = 1.0
 _PAGE: Final = 500
 _TOPICS: Final = (Topic.APPROVALS, Topic.TASKS)
-
-log = structlog.get_logger(__name__)
 
 
 class TaskNews:
@@ -85,19 +79,7 @@ class TaskNews:
     async def run(self) -> None:
         """Tell until cancelled; a supervisor's child."""
         await self.catch_up()
-        while True:
-            try:
-                async with asyncio.timeout(CURSOR_S):
-                    await self._news.wait()
-            except TimeoutError:
-                pass
-            self._news.clear()
-            try:
-                await self.work()
-            except AgentComError as error:
-                log.warning(events.DELIVERY_WAITS, reason=error.message)
-                await asyncio.sleep(AGAIN_S)
-                self._news.set()
+        await errands.run(self._news, self.work, within_s=lambda: CURSOR_S)
 
     async def work(self) -> None:
         """Tell what there is to tell now."""
