@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentcom.core import alert_readings
+from agentcom.core import alert_readings, facts
 from agentcom.core.alert_readings import Backups, Figures, duration, is_known, look, share
 from agentcom.core.alerts import Reading
 from agentcom.core.view import PoolView
@@ -29,6 +29,7 @@ from agentcom.model.ids import (
     UserId,
     WallTime,
 )
+from agentcom.model.limit import Limit
 from agentcom.model.task import TaskSpec, TaskState
 from agentcom.model.usage import DAY_MS
 from agentcom.testing.world import World, agent
@@ -294,6 +295,34 @@ def test_a_task_that_waits_for_busy_agents_is_not_stuck() -> None:
     assert world.task(second).state is TaskState.QUEUED
     assert not of(world, RuleName.TASK_WAITING)
     assert not of(world, RuleName.UNSCHEDULABLE)
+
+
+def test_tasks_behind_a_full_limit_are_one_alert_of_the_limit() -> None:
+    world = World()
+    world.machine("m1", agent("ada", slots=4))
+    world.ask(facts.SetLimit(Limit(scope="submitter:ann", concurrency=1)))
+    running, *_ = world.submit("one", "two", "three")
+    world.accept(running)
+    world.now_ms += 59 * MINUTE_MS
+    assert not of(world, RuleName.TASK_HELD)
+    world.now_ms += 2 * MINUTE_MS
+
+    (reading,) = of(world, RuleName.TASK_HELD)
+
+    assert reading.subject == "submitter:ann"
+    assert "the limit of submitter:ann is full: 1 of 1 run" in reading.said
+    world.ask(facts.SetLimit(Limit(scope="submitter:ann", concurrency=3)))
+    assert not of(world, RuleName.TASK_HELD)
+
+
+def test_what_is_paused_is_held_on_purpose() -> None:
+    world = World()
+    world.machine("m1", agent("ada"))
+    world.ask(facts.Pause(f"project:{DEFAULT_PROJECT}", True, "a freeze"))
+    world.submit("one")
+    world.now_ms += 120 * MINUTE_MS
+
+    assert not of(world, RuleName.TASK_HELD)
 
 
 def test_a_task_that_waits_though_an_agent_for_it_is_idle() -> None:

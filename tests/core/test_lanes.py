@@ -67,6 +67,7 @@ def test_nothing_is_shown_behind_a_shut_gate() -> None:
     bench.add(B, 2, "h")
 
     assert bench.shown == [B]
+    assert list(bench.lanes.shut()) == [(A, "g")]
     bench.turn("g", shut=False)
     assert bench.shown == [A, B]
     bench.turn("h", shut=True)

@@ -178,6 +178,20 @@ def _unschedulable(
         yield Reading(rule.name, waited, words, subject=needs[:200])
 
 
+def _task_held(view: PoolView, _figures: Figures, rule: AlertRule, now: Now) -> Iterator[Reading]:
+    """Only limits: what is paused is so on purpose, and budgets have an alert of their own."""
+    first: dict[str, tuple[int, TaskId]] = {}
+    for task, gate in view.lanes.shut():
+        if isinstance(gate, str):
+            held = (_age(view.tasks[task].changed_at, now), task)
+            first[gate] = max(held, first.get(gate, held))
+    for scope, (waited, task) in first.items():
+        blocker = view.gates.blocker(scope)
+        if blocker is not None:
+            words = f"task {task} waits for {duration(waited)}: {blocker[0]}"
+            yield Reading(rule.name, waited, words, subject=scope[:200])
+
+
 def _task_silent(view: PoolView, figures: Figures, rule: AlertRule, now: Now) -> Iterator[Reading]:
     found = {task: _age(at, now) for task, at in figures.quiet_since.items() if task in view.tasks}
     found = {task: age for task, age in found.items() if age >= rule.threshold}
@@ -304,6 +318,7 @@ def _ask_unanswered(
 _READERS: Final[Mapping[RuleName, _Reader]] = {
     RuleName.QUEUE_GROWING: _queue_growing,
     RuleName.TASK_WAITING: _task_waiting,
+    RuleName.TASK_HELD: _task_held,
     RuleName.TASK_SILENT: _task_silent,
     RuleName.FAILURE_RATE: _failure_rate,
     RuleName.UNSCHEDULABLE: _unschedulable,

@@ -138,6 +138,14 @@ class Lanes:
         member = self._members.get(task)
         return () if member is None else member.lane[1]
 
+    def shut(self) -> Iterator[tuple[TaskId, Hashable]]:
+        """Yield the first task of each lane that is shut, and a gate that shuts it."""
+        for (_, gates), lane in self._lanes.items():
+            for gate in gates if lane.shown is None else ():
+                if not self._is_open(gate):
+                    yield lane.heap.heap[0].task, gate
+                    break
+
     def hidden_members(self) -> Iterator[Member]:
         """Yield the tasks that the matcher does not know, in no order."""
         for lane in self._lanes.values():

@@ -40,6 +40,7 @@ class RuleName(StrEnum):
 
     QUEUE_GROWING = "queue_growing"
     TASK_WAITING = "task_waiting"
+    TASK_HELD = "task_held"
     TASK_SILENT = "task_silent"
     FAILURE_RATE = "failure_rate"
     UNSCHEDULABLE = "unschedulable"

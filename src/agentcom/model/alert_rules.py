@@ -116,6 +116,16 @@ _ALL: Final = (
         todo="agentcom task why ID says what keeps it from each agent",
     ),
     _rule(
+        RuleName.TASK_HELD,
+        Unit.MS,
+        HOUR_MS,
+        _INFO,
+        _TIMES,
+        cooldown_ms=6 * HOUR_MS,
+        means="a limit that is full keeps the next task behind it queued for so long",
+        todo="raise it (agentcom limit set), or see what holds it: agentcom limit ls",
+    ),
+    _rule(
         RuleName.TASK_SILENT,
         Unit.MS,
         30 * MINUTE_MS,
