@@ -98,7 +98,7 @@ class OutgoingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     certificates: Path | None = None
     """Authorities (PEM) that are trusted beside those of the system."""
     proxy: str = ""
-    """`http://HOST:PORT` of a proxy to what is public; the hub looks names up itself still."""
+    """Address of an HTTP proxy to what is public; the hub looks names up itself all the same."""
 
 
 class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
