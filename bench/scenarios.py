@@ -37,7 +37,7 @@ def lifecycles(workers: Sequence[int], *, rounds: int, seconds: float, say: Say)
         warm = WARM if seconds >= 1 else WARM // 20
         sizes = dict.fromkeys(workers, warm)
         for number, count in itertools.product(range(rounds + 1), workers):
-            row = _work(hub, submitter, machines[count], ("run", sizes[count]))
+            row = work(hub, submitter, machines[count], ("run", sizes[count]))
             if not number:  # the first round warms up and says how long the others shall be
                 sizes[count] = max(64, int(row["per_s"] * seconds))
                 continue
@@ -47,7 +47,7 @@ def lifecycles(workers: Sequence[int], *, rounds: int, seconds: float, say: Say)
     return [{"workers": count, **_summary(found[count])} for count in workers]
 
 
-def _work(hub: HubProcess, submitter: Peer, far: Peer, asked: tuple[str, float]) -> Row:
+def work(hub: HubProcess, submitter: Peer, far: Peer, asked: tuple[str, float]) -> Row:
     """Let the machine work while the submitter does what it is asked."""
     far.tell("work")
     far.hear()
@@ -128,7 +128,7 @@ def depth(depths: Sequence[int], *, workers: int, rounds: int, seconds: float, s
             for size, hub in hubs.items()
         }
         for number, size in itertools.product(range(rounds + 1), depths):
-            row = _work(hubs[size], submitters[size], machines[size], ("hold", seconds))
+            row = work(hubs[size], submitters[size], machines[size], ("hold", seconds))
             if number:  # the first one warms up
                 found[size].append(row)
                 say(f"{size:>9,} queued: {row['per_s']:7.0f}/s  hub {row['cpu_us']:5.0f} us each")

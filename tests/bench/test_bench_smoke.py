@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from bench import backup, channel, floors, idle, mailbox, plot, report, scale, scenarios
+from bench import (
+    backup,
+    channel,
+    compiled,
+    floors,
+    idle,
+    mailbox,
+    plot,
+    report,
+    scale,
+    scenarios,
+    versions,
+)
 from bench.__main__ import TINY, save
 
 ROOT = Path(__file__).parent.parent.parent
@@ -18,6 +30,21 @@ def test_lifecycles_are_counted_and_cost_cpu() -> None:
 
     assert row["per_s"] > 0
     assert row["cpu_us"] > 0
+
+
+def test_versions_of_the_hub_work_in_turns() -> None:
+    source = ROOT / "src"
+
+    rows = list(versions.measure([source], workers=2, rounds=1, seconds=0.05))
+
+    assert [tree for tree, _ in rows] == [source]
+    assert rows[0][1]["per_s"] > 0
+
+
+def test_every_module_that_would_be_compiled_exists() -> None:
+    core = ROOT / "src" / compiled.PACKAGE / "core"
+
+    assert set(compiled.MODULES) <= {path.stem for path in core.glob("*.py")}
 
 
 def test_every_dispatch_of_a_paced_client_is_timed() -> None:
