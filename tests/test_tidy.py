@@ -2,11 +2,9 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "agentcom"
@@ -26,6 +24,7 @@ IMPURE = {
     *("apsw", "io", "os", "pathlib", "shutil", "sqlite3", "subprocess", "sys", "tempfile"),
     *("logging", "random", "secrets", "signal", "structlog", "threading", "time", "uuid"),
 }
+IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "__import__"}
 SQL = re.compile(
     r"\s*(SELECT\s.+\sFROM|INSERT\s+INTO|UPDATE\s+\w+\s+SET|DELETE\s+FROM"
     r"|CREATE\s+(TABLE|INDEX|VIEW)|DROP\s+TABLE|PRAGMA\s+\w)\b",
@@ -167,98 +166,118 @@ def written_by_hand() -> Iterator[Path]:
         yield from (path for path in ROOT.glob(pattern) if path.is_file())
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
-def test_a_module_fits_in_the_head(path: Path) -> None:
-    assert length(path) <= MODULE_LINES_MAX
+def long_functions(path: Path) -> Iterator[str]:
+    """Yield the functions that do not fit on a screen."""
+    for node in ast.walk(tree(path)):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() if (
+                node.end_lineno or 0
+            ) - node.lineno >= FUNCTION_LINES_MAX:
+                yield node.name
+            case _:
+                pass
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
-def test_a_function_fits_on_a_screen(path: Path) -> None:
-    functions = [
-        node
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
-
-    long = [
-        f"{function.name}:{function.lineno}"
-        for function in functions
-        if (function.end_lineno or 0) - function.lineno >= FUNCTION_LINES_MAX
-    ]
-    assert long == []
+def reaches(path: Path) -> Iterator[str]:
+    """Yield what a pure module uses that is not pure."""
+    yield from (dotted for dotted in sorted(imported(path)) if not is_pure(dotted))
+    for node in ast.walk(tree(path)):
+        match node:
+            case ast.Call(func=ast.Name(id=called)) if called in IMPURE_CALLS:
+                yield called
+            case ast.AsyncFunctionDef() | ast.Await() | ast.AsyncFor() | ast.AsyncWith():
+                yield f"waits in line {node.lineno}"
+            case _:
+                pass
 
 
-@pytest.mark.parametrize("path", PURE, ids=name)
-def test_a_pure_module_never_waits(path: Path) -> None:
-    waits = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
-
-    assert [node for node in ast.walk(tree(path)) if isinstance(node, waits)] == []
-
-
-@pytest.mark.parametrize("path", PURE, ids=name)
-def test_a_pure_module_never_reaches_out(path: Path) -> None:
-    calls = {
-        node.func.id
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    }
-
-    assert [dotted for dotted in sorted(imported(path)) if not is_pure(dotted)] == []
-    assert calls.isdisjoint({"open", "print", "input", "exec", "eval", "__import__"})
+def sql(path: Path) -> Iterator[object]:
+    """Yield where a module speaks to a database."""
+    yield from (line for line, value in strings(path) if SQL.match(value))
+    yield from {"apsw", "sqlite3"} & roots(path)
 
 
-@pytest.mark.parametrize("path", sorted((SOURCE / "core").glob("[!_]*.py")), ids=name)
-def test_a_core_module_with_behaviour_has_its_own_test_file(path: Path) -> None:
-    behaves = any(isinstance(node, ast.FunctionDef) for node in ast.walk(tree(path)))
-
-    own = ROOT / "tests" / "core" / f"test_{path.stem}.py"
-    assert not behaves or own in TESTS, f"{name(own)} is missing"
-
-
-@pytest.mark.parametrize(
-    "path", [path for path in MODULES if path.parent not in SQL_FOLDERS], ids=name
-)
-def test_sql_lives_in_the_store_only(path: Path) -> None:
-    statements = [line for line, value in strings(path) if SQL.match(value)]
-
-    assert statements == []
-    assert {"apsw", "sqlite3"}.isdisjoint(roots(path))
-
-
-@pytest.mark.parametrize(
-    "path",
-    [path for path in MODULES if path.name == "__init__.py" and path.parent != SOURCE],
-    ids=name,
-)
-def test_an_inner_init_holds_one_docstring(path: Path) -> None:
-    assert len(tree(path).body) == 1
-    assert ast.get_docstring(tree(path))
-
-
-@pytest.mark.parametrize("path", [path for path in MODULES if path != SOURCE / "app.py"], ids=name)
-def test_only_the_composition_root_names_a_concrete_adapter(path: Path) -> None:
+def foreign_adapters(path: Path) -> Iterator[str]:
+    """Yield the concrete adapters that a module names beside its own."""
     part, stem = path.relative_to(SOURCE).parts[0], path.stem
     own = (part, family(part, stem))
-
-    named = [one for one in sorted(imported(path)) if (found := adapter(one)) and found != own]
-    assert part == "testing" or named == []
-
-
-@pytest.mark.parametrize("path", MODULES, ids=name)
-def test_a_module_keeps_no_mutable_state(path: Path) -> None:
-    assert [node.lineno for node in tree(path).body if not is_fixed(node)] == []
+    if part != "testing":
+        named = ((one, adapter(one)) for one in sorted(imported(path)))
+        yield from (one for one, found in named if found and found != own)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
-def test_an_exception_from_a_checker_has_a_reason(path: Path) -> None:
+def bare_opt_outs(path: Path) -> Iterator[int]:
+    """Yield the lines that opt out of a checker and do not say why, or may not."""
     strict = path.relative_to(SOURCE).parts[0] in {"core", "model", "protocol"}
+    for number, line in enumerate(text(path).splitlines(), 1):
+        match = OPT_OUT.search(line)
+        if match and (strict or not re.search(r"\w{3}", match[1])):
+            yield number
 
-    bare = [
-        number
-        for number, line in enumerate(text(path).splitlines(), 1)
-        if (match := OPT_OUT.search(line)) and (strict or not re.search(r"\w{3}", match[1]))
+
+def found(rule: Callable[[Path], Iterable[object]], paths: Iterable[Path]) -> list[str]:
+    """Return what breaks a rule, as `path: what`; one test for all files, as they are many."""
+    return [f"{name(path)}: {what}" for path in paths for what in rule(path)]
+
+
+def test_a_module_fits_in_the_head() -> None:
+    lengths = {name(path): length(path) for path in MODULES}
+
+    assert {one: lines for one, lines in lengths.items() if lines > MODULE_LINES_MAX} == {}
+
+
+def test_a_function_fits_on_a_screen() -> None:
+    assert found(long_functions, MODULES) == []
+
+
+def test_a_pure_module_never_waits_nor_reaches_out() -> None:
+    assert PURE
+    assert found(reaches, PURE) == []
+
+
+def test_a_core_module_with_behaviour_has_its_own_test_file() -> None:
+    missing = [
+        name(path)
+        for path in (SOURCE / "core").glob("[!_]*.py")
+        if any(isinstance(node, ast.FunctionDef) for node in ast.walk(tree(path)))
+        and ROOT / "tests" / "core" / f"test_{path.stem}.py" not in TESTS
     ]
-    assert bare == []
+
+    assert missing == []
+
+
+def test_sql_lives_in_the_store_only() -> None:
+    assert found(sql, (path for path in MODULES if path.parent not in SQL_FOLDERS)) == []
+
+
+def test_an_inner_init_holds_one_docstring() -> None:
+    inner = [path for path in MODULES if path.name == "__init__.py" and path.parent != SOURCE]
+
+    assert inner
+    assert [
+        name(path)
+        for path in inner
+        if len(tree(path).body) != 1 or not ast.get_docstring(tree(path))
+    ] == []
+
+
+def test_only_the_composition_root_names_a_concrete_adapter() -> None:
+    assert found(foreign_adapters, (path for path in MODULES if path != SOURCE / "app.py")) == []
+
+
+def test_a_module_keeps_no_mutable_state() -> None:
+    changeable = (
+        f"{name(path)}:{node.lineno}"
+        for path in MODULES
+        for node in tree(path).body
+        if not is_fixed(node)
+    )
+
+    assert list(changeable) == []
+
+
+def test_an_exception_from_a_checker_has_a_reason() -> None:
+    assert found(bare_opt_outs, MODULES) == []
 
 
 def test_no_comment_is_a_banner() -> None:
@@ -290,6 +309,5 @@ def test_every_make_target_is_explained() -> None:
     assert set(declared.split()) == explained
 
 
-@pytest.mark.parametrize("path", TESTS, ids=name)
-def test_no_test_sleeps(path: Path) -> None:
-    assert list(sleeps(path)) == []
+def test_no_test_sleeps() -> None:
+    assert found(sleeps, TESTS) == []
