@@ -21,7 +21,9 @@ PACKAGE_READY := $(VENV)/.package-ready
 EPOCH = $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
 REVISION = $(shell git rev-parse HEAD 2>/dev/null)
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/agentcom/__init__.py)
-TESTS := $(BIN)/pytest -n 2 --dist loadgroup
+# Tests wait a third of their time, so three workers keep two cores busy.
+WORKERS ?= 3
+TESTS = $(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
 .PHONY: help setup run demo fix check test test-all journeys chaos simulate mutants crash soak bench bench-peers bench-agents matrix fuzz docs dist image change release lock sbom audit-deps clean clis
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from agentcom.hub import notify_sender
 from agentcom.hub.config import OutgoingSettings
 from agentcom.model.identity import Role
 from agentcom.store.base import Store
@@ -257,8 +258,9 @@ async def test_who_blocked_the_bot_keeps_nobody_from_the_rest(house: House) -> N
 
 
 async def test_an_answer_that_is_lost_on_the_way_shows_no_question_twice_for_long(
-    house: House,
+    house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(notify_sender, "RETRY_BASE_MS", 50)
     await house.link()
     house.phone.drop_answers = 1
     ask = await house.asks("which?", "a", "b")

@@ -11,10 +11,14 @@ from agentcom.cli import background
 from tests.cli.terminal import Shell
 from tests.journeys.stage import Stage, joining
 
+pytestmark = pytest.mark.xdist_group("second-machine")
 
-@pytest.fixture
-def first(tmp_path: Path) -> Iterator[Shell]:
-    shell = Shell(tmp_path / "first", tmp_path)
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """One hub for all: machines, people and agents of each test have names of their own."""
+    folder = tmp_path_factory.mktemp("first")
+    shell = Shell(folder / "home", folder)
     shell("up", "--port", "0", "--no-agents", AGENTCOM_HUB_TLS="on")
     yield shell
     shell("down", ok=False)
@@ -66,10 +70,10 @@ def test_a_second_machine_joins_with_one_line_and_works(stage: Stage) -> None:
 def test_a_code_works_once(first: Shell, second: Shell, tmp_path: Path) -> None:
     address = invited(first)
     agent = ("--agent", "helper=testagent", "--no-start")
-    second("join", address, "--name", "second", *agent)
+    second("join", address, "--name", "once", *agent)
     third = Shell(tmp_path / "third", tmp_path)
 
-    refused = third("join", address, "--name", "third", *agent, ok=False)
+    refused = third("join", address, "--name", "twice", *agent, ok=False)
 
     assert refused.code == 4
     assert "agentcom machine invite" in refused.err
@@ -81,7 +85,7 @@ def test_the_code_is_not_sent_to_a_hub_with_another_certificate(
 ) -> None:
     address = invited(first)
     secret, _, pin = address.partition("@sha256:")
-    agent = ("--name", "second", "--agent", "helper=testagent", "--no-start")
+    agent = ("--name", "pinned", "--agent", "helper=testagent", "--no-start")
 
     refused = second("join", f"{secret}@sha256:{'0' * len(pin)}", *agent, ok=False)
 
@@ -91,11 +95,13 @@ def test_the_code_is_not_sent_to_a_hub_with_another_certificate(
 
 
 def test_a_removed_machine_is_shut_out(first: Shell, second: Shell) -> None:
-    second("join", invited(first), "--name", "second", "--agent", "helper=testagent")
+    second("join", invited(first), "--name", "removed", "--agent", "removed-agent=testagent")
 
-    first("machine", "rm", "second", "--yes")
+    first("machine", "rm", "removed", "--yes")
 
-    assert json.loads(first("machine", "ls", "--json").out) == []
+    assert "removed" not in {
+        row["name"] for row in json.loads(first("machine", "ls", "--json").out)
+    }
     assert background.wait_for(
         lambda: background.running("sidecar", home=second.home) is None, timeout_s=20
     )
@@ -107,13 +113,13 @@ def test_a_removed_machine_is_shut_out(first: Shell, second: Shell) -> None:
 
 
 def test_a_joined_machine_gets_no_hub_of_its_own(first: Shell, second: Shell) -> None:
-    agent = ("--name", "second", "--agent", "helper=testagent", "--no-start")
+    agent = ("--name", "hubless", "--agent", "hubless-agent=testagent", "--no-start")
     second("join", invited(first), *agent)
 
     second("up")
 
     assert not (second.home / "hub").exists()
-    assert first("machine", "ls").lines[0][:2] == ["second", "ok"]
+    assert ["hubless", "ok"] in [row[:2] for row in first("machine", "ls").lines]
 
 
 def test_a_person_joins_with_a_code_too(first: Shell, second: Shell) -> None:
@@ -129,13 +135,13 @@ def test_a_person_joins_with_a_code_too(first: Shell, second: Shell) -> None:
 def test_who_joins_learns_which_agents_the_fleet_does_not_take(
     first: Shell, second: Shell, tmp_path: Path
 ) -> None:
-    second("join", invited(first), "--name", "second", "--agent", "helper=testagent")
+    second("join", invited(first), "--name", "elder", "--agent", "twin=testagent")
     third = Shell(tmp_path / "third", tmp_path)
 
-    joined = third("join", invited(first), "--name", "third", "--agent", "helper=testagent")
+    joined = third("join", invited(first), "--name", "younger", "--agent", "twin=testagent")
     third("down")
 
-    assert "not taken: helper: an agent on second is called helper" in joined.err
+    assert "not taken: twin: an agent on elder is called twin" in joined.err
 
 
 def test_a_name_that_is_taken_comes_with_what_to_try(first: Shell, second: Shell) -> None:
@@ -163,7 +169,7 @@ def test_a_certificate_that_nobody_will_show_stops_before_the_code_is_sent(
 def test_a_machine_tells_its_owner_that_it_makes_nobody_of_them(
     first: Shell, second: Shell
 ) -> None:
-    agent = ("--name", "second", "--agent", "helper=testagent", "--no-start")
+    agent = ("--name", "nobody", "--agent", "helper=testagent", "--no-start")
     second("join", invited(first), *agent)
 
     refused = second("task", "ls", ok=False)
@@ -180,15 +186,15 @@ def test_a_code_says_how_long_it_works(first: Shell) -> None:
     )
 
 
-def test_a_computer_whose_folder_was_removed_comes_in_anew(first: Shell, second: Shell) -> None:
-    first("up", "--port", "0", "--agent", "helper=testagent", AGENTCOM_HUB_TLS="on")
-    shutil.rmtree(first.home / "machine")
+def test_a_computer_whose_folder_was_removed_comes_in_anew(second: Shell) -> None:
+    second("up", "--port", "0", "--agent", "helper=testagent", AGENTCOM_HUB_TLS="on")
+    shutil.rmtree(second.home / "machine")
 
-    again = first("up", "--agent", "helper=testagent", AGENTCOM_HUB_TLS="on")
+    again = second("up", "--agent", "helper=testagent", AGENTCOM_HUB_TLS="on")
 
     assert "not taken: helper" in again.err
-    rows = json.loads(first("machine", "ls", "--json", "id,connected").out)
-    mine = json.loads((first.home / "machine" / "machine.json").read_text())["machine"]
+    rows = json.loads(second("machine", "ls", "--json", "id,connected").out)
+    mine = json.loads((second.home / "machine" / "machine.json").read_text())["machine"]
     assert {row["id"]: row["connected"] for row in rows}[mine]
     assert len(rows) == 2
 

@@ -9,10 +9,14 @@ import pytest
 from tests.cli.terminal import Shell
 from tests.journeys.stage import Stage, joining
 
+pytestmark = pytest.mark.xdist_group("several-hubs")
 
-@pytest.fixture
-def corp(tmp_path: Path) -> Iterator[Shell]:
-    shell = Shell(tmp_path / "corp", tmp_path)
+
+@pytest.fixture(scope="module")
+def corp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A hub at work for all tests: what they do to it is known to them alone."""
+    folder = tmp_path_factory.mktemp("corp")
+    shell = Shell(folder / "home", folder)
     shell("up", "--port", "0", "--no-agents")
     yield shell
     shell("down", ok=False)
@@ -70,20 +74,21 @@ def test_one_person_works_at_two_hubs(stage: Stage) -> None:
     stage.publish("several-hubs", "Several hubs")
 
 
-def test_joining_as_a_person_replaces_on_purpose(corp: Shell) -> None:
-    code = code_of(corp("user", "invite", "bob", "--role", "viewer").out)
+def test_joining_as_a_person_replaces_on_purpose(mine: Shell) -> None:
+    mine("up", "--port", "0", "--no-agents")
+    code = code_of(mine("user", "invite", "bob", "--role", "viewer").out)
 
-    corp("join", code, "--replace")
+    mine("join", code, "--replace")
 
-    assert json.loads(corp("status", "--json", "user").out) == {"user": "bob"}
-    assert len(hubs(corp)) == 2, "the admin of the hub that runs here is still known"
+    assert json.loads(mine("status", "--json", "user").out) == {"user": "bob"}
+    assert len(hubs(mine)) == 2, "the admin of the hub that runs here is still known"
 
 
 def test_a_hub_of_ones_own_starts_again_after_joining_another(corp: Shell, mine: Shell) -> None:
     mine("up", "--port", "0", "--no-agents")
     own = hubs(mine)[0]["token"]
-    mine("join", code_of(corp("user", "invite", "bob").out))
-    assert json.loads(mine("status", "--json", "user").out) == {"user": "bob"}
+    mine("join", code_of(corp("user", "invite", "eve").out))
+    assert json.loads(mine("status", "--json", "user").out) == {"user": "eve"}
     mine("down")
 
     again = mine("up", "--port", "0", "--no-agents")
@@ -92,7 +97,7 @@ def test_a_hub_of_ones_own_starts_again_after_joining_another(corp: Shell, mine:
     assert hubs(mine)[0]["token"] == own
     assert json.loads(mine("status", "--json", "role").out) == {"role": "admin"}
     mine("context", "use", hubs(mine)[1]["url"])
-    assert json.loads(mine("status", "--json", "user").out) == {"user": "bob"}
+    assert json.loads(mine("status", "--json", "user").out) == {"user": "eve"}
 
 
 def test_a_lost_token_of_the_admin_is_made_anew_by_who_owns_the_folder(mine: Shell) -> None:
@@ -125,9 +130,11 @@ def test_two_machines_of_one_computer_are_started_and_stopped_apart(
     assert not list((mine.home / "run").iterdir())
 
 
-def test_a_machine_starts_while_its_hub_is_away(corp: Shell, mine: Shell) -> None:
-    mine("join", code_of(corp("machine", "invite").out), "--agent", "one-sh=command")
-    corp("down")
+def test_a_machine_starts_while_its_hub_is_away(tmp_path: Path, mine: Shell) -> None:
+    away = Shell(tmp_path / "away", tmp_path)
+    away("up", "--port", "0", "--no-agents")
+    mine("join", code_of(away("machine", "invite").out), "--agent", "one-sh=command")
+    away("down")
     mine("down")
 
     said = mine("up")

@@ -25,8 +25,8 @@ from agentcom.protocol.asked import CodeRedeemed, MachineInvited, UserInvited
 from agentcom.protocol.shown import Admitted, Invitation
 from agentcom.store.base import Store
 
-READY_S: Final = 20.0
-STOP_S: Final = 15.0
+READY_S: Final = 60.0
+STOP_S: Final = 60.0
 ADMIN: Final = UserId("ann")
 
 T = TypeVar("T")

@@ -23,8 +23,8 @@ from typing import Any, Final, Self
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-READY_S: Final = 30.0
-STOP_S: Final = 30.0
+READY_S: Final = 60.0
+STOP_S: Final = 60.0
 CODES: Final = 64  # join codes, each for a part of the machines
 ENROLLING: Final = 16  # at a time
 _PROXY: Final = "AGENTCOM_HUB_TRUSTED_PROXIES"  # we say where each stranger comes from
