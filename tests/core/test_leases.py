@@ -4,31 +4,23 @@ import msgspec
 import pytest
 
 from agentcom.core import facts, leases
-from agentcom.core.effects import CloseConnection, Continue, GrantLanding, Push, SetTimer, Stop
+from agentcom.core.effects import CloseConnection, Push, Stop
 from agentcom.core.facts import Fact
-from agentcom.core.leases import CLOSE_LEASE_LOST, CLOSE_SUPERSEDED
+from agentcom.core.leases import CLOSE_LEASE_LOST
 from agentcom.model import limits
-from agentcom.model.agent import AgentSpec, AgentState, Held, HeldStage
+from agentcom.model.agent import AgentState
 from agentcom.model.batch import Table
-from agentcom.model.errors import InvalidInput, NotAllowed, Superseded
+from agentcom.model.errors import Superseded
 from agentcom.model.event import EventKind
 from agentcom.model.failure import FailureClass
 from agentcom.model.graph import Dependency
-from agentcom.model.ids import AgentId, Fence, Instant, MachineId, TaskId
-from agentcom.model.replies import Explanation, Welcomed
-from agentcom.model.task import Phase, StopReason, TaskSpec, TaskState
+from agentcom.model.ids import AgentId, MachineId, TaskId
+from agentcom.model.replies import Explanation
+from agentcom.model.task import Phase, TaskSpec, TaskState
 from agentcom.model.todo import Todo, TodoKind
 from agentcom.testing.world import TTL_MS, agent, machine
 from tests.core.acts import LOST_MS, Pool, done
-
-M1 = MachineId("m1")
-
-
-def connected(*agents: AgentSpec, ttl_ms: int = TTL_MS) -> facts.MachineConnected:
-    return facts.MachineConnected(agents=agents, held=(), ttl_ms=ttl_ms, connection=99)
-
-
-# The lease --------------------------------------------------------------------------------------
+from tests.core.leasing import M1
 
 
 def test_a_silent_machine_is_suspect_after_half_its_lease_and_not_before() -> None:
@@ -243,343 +235,6 @@ def test_nothing_is_closed_when_the_socket_of_a_lost_lease_is_closed_already() -
     assert not any(isinstance(effect, CloseConnection) for effect in world.effects)
 
 
-# Starts of the hub ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("ttl_ms", "grace_ms"),
-    [(20_000, 90_000), (600_000, 750_000), (2_000, 5_000)],
-)
-def test_after_a_start_holders_get_time_to_come_back(ttl_ms: int, grace_ms: int) -> None:
-    world = Pool()
-    task = world.running()
-    world.ask(connected(agent("m1"), ttl_ms=ttl_ms), machine("m1"))
-    task = world.pushed()[-1].task
-    world.accept(task)
-    world.restart()
-    before = world.task(task)
-
-    world.machine("m2")
-    world.advance(grace_ms - 1)
-    assert world.task(task) == before
-    world.beat("m2") if grace_ms < LOST_MS else world.machine("m2")
-    world.advance(1)
-
-    assert world.task(task).fence > before.fence
-
-
-def test_nothing_is_issued_again_that_its_holder_still_has_after_a_start() -> None:
-    world = Pool()
-    task = world.running()
-    before = world.task(task)
-    world.restart()
-    world.machine("m2")
-    world.advance(80_000)
-
-    world.machine("m1", held=[world.holding(task)])
-    world.advance(TTL_MS)
-
-    assert world.task(task) == before
-
-
-def test_what_was_pushed_into_the_void_before_a_start_is_pushed_again() -> None:
-    world = Pool()
-    world.machine("m1")
-    (task,) = world.submit("t")
-    world.restart()
-
-    world.machine("m1", held=())
-
-    assert [a.fence for a in world.pushed(task)] == [Fence(7, 1), Fence(7, 1)]
-
-
-def test_stored_holders_without_a_machine_row_get_the_default() -> None:
-    world = Pool()
-    task = world.running()
-    world.view.machines.clear()
-
-    effects = leases.grace(world.view, world.now)
-
-    assert [e.at - world.now_ms for e in effects if isinstance(e, SetTimer)] == [90_000]
-    assert world.task(task).state is TaskState.RUNNING
-
-
-def test_a_machine_that_holds_nothing_any_more_needs_no_timer() -> None:
-    world = Pool()
-    world.finish(world.running())
-
-    assert leases.grace(world.view, world.now) == []
-
-
-def test_sessions_outlive_a_view_that_was_thrown_away() -> None:
-    world = Pool()
-    world.machine("m1")
-    world.machine("gone")
-    old = world.view
-    del world.rows[("machine", "gone")]  # type: ignore[arg-type]  # a table's name is its text
-    del world.rows[("agent", "gone")]  # type: ignore[arg-type]  # as above
-    world.restart()
-
-    effects = leases.inherit(world.view, old)
-    assert Continue(facts.Recovered()) in effects
-
-    assert list(world.view.sessions) == [M1]
-    assert [e.key for e in effects if isinstance(e, SetTimer)] == ["lease/m1"]
-    (task,) = world.submit("t")
-    assert world.task(task).state is TaskState.ASSIGNED
-
-
-# Connecting -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("asked", "given"),
-    [
-        (0, limits.LEASE_TTL_MS),
-        (1, limits.LEASE_TTL_MIN_MS),
-        (5_000, 5_000),
-        (1 << 40, limits.LEASE_TTL_MAX_MS),
-    ],
-)
-def test_a_machine_learns_its_lease(asked: int, given: int) -> None:
-    world = Pool()
-    world.machine("m1")
-
-    reply = world.ask(connected(agent("m1"), ttl_ms=asked), machine("m1"))
-
-    assert reply == Welcomed(session=2, ttl_ms=given, heartbeat_ms=given // 4, margin_ms=given // 4)
-
-
-def test_a_newer_connection_takes_over() -> None:
-    world = Pool()
-    world.machine("m1")
-    world.machine("m1")
-
-    closed = [(e.connection, e.code) for e in world.effects if isinstance(e, CloseConnection)]
-    assert closed == [(1, CLOSE_SUPERSEDED)]
-
-
-@pytest.mark.parametrize("name", ["stranger", "removed"])
-def test_a_machine_that_is_not_of_the_fleet_cannot_connect(name: str) -> None:
-    world = Pool()
-    world.machine("removed")
-    world.ask(facts.RemoveMachine(MachineId("removed")))
-
-    with pytest.raises(NotAllowed, match="join again"):
-        world.ask(connected(agent("x")), machine(name))
-
-
-def test_the_agents_of_one_machine_are_bounded() -> None:
-    world = Pool()
-    world.machine("m1")
-    many = [agent(f"a{n}") for n in range(limits.AGENTS_PER_MACHINE + 1)]
-
-    with pytest.raises(InvalidInput, match="agents"):
-        world.ask(connected(*many), machine("m1"))
-
-
-@pytest.mark.parametrize(
-    ("spec", "code"),
-    [
-        (agent("Bad Name"), "invalid_input"),
-        (agent("ok", slots=0), "invalid_input"),
-        (agent("ok", slots=limits.SLOTS_MAX + 1), "invalid_input"),
-        (agent("ok", "NOT A CAPABILITY"), "invalid_input"),
-        (agent("taken"), "name_taken"),
-    ],
-)
-def test_an_agent_that_is_refused_keeps_nobody_else_out(spec: AgentSpec, code: str) -> None:
-    world = Pool()
-    world.machine("m2", "taken")
-    world.machine("m1")
-
-    reply = world.ask(connected(agent("good"), spec), machine("m1"))
-
-    assert isinstance(reply, Welcomed)
-    assert [(refusal.name, refusal.code) for refusal in reply.refused] == [(spec.name, code)]
-    assert world.view.free_slots(world.view.agents[AgentId("good")]) == 1
-
-
-def test_an_agent_moves_with_its_name_once_its_old_machine_is_removed() -> None:
-    world = Pool()
-    world.machine("m1", "ada")
-    world.ask(facts.RemoveMachine(M1))
-
-    world.machine("m2", "ada")
-
-    assert world.view.agents[AgentId("ada")].machine == "m2"
-    assert world.view.agents_of[M1] == {}
-
-
-def test_an_agent_that_its_machine_no_longer_names_is_absent_and_gets_nothing() -> None:
-    world = Pool()
-    world.machine("m1", "ada", "bob")
-
-    world.machine("m1", "bob")
-    tasks = world.submit("a", "b")
-
-    assert world.view.agents[AgentId("ada")].absent
-    assert [world.task(task).agent for task in tasks] == ["bob", None]
-
-
-def test_reconnecting_alike_writes_no_agent() -> None:
-    world = Pool()
-    world.machine("m1", "ada")
-    version = world.view.agents[AgentId("ada")].version
-
-    world.machine("m1", "ada")
-
-    assert world.view.agents[AgentId("ada")].version == version
-
-
-def test_a_paused_agent_stays_paused_when_its_machine_reconnects() -> None:
-    world = Pool()
-    world.machine("m1", "ada")
-    world.ask(facts.PauseAgent(AgentId("ada"), paused=True))
-
-    world.machine("m1", agent("ada", "gpu"))
-
-    assert world.view.agents[AgentId("ada")].paused
-
-
-def test_a_grant_that_got_lost_is_given_again() -> None:
-    world = Pool()
-    task = world.landing()
-
-    effects = world.beat("m1", [world.holding(task, HeldStage.FINISHED)])
-
-    assert [e.task for e in effects if isinstance(e, GrantLanding)] == [task]
-
-
-def test_a_fence_beyond_the_row_stops_the_issuing() -> None:
-    world = Pool()
-    task = world.running()
-    future = Held(task, Fence(9, 1), HeldStage.RUNNING)
-
-    world.beat("m1", [world.holding(task), future])
-    (other,) = world.submit("other")
-    world.machine("m2")
-
-    assert not world.view.issuing
-    assert world.task(other).state is TaskState.QUEUED
-
-
-def test_a_restored_hub_gives_nothing_out_while_a_lease_may_run_that_it_never_knew_of() -> None:
-    world = Pool()
-    world.machine("m1")
-    world.ask(facts.PauseAgent(AgentId("m1"), paused=True))
-    (task,) = world.submit("in the backup, and given out after it")
-    world.restore()
-    world.machine("m2")
-
-    for _ in range(limits.RESTART_GRACE_MS // 15_000):
-        assert (world.view.issuing, world.task(task).state) == (False, TaskState.QUEUED)
-        world.advance(15_000)
-        world.beat("m2")
-
-    assert world.view.issuing
-    assert world.task(task).machine == "m2"
-
-
-def test_the_wait_after_a_restore_is_not_begun_anew_when_memory_is_rebuilt() -> None:
-    world = Pool()
-    world.machine("m1")
-    world.restore()
-    old = world.view
-    wall, world.now_ms = world.now_ms, world.now_ms + 30_000
-    world.restart()
-    world.view.recovers_at = Instant(wall + 86_400_000)  # a clock that was set back says so
-
-    effects = leases.inherit(world.view, old)
-
-    assert world.view.recovers_at == old.recovers_at
-    assert old.recovers_at is not None
-    assert SetTimer("recovery", old.recovers_at, facts.Recovered()) in effects
-
-
-def test_a_hub_that_starts_again_after_a_restore_waits_only_for_the_rest() -> None:
-    world = Pool()
-    world.machine("m1")
-    world.restore()
-
-    world.now_ms += limits.RESTART_GRACE_MS - 1_000
-    world.restart()
-    assert world.view.recovers_at == world.now_ms + 1_000
-    world.now_ms += 1_000
-    world.restart()
-
-    assert world.view.issuing
-
-
-@pytest.mark.parametrize("known", ["nothing", "a task"])
-def test_a_new_store_has_nothing_to_wait_for_and_a_restored_one_without_machines_has(
-    known: str,
-) -> None:
-    world = Pool()
-    if known == "a task":
-        world.submit("t")
-
-    world.restore()
-
-    assert world.view.issuing is (known == "nothing")
-
-
-def restored() -> tuple[Pool, TaskId]:
-    """Return a world whose store was put back, with a task that its machine has done meanwhile."""
-    world = Pool()
-    task = world.running()
-    world.incarnation += 1
-    world.restart()
-    world.machine("m1", held=())
-    return world, task
-
-
-def test_a_machine_may_offer_what_it_kept_before_a_restored_hub_gives_its_task_away() -> None:
-    world, task = restored()
-    fence = world.task(task).fence
-
-    world.tell(facts.Finished(task, fence, done()), machine("m1"))
-
-    row = world.task(task)
-    assert (row.state, row.fence) == (TaskState.COMPLETED, fence)
-
-
-def test_what_is_not_offered_to_a_restored_hub_goes_back_at_the_next_heartbeat() -> None:
-    world, task = restored()
-
-    world.beat("m1")
-
-    row = world.task(task)
-    assert (row.state, row.attempt) == (TaskState.ASSIGNED, 2)
-    assert row.incarnation == world.incarnation
-
-
-def test_the_issuing_goes_on_when_the_machine_that_stopped_it_is_removed() -> None:
-    world = Pool()
-    task = world.running()
-    world.beat("m1", [world.holding(task), Held(task, Fence(9, 1), HeldStage.RUNNING)])
-    (other,) = world.submit("other")
-    world.machine("m2")
-
-    world.ask(facts.RemoveMachine(M1))
-
-    assert world.view.issuing
-    assert world.task(other).state is TaskState.ASSIGNED
-
-
-def test_an_attempt_that_is_told_to_stop_is_told_again_with_each_heartbeat() -> None:
-    world = Pool()
-    task = world.running()
-    world.ask(facts.Cancel(task))
-
-    effects = world.beat("m1", [world.holding(task)])
-
-    assert Stop(M1, task, world.task(task).fence, StopReason.CANCELLED) in effects
-
-
-# Undone -----------------------------------------------------------------------------------------
-
-
 def test_a_heartbeat_whose_batch_found_no_room_can_come_again() -> None:
     world = Pool()
     world.machine("m1")
@@ -617,9 +272,6 @@ def test_a_lease_check_whose_batch_found_no_room_can_come_again() -> None:
     (task,) = world.submit("t")
 
     assert world.task(task).state is TaskState.QUEUED
-
-
-# Times ------------------------------------------------------------------------------------------
 
 
 def test_a_todo_that_is_done_already_does_nothing() -> None:
@@ -684,9 +336,6 @@ def test_a_heartbeat_makes_up_for_an_acceptance_that_was_lost() -> None:
     world.beat("m1", [world.holding(task)])
 
     assert (world.task(task).state, world.task(task).phase) == (TaskState.RUNNING, Phase.PREPARING)
-
-
-# Agents that cannot work -----------------------------------------------------------------------
 
 
 def test_an_agent_with_a_problem_gets_nothing_until_its_machine_says_that_it_is_gone() -> None:

@@ -1,42 +1,28 @@
 """The WebSocket door: who comes in, what frames do, and what hostile ones get."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
-import msgspec
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from agentcom.hub import feeds, tokens
+from agentcom.hub import tokens
 from agentcom.hub.limits_guard import Budgets, Traffic
 from agentcom.model import limits
-from agentcom.model.agent import Held, HeldStage
 from agentcom.model.identity import CredentialKind, Role
 from agentcom.model.ids import Fence, ProjectId, TaskId
-from agentcom.model.limits import FRAME_BYTES, PROMPT_BYTES
 from agentcom.model.rates import Rate
-from agentcom.model.result import Result, ResultStatus
-from agentcom.model.task import Phase, StopReason, TaskSpec, TaskState
-from agentcom.protocol import codec, frames
+from agentcom.model.task import TaskSpec, TaskState
+from agentcom.protocol import frames
 from agentcom.testing.hub_site import HubSite, hub_site
 from agentcom.transport import ws_session
-from tests.transport.peers import SPEC, Peer, client, hello, machine, peer
-
-DONE = Result(status=ResultStatus.DONE, summary="done")
+from tests.transport.peers import SPEC, client, hello, machine, peer
+from tests.transport.ws_acts import DONE, submit
 
 
 @pytest.fixture
 async def hub() -> AsyncIterator[HubSite]:
     async with hub_site() as site:
         yield site
-
-
-def submit(key: str = "k1", *specs: TaskSpec) -> frames.SubmitFrame:
-    return frames.SubmitFrame(key=key, tasks=specs or (SPEC,))
-
-
-# Coming in ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("token", ["", "nonsense", "acm_usr_short"])
@@ -122,9 +108,6 @@ async def test_revocation_closes_at_once(hub: HubSite) -> None:
         hub.switchboard.revoke(connection.identity.credential)
 
         assert await it.close_code() == 4401
-
-
-# Requests -----------------------------------------------------------------------------------------
 
 
 async def test_a_submit_is_answered_with_its_tasks(hub: HubSite) -> None:
@@ -248,9 +231,6 @@ async def test_a_store_that_fails_at_the_door_closes_with_1011(
         assert await it.close_code() == 1011
 
 
-# Following ----------------------------------------------------------------------------------------
-
-
 async def test_a_follower_sees_a_task_from_its_start_and_live(hub: HubSite) -> None:
     async with client(hub) as it:
         (task,) = (await it.ask(submit()))["tasks"]
@@ -291,345 +271,3 @@ async def test_a_closed_connection_leaves_no_subscription(hub: HubSite) -> None:
 
     await hub.until(lambda: hub.switchboard.connection_count == 0)
     assert hub.feeds.follower_count == 0
-
-
-# Machines -----------------------------------------------------------------------------------------
-
-
-async def test_a_machine_is_welcomed_before_it_gets_work(hub: HubSite) -> None:
-    async with client(hub) as ada:
-        await ada.ask(submit())
-
-        async with machine(hub) as it:
-            welcome = await it.hear(frames.Welcome)
-            assign = await it.hear(frames.Assign)
-
-    assert welcome.welcomed.session == 1
-    assert assign.assignment.agent == "bob"
-    assert assign.body.spec == SPEC
-
-
-async def run_one(it: Peer) -> frames.Ack:
-    assign = await it.until(frames.Assign)
-    task, fence = assign.assignment.task, assign.assignment.fence
-    await it.say(
-        frames.Accept(task=task, fence=fence),
-        frames.Progress(task=task, fence=fence, phase=Phase.WORKING, text="reading"),
-        frames.Finish(task=task, fence=fence, result=DONE),
-    )
-    return await it.until(frames.Ack)
-
-
-async def test_a_task_runs_to_its_end_over_the_wire(hub: HubSite) -> None:
-    async with client(hub) as ada, machine(hub) as it:
-        await ada.ask(frames.Subscribe(key="s", log="*", progress=True))
-        await ada.say(submit())
-        ack = await run_one(it)
-        seen = []
-        activity = None
-        while "completed" not in seen:
-            frame = await ada.until(frames.EventFrame | frames.Activity)  # type: ignore[arg-type]
-            if isinstance(frame, frames.Activity):
-                activity = frame
-            else:
-                seen.append(frame.event.kind.value)
-
-    assert ack.applied
-    assert seen == ["submitted", "assigned", "accepted", "phase", "completed"]
-    assert activity is not None
-    assert (activity.text, activity.agent, activity.machine) == ("reading", "bob", "laptop")
-
-
-async def test_a_heartbeat_is_answered_when_the_lease_is_renewed(hub: HubSite) -> None:
-    async with machine(hub) as it:
-        session = (await it.hear(frames.Welcome)).welcomed.session
-
-        await it.say(*(frames.HeartbeatFrame(session=session, n=n) for n in (1, 2, 3)))
-
-        assert [(await it.hear(frames.Beat)).n for _ in range(3)] == [1, 2, 3]
-
-
-async def test_a_beat_names_what_is_not_the_machines_any_more(hub: HubSite) -> None:
-    async with machine(hub) as it, client(hub) as ada:
-        session = (await it.hear(frames.Welcome)).welcomed.session
-        (task,) = (await ada.ask(submit()))["tasks"]
-        fence = (await it.hear(frames.Assign)).assignment.fence
-        mine = Held(task, fence, HeldStage.RUNNING)
-        gone = Held(TaskId("gone"), fence, HeldStage.LANDING)
-        over = Held(TaskId("over"), fence, HeldStage.FINISHED)  # its report gets an answer
-
-        await it.say(frames.HeartbeatFrame(session=session, n=1, held=(mine, gone, over)))
-
-        await it.hear(frames.StopFrame)
-        assert (await it.hear(frames.Beat)).stale == (frames.Stale(gone.task, fence),)
-
-
-async def test_no_beat_without_a_decision(hub: HubSite) -> None:
-    async with machine(hub) as it:
-        session = (await it.hear(frames.Welcome)).welcomed.session
-        assert hub._running is not None
-        hub._running.cancel()  # the engine stands still
-        await asyncio.wait([hub._running])
-
-        await it.say(frames.HeartbeatFrame(session=session, n=1))
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(it.socket.recv(), 0.05)
-
-        hub._running = asyncio.create_task(hub.engine.run())
-        assert (await it.hear(frames.Beat)).n == 1
-
-
-async def test_a_heartbeat_of_another_session_ends_the_connection(hub: HubSite) -> None:
-    async with machine(hub) as it:
-        await it.hear(frames.Welcome)
-
-        error = await it.refusal(frames.HeartbeatFrame(session=99, n=1))
-
-        assert error.code == "superseded"
-        assert await it.close_code() == 1012
-
-
-async def test_a_newer_connection_of_a_machine_takes_over(hub: HubSite) -> None:
-    token = await hub.machine("laptop")
-    async with machine(hub, token=token) as old:
-        await old.hear(frames.Welcome)
-        async with machine(hub, token=token) as new:
-            await new.hear(frames.Welcome)
-
-            assert await old.close_code() == 4409
-            async with client(hub) as ada:
-                await ada.ask(submit())
-            await new.hear(frames.Assign)
-
-
-async def test_a_machine_that_goes_is_offline(hub: HubSite) -> None:
-    async with machine(hub) as it:
-        await it.hear(frames.Welcome)
-    await hub.until(lambda: hub.switchboard.connection_count == 0)
-    await hub.engine.drained()
-
-    (session,) = hub.engine.view.sessions.values()
-    assert session.connection is None
-
-
-async def test_a_machine_cannot_report_on_anothers_attempt(hub: HubSite) -> None:
-    async with client(hub) as ada, machine(hub) as it, machine(hub, "thief", agents=()) as thief:
-        await thief.hear(frames.Welcome)
-        await ada.ask(submit())
-        held = (await it.until(frames.Assign)).assignment
-
-        await thief.say(frames.Finish(task=held.task, fence=held.fence, result=DONE))
-        ack = await thief.hear(frames.Ack)
-
-    assert not ack.applied
-    assert hub.engine.view.tasks[held.task].state is TaskState.ASSIGNED
-
-
-async def test_a_cancelled_attempt_is_told_to_stop(hub: HubSite) -> None:
-    async with client(hub) as ada, machine(hub) as it:
-        await ada.ask(submit())
-        held = (await it.until(frames.Assign)).assignment
-        await it.say(frames.Accept(task=held.task, fence=held.fence))
-
-        await ada.ask(frames.CancelFrame(key="c", task=held.task))
-
-        stop = await it.hear(frames.StopFrame)
-        assert (stop.task, stop.fence, stop.reason) == (
-            held.task, held.fence, StopReason.CANCELLED,
-        )  # fmt: skip
-        await it.say(frames.StoppedFrame(task=held.task, fence=held.fence))
-        assert (await it.hear(frames.Ack)).applied
-
-
-async def test_every_report_gets_its_answer(hub: HubSite) -> None:
-    async with client(hub) as ada, machine(hub) as it:
-        await ada.ask(submit())
-        held = (await it.until(frames.Assign)).assignment
-        await it.say(frames.Accept(task=held.task, fence=held.fence))
-
-        await it.say(frames.Checkpoint(task=held.task, fence=held.fence, commit="c" * 40))
-        assert (await it.hear(frames.Ack)).applied
-
-        stale = Fence(held.fence.incarnation, 0)
-        await it.say(frames.Decline(task=held.task, fence=held.fence, reason="r" * 9_999))
-        await it.say(frames.Accept(task=TaskId("none"), fence=stale))
-        assert (await it.until(frames.StopFrame)).reason is None
-
-
-async def test_a_machines_session_does_not_take_requests(hub: HubSite) -> None:
-    async with machine(hub) as it:
-        await it.hear(frames.Welcome)
-
-        assert (await it.refusal(submit())).code == "not_allowed"
-        assert (await it.refusal(hello("bob"))).code == "malformed"
-
-
-async def test_a_machine_asks_for_sub_tasks_of_an_attempt_that_it_holds(hub: HubSite) -> None:
-    async with machine(hub) as it, client(hub) as person:
-        await it.hear(frames.Welcome)
-        await person.ask(submit())
-        assignment = (await it.hear(frames.Assign)).assignment
-        await it.say(frames.Accept(task=assignment.task, fence=assignment.fence))
-        asked = frames.SubmitFrame(
-            key="sub/1", tasks=(SPEC,), parent=assignment.task, fence=assignment.fence
-        )
-
-        made = await it.ask(asked)
-        again = await it.ask(asked)
-        foreign = msgspec.structs.replace(asked, key="sub/2", fence=Fence(1, 99))
-        refused = await it.refusal(foreign)
-        by_a_person = await person.refusal(msgspec.structs.replace(asked, key="k9"))
-        unnamed = await it.refusal(submit("sub/3"))
-
-    assert made == again
-    assert len(made["tasks"]) == 1
-    assert (refused.code, refused.key) == ("stale", "sub/2")
-    assert (by_a_person.code, unnamed.code) == ("not_allowed", "not_allowed")
-
-
-async def test_a_clients_session_does_not_take_reports(hub: HubSite) -> None:
-    async with client(hub, await hub.machine("laptop")) as it:
-        report = frames.Finish(task=TaskId("t"), fence=Fence(1, 1), result=DONE)
-
-        assert (await it.refusal(report)).code == "not_allowed"
-        assert (await it.refusal(submit())).code == "not_allowed"
-
-
-# Hostile input ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("payload", "code"),
-    [
-        (b'{"type":"dance"}', "unsupported"),
-        (b"{}", "invalid_input"),
-        (b"[]", "invalid_input"),
-        (b"not json", "malformed"),
-        (b"", "malformed"),
-        (b'{"type":"submit","key":"k"}', "invalid_input"),
-        (b'{"type":"submit","key":"k","tasks":[]}', "invalid_input"),
-        (b'{"type":"submit","key":"k","tasks":"x"}', "invalid_input"),
-        (b'{"type":"cancel","key":5,"task":"t"}', "invalid_input"),
-        (b'{"type":"hello"}', "malformed"),
-        (b'{"type":"subscribe","key":"k","log":"*","after":1e400}', None),
-        (b"[" * 5_000, None),
-        (b'{"type":"submit","key":"k","tasks":[' + b'{"title":' * 3_000, None),
-    ],
-)
-async def test_a_frame_that_makes_no_sense_is_refused_and_forgotten(
-    hub: HubSite, payload: bytes, code: str | None
-) -> None:
-    async with client(hub) as it:
-        error = await it.refusal(payload)
-
-        assert code in (None, error.code)
-        await it.ask(submit())
-
-
-async def test_unknown_fields_are_ignored(hub: HubSite) -> None:
-    async with client(hub) as it:
-        await it.say(
-            b'{"type":"submit","key":"k","tasks":[{"title":"t","prompt":"p","x":1}],"y":2}'
-        )
-
-        await it.hear(frames.ReplyFrame)
-
-
-async def test_twenty_senseless_frames_in_a_row_are_enough(hub: HubSite) -> None:
-    async with client(hub) as it:
-        await it.say(*[b"nonsense"] * 19)
-        await it.say(submit())  # sense in between counts anew
-        await it.say(*[b"nonsense"] * 20)
-
-        assert await it.close_code() == 1008
-
-
-async def test_unknown_types_are_no_offence(hub: HubSite) -> None:
-    async with client(hub) as it:
-        await it.say(*[b'{"type":"from_the_future"}'] * 40)
-        for _ in range(40):
-            await it.hear(frames.ErrorFrame)
-
-        await it.ask(submit())
-
-
-async def test_a_frame_over_the_limit_closes_with_1009(hub: HubSite) -> None:
-    async with client(hub) as it:
-        await it.say(b"x" * (FRAME_BYTES + 1))
-
-        assert await it.close_code() == 1009
-
-
-async def test_the_largest_greeting_is_taken(hub: HubSite) -> None:
-    async with machine(hub, agents=tuple(f"a{n}" for n in range(64))) as it:
-        await it.hear(frames.Welcome)
-    token = await hub.machine("other")
-    async with peer(hub, token) as it:
-        labels = {f"{n}": "x" * 1_000 for n in range(200)}
-        frame = codec.encode(hello("z"))
-        big = frame.replace(b'"runtime"', b'"labels":' + str(labels).replace("'", '"').encode()
-                            + b',"runtime"')  # fmt: skip
-        assert 200_000 < len(big) < FRAME_BYTES
-        await it.say(big)
-        await it.hear(frames.Welcome)
-
-
-async def test_text_that_is_no_utf8_closes_with_1007(hub: HubSite) -> None:
-    async with client(hub) as it:
-        await it.say(b'{"type":"\xff\xfe"}')
-
-        assert await it.close_code() == 1007
-
-
-async def test_binary_messages_are_not_spoken_here(hub: HubSite) -> None:
-    async with client(hub) as it:
-        await it.socket.send(codec.encode(submit()))
-
-        assert await it.close_code() == 1003
-
-
-async def test_a_prompt_over_its_bound_is_refused(hub: HubSite) -> None:
-    async with client(hub) as it:
-        error = await it.refusal(submit("k", TaskSpec(title="t", prompt="x" * (PROMPT_BYTES + 1))))
-
-    assert (error.code, error.key) == ("invalid_input", "k")
-
-
-async def test_a_reader_that_is_too_slow_is_closed_and_resumes(
-    hub: HubSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    token = await hub.token()
-    async with client(hub, token) as slow:
-        await slow.ask(frames.Subscribe(key="s", log="*"))
-        monkeypatch.setattr(feeds, "SLOW_BYTES", -1)  # whatever is on its way is too much
-
-        await slow.say(submit())
-
-        assert await slow.close_code() == 4408
-    monkeypatch.undo()
-    async with client(hub, token) as again:
-        await again.ask(frames.Subscribe(key="s", log="*"))
-        assert (await again.hear(frames.EventFrame)).seq == 1
-
-
-# The hub goes -------------------------------------------------------------------------------------
-
-
-async def test_a_hub_that_stops_says_when_to_come_back(hub: HubSite) -> None:
-    async with client(hub) as it:
-        hub.switchboard.drain(hub.engine._rng)
-
-        assert (await it.hear(frames.Drain)).retry_after_ms >= 1_000
-        assert await it.close_code() == 1012
-
-
-async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
-    sqlite = pytest.importorskip("agentcom.store.sqlite")
-    path = tmp_path / "hub.db"
-    async with hub_site(sqlite.SqliteStore(path)) as hub, client(hub) as it:
-        (task,) = (await it.ask(submit()))["tasks"]
-        token = await hub.token("bob", Role.VIEWER)
-
-    async with hub_site(sqlite.SqliteStore(path)) as hub, client(hub, token) as it:
-        await it.ask(frames.Subscribe(key="s", log=f"task/{task}"))
-        assert (await it.hear(frames.EventFrame)).event.kind == "submitted"
