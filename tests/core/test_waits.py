@@ -3,11 +3,13 @@
 import pytest
 
 from agentcom.core import facts, lock_facts, waits
+from agentcom.model.budget import Budget, Period
 from agentcom.model.graph import Dependency
-from agentcom.model.ids import DEFAULT_PROJECT, ProjectId, TaskId
+from agentcom.model.ids import DEFAULT_PROJECT, AgentId, ProjectId, TaskId
 from agentcom.model.limit import Limit
 from agentcom.model.replies import LockTold, Waiting, Waits, WaitsFor
 from agentcom.model.task import TaskSpec
+from agentcom.model.usage import TurnUsage
 from agentcom.testing.world import agent, machine
 from tests.core.acts import Pool
 
@@ -57,6 +59,34 @@ def test_a_rate_says_when_and_names_nobody() -> None:
 
     (found,) = picture(world).waits
     assert (found.task, found.on, found.until) == (two, (), world.now.wall + 60_000)
+
+
+def test_a_pause_is_nobodys_and_keeps_what_else_is_shut_in_sight() -> None:
+    world = fleet()
+    world.ask(facts.SetLimit(Limit(scope="key:db", concurrency=1)))
+    one = add(world, keys=("db",))
+    two = add(world, keys=("db",))
+    for scope in "all", "project:default", f"task:{two}":
+        world.ask(facts.Pause(scope, paused=True))
+    three = add(world, keys=("db",))
+
+    found = [(wait.task, wait.by, wait.on) for wait in picture(world).waits]
+    assert found == [(two, WaitsFor.LIMIT, (one,)), (three, WaitsFor.LIMIT, (one,))]
+
+
+def test_a_budget_names_who_has_reserved_what_is_left_or_when_it_is_renewed() -> None:
+    world = fleet()
+    world.ask(facts.SetBudget("project:default", Period.DAY, Budget(turns=1)))
+    one, two = add(world), add(world)
+
+    (found,) = picture(world).waits
+    assert (found.task, found.by, found.on) == (two, WaitsFor.BUDGET, (one,))
+    assert (found.what, found.until) == ("project:default by the day", None)
+    turn = TurnUsage(turn=1, agent=AgentId("a"), input=1)
+    world.tell(facts.Used(one, world.task(one).fence, (turn,)), machine("m1"))
+    (found,) = picture(world).waits
+    assert found.until is not None
+    assert found.until > world.now.wall
 
 
 def test_files_in_use_name_who_has_them_beside_the_limit() -> None:

@@ -50,7 +50,7 @@ def why_stop(view: PoolView, task: Task) -> str | None:
     own = task.spent and amounts.task_used_up(task.budget, task.spent)
     if own:
         return f"its budget is used up: {own}"
-    for key in _held_scopes(view, task):
+    for key in spent_by(view, task):
         budget = view.purse.budgets[key]
         spent = amounts.used_up(budget.limits, budget.spent)
         if spent is not None:
@@ -64,7 +64,7 @@ def why_stop(view: PoolView, task: Task) -> str | None:
 def reserve(ledger: Ledger, task: Task, change: int) -> None:
     """Set an estimate of one turn aside for an attempt that begins to work, or give it back."""
     view = ledger.view
-    for key in _held_scopes(view, task):
+    for key in spent_by(view, task):
         _look_after(view, key)
         view.put(view.purse.reserved, key, view.purse.reserved.get(key, 0) + change)
         view.lanes.look(Budgeted(key))
@@ -91,7 +91,7 @@ def _look_after(view: PoolView, key: str) -> None:
     view.undo(view.lanes.look, Budgeted(key))
 
 
-def _held_scopes(view: PoolView, task: Task) -> tuple[str, ...]:
+def spent_by(view: PoolView, task: Task) -> tuple[str, ...]:
     """Return the keys of the budgets that an attempt under way spends from."""
     if not view.purse.budgets or task.landing_only or PROMPT not in task.needs:
         return ()
@@ -168,7 +168,7 @@ def _set(
     )
     _look_after(view, key)
     view.put(view.purse.budgets, key, ledger.insert(_TABLE, key, row))
-    running = sum(key in _held_scopes(view, task) for task in _working(view))
+    running = sum(key in spent_by(view, task) for task in _working(view))
     if running:
         view.put(view.purse.reserved, key, running)
     view.lanes.look(Budgeted(key))
@@ -212,7 +212,7 @@ def know(view: PoolView, rows: Sequence[ScopeBudget]) -> None:
 def load(view: PoolView) -> None:
     """Count what the attempts under way reserve, and shut the agents whose budget is used up."""
     for task in _working(view):
-        for key in _held_scopes(view, task):
+        for key in spent_by(view, task):
             view.purse.reserved[key] = view.purse.reserved.get(key, 0) + 1
     for agent in view.agents.values():
         keys = view.purse.keys(agent.project, (f"agent:{agent.id}",))

@@ -1,4 +1,4 @@
-"""Who waits for whom: the picture of all that stands behind limits, files and dependencies.
+"""Who waits for whom: all that stands behind limits, budgets, files, locks and dependencies.
 
 Looks at all that waits: for people, not for deciding. A task that only waits for a free agent is
 not in it; `core/explain.py` says that of one task.
@@ -7,8 +7,11 @@ not in it; `core/explain.py` says that of one task.
 from collections.abc import Hashable, Iterator, Sequence
 from heapq import nsmallest
 
-from agentcom.core.gates import Claims, Files, scopes
+from agentcom.core import budgets
+from agentcom.core.gates import Budgeted, Claims, Files, scopes
 from agentcom.core.lanes import Member
+from agentcom.core.pauses import Paused
+from agentcom.core.purse import named
 from agentcom.core.view import PoolView
 from agentcom.model.ids import ProjectId, TaskId, WallTime
 from agentcom.model.limits import WAITS_MAX, WAITS_ON_MAX
@@ -57,7 +60,9 @@ class _ShutGates:
         return known
 
     def _look(self, gate: Hashable) -> Iterator[Shut]:
-        blocker = None if isinstance(gate, Claims) else self._view.gates.blocker(gate)
+        if isinstance(gate, Claims | Paused):
+            return  # a pause is nothing that another task keeps shut
+        blocker = self._view.gates.blocker(gate)
         if blocker is None:
             return
         _, until = blocker
@@ -67,8 +72,20 @@ class _ShutGates:
                 yield WaitsFor.FILES, ", ".join(gate.globs), holders, None
             yield from map(_lock, self._view.gates.locks.against(gate.repo, gate))
             return
+        if isinstance(gate, Budgeted):
+            budget = self._view.purse.budgets[gate.key]
+            yield WaitsFor.BUDGET, named(budget), self._spenders(gate.key), until
+            return
         assert isinstance(gate, str), gate
         yield WaitsFor.LIMIT, gate, () if until else self._in_scope(gate), until
+
+    def _spenders(self, key: str) -> Sequence[TaskId]:
+        """Return whose reservations keep a budget shut; nobody's, if it is used up."""
+        view = self._view
+        if not view.purse.reserved.get(key):
+            return ()
+        held = [task for machine in view.held_by for task in view.held_tasks(machine)]
+        return [task.id for task in held if key in budgets.spent_by(view, task)]
 
     def _in_scope(self, scope: str) -> Sequence[TaskId]:
         if self._running is None:
@@ -108,4 +125,4 @@ def _waiting(
 
 
 def _rank(member: Member) -> tuple[int, float, int]:
-    return member.rank
+    return member[:3]

@@ -132,6 +132,7 @@ class WaitsFor(StrEnum):
     """What keeps a task that is not alone from starting."""
 
     LIMIT = "limit"
+    BUDGET = "budget"
     FILES = "files"
     LOCK = "lock"
     DEPENDENCY = "dependency"
@@ -144,13 +145,13 @@ class Waiting(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     title: str
     by: WaitsFor
     what: str = ""
-    """The scope of the limit, the files, or the lock."""
+    """The scope of the limit, the budget, the files, or the lock."""
     on: tuple[TaskId, ...] = ()
     """Tasks that have to end, or one of them."""
     more: int = 0
     """How many there are beside those in `on`."""
     until: WallTime | None = None
-    """When a rate allows the next start."""
+    """When a rate allows the next start, or a budget is renewed."""
 
 
 class Waits(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
