@@ -113,8 +113,7 @@ def test_an_event_costs_the_same_in_a_long_queue_and_a_large_fleet(
 def test_what_looks_at_the_whole_queue_is_seen_to_grow() -> None:
     def placed(depth: int) -> int:
         matcher = Fleet(depth, SMALL).view.matcher  # of all classes: all tasks compete
-        last = matcher.heads()[-1][3]
-        return steps(lambda: matcher.position(last))
+        return steps(lambda: [entry for _, queue in matcher.queues() for entry in queue])
 
     assert placed(20 * FEW) > 5 * placed(FEW)
 

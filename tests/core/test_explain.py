@@ -10,7 +10,7 @@ from agentcom.model.graph import Dependency
 from agentcom.model.ids import AgentId, MachineId, TaskId, WallTime
 from agentcom.model.limit import Limit
 from agentcom.model.limits import QUARANTINE_FAILURES, RESTART_GRACE_MS
-from agentcom.model.replies import Explanation, LockTold
+from agentcom.model.replies import Explanation, LockTold, Submitted
 from agentcom.model.task import TaskSpec, TaskState, Wait
 from agentcom.testing.world import TTL_MS, agent, machine, person
 from tests.core.acts import Pool, done, failed, merging
@@ -63,8 +63,45 @@ def test_it_names_for_each_agent_the_rule_that_keeps_it_away() -> None:
     assert rules(world, task) == {
         name: name for name in ("busy", "paused", "draining", "offline", "removed", "suspect")
     }
-    assert why(world, task).summary == "6 agents could run it, none is free"
+    assert why(world, task).summary == "5 agents could run it, none is free"
     assert why(world, task).position == 1
+
+
+def test_who_left_the_fleet_can_run_nothing_and_a_submit_says_so() -> None:
+    world = Pool()
+    world.machine("m1", agent("ada", "gpu"))
+    world.machine("m2", agent("bob"))
+    world.ask(facts.RemoveMachine(MachineId("m1")))
+
+    told = world.ask(facts.Submit((TaskSpec(title="t", prompt="p", needs=("gpu",)),)))
+
+    assert isinstance(told, Submitted)
+    (task,) = told.unschedulable
+    answer = why(world, task)
+    assert answer.summary == "no agent can run it: it needs gpu, prompt"
+    assert rules(world, task) == {"ada": "removed", "bob": "needs"}
+
+
+def test_an_agent_that_became_another_is_none_of_the_old_kind() -> None:
+    world = Pool()
+    world.machine("m1", agent("ada", "gpu"))
+    world.machine("m1", agent("ada", "tpu"))
+    (task,) = world.submit(TaskSpec(title="t", prompt="p", needs=("gpu",)))
+
+    answer = why(world, task)
+
+    assert answer.summary == "no agent can run it: it needs gpu, prompt"
+    assert answer.missing == ("gpu",)
+
+
+def test_an_agent_that_its_machine_has_no_more_is_absent() -> None:
+    world = Pool()
+    world.machine("m1", "ada", "bob")
+    world.machine("m1", "bob")
+    world.submit("runs")
+    (task,) = world.submit("waits")
+
+    assert rules(world, task) == {"ada": "absent", "bob": "busy"}
 
 
 def test_one_agent_and_one_dependency_are_spoken_of_as_one() -> None:
@@ -76,6 +113,24 @@ def test_one_agent_and_one_dependency_are_spoken_of_as_one() -> None:
     assert why(world, queued).summary == "1 agent could run it, and is not free"
     assert why(world, queued).next_action == "it starts as soon as that one is free"
     assert why(world, after).summary == f"1 dependency has not ended: {running[-6:]} is running"
+
+
+def test_a_start_time_counts_beside_dependencies_until_it_is_over() -> None:
+    world = Pool()
+    running = world.running()
+    later = WallTime(world.now.wall + 5_000)
+    spec = TaskSpec(title="t", prompt="p", depends_on=(Dependency(running),), not_before=later)
+    (task,) = world.submit(spec)
+
+    before = why(world, task)
+    world.advance(6_000)
+    after = why(world, task)
+
+    assert (before.next_action, before.next_at) == (
+        "it starts after that, and not before then",
+        later,
+    )
+    assert (after.next_action, after.next_at) == ("it starts after that", None)
 
 
 def test_it_says_when_nothing_will_change_by_itself() -> None:

@@ -2,11 +2,11 @@
 
 import random
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentcom.core import facts, fairness, lanes
@@ -16,11 +16,13 @@ from agentcom.core.lanes import Lanes, TooManyLanes
 from agentcom.core.matcher import Matcher
 from agentcom.core.shapes import ShapeId, Shapes, Wants
 from agentcom.core.view import PoolView
+from agentcom.model import limits
 from agentcom.model.ids import AgentId, TaskId
 from agentcom.model.limit import Limit
+from agentcom.model.requirement import canonical
 from agentcom.model.task import Task, TaskSpec, TaskState
 from agentcom.testing.invariants import suits
-from agentcom.testing.world import agent
+from agentcom.testing.world import World, agent, machine
 from tests.core.acts import Pool, done
 
 A, B, C = TaskId("a"), TaskId("b"), TaskId("c")
@@ -35,7 +37,7 @@ class Bench:
         self.shape = shapes.shape_of(Wants(()))
         shapes.retain(self.shape)
         self.matcher = Matcher(shapes)
-        self.lanes = Lanes(self.matcher, lambda gate: gate not in self.shut)
+        self.lanes = Lanes(self.matcher, lambda gate: gate if gate in self.shut else None)
 
     def add(self, task: TaskId, seq: int, *gates: str) -> None:
         self.lanes.add(task, self.shape, gates, (1, 0.0, seq))
@@ -143,6 +145,195 @@ def test_the_matcher_knows_the_first_task_of_each_open_lane(
     hidden = {int(member.task) for member in bench.lanes.hidden_members()}
     assert hidden == set(here) - open_lanes
     assert ShapeId(0) == bench.shape
+
+
+SHOWN = 2
+
+
+class Claimed(NamedTuple):
+    """A gate that a holder of the same letter shuts; the gate `all` is looked at for it."""
+
+    letter: str
+
+
+class Held(NamedTuple):
+    """What shuts gates of its letter while it is there."""
+
+    letter: str
+    number: int
+
+
+class Window:
+    """Lanes of two shapes behind gates of both kinds, of which few are shown."""
+
+    def __init__(self) -> None:
+        self.shut: set[Hashable] = set()
+        self.holders: list[Held] = []
+        self.ranks: dict[TaskId, tuple[int, float, int]] = {}
+        shapes = Shapes()
+        self.shapes = []
+        for name in "pq":
+            self.shapes.append(shapes.shape_of(Wants(canonical((name,)))))
+            shapes.retain(self.shapes[-1])
+        self.matcher = Matcher(shapes)
+        self.lanes = Lanes(
+            self.matcher, self.closed_by, lambda g: "all" if isinstance(g, Claimed) else g
+        )
+
+    def closed_by(self, gate: Hashable) -> Hashable | None:
+        if isinstance(gate, Held):
+            return gate if gate in self.holders else None
+        if isinstance(gate, Claimed):
+            return next((one for one in self.holders if one.letter == gate.letter), None)
+        return gate if gate in self.shut else None
+
+    def add(self, number: int, shape: int, gates: tuple[Hashable, ...]) -> None:
+        task = TaskId(str(number))
+        if task not in self.ranks:
+            self.ranks[task] = (1, float(number * 7 % 13), number)
+            self.lanes.add(task, self.shapes[shape], gates, self.ranks[task])
+
+    def remove(self, number: int) -> None:
+        if self.ranks.pop(TaskId(str(number)), None) is not None:
+            self.lanes.remove(TaskId(str(number)))
+
+    def undone(self, number: int) -> None:
+        member = self.lanes.remove(TaskId(str(number)))
+        if member is not None:
+            self.lanes.put_back(member)
+
+    def turn(self, gate: str) -> None:
+        self.shut ^= {gate}
+        self.lanes.look(gate)
+
+    def hold(self, letter: str) -> None:
+        """Let a holder of a letter come, or the last one go."""
+        mine = [one for one in self.holders if one.letter == letter]
+        if mine:
+            self.holders.remove(mine[-1])
+        else:
+            self.holders.append(Held(letter, len(self.holders)))
+        self.lanes.look("all")
+
+    def check(self) -> None:
+        """Each lane is shown, or shut out, or passed over for enough better ones."""
+        for _ in range(1_000):
+            if not self.lanes.vacant:
+                break
+            self.lanes.go_on()
+        assert not self.lanes.vacant, "the search does not end"
+        firsts: dict[tuple[ShapeId, tuple[Hashable, ...]], TaskId] = {}
+        for task in sorted(self.ranks, key=self.ranks.__getitem__):
+            firsts.setdefault(self.lanes._members[task].lane, task)
+        shown = {lane for lane, task in firsts.items() if self.matcher.is_queued(task)}
+        assert self.matcher.depth() == len(shown), "a task is shown that is not the first"
+        assert self.lanes.hidden == len(self.ranks) - len(shown)
+        for lane, task in firsts.items():
+            shut = any(self.closed_by(gate) for gate in lane[1])
+            if lane in shown:
+                assert not shut, f"{lane} is shown behind a shut gate"
+                continue
+            guards = {"all" if isinstance(gate, Claimed) else gate for gate in lane[1]}
+            beside = [
+                [self.ranks[firsts[o]] for o in shown if o[0] == lane[0] and guard in of(o)]
+                for guard in guards
+            ]
+            over = [len(n) >= SHOWN and max(n) < self.ranks[task] for n in beside]
+            assert shut or any(over), f"{lane} could be shown"
+
+
+def of(lane: tuple[ShapeId, tuple[Hashable, ...]]) -> set[Hashable]:
+    return {"all" if isinstance(gate, Claimed) else gate for gate in lane[1]}
+
+
+def test_a_task_that_goes_behind_another_gate_keeps_its_rank() -> None:
+    window = Window()
+    window.turn("g")
+    window.add(2, 0, ("g",))
+    window.add(1, 0, ("g", "h"))
+    window.remove(2)
+
+    window.add(2, 0, ("g", Claimed("a")))  # the stale entry has the same rank
+
+    window.turn("g")
+    window.check()
+
+
+GATES = st.lists(
+    st.sampled_from([*"ghijk", Claimed("a"), Claimed("b"), Claimed("c")]),
+    min_size=1, max_size=3, unique=True,
+).map(tuple)  # fmt: skip
+WINDOW_ACTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.integers(0, 39), st.integers(0, 1), GATES),
+        st.tuples(st.just("add"), st.integers(0, 39), st.integers(0, 1), GATES),
+        st.tuples(st.sampled_from(["remove", "undone"]), st.integers(0, 39)),
+        st.tuples(st.just("turn"), st.sampled_from("gh")),
+        st.tuples(st.just("hold"), st.sampled_from("ab")),
+    ),
+    max_size=60,
+)
+
+
+@given(WINDOW_ACTS, st.sampled_from([1, 2, 256]))
+@settings(max_examples=150)
+def test_of_many_lanes_the_best_are_shown_and_none_is_forgotten(
+    acts: list[tuple[Any, ...]], steps: int
+) -> None:
+    with (
+        mock.patch.object(lanes, "LANES_SHOWN", SHOWN),
+        mock.patch.object(lanes, "HEAPS_MAX", 2),
+        mock.patch.object(lanes, "LANES_LOOKED_AT", steps),
+    ):
+        window = Window()
+        for what, *values in acts:
+            getattr(window, what)(*values)
+            if steps > 2:
+                window.check()
+        window.check()
+        for number in range(40):
+            window.remove(number)
+        assert (len(window.lanes), window.matcher.depth()) == (0, 0)
+        assert window.lanes.gates() == []
+
+
+def test_an_event_at_a_full_limit_costs_what_is_shown_however_many_keys_wait() -> None:
+    world = Pool()
+    world.machine("m1", agent("a", slots=9))
+    world.ask(facts.SetLimit(Limit(scope="key:*", concurrency=1)))
+    world.ask(facts.SetLimit(Limit(scope="project:default", concurrency=2)))
+    world.submit(*[TaskSpec(title="t", prompt="p", keys=(f"k{n}",)) for n in range(600)])
+    looks = mock.Mock(wraps=world.view.gates.closed_by)
+
+    with mock.patch.object(world.view.lanes, "_closed_by", looks):
+        for task in [t.id for t in world.view.tasks.values() if t.state.held]:
+            World.decide(world, [finished(world, task)])
+
+    assert sum(t.state.held for t in world.view.tasks.values()) == 2
+    assert looks.call_count < 2 * 3 * 2 * limits.LANES_SHOWN
+
+
+def test_an_event_at_claimed_files_looks_only_at_what_it_may_let_in() -> None:
+    world = Pool()
+    world.machine("m1", agent("a", slots=9))
+    claims = [
+        TaskSpec(title="t", prompt="p", repo="https://g.example/r", scope=(f"d{n}/**",))
+        for n in range(600)
+    ]
+    running = world.submit(*claims)[:9]
+    looks = mock.Mock(wraps=world.view.gates.closed_by)
+
+    with mock.patch.object(world.view.lanes, "_closed_by", looks):
+        World.decide(world, [finished(world, running[0])])
+
+    assert sum(t.state.held for t in world.view.tasks.values()) == 9
+    assert looks.call_count < 8 * limits.LANES_SHOWN
+
+
+def finished(world: Pool, task: TaskId) -> facts.Fact:
+    row = world.task(task)
+    body = facts.Finished(task, row.fence, done())
+    return facts.Fact(body=body, actor=machine(row.machine or ""))
 
 
 # The whole pool ----------------------------------------------------------------------------------

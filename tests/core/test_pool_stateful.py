@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentcom.core import facts, lock_facts
+from agentcom.core import facts, lock_facts, waits
 from agentcom.core.effects import Notify, Push, Stop
 from agentcom.core.turn import DEADLINES
 from agentcom.model.agent import Held, HeldStage
@@ -19,10 +19,10 @@ from agentcom.model.edit import TaskEdit
 from agentcom.model.errors import AgentComError
 from agentcom.model.failure import FailureClass, OnQuota
 from agentcom.model.graph import Approval, Condition, Dependency, OnFailure, ReviewBy
-from agentcom.model.ids import AgentId, Fence, MachineId, TaskId, WallTime
+from agentcom.model.ids import DEFAULT_PROJECT, AgentId, Fence, MachineId, TaskId, WallTime
 from agentcom.model.limit import Limit
 from agentcom.model.lock import LockId
-from agentcom.model.replies import Submitted
+from agentcom.model.replies import Explanation, Submitted
 from agentcom.model.result import KeptResult, Landing, LandStatus, Result, ResultStatus
 from agentcom.model.task import LandPolicy, Phase, Task, TaskSpec, TaskState
 from agentcom.model.usage import TurnUsage
@@ -90,6 +90,7 @@ class History:
             self.lock,
             self.lock,
             self.unlock,
+            self.explain,
         ]
         for _ in range(steps):
             act = self.rng.choice(acts)
@@ -173,6 +174,28 @@ class History:
             force = self.rng.random() < 0.4
             body = lock_facts.ReleaseLock(lock=self.rng.choice(locks).id, force=force)
             self.world.ask(body, person(self.rng.choice(["ann", "bob", "cy"])))
+
+    def explain(self) -> None:
+        """Whatever stands where it stands can be explained, and the picture be drawn."""
+        world = self.world
+        drawn = waits.picture(world.view, DEFAULT_PROJECT)
+        for task in list(world.view.tasks.values()):
+            said = world.ask(facts.Explain(task.id), person("ann"))
+            assert isinstance(said, Explanation)
+            assert said.summary, task
+            assert not said.summary.startswith("0 "), said
+            assert said.next_action, said
+            for at in said.next_at, said.starts_at:
+                assert at is None or at >= world.now.wall, said
+            if task.state is TaskState.QUEUED and said.agents and not said.missing:
+                self.names_what_is_shut(task, said)
+        assert all(wait.task in world.view.tasks for wait in drawn.waits), drawn
+
+    def names_what_is_shut(self, task: Task, said: Explanation) -> None:
+        gates = self.world.view.gates
+        shut = [found[0] for g in gates.gates_of(task) if (found := gates.blocker(g, task))]
+        unable = "no agent can" in said.summary or not self.world.view.issuing
+        assert unable or all(words in said.summary for words in shut), (shut, said)
 
     def overtaken(self) -> None:
         """A holder whose task was issued again gets nothing applied any more."""

@@ -1,6 +1,7 @@
 """Why a task is where it is: the rules of the scheduler, turned round and put into words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Final, assert_never
 
 import msgspec
@@ -9,11 +10,12 @@ from agentcom.core import (
     accounts,
     budgets,
     facts,
-    fairness,
+    forecast,
     graphs,
     loops,
     merging,
     pauses,
+    placement,
     quarantine,
     questions,
     touching,
@@ -29,18 +31,15 @@ from agentcom.model import ids
 from agentcom.model.agent import Account, Agent
 from agentcom.model.batch import Table
 from agentcom.model.failure import FailureClass
-from agentcom.model.ids import WallTime
+from agentcom.model.ids import AgentId, WallTime
 from agentcom.model.limits import PAGE_MAX
 from agentcom.model.replies import AgentRule, Explanation
 from agentcom.model.task import Phase, Task, TaskState, Wait
 
-AUTHOR: Final = "author"
-"""The rule that keeps a review from whoever made the work."""
-_FOR_GOOD: Final = frozenset({"needs", "accepts", AUTHOR})
-"""Rules that keep a task from an agent whatever happens."""
+AUTHOR: Final = "author"  # the rule that keeps a review from whoever made the work
 _SHOWN_MAX: Final = 5  # dependencies that a summary names
 _UNTIL_HELP: Final = frozenset(
-    {"paused", "draining", "offline", "removed", "quarantined", "stopped", "unready"}
+    {"paused", "draining", "offline", "absent", "quarantined", "stopped", "unready"}
 )
 """Rules that keep a task from an agent until a person does something."""
 _QUOTA: Final = "quota"
@@ -74,23 +73,39 @@ def _in_time(found: Explanation) -> Explanation:
 
 def _queued(turn: Turn, task: Task) -> Explanation:
     view = turn.view
-    rules = tuple(_rule(view, task, agent) for agent in list(view.agents.values())[:PAGE_MAX])
-    able = [rule for rule in rules if rule.rule not in _FOR_GOOD]
-    position = place_of(view, task)
+    agents = _able(view, task)
+    others = (agent for name, agent in view.agents.items() if name not in agents)
+    shown = [*agents.values(), *islice(others, max(0, PAGE_MAX - len(agents)))][:PAGE_MAX]
+    rules = tuple(_rule(view, task, agent) for agent in shown)
+    able = [rule for rule in rules if rule.agent in agents]
+    position = forecast.place_of(view, task)
     if _shut_out(view, task) is not None:
         rules = tuple(rule for rule in rules if rule.rule != "order")
     paused = _shut_out(view, task) if pauses.find(view, task) is not None else None
-    summary, action, at = paused or _standstill(turn) or _kept(view, task, rules, able)
+    said = paused or _standstill(turn) or _kept(view, task, rules, able, agents=len(agents))
+    summary, action, at = said
     return Explanation(
         task=task,
         summary=summary,
         agents=rules,
         missing=_missing(view, view.shape_of(task)) if view.agents and not able else (),
         position=position,
-        starts_at=_estimate(turn, task, position, able),
+        starts_at=forecast.starts_at(turn, task, position, able, agents=len(agents)),
         next_action=action,
         next_at=at,
     )
+
+
+def _able(view: PoolView, task: Task) -> Mapping[AgentId, Agent]:
+    """Return the agents that could run a task now or later."""
+    classes = view.shapes.compatible_classes(view.shape_of(task))
+    return {
+        agent.id: agent
+        for agent in view.agents.values()
+        if classes >> view.class_of[agent.id] & 1
+        and placement.is_there(view, agent)
+        and graphs.may_review(view, task.id, agent)
+    }
 
 
 Words = tuple[str, str, WallTime | None]  # why, what happens next, and when
@@ -111,11 +126,16 @@ def _standstill(turn: Turn) -> Words | None:
 
 
 def _kept(
-    view: PoolView, task: Task, rules: Sequence[AgentRule], able: Sequence[AgentRule]
+    view: PoolView,
+    task: Task,
+    rules: Sequence[AgentRule],
+    able: Sequence[AgentRule],
+    *,
+    agents: int,
 ) -> Words:
-    """Return why a queued task of a fleet at work has no agent."""
-    if not view.shapes.compatible_classes(view.shape_of(task)):
-        missing = ", ".join(task.needs)
+    """Return why a queued task of a fleet at work has no agent; `able` are some of `agents`."""
+    if not able and not any(rule.rule == AUTHOR for rule in rules):
+        missing = ", ".join((*task.needs, *(f"{name}={much}" for name, much in task.uses)))
         action = "add an agent that has it, or submit again with other needs"
         return f"no agent can run it: it needs {missing}", action, None
     shut_out = _shut_out(view, task)
@@ -123,39 +143,10 @@ def _kept(
         return shut_out
     if able and all(rule.rule == _QUOTA for rule in able):
         return _out_of_quota(view, able)
-    if not able and any(rule.rule == AUTHOR for rule in rules):
+    if not able:
         summary = f"no other agent may review it than {', '.join(graphs.authors(view, task.id))}"
         return summary, "reviews are never given to the author: add another agent", None
-    return (*_none_free(able), None)
-
-
-def _estimate(
-    turn: Turn, task: Task, position: int | None, able: Sequence[AgentRule]
-) -> WallTime | None:
-    """Return about when a task starts, by its place and the pace of the slots it competes for."""
-    view = turn.view
-    at_work = [rule.agent for rule in able if rule.rule in ("busy", "order", "resources")]
-    slots = sum(view.agents[agent].slots for agent in at_work)
-    pace = view.pace.get(task.needs)
-    if not slots or position is None or pace is None or view.lanes.gates_of(task.id):
-        return None
-    rounds = -(-position // slots)
-    return WallTime(turn.now.wall + int(pace * rounds))
-
-
-def place_of(view: PoolView, task: Task) -> int | None:
-    """Return a queued task's place, from 1, among those that compete for the same classes.
-
-    Looks at all queued tasks: for explaining, not for deciding.
-    """
-    place = view.matcher.position(task.id)
-    rank = fairness.rank(task.start_tag, task.priority, task.seq, emergency=task.emergency)
-    classes = view.shapes.compatible_classes(view.shape_of(task))
-    hidden = [m for m in view.lanes.hidden_members() if m.rank < rank]
-    ahead = sum(1 for m in hidden if view.shapes.compatible_classes(m.lane[0]) & classes)
-    if place is None:
-        place = 1 + view.matcher.ahead(rank, classes)
-    return place + ahead
+    return (*_none_free(able, agents), None)
 
 
 def _missing(view: PoolView, shape: ShapeId) -> tuple[str, ...]:
@@ -199,14 +190,14 @@ def _older_than_the_fleet(view: PoolView) -> tuple[str, str]:
     return summary, action
 
 
-def _none_free(able: Sequence[AgentRule]) -> tuple[str, str]:
+def _none_free(able: Sequence[AgentRule], agents: int) -> tuple[str, str]:
     """Return why nobody has it, and whether that passes without anybody's help."""
-    one = len(able) == 1
+    one = agents == 1
     summary = "1 agent could run it, and is not free" if one else None
     action = f"it starts as soon as {'that one' if one else 'one of them'} is free"
     if all(rule.rule in _UNTIL_HELP for rule in able):
         action = "this does not pass by itself: do what the agents' lines say"
-    return summary or f"{len(able)} agents could run it, none is free", action
+    return summary or f"{agents} agents could run it, none is free", action
 
 
 def _out_of_quota(view: PoolView, able: Sequence[AgentRule]) -> tuple[str, str, WallTime | None]:
@@ -264,14 +255,11 @@ def _unsuited(view: PoolView, task: Task, agent: Agent, shape: ShapeId) -> Agent
 def _away(view: PoolView, agent: Agent) -> AgentRule | None:
     """Return the rule that keeps every task from an agent now."""
     machine = view.machines.get(agent.machine)
-    session = view.sessions.get(agent.machine)
     where = machine.name if machine is not None else agent.machine
     if machine is None or machine.removed:
         return AgentRule(agent.id, "removed", f"machine {where} left the fleet")
-    if session is None or session.connection is None or agent.absent:
-        return AgentRule(agent.id, "offline", f"machine {where} is not connected")
-    if session.suspect:
-        return AgentRule(agent.id, "suspect", f"machine {where} missed its last heartbeats")
+    if (silent := _silent(view, agent, where)) is not None:
+        return silent
     if agent.shut:
         return quarantine.rule(agent)
     if agent.problem:
@@ -285,6 +273,17 @@ def _away(view: PoolView, agent: Agent) -> AgentRule | None:
     account = view.exhausted_account(agent)
     if account is not None and account.closed:
         return AgentRule(agent.id, _QUOTA, _closed(account))
+    return None
+
+
+def _silent(view: PoolView, agent: Agent, where: str) -> AgentRule | None:
+    session = view.sessions.get(agent.machine)
+    if session is None or session.connection is None:
+        return AgentRule(agent.id, "offline", f"machine {where} is not connected")
+    if agent.absent:
+        return AgentRule(agent.id, "absent", f"machine {where} has it no more")
+    if session.suspect:
+        return AgentRule(agent.id, "suspect", f"machine {where} missed its last heartbeats")
     return None
 
 
@@ -348,6 +347,9 @@ def _blocked(turn: Turn, fact: Fact, task: Task) -> Explanation:
     over = [row.id for row in known if row.state.terminal]
     if over:
         action = f"it waits for a retry that succeeds: agentcom task retry {over[0]}"
+    until = task.until if task.until is not None and task.until > turn.now.wall else None
+    if until is not None:
+        action = f"{action}, and not before then"
     summary = f"{what} not ended{' as wanted' * bool(over)}: {states}{more}"
     summary, action = _and_pause(view, task, summary, action)
     return Explanation(
@@ -355,7 +357,7 @@ def _blocked(turn: Turn, fact: Fact, task: Task) -> Explanation:
         summary=summary,
         blocked_by=blocked,
         next_action=action,
-        next_at=task.until,
+        next_at=until,
     )
 
 

@@ -261,9 +261,9 @@ class GateDue(msgspec.Struct, frozen=True, gc=False):
 
 
 class LookAgain(msgspec.Struct, frozen=True, gc=False):
-    """An agent has not seen all that might be for it yet."""
+    """An agent (None: the search behind limits) has not seen all that there might be yet."""
 
-    agent: AgentId
+    agent: AgentId | None = None
 
 
 class SetBudget(msgspec.Struct, frozen=True, gc=False):

@@ -6,7 +6,7 @@ file knows what is open and says why; what attempts take and give back is in `co
 `core/budgets.py`.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from agentcom.core import locks, pauses
@@ -16,6 +16,7 @@ from agentcom.core.purse import Purse
 from agentcom.model import limit
 from agentcom.model.ids import PoolId, TaskId, WallTime
 from agentcom.model.limit import Limit, Usage
+from agentcom.model.lock import LockId
 from agentcom.model.pause import Pause
 from agentcom.model.task import Task
 
@@ -55,6 +56,13 @@ class Claims(NamedTuple):
     """All claims in one repository: always open, and looked at when one comes or goes."""
 
     repo: str
+
+
+class Held(NamedTuple):
+    """What shuts the gate of a task's files: an attempt under way (by its task), or a lock."""
+
+    repo: str
+    by: TaskId | LockId
 
 
 class Budgeted(NamedTuple):
@@ -118,6 +126,11 @@ class Gates:
             found += [files, Claims(files.repo)]
         return tuple(found)
 
+    @staticmethod
+    def guard(gate: Hashable) -> Hashable:
+        """Return the gate that is looked at when another one may have opened or shut."""
+        return Claims(gate.repo) if isinstance(gate, Files) else gate
+
     def rule_of(self, scope: str) -> Limit | None:
         """Return the rule for a scope: its own, or the one for each of its kind."""
         return self.rules.get(scope) or self.rules.get(limit.scope_rule(scope))
@@ -129,11 +142,29 @@ class Gates:
 
     def is_open(self, gate: Hashable) -> bool:
         """Return whether one more attempt may pass a gate now."""
+        return self.closed_by(gate) is None
+
+    def closed_by(self, gate: Hashable) -> Hashable | None:
+        """Return what shuts a gate now: itself, or what holds its files; None if it is open.
+
+        What holds files may be asked for, too: it is shut as long as it holds them.
+        """
         if isinstance(gate, Files):
-            held = self.files_held.get(gate.repo)
-            if held and any(gate.conflicts(other) for other in held.values()):
-                return False
-            return gate.repo not in self.locks.places or not self.locks.against(gate.repo, gate)
+            return next(self._holding(gate), None)
+        if isinstance(gate, Held):
+            held = gate.by in self.files_held.get(gate.repo, ()) or gate.by in self.locks.rows
+            return gate if held else None
+        return None if self._is_open(gate) else gate
+
+    def _holding(self, gate: Files) -> Iterator[Held]:
+        for task, other in self.files_held.get(gate.repo, {}).items():
+            if gate.conflicts(other):
+                yield Held(gate.repo, task)
+        if gate.repo in self.locks.places:
+            for lock in self.locks.against(gate.repo, gate):
+                yield Held(gate.repo, lock.id)
+
+    def _is_open(self, gate: Hashable) -> bool:
         if isinstance(gate, Paused):
             return gate != OWN and gate.scope not in self.pauses
         if isinstance(gate, Claims):

@@ -55,11 +55,14 @@ def submit(turn: Turn, fact: Fact, body: facts.Submit) -> Submitted:
     names = _names(tasks)
     if names:
         _check_order(body.specs)
-    unschedulable = []
+    unschedulable, can_run = [], {}
     for task_id, spec in tasks:
         check_spec(spec)
         task = create(turn, fact, task_id, spec, names, lineage=body.lineage)
-        if not turn.view.shapes.compatible_classes(turn.view.shape_of(task)) and not spec.approval:
+        shape = turn.view.shape_of(task)
+        if shape not in can_run:
+            can_run[shape] = placement.can_run(turn.view, shape)
+        if not can_run[shape] and not spec.approval:
             unschedulable.append(task_id)
     return Submitted(tuple([task_id for task_id, _ in tasks]), tuple(unschedulable))
 

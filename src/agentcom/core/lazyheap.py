@@ -35,6 +35,21 @@ class LazyHeap(Generic[_Key, _Entry]):
         live, key = self._live, self._key
         return (entry for entry in self.heap if live.get(key(entry)) is entry)
 
+    def before(self, rank: tuple[object, ...], most: int) -> tuple[int, int]:
+        """Return how many entries sort before `rank`, and how many were looked at to tell.
+
+        No more than about `most` are looked at; the count is too low then.
+        """
+        heap, live, key = self.heap, self._live, self._key
+        found, looked, look = 0, 0, [0]
+        while look and looked < most:
+            at = look.pop()
+            looked += 1
+            if at < len(heap) and heap[at] < rank:  # else nothing below it does, either
+                found += live.get(key(heap[at])) is heap[at]
+                look += (2 * at + 1, 2 * at + 2)
+        return found, looked
+
     def push(self, entry: _Entry) -> None:
         """Add an entry that the owner's table holds already."""
         heappush(self.heap, entry)

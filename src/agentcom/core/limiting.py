@@ -36,5 +36,8 @@ def gate_due(turn: Turn, _fact: Fact, body: facts.GateDue) -> None:
 
 
 def look_again(turn: Turn, _fact: Fact, body: facts.LookAgain) -> None:
-    """Go on looking for work for an agent."""
-    turn.ready(body.agent)
+    """Go on looking for work for an agent, or for tasks that may start."""
+    if body.agent is None:
+        turn.view.lanes.go_on()
+    else:
+        turn.ready(body.agent)

@@ -8,7 +8,7 @@ The caller keeps a task's shape and an agent's class retained (see `shapes`) whi
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from operator import itemgetter
@@ -183,24 +183,9 @@ class Matcher:
         queue = self._queues.get(shape)
         return 0 if queue is None else len(queue)
 
-    def position(self, task_id: TaskId) -> int | None:
-        """Return a queued task's place, from 1, among those that compete for the same classes.
-
-        Looks at all queued tasks: for explaining, not for deciding.
-        """
-        entry = self._queued.get(task_id)
-        if entry is None:
-            return None
-        return 1 + self.ahead(entry[:3], self._shapes.compatible_classes(entry[4]))
-
-    def ahead(self, rank: Rank, classes: int) -> int:
-        """Return how many queued tasks that compete for `classes` come before a rank."""
-        return sum(
-            other[:3] < rank
-            for shape, queue in self._queues.items()
-            if queue.heap and self._shapes.compatible_classes(shape) & classes
-            for other in queue
-        )
+    def queues(self) -> Iterator[tuple[ShapeId, LazyHeap[TaskId, Queued]]]:
+        """Yield the shapes that have tasks, with those, in no order."""
+        return ((shape, queue) for shape, queue in self._queues.items() if queue.heap)
 
     def heads(self) -> tuple[Queued, ...]:
         """Return the first task of each shape that has one, in rank order."""

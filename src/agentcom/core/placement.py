@@ -11,8 +11,10 @@ from typing import Final
 
 from agentcom.core import graphs
 from agentcom.core.gates import REPOSITORY
+from agentcom.core.shapes import ShapeId
 from agentcom.core.view import PoolView
 from agentcom.model import errors, limits, requirement
+from agentcom.model.agent import Agent
 from agentcom.model.ids import AgentId, MachineId
 from agentcom.model.numerals import whole
 from agentcom.model.requirement import Requirement
@@ -36,6 +38,21 @@ def pick(view: PoolView, task: Task) -> AgentId | None:
     allowed = partial(_fits, view, task, veto) if task.uses else veto
     score, prefer = _score(view, task), _preferred(view, task)
     return view.matcher.pick_agent(shape, allowed, score=score, prefer=prefer)
+
+
+def is_there(view: PoolView, agent: Agent) -> bool:
+    """Return whether an agent's machine is one of the fleet."""
+    machine = view.machines.get(agent.machine)
+    return machine is not None and not machine.removed
+
+
+def can_run(view: PoolView, shape: ShapeId) -> bool:
+    """Return whether any agent of the fleet could run tasks of a shape, now or later."""
+    bits = view.shapes.compatible_classes(shape)
+    return bool(bits) and any(
+        bits >> view.class_of[agent.id] & 1 and is_there(view, agent)
+        for agent in view.agents.values()
+    )
 
 
 def _fits(

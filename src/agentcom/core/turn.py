@@ -76,6 +76,7 @@ class Turn(Ledger):
         self.queued: dict[TaskId, None] = {}
         """Tasks that joined the queue in this fact."""
         self._moved = 0
+        self._cut_short = False
 
     def abandon(self, mark: Mark) -> None:
         super().abandon(mark)
@@ -187,6 +188,9 @@ class Turn(Ledger):
                 self._fill(agent_id)
             if view.matcher.idle_bits and (self.queued or view.lanes.fresh):
                 self._find_agents()
+        if view.lanes.vacant and not self._cut_short:
+            self._cut_short = True
+            self.again(LookAgain())  # others get their turn first
         self.queued.clear()
         view.lanes.fresh.clear()
         self.looks.clear()
@@ -363,8 +367,3 @@ class Turn(Ledger):
                 view.drop(view.dependants[on], task.id)
         view.drop(view.edges, task.id)
         view.drop(view.books.reviews, task.id)
-
-
-def _stays(before: Task, after: Task) -> bool:
-    """Return whether a task that is queued stands in the queue as it should."""
-    return before.state is _QUEUED and before.landing_only == after.landing_only

@@ -88,7 +88,7 @@ class PoolView:
         self.matcher = Matcher(self.shapes)
         self.gates = Gates(self.pool, self.purse)
         self.pauses = self.gates.pauses
-        self.lanes = Lanes(self.matcher, self.gates.is_open)
+        self.lanes = Lanes(self.matcher, self.gates.closed_by, self.gates.guard)
         self.named: dict[str, int] = {}  # `agent=NAME`, `machine=NAME` -> tasks that speak of it
         self.asked: dict[str, int] = {}  # what agents ask of tasks (project, ...) -> how many do
         self.using: dict[TaskId, int] = {}  # live tasks that use resources -> shapes of theirs

@@ -61,7 +61,11 @@ WHOLE_TASKS: Final = 16_384  # live ones in memory, some 10 MB; of more, those t
 KINDS_OF_TASKS: Final = 16_384  # of each a whole task is kept, beside which others are cut
 RECENT_KEYS: Final = 65_536  # request keys remembered in memory, beside those in the store
 
-LANES_MAX: Final = 10_000  # different sets of limits among queued tasks: a full limit looks at its
+LANES_MAX: Final = 100_000  # different sets of limits among queued tasks: 1 KiB of memory each
+LANES_SHOWN: Final = 64  # of each shape, behind each gate: twice what is offered to reviewers
+LANES_LOOKED_AT: Final = 256  # in one search for the next to show; then others get their turn
+AHEAD_COUNTED: Final = 8_192  # tasks and lanes counted for a place in the queue: 3 ms; more, about
+AHEAD_SAMPLED: Final = 2_048  # ... by so many of them
 RULES_MAX: Final = 1_000  # limits that people set
 KEYS_MAX: Final = 8  # keys of one task: each is looked up when it starts and when it ends
 KEY_CHARS: Final = 100
@@ -82,7 +86,7 @@ NOTICE_CHARS: Final = 1_000
 NOTICES_BYTES: Final = 16_384  # of one attempt, on its machine
 WAITS_MAX: Final = 500  # tasks in one picture of who waits for whom
 WAITS_ON_MAX: Final = 20  # ... and what each of them waits for, of one kind
-MOVED_MAX: Final = 2_000  # tasks found behind a limit in one look; then others get their turn
+MOVED_MAX: Final = 400  # tasks found behind a limit in one look; then others get their turn
 WARM_REPOSITORIES: Final = 256  # whose latest machines are remembered
 WARM_MACHINES: Final = 8  # per repository
 
