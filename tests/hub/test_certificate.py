@@ -13,6 +13,7 @@ from agentcom.hub.certificate import (
     HubCertificate,
     LiveCertificate,
     ensure_certificate,
+    given,
     server_context,
     subject_names,
 )
@@ -101,6 +102,19 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(CertificateFailed, match="chmod 600"):
         ensure_certificate(tmp_path, [])
+
+
+def test_a_given_key_that_everybody_can_read_is_refused(tmp_path: Path) -> None:
+    made = ensure_certificate(tmp_path, ["hub.example"])
+    made.key.chmod(0o640)
+    assert given(made.certificate, made.key) == made
+
+    made.key.chmod(0o644)
+    with pytest.raises(CertificateFailed, match="chmod o="):
+        given(made.certificate, made.key)
+    made.key.unlink()
+    with pytest.raises(CertificateFailed, match="cannot be read"):
+        given(made.certificate, made.key)
 
 
 def test_a_damaged_certificate_is_refused(tmp_path: Path) -> None:

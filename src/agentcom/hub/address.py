@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from agentcom.hub.certificate import HubCertificate, ensure_certificate, fingerprint
+from agentcom.hub.certificate import HubCertificate, ensure_certificate, given
 from agentcom.hub.config import HubConfig, is_loopback
 
 _WILDCARDS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # names that mean all of them
@@ -27,11 +27,7 @@ def certificate_of(config: HubConfig) -> HubCertificate | None:
         CertificateFailed: it cannot be made or read.
     """
     if config.certificate is not None and config.key is not None:
-        return HubCertificate(
-            certificate=config.certificate,
-            key=config.key,
-            fingerprint=fingerprint(config.certificate),
-        )
+        return given(config.certificate, config.key)
     if not config.uses_tls:
         return None
     names = [config.host, socket.gethostname(), *config.hosts]

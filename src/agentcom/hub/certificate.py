@@ -73,6 +73,22 @@ def ensure_certificate(
     return HubCertificate(certificate=certificate, key=key, fingerprint=fingerprint(certificate))
 
 
+def given(certificate: Path, key: Path) -> HubCertificate:
+    """Return the files of the operator; a group may read the key, as some systems have one for it.
+
+    Raises:
+        CertificateFailed: they cannot be read, or everybody can read the key.
+    """
+    found = HubCertificate(certificate=certificate, key=key, fingerprint=fingerprint(certificate))
+    try:
+        mode = key.stat().st_mode
+    except OSError as error:
+        raise CertificateFailed(f"{key} cannot be read: {error.strerror}") from error
+    if mode & 0o007:
+        raise CertificateFailed(f"everybody can read {key}; run: chmod o= {key}")
+    return found
+
+
 def fingerprint(certificate: Path) -> str:
     """Return the SHA-256 fingerprint of a PEM certificate.
 
