@@ -5,6 +5,7 @@ import gc
 import hashlib
 import hmac
 import json
+import re
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,6 +97,19 @@ async def test_discord_gets_content_that_mentions_nobody(tmp_path: Path) -> None
 
     assert body["allowed_mentions"] == {"parse": []}
     assert len(body["content"]) <= 2_000
+
+
+@pytest.mark.parametrize("kind", [DestinationKind.DISCORD, DestinationKind.TEAMS])
+@pytest.mark.parametrize("before", ["", "\\"])
+async def test_words_cannot_hide_where_a_link_leads(
+    tmp_path: Path, kind: DestinationKind, before: str
+) -> None:
+    told = notice(1, f"{before}[the log](https://evil.example)")
+    _, body = await posted(tmp_path, kind, told)
+
+    shown = json.dumps(body).replace(r"\\", "\\")  # JSON's own escapes
+    assert shown.count("[the log]") == 2
+    assert re.findall(r"(?<!\\)(?:\\\\)*\[the log", shown) == []
 
 
 async def test_teams_gets_a_message_with_a_card(tmp_path: Path) -> None:

@@ -56,15 +56,20 @@ def slack(notices: Sequence[Notice]) -> dict[str, Any]:
 
 def discord(notices: Sequence[Notice]) -> dict[str, Any]:
     """Return the body of Discord's webhooks; nobody is mentioned by what others wrote."""
-    text = f"**{title(notices)}**\n{plain(notices)}"
+    text = f"**{_unlinked(title(notices))}**\n{_unlinked(plain(notices))}"
     return {"content": text[:_DISCORD_CHARS], "allowed_mentions": {"parse": []}}
 
 
 def teams(notices: Sequence[Notice]) -> dict[str, Any]:
     """Return the body of Teams' incoming webhooks: a message with an adaptive card."""
     blocks = [
-        {"type": "TextBlock", "text": title(notices), "weight": "Bolder", "wrap": True},
-        {"type": "TextBlock", "text": plain(notices)[:_CHAT_CHARS], "wrap": True},
+        {
+            "type": "TextBlock",
+            "text": _unlinked(title(notices)),
+            "weight": "Bolder",
+            "wrap": True,
+        },
+        {"type": "TextBlock", "text": _unlinked(plain(notices))[:_CHAT_CHARS], "wrap": True},
     ]
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
@@ -160,6 +165,11 @@ def _counted(notices: Sequence[Notice]) -> str:
     for notice in notices:
         counts[notice.event] = counts.get(notice.event, 0) + 1
     return ", ".join(f"{count} {event}" for event, count in sorted(counts.items()))
+
+
+def _unlinked(text: str) -> str:
+    """Return text in which Markdown makes no link whose words hide where it leads."""
+    return text.replace("\\", "\\\\").replace("[", "\\[")
 
 
 def _slack(text: str) -> str:
