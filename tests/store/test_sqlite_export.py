@@ -215,6 +215,7 @@ HEAD = {"format": 1, "schema": 1, "incarnation": 1, "number": 1, "at": 1, "acces
     [
         ([{"type": "task"}], "line 1: an export begins"),
         ([{"type": "agentcom", **HEAD, "format": 9}], "line 1: format 9"),
+        ([{"type": "agentcom", **HEAD, "schema": 99}], "line 1: its data have format 99"),
         ([{"type": "agentcom", **HEAD}, {"type": "gift"}], "line 2: 'gift' is no type"),
         ([{"type": "agentcom", **HEAD}, {"type": "end", "lines": 7}], "line 2: lines are missing"),
         (

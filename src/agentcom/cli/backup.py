@@ -126,6 +126,8 @@ def verify(
     for path in copies.strange() if name is None else ():
         raise BackupDamaged(f"{path} has no manifest that fits: it is not used; delete it")
     _show(found, as_json)
+    if as_json is None:
+        output.talk(f"sound: {len(found)} of {len(found)}, read whole, with files and archive")
 
 
 @backup.command("drill", cls=output.JsonCommand, fields=FIELDS)

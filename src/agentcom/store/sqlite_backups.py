@@ -124,7 +124,8 @@ class Backups:
         """
         found = [one for one in self.listed() if name is None or name in one.name]
         if not found:
-            raise NotFound(f"there is no copy {name or ''} in {self.folder}".replace("  ", " "))
+            which = f"{name} in {self.folder}" if name else f"in {self.folder}: agentcom backup now"
+            raise NotFound(f"there is no copy {which}")
         exact = [one for one in found if one.name == name]
         if name is not None and len(found) > 1 and not exact:
             raise NotFound(f"{name} is a part of {len(found)} names: {found[0].name}, ...")

@@ -38,6 +38,7 @@ def make(source: Path, target: Path) -> Made:
 
     Raises:
         Damaged: it cannot be read in full.
+        StoreRefused: its disk or folder cannot be written.
         OSError: there is no room.
     """
     try:
@@ -49,6 +50,8 @@ def make(source: Path, target: Path) -> Made:
         return look(target)
     except apsw.FullError as error:
         raise OSError(errno.ENOSPC, "the disk is full", str(target)) from error
+    except apsw.CantOpenError as error:
+        raise sqlite_open.unwritable(source) from error
     except sqlite_open.DAMAGE as error:
         raise Damaged(str(error)) from error
 

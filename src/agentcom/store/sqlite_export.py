@@ -133,6 +133,8 @@ def export(home: Path, *, now: WallTime, access: bool) -> Iterator[bytes]:
                 lines += 1
         finally:
             db.close()
+    except apsw.CantOpenError as error:
+        raise sqlite_open.unwritable(path) from error
     except sqlite_open.DAMAGE as error:
         raise sqlite_open.damaged(path, str(error)) from error
     for line in _archived(home / ARCHIVE_FILE):

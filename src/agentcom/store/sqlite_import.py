@@ -203,6 +203,12 @@ class _Loading:
             raise self._refused(
                 f"format {self.head.format} is not {FORMAT}: use the version that wrote it"
             )
+        known = sqlite_open.newest_format()
+        if self.head.schema > known:
+            raise self._refused(
+                f"its data have format {self.head.schema}, and this program knows {known}: install"
+                " the newer version of agentcom"
+            )
 
     def _row(self, table: Table, line: RowLine) -> None:
         try:

@@ -277,6 +277,14 @@ def pragma(db: apsw.Connection, name: str) -> int:
     return int(db.execute(f"PRAGMA {name}").get)
 
 
+def unwritable(path: Path) -> StoreRefused:
+    """Return the refusal of data whose folder cannot be written: even reading needs an index."""
+    return StoreRefused(
+        f"{path} cannot be opened where nothing can be written: copy its folder to another disk,"
+        " and name that (--hub-home)"
+    )
+
+
 def damaged(path: Path, what: str) -> StoreRefused:
     """Return the refusal of a file that cannot be read in full."""
     return StoreRefused(f"{path} is damaged ({what}): {_DAMAGED}")

@@ -31,7 +31,7 @@ from agentcom.model.backup import (
     Restored,
 )
 from agentcom.model.batch import Delete, Table
-from agentcom.model.errors import StoreRefused
+from agentcom.model.errors import StorageFull, StoreRefused
 from agentcom.model.ids import DEFAULT_POOL, Now
 from agentcom.model.task import Task
 from agentcom.store import (
@@ -95,8 +95,10 @@ async def restore(backups: Backups, home: Path, *, name: str | None, point: Poin
             lost = await asyncio.to_thread(sqlite_copies.only_in, disk.path, path)
             await asyncio.to_thread(backups.restore_blobs, home)
             replaced = _put_in_place(disk, path, base)
-    except apsw.FullError as error:
+    except (apsw.FullError, StorageFull) as error:
         raise _full(home) from error
+    except OSError as error:
+        raise _full(home) if error.errno == errno.ENOSPC else error from None
     finally:
         disk.close()
     return msgspec.structs.replace(
