@@ -107,6 +107,25 @@ async def test_each_sleep_is_heard_before_and_after(bus: Bus) -> None:
     await cancel([following])
 
 
+async def test_who_is_cancelled_again_and_again_leaves_no_process(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[asyncio.subprocess.Process] = []
+    start = sleeping._started
+
+    async def started() -> asyncio.subprocess.Process:
+        made.append(await start())
+        return made[-1]
+
+    monkeypatch.setattr(sleeping, "_started", started)
+    following = asyncio.create_task(sleeping.follow(Heard(bus)))
+    while not following.done():
+        await asyncio.sleep(0)
+        following.cancel()
+
+    assert [process.returncode is None for process in made] == [False]
+
+
 async def test_without_a_bus_nothing_is_announced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,12 +7,15 @@ nothing is announced, and the lease decides (`docs/concepts/leases.md`).
 """
 
 import asyncio
+import contextlib
 import platform
 import shutil
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
+
+from agentcom.sidecar.lifetime import to_the_end
 
 _WANTED: Final = "type='signal',interface='org.freedesktop.login1.Manager',member='PrepareForSleep'"
 _TOOL: Final = "dbus-monitor"
@@ -31,22 +34,16 @@ async def follow(told: Callable[[bool], Awaitable[None]]) -> None:
     """
     if platform.system() != "Linux" or shutil.which(_TOOL) is None:
         return
-    # To its end even if we are cancelled: a process that is half made would be left.
     starting = asyncio.ensure_future(_started())
     try:
         process = await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        await _end(await starting)
-        raise
-    except OSError as error:
-        log.info("sleep.not_announced", reason=error.strerror)
-        return
-    try:
         assert process.stdout is not None
         await _read(process.stdout, told)
         log.info("sleep.not_announced", reason="the system's bus cannot be heard")
+    except OSError as error:
+        log.info("sleep.not_announced", reason=error.strerror)
     finally:
-        await _end(process)
+        await to_the_end(_end(starting))  # a process that is half made or half ended would be left
 
 
 async def _started() -> asyncio.subprocess.Process:
@@ -60,10 +57,12 @@ async def _started() -> asyncio.subprocess.Process:
     )
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    assert process.stdin is not None
-    process.stdin.close()
-    await process.communicate()  # to the end of its output, too, else a pipe is left open
+async def _end(starting: asyncio.Future[asyncio.subprocess.Process]) -> None:
+    with contextlib.suppress(OSError):
+        process = await starting
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.communicate()  # to the end of its output, too, else a pipe is left open
 
 
 async def _read(said: asyncio.StreamReader, told: Callable[[bool], Awaitable[None]]) -> None:
