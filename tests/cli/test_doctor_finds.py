@@ -291,7 +291,7 @@ def _rescued(ill: Patient, _patch: pytest.MonkeyPatch) -> None:
     origin = ill.folder / "origin.git"
     for place in (cache, origin):
         git(ill.folder, "init", "-q", "--bare", str(place))
-    git(cache, "remote", "add", "origin", str(origin))
+    (cache.parent / "address").write_text(f"{origin}\n")
     empty = git(cache, "hash-object", "-w", "-t", "tree", os.devnull)
     commit = git(cache, "commit-tree", empty, "-m", "half done")
     git(cache, "update-ref", f"{refs.RESCUES}/t1/7.1", commit)

@@ -79,6 +79,17 @@ async def test_what_was_rescued_long_ago_is_found_too(home: Home, worktree: Work
     assert "refs/agentcom/rescue" in found.where
 
 
+async def test_what_was_removed_here_and_is_at_origin_is_not_lost(
+    home: Home, worktree: Worktree
+) -> None:
+    (worktree.path / "new.txt").write_text("kept\n")
+    saved = await workspace.finish(worktree, "One")
+    await workspace.push_branch(worktree, "agent/ada/t1-x-7.1", saved.commit)
+    await workspace.remove(worktree)
+
+    assert await leftovers.find(home) == []
+
+
 async def test_an_origin_that_does_not_answer_has_nothing(
     home: Home, worktree: Worktree, origin: Origin
 ) -> None:

@@ -78,3 +78,22 @@ async def test_a_secret_in_such_a_repository_stays_here(worktree: Worktree) -> N
     saved = await workspace.finish(worktree, "x")
 
     assert files_of(worktree, saved.commit) == ["README", "app/a.rb", "tests/test_a.py"]
+
+
+@pytest.mark.parametrize("added", [("worktree", "add", "-q", "lib"), ("submodule", "add", "-q")])
+async def test_a_pointer_stays_one_in_the_next_turn(
+    worktree: Worktree, tmp_path: Path, added: tuple[str, ...]
+) -> None:
+    other = Origin(tmp_path / "other")
+    words = added if added[0] == "worktree" else (*added, other.url, "lib")
+    git(worktree.path, *words)
+    first = await workspace.finish(worktree, "x")
+    (worktree.path / "more").write_text("x")
+    (worktree.path / "lib" / "more").write_text("x")
+
+    second = await workspace.finish(worktree, "x")
+    await workspace.remove(worktree)
+
+    modes = git(worktree.cache.path, "ls-tree", "--format=%(objectmode)", second.commit, "lib")
+    assert modes == "160000"
+    assert set(files_of(worktree, second.commit)) == {*files_of(worktree, first.commit), "more"}

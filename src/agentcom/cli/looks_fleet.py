@@ -1,5 +1,6 @@
 """What `doctor` asks the hub: how this machine, its agents and waiting tasks stand."""
 
+import asyncio
 import contextlib
 import os
 import shlex
@@ -9,10 +10,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from agentcom.cli import api, background, context, enrol
+from agentcom.cli import api, background, context, enrol, output
 from agentcom.cli.findings import NONE, OK, Found, bad, odd
 from agentcom.model import refs
 from agentcom.model.errors import AgentComError
+from agentcom.sidecar import leftovers
 from agentcom.sidecar.config import AgentConfig, Home
 from agentcom.sidecar.confines import Sandbox
 
@@ -194,16 +196,13 @@ def _unsent(home: Home) -> Iterable[Found]:
 
 
 def _rescued(home: Home) -> Iterable[Found]:
-    for cache in sorted(home.repositories.glob("caches/*/repo.git")):
-        words = ("for-each-ref", "--format=%(refname)", refs.RESCUES)
-        for ref in _git(cache, *words).stdout.splitlines():
-            known = ("rev-list", "--max-count=1", ref, "--not", f"--glob={refs.ORIGIN}")
-            if not _git(cache, *known).stdout.strip():
-                continue
+    output.only_errors()
+    for cache in leftovers.caches(home):
+        for ref in asyncio.run(leftovers.unpushed(cache)):
             name = ref.removeprefix(refs.RESCUES + "/")
-            at = f"git -C {shlex.quote(str(cache))}"
-            fix = f"{at} push origin {ref}:refs/heads/rescued/{name} && {at} update-ref -d {ref}"
-            yield odd("rescue.unpushed", f"work of task {name} is only in {cache}", fix)
+            at, origin = f"git -C {shlex.quote(str(cache.path))}", shlex.quote(cache.url)
+            fix = f"{at} push {origin} {ref}:refs/heads/rescued/{name} && {at} update-ref -d {ref}"
+            yield odd("rescue.unpushed", f"work of task {name} is only in {cache.path}", fix)
 
 
 def _folders(home: Home) -> Iterable[Found]:

@@ -4,6 +4,7 @@ A row is a plain dict, the API's own words. Text of others is stripped of contro
 that no title can steer a terminal.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -137,6 +138,13 @@ def print_json(value: object) -> None:
     if is_terminal():
         data = msgspec.json.format(data, indent=2)
     click.echo(data.decode())
+
+
+def only_errors() -> None:
+    """Have what runs in this command log nothing but errors: a person wants its answer alone."""
+    import structlog
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
 
 def talk(text: str) -> None:

@@ -56,6 +56,7 @@ def _list(names: list[str]) -> None:
 
 
 def _refuse_loss(homes: list[Home]) -> None:
+    output.only_errors()
     found = [left for home in homes for left in asyncio.run(leftovers.find(home))]
     if not found:
         return

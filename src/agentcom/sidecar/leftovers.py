@@ -5,14 +5,13 @@ that has nothing: rather a refusal too many than work that is gone.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from agentcom.model import errors, refs
 from agentcom.model.ids import TaskId
-from agentcom.sidecar import snapshots, trees, workspace
+from agentcom.sidecar import repositories, snapshots, trees, workspace
 from agentcom.sidecar.config import Home
 from agentcom.sidecar.repositories import Cache
 from agentcom.sidecar.trees import Worktree
@@ -31,32 +30,27 @@ async def find(home: Home) -> list[Leftover]:
         Leftover("a report that the hub has not acknowledged", path.stem)
         for path in sorted((home.outbox / "held").glob("*.json"))
     ]
-    known: dict[Path, Cache] = {}
     for worktree in _worktrees(home):
-        known[worktree.cache.path] = worktree.cache
         if worktree.path.is_dir():
             try:
                 await workspace.rescue(worktree)  # what lies there is a commit then
             except (errors.AgentComError, OSError) as error:
                 found.append(Leftover(f"files that cannot be read: {error}", str(worktree.path)))
-    for path in sorted(home.repositories.glob("caches/*/repo.git")):
-        cache = known.get(path) or Cache(root=home.repositories, url="", path=path)
-        found += await _unpushed(cache)
+    for cache in caches(home):
+        what = f"work of {cache.url or 'a repository'} not at origin"
+        found += [Leftover(what, f"{ref} in {cache.path}") for ref in await unpushed(cache)]
     return found
 
 
-def _worktrees(home: Home) -> Iterator[Worktree]:
-    for record in sorted(home.repositories.glob("state/*/worktree.json")):
-        try:
-            worktree = trees.load(home.repositories, TaskId(record.parent.name))
-        except (errors.AgentComError, msgspec.DecodeError):
-            continue
-        if worktree is not None:
-            yield worktree
+def caches(home: Home) -> Iterator[Cache]:
+    """Return all clone caches of a machine."""
+    for path in sorted(home.repositories.glob("caches/*/repo.git")):
+        url = repositories.read(path.parent / repositories.ADDRESS) or ""
+        yield Cache(root=home.repositories, url=url, path=path)
 
 
-async def _unpushed(cache: Cache) -> list[Leftover]:
-    """Return the rescued commits of a cache whose files no tip of origin has."""
+async def unpushed(cache: Cache) -> list[str]:
+    """Return the refs of rescued commits whose files no tip of origin has."""
     listing = await cache.run("for-each-ref", "--format=%(refname) %(objectname)", refs.RESCUES)
     rescued = [line.split(" ") for line in listing.text.splitlines()]
     if not rescued:
@@ -69,9 +63,18 @@ async def _unpushed(cache: Cache) -> list[Leftover]:
             continue
         more = await cache.run("rev-list", "--max-count=1", commit, "--not", *tips)
         if more.text:
-            where = f"{ref} in {cache.path}"
-            left.append(Leftover(f"work of {cache.url or 'a repository'} not at origin", where))
+            left.append(ref)
     return left
+
+
+def _worktrees(home: Home) -> Iterator[Worktree]:
+    for record in sorted(home.repositories.glob("state/*/worktree.json")):
+        try:
+            worktree = trees.load(home.repositories, TaskId(record.parent.name))
+        except (errors.AgentComError, msgspec.DecodeError):
+            continue
+        if worktree is not None:
+            yield worktree
 
 
 async def _tips(cache: Cache) -> list[str]:

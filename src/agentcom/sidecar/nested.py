@@ -17,12 +17,19 @@ from agentcom.sidecar.secrets_scan import Finding
 DEPTH_MAX: Final = 8
 """Repositories in repositories."""
 NAMED_MAX: Final = 10
+POINTERS_MAX: Final = 100
 HISTORY: Final = "the history of a repository in the folder; its files are in the result"
 
 _ENTRY: Final = ".agentcom-none"
 """No file has this name, so that git takes the entry away again as it adds what is there."""
+_POINTER: Final = "160000"
+"""Git's mode for a commit of another repository."""
 _BLOB: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
-_MET: Final = ("embedded git repository", "does not have a commit checked out")
+_MET: Final = (
+    "embedded git repository",
+    "does not have a commit checked out",
+    "not a git repository",
+)
 
 
 def met(said: str) -> bool:
@@ -44,6 +51,17 @@ async def open_up(cache: Cache, where: Path, index: Path) -> None:
         lines = "".join(f"100644 {_BLOB}\t{row}{_ENTRY}\0" for row in inside)
         data = lines.encode("utf-8", "surrogateescape")
         await cache.run("update-index", "-z", "--index-info", env=env, data=data)
+
+
+async def pointers(cache: Cache, where: Path, index: Path) -> list[str]:
+    """Return the paths in an index that are but links to a repository.
+
+    Where one leads may be gone: an agent's own repository is made anew after each turn.
+    """
+    env = {"GIT_INDEX_FILE": str(index)}
+    rows = (await cache.run("ls-files", "--stage", "-z", env=env)).fields
+    paths = [row.partition("\t")[2] for row in rows if row.startswith(f"{_POINTER} ")]
+    return [path for path in paths if (where / path / ".git").is_file()][:POINTERS_MAX]
 
 
 async def histories(where: Path, changed: Iterable[str]) -> list[Finding]:

@@ -110,11 +110,13 @@ async def _add(
     """Bring all files into a copy of the last index; `through` repositories among them, too."""
     cache, where = worktree.cache, worktree.path
     await asyncio.to_thread(_begin, worktree.state / "index", index)
+    env = {"GIT_INDEX_FILE": str(index), "GIT_WORK_TREE": str(where)}
+    args = ["add", "--all", *(() if strict else ("--ignore-errors",))]
     if through:
         await nested.open_up(cache, where, index)
-    flags = () if strict else ("--ignore-errors",)
-    env = {"GIT_INDEX_FILE": str(index), "GIT_WORK_TREE": str(where)}
-    args = ("add", "--all", *flags)
+        kept = await nested.pointers(cache, where, index)
+        args += ["--", ".", *(f":(exclude,literal){path}" for path in kept)]
+        env["GIT_LITERAL_PATHSPECS"] = "0"
     return await cache.run(*args, env=env, check=False, config=lfs.filters(cache))
 
 
