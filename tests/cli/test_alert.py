@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from agentcom.cli import background
 from agentcom.testing.waiting import PATIENCE_S
 from tests.cli.terminal import Shell
 
@@ -27,12 +28,8 @@ def test_an_alert_from_its_rule_to_whoever_looks_after_it(hub: Shell) -> None:
     rules = json.loads(hub("alert", "rule", "ls", "--json").out)
     assert [row["name"] for row in rules if row["changed"]] == ["disk_low"]
 
-    fires: list[list[str]] = []
-    for _ in range(int(PATIENCE_S)):
-        if fires := hub("alert", "ls").lines:
-            break
-        hub("who")  # takes its time
-    assert fires[0][:3] == ["disk_low", "critical", "firing"]
+    assert background.wait_for(lambda: bool(hub("alert", "ls").lines), timeout_s=PATIENCE_S)
+    assert hub("alert", "ls").lines[0][:3] == ["disk_low", "critical", "firing"]
     assert "disk_low" in hub("status").out
     assert "guides/alerts.md#disk-low" in hub("alert", "show", "disk_low").out
     assert "seen by" in hub("alert", "ack", "disk_low").out
