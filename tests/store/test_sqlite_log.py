@@ -1,13 +1,16 @@
 """The log in documents: read from every place as from a store that keeps single records."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agentcom.model.batch import Append
 from agentcom.model.ids import BatchId
-from agentcom.store import sqlite_lists, sqlite_open
+from agentcom.store import codec, sqlite_lists, sqlite_log, sqlite_open
 from agentcom.store.memory import MemoryStore
 from agentcom.store.sqlite import SMALL, SqliteStore
 from agentcom.testing.store_rows import batch, committed, new_task
@@ -47,6 +50,28 @@ async def test_every_page_of_every_log_is_as_in_memory(
                 page = list(await store.read(log, after, limit))
                 assert page == list(await memory.read(log, after, limit))
     await store.close()
+
+
+async def test_feeds_of_one_batch_are_read_from_its_document_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(tmp_path / "store.db", options=SMALL)
+    await store.open()
+    together = [f"together-{number}" for number in range(20)]
+    await committed(store, batch("b1", appends=together))
+    decoded: list[bytes] = []
+
+    def decode(doc: bytes) -> Sequence[Append]:
+        decoded.append(doc)
+        return codec.decode_records(doc)
+
+    monkeypatch.setattr(sqlite_log, "codec", SimpleNamespace(decode_records=decode))
+
+    pages = [await store.read(f"task/{name}", 0, 9) for name in together]
+    await store.close()
+
+    assert [len(page) for page in pages] == [1] * len(together)
+    assert len(decoded) == 1
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,19 @@ the mark of `sqlite_lists.py`. No transaction begins or ends here.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import apsw
 import msgspec
 
-from agentcom.model.batch import Batch
+from agentcom.model.batch import Append, Batch
 from agentcom.model.ids import BatchId
 from agentcom.store import codec, rules
 from agentcom.store.base import LogRecord
 from agentcom.store.sqlite_lists import MARK
 
+DOCUMENTS_KEPT: Final = 4  # tasks that were submitted together also ended together, mostly
 _APPEND: Final = "INSERT INTO log (first, records, number, batch, doc) VALUES (?, ?, ?, ?, ?)"
 _REMEMBER: Final = "INSERT OR REPLACE INTO batch (slot, number, id) VALUES (?, ?, ?)"
 
@@ -71,12 +73,18 @@ def read(db: apsw.Connection, log: str | None, after: int, limit: int) -> list[L
         rows = db.execute(_ONE, (log, start, msgspec.json.encode(log)))
     found: list[LogRecord] = []
     for first, doc in rows:
-        for seq, each in enumerate(codec.decode_records(doc), first):
+        for seq, each in enumerate(_records(doc), first):
             if seq > after and (log is None or each.log == log):
                 found.append(LogRecord(seq, each.log, each.record))
         if len(found) >= limit:
             break
     return found[:limit]
+
+
+@lru_cache(maxsize=DOCUMENTS_KEPT)
+def _records(doc: bytes) -> Sequence[Append]:
+    """Return the records of a document; who reads feed after feed reads few documents."""
+    return codec.decode_records(doc)
 
 
 def was_committed(db: apsw.Connection, batch: BatchId) -> bool:
