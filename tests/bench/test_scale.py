@@ -15,7 +15,11 @@ from typing import Any
 
 import pytest
 
-from agentcom.core import lazyheap
+from agentcom.core import facts, lazyheap
+from agentcom.model.budget import Budget, Period
+from agentcom.model.limit import Limit
+from agentcom.model.task import TaskSpec
+from agentcom.testing.world import World, agent
 from bench import scale
 from bench.fleet import Fleet
 
@@ -105,6 +109,35 @@ def test_an_event_costs_the_same_in_a_long_queue_and_a_large_fleet(
     small, large = each(*least), each(*most)
 
     assert set(small) == set(scale.EVENTS)
+    assert {name: large[name] / small[name] < GROWTH_MAX for name in small} == dict.fromkeys(
+        small, True
+    )
+
+
+ACTS: dict[str, facts.Body] = {
+    "limit": facts.SetLimit(Limit(scope="key:db", concurrency=2)),
+    "every": facts.SetLimit(Limit(scope="submitter:*", concurrency=9)),
+    "budget": facts.SetBudget("project:default", Period.DAY, Budget(turns=99)),
+    "stop": facts.Pause("project:default", paused=True, stop=True),
+    "pause": facts.Pause("all", paused=True),
+    "resume": facts.Pause("all", paused=False),
+}
+
+
+def acts(depth: int) -> dict[str, int]:
+    """Return the steps of what people change, in front of a queue."""
+    world = World()
+    world.machine("m1", agent("a", slots=3))
+    tasks = world.submit("first")
+    for _ in range(0, depth, 1_000):
+        tasks = world.submit(*[TaskSpec(title="t", prompt="p", keys=("db",))] * 1_000)
+    found = {name: steps(partial(world.ask, body)) for name, body in ACTS.items()}
+    return {**found, "why": steps(partial(world.ask, facts.Explain(tasks[-1])))}
+
+
+def test_what_people_do_costs_the_same_in_a_long_queue() -> None:
+    small, large = acts(4_000), acts(16_000)
+
     assert {name: large[name] / small[name] < GROWTH_MAX for name in small} == dict.fromkeys(
         small, True
     )

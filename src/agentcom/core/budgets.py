@@ -142,8 +142,9 @@ def control(ledger: Ledger, fact: Fact, body: facts.SetBudget) -> Done:
     else:
         amounts.check(body.limits)
         _set(ledger, key, old, body, project)
-    _note_agents(ledger, list(view.agents))
-    for agent in view.agents:  # tasks that move to other gates are looked at anew
+    kind, _, name = body.scope.partition(":")
+    _note_agents(ledger, [AgentId(name)] if kind == "agent" else ())
+    for agent in view.matcher.idle():  # tasks that move to other gates are looked at anew
         ledger.ready(agent)
     return Done("removed" if body.limits is None else "set")
 

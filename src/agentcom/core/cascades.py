@@ -1,6 +1,7 @@
 """Cascades: what the end of one task means for those that depend on it, in bounded steps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from itertools import islice
 from typing import Final, assert_never
 
 import msgspec
@@ -30,7 +31,7 @@ def settle(turn: Turn) -> None:
         end = graphs.end_of(task)
         budget = release(turn, end, budget=budget)
         del turn.ended[task_id]
-        if untold(turn, end):
+        if next(untold(turn, end), None) is not None:
             todo = Todo(
                 kind=TodoKind.RELEASE_DEPENDANTS,
                 task=task_id,
@@ -48,13 +49,13 @@ def go_on(turn: Turn, todo: Todo, *, budget: int) -> bool:
         return False  # it was reopened, and its next end tells them
     end = End(todo.task, todo.succeeded, todo.commit, todo.author, todo.author_machine)
     release(turn, end, budget=budget)
-    return bool(untold(turn, end))
+    return next(untold(turn, end), None) is not None
 
 
 def release(turn: Turn, end: End, *, budget: int) -> int:
     """Tell up to `budget` dependants of a task that it ended; return what is left of it."""
     view = turn.view
-    waiting = untold(turn, end)[:budget]
+    waiting = list(islice(untold(turn, end), budget))
     for dependant in waiting:
         view.drop(view.dependants[end.task], dependant)
         _settle_edge(turn, view.tasks[dependant], end)
@@ -63,17 +64,17 @@ def release(turn: Turn, end: End, *, budget: int) -> int:
     return budget - len(waiting)
 
 
-def untold(turn: Turn, end: End) -> Sequence[TaskId]:
-    """Return the dependants that do not know of an end, but those that wait for a retry."""
+def untold(turn: Turn, end: End) -> Iterator[TaskId]:
+    """Yield the dependants that do not know of an end, but those that wait for a retry."""
     view = turn.view
-    waiting = list(view.dependants.get(end.task, ()))
+    waiting = view.dependants.get(end.task, ())
     if end.succeeded:
-        return waiting
-    return [
+        return iter(waiting)
+    return (
         task
         for task in waiting
         if not graphs.waits_for_retry(view.edges[task][end.task], succeeded=False)
-    ]
+    )
 
 
 def defer(turn: Turn, todo: Todo) -> None:

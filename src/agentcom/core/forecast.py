@@ -15,7 +15,7 @@ from agentcom.core.lanes import Rival
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
 from agentcom.model.ids import WallTime
-from agentcom.model.limits import AHEAD_COUNTED, AHEAD_SAMPLED
+from agentcom.model.limits import AHEAD_COUNTED, AHEAD_SAMPLED, LANES_COUNTED
 from agentcom.model.replies import AgentRule
 from agentcom.model.task import Task
 
@@ -31,7 +31,7 @@ def place_of(view: PoolView, task: Task) -> int:
     shape, compatible = view.shape_of(task), view.shapes.compatible_classes
     classes = compatible(shape)
     plain = [Rival(other, heap) for other, heap in view.matcher.queues()]
-    lanes = view.lanes.rivals(view.gates.gates_of(task), AHEAD_COUNTED)
+    lanes = view.lanes.rivals(view.gates.gates_of(task), LANES_COUNTED)
     rivals = [
         rival
         for rival in (*plain, *lanes)
@@ -75,7 +75,7 @@ def _behind(turn: Turn, task: Task, gate: Hashable, pace: float | None) -> int |
     rule = gates.rule_of(gate)
     if rule is None:
         return 0
-    behind = [rival for rival in view.lanes.rivals((gate,), AHEAD_COUNTED) if gate in rival.gates]
+    behind = [rival for rival in view.lanes.rivals((gate,), LANES_COUNTED) if gate in rival.gates]
     place = 1 + _ahead(behind, _rank(task))
     waits = [0]
     if rule.rate is not None:

@@ -54,10 +54,8 @@ class Rival(NamedTuple):
     shape: ShapeId
     heap: LazyHeap[TaskId, Any]
     gates: Gates = ()
-    shown: bool = False
-    """Whether the matcher knows the first of them, too."""
-    weight: int = 1
-    """For how many such lanes it stands."""
+    shown: bool = False  # whether the matcher knows the first of them, too
+    weight: int = 1  # for how many such lanes it stands
 
 
 class _Parked(NamedTuple):
@@ -122,8 +120,8 @@ class Lanes:
     """All lanes of a pool. `add` and `remove` undo each other; `look` follows the gates."""
 
     __slots__ = (
-        *("_causes", "_closed_by", "_guard", "_lanes", "_matcher", "_members", "_parked"),
-        *("_places", "_shown", "_stamp", "fresh", "vacant"),
+        *("_causes", "_closed_by", "_guard", "_lanes", "_long", "_matcher"),
+        *("_members", "_parked", "_places", "_shown", "_stamp", "fresh", "vacant"),
     )
 
     def __init__(
@@ -142,6 +140,7 @@ class Lanes:
         self._guard = guard
         self._members: dict[TaskId, Member] = {}
         self._lanes: dict[LaneKey, _Lane] = {}
+        self._long: dict[LaneKey, _Lane] = {}
         self._parked: dict[LaneKey, _Parked] = {}
         self._places: dict[Hashable, dict[ShapeId, _Place]] = {}
         self._causes: dict[Hashable, dict[Hashable, dict[ShapeId, _Heap]]] = {}
@@ -175,6 +174,8 @@ class Lanes:
         member = Member(*rank, task, lane.key)
         self._members[task] = member
         lane.heap.push(member)
+        if len(lane.heap.heap) > _LONG:
+            self._long[lane.key] = lane
         if lane.heap.heap[0] is member:
             self._leave(lane)
             self._arrive(lane)
@@ -258,16 +259,14 @@ class Lanes:
         Of more than `most` lanes each stands for some others, save the long ones.
         """
         shut: dict[Hashable, bool] = {None: False, **dict.fromkeys(mine, False)}
-        weight = -(-len(self._lanes) // most)
-        for number, lane in enumerate(self._lanes.values()):
-            long = len(lane.heap.heap) > _LONG
-            if number % weight and not long:
-                continue
+        weight = -(-len(self._lanes) // most) or 1
+        some = [*self._lanes.values()][::weight]
+        short = [(lane, weight) for lane in some if lane.key not in self._long]
+        for lane, counts in (*short, *((lane, 1) for lane in self._long.values())):
             if lane.gate not in shut:
                 shut[lane.gate] = self._closed_by(lane.gate) is not None
             if not shut[lane.gate]:
                 shape, gates = lane.key
-                counts = 1 if long else weight
                 yield Rival(shape, lane.heap, gates, lane.shown is not None, counts)
 
     def gates(self) -> Sequence[Hashable]:
@@ -293,6 +292,7 @@ class Lanes:
     def _forget(self, lane: _Lane) -> None:
         """Drop a lane without a task, and the places that nobody needs."""
         del self._lanes[lane.key]
+        self._long.pop(lane.key, None)
         for place in lane.places:
             place.lanes -= 1
             if not place.lanes:

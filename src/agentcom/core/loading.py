@@ -75,6 +75,8 @@ def _load_tasks(view: PoolView, tasks: Sequence[Task]) -> None:
 
 def _load_task(view: PoolView, task: Task) -> None:
     view.tasks[task.id] = task
+    if task.lost:
+        view.books.lost[task.id] = None
     view.learn_shape(task)
     view.seq = max(view.seq, task.seq)
     if task.group or task.parents:

@@ -167,6 +167,10 @@ class Matcher:
         """Return whether a task may be picked."""
         return task_id in self._queued
 
+    def idle(self) -> list[AgentId]:
+        """Return the agents that have a free slot."""
+        return [entry[1] for idle in self._idle.values() for entry in idle]
+
     def idle_count(self, class_id: ClassId) -> int:
         """Return how many agents of the class have a free slot."""
         idle = self._idle.get(class_id)

@@ -34,15 +34,17 @@ class Session:
 
 
 class Books:
-    """What the view knows of groups, families and reviews (`core/graphs.py`)."""
+    """What the view knows of groups, families and reviews (`core/graphs.py`), and of the lost."""
 
-    __slots__ = ("below", "members", "pulls", "reviews", "tallies", "under_review")
+    __slots__ = ("below", "lost", "members", "pulls", "reviews", "tallies", "under_review")
 
     def __init__(self) -> None:
         self.members: dict[str, dict[TaskId, None]] = {}
         """Group -> its live tasks, oldest first."""
         self.below: dict[str, dict[TaskId, None]] = {}
         """Task -> the live ones that came of it: sub-tasks, and theirs."""
+        self.lost: dict[TaskId, None] = {}
+        """Tasks back in the queue whose silent holder may come back."""
         self.tallies: dict[str, Tally] = {}
         """Groups that have live tasks."""
         self.reviews: dict[TaskId, None] = {}

@@ -179,7 +179,7 @@ def _recount(ledger: Ledger, changed: str, touched: Sequence[Hashable]) -> None:
         refresh(ledger, scope)
     for gate in touched:
         view.lanes.look(gate)
-    for agent in view.agents:
+    for agent in view.matcher.idle():
         ledger.ready(agent)
 
 
@@ -192,20 +192,23 @@ def _is_about(gate: Hashable, changed: str) -> bool:
 def count_taken(view: PoolView) -> dict[str, int]:
     """Return how many attempts are under way in each scope that has a bound."""
     counts: dict[str, int] = {}
-    for task in view.tasks.values():
-        if task.state.held:
-            for scope in scopes(task):
-                if view.gates.is_bounded(scope):
-                    counts[scope] = counts.get(scope, 0) + 1
+    for task in _held(view):
+        for scope in scopes(task):
+            if view.gates.is_bounded(scope):
+                counts[scope] = counts.get(scope, 0) + 1
     return counts
+
+
+def _held(view: PoolView) -> Iterator[Task]:
+    return (task for machine in view.held_by for task in view.held_tasks(machine))
 
 
 def load(view: PoolView, now: Now) -> Iterator[SetTimer]:
     """Count what the attempts under way hold, and yield the timers of rates; for a new view."""
     gates = view.gates
     gates.taken.update(count_taken(view))
-    for task in view.tasks.values():
-        if task.state.held and task.files:
+    for task in _held(view):
+        if task.files:
             files = files_of(task)
             gates.files_held.setdefault(files.repo, {})[task.id] = files
     for scope in gates.rates:

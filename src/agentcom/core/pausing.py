@@ -120,25 +120,27 @@ def _open(turn: Turn, scope: str) -> None:
     view.undo(view.lanes.look, gate)
     view.drop(view.pauses, scope)
     view.lanes.look(gate)
-    for agent in view.agents:
+    for agent in view.matcher.idle():
         turn.ready(agent)
 
 
 def _within(view: PoolView, scope: str) -> Sequence[Task]:
-    """Return the live tasks in a scope; the look at all tasks that a stop costs."""
+    """Return the tasks in a scope that somebody works on, or may yet come back with."""
     kind, _, name = scope.partition(":")
     if kind == "task":
         found = view.tasks.get(TaskId(name))
         return [found] if found is not None else []
+    held = [task for machine in view.held_by for task in view.held_tasks(machine)]
+    every = [*held, *[view.tasks[task] for task in view.books.lost]]
     if kind == "project":
-        return [task for task in view.tasks.values() if task.project == ProjectId(name)]
+        return [task for task in every if task.project == ProjectId(name)]
     if kind == "user":
-        return [task for task in view.tasks.values() if task.submitter == UserId(name)]
+        return [task for task in every if task.submitter == UserId(name)]
     if kind == "agent":
-        return [task for task in view.tasks.values() if task.agent == AgentId(name)]
+        return [task for task in every if task.agent == AgentId(name)]
     if kind == "machine":
-        return [task for task in view.tasks.values() if task.machine == MachineId(name)]
-    return list(view.tasks.values())
+        return [task for task in every if task.machine == MachineId(name)]
+    return every
 
 
 def _stop(turn: Turn, scope: str) -> None:

@@ -4,7 +4,8 @@ A sub-task belongs to the person who submitted the first task of its family: pro
 and right to cancel are theirs. What an agent asks for is narrowed to what its own task may do.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -139,7 +140,7 @@ def cancel_group(turn: Turn, fact: Fact, body: facts.CancelGroup) -> Done:
     name = key if mine is None else f"{key}@{mine}"
     reason = (body.reason or f"group {body.name} was cancelled")[: limits.REASON_CHARS]
     todo = Todo(kind=TodoKind.CANCEL_BELOW, task=TaskId(name), reason=reason, submitter=mine)
-    count = len(_left(turn.view, todo))
+    count = _count(turn.view, todo)
     _begin(turn, todo)
     return Done(f"{count} tasks")
 
@@ -147,11 +148,11 @@ def cancel_group(turn: Turn, fact: Fact, body: facts.CancelGroup) -> Done:
 def go_on(turn: Turn, todo: Todo, *, budget: int) -> bool:
     """End more of what a todo is about; return whether some are left."""
     view = turn.view
-    for task_id in _left(view, todo)[:budget]:
+    for task_id in list(islice(_left(view, todo), budget)):
         task = view.tasks.get(task_id)
         if task is not None:
             _stop_one(turn, task, todo.reason)
-    return bool(_left(view, todo))
+    return next(_left(view, todo), None) is not None
 
 
 def _begin(turn: Turn, todo: Todo) -> None:
@@ -159,19 +160,29 @@ def _begin(turn: Turn, todo: Todo) -> None:
         cascades.defer(turn, todo)
 
 
-def _left(view: PoolView, todo: Todo) -> Sequence[TaskId]:
-    """Return whom a todo is about and who was not asked to end yet, the newest first.
+def _count(view: PoolView, todo: Todo) -> int:
+    """Return how many a todo is about; all of a large group are not looked at one by one."""
+    if todo.submitter is not None:
+        return sum(1 for _ in _left(view, todo))
+    held = [task for machine in view.held_by for task in view.held_tasks(machine)]
+    asked = [task for task in held if task.stop_reason is StopReason.CANCELLED]
+    members = view.books.members.get(todo.task, {})
+    return len(members) - sum(task.id in members for task in asked)
+
+
+def _left(view: PoolView, todo: Todo) -> Iterator[TaskId]:
+    """Yield whom a todo is about and who was not asked to end yet, the newest first.
 
     So a dependant is cancelled as such, and not failed by the end of what it depends on.
     """
     name, _, _ = todo.task.partition("@")
     kind, _, of = name.partition("/")
     found = view.books.below.get(of, {}) if kind == "children" else view.books.members.get(name, {})
-    return [
+    return (
         task_id
         for task_id in reversed(found)
         if _is_wanted(view.tasks[task_id], todo.submitter)
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
 def _is_wanted(task: Task, submitter: UserId | None) -> bool:

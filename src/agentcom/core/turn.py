@@ -122,6 +122,10 @@ class Turn(Ledger):
             self._follow(before, after)
         if after.group or after.parents:
             graphs.follow(self, before, after)
+        if after.lost and not state.terminal:
+            view.put(view.books.lost, task_id, None)
+        elif view.books.lost:
+            view.drop(view.books.lost, task_id)
         if state.terminal:
             self._end(after)
             if before is not None and before.asks:

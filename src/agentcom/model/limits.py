@@ -46,7 +46,7 @@ OVERLOAD_RETRY_MS: Final = 1_000  # HTTP can say no less
 OVERLOAD_QUIET_MS: Final = 2_500  # without a refusal: who was told to wait has come back by then
 REFUSED_ROW_MAX: Final = 8  # refusals of one connection in a row: then it is not read for a window
 CASCADE_INLINE: Final = 32  # dependants released in the batch that ended their dependency
-CASCADE_BATCH: Final = 256  # the rest, per turn
+CASCADE_BATCH: Final = 128  # the rest, per turn
 BULK_TASKS_MAX: Final = (
     10_000  # of one act on many: its todo is 350 KB then, and is written 40 times
 )
@@ -64,8 +64,9 @@ RECENT_KEYS: Final = 65_536  # request keys remembered in memory, beside those i
 LANES_MAX: Final = 100_000  # different sets of limits among queued tasks: 1 KiB of memory each
 LANES_SHOWN: Final = 64  # of each shape, behind each gate: twice what is offered to reviewers
 LANES_LOOKED_AT: Final = 256  # in one search for the next to show; then others get their turn
-AHEAD_COUNTED: Final = 8_192  # tasks and lanes counted for a place in the queue: 3 ms; more, about
-AHEAD_SAMPLED: Final = 2_048  # ... by so many of them
+AHEAD_COUNTED: Final = 2_048  # tasks and lanes counted for a place in the queue: 1 ms; more, about
+LANES_COUNTED: Final = 512  # ... and of more lanes than this each stands for some others
+AHEAD_SAMPLED: Final = 1_024  # ... by so many of them
 RULES_MAX: Final = 1_000  # limits that people set
 KEYS_MAX: Final = 8  # keys of one task: each is looked up when it starts and when it ends
 KEY_CHARS: Final = 100

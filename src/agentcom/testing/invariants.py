@@ -316,6 +316,8 @@ def _check_books(view: PoolView, rows: _Rows) -> None:
     for key, counted in states.items():
         assert tallies[key].states == dict(counted), f"{key} counts wrong"
         assert tallies[key].live == len(members.get(key, ())), f"{key} counts wrong"
+    lost = {task.id for task in view.tasks.values() if task.lost}
+    assert set(books.lost) == lost, "the tasks that may come back are others"
     reviews = {task for task, edges in view.edges.items() if any(e.review for e in edges.values())}
     assert set(books.reviews) == reviews, "memory and store disagree about reviews"
 
