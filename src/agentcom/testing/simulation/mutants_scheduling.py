@@ -75,8 +75,8 @@ SCHEDULING: Final = (
         "a lane shows what it must hide",
         "a full limit lets one more start",
         _LANES,
-        "        heap = self._stop(lane)\n        if heap is None:\n",
-        "        heap = None\n        if heap is None:\n",
+        "        where = self._stop(lane)\n        if where is None:\n",
+        "        where = None\n        if where is None:\n",
     ),
     Mutant(
         "a lane forgets its second task",
