@@ -214,3 +214,17 @@ async def test_a_lock_that_a_killed_fetch_left_does_not_stop_the_next_one(
     await repositories.fetch(cache, f"+refs/heads/main:{refs.origin_ref('main')}")
 
     assert await repositories.resolve(cache, refs.origin_ref("main")) == moved
+
+
+async def test_what_a_killed_fetch_left_goes_and_what_may_be_written_stays(
+    fleet: Repositories, origin: Origin
+) -> None:
+    cache = await fleet.fetch(origin.url)
+    old, new = (cache.path / "objects/pack" / name for name in ("tmp_pack_old", "tmp_pack_new"))
+    for half in (old, new):
+        half.write_bytes(b"PACK")
+    os.utime(old, (0, 0))
+
+    await fleet.fetch(origin.url)
+
+    assert (old.exists(), new.exists()) == (False, True)

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
@@ -150,6 +150,8 @@ class Repositories:
             if flight.succeeded <= asked:
                 if flight.started == 0:
                     await asyncio.to_thread(_drop_stale_locks, cache.path)
+                # Git leaves what it had of a fetch that was killed, or that filled the disk.
+                await asyncio.to_thread(_drop_old, cache.path.glob("objects/pack/tmp_*"))
                 flight.started += 1
                 await _fetch_branches(cache)
                 flight.succeeded = flight.started
@@ -365,11 +367,15 @@ async def _fetch_branches(cache: Cache) -> None:
 
 def _drop_stale_locks(path: Path) -> None:
     # After a power failure git's lock files stay, and each refuses all work from then on.
+    _drop_old(_locks(path))
+
+
+def _drop_old(paths: Iterable[Path]) -> None:
     oldest = time.time() - _STALE_LOCK_S
-    for lock in _locks(path):
+    for path in paths:
         with contextlib.suppress(FileNotFoundError):
-            if lock.stat().st_mtime < oldest:
-                lock.unlink()
+            if path.stat().st_mtime < oldest:
+                path.unlink()
 
 
 async def _unlocked(path: Path) -> bool:
