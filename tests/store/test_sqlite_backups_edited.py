@@ -1,6 +1,7 @@
 """Copies that were left half made, edited, mixed up or moved: all is told, or does no harm."""
 
 import asyncio
+import hashlib
 import shutil
 import threading
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from agentcom.model.backup import COPY_ONLY, Backup, BackupDamaged, Point, PointNotReached
 from agentcom.model.ids import WallTime
-from agentcom.store import sqlite_archive
+from agentcom.store import sqlite_archive, sqlite_open
 from agentcom.store.sqlite_archive import ARCHIVE_FILE
 from agentcom.store.sqlite_journal import ENDING
 from tests.store.test_sqlite_backups import House, names
@@ -201,3 +202,17 @@ async def test_a_damaged_journal_fails_the_drill_and_is_no_whole_one(house: Hous
     with pytest.raises(BackupDamaged, match="damaged at batch"):
         await house.drill(second.name)
     assert not house.backups.is_followed(first)
+
+
+async def test_a_copy_of_a_newer_program_is_refused_with_what_to_do(house: House) -> None:
+    made = await copied(house)
+    path = house.backups.path(made)
+    db = sqlite_open.connect(path)
+    db.execute("PRAGMA user_version=99")
+    db.close()
+    rewritten(house, made, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+
+    with pytest.raises(BackupDamaged, match="install the newer version of agentcom"):
+        await house.restore()
+
+    assert await house.tasks() == names(2)
