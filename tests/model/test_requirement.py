@@ -150,6 +150,18 @@ def test_too_many_entries_are_refused_even_if_they_never_end() -> None:
         ("lang in (go,rust)", ["lang=rust"], True),
         ("lang in (go,rust)", ["lang=c"], False),
         ("lang in (1.0,2)", ["lang=1"], True),
+        ("python>=1.10rc1", ["python=1.10"], True),
+        ("python>=1.10", ["python=1.10rc1"], False),
+        ("python<1.10", ["python=1.10rc1"], True),
+        ("python>=3.12", ["python=3.13.0rc1"], True),
+        ("python>=3.11", ["python=v3.11"], True),
+        ("cuda>=12.4", ["cuda=12.4.1+cu124"], True),
+        ("tool>1.0a9", ["tool=1.0-beta.2"], True),
+        ("tool>1.0b9", ["tool=1.0rc1"], True),
+        ("tool<1.0a1", ["tool=1.0.dev3"], True),
+        ("tool=1.0-rc.1", ["tool=1.0rc1"], True),
+        ("size>=7", ["size=7b"], False),
+        ("tier=1", ["tier=v1"], False),
     ],
 )
 def test_who_meets_a_requirement(need: str, offers: list[str], met: bool) -> None:

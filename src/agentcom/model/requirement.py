@@ -28,7 +28,12 @@ _COMPARISON: Final = re.compile(rf"({_NAME})(?: *(!=|>=|<=|=|>|<) *({_VALUE}))?"
 # Spaces around "in" are required: the canonical text is never longer than what was written.
 _MEMBERSHIP: Final = re.compile(rf"({_NAME}) +in +\( *({_VALUE}(?: *, *{_VALUE})*) *\)")
 _CAPABILITY: Final = re.compile(rf"({_NAME})(?:=({_VALUE}))?")
-_NUMERIC: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+_VERSION: Final = re.compile(
+    r"(?:v(?=[0-9]+\.))?([0-9]+(?:\.[0-9]+)*)"
+    r"(?:[-._]?(dev|alpha|a|beta|b|pre|rc|c)[-._]?([0-9]+))?(?:\+[a-z0-9._-]+)?"
+)
+_STAGES: Final = ("dev", "a", "b", "c")  # `alpha`, `beta`, `pre` and `rc` are words for them
+_FINAL: Final = (len(_STAGES), 0)
 
 
 class Op(StrEnum):
@@ -171,14 +176,19 @@ def _equal(value: str, wanted: str) -> bool:
     return left is not None and left == _version(wanted)
 
 
-def _version(text: str) -> tuple[int, ...] | None:
-    if _NUMERIC.fullmatch(text) is None:
+def _version(text: str) -> tuple[tuple[int, ...], tuple[int, int]] | None:
+    """Return a version's numbers and how far it is from the release, by PEP 440's order."""
+    found = _VERSION.fullmatch(text)
+    if found is None:
         return None
     # 3.11 and 3.11.0 are the same version.
-    numbers = [int(part) for part in text.split(".")]
+    numbers = [int(part) for part in found[1].split(".")]
     while numbers and not numbers[-1]:
         numbers.pop()
-    return tuple(numbers)
+    if found[2] is None:
+        return tuple(numbers), _FINAL
+    stage = {"alpha": "a", "beta": "b", "pre": "c", "rc": "c"}.get(found[2], found[2])
+    return tuple(numbers), (_STAGES.index(stage), int(found[3]))
 
 
 def _check_length(text: str, field: str) -> None:
