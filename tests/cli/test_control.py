@@ -55,7 +55,8 @@ def test_an_edit_changes_what_is_given_and_refuses_an_old_version(fleet: Shell) 
     task = fleet("submit", "--no-repo", "Train it", "--needs", "gpu").out.strip()
     words = ("--priority", "4", "--needs", "tpu", "--deadline", "2h", "--label", "team=red")
 
-    fleet("task", "edit", task, *words, "--prompt", "Train it well", "--emergency")
+    edited = fleet("task", "edit", task, *words, "--prompt", "Train it well", "--emergency")
+    assert "no agent can run it now: agentcom task why" in edited.err
     late = fleet("task", "edit", task, "--title", "x", "--version", "1", ok=False)
     spec = json.loads(fleet("task", "show", task, "--json", "spec").out)["spec"]
     fleet("task", "cancel", task)

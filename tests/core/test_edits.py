@@ -101,6 +101,23 @@ def test_new_needs_move_a_task_to_the_agents_that_have_them() -> None:
     assert told(world) == ["needs: tpu -> gpu"]
 
 
+def test_needs_that_nobody_meets_are_told_at_the_edit() -> None:
+    world = Pool()
+    world.machine("m1", agent("strong", "gpu"))
+    world.submit("busy")
+    (task,) = world.submit("t")
+
+    def answer(**fields: Any) -> TaskChanged:
+        body = facts.Edit(task, world.task(task).version, TaskEdit(**fields))
+        told = world.ask(body)
+        assert isinstance(told, TaskChanged)
+        return told
+
+    assert answer(needs=("tpu",)).unschedulable
+    assert answer(priority=2).unschedulable
+    assert not answer(needs=("gpu",)).unschedulable
+
+
 def test_needs_of_a_task_that_waits_are_counted_anew() -> None:
     world = Pool()
     (first,) = world.submit("first")

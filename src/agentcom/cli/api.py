@@ -178,11 +178,10 @@ class Hub(TokenCalls):
         path = f"/groups/{quote(group, safe='')}" if group is not None else f"/tasks/{task}"
         return self._get(f"{path}/graph", shown.GraphShown)
 
-    def edit(self, task_id: str, body: Row) -> dict[str, Any]:
+    def edit(self, task_id: str, body: Row) -> replies.TaskChanged:
         """Change a task; `body` holds the version that was seen."""
         path = f"/tasks/{task_id}"
-        answer = self._run(self._http.call("PATCH", path, replies.TaskChanged, body=body))
-        return row_of(answer.task)
+        return self._run(self._http.call("PATCH", path, replies.TaskChanged, body=body))
 
     def act_on_many(self, verb: str, body: Row, *, key: str) -> replies.BulkShown:
         """Cancel or retry many tasks; return how many, and under which id it is worked off."""

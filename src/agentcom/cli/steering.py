@@ -153,7 +153,11 @@ def edit(task_id: str, as_json: tuple[str, ...] | None, **options: Any) -> None:
     hub = api.connect()
     seen = hub.task(hub.resolve(task_id))
     version = options["version"] or seen["version"]
-    changed(hub.edit(seen["id"], {"version": version, **change}), as_json)
+    answer = hub.edit(seen["id"], {"version": version, **change})
+    changed(output.row_of(answer.task), as_json)
+    if answer.unschedulable:
+        why = f"agentcom task why {output.short(answer.task.id)}"
+        output.talk(f"note: no agent can run it now: {why}")
 
 
 @click.command()

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agentcom.core import controls, expiry, facts, graphs, intake, moves
+from agentcom.core import controls, expiry, facts, graphs, intake, moves, placement
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
@@ -64,7 +64,8 @@ def edit(turn: Turn, fact: Fact, body: facts.Edit) -> TaskChanged:
     if event.needs != task.needs:
         _change_shape(turn, task, event.needs)
     after = turn.move(task, event, EventKind.EDITED, _words(row.spec, spec, changed))
-    return TaskChanged(after)
+    able = placement.can_run(turn.view, turn.view.shape_of(after))
+    return TaskChanged(after, unschedulable=not able and after.approval is None)
 
 
 def _check_state(task: Task, given: Mapping[str, Any]) -> None:

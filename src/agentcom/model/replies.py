@@ -23,6 +23,8 @@ class TaskChanged(msgspec.Struct, frozen=True, gc=False, tag="task_changed", omi
     """A task after what was asked of it."""
 
     task: Task
+    unschedulable: bool = False
+    """After an edit: no agent of the fleet could run it now or later."""
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
