@@ -1,5 +1,6 @@
 """The three kinds of forge: the same questions, the documented requests, and nothing else."""
 
+import asyncio
 import logging
 import os
 from pathlib import Path
@@ -8,6 +9,7 @@ import httpx
 import pytest
 
 from agentcom.model import errors
+from agentcom.sidecar import processes
 from agentcom.sidecar.forge import api, finding
 from agentcom.sidecar.forge.api import Api
 from agentcom.sidecar.forge.base import (
@@ -22,6 +24,7 @@ from agentcom.sidecar.forge.base import (
     NoForge,
     PullState,
 )
+from agentcom.testing.waiting import until
 from tests.sidecar.forge_world import ANN, EVE, TOKEN_ENV, forges_for, opened, with_work
 from tests.sidecar.git_origin import Origin
 
@@ -371,3 +374,18 @@ def test_errors_of_forges_are_of_our_tree() -> None:
 
     assert len({kind.code for kind in kinds}) == len(kinds)
     assert all(issubclass(kind, errors.AgentComError) for kind in kinds)
+
+
+@pytest.mark.skipif(not processes.has_table(), reason="looks at /proc")
+async def test_a_program_that_is_asked_for_a_login_does_not_outlive_who_asks(
+    tmp_path: Path,
+) -> None:
+    note = tmp_path / "pid"
+    words = ("sh", "-c", f"echo $$ > {note}.new; mv {note}.new {note}; exec sleep 600")
+    asking = asyncio.create_task(finding._printed(words))
+    await until(note.exists)
+
+    asking.cancel()
+    ended = await asyncio.gather(asking, return_exceptions=True)
+
+    assert processes.read_entry(int(note.read_text())) is None, ended

@@ -207,7 +207,9 @@ async def _printed(command: tuple[str, ...]) -> str:
         async with asyncio.timeout(LOGIN_S):
             out, _ = await process.communicate()
     except TimeoutError:
-        process.kill()
-        await process.wait()
         return ""
+    finally:  # it may hang, or nobody waits for it any more
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     return out.decode("utf-8", "replace") if process.returncode == 0 else ""
