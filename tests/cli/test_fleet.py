@@ -352,11 +352,14 @@ LIMIT = """<<mock:quota>>
 
 def account(fleet: Shell, state: str) -> dict[str, object]:
     """Return the row of the account once it is in a state."""
-    for _ in range(100):  # each look takes a tenth of a second or more
-        row: dict[str, object] = json.loads(fleet("account", "ls", "--json").out)[0]
-        if row["state"] == state:
-            return row
-    raise AssertionError(state)
+    row: dict[str, object] = {}
+
+    def holds() -> bool:
+        row.update(json.loads(fleet("account", "ls", "--json").out)[0])
+        return row["state"] == state
+
+    assert background.wait_for(holds, timeout_s=PATIENCE_S), row
+    return row
 
 
 def test_an_account_without_quota_is_shown_named_and_opened(fleet: Shell, tmp_path: Path) -> None:
