@@ -311,3 +311,22 @@ async def test_a_file_that_git_refuses_keeps_nothing_else_from_the_result(
     assert [one.path for one in saved.findings] == ["invalid path '.GIT/config'"]
     with pytest.raises(git.GitFailed):
         await workspace.remove(worktree)
+
+
+async def test_a_change_within_the_second_of_the_last_look_is_seen(
+    fleet: Repositories, origin: Origin, tmp_path: Path
+) -> None:
+    worktree = await prepare(fleet, origin)
+    place, last, copy = worktree.path / "new", worktree.state / "index", tmp_path / "index"
+    place.write_text("one\n")
+    await workspace.checkpoint(worktree)
+    place.write_text("two\n")
+    written = last.stat().st_mtime_ns
+    snapshots._begin(last, copy)
+
+    saved = await workspace.finish(worktree, "work")
+
+    # By this time git tells what it has to read again, since it compares times by the second.
+    assert copy.stat().st_mtime_ns == written
+    content = await worktree.cache.run("show", f"{saved.commit}:new")
+    assert content.text == "two"

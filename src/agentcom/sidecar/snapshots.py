@@ -171,7 +171,9 @@ async def changed_paths(cache: Cache, before: str, tree: str) -> list[str]:
 def _begin(last: Path, index: Path) -> None:
     index.unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
-        shutil.copyfile(last, index)
+        # With its time: git compares times by the second, and reads again what changed in that of
+        # the index. A younger copy would hide a change of the same length for ever.
+        shutil.copy2(last, index)
 
 
 async def _are_related(cache: Cache, one: str, other: str) -> bool:

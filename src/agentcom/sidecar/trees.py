@@ -177,7 +177,7 @@ def attach(worktree: Worktree, commit: str) -> None:
     )
     _write_ref(git_dir, f"refs/heads/{worktree.branch}", commit)
     _write_ref(git_dir, refs.origin_ref(worktree.base_branch), worktree.base)
-    shutil.copyfile(worktree.state / "index", git_dir / "index")
+    shutil.copy2(worktree.state / "index", git_dir / "index")
 
 
 async def clean_checkout(cache: Cache, commit: str, where: Path, *, pointers: bool = False) -> Path:
