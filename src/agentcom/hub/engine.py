@@ -2,7 +2,8 @@
 
 Facts that arrive while a batch is on its way to the store are the next batch. No effect leaves
 before the commit that caused it. What a verdict means is in `_turn`: committed, no room, or the
-memory no longer agrees with the store, and then the store is right.
+memory no longer agrees with the store, and then the store is right. A fact that the core fails on
+is refused by itself: a defect must not take everybody's work with it.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
+import structlog
 
 from agentcom.core import facts, leases, loading, pool
 from agentcom.core.effects import Answer, Effect, Refuse, SetTimer
@@ -19,17 +21,19 @@ from agentcom.core.view import PoolView
 from agentcom.hub import faults
 from agentcom.hub.bodies import Bodies
 from agentcom.hub.clock import Clock
+from agentcom.hub.committing import commit
 from agentcom.hub.inbox import Inbox
-from agentcom.model.batch import Append, Batch
-from agentcom.model.errors import AgentComError, StorageFull, Unavailable
+from agentcom.model.batch import Append
+from agentcom.model.errors import AgentComError, Fault, StorageFull, Unavailable
 from agentcom.model.ids import IdSource, Instant, PoolId, Rng
-from agentcom.store.base import Committed, Conflict, Full, Store, TermLost, Verdict
-from agentcom.store.failures import CommitUnknown
+from agentcom.store.base import Committed, Full, Store, TermLost
+from agentcom.store.failures import StoreFailed
 
+log = structlog.get_logger(__name__)
 replace: Final = msgspec.structs.replace
 _LATE_MS: Final = 1_000  # a loop that stood still for longer cannot blame its machines
 _AGAIN_MS: Final = 1_000  # a timer that came while the store took nothing comes again
-_FEED_MAX: Final = 1 << 20  # records of one feed that are looked through; there are never so many
+_FAULT_MS: Final = 60_000  # one that the core failed on: it is tried again, and all is read anew
 _LOOKUPS_MAX: Final = 4  # rounds of `wanted`: what a fact needs, then what that needs
 _REPLIES: Final = (Answer, Refuse)
 
@@ -114,19 +118,19 @@ class Engine(Inbox):
         if faults.point("engine: forget everything"):
             await self._load()
         view = self.view
-        batch = await self._fetch(view, batch)
-        plan = pool.decide(view, batch, now=self._clock.now(), ids=self._ids, rng=self._rng)
-        verdict = Committed(0) if plan.batch.empty else await self._commit(plan.batch)
+        try:
+            batch = await self._fetch(view, batch)
+            plan = pool.decide(view, batch, now=self._clock.now(), ids=self._ids, rng=self._rng)
+        except (AgentComError, StoreFailed):
+            raise
+        except Exception as error:  # noqa: BLE001 - a defect, told by `_one_by_one`
+            await self._one_by_one(batch, error)
+            return
+        verdict = Committed(0) if plan.batch.empty else await commit(self._store, plan.batch)
         match verdict:
             case Committed(first=first):
                 view.confirm()
-                self._bodies.remember(plan.batch.changes)
-                self.put_first([_unread(fact) for fact in plan.deferred])
-                self._outlet.perform(await self._bodies.attach(plan.effects))
-                self._outlet.publish(first, plan.batch.appends)
-                for effect in plan.effects:
-                    if isinstance(effect, _REPLIES):
-                        self.resolve(effect)
+                await self._carry_out(plan, first)
             case Full():
                 view.discard()
                 await self._without_submits(batch, again=again)
@@ -136,22 +140,15 @@ class Engine(Inbox):
                 await self._start_over(batch, again=again)
         self.on_turn(len(batch), time() - started)
 
-    async def _commit(self, batch: Batch) -> Verdict:
-        try:
-            return await self._store.commit(batch)
-        except CommitUnknown:
-            # Requests without a key must not happen twice, so the store has to say what it did.
-            if not await self._store.outcome(batch.id):
-                return Conflict(())
-            return Committed(await self._place(batch.appends))
-
-    async def _place(self, appends: Sequence[Append]) -> int:
-        """Return the sequence number that the first of some committed records got."""
-        for append in appends[:1]:
-            records = await self._store.read(append.log, 0, _FEED_MAX)
-            places = [r.seq for r in records if r.record == append.record]
-            return places[-appends.count(append)]  # two can say the same in one batch
-        return 0
+    async def _carry_out(self, plan: pool.Plan, first: int) -> None:
+        """Let out what a batch has caused; its records are numbered from `first`."""
+        self._bodies.remember(plan.batch.changes)
+        self.put_first([_unread(fact) for fact in plan.deferred])
+        self._outlet.perform(await self._bodies.attach(plan.effects))
+        self._outlet.publish(first, plan.batch.appends)
+        for effect in plan.effects:
+            if isinstance(effect, _REPLIES):
+                self.resolve(effect)
 
     async def _start_over(self, batch: Sequence[Fact], *, again: bool) -> None:
         """Drop the memory, read what is stored, and decide once more.
@@ -164,6 +161,22 @@ class Engine(Inbox):
             self._give_up(batch, Unavailable("the store changed under the hub; ask again"))
         else:
             await self._turn([_unread(fact) for fact in batch], again=True)
+
+    async def _one_by_one(self, batch: Sequence[Fact], error: Exception) -> None:
+        """The core failed, so its memory is in doubt: read what is stored, then try each alone.
+
+        Nothing of the batch was written.
+        """
+        self.view.discard()
+        await self._load()
+        if len(batch) > 1:
+            for fact in batch:
+                await self._turn([_unread(fact)])
+            return
+        (fact,) = batch
+        kind, user = type(fact.body).__name__, fact.actor.user
+        log.error("engine.fault", fact=kind, user=user, cause=fact.cause, exc_info=error)
+        self._give_up(batch, Fault(), _FAULT_MS)
 
     async def _without_submits(self, batch: Sequence[Fact], *, again: bool) -> None:
         """The disk is full: new tasks are refused, reports of finished work still fit."""
@@ -195,9 +208,11 @@ class Engine(Inbox):
                 break
         return batch
 
-    def _give_up(self, batch: Sequence[Fact], error: AgentComError) -> None:
+    def _give_up(
+        self, batch: Sequence[Fact], error: AgentComError, again_ms: int = _AGAIN_MS
+    ) -> None:
         """Refuse requests; machines report again by themselves, and timers are set again."""
-        at = Instant(self._clock.now().instant + _AGAIN_MS)
+        at = Instant(self._clock.now().instant + again_ms)
         own = [fact.body for fact in batch if isinstance(fact.body, facts.Own)]
         self._outlet.perform([SetTimer(f"again/{body!r}", at, body) for body in own])
         for fact in batch:

@@ -206,6 +206,13 @@ class Timeout(AgentComError):
     retryable = True
 
 
+class Fault(AgentComError):
+    """The hub made a mistake; its log has the details under this request's id."""
+
+    code = "fault"
+    status = 500
+
+
 class StoreRefused(AgentComError):
     """The store is damaged, foreign, newer than this program, or in use by another hub."""
 

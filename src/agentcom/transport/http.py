@@ -24,6 +24,7 @@ from agentcom.model import policy
 from agentcom.model.audit import Door, Origin
 from agentcom.model.errors import (
     AgentComError,
+    Fault,
     Foreign,
     InvalidInput,
     NotAllowed,
@@ -62,7 +63,6 @@ from agentcom.transport.http_call import (
     Call,
     Ended,
     Endpoint,
-    Fault,
     Gate,
     Hall,
     WrongMediaType,

@@ -85,13 +85,6 @@ class Ended(NotAuthenticated):
         super().__init__(str(self.__doc__))
 
 
-class Fault(AgentComError):
-    """The hub made a mistake; its log has the details under this request's id."""
-
-    code = "fault"
-    status = 500
-
-
 @dataclass(slots=True, kw_only=True)
 class Hall:
     """What all calls of a hub share."""

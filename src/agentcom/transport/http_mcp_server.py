@@ -22,10 +22,9 @@ from starlette.types import Receive, Scope, Send
 from agentcom import __version__
 from agentcom.hub import acting
 from agentcom.hub.talk import Answer
-from agentcom.model.errors import AgentComError, Foreign, NotAllowed
+from agentcom.model.errors import AgentComError, Fault, Foreign, NotAllowed
 from agentcom.telemetry import events
 from agentcom.transport import http_mcp_prompts, http_mcp_resources
-from agentcom.transport.http_call import Fault
 from agentcom.transport.http_mcp_schema import answer as answer_schema
 from agentcom.transport.http_mcp_tool import Effect, Guest, Profile, Tool
 from agentcom.transport.http_mcp_tools import tools_of

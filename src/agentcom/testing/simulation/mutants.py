@@ -236,9 +236,8 @@ MUTANTS: Final = (
     Mutant(
         "unknown means committed",
         "what the disk lost is taken for stored",
-        _ENGINE,
-        "            if not await self._store.outcome(batch.id):\n"
-        "                return Conflict(())\n",
+        "agentcom.hub.committing",
+        "        if not await store.outcome(batch.id):\n            return Conflict(())\n",
         "",
         hours=120,
     ),
