@@ -342,7 +342,7 @@ EVENTS: Final[Mapping[str, str]] = MappingProxyType(
         "record.not_stored": "the machine's disk is full; tried again",
         "record.not_forgotten": "a record could not be put away; it is reported again",
         "report.sent": "a report left; it is repeated until it is acknowledged",
-        "engine.fault": "the hub failed on one request or report and refused it by itself: report the trace",
+        "engine.fault": "the hub failed on one request, and refused it alone: report the trace",
         "feed.failed": "one follower of a feed could not be served",
         "presence.failed": "one reader of who is there could not be served",
         "follower.failed": "one follower of a mailbox or channel could not be served",
