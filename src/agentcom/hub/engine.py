@@ -23,6 +23,7 @@ from agentcom.hub.bodies import Bodies
 from agentcom.hub.clock import Clock
 from agentcom.hub.committing import commit
 from agentcom.hub.inbox import Inbox
+from agentcom.hub.lookups import found
 from agentcom.model.batch import Append
 from agentcom.model.errors import AgentComError, Fault, StorageFull, Unavailable
 from agentcom.model.ids import IdSource, Instant, PoolId, Rng
@@ -34,7 +35,6 @@ replace: Final = msgspec.structs.replace
 _LATE_MS: Final = 1_000  # a loop that stood still for longer cannot blame its machines
 _AGAIN_MS: Final = 1_000  # a timer that came while the store took nothing comes again
 _FAULT_MS: Final = 60_000  # one that the core failed on: it is tried again, and all is read anew
-_LOOKUPS_MAX: Final = 4  # rounds of `wanted`: what a fact needs, then what that needs
 _REPLIES: Final = (Answer, Refuse)
 
 
@@ -119,7 +119,7 @@ class Engine(Inbox):
             await self._load()
         view = self.view
         try:
-            batch = await self._fetch(view, batch)
+            batch = await found(self._store, view, batch)
             plan = pool.decide(view, batch, now=self._clock.now(), ids=self._ids, rng=self._rng)
         except (AgentComError, StoreFailed):
             raise
@@ -187,26 +187,6 @@ class Engine(Inbox):
             return
         self._give_up([fact for fact in batch if isinstance(fact.body, facts.Submit)], full)
         await self._turn(reports, again=True)
-
-    async def _fetch(self, view: PoolView, batch: Sequence[Fact]) -> Sequence[Fact]:
-        """Attach the stored rows that decisions need beside the live view."""
-        wants = {at: keys for at, fact in enumerate(batch) if (keys := pool.wanted(view, fact))}
-        if not wants:
-            return batch
-        batch = list(batch)
-        for _ in range(_LOOKUPS_MAX):
-            keys = list({key: None for want in wants.values() for key in want})
-            stored = await self._store.get(keys)
-            if not any(stored):
-                break  # what is not there leads to nothing more, and is found as well without it
-            rows = dict(zip(keys, stored, strict=True))
-            for at, want in wants.items():
-                fact, found = batch[at], {key: rows[key] for key in want}
-                batch[at] = replace(fact, found={**fact.found, **found} if fact.found else found)
-            wants = {at: more for at in wants if (more := pool.wanted(view, batch[at]))}
-            if not wants:
-                break
-        return batch
 
     def _give_up(
         self, batch: Sequence[Fact], error: AgentComError, again_ms: int = _AGAIN_MS
