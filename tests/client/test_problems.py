@@ -32,6 +32,7 @@ TREE: list[AgentComError] = [
     errors.StorageFull("full"),
     errors.Unavailable("soon"),
     errors.Timeout("late"),
+    errors.Fault("ours"),
     errors.StoreRefused("damaged"),
 ]
 

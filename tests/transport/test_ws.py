@@ -1,10 +1,12 @@
 """The WebSocket door: who comes in, what frames do, and what hostile ones get."""
 
 from collections.abc import AsyncIterator
+from unittest import mock
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from agentcom.core import facts, pool
 from agentcom.hub import tokens
 from agentcom.hub.limits_guard import Budgets, Traffic
 from agentcom.model import limits
@@ -99,6 +101,18 @@ async def test_a_machine_that_is_not_enrolled_is_turned_away(hub: HubSite) -> No
         assert await it.close_code() == 4403
 
     assert not list(hub.switchboard.machines)
+
+
+async def test_a_machine_that_the_hub_fails_on_is_not_shut_out(hub: HubSite) -> None:
+    token = await hub.machine("laptop")
+    fails = mock.Mock(side_effect=ZeroDivisionError)
+    with mock.patch.dict(pool._HANDLERS, {facts.MachineConnected: fails}):
+        async with machine(hub, token=token) as it:
+            assert (await it.hear(frames.ErrorFrame)).code == "fault"
+            assert await it.close_code() == 1011
+
+    async with machine(hub, token=token) as it:
+        await it.hear(frames.Welcome)
 
 
 async def test_revocation_closes_at_once(hub: HubSite) -> None:

@@ -56,6 +56,7 @@ _PLAIN: Final[Mapping[str, type[AgentComError]]] = MappingProxyType(
             errors.StorageFull,
             errors.Unavailable,
             errors.Timeout,
+            errors.Fault,
             errors.StoreRefused,
         )
     }

@@ -12,7 +12,7 @@ from agentcom.hub.limits_guard import Traffic
 from agentcom.hub.requests import check_key
 from agentcom.model import limits, policy
 from agentcom.model.agent import Canary, Held, HeldStage
-from agentcom.model.errors import AgentComError, MalformedInput, NotAllowed, Superseded
+from agentcom.model.errors import AgentComError, Fault, MalformedInput, NotAllowed, Superseded
 from agentcom.model.ids import Instant, MachineId
 from agentcom.model.pause import machine_scope
 from agentcom.model.policy import Action
@@ -20,7 +20,7 @@ from agentcom.model.replies import Welcomed
 from agentcom.protocol import codec, frames
 from agentcom.protocol.live import LogPart
 from agentcom.protocol.review import ReviewedFrame
-from agentcom.transport.socket import CLOSE_NOT_ALLOWED, CLOSE_RESTART
+from agentcom.transport.socket import CLOSE_FAULT, CLOSE_NOT_ALLOWED, CLOSE_RESTART
 from agentcom.transport.ws_calls import Calls
 from agentcom.transport.ws_session import Session
 
@@ -156,7 +156,9 @@ class MachineSide:
         if bound != self._session.number:
             switchboard.bind(self._machine, bound)  # a newer connection has it already
         self._session.error(error)
-        self._session.close(CLOSE_RESTART if error.retryable else CLOSE_NOT_ALLOWED, error.message)
+        code = CLOSE_RESTART if error.retryable else CLOSE_NOT_ALLOWED
+        # Of our own mistake no machine may think that it is shut out.
+        self._session.close(CLOSE_FAULT if isinstance(error, Fault) else code, error.message)
 
     def _heartbeat(self, frame: frames.HeartbeatFrame) -> None:
         """Pass it on, and answer when the lease has been renewed."""
