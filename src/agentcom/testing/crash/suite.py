@@ -59,7 +59,7 @@ class Effort(NamedTuple):
         return [f"{kind}-{self.seed + n}" for kind, count in kinds for n in range(count)]
 
 
-QUICK: Final = Effort(3, 1, 10, 4, kills=104, full_every=7, broken_every=2, moves=1, spots=8)
+QUICK: Final = Effort(3, 1, 7, 4, kills=104, full_every=9, broken_every=3, moves=1, spots=8)
 WHOLE: Final = Effort(40, 4, 40, 8, kills=None, full_every=1, broken_every=1, moves=8, spots=120)
 
 

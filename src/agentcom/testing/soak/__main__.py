@@ -48,8 +48,8 @@ class Plan:
 FULL: Final = Plan(storm=storm.Plan(), slow=slow.Plan(), day=day.Plan(), idle=idle.Plan())
 QUICK: Final = Plan(
     storm=storm.Plan(roll_s=4.0),
-    slow=slow.Plan(rounds=1, round_s=10.0),
-    day=day.Plan(tasks=30_000, growth_bytes=day.COLD_GROWTH_BYTES),
+    slow=slow.Plan(rounds=1, round_s=7.0),
+    day=day.Plan(tasks=20_000, growth_bytes=day.COLD_GROWTH_BYTES),
     idle=idle.Plan(seconds=60.0),
 )
 TINY: Final = Plan(
