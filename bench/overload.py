@@ -226,8 +226,10 @@ async def _submit_one(hub: HubClient, seen: Seen) -> None:
 # The measurement ------------------------------------------------------------------------------
 
 
-def measure(*, seconds: float, times: float = TIMES, sustained_s: float = 5.0) -> dict[str, Any]:
-    """Return what happened, as figures."""
+def measure(
+    *, seconds: float, times: float = TIMES, sustained_s: float = 5.0, least_per_s: float = 0
+) -> dict[str, Any]:
+    """Return what happened, as figures; at least so much is asked for, whatever was sustained."""
     with HubProcess() as hub:
         tokens = [hub.user(f"flood{n}") for n in range(FLOODERS)]
         modest, steady = hub.user("modest"), hub.user("steady")
@@ -239,13 +241,14 @@ def measure(*, seconds: float, times: float = TIMES, sustained_s: float = 5.0) -
                 client.ask(("hold", 0.5))
                 ended, took = client.ask(("hold", sustained_s))
             sustained = ended / took
+            asked = max(sustained * times, least_per_s)
             before = _drained(hub)
             with (
                 peer(flood, hub.url, tokens) as flooding,
                 peer(quiet, hub.url, modest) as asking,
             ):
                 assert asking.hear() == "ready"
-                assert flooding.ask((sustained * times, seconds)) == "ready"
+                assert flooding.ask((asked, seconds)) == "ready"
                 samples = _watch(hub, seconds)
                 submits, reads = flooding.hear(seconds + 60)
                 over_s = _calm(hub)
@@ -254,7 +257,7 @@ def measure(*, seconds: float, times: float = TIMES, sustained_s: float = 5.0) -
             ends, beats = working.ask("stop")
         return {
             "sustained_per_s": round(sustained),
-            "asked_per_s": round(sustained * times),
+            "asked_per_s": round(asked),
             "seconds": seconds,
             "submits": _counts(submits, seconds),
             "shares": sorted(submits["by_name"].values()),

@@ -8,7 +8,8 @@ pytestmark = [pytest.mark.xdist_group("bench"), pytest.mark.timeout(180)]
 
 
 def test_a_flooded_hub_refuses_those_who_flood_and_goes_on_with_all_else() -> None:
-    found = overload.measure(seconds=2.0, sustained_s=0.3, times=15)
+    # What is sustained in a moment of a busy computer may be a part of what the hub can.
+    found = overload.measure(seconds=2.0, sustained_s=0.3, times=15, least_per_s=20_000)
 
     assert found["submits"]["refused"] + found["reads"]["refused"] > 0
     assert found["submits"]["unhinted"] == found["reads"]["unhinted"] == 0

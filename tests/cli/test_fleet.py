@@ -304,6 +304,20 @@ def test_limits_are_set_listed_and_removed(fleet: Shell) -> None:
     assert fleet("limit", "rm", "key:db", ok=False).code == 3
 
 
+def test_a_unique_key_is_had_by_one_live_task(fleet: Shell) -> None:
+    fleet("limit", "set", "key:still", "--at-once", "0")
+    words = ("submit", EDIT, "--limit-key", "still", "--unique-key", "nightly")
+    (one,) = fleet(*words).lines[0]
+    again = fleet(*words, ok=False)
+    fleet("task", "cancel", one)
+    after = fleet(*words)
+    fleet("task", "cancel", after.lines[0][0])
+    fleet("limit", "rm", "key:still")
+
+    assert (again.code, one in again.err) == (5, True)
+    assert after.code == 0
+
+
 def test_who_waits_for_whom_is_listed_and_drawn(fleet: Shell) -> None:
     fleet("limit", "set", "key:waits", "--at-once", "0")
     one = submit(fleet, EDIT, "--limit-key", "waits")

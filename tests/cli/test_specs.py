@@ -12,7 +12,7 @@ OPTIONS: dict[str, Any] = {
     **dict.fromkeys(("title", "priority", "land", "not_before", "repo", "base", "kind")),
     **dict.fromkeys(("group", "reviews", "review_by", "expires_in")),
     **dict.fromkeys(("needs", "prefers", "uses", "limit_key", "scope", "verify"), ()),
-    **dict.fromkeys(("on_quota", "budget", "corrections")),
+    **dict.fromkeys(("on_quota", "budget", "corrections", "unique_key")),
     "scope_shared": False,
     "approval": False,
     "allow_repeat": False,

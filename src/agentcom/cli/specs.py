@@ -33,7 +33,7 @@ _LISTS: Final = (*_LISTED, "keys", "command")
 _IN_THE_FILE: Final = (
     *("title", "command", "needs", "verify", "depends_on", "not_before", "priority", "land"),
     *("prefers", "uses", "limit_key", "scope", "scope_shared", "kind", "on_quota", "budget"),
-    *("group", "reviews", "review_by", "approval"),
+    *("group", "reviews", "review_by", "approval", "unique_key"),
     *("expires_in", "allow_repeat", "corrections"),
 )
 """What a file says of each task itself."""
@@ -68,7 +68,7 @@ def from_options(
         spec["prompt"] = text
     spec |= {name: list(options[name]) for name in _LISTED if options.get(name)}
     _name_scopes(spec)
-    named = ("priority", "land", "kind", "on_quota", "group", "review_by")
+    named = ("priority", "land", "kind", "on_quota", "group", "review_by", "unique_key")
     spec |= {name: options[name] for name in named if options.get(name)}
     if options.get("corrections") is not None:
         spec["corrections"] = options["corrections"]
