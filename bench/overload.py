@@ -136,7 +136,7 @@ async def flood(pipe: Pipe, url: str, tokens: Sequence[str]) -> None:
         work += [
             _hear(socket, f"u{n}", until - 0.5 * seconds, seen) for n, socket in enumerate(sockets)
         ]
-        work += [_read(url, tokens[n % len(tokens)], until, reads) for n in range(READERS)]
+        work += [_read(url, tokens, n % len(tokens), until, reads) for n in range(READERS)]
         running = [asyncio.create_task(part) for part in work]
         await asyncio.wait(running, timeout=seconds)
         for task in running:
@@ -173,8 +173,9 @@ async def _hear(socket: ClientConnection, name: str, since: float, seen: Seen) -
                     seen.by_name[name] = seen.by_name.get(name, 0) + 1
 
 
-async def _read(url: str, token: str, until: float, seen: Seen) -> None:
-    headers = {"Authorization": f"Bearer {token}"}
+async def _read(url: str, tokens: Sequence[str], who: int, until: float, seen: Seen) -> None:
+    # From an address of their own, as people have: what one address may ask is bounded, too.
+    headers = {"Authorization": f"Bearer {tokens[who]}", "X-Forwarded-For": f"10.9.0.{who}"}
     async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as http:
         while time.monotonic() < until:
             seen.sent += 1
