@@ -358,6 +358,94 @@ def test_a_reset_that_an_older_attempt_states_is_believed() -> None:
     assert account(world) == row
 
 
+# What waits for its account in any case -----------------------------------------------------------
+
+
+def waiters(*resets_ms: int) -> tuple[Pool, list[TaskId]]:
+    """Return tasks that wait for their account in any case, beside an idle agent of another."""
+    world = fleet(*(f"m{n}" for n, _ in enumerate(resets_ms)))
+    tasks = [working(world, f"t{n}", on_quota=OnQuota.WAIT) for n, _ in enumerate(resets_ms)]
+    for task, reset_ms in zip(tasks, resets_ms, strict=True):
+        world.finish(task, quota(world, reset_ms, session=f"s-{task}"))
+    world.machine("m9", agent("other", account="openai:bob"))
+    return world, tasks
+
+
+def said(world: Pool, task: TaskId) -> tuple[str, WallTime | None]:
+    _, action, at = accounts.words(world.view, world.task(task))
+    return action, at
+
+
+def test_one_of_what_waits_for_its_account_tries_it_and_the_others_go_nowhere_else() -> None:
+    world, (first, *others) = waiters(HOUR_MS, HOUR_MS, HOUR_MS)
+
+    later(world, HOUR_MS)
+
+    assert [(task.id, task.agent) for task in held(world)] == [(first, "a-m0")]
+    assert said(world, others[0]) == (
+        f"task {first[-6:]} tries it; if that goes well, this one follows",
+        None,
+    )
+    world.finish(first, quota(world, 5 * HOUR_MS))
+    assert not held(world)
+    assert said(world, others[0]) == ("it is tried again then", world.now.wall + 5 * HOUR_MS)
+    later(world, 5 * HOUR_MS)
+    world.tell(facts.CanaryLived(first, world.task(first).fence), machine("m0"))
+    assert {task.agent for task in held(world)} == {"a-m0", "a-m1", "a-m2"}
+
+
+def test_a_later_reset_holds_for_what_was_told_an_earlier_one() -> None:
+    world, _ = waiters(HOUR_MS, 3 * HOUR_MS)
+
+    later(world, HOUR_MS)
+
+    assert not held(world)
+
+
+def test_if_what_tries_an_account_is_cancelled_the_next_that_waits_tries() -> None:
+    world, (first, second) = waiters(HOUR_MS, HOUR_MS)
+    later(world, HOUR_MS)
+
+    world.ask(facts.Cancel(first))
+    world.tell(facts.Stopped(first, world.task(first).fence), machine("m0"))
+
+    assert [(task.id, task.agent) for task in held(world)] == [(second, "a-m1")]
+
+
+def test_an_account_whose_machines_are_away_at_the_reset_is_tried_when_one_is_back() -> None:
+    world, (task,) = waiters(HOUR_MS)
+    world.vanish("m0")
+    world.now_ms += HOUR_MS
+    world.beat("m9", [])
+    world.advance(0)
+    assert said(world, task) == ("it goes on as soon as an agent of that account is free", None)
+
+    world.machine("m0", agent("a-m0", account=ANN))
+
+    assert canary_of(world) == task
+
+
+def test_what_waited_is_before_what_came_later_when_its_account_opens() -> None:
+    world, waiting = waiters(HOUR_MS, HOUR_MS)
+    world.submit("x", "y", "z")
+    later(world, HOUR_MS)
+    canary = world.task(canary_of(world))
+
+    world.tell(facts.CanaryLived(canary.id, canary.fence), machine(canary.machine or ""))
+
+    assert canary.title == "y"
+    assert [world.task(task).state for task in waiting] == [TaskState.ASSIGNED, TaskState.QUEUED]
+
+
+def test_what_waits_for_an_unknown_account_has_its_own_time() -> None:
+    world = Pool()
+    task = world.running()
+
+    world.finish(task, quota(world))
+
+    assert said(world, task) == ("it is tried again then", world.now.wall + HOUR_MS)
+
+
 # Times, restarts, people --------------------------------------------------------------------------
 
 

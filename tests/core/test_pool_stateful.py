@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentcom.core import facts, lock_facts, waits
+from agentcom.core import accounts, facts, lock_facts, waits
 from agentcom.core.effects import Notify, Push, Stop
 from agentcom.core.turn import DEADLINES
 from agentcom.model.agent import Held, HeldStage
@@ -100,6 +100,11 @@ class History:
             invariants.check(self.world.view, self.world.rows)
             self.check_promises()
 
+    def _timed(self, task: Task) -> bool:
+        """Return whether a task waits for a time of its own, and not for its account's."""
+        waits = task.state is TaskState.WAITING and task.wait != "dependencies"
+        return bool(waits and task.until and not accounts.bound_to(self.world.view, task))
+
     def check_promises(self) -> None:
         """What no picture of one moment shows: what was before counts too."""
         world = self.world
@@ -113,8 +118,7 @@ class History:
             if timer and watch == DEADLINES and task.deadline_at and not task.stop_reason:
                 in_time = timer.at - world.now_ms <= max(0, task.deadline_at - world.now.wall)
                 assert in_time, f"the timer comes after the deadline of {task}"
-            timed = task.state is TaskState.WAITING and task.until and task.wait != "dependencies"
-            assert not timed or f"wait/{task.id}" in world.timers, task
+            assert not self._timed(task) or f"wait/{task.id}" in world.timers, task
             watched = task.expires_at is not None and not task.state.held
             assert not watched or f"start/{task.id}" in world.timers, task
         for account in world.view.accounts.values():

@@ -43,7 +43,11 @@ _UNTIL_HELP: Final = frozenset(
 )
 """Rules that keep a task from an agent until a person does something."""
 _QUOTA: Final = "quota"
-_WORDS: Final = {Wait.ANSWER: questions.words, Wait.REVIEW: watches.words}
+_WORDS: Final = {
+    Wait.ANSWER: questions.words,
+    Wait.REVIEW: watches.words,
+    Wait.QUOTA: accounts.words,
+}
 
 
 def explain(turn: Turn, fact: Fact, body: facts.Explain) -> Explanation:
@@ -297,11 +301,7 @@ def _waiting(turn: Turn, fact: Fact, task: Task) -> Explanation:
         case Wait.RETRY:
             summary = f"attempt {task.attempt} ended: {task.reason}"
             action = "the next attempt joins the queue then"
-        case Wait.QUOTA:
-            whose = accounts.of_task(turn.view, task)
-            of = f"account {whose} is out of quota" if whose else "the model's quota is used up"
-            summary, action = f"{of}: {task.reason}", "it is tried again then"
-        case Wait.ANSWER | Wait.REVIEW:
+        case Wait.ANSWER | Wait.REVIEW | Wait.QUOTA:
             summary, action, at = _WORDS[task.wait](turn.view, task)
         case Wait.APPROVAL if task.approval is not None:
             summary = "it waits for a person's word"

@@ -22,7 +22,7 @@ from agentcom.core import (
     tasks,
     watches,
 )
-from agentcom.core.due_facts import DeadlineReached, WaitEnded
+from agentcom.core.due_facts import AccountDue, DeadlineReached, WaitEnded
 from agentcom.core.effects import Push, SetTimer
 from agentcom.core.facts import LookAgain
 from agentcom.core.ledger import Ledger, Mark
@@ -219,6 +219,8 @@ class Turn(Ledger):
             self._assign(view.tasks[task_id], agent)
             free = view.free_slots(agent) if view.purse.budgets else free - 1
         view.note_free(agent_id, free, used=free != before)
+        if free and agent.account in view.accounts:
+            self.again(AccountDue(agent.account))  # what waits for it in any case may try it
 
     def _find_agents(self) -> None:
         """Give the tasks that joined the queue to idle agents, first in order first."""
