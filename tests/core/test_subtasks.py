@@ -8,10 +8,12 @@ from agentcom.core import facts, subtasks
 from agentcom.core.facts import Fact
 from agentcom.model import limits
 from agentcom.model.batch import Table, children_key, family_key, member_key
+from agentcom.model.budget import Budget
 from agentcom.model.errors import InvalidInput, NotAllowed, NotFound, Stale
 from agentcom.model.graph import Approval, Dependency
 from agentcom.model.identity import Role
 from agentcom.model.ids import AgentId, MachineId, TaskId
+from agentcom.model.limits import TASK_TOKENS, TASK_TURNS
 from agentcom.model.replies import Done
 from agentcom.model.task import LandPolicy, StopReason, TaskSpec, TaskState
 from agentcom.model.todo import Todo, TodoKind
@@ -163,6 +165,28 @@ def test_work_of_a_sub_task_is_merged_only_where_its_parents_is(
     (child,) = world.ask_for(first, TaskSpec(title="s", prompt="p", land=asked))
 
     assert world.body(child).spec.land is becomes
+
+
+@pytest.mark.parametrize(
+    ("above", "asked", "becomes"),
+    [
+        (None, None, None),
+        (Budget(turns=3), None, Budget(turns=3)),
+        (Budget(turns=3), Budget(turns=2), Budget(turns=2)),
+        (Budget(turns=3, tokens=9), Budget(turns=8), Budget(turns=3, tokens=9)),
+        (Budget(turns=3), Budget(tokens=limits.BUDGET_MAX), Budget(turns=3, tokens=TASK_TOKENS)),
+        (None, Budget(turns=limits.BUDGET_MAX), Budget(turns=TASK_TURNS)),
+    ],
+)
+def test_a_sub_task_may_spend_at_most_what_its_parent_may(
+    above: Budget | None, asked: Budget | None, becomes: Budget | None
+) -> None:
+    world = Pool()
+    first = world.running(budget=above)
+
+    (child,) = world.ask_for(first, TaskSpec(title="s", prompt="p", budget=asked))
+
+    assert world.body(child).spec.budget == world.task(child).budget == becomes
 
 
 @pytest.mark.parametrize(
