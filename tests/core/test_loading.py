@@ -9,6 +9,7 @@ from agentcom.model.batch import Table
 from agentcom.model.graph import Dependency
 from agentcom.model.ids import Instant, MachineId
 from agentcom.model.limits import RESTART_GRACE_MS
+from agentcom.model.repetition import Repetition
 from agentcom.model.result import Result, ResultStatus
 from agentcom.model.task import LandPolicy, TaskSpec, TaskState
 from agentcom.model.todo import Todo, TodoKind
@@ -117,3 +118,17 @@ def test_accounts_without_quota_come_back_with_their_timers() -> None:
 
     assert world.view.accounts == {ANN: row}
     assert world.timers[f"account/{ANN}"].at == world.now_ms + HOUR_MS
+
+
+def test_what_a_person_let_run_is_counted_anew(world: World) -> None:
+    done, live = world.submit(*[TaskSpec(title="t", prompt="p", repo="https://example.org/r")] * 2)
+    world.finish(done)
+    row = world.task(live)
+    marked = msgspec.structs.replace(row, repetition=Repetition(None, 0, row.changed_at, 0))
+
+    world.restart()
+    assert len(world.view.loops) == 1
+    world.rows[Table.TASK, live] = marked
+    world.restart()
+
+    assert world.view.loops == {}

@@ -159,7 +159,7 @@ def retry(turn: Turn, fact: Fact, task_id: TaskId) -> Task:
     waits = task.approval is None and task.wait in _RETRIED
     if task.state is TaskState.WAITING and waits:
         if loops.is_suspected(task):
-            loops.begin_again(turn.view, loops.lineage_of(task))
+            task = loops.begin_again(turn.view, task, turn.now.wall)
             ahead = _start_ahead(turn, fact, task)
             if ahead is not None and _dependencies_met(turn, fact, task):
                 return turn.move(task, moves.Released(ahead), EventKind.REOPENED)

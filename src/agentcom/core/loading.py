@@ -12,6 +12,7 @@ from agentcom.core import (
     graphs,
     leases,
     locking,
+    loops,
     passing,
     watches,
 )
@@ -50,6 +51,7 @@ def load(
         view.holds.setdefault(hold.task, {})[hold.key] = hold
     view.pauses.update({pause.key: pause for pause in rows.pauses})
     view.asks.update({ask.id: ask for ask in rows.asks})
+    loops.recall(view, rows.completed)
     _load_tasks(view, rows.tasks)
     budgets.load(view)
     locking.load(view, rows.locks, rows.lock_numbers)
@@ -84,6 +86,10 @@ def _load_task(view: PoolView, task: Task) -> None:
     watches.load(view, task)
     if task.unique_key is not None:
         view.unique[task.unique_key] = task.id
+    if task.repetition is not None:  # a person let it run: what was counted before is forgotten
+        lineage = loops.lineage_of(task)
+        assert lineage is not None
+        view.loops.pop(lineage, None)
     if task.state is TaskState.QUEUED:
         view.enqueue(task)
     if task.state.held:

@@ -5,19 +5,24 @@ key, and tasks of one submitter with one title in one repository. Anything else 
 test. Of each lineage there is a count of completions, each begun after the one before ended, so
 that many equal tasks submitted at once are one step and no loop.
 
-The counts live in memory only. A hub that starts anew begins to count anew: it may let a loop go
-on for a few turns, and never stops what is none. A memory that is rebuilt while the hub runs keeps
-them (`leases.inherit`).
+The counts are not rows of their own: a completed task says in its row what its count had come to,
+if that is more than one. A hub that starts anew recalls them from the newest completed tasks, so a
+loop whose tasks are fewer than one in thousands may go on, and what is none is never stopped. A
+memory that is rebuilt while the hub runs keeps its counts (`leases.inherit`).
 """
 
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import Final
 
 import msgspec
 
+from agentcom.core import moves
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
 from agentcom.model.ids import WallTime
 from agentcom.model.limits import LOOP_LINEAGES, LOOP_PER_HOUR, LOOP_UNCHANGED
+from agentcom.model.repetition import Repetition
 from agentcom.model.task import Task, TaskState, Wait
 
 SCHEDULE: Final = "@schedule/"
@@ -26,20 +31,6 @@ SUSPECTED: Final = "suspected loop: completed "
 _HOUR_MS: Final = 3_600_000
 
 Lineage = tuple[str, ...]
-
-
-class Count(NamedTuple):
-    """What is known of the completions of one lineage."""
-
-    tree: str | None
-    """The commit that the last one left its repository at."""
-    unchanged: int
-    """How many in a row left it there."""
-    since: WallTime
-    in_hour: int
-    """Completions in the hour that began at `since`."""
-    seq: int
-    """The newest place in the queue when the last one was counted: what is behind it followed."""
 
 
 def schedule_lineage(schedule: str) -> str:
@@ -70,31 +61,53 @@ def admit(turn: Turn, task: Task, *, repeats: bool) -> Task:
     if reason is None or repeats:
         return task
     if task.lineage.startswith(SCHEDULE):
-        begin_again(view, lineage)
-        return task
+        return begin_again(view, task, turn.now.wall)
     held = {"state": TaskState.WAITING, "wait": Wait.APPROVAL, "until": None, "reason": reason}
     return msgspec.structs.replace(task, **held)
 
 
-def completed(view: PoolView, task: Task, tree: str | None, now: WallTime) -> None:
-    """Count a completion; `tree` is the commit that it left its repository at, if it has one."""
+def counted(view: PoolView, task: Task, done: moves.Completed, now: WallTime) -> moves.Completed:
+    """Count a completion, and return it with what its row has to say of it."""
     lineage = lineage_of(task)
     if lineage is None:
-        return
-    old = view.loops.get(lineage)
-    if old is None:
-        count = Count(tree, 0 if tree is None else 1, now, 1, view.seq)
-    elif task.seq <= old.seq:
-        return  # it was there before the last one ended
-    else:
-        unchanged = 0 if tree is None else old.unchanged + 1 if tree == old.tree else 1
+        return done
+    tree, old = done.commit or done.base, view.loops.get(lineage)
+    if old is not None and task.seq <= old.seq:
+        return _noted(done, old)  # it was there before the last one ended
+    count = _first(tree, now, view.seq)
+    if old is not None:
+        unchanged = count.unchanged if tree != old.tree or tree is None else old.unchanged + 1
         fresh = not 0 <= now - old.since < _HOUR_MS
         since, in_hour = (now, 1) if fresh else (old.since, old.in_hour + 1)
-        count = Count(tree, unchanged, since, in_hour, view.seq)
+        count = Repetition(tree, unchanged, since, in_hour, view.seq)
     view.drop(view.loops, lineage)  # the newest stands last
     view.put(view.loops, lineage, count)
     if len(view.loops) > LOOP_LINEAGES:
         view.drop(view.loops, next(iter(view.loops)))
+    return _noted(done, count)
+
+
+def recall(view: PoolView, completed: Iterable[Task]) -> None:
+    """Count on from what completed tasks say, after a start of the hub."""
+    for task in sorted(completed, key=attrgetter("changed_at")):
+        lineage = lineage_of(task)
+        if lineage is None:
+            continue
+        count = task.repetition or _first(task.commit, task.changed_at, 0)
+        view.loops.pop(lineage, None)  # the newest stands last
+        # Places in the queue are given out anew: what is live now counts as begun after it.
+        view.loops[lineage] = msgspec.structs.replace(count, seq=0)
+
+
+def _first(tree: str | None, now: WallTime, seq: int) -> Repetition:
+    return Repetition(tree, 0 if tree is None else 1, now, 1, seq)
+
+
+def _noted(done: moves.Completed, count: Repetition) -> moves.Completed:
+    """Return a completion with its count, where its own commit does not say as much."""
+    if count.unchanged <= 1 and count.in_hour <= 1 and count.tree == done.commit:
+        return done
+    return msgspec.structs.replace(done, repetition=count)
 
 
 def suspicion(view: PoolView, lineage: Lineage, now: WallTime) -> str | None:
@@ -114,7 +127,9 @@ def is_suspected(task: Task) -> bool:
     return not task.attempt and (task.reason or "").startswith(SUSPECTED)
 
 
-def begin_again(view: PoolView, lineage: Lineage | None) -> None:
-    """Forget what was counted: a person has looked at it."""
-    if lineage is not None:
-        view.drop(view.loops, lineage)
+def begin_again(view: PoolView, task: Task, now: WallTime) -> Task:
+    """Forget what was counted, since a person has looked at it; `task` says so from now on."""
+    lineage = lineage_of(task)
+    assert lineage is not None
+    view.drop(view.loops, lineage)
+    return msgspec.structs.replace(task, repetition=Repetition(None, 0, now, 0))

@@ -26,6 +26,7 @@ from agentcom.model.graph import Edge
 from agentcom.model.hold import Hold
 from agentcom.model.ids import AccountId, AgentId, Instant, MachineId, PoolId, TaskId, WallTime
 from agentcom.model.limits import RECENT_KEYS
+from agentcom.model.repetition import Repetition
 from agentcom.model.replies import BulkShown
 from agentcom.model.task import Task, TaskState
 from agentcom.model.todo import Todo
@@ -47,7 +48,6 @@ class PoolView:
     """After a restore: until then holders that this store never knew may be at work."""
     prices = Prices()
     """What models charge; the shell's own list takes its place."""
-
     seq = 0
     """The newest place in the queue that was given out."""
 
@@ -77,7 +77,7 @@ class PoolView:
         self.bulks: OrderedDict[TaskId, BulkShown] = OrderedDict()
         self.requests: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
         self.purse = Purse()
-        self.loops: dict[tuple[str, ...], Any] = {}  # counts of `core/loops.py`; not stored
+        self.loops: dict[tuple[str, ...], Repetition] = {}  # counts of `core/loops.py`
         self.journal: list[tuple[Any, ...]] = []  # inverses: `(function, *arguments)`
         self.fairness = fairness.Fairness(self.journal)
         self._index()

@@ -268,9 +268,9 @@ class Schedules:
             row = self._own(identity, name)
             if not row.paused:
                 return row
-            self._runs.approve(row)
             following = _first_time(row, self._clock.now().wall)
-            after = replace(row, paused=False, reason=None, failures=0, next_at=following)
+            anew = {"reason": None, "failures": 0, "resumed": True}
+            after = replace(row, paused=False, next_at=following, **anew)
             return await self._change(row, after, "resume")
 
     async def edit(

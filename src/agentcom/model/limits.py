@@ -110,7 +110,7 @@ COST_GROUPS_MAX: Final = 1_000  # rows of one table of costs
 # Time: schedules, and work that succeeds again and again without changing anything.
 LOOP_UNCHANGED: Final = 8  # completions in a row without a new commit, then a person is asked
 LOOP_PER_HOUR: Final = 60  # ... or more often than this, each begun after the one before ended
-LOOP_LINEAGES: Final = 4_096  # lineages whose completions are counted; beyond, the newest
+LOOP_LINEAGES: Final = 4_096  # lineages that are counted, tasks that a start recalls: the newest
 SCHEDULES_MAX: Final = 10_000  # schedules of one project
 CRON_CHARS: Final = 100
 ZONE_CHARS: Final = 64

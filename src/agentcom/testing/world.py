@@ -49,7 +49,7 @@ from agentcom.model.pause import Pause
 from agentcom.model.replies import Reply, Submitted
 from agentcom.model.result import KeptResult, Result, ResultStatus
 from agentcom.model.snapshot import Snapshot
-from agentcom.model.task import Task, TaskBody, TaskSpec
+from agentcom.model.task import Task, TaskBody, TaskSpec, TaskState
 from agentcom.model.todo import Todo
 
 R = TypeVar("R")
@@ -98,6 +98,7 @@ class World:
         live = {t.id: t for t in self._all(Task) if not t.state.terminal}
         snapshot = Snapshot(
             tasks=list(live.values()),
+            completed=[t for t in self._all(Task) if t.state is TaskState.COMPLETED],
             edges=[edge for edge in self._all(Edge) if edge.task in live],
             tallies=[tally for tally in self._all(Tally) if tally.live],
             holds=self._all(Hold),
