@@ -2,7 +2,8 @@
 
 `*` and `?` stay within a path's segment, `**` stands for any number of whole segments, and a
 pattern that ends with `/` means everything below it. Two patterns overlap if some path could
-match both: decided on the patterns alone, never by looking at files.
+match both, or if one names what is below the other: that is a folder then. It is decided on the
+patterns alone, never by looking at files.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,8 +29,13 @@ def canonical(patterns: Sequence[str], *, field: str = "scope") -> tuple[str, ..
 
 
 def overlap(ones: Sequence[str], others: Sequence[str]) -> bool:
-    """Return whether some path could match a pattern of each side; both are canonical."""
-    return any(_may_meet(one, other) and _meet(one, other) for one in ones for other in others)
+    """Return whether two claims could mean the same file; both are canonical."""
+    return any(
+        _may_meet(one, other)
+        and (one.startswith(f"{other}/") or other.startswith(f"{one}/") or _meet(one, other))
+        for one in ones
+        for other in others
+    )
 
 
 def _may_meet(one: str, other: str) -> bool:
@@ -46,7 +52,7 @@ def _head(pattern: str) -> str:
 def covers(patterns: Sequence[str], path: str) -> bool:
     """Return whether a path of the repository matches one of the canonical patterns."""
     # A path is a pattern without wildcards, but for the rare file name that holds one.
-    return overlap(patterns, (path,))
+    return any(_may_meet(pattern, path) and _meet(pattern, path) for pattern in patterns)
 
 
 def _checked(pattern: str, field: str) -> str:
