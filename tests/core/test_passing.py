@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from agentcom.core import facts
+from agentcom.core.effects import Effect
 from agentcom.core.gates import Files
 from agentcom.model.batch import Table
 from agentcom.model.errors import InvalidInput
@@ -194,6 +195,59 @@ def test_what_is_found_behind_a_new_limit_is_moved_in_portions(
 
     assert states(world, tasks)[-1] == "assigned"
     assert states(world, tasks)[:-1] == ["queued"] * 10
+
+
+class Moving(Pool):
+    """Counts how many tasks change their gates in one batch, at most."""
+
+    most = 0
+    _known = 0
+
+    def decide(self, batch: Sequence[facts.Fact], *, commit: bool = True) -> Sequence[Effect]:
+        """What a batch leaves for the next one is decided in here, too, and counts by itself."""
+        lanes, known = self.view.lanes, self._known
+        before = {task: lanes.gates_of(task) for task in self.view.tasks if task in lanes}
+        effects = super().decide(batch, commit=commit)
+        moved = sum(
+            task in lanes and lanes.gates_of(task) != gates for task, gates in before.items()
+        )
+        self.most = max(self.most, moved - (self._known - known))
+        self._known = known + moved
+        return effects
+
+
+def test_what_an_open_gate_shows_is_moved_behind_a_later_one_in_portions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agentcom.core.turn.MOVED_MAX", 3)
+    world = Moving()
+    world.ask(facts.SetLimit(Limit(scope="key:*", concurrency=1)))
+    world.machine("m1", agent("a1", slots=8))
+    tasks = world.submit(*[keyed("db")] * 10)
+    world.accept(tasks[0])
+
+    world.ask(facts.Pause("project:default", paused=True))
+    world.finish(tasks[0], done())
+
+    assert 0 < world.most <= 3
+    assert states(world, tasks[1:]) == ["queued"] * 9
+
+    world.ask(facts.Pause("project:default", paused=False))
+
+    assert states(world, tasks[1:]) == ["assigned", *["queued"] * 8]
+    assert world.most <= 3
+
+
+def test_no_agent_stays_idle_where_a_search_was_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentcom.core.turn.MOVED_MAX", 3)
+    world = Pool()
+    world.ask(facts.SetLimit(Limit(scope="key:*", concurrency=1)))
+    world.machine("m1", agent("a1", slots=8), agent("a2", slots=8))
+    held = world.submit(*(keyed("all", f"k{number}") for number in range(12)))
+    world.ask(facts.SetLimit(Limit(scope="project:default", concurrency=9)))
+    world.ask(facts.SetLimit(Limit(scope="key:all", concurrency=12)))
+
+    assert states(world, held) == ["assigned"] * 9 + ["queued"] * 3
 
 
 def test_resources_of_a_machine_are_shared_by_its_agents() -> None:

@@ -37,7 +37,11 @@ def gate_due(turn: Turn, _fact: Fact, body: facts.GateDue) -> None:
 
 def look_again(turn: Turn, _fact: Fact, body: facts.LookAgain) -> None:
     """Go on looking for work for an agent, or for tasks that may start."""
+    view, lanes = turn.view, turn.view.lanes
     if body.agent is None:
-        turn.view.lanes.go_on()
+        lanes.go_on()
+        for task in [*lanes.later]:
+            view.drop(lanes.later, task)
+            lanes.fresh[task] = None
     else:
         turn.ready(body.agent)

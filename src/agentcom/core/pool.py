@@ -85,7 +85,8 @@ def decide(view: PoolView, batch: Sequence[Fact], *, now: Now, ids: IdSource, rn
             requests.once(turn, fact, _HANDLERS[type(fact.body)])
             if turn.ended:
                 cascades.settle(turn)
-            if turn.looks or turn.queued or view.lanes.fresh or view.lanes.vacant:
+            lanes = view.lanes
+            if turn.looks or turn.queued or lanes.fresh or lanes.vacant or lanes.later:
                 turn.match()
         except AgentComError as error:
             turn.abandon(mark)

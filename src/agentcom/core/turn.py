@@ -186,17 +186,17 @@ class Turn(Ledger):
 
     def match(self) -> None:
         """Assign until no runnable task stands beside a compatible idle agent."""
-        view = self.view
+        view, lanes = self.view, self.view.lanes
         if view.issuing:
             for agent_id in self.looks:
                 self._fill(agent_id)
-            if view.matcher.idle_bits and (self.queued or view.lanes.fresh):
+            if view.matcher.idle_bits and (self.queued or lanes.fresh):
                 self._find_agents()
-        if view.lanes.vacant and not self._cut_short:
+        if (lanes.vacant or lanes.later) and not self._cut_short:
             self._cut_short = True
             self.again(LookAgain())  # others get their turn first
         self.queued.clear()
-        view.lanes.fresh.clear()
+        lanes.fresh.clear()
         self.looks.clear()
 
     def _fill(self, agent_id: AgentId) -> None:
@@ -234,6 +234,10 @@ class Turn(Ledger):
         fresh.clear()
         heapify(waiting)
         while waiting and self.view.matcher.idle_bits:
+            if self._moved >= MOVED_MAX:
+                for _, task in waiting:
+                    self.view.put(self.view.lanes.later, task, None)
+                return
             self._find_agent(heappop(waiting)[1])
             for task in fresh:
                 heappush(waiting, (self._rank(task), task))
