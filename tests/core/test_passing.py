@@ -108,6 +108,19 @@ def test_a_rate_lets_so_many_start_and_then_one_by_one() -> None:
     assert states(world, tasks) == ["assigned", "assigned", "assigned", "queued"]
 
 
+def test_an_attempt_that_comes_back_is_no_second_start() -> None:
+    world = limited(rate=1, per_ms=PERIOD_MS)
+    (task,) = world.submit(keyed("db"))
+    world.accept(task)
+    known = dict(world.view.gates.rates)
+    world.vanish("m1")
+
+    world.machine("m1", agent("a1", slots=8), held=[world.holding(task)])
+
+    assert world.task(task).state is TaskState.RUNNING
+    assert world.view.gates.rates == known
+
+
 def test_a_restart_does_not_give_a_rate_again() -> None:
     world = limited(rate=1, per_ms=PERIOD_MS)
     tasks = world.submit(keyed("db"), keyed("db"))

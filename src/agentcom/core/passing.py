@@ -25,8 +25,11 @@ RATES_KEPT: Final = 1_000
 """Scopes whose rate is remembered, before those that are earned again are forgotten."""
 
 
-def begin(ledger: Ledger, task: Task) -> None:
-    """Take a place at every gate of an attempt that begins."""
+def begin(ledger: Ledger, task: Task, *, again: bool = False) -> None:
+    """Take a place at every gate of an attempt that begins.
+
+    One that comes back (`again`) has been counted as a start, and may find its place taken.
+    """
     view = ledger.view
     for gate in view.gates.gates_of(task):
         if isinstance(gate, Files):
@@ -36,7 +39,7 @@ def begin(ledger: Ledger, task: Task) -> None:
         elif isinstance(gate, str):
             count(view, gate, 1)
             rule = view.gates.rule_of(gate)
-            if rule is not None and rule.rate is not None:
+            if rule is not None and rule.rate is not None and not again:
                 _spend(ledger, gate, rule)
 
 
