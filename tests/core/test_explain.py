@@ -6,7 +6,7 @@ import pytest
 from agentcom.core import facts, lock_facts
 from agentcom.model.errors import NotFound
 from agentcom.model.failure import FailureClass
-from agentcom.model.graph import Dependency
+from agentcom.model.graph import Dependency, OnFailure
 from agentcom.model.ids import AgentId, MachineId, TaskId, WallTime
 from agentcom.model.limit import Limit
 from agentcom.model.limits import QUARANTINE_FAILURES, RESTART_GRACE_MS
@@ -275,6 +275,44 @@ def test_it_says_when_a_silent_machine_loses_its_attempt() -> None:
 
     assert "asked to stop (cancelled); its machine is silent" in answer.summary
     assert answer.next_at == world.now.wall + 3 * TTL_MS // 4
+
+
+def test_a_machine_that_is_there_confirms_a_cancel_and_nobody_knows_when() -> None:
+    world = Pool()
+    task = world.running()
+    world.ask(facts.Cancel(task))
+
+    answer = why(world, task)
+
+    assert (
+        answer.next_action == "its slot is free when the machine confirms, or when the lease ends"
+    )
+    assert answer.next_at is None
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_what_was_cancelled_does_not_go_back_to_the_queue(*, cancelled: bool) -> None:
+    world = Pool()
+    task = world.running()
+    if cancelled:
+        world.ask(facts.Cancel(task))
+    world.advance(TTL_MS // 2)
+
+    assert ("goes back to the queue" in why(world, task).next_action) is not cancelled
+
+
+@pytest.mark.parametrize("on_failure", [OnFailure.FAIL, OnFailure.SKIP])
+def test_what_its_dependency_ended_is_not_retried_before_that(on_failure: OnFailure) -> None:
+    world = Pool()
+    (first,) = world.submit("first")
+    needs = (Dependency(first, on_failure=on_failure),)
+    (second,) = world.submit(TaskSpec(title="second", prompt="p", depends_on=needs))
+
+    world.ask(facts.Cancel(first))
+
+    assert why(world, second).next_action == (
+        f"agentcom task retry {second}, once what it depends on has succeeded or is retried"
+    )
 
 
 def test_it_says_how_many_land_before() -> None:

@@ -22,6 +22,9 @@ from agentcom.model.todo import Todo, TodoKind
 
 replace: Final = msgspec.structs.replace
 
+_DEPENDS: Final = "it depends on "
+_SKIPPED: Final = "skipped: "
+
 
 def settle(turn: Turn) -> None:
     """Tell the dependants of what ended in this fact; leave the rest as a todo."""
@@ -110,10 +113,10 @@ def _settle_edge(turn: Turn, task: Task, end: End) -> None:
 
 def _give_up(turn: Turn, task: Task, edge: Edge) -> None:
     """End a task that waited for a success which did not come."""
-    reason = f"it depends on {edge.on}, which did not succeed"
+    reason = f"{_DEPENDS}{edge.on}, which did not succeed"
     match edge.on_failure:
         case OnFailure.SKIP:
-            said = f"skipped: {reason}"
+            said = f"{_SKIPPED}{reason}"
             turn.move(task, moves.Cancelled(said), EventKind.CANCELLED, said)
         case OnFailure.FAIL:
             failed = moves.Failed(FailureClass.DEPENDENCY, reason, turn.now.wall)
@@ -122,6 +125,11 @@ def _give_up(turn: Turn, task: Task, edge: Edge) -> None:
             raise AssertionError(edge)
         case _:
             assert_never(edge.on_failure)
+
+
+def gave_up(task: Task) -> bool:
+    """Return whether a task ended because a success did not come that it waited for."""
+    return (task.reason or "").removeprefix(_SKIPPED).startswith(_DEPENDS)
 
 
 def _let_go(turn: Turn, task: Task) -> None:

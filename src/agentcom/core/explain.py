@@ -9,6 +9,7 @@ import msgspec
 from agentcom.core import (
     accounts,
     budgets,
+    cascades,
     facts,
     forecast,
     graphs,
@@ -34,7 +35,7 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, WallTime
 from agentcom.model.limits import PAGE_MAX
 from agentcom.model.replies import AgentRule, Explanation
-from agentcom.model.task import Phase, Task, TaskState, Wait
+from agentcom.model.task import Phase, StopReason, Task, TaskState, Wait
 
 AUTHOR: Final = "author"  # the rule that keeps a review from whoever made the work
 _SHOWN_MAX: Final = 5  # dependencies that a summary names
@@ -352,19 +353,13 @@ def _blocked(turn: Turn, fact: Fact, task: Task) -> Explanation:
         action = f"{action}, and not before then"
     summary = f"{what} not ended{' as wanted' * bool(over)}: {states}{more}"
     summary, action = _and_pause(view, task, summary, action)
-    return Explanation(
-        task=task,
-        summary=summary,
-        blocked_by=blocked,
-        next_action=action,
-        next_at=until,
-    )
+    found = Explanation(task=task, summary=summary, next_action=action, next_at=until)
+    return msgspec.structs.replace(found, blocked_by=blocked)
 
 
 def _held(turn: Turn, task: Task) -> Explanation:
     view = turn.view
     session = view.sessions.get(task.machine) if task.machine is not None else None
-    wall = turn.now.wall
     summary = f"attempt {task.attempt} is {task.phase or task.state.value} on {task.agent}"
     action, at = "the attempt is stopped, and counts as failed", task.deadline_at
     if task.phase is Phase.LANDING and task.land_key is not None:
@@ -377,11 +372,12 @@ def _held(turn: Turn, task: Task) -> Explanation:
         summary += "; " + questions.words(view, task)[0]
     if task.stop_reason is not None:
         summary += f"; it was asked to stop ({task.stop_reason.value})"
-        action = "its slot is free when the machine confirms, or when the lease ends"
+        action, at = "its slot is free when the machine confirms, or when the lease ends", None
     if session is not None and (session.suspect or session.connection is None):
         summary += "; its machine is silent"
-        action = "the task goes back to the queue"
-        at = WallTime(wall + max(0, session.expires_at - turn.now.instant))
+        if task.stop_reason is not StopReason.CANCELLED:
+            action = "the task goes back to the queue"
+        at = WallTime(turn.now.wall + max(0, session.expires_at - turn.now.instant))
     return Explanation(task=task, summary=summary, next_action=action, next_at=at)
 
 
@@ -397,4 +393,6 @@ def _over(task: Task) -> Explanation:
     action = f"agentcom task retry {task.id}"
     if task.failure is FailureClass.VERIFICATION:
         action = f"agentcom task results {task.id} --checks shows what they printed; {action}"
+    if cascades.gave_up(task):
+        action = f"{action}, once what it depends on has succeeded or is retried"
     return Explanation(task=task, summary=summary, next_action=action)
