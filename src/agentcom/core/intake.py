@@ -253,10 +253,11 @@ def _keys(spec: TaskSpec) -> tuple[str, ...]:
 
 def _resolved(spec: TaskSpec, names: Mapping[str, TaskId]) -> TaskSpec:
     """Return a specification that names tasks by their ids."""
-    depends = {
-        one.task: msgspec.structs.replace(one, task=names.get(one.task, one.task))
-        for one in graphs.depends_on(spec)
-    }
+    depends: dict[str, Dependency] = {}
+    for said in graphs.depends_on(spec):
+        one = msgspec.structs.replace(said, task=names.get(said.task, said.task))
+        if depends.setdefault(one.task, one) != one:
+            raise InvalidInput("depends_on", f"{said.task} is named twice, not in the same way")
     reviews = None if spec.reviews is None else names.get(spec.reviews, spec.reviews)
     return msgspec.structs.replace(
         spec, depends_on=tuple(depends.values()), reviews=reviews, ref=None
