@@ -110,6 +110,7 @@ def test_a_sub_task_is_as_its_parent_where_it_says_nothing() -> None:
         "verify": ("true",),
         "group": "g",
         "land": LandPolicy.MERGE,
+        "keys": ("db",),
     }
     world.machine("m1", agent("a", "gpu"))
     (first,) = world.submit(TaskSpec(title="t", prompt="p", emergency=True, **above))
@@ -125,7 +126,7 @@ def test_a_sub_task_is_as_its_parent_where_it_says_nothing() -> None:
 
 def test_a_sub_task_has_at_most_what_its_parent_has() -> None:
     world = Pool()
-    first = world.running(priority=-2, deadline_ms=60_000, needs=())
+    first = world.running(priority=-2, deadline_ms=60_000, needs=(), keys=("db",))
     asked = TaskSpec(
         title="s",
         prompt="p",
@@ -133,6 +134,7 @@ def test_a_sub_task_has_at_most_what_its_parent_has() -> None:
         emergency=True,
         deadline_ms=90_000,
         needs=("linux",),
+        keys=("mine",),
         failures_max=50,
     )
 
@@ -142,6 +144,7 @@ def test_a_sub_task_has_at_most_what_its_parent_has() -> None:
     spec = world.body(one).spec
     assert (spec.priority, spec.emergency, spec.deadline_ms) == (-2, False, 60_000)
     assert (spec.failures_max, spec.needs) == (limits.FAILURES_MAX, ("linux",))
+    assert spec.keys == ("mine", "db")
     assert (world.task(two).priority, world.task(two).deadline_ms) == (-5, 5_000)
 
 

@@ -111,6 +111,7 @@ def narrowed(spec: TaskSpec, parent: Task, body: TaskBody) -> TaskSpec:
         **same,
         **least,
         needs=tuple(dict.fromkeys(needs)),
+        keys=tuple(dict.fromkeys((*spec.keys, *above.keys))),
         land=_land(spec.land, above.land),
         budget=budget.within(spec.budget, above.budget),
         emergency=False,
