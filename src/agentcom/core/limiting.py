@@ -1,5 +1,7 @@
 """Limits as people set them, and the time of rates: facts about gates (`core/passing.py`)."""
 
+from msgspec.structs import replace
+
 from agentcom.core import facts, passing
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
@@ -15,19 +17,21 @@ def set_limit(turn: Turn, _fact: Fact, body: facts.SetLimit) -> Done:
         InvalidInput: the scope or a number makes no sense, or there are too many rules.
     """
     limit.check(body.limit)
+    scope = limit.canonical_scope(body.limit.scope)
     rules = turn.view.gates.rules
-    if body.limit.scope not in rules and len(rules) >= limits.RULES_MAX:
+    if scope not in rules and len(rules) >= limits.RULES_MAX:
         raise InvalidInput("limit", f"at most {limits.RULES_MAX} rules; use {limit.EVERY}")
-    return Done(passing.set_rule(turn, body.limit).scope)
+    return Done(passing.set_rule(turn, replace(body.limit, scope=scope)).scope)
 
 
 def drop_limit(turn: Turn, _fact: Fact, body: facts.DropLimit) -> Done:
     """Take the rule of a scope away; raises `NotFound` if there is none."""
-    rule = turn.view.gates.rules.get(body.scope)
+    rules = turn.view.gates.rules
+    rule = rules.get(body.scope) or rules.get(limit.canonical_scope(body.scope))
     if rule is None:
         raise NotFound(f"there is no limit on {body.scope}")
     passing.drop_rule(turn, rule)
-    return Done(body.scope)
+    return Done(rule.scope)
 
 
 def gate_due(turn: Turn, _fact: Fact, body: facts.GateDue) -> None:
