@@ -433,5 +433,6 @@ def test_a_limit_and_a_budget_hold_together() -> None:
     pool.ask(facts.SetBudget(ANN, TOTAL, Budget(turns=9)))
 
     assert states(pool, (second, third)) == [TaskState.ASSIGNED, TaskState.QUEUED]
-    assert why(pool, third).summary == f"the limit of {ANN} is full: 2 of 2 run"
+    full = f"the limit of {ANN} is full: 2 of 2 run ({first}, {second})"
+    assert why(pool, third).summary == full
     assert pool.view.purse.reserved[key] == 2

@@ -7,7 +7,7 @@ from agentcom.core import facts, lock_facts
 from agentcom.model.errors import NotFound
 from agentcom.model.failure import FailureClass
 from agentcom.model.graph import Dependency, OnFailure
-from agentcom.model.ids import AgentId, MachineId, TaskId, WallTime
+from agentcom.model.ids import AgentId, MachineId, ProjectId, TaskId, WallTime
 from agentcom.model.limit import Limit
 from agentcom.model.limits import QUARANTINE_FAILURES, RESTART_GRACE_MS
 from agentcom.model.replies import Explanation, LockTold, Submitted
@@ -352,13 +352,30 @@ def test_a_full_limit_is_named_with_who_runs_under_it() -> None:
     world.ask(facts.SetLimit(Limit(scope="key:db", concurrency=1)))
     world.machine("m1", agent("a1", slots=4))
     keyed = TaskSpec(title="t", prompt="p", keys=("db",))
-    _, second, third = world.submit(keyed, keyed, keyed)
+    first, second, third = world.submit(keyed, keyed, keyed)
 
     shown = why(world, third)
 
-    assert shown.summary == "the limit of key:db is full: 1 of 1 run"
+    assert shown.summary == f"the limit of key:db is full: 1 of 1 run ({first})"
     assert shown.position == 2
     assert why(world, second).position == 1
+
+
+def test_of_who_keeps_a_limit_full_the_own_projects_are_named_and_a_limit_of_none_is_said() -> None:
+    world = Pool()
+    world.ask(facts.SetLimit(Limit(scope="key:db", concurrency=7)))
+    world.machine("m1", agent("a1", slots=9))
+    keyed = TaskSpec(title="t", prompt="p", keys=("db",))
+    theirs = msgspec.structs.replace(person("bob"), project=ProjectId("other"))
+    world.ask(facts.Submit((keyed,)), theirs)
+    tasks = world.submit(*[keyed] * 7)
+
+    assert why(world, tasks[-1]).summary.endswith(f"({', '.join(tasks[:5])}, 2 more)")
+
+    world.ask(facts.SetLimit(Limit(scope="key:db", concurrency=0)))
+    said = why(world, tasks[-1])
+    assert said.summary == "the limit of key:db lets nothing start"
+    assert said.next_action.endswith("agentcom limit set")
 
 
 def test_files_in_use_are_named_with_their_holder() -> None:

@@ -20,6 +20,7 @@ from agentcom.core import (
     quarantine,
     questions,
     touching,
+    waits,
     watches,
 )
 from agentcom.core.controls import find
@@ -162,8 +163,7 @@ def _missing(view: PoolView, shape: ShapeId) -> tuple[str, ...]:
 
 def _shut_out(view: PoolView, task: Task) -> tuple[str, str, WallTime | None] | None:
     """Return which gates of a task are shut, what opens them, and when that is if time does."""
-    gates = view.gates
-    shut = [(gate, *found) for gate in gates.gates_of(task) if (found := gates.blocker(gate, task))]
+    shut = waits.shut(view, task)
     if not shut:
         return None
     summary = "; ".join(words for _, words, _ in shut)
@@ -178,6 +178,8 @@ def _shut_out(view: PoolView, task: Task) -> tuple[str, str, WallTime | None] | 
         return summary, "the budget is renewed then; or raise it: agentcom budget set", at
     if spent:
         return summary, "it starts after one of them has ended, if something is left", at
+    if any(view.gates.is_closed_for_good(gate) for gate, _, _ in shut):
+        return summary, "this does not pass by itself: raise it: agentcom limit set", None
     return summary, "it starts when there is room again, in its place in the order", at
 
 
