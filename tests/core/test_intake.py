@@ -150,6 +150,7 @@ def test_tasks_refer_to_each_other_by_name_in_any_order() -> None:
         replace(PLAIN, ref="b", depends_on=(Dependency("a"),)), replace(PLAIN, ref="a")
     )
 
+    assert first < second, "acts on many go by age"
     assert world.task(second).state is TaskState.WAITING
     assert world.body(second).spec.depends_on == (Dependency(first),)
     assert (world.body(first).spec.ref, world.body(second).spec.ref) == (None, None)

@@ -354,6 +354,18 @@ def test_a_group_is_cancelled_from_its_end_so_that_nothing_fails_on_the_way() ->
     assert world.ask(facts.CancelGroup("g")) == Done("0 tasks")
 
 
+def test_a_group_is_cancelled_from_its_end_also_after_a_restart() -> None:
+    world = Pool()
+    first = TaskSpec(title="t", prompt="p", group="g", ref="a")
+    behind = TaskSpec(title="t", prompt="p", group="g", depends_on=(Dependency("a"),))
+    tasks = world.submit(*[behind] * 40, first)
+    world.restart()
+
+    world.ask(facts.CancelGroup("g"))
+
+    assert {*states(world, *tasks)} == {"cancelled"}
+
+
 def test_a_submitter_cancels_only_what_is_theirs_in_a_group() -> None:
     world = Pool()
     spec = TaskSpec(title="t", prompt="p", group="g")

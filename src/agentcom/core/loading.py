@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import partial
+from operator import attrgetter
 
 from agentcom.core import (
     budgets,
@@ -72,6 +73,10 @@ def _load_tasks(view: PoolView, tasks: Sequence[Task]) -> None:
     for task in sorted(tasks, key=lambda task: task.seq):
         _load_task(view, task)
         view.journal.clear()  # nothing of it is undone, and a long queue would make it long
+    for task in sorted(tasks, key=attrgetter("id")):  # acts on many go by age
+        if task.group or task.parents:
+            graphs.index(view, task, live=True)
+    view.journal.clear()
     _order_landings(view)
 
 
@@ -81,8 +86,6 @@ def _load_task(view: PoolView, task: Task) -> None:
         view.books.lost[task.id] = None
     view.learn_shape(task)
     view.seq = max(view.seq, task.seq)
-    if task.group or task.parents:
-        graphs.index(view, task, live=True)
     watches.load(view, task)
     if task.unique_key is not None:
         view.unique[task.unique_key] = task.id
