@@ -246,6 +246,22 @@ def test_a_refused_change_and_an_unwritten_batch_leave_budgets_as_they_were() ->
     assert pool.view.purse.reserved == {key: 1}
 
 
+def test_a_day_that_began_while_the_hub_was_not_there_has_begun() -> None:
+    pool = Pool()
+    give(pool, per=DAY, turns=1)
+    task = pool.running()
+    spend(pool, task)
+    pool.finish(task)
+    (waits,) = pool.submit("waits")
+    pool.now_ms += DAY_MS
+
+    pool.restart()
+    pool.machine("m1")
+    pool.advance(0)
+
+    assert pool.task(waits).state is TaskState.ASSIGNED
+
+
 def test_budgets_are_there_after_a_restart() -> None:
     pool = Pool()
     key = give(pool, turns=3)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from agentcom.core import facts
+from agentcom.core import facts, passing
 from agentcom.core.effects import Effect
 from agentcom.core.gates import Files
 from agentcom.model.batch import Table
 from agentcom.model.errors import InvalidInput
-from agentcom.model.ids import TaskId
+from agentcom.model.ids import Now, TaskId, WallTime
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.task import TaskSpec, TaskState
 from agentcom.testing.world import agent, machine
@@ -141,10 +141,21 @@ def test_a_clock_that_was_set_back_shuts_a_rate_no_longer_than_its_period() -> N
     world.machine("m1", agent("a1", slots=8))
     (task,) = world.submit(keyed("db"))
 
-    world.tell(facts.GateDue("key:db"))
-    world.advance(PERIOD_MS)
+    for _ in range(2):
+        world.advance(PERIOD_MS)
+        world.beat("m1", [])
 
     assert world.task(task).state is TaskState.ASSIGNED
+
+
+def test_a_rate_opens_by_the_clock_as_it_was_set() -> None:
+    world = limited(rate=1, per_ms=PERIOD_MS)
+    world.submit(keyed("db"))
+    set_on = Now(world.now.instant, WallTime(world.now.wall + PERIOD_MS - 7))
+
+    (timer,) = passing.timers(world.view, set_on)
+
+    assert timer.at == set_on.instant + 7
 
 
 def test_rates_that_are_earned_again_are_forgotten_when_they_are_many(

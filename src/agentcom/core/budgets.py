@@ -203,10 +203,14 @@ def renewed(ledger: Ledger, _fact: Fact, _body: BudgetsRenewed) -> None:
 
 
 def timers(view: PoolView, now: Now) -> Sequence[Effect]:
-    """Return the timer of the next UTC day, if a budget waits for it."""
-    if not any(budget.period is Period.DAY for budget in view.purse.budgets.values()):
+    """Return the timer of the next UTC day, if a budget waits for it.
+
+    It is over at once if one began while the hub was not there, or as the clock was set.
+    """
+    days = [row.day for row in view.purse.budgets.values() if row.period is Period.DAY]
+    if not days:
         return [ClearTimer(RENEWAL)] if view.purse.budgets else []
-    left_ms = DAY_MS - now.wall % DAY_MS
+    left_ms = 0 if min(days) < day_of(now.wall) else DAY_MS - now.wall % DAY_MS
     return [SetTimer(RENEWAL, Instant(now.instant + left_ms), BudgetsRenewed())]
 
 

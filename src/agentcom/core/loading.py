@@ -56,9 +56,8 @@ def load(
     _load_tasks(view, rows.tasks)
     budgets.load(view)
     locking.load(view, rows.locks, rows.lock_numbers)
-    effects: list[Effect] = [*passing.load(view, now), *deadlines.timers(view, now)]
-    effects += locking.timers(view, now)
-    effects += budgets.timers(view, now)
+    passing.load(view, now)
+    effects = timers(view, now)
     view.fairness.restore(_share(view, task) for task in view.tasks.values() if task.seq)
     effects += [*leases.grace(view, now), *watches.timers(view, now.instant)]
     effects += leases.recover(view, now)
@@ -67,6 +66,16 @@ def load(
         effects.append(Continue(facts.TodoDue(todo.task, todo.kind)))
     view.confirm()
     return view, effects
+
+
+def timers(view: PoolView, now: Now) -> list[Effect]:
+    """Return the timers of all that waits for a time of day; also after the wall clock was set."""
+    return [
+        *deadlines.timers(view, now),
+        *passing.timers(view, now),
+        *locking.timers(view, now),
+        *budgets.timers(view, now),
+    ]
 
 
 def _load_tasks(view: PoolView, tasks: Sequence[Task]) -> None:

@@ -115,8 +115,7 @@ def refresh(ledger: Ledger, scope: str) -> None:
     was = scope in view.gates.spent
     shut = at is not None and at > now
     if shut:
-        assert at is not None
-        ledger.effects.append(_timer(scope, at, ledger.now))
+        ledger.effects.append(_timer(view, scope, ledger.now))
     elif was:
         ledger.effects.append(ClearTimer(f"gate/{scope}"))
     if shut == was:
@@ -129,9 +128,16 @@ def refresh(ledger: Ledger, scope: str) -> None:
     view.lanes.look(scope)
 
 
-def _timer(scope: str, at: WallTime, now: Now) -> SetTimer:
-    instant = Instant(now.instant + max(1, at - now.wall))
-    return SetTimer(f"gate/{scope}", instant, GateDue(scope))
+def timers(view: PoolView, now: Now) -> Sequence[SetTimer]:
+    """Return the timers of rates that are used up; also after the wall clock was set."""
+    return [_timer(view, scope, now) for scope in view.gates.spent]
+
+
+def _timer(view: PoolView, scope: str, now: Now) -> SetTimer:
+    """Return when to look at a rate: after its period at the latest, if the clock was set back."""
+    rule, at = view.gates.rule_of(scope), view.gates.opens_at(scope)
+    left_ms = 0 if rule is None or at is None else min(at - now.wall, rule.per_ms)
+    return SetTimer(f"gate/{scope}", Instant(now.instant + max(1, left_ms)), GateDue(scope))
 
 
 # Rules -------------------------------------------------------------------------------------------
@@ -206,8 +212,8 @@ def _held(view: PoolView) -> Iterator[Task]:
     return (task for machine in view.held_by for task in view.held_tasks(machine))
 
 
-def load(view: PoolView, now: Now) -> Iterator[SetTimer]:
-    """Count what the attempts under way hold, and yield the timers of rates; for a new view."""
+def load(view: PoolView, now: Now) -> None:
+    """Count what attempts under way hold, and shut the rates that are used up; for a new view."""
     gates = view.gates
     gates.taken.update(count_taken(view))
     for task in _held(view):
@@ -218,7 +224,6 @@ def load(view: PoolView, now: Now) -> Iterator[SetTimer]:
         at = gates.opens_at(scope)
         if at is not None and at > now.wall:
             gates.spent[scope] = None
-            yield _timer(scope, at, now)
     for gate in view.lanes.gates():
         view.lanes.look(gate)
     view.lanes.fresh.clear()
