@@ -138,7 +138,7 @@ def _park(
 
 def _others_can(view: PoolView, task: Task, account: AccountId | None) -> bool:
     """Return whether an agent that does not use `account` could run `task`."""
-    classes = view.shapes.compatible_classes(view.shape_of(task))
+    classes = view.shapes.compatible_classes(view.shape_soon(task))
     for agent in view.agents.values():
         machine = view.machines.get(agent.machine)
         here = machine is not None and not machine.removed and not agent.absent

@@ -140,9 +140,7 @@ def _let_go(turn: Turn, task: Task) -> None:
     if task.id in view.books.reviews:
         needs = graphs.vetted(view, task, view.edges[task.id].values())
         try:
-            view.learn_shape(replace(task, needs=needs))
+            view.relearn_shape(task, replace(task, needs=needs))
         except TooManyShapes:
             needs = None  # the author is kept away all the same
-        else:
-            view.forget_shape(task)
     turn.move(task, moves.Released(ahead, needs), EventKind.UNBLOCKED)

@@ -94,7 +94,7 @@ def _queued(turn: Turn, task: Task) -> Explanation:
         task=task,
         summary=summary,
         agents=rules,
-        missing=_missing(view, view.shape_of(task)) if view.agents and not able else (),
+        missing=_missing(view, view.shape_soon(task)) if view.agents and not able else (),
         position=position,
         starts_at=forecast.starts_at(turn, task, position, able, agents=len(agents)),
         next_action=action,
@@ -104,7 +104,7 @@ def _queued(turn: Turn, task: Task) -> Explanation:
 
 def _able(view: PoolView, task: Task) -> Mapping[AgentId, Agent]:
     """Return the agents that could run a task now or later."""
-    classes = view.shapes.compatible_classes(view.shape_of(task))
+    classes = view.shapes.compatible_classes(view.shape_soon(task))
     return {
         agent.id: agent
         for agent in view.agents.values()
@@ -228,7 +228,7 @@ def _closed(account: Account) -> str:
 
 
 def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
-    shape = view.shape_of(task)
+    shape = view.shape_soon(task)
     shut = _unsuited(view, task, agent, shape) or pauses.rule(view.pauses, agent)
     shut = shut or _away(view, agent)
     if shut is not None:

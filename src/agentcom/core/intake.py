@@ -239,7 +239,7 @@ def needs_of(view: PoolView, spec: TaskSpec) -> tuple[str, ...]:
     if not spec.needs:
         return () if spec.command else _ONLY_PROMPT
     needs = spec.needs if spec.command else (*spec.needs, PROMPT)
-    return view.write_needs(needs)
+    return view.needs.written(needs)
 
 
 def _keys(spec: TaskSpec) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from agentcom.core import facts, passing
+from agentcom.core import facts, passing, telling
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
 from agentcom.model import limit, limits
@@ -47,5 +47,6 @@ def look_again(turn: Turn, _fact: Fact, body: facts.LookAgain) -> None:
         for task in [*lanes.later]:
             view.drop(lanes.later, task)
             lanes.fresh[task] = None
+        telling.catch_up(turn)
     else:
         turn.ready(body.agent)

@@ -75,6 +75,8 @@ class Turn(Ledger):
         self._bodies: dict[TaskId, TaskBody] = {}
         self.queued: dict[TaskId, None] = {}
         """Tasks that joined the queue in this fact."""
+        self.stuck = False
+        """Whether the queue cannot tell what agents ask (`core/telling.py`): there is no room."""
         self._moved = 0
         self._cut_short = False
 
@@ -192,7 +194,8 @@ class Turn(Ledger):
                 self._fill(agent_id)
             if view.matcher.idle_bits and (self.queued or lanes.fresh):
                 self._find_agents()
-        if (lanes.vacant or lanes.later) and not self._cut_short:
+        lagging = view.behind and not self.stuck and view.lagging()
+        if (lanes.vacant or lanes.later or lagging) and not self._cut_short:
             self._cut_short = True
             self.again(LookAgain())  # others get their turn first
         self.queued.clear()

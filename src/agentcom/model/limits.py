@@ -88,6 +88,7 @@ NOTICES_BYTES: Final = 16_384  # of one attempt, on its machine
 WAITS_MAX: Final = 500  # tasks in one picture of who waits for whom
 WAITS_ON_MAX: Final = 20  # ... and what each of them waits for, of one kind
 MOVED_MAX: Final = 400  # tasks found behind a limit in one look; then others get their turn
+CAUGHT_UP_MAX: Final = 128  # queued tasks that tell what agents ask of late; then others' turn
 WARM_REPOSITORIES: Final = 256  # whose latest machines are remembered
 WARM_MACHINES: Final = 8  # per repository
 
