@@ -322,9 +322,9 @@ MUTANTS: Final = (
         "only one machine parks",
         "the other machines of an account run into its exhausted quota one by one",
         _ACCOUNTS,
-        "            view.refresh(agent.id)\n            if wider:",
-        "            view.refresh(agent.id)\n            if not wider:\n                return\n"
-        "            if wider:",
+        "        view.refresh(agent.id)\n        if wider:",
+        "        view.refresh(agent.id)\n        if not wider:\n            return\n"
+        "        if wider:",
         seed=5,
     ),
     Mutant(
