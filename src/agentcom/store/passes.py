@@ -4,7 +4,7 @@ import asyncio
 
 
 class Passes:
-    """Lets what never waits wait for others, after each of several things in one pass but the first.
+    """Lets what never waits wait for others: after all but the first of the things in one pass.
 
     The first one has nothing to make up for, and who sends its outcome on is not kept from it.
     """
