@@ -256,6 +256,8 @@ def _remove(turn: Turn, machine_id: MachineId) -> Done:
     view = turn.view
     machine = machine_of(turn, machine_id)
     change(turn, replace(machine, removed=True, version=machine.version + 1), machine)
+    for agent in view.agents_of.get(machine_id, ()):
+        view.reclassify(view.agents[agent])
     for task in view.held_tasks(machine_id):
         event = moves.StopAsked(StopReason.REVOKED)
         turn.move(task, event, EventKind.STOP_ASKED, "its machine was removed")

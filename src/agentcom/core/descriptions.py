@@ -99,9 +99,13 @@ def called(
 def offers(agent: Agent, machine: Machine | None, named: Mapping[str, int]) -> Offers:
     """Return what an agent offers: capabilities, labels, runtime, and names that are spoken of.
 
+    Those that left the fleet offer nothing, and so are one class, however many they become.
+
     Raises:
         InvalidInput: a capability or what it accepts is malformed.
     """
+    if machine is not None and machine.removed:
+        return Offers(())
     found = set(requirement.canonical_capabilities(agent.capabilities))
     found.add(Capability(RUNTIME, agent.runtime))
     found.update(Capability(k.lower(), v.lower()) for k, v in agent.labels.items())

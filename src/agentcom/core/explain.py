@@ -229,8 +229,8 @@ def _closed(account: Account) -> str:
 
 def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
     shape = view.shape_soon(task)
-    shut = _unsuited(view, task, agent, shape) or pauses.rule(view.pauses, agent)
-    shut = shut or _away(view, agent)
+    shut = _unsuited(view, task, agent, shape) if placement.is_there(view, agent) else None
+    shut = shut or pauses.rule(view.pauses, agent) or _away(view, agent)
     if shut is not None:
         return shut
     if view.slots_used.get(agent.id, 0) >= agent.usable:

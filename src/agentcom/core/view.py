@@ -199,8 +199,7 @@ class PoolView(Journal):
         before = self.tally(self.named, name, change)
         if not (before and before + change):
             for agent in descriptions.called(name, self.agents, self.machines):
-                self._classify(agent)
-                self.refresh(agent.id)
+                self.reclassify(agent)
 
     def enqueue(self, task: Task) -> None:
         """Put a task into the matcher's queue, or behind its gates."""
@@ -277,6 +276,11 @@ class PoolView(Journal):
             raise
         self.put(self.agents, agent.id, agent)
         self.put(self.agents_of.setdefault(agent.machine, {}), agent.id, None)
+
+    def reclassify(self, agent: Agent) -> None:
+        """Look anew at what an agent offers; raises `TooManyClasses`."""
+        self._classify(agent)
+        self.refresh(agent.id)
 
     def _classify(self, agent: Agent) -> None:
         """Count an agent to the class of those that offer the same."""
