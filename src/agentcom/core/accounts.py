@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import moves
+from agentcom.core import fairness, moves
 from agentcom.core.due_facts import AccountDue
 from agentcom.core.effects import ClearTimer, Effect, SetTimer
 from agentcom.core.facts import ResumeAccount
@@ -51,13 +51,21 @@ def bound_to(view: PoolView, task: Task) -> Account | None:
     return None if account is None else view.accounts.get(account)
 
 
-def can_try(view: PoolView, task: Task, row: Account) -> bool:
-    """Return whether a task that waits for an account in any case could try it now."""
-    classes = view.shapes.compatible_classes(view.shape_of(task))
-    return task.on_quota is OnQuota.WAIT and any(
-        view.free_slots(agent) and classes >> view.class_of[agent.id] & 1
-        for agent in _agents_of(view, row.id)
-    )
+def first_to_try(view: PoolView, waiting: Sequence[Task], row: Account) -> Sequence[Task]:
+    """Return the first in order that waits for an account in any case and could try it now."""
+    free = [agent for agent in _agents_of(view, row.id) if view.free_slots(agent)]
+    bits = [1 << view.class_of[agent.id] for agent in free]
+    able = [
+        task
+        for task in waiting
+        if task.on_quota is OnQuota.WAIT
+        and any(view.shapes.compatible_classes(view.shape_of(task)) & bit for bit in bits)
+    ]
+    return sorted(able, key=_rank)[:1]
+
+
+def _rank(task: Task) -> fairness.Rank:
+    return fairness.rank(task.start_tag, task.priority, task.seq, emergency=task.emergency)
 
 
 def words(view: PoolView, task: Task) -> tuple[str, str, WallTime | None]:

@@ -163,13 +163,10 @@ def _account_due(turn: Turn, body: AccountDue) -> None:
     if row is not None and row.closed:
         accounts.due(turn, row)
         return
-    waiting = [
-        task
-        for task in view.tasks.values()
-        if task.wait is Wait.QUOTA and accounts.of_task(view, task) == body.account
-    ]
+    asleep = [view.tasks[task] for task in view.books.no_quota]
+    waiting = [task for task in asleep if accounts.of_task(view, task) == body.account]
     if row is not None:
-        waiting = [task for task in waiting if accounts.can_try(view, task, row)][:1]
+        waiting = list(accounts.first_to_try(view, waiting, row))
     for task in waiting[: limits.CASCADE_BATCH]:
         turn.move(task, moves.Released(), EventKind.UNBLOCKED)
     if waiting[limits.CASCADE_BATCH :]:

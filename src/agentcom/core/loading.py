@@ -21,7 +21,7 @@ from agentcom.core.effects import Continue, Effect
 from agentcom.core.view import PoolView
 from agentcom.model.ids import DEFAULT_POOL, Now, PoolId, TaskId
 from agentcom.model.snapshot import Snapshot
-from agentcom.model.task import Phase, Task, TaskState
+from agentcom.model.task import Phase, Task, TaskState, Wait
 
 
 def load(
@@ -93,6 +93,8 @@ def _load_task(view: PoolView, task: Task) -> None:
     view.tasks[task.id] = task
     if task.lost:
         view.books.lost[task.id] = None
+    if task.wait is Wait.QUOTA:
+        view.books.no_quota[task.id] = None
     view.learn_shape(task)
     view.seq = max(view.seq, task.seq)
     watches.load(view, task)

@@ -55,6 +55,7 @@ _QUEUED: Final = TaskState.QUEUED
 _WAITING: Final = TaskState.WAITING
 _DEPENDENCIES: Final = Wait.DEPENDENCIES
 _REVIEW: Final = Wait.REVIEW
+_NO_QUOTA: Final = Wait.QUOTA
 _TASK: Final = Table.TASK
 _BODY: Final = Table.BODY
 _ASSIGNED: Final = EventKind.ASSIGNED
@@ -124,10 +125,10 @@ class Turn(Ledger):
             self._follow(before, after)
         if after.group or after.parents:
             graphs.follow(self, before, after)
-        if after.lost and not state.terminal:
-            view.put(view.books.lost, task_id, None)
-        elif view.books.lost:
-            view.drop(view.books.lost, task_id)
+        if after.lost or view.books.lost:
+            self._note(view.books.lost, task_id, there=after.lost and not state.terminal)
+        if after.wait is _NO_QUOTA or view.books.no_quota:
+            self._note(view.books.no_quota, task_id, there=after.wait is _NO_QUOTA)
         if state.terminal:
             self._end(after)
             if before is not None and before.asks:
@@ -137,6 +138,12 @@ class Turn(Ledger):
             view.tasks[task_id] = after
         self.record(after, kind, detail)
         return after
+
+    def _note(self, book: dict[TaskId, None], task: TaskId, *, there: bool) -> None:
+        if there:
+            self.view.put(book, task, None)
+        elif book:
+            self.view.drop(book, task)
 
     def line_up(self, project: ProjectId, submitter: UserId) -> tuple[float, int]:
         """Return the start tag and the sequence number of a task that joins the queue."""

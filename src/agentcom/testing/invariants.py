@@ -333,6 +333,8 @@ def _check_books(view: PoolView, rows: _Rows) -> None:
         assert tallies[key].live == len(members.get(key, ())), f"{key} counts wrong"
     lost = {task.id for task in view.tasks.values() if task.lost}
     assert set(books.lost) == lost, "the tasks that may come back are others"
+    no_quota = {task.id for task in view.tasks.values() if task.wait is Wait.QUOTA}
+    assert set(books.no_quota) == no_quota, "the tasks that wait for a quota are others"
     reviews = {task for task, edges in view.edges.items() if any(e.review for e in edges.values())}
     assert set(books.reviews) == reviews, "memory and store disagree about reviews"
 
