@@ -264,14 +264,20 @@ def test_what_an_open_gate_shows_is_moved_behind_a_later_one_in_portions(
 
 def test_no_agent_stays_idle_where_a_search_was_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agentcom.core.turn.MOVED_MAX", 3)
-    world = Pool()
-    world.ask(facts.SetLimit(Limit(scope="key:*", concurrency=1)))
-    world.machine("m1", agent("a1", slots=8), agent("a2", slots=8))
-    held = world.submit(*(keyed("all", f"k{number}") for number in range(12)))
-    world.ask(facts.SetLimit(Limit(scope="project:default", concurrency=9)))
-    world.ask(facts.SetLimit(Limit(scope="key:all", concurrency=12)))
+    world = Moving()
+    world.ask(facts.SetLimit(Limit(scope="key:db", concurrency=1)))
+    world.machine("m1", agent("plain"))
+    (first,) = world.submit(keyed("db"))
+    world.accept(first)
+    world.machine("m2", agent("idle", "x", slots=8))
+    needs = {"needs": ("x",)}
+    tasks = world.submit(*[keyed("db", "bad", **needs)] * 8, keyed("db", **needs))
+    world.ask(facts.SetLimit(Limit(scope="key:bad", concurrency=0)))
 
-    assert states(world, held) == ["assigned"] * 9 + ["queued"] * 3
+    world.finish(first, done())
+
+    assert states(world, tasks) == ["queued"] * 8 + ["assigned"]
+    assert world.most <= 3
 
 
 def test_resources_of_a_machine_are_shared_by_its_agents() -> None:
