@@ -46,6 +46,23 @@ def test_it_names_the_needs_that_nobody_meets() -> None:
     assert "it lacks gpu" in answer.agents[0].detail
 
 
+def test_it_names_who_could_run_a_task_and_takes_only_others() -> None:
+    world = Pool()
+    world.machine("m1", msgspec.structs.replace(agent("rev"), accepts=("kind=review",)))
+    plain, gpu = world.submit(
+        TaskSpec(title="t", command=("true",)), TaskSpec(title="t", prompt="p", needs=("gpu",))
+    )
+
+    answer = why(world, plain)
+
+    assert answer.summary == "no agent can run it: rev takes only other tasks"
+    assert answer.next_action.startswith("add an agent that has it and takes such tasks")
+    other = "no agent can run it: it needs gpu, prompt; rev takes only other tasks"
+    assert why(world, gpu).summary == other
+    world.ask(facts.RemoveMachine(MachineId("m1")))
+    assert why(world, plain).summary == "no agent can run it: all have left"
+
+
 def test_it_names_for_each_agent_the_rule_that_keeps_it_away() -> None:
     world = Pool()
     for name in ("busy", "paused", "draining", "offline", "removed", "suspect"):

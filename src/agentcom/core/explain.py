@@ -88,8 +88,8 @@ def _queued(turn: Turn, task: Task) -> Explanation:
     if _shut_out(view, task) is not None:
         rules = tuple(rule for rule in rules if rule.rule != "order")
     paused = _shut_out(view, task) if pauses.find(view, task) is not None else None
-    said = paused or _standstill(turn) or _kept(view, task, rules, able, agents=len(agents))
-    summary, action, at = said
+    said = paused or _standstill(turn) or _kept(view, task, rules, able)
+    summary, action, at = said or (*_none_free(able, len(agents)), None)
     return Explanation(
         task=task,
         summary=summary,
@@ -132,18 +132,18 @@ def _standstill(turn: Turn) -> Words | None:
 
 
 def _kept(
-    view: PoolView,
-    task: Task,
-    rules: Sequence[AgentRule],
-    able: Sequence[AgentRule],
-    *,
-    agents: int,
-) -> Words:
-    """Return why a queued task of a fleet at work has no agent; `able` are some of `agents`."""
+    view: PoolView, task: Task, rules: Sequence[AgentRule], able: Sequence[AgentRule]
+) -> Words | None:
+    """Return why a queued task of a fleet at work has no agent, if it is not that none is free."""
     if not able and not any(rule.rule == AUTHOR for rule in rules):
-        missing = ", ".join((*task.needs, *(f"{name}={much}" for name, much in task.uses)))
-        action = "add an agent that has it, or submit again with other needs"
-        return f"no agent can run it: it needs {missing}", action, None
+        needs = ", ".join((*task.needs, *(f"{name}={much}" for name, much in task.uses)))
+        shy = [rule.agent for rule in rules if rule.rule == "accepts"]
+        shown = f"{', '.join(shy[:_SHOWN_MAX])} {'takes' if len(shy) == 1 else 'take'}"
+        why = [f"it needs {needs}"] if needs else []
+        why += [f"{shown} only other tasks"] if shy else []
+        fits = "has it and takes such tasks" if shy else "has it"
+        action = f"add an agent that {fits}, or submit again with other needs"
+        return f"no agent can run it: {'; '.join(why) or 'all have left'}", action, None
     shut_out = _shut_out(view, task)
     if shut_out is not None:
         return shut_out
@@ -152,7 +152,7 @@ def _kept(
     if not able:
         summary = f"no other agent may review it than {', '.join(graphs.authors(view, task.id))}"
         return summary, "reviews are never given to the author: add another agent", None
-    return (*_none_free(able, agents), None)
+    return None
 
 
 def _missing(view: PoolView, shape: ShapeId) -> tuple[str, ...]:
