@@ -361,11 +361,12 @@ def _first_time(row: Schedule, now: WallTime) -> WallTime:
     if within is not None and not low <= within <= high:
         raise InvalidInput("start_within_ms", "from one second to seven days")
     spec = row.task
-    for field in ("not_before", "start_by", "ref"):
+    for field in ("not_before", "start_by"):
         if getattr(spec, field) is not None:
             raise InvalidInput(f"task.{field}", "not in a schedule: its times say when it starts")
-    if spec.depends_on:
-        raise InvalidInput("task.depends_on", "not in a schedule: its runs depend on nothing")
+    for field in ("depends_on", "reviews", "ref", "parent"):
+        if getattr(spec, field):
+            raise InvalidInput(f"task.{field}", "not in a schedule: its runs depend on nothing")
     intake.check_spec(spec)
     first = Cron(row.cron, row.zone).after(now)
     if first is None:
