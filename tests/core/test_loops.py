@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from agentcom.core import facts, leases, loops, moves
 from agentcom.core.facts import Fact
 from agentcom.model.agent import Held, HeldStage
+from agentcom.model.failure import FailureClass
 from agentcom.model.graph import Dependency
 from agentcom.model.ids import TaskId, WallTime
 from agentcom.model.limits import LOOP_LINEAGES, LOOP_PER_HOUR, LOOP_UNCHANGED
@@ -20,7 +22,7 @@ from tests.core.acts import Pool, merging
 REPO = "https://example.org/api.git"
 BASE = "b" * 40
 HOUR = 3_600_000
-REASON = f"suspected loop: completed {LOOP_UNCHANGED} times without a change"
+REASON = f"suspected loop: ended {LOOP_UNCHANGED} times without a change"
 
 
 def spec(title: str = "tidy", **fields: Any) -> TaskSpec:
@@ -150,7 +152,7 @@ def test_work_that_comes_too_often_is_a_loop_though_there_is_no_repository() -> 
 
     row = once(world, wanted)
 
-    assert row.reason == f"suspected loop: completed {LOOP_PER_HOUR + 1} times within an hour"
+    assert row.reason == f"suspected loop: ended {LOOP_PER_HOUR + 1} times within an hour"
     world.ask(facts.Cancel(row.id))
     world.advance(HOUR)
     assert once(world, wanted).reason is None
@@ -367,6 +369,43 @@ def test_a_start_does_not_make_a_loop_of_equal_tasks_that_were_submitted_togethe
 
     world.machine("m1")
     assert once(world, spec()).state is TaskState.ASSIGNED
+
+
+NOTHING = Result(
+    status=ResultStatus.FAILED, failure=FailureClass.NO_CHANGE, base_commit=BASE, message="nothing"
+)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_work_that_fails_because_nothing_changed_is_counted_too(*, restarts: bool) -> None:
+    world = Pool()
+    for _ in range(LOOP_UNCHANGED):
+        world.machine("m1")
+        assert once(world, spec(failures_max=1), NOTHING).state is TaskState.ASSIGNED
+        if restarts:
+            world.restart()
+
+    assert once(world, spec()).reason == REASON
+
+
+def test_other_failures_are_not_counted_and_neither_is_one_that_is_tried_again() -> None:
+    world = Pool()
+    world.machine("m1")
+    once(world, spec(failures_max=1), msgspec.structs.replace(NOTHING, failure=None))
+    once(world, spec("other"), NOTHING)
+
+    assert world.view.loops == {}
+    world.restart()
+    assert world.view.loops == {}
+
+
+def test_failed_work_that_nobody_can_tell_is_not_counted() -> None:
+    world = Pool()
+    world.machine("m1")
+
+    row = once(world, spec(repo=None, failures_max=1), NOTHING)
+
+    assert world.task(row.id).repetition is None
 
 
 def test_a_start_recalls_a_change() -> None:

@@ -99,7 +99,7 @@ async def test_a_suspected_loop_pauses_the_schedule_until_a_person_resumes_it(
     await house.reach(HOUR)
 
     after = await house.row()
-    reason = f"suspected loop: completed {limits.LOOP_UNCHANGED} times without a change"
+    reason = f"suspected loop: ended {limits.LOOP_UNCHANGED} times without a change"
     assert (after.paused, after.reason) == (True, f"paused itself: {reason}")
     assert after.next_at == row.next_at
     await house.reach(10 * MINUTE)

@@ -52,7 +52,7 @@ def load(
         view.holds.setdefault(hold.task, {})[hold.key] = hold
     view.pauses.update({pause.key: pause for pause in rows.pauses})
     view.asks.update({ask.id: ask for ask in rows.asks})
-    loops.recall(view, rows.completed)
+    loops.recall(view, rows.ended)
     _load_tasks(view, rows.tasks)
     budgets.load(view)
     locking.load(view, rows.locks, rows.lock_numbers)

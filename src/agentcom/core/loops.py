@@ -1,12 +1,13 @@
-"""The loop breaker: work that succeeds again and again, and changes nothing.
+"""The loop breaker: work that ends again and again, and changes nothing.
 
+Work counts that completed, or failed for good because nothing came of it (`no_change`).
 Watched is what can be told to be the same work: the runs of a schedule, tasks with one unique
 key, and tasks of one submitter with one title in one repository. Anything else pays one truth
 test. Of each lineage there is a count of completions, each begun after the one before ended, so
 that many equal tasks submitted at once are one step and no loop.
 
-The counts are not rows of their own: a completed task says in its row what its count had come to,
-if that is more than one. A hub that starts anew recalls them from the newest completed tasks, so a
+The counts are not rows of their own: an ended task says in its row what its count had come to,
+if that is more than one. A hub that starts anew recalls them from the newest ended tasks, so a
 loop whose tasks are fewer than one in thousands may go on, and what is none is never stopped. A
 memory that is rebuilt while the hub runs keeps its counts (`leases.inherit`).
 """
@@ -20,6 +21,7 @@ import msgspec
 from agentcom.core import moves
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
+from agentcom.model.failure import FailureClass
 from agentcom.model.ids import WallTime
 from agentcom.model.limits import LOOP_LINEAGES, LOOP_PER_HOUR, LOOP_UNCHANGED
 from agentcom.model.repetition import Repetition
@@ -27,7 +29,7 @@ from agentcom.model.task import Task, TaskState, Wait
 
 SCHEDULE: Final = "@schedule/"
 """How the lineage of a schedule's runs begins; no address of a repository does."""
-SUSPECTED: Final = "suspected loop: completed "
+SUSPECTED: Final = "suspected loop: "
 _HOUR_MS: Final = 3_600_000
 
 Lineage = tuple[str, ...]
@@ -68,12 +70,25 @@ def admit(turn: Turn, task: Task, *, repeats: bool) -> Task:
 
 def counted(view: PoolView, task: Task, done: moves.Completed, now: WallTime) -> moves.Completed:
     """Count a completion, and return it with what its row has to say of it."""
+    count = _count(view, task, done.commit or done.base, now)
+    if count is None or (count.unchanged <= 1 and count.in_hour <= 1 and count.tree == done.commit):
+        return done  # its own commit says as much
+    return msgspec.structs.replace(done, repetition=count)
+
+
+def failed(view: PoolView, task: Task, base: str | None, now: WallTime) -> Task:
+    """Count the last failure of a task for want of a change; return it with what came of that."""
+    count = _count(view, task, base, now)
+    return task if count is None else msgspec.structs.replace(task, repetition=count)
+
+
+def _count(view: PoolView, task: Task, tree: str | None, now: WallTime) -> Repetition | None:
     lineage = lineage_of(task)
     if lineage is None:
-        return done
-    tree, old = done.commit or done.base, view.loops.get(lineage)
+        return None
+    old = view.loops.get(lineage)
     if old is not None and task.seq <= old.seq:
-        return _noted(done, old)  # it was there before the last one ended
+        return old  # it was there before the last one ended
     count = _first(tree, now, view.seq)
     if old is not None:
         unchanged = count.unchanged if tree != old.tree or tree is None else old.unchanged + 1
@@ -84,14 +99,14 @@ def counted(view: PoolView, task: Task, done: moves.Completed, now: WallTime) ->
     view.put(view.loops, lineage, count)
     if len(view.loops) > LOOP_LINEAGES:
         view.drop(view.loops, next(iter(view.loops)))
-    return _noted(done, count)
+    return count
 
 
-def recall(view: PoolView, completed: Iterable[Task]) -> None:
-    """Count on from what completed tasks say, after a start of the hub."""
-    for task in sorted(completed, key=attrgetter("changed_at")):
+def recall(view: PoolView, ended: Iterable[Task]) -> None:
+    """Count on from what ended tasks say, after a start of the hub."""
+    for task in sorted(ended, key=attrgetter("changed_at")):
         lineage = lineage_of(task)
-        if lineage is None:
+        if lineage is None or task.failure not in (None, FailureClass.NO_CHANGE):
             continue
         count = task.repetition or _first(task.commit, task.changed_at, 0)
         view.loops.pop(lineage, None)  # the newest stands last
@@ -103,22 +118,15 @@ def _first(tree: str | None, now: WallTime, seq: int) -> Repetition:
     return Repetition(tree, 0 if tree is None else 1, now, 1, seq)
 
 
-def _noted(done: moves.Completed, count: Repetition) -> moves.Completed:
-    """Return a completion with its count, where its own commit does not say as much."""
-    if count.unchanged <= 1 and count.in_hour <= 1 and count.tree == done.commit:
-        return done
-    return msgspec.structs.replace(done, repetition=count)
-
-
 def suspicion(view: PoolView, lineage: Lineage, now: WallTime) -> str | None:
     """Return why one more task of a lineage looks like a loop; None if it does not."""
     count = view.loops.get(lineage)
     if count is None:
         return None
     if count.unchanged >= LOOP_UNCHANGED:
-        return f"{SUSPECTED}{count.unchanged} times without a change"
+        return f"{SUSPECTED}ended {count.unchanged} times without a change"
     if count.in_hour > LOOP_PER_HOUR and 0 <= now - count.since < _HOUR_MS:
-        return f"{SUSPECTED}{count.in_hour} times within an hour"
+        return f"{SUSPECTED}ended {count.in_hour} times within an hour"
     return None
 
 

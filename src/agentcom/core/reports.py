@@ -218,6 +218,8 @@ def _finished(turn: Turn, task: Task, fence: Fence, result: Result) -> str | Non
     event, kind, detail = judge(turn, task, result)
     if isinstance(event, moves.Completed) and (task.lineage or task.unique_key):
         event = loops.counted(turn.view, task, event, turn.now.wall)
+    elif result.failure is FailureClass.NO_CHANGE and task.failures + 1 >= task.failures_max:
+        task = loops.failed(turn.view, task, result.base_commit, turn.now.wall)
     after = turn.move(task, event, kind, _cut(detail))
     quarantine.judged(turn, after, event)
     return None

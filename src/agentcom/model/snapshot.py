@@ -21,8 +21,8 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The live rows, and some of what ended; a consistent picture of one moment."""
 
     tasks: Sequence[Task] = ()
-    completed: Sequence[Task] = ()
-    """Of the completed tasks the newest (`LOOP_LINEAGES`), for what they say of their like."""
+    ended: Sequence[Task] = ()
+    """Of those that completed or failed the newest (`LOOP_LINEAGES`): they tell of their like."""
     edges: Sequence[Edge] = ()
     tallies: Sequence[Tally] = ()
     """Of the groups that have live tasks."""

@@ -92,7 +92,8 @@ class Conclusion:
             new = await _is_new(worktree, saved)
             if not (new or _needs_nothing_new(record.body.spec, saved)):
                 message = said or _nothing(worktree, saved)
-                return results.failed_with(told, FailureClass.NO_CHANGE, message)
+                idle = replace(told, base_commit=worktree.base)
+                return results.failed_with(idle, FailureClass.NO_CHANGE, message)
             plan = await self.plan(record, worktree)
             if new:
                 made = await _with_reasons(made, worktree, (*plan.setup, *plan.checks), left_out)

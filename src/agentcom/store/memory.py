@@ -80,7 +80,7 @@ class MemoryStore:
         agents = cast("Iterable[Agent]", self._in_order(Table.AGENT))
         return Snapshot(
             tasks=[task for task in tasks if not task.state.terminal],
-            completed=self._completed(),
+            ended=self._ended(),
             edges=cast("list[Edge]", self._in_order(Table.EDGE)),
             tallies=[
                 tally
@@ -105,10 +105,10 @@ class MemoryStore:
             ],
         )
 
-    def _completed(self) -> list[Task]:
+    def _ended(self) -> list[Task]:
         rows = self._rows[Table.TASK]
         newest = (cast("Task", rows[key]) for key in reversed(self._keys(Table.TASK)))
-        done = (task for task in newest if task.state is TaskState.COMPLETED)
+        done = (task for task in newest if task.state in (TaskState.COMPLETED, TaskState.FAILED))
         return list(islice(done, LOOP_LINEAGES))
 
     async def get(self, keys: Sequence[tuple[Table, str]]) -> list[Row | None]:

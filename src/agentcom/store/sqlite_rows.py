@@ -38,7 +38,9 @@ _KINDS: Final[Mapping[Table, int]] = {Table.BODY: 0, Table.RESULT: 1}
 ALTERED: Final = frozenset({Table.USAGE})
 """Tables to which a migration added a column, so that its place is not that in `COLUMNS`."""
 _LIVE_STATES: Final = frozenset(state for state in TaskState if not state.terminal)
-_NEWEST_COMPLETED: Final = f" WHERE state = 'completed' ORDER BY key DESC LIMIT {LOOP_LINEAGES}"
+_NEWEST_ENDED: Final = (
+    f" WHERE state IN ('completed', 'failed') ORDER BY key DESC LIMIT {LOOP_LINEAGES}"
+)
 _RowT = TypeVar("_RowT")
 
 Binding = tuple[Any, ...]
@@ -146,7 +148,7 @@ def scan(db: apsw.Connection, pool: PoolId) -> Snapshot:
         agents = _all(db, Table.AGENT, Agent)
         return Snapshot(
             tasks=_all(db, Table.TASK, Task, f" WHERE {sqlite_lists.IS_LIVE}"),
-            completed=_all(db, Table.TASK, Task, _NEWEST_COMPLETED),
+            ended=_all(db, Table.TASK, Task, _NEWEST_ENDED),
             edges=_all(db, Table.EDGE, Edge),
             tallies=_all(db, Table.TALLY, Tally, " WHERE live > 0"),
             holds=_all(db, Table.HOLD, Hold),

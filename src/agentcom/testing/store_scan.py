@@ -50,15 +50,16 @@ class ScanSuite:
         assert list(found.limits) == [rule]
         assert (list(found.locks), found.lock_numbers) == ([lock], numbers)
 
-    async def test_the_scan_returns_the_newest_tasks_that_completed(self, store: Store) -> None:
+    async def test_the_scan_returns_the_newest_that_ended_by_themselves(self, store: Store) -> None:
         done = [task(f"t{n:06d}", TaskState.COMPLETED) for n in range(LOOP_LINEAGES + 2)]
-        others = [task("t1", TaskState.FAILED), task("t2"), task("t3", TaskState.CANCELLED)]
+        failed = task(f"{done[-2].id}x", TaskState.FAILED)
+        others = [failed, task("t2"), task("t3", TaskState.CANCELLED)]
         rows = [*done, *others]
         await committed(store, batch("b1", *[Insert(Table.TASK, row.id, row) for row in rows]))
 
         found = await store.scan(DEFAULT_POOL)
 
-        assert list(found.completed) == done[:1:-1]
+        assert list(found.ended) == [done[-1], failed, *done[-2:1:-1]][:LOOP_LINEAGES]
         assert list(found.tasks) == [others[1]]
 
     async def test_the_scan_returns_questions_that_are_open(self, store: Store) -> None:

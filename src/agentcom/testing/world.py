@@ -56,6 +56,7 @@ R = TypeVar("R")
 _REPLY: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 EPOCH_MS = 1_700_000_000_000
 TTL_MS = 20_000
+_ENDED = (TaskState.COMPLETED, TaskState.FAILED)
 
 
 class Numbers:
@@ -98,7 +99,7 @@ class World:
         live = {t.id: t for t in self._all(Task) if not t.state.terminal}
         snapshot = Snapshot(
             tasks=list(live.values()),
-            completed=[t for t in self._all(Task) if t.state is TaskState.COMPLETED],
+            ended=[t for t in self._all(Task) if t.state in _ENDED],
             edges=[edge for edge in self._all(Edge) if edge.task in live],
             tallies=[tally for tally in self._all(Tally) if tally.live],
             holds=self._all(Hold),
