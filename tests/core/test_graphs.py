@@ -408,13 +408,14 @@ def test_a_review_whose_needs_are_full_is_kept_from_the_author_all_the_same() ->
     assert world.task(second).agent not in (None, author)
 
 
-def test_a_review_for_which_no_shape_is_left_is_kept_from_the_author_all_the_same() -> None:
+@pytest.mark.parametrize("of", ["_shapes", "_classes"])
+def test_a_review_for_which_no_shape_is_left_is_kept_from_the_author_all_the_same(of: str) -> None:
     world = Pool()
     world.machine("m1", agent("a1"), agent("a2"))
     (first,) = world.submit("t")
     (second,) = world.submit(review(first, needs=("prompt",)))
     world.accept(first)
-    table = world.view.shapes._shapes
+    table = getattr(world.view.shapes, of)
     table._live_max = table.live
 
     world.finish(first)

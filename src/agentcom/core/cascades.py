@@ -9,7 +9,7 @@ import msgspec
 from agentcom.core import graphs, moves
 from agentcom.core.facts import TodoDue
 from agentcom.core.graphs import End
-from agentcom.core.shapes import TooManyShapes
+from agentcom.core.shapes import TooManyClasses, TooManyShapes
 from agentcom.core.turn import Turn
 from agentcom.model.batch import Table, edge_key
 from agentcom.model.event import EventKind
@@ -139,8 +139,10 @@ def _let_go(turn: Turn, task: Task) -> None:
     needs = None
     if task.id in view.books.reviews:
         needs = graphs.vetted(view, task, view.edges[task.id].values())
+        mark = len(view.journal)
         try:
             view.relearn_shape(task, replace(task, needs=needs))
-        except TooManyShapes:
+        except (TooManyClasses, TooManyShapes):
+            view.rollback(mark)
             needs = None  # the author is kept away all the same
     turn.move(task, moves.Released(ahead, needs), EventKind.UNBLOCKED)
