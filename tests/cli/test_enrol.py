@@ -28,14 +28,6 @@ def test_what_the_hub_would_not_take_is_refused_here(text: str) -> None:
         enrol.parse_agent(text)
 
 
-def test_an_agent_that_a_subscription_pays_for_is_described_as_such() -> None:
-    agent = enrol.parse_agent("ada=testagent:billing=included")
-
-    assert agent.settings["billing"] == "included"
-    with pytest.raises(CommandFailed, match="billing is included"):
-        enrol.parse_agent("ada=testagent:billing=include")
-
-
 def test_an_unknown_setting_comes_with_the_known_ones() -> None:
     with pytest.raises(CommandFailed, match="no setting slot") as refused:
         enrol.parse_agent("ada=command:slot=2")

@@ -299,7 +299,7 @@ def test_limits_are_set_listed_and_removed(fleet: Shell) -> None:
     fleet("limit", "rm", "key:db")
 
     assert row == {"scope": "key:db", "concurrency": 0, "rate": 10, "waiting": 1}
-    assert why == "the limit of key:db lets nothing start"
+    assert why == "the limit of key:db is full: 0 of 0 run"
     assert fleet("limit", "ls").out == ""
     assert fleet("limit", "rm", "key:db", ok=False).code == 3
 

@@ -292,11 +292,7 @@ def test_a_budget_names_its_limits() -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        *("", "cost", "cost=-1", "cost=0", "cost=1,cost=2", "money=1", "wall=5", "tokens=1G"),
-        *("turns=1.5", "tokens=0.0001k", "cost=0.0000015"),
-    ],
+    "text", ["", "cost", "cost=-1", "cost=0", "cost=1,cost=2", "money=1", "wall=5", "tokens=1G"]
 )
 def test_a_limit_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(CommandFailed, match="limit"):

@@ -1,31 +1,16 @@
 """What a budget that is used up ends, and what it lets go on."""
 
-import pytest
-from msgspec.structs import replace
-
 from agentcom.core import facts
 from agentcom.model.batch import budget_key
 from agentcom.model.budget import Budget
-from agentcom.model.errors import NotFound
 from agentcom.model.failure import FailureClass
-from agentcom.model.ids import AgentId, ProjectId
+from agentcom.model.ids import AgentId
 from agentcom.model.limits import TURN_COST_MICROS, TURN_TOKENS
-from agentcom.model.replies import Submitted
-from agentcom.model.task import Phase, StopReason, TaskSpec, TaskState
+from agentcom.model.task import Phase, StopReason, TaskState
 from agentcom.model.usage import TurnUsage
-from agentcom.testing.world import machine, person
+from agentcom.testing.world import machine
 from tests.core.acts import Pool, done, failed, merging
-from tests.core.budget_acts import (
-    ANN,
-    TOTAL,
-    asked_to_stop,
-    budget,
-    give,
-    spend,
-    states,
-    two_slots,
-    why,
-)
+from tests.core.budget_acts import ANN, TOTAL, asked_to_stop, give, spend, states, two_slots, why
 
 
 def test_a_running_attempt_is_asked_to_end_after_its_turn() -> None:
@@ -124,27 +109,6 @@ def test_an_agent_whose_budget_is_used_up_takes_nothing() -> None:
     )
     pool.machine("m2")
     assert pool.task(waits).machine == "m2"
-
-
-def test_an_agents_budget_is_spent_by_tasks_of_every_project() -> None:
-    pool = Pool()
-    key = give(pool, "agent:m1", turns=1)
-    pool.machine("m1")
-    elsewhere = replace(person("bob"), project=ProjectId("other"))
-    reply = pool.ask(facts.Submit((TaskSpec(title="t", prompt="p"),)), elsewhere)
-    assert isinstance(reply, Submitted)
-    (task,) = reply.tasks
-    pool.accept(task)
-
-    assert asked_to_stop(spend(pool, task)) == [task]
-
-    pool.finish(task)
-    (waits,) = pool.submit("waits")
-    assert budget(pool, key).spent.turns == 1
-
-    assert pool.task(waits).state is TaskState.QUEUED
-    with pytest.raises(NotFound, match="no such agent"):
-        pool.ask(facts.SetBudget("agent:m1", TOTAL, Budget(turns=9)), elsewhere)
 
 
 def test_an_agents_reservations_close_it_before_its_slots_are_full() -> None:

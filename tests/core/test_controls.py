@@ -21,10 +21,10 @@ from agentcom.model.ids import (
     UserId,
     WallTime,
 )
-from agentcom.model.replies import Done, Explanation, TaskChanged
+from agentcom.model.replies import Done, TaskChanged
 from agentcom.model.result import KeptResult, ResultStatus
 from agentcom.model.task import StopReason, TaskSpec, TaskState, Wait
-from agentcom.testing.world import agent, machine, person
+from agentcom.testing.world import machine, person
 from tests.core.acts import Pool, done, failed, merging
 from tests.core.quota_acts import ANN, account, fleet, quota, working
 
@@ -344,23 +344,3 @@ def test_a_result_that_was_fetched_is_at_hand() -> None:
 def test_a_result_that_is_not_stored_or_was_not_asked_for_is_not() -> None:
     assert controls.kept({(Table.RESULT, KEY): None}, KEY) is None
     assert controls.kept(facts.NOTHING_FOUND, KEY) is None
-
-
-def test_agents_that_left_the_fleet_take_no_class_from_others() -> None:
-    world = Pool()
-    world.view.shapes._classes._live_max = 2
-    for n in range(4):
-        world.machine(f"m{n}", agent(f"a{n}", f"host=ci-{n}"))
-        assert world.view.class_of[AgentId(f"a{n}")] is not None
-        world.ask(facts.RemoveMachine(MachineId(f"m{n}")))
-
-    world.restart()
-    world.machine("last", agent("ada", "gpu"))
-    (task,) = world.submit(TaskSpec(title="t", prompt="p", needs=("gpu",)))
-
-    assert world.task(task).agent == "ada"
-    (waits,) = world.submit(TaskSpec(title="t", prompt="p", needs=("host=ci-1",)))
-    said = world.ask(facts.Explain(waits))
-    assert isinstance(said, Explanation)
-    rules = {rule.agent: rule.rule for rule in said.agents}
-    assert rules == {"ada": "needs", **{f"a{n}": "removed" for n in range(4)}}

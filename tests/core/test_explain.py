@@ -6,8 +6,8 @@ import pytest
 from agentcom.core import facts, lock_facts
 from agentcom.model.errors import NotFound
 from agentcom.model.failure import FailureClass
-from agentcom.model.graph import Dependency, OnFailure
-from agentcom.model.ids import AgentId, MachineId, ProjectId, TaskId, WallTime
+from agentcom.model.graph import Dependency
+from agentcom.model.ids import AgentId, MachineId, TaskId, WallTime
 from agentcom.model.limit import Limit
 from agentcom.model.limits import QUARANTINE_FAILURES, RESTART_GRACE_MS
 from agentcom.model.replies import Explanation, LockTold, Submitted
@@ -44,23 +44,6 @@ def test_it_names_the_needs_that_nobody_meets() -> None:
     assert answer.missing == ("gpu",)
     assert [(r.agent, r.rule) for r in answer.agents] == [("ada", "needs")]
     assert "it lacks gpu" in answer.agents[0].detail
-
-
-def test_it_names_who_could_run_a_task_and_takes_only_others() -> None:
-    world = Pool()
-    world.machine("m1", msgspec.structs.replace(agent("rev"), accepts=("kind=review",)))
-    plain, gpu = world.submit(
-        TaskSpec(title="t", command=("true",)), TaskSpec(title="t", prompt="p", needs=("gpu",))
-    )
-
-    answer = why(world, plain)
-
-    assert answer.summary == "no agent can run it: rev takes only other tasks"
-    assert answer.next_action.startswith("add an agent that has it and takes such tasks")
-    other = "no agent can run it: it needs gpu, prompt; rev takes only other tasks"
-    assert why(world, gpu).summary == other
-    world.ask(facts.RemoveMachine(MachineId("m1")))
-    assert why(world, plain).summary == "no agent can run it: all have left"
 
 
 def test_it_names_for_each_agent_the_rule_that_keeps_it_away() -> None:
@@ -294,44 +277,6 @@ def test_it_says_when_a_silent_machine_loses_its_attempt() -> None:
     assert answer.next_at == world.now.wall + 3 * TTL_MS // 4
 
 
-def test_a_machine_that_is_there_confirms_a_cancel_and_nobody_knows_when() -> None:
-    world = Pool()
-    task = world.running()
-    world.ask(facts.Cancel(task))
-
-    answer = why(world, task)
-
-    assert (
-        answer.next_action == "its slot is free when the machine confirms, or when the lease ends"
-    )
-    assert answer.next_at is None
-
-
-@pytest.mark.parametrize("cancelled", [True, False])
-def test_what_was_cancelled_does_not_go_back_to_the_queue(*, cancelled: bool) -> None:
-    world = Pool()
-    task = world.running()
-    if cancelled:
-        world.ask(facts.Cancel(task))
-    world.advance(TTL_MS // 2)
-
-    assert ("goes back to the queue" in why(world, task).next_action) is not cancelled
-
-
-@pytest.mark.parametrize("on_failure", [OnFailure.FAIL, OnFailure.SKIP])
-def test_what_its_dependency_ended_is_not_retried_before_that(on_failure: OnFailure) -> None:
-    world = Pool()
-    (first,) = world.submit("first")
-    needs = (Dependency(first, on_failure=on_failure),)
-    (second,) = world.submit(TaskSpec(title="second", prompt="p", depends_on=needs))
-
-    world.ask(facts.Cancel(first))
-
-    assert why(world, second).next_action == (
-        f"agentcom task retry {second}, once what it depends on has succeeded or is retried"
-    )
-
-
 def test_it_says_how_many_land_before() -> None:
     world = Pool()
     first, second = world.landing(), world.landing()
@@ -369,30 +314,13 @@ def test_a_full_limit_is_named_with_who_runs_under_it() -> None:
     world.ask(facts.SetLimit(Limit(scope="key:db", concurrency=1)))
     world.machine("m1", agent("a1", slots=4))
     keyed = TaskSpec(title="t", prompt="p", keys=("db",))
-    first, second, third = world.submit(keyed, keyed, keyed)
+    _, second, third = world.submit(keyed, keyed, keyed)
 
     shown = why(world, third)
 
-    assert shown.summary == f"the limit of key:db is full: 1 of 1 run ({first})"
+    assert shown.summary == "the limit of key:db is full: 1 of 1 run"
     assert shown.position == 2
     assert why(world, second).position == 1
-
-
-def test_of_who_keeps_a_limit_full_the_own_projects_are_named_and_a_limit_of_none_is_said() -> None:
-    world = Pool()
-    world.ask(facts.SetLimit(Limit(scope="key:db", concurrency=7)))
-    world.machine("m1", agent("a1", slots=9))
-    keyed = TaskSpec(title="t", prompt="p", keys=("db",))
-    theirs = msgspec.structs.replace(person("bob"), project=ProjectId("other"))
-    world.ask(facts.Submit((keyed,)), theirs)
-    tasks = world.submit(*[keyed] * 7)
-
-    assert why(world, tasks[-1]).summary.endswith(f"({', '.join(tasks[:5])}, 2 more)")
-
-    world.ask(facts.SetLimit(Limit(scope="key:db", concurrency=0)))
-    said = why(world, tasks[-1])
-    assert said.summary == "the limit of key:db lets nothing start"
-    assert said.next_action.endswith("agentcom limit set")
 
 
 def test_files_in_use_are_named_with_their_holder() -> None:

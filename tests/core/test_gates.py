@@ -53,12 +53,6 @@ def test_what_is_full_says_how_much_runs() -> None:
     assert gates.blocker("key:b") is None
 
 
-def test_a_limit_of_none_says_that_it_lets_nothing_start() -> None:
-    gates = ruled(Limit(scope="key:a", concurrency=0))
-
-    assert gates.blocker("key:a") == ("the limit of key:a lets nothing start", None)
-
-
 def test_a_rate_says_when_it_goes_on() -> None:
     gates = ruled(Limit(scope="key:a", rate=4, per_ms=3_600_000))
     gates.rates["key:a"] = Usage(scope="key:a", earned_at=WallTime(WALL + 3_600_000))

@@ -408,14 +408,13 @@ def test_a_review_whose_needs_are_full_is_kept_from_the_author_all_the_same() ->
     assert world.task(second).agent not in (None, author)
 
 
-@pytest.mark.parametrize("of", ["_shapes", "_classes"])
-def test_a_review_for_which_no_shape_is_left_is_kept_from_the_author_all_the_same(of: str) -> None:
+def test_a_review_for_which_no_shape_is_left_is_kept_from_the_author_all_the_same() -> None:
     world = Pool()
     world.machine("m1", agent("a1"), agent("a2"))
     (first,) = world.submit("t")
     (second,) = world.submit(review(first, needs=("prompt",)))
     world.accept(first)
-    table = getattr(world.view.shapes, of)
+    table = world.view.shapes._shapes
     table._live_max = table.live
 
     world.finish(first)

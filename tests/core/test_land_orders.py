@@ -6,7 +6,7 @@ from agentcom.core import facts
 from agentcom.core.land_orders import LANDS
 from agentcom.core.review_facts import LandAsked
 from agentcom.model.budget import Budget
-from agentcom.model.errors import Conflict, IllegalTransition, InvalidInput, NotAllowed, NotFound
+from agentcom.model.errors import IllegalTransition, InvalidInput, NotAllowed, NotFound
 from agentcom.model.identity import Role
 from agentcom.model.ids import TaskId
 from agentcom.model.replies import TaskChanged
@@ -82,15 +82,6 @@ def test_nothing_that_nobody_verified_is_merged(review: bool) -> None:
         task = completed(world, report=None)
 
     with pytest.raises(NotAllowed, match="verified"):
-        order(world, task)
-
-
-def test_what_waits_for_approval_says_how_it_lands() -> None:
-    world = Reviewing()
-    task = world.running()
-    assert world.finish(task, done(needs_person=("tests deleted",))).wait is Wait.APPROVAL
-
-    with pytest.raises(Conflict, match="task approve"):
         order(world, task)
 
 

@@ -1,7 +1,6 @@
 """What a machine and its agents are told when they connect."""
 
 import pytest
-from msgspec.structs import replace
 
 from agentcom.core import facts, leases
 from agentcom.core.effects import CloseConnection, GrantLanding, SetTimer, Stop
@@ -9,10 +8,10 @@ from agentcom.core.leases import CLOSE_SUPERSEDED
 from agentcom.model import limits
 from agentcom.model.agent import AgentSpec, Held, HeldStage
 from agentcom.model.errors import InvalidInput, NotAllowed
-from agentcom.model.ids import AgentId, Fence, Instant, MachineId, ProjectId, TaskId, UserId
+from agentcom.model.ids import AgentId, Fence, Instant, MachineId, TaskId
 from agentcom.model.replies import Welcomed
 from agentcom.model.task import StopReason, TaskState
-from agentcom.testing.world import agent, machine, person
+from agentcom.testing.world import agent, machine
 from tests.core.acts import Pool, done
 from tests.core.leasing import M1, connected
 
@@ -94,16 +93,6 @@ def test_an_agent_moves_with_its_name_once_its_old_machine_is_removed() -> None:
 
     assert world.view.agents[AgentId("ada")].machine == "m2"
     assert world.view.agents_of[M1] == {}
-
-
-def test_an_agent_belongs_to_the_project_of_its_machine() -> None:
-    world = Pool()
-    operator = replace(person("bob"), project=ProjectId("other"))
-    world.ask(facts.Enrol(MachineId("m1"), "m1", UserId("bob")), operator)
-
-    world.machine("m1", "a")
-
-    assert world.view.agents[AgentId("a")].project == "other"
 
 
 def test_an_agent_that_its_machine_no_longer_names_is_absent_and_gets_nothing() -> None:

@@ -8,8 +8,6 @@ from agentcom.model.batch import Table
 from agentcom.model.errors import InvalidInput, NotFound
 from agentcom.model.limit import Limit
 from agentcom.model.replies import Done
-from agentcom.model.task import TaskSpec, TaskState
-from agentcom.testing.world import agent
 from tests.core.acts import Pool
 
 
@@ -27,24 +25,10 @@ def test_a_limit_is_stored_replaced_and_dropped() -> None:
         world.ask(facts.DropLimit("key:a"))
 
 
-def test_a_limit_on_a_repository_holds_for_each_of_its_addresses() -> None:
-    world = Pool()
-    world.machine("m1", agent("a", slots=9))
-    limit = Limit(scope="repo:git@github.com:team/app.git", concurrency=1)
-    assert world.ask(facts.SetLimit(limit)) == Done("repo:github.com/team/app")
-    addresses = ("https://github.com/team/app.git", "git@github.com:team/app")
-
-    tasks = world.submit(*[TaskSpec(title="t", prompt="p", repo=repo) for repo in addresses])
-
-    assert [world.task(task).state for task in tasks] == [TaskState.ASSIGNED, TaskState.QUEUED]
-    assert world.ask(facts.DropLimit(limit.scope)) == Done("repo:github.com/team/app")
-
-
 @pytest.mark.parametrize(
     "bad",
     [
         Limit(scope="key"),
-        Limit(scope="branch:main", concurrency=1),
         Limit(scope="nothing:x", concurrency=1),
         Limit(scope="key:", concurrency=1),
         Limit(scope="key:a\n", concurrency=1),

@@ -3,16 +3,12 @@
 import msgspec
 import pytest
 
-from agentcom.core import facts, loading, lock_facts
 from agentcom.core.effects import SetTimer
 from agentcom.core.view import PoolView
 from agentcom.model.batch import Table
-from agentcom.model.budget import Budget, Period
 from agentcom.model.graph import Dependency
 from agentcom.model.ids import Instant, MachineId
-from agentcom.model.limit import Limit
 from agentcom.model.limits import RESTART_GRACE_MS
-from agentcom.model.repetition import Repetition
 from agentcom.model.result import Result, ResultStatus
 from agentcom.model.task import LandPolicy, TaskSpec, TaskState
 from agentcom.model.todo import Todo, TodoKind
@@ -121,31 +117,3 @@ def test_accounts_without_quota_come_back_with_their_timers() -> None:
 
     assert world.view.accounts == {ANN: row}
     assert world.timers[f"account/{ANN}"].at == world.now_ms + HOUR_MS
-
-
-def test_what_a_person_let_run_is_counted_anew(world: World) -> None:
-    done, live = world.submit(*[TaskSpec(title="t", prompt="p", repo="https://example.org/r")] * 2)
-    world.finish(done)
-    row = world.task(live)
-    marked = msgspec.structs.replace(row, repetition=Repetition(None, 0, row.changed_at, 0))
-
-    world.restart()
-    assert len(world.view.loops) == 1
-    world.rows[Table.TASK, live] = marked
-    world.restart()
-
-    assert world.view.loops == {}
-
-
-def test_all_that_waits_for_a_time_of_day_is_timed_anew_when_the_clock_was_set() -> None:
-    world, _ = parked("m1")
-    world.ask(facts.SetLimit(Limit(scope="key:k", rate=1, per_ms=HOUR_MS)))
-    world.ask(facts.SetBudget("submitter:ann", Period.DAY, Budget(turns=9)))
-    world.ask(lock_facts.AcquireLock(globs=("x",), ttl_ms=HOUR_MS))
-    world.machine("m2", "b")
-    (late,) = world.submit(TaskSpec(title="t", prompt="p", keys=("k",)))
-    assert world.task(late).state.held
-
-    found = {one.key for one in loading.timers(world.view, world.now) if isinstance(one, SetTimer)}
-
-    assert {f"account/{ANN}", "gate/key:k", "budgets", "locks", "deadlines"} <= found

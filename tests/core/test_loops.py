@@ -2,17 +2,13 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 
-from agentcom.core import facts, leases, loops, moves
+from agentcom.core import facts, leases, loops
 from agentcom.core.facts import Fact
-from agentcom.model.agent import Held, HeldStage
-from agentcom.model.failure import FailureClass
 from agentcom.model.graph import Dependency
 from agentcom.model.ids import TaskId, WallTime
 from agentcom.model.limits import LOOP_LINEAGES, LOOP_PER_HOUR, LOOP_UNCHANGED
-from agentcom.model.repetition import Repetition
 from agentcom.model.replies import Explanation
 from agentcom.model.result import Result, ResultStatus
 from agentcom.model.task import Task, TaskSpec, TaskState, Wait
@@ -22,7 +18,7 @@ from tests.core.acts import Pool, merging
 REPO = "https://example.org/api.git"
 BASE = "b" * 40
 HOUR = 3_600_000
-REASON = f"suspected loop: ended {LOOP_UNCHANGED} times without a change"
+REASON = f"suspected loop: completed {LOOP_UNCHANGED} times without a change"
 
 
 def spec(title: str = "tidy", **fields: Any) -> TaskSpec:
@@ -152,7 +148,7 @@ def test_work_that_comes_too_often_is_a_loop_though_there_is_no_repository() -> 
 
     row = once(world, wanted)
 
-    assert row.reason == f"suspected loop: ended {LOOP_PER_HOUR + 1} times within an hour"
+    assert row.reason == f"suspected loop: completed {LOOP_PER_HOUR + 1} times within an hour"
     world.ask(facts.Cancel(row.id))
     world.advance(HOUR)
     assert once(world, wanted).reason is None
@@ -281,11 +277,11 @@ def test_only_the_newest_lineages_are_counted() -> None:
     spin(world, spec("old"), times=1)
     (task,) = world.submit(spec())
     row = world.task(task)
-    count = Repetition(BASE, 1, world.now.wall, 1, 1)
+    count = loops.Count(BASE, 1, world.now.wall, 1, 1)
     for n in range(LOOP_LINEAGES - 1):
         world.view.loops[str(n),] = count
 
-    loops.counted(world.view, row, moves.Completed(BASE, None, verified=False), world.now.wall)
+    loops.completed(world.view, row, BASE, world.now.wall)
 
     assert len(world.view.loops) == LOOP_LINEAGES
     assert ("default", "ann", "old", REPO) not in world.view.loops
@@ -295,9 +291,9 @@ def test_work_that_nobody_can_tell_is_not_watched() -> None:
     world = Pool()
     (task,) = world.submit("t")
 
-    done = moves.Completed(None, None, verified=False)
+    loops.completed(world.view, world.task(task), None, world.now.wall)
+    loops.begin_again(world.view, None)
 
-    assert loops.counted(world.view, world.task(task), done, world.now.wall) is done
     assert world.view.loops == {}
 
 
@@ -318,153 +314,6 @@ def test_a_memory_that_is_rebuilt_keeps_the_counts() -> None:
 
     world.restart()
 
+    assert world.view.loops == {}
     leases.inherit(world.view, old)
     assert world.view.loops == counts
-
-
-@pytest.mark.parametrize("commit", [None, "d" * 40])
-def test_a_hub_that_starts_anew_between_the_runs_sees_the_loop(commit: str | None) -> None:
-    world = Pool()
-    for _ in range(LOOP_UNCHANGED):
-        world.machine("m1")
-        assert once(world, spec(), outcome(commit)).state is TaskState.ASSIGNED
-        world.restart()
-
-    assert once(world, spec()).reason == REASON
-
-
-def test_a_hub_that_starts_anew_within_the_runs_sees_the_loop() -> None:
-    world = Pool()
-    for _ in range(LOOP_UNCHANGED):
-        world.machine("m1")
-        (task,) = world.submit(spec())
-        row = world.accept(task)
-        world.restart()
-        world.machine("m1", held=[Held(task, row.fence, HeldStage.RUNNING)])
-        world.finish(task, outcome())
-
-    assert once(world, spec()).reason == REASON
-
-
-def test_a_start_recalls_how_often_it_came_within_the_hour() -> None:
-    world = Pool()
-    wanted = spec(repo=None, unique_key="watch")
-    for _ in range(LOOP_PER_HOUR + 1):
-        world.machine("m1")
-        assert once(world, wanted, outcome(base=None)).state is TaskState.ASSIGNED
-        world.restart()
-
-    assert once(world, wanted).reason is not None
-
-
-def test_a_start_does_not_make_a_loop_of_equal_tasks_that_were_submitted_together() -> None:
-    world = Pool()
-    tasks = world.submit(*[spec()] * (2 * LOOP_UNCHANGED))
-    world.machine("m1")
-
-    for task in tasks:
-        world.accept(task)
-        world.finish(task, outcome())
-    world.restart()
-
-    world.machine("m1")
-    assert once(world, spec()).state is TaskState.ASSIGNED
-
-
-NOTHING = Result(
-    status=ResultStatus.FAILED, failure=FailureClass.NO_CHANGE, base_commit=BASE, message="nothing"
-)
-
-
-@pytest.mark.parametrize("restarts", [False, True])
-def test_work_that_fails_because_nothing_changed_is_counted_too(*, restarts: bool) -> None:
-    world = Pool()
-    for _ in range(LOOP_UNCHANGED):
-        world.machine("m1")
-        assert once(world, spec(failures_max=1), NOTHING).state is TaskState.ASSIGNED
-        if restarts:
-            world.restart()
-
-    assert once(world, spec()).reason == REASON
-
-
-def test_other_failures_are_not_counted_and_neither_is_one_that_is_tried_again() -> None:
-    world = Pool()
-    world.machine("m1")
-    once(world, spec(failures_max=1), msgspec.structs.replace(NOTHING, failure=None))
-    once(world, spec("other"), NOTHING)
-
-    assert world.view.loops == {}
-    world.restart()
-    assert world.view.loops == {}
-
-
-def test_failed_work_that_nobody_can_tell_is_not_counted() -> None:
-    world = Pool()
-    world.machine("m1")
-
-    row = once(world, spec(repo=None, failures_max=1), NOTHING)
-
-    assert world.task(row.id).repetition is None
-
-
-def test_a_start_recalls_a_change() -> None:
-    world = Pool()
-    spin(world, spec(), times=LOOP_UNCHANGED - 1)
-    once(world, spec(), outcome(commit="d" * 40))
-    world.restart()
-    world.machine("m1")
-
-    spin(world, spec(), times=LOOP_UNCHANGED - 1)
-    assert once(world, spec()).state is TaskState.ASSIGNED
-
-
-@pytest.mark.parametrize("ended", [True, False])
-def test_a_start_recalls_that_a_person_has_looked(*, ended: bool) -> None:
-    world = Pool()
-    spin(world, spec())
-    row = once(world, spec())
-    world.ask(facts.Retry(row.id))
-    held = [Held(row.id, world.accept(row.id).fence, HeldStage.RUNNING)]
-    if ended:
-        world.finish(row.id, outcome())
-
-    world.restart()
-
-    world.machine("m1", held=() if ended else held)
-    if not ended:
-        world.finish(row.id, outcome())
-    spin(world, spec(), times=LOOP_UNCHANGED - 1)
-    assert once(world, spec()).wait is Wait.APPROVAL
-
-
-def test_a_start_recalls_that_a_person_wanted_one_more_run_of_a_schedule() -> None:
-    world = Pool()
-    world.machine("m1")
-    lineage = loops.schedule_lineage("s1")
-    for n in range(LOOP_UNCHANGED):
-        submit(world, lineage, f"run {n}")
-    world.tell(facts.Submit((spec("again"),), lineage=lineage), person("ann"))
-
-    world.restart()
-
-    assert world.view.loops == {}
-
-
-def test_what_was_done_once_costs_its_row_nothing() -> None:
-    world = Pool()
-    world.machine("m1")
-
-    row = once(world, spec(), outcome(commit="d" * 40))
-
-    assert world.task(row.id).repetition is None
-
-
-def test_a_start_recalls_nothing_of_work_that_nobody_can_tell() -> None:
-    world = Pool()
-    world.machine("m1")
-    once(world, spec(repo=None))
-
-    world.restart()
-
-    assert world.view.loops == {}

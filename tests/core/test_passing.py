@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from agentcom.core import facts, passing
-from agentcom.core.effects import Effect
+from agentcom.core import facts
 from agentcom.core.gates import Files
 from agentcom.model.batch import Table
 from agentcom.model.errors import InvalidInput
-from agentcom.model.ids import Now, TaskId, WallTime
+from agentcom.model.ids import TaskId
 from agentcom.model.limit import Limit, Usage
 from agentcom.model.task import TaskSpec, TaskState
 from agentcom.testing.world import agent, machine
@@ -108,19 +107,6 @@ def test_a_rate_lets_so_many_start_and_then_one_by_one() -> None:
     assert states(world, tasks) == ["assigned", "assigned", "assigned", "queued"]
 
 
-def test_an_attempt_that_comes_back_is_no_second_start() -> None:
-    world = limited(rate=1, per_ms=PERIOD_MS)
-    (task,) = world.submit(keyed("db"))
-    world.accept(task)
-    known = dict(world.view.gates.rates)
-    world.vanish("m1")
-
-    world.machine("m1", agent("a1", slots=8), held=[world.holding(task)])
-
-    assert world.task(task).state is TaskState.RUNNING
-    assert world.view.gates.rates == known
-
-
 def test_a_restart_does_not_give_a_rate_again() -> None:
     world = limited(rate=1, per_ms=PERIOD_MS)
     tasks = world.submit(keyed("db"), keyed("db"))
@@ -141,21 +127,10 @@ def test_a_clock_that_was_set_back_shuts_a_rate_no_longer_than_its_period() -> N
     world.machine("m1", agent("a1", slots=8))
     (task,) = world.submit(keyed("db"))
 
-    for _ in range(2):
-        world.advance(PERIOD_MS)
-        world.beat("m1", [])
+    world.tell(facts.GateDue("key:db"))
+    world.advance(PERIOD_MS)
 
     assert world.task(task).state is TaskState.ASSIGNED
-
-
-def test_a_rate_opens_by_the_clock_as_it_was_set() -> None:
-    world = limited(rate=1, per_ms=PERIOD_MS)
-    world.submit(keyed("db"))
-    set_on = Now(world.now.instant, WallTime(world.now.wall + PERIOD_MS - 7))
-
-    (timer,) = passing.timers(world.view, set_on)
-
-    assert timer.at == set_on.instant + 7
 
 
 def test_rates_that_are_earned_again_are_forgotten_when_they_are_many(
@@ -219,65 +194,6 @@ def test_what_is_found_behind_a_new_limit_is_moved_in_portions(
 
     assert states(world, tasks)[-1] == "assigned"
     assert states(world, tasks)[:-1] == ["queued"] * 10
-
-
-class Moving(Pool):
-    """Counts how many tasks change their gates in one batch, at most."""
-
-    most = 0
-    _known = 0
-
-    def decide(self, batch: Sequence[facts.Fact], *, commit: bool = True) -> Sequence[Effect]:
-        """What a batch leaves for the next one is decided in here, too, and counts by itself."""
-        lanes, known = self.view.lanes, self._known
-        before = {task: lanes.gates_of(task) for task in self.view.tasks if task in lanes}
-        effects = super().decide(batch, commit=commit)
-        moved = sum(
-            task in lanes and lanes.gates_of(task) != gates for task, gates in before.items()
-        )
-        self.most = max(self.most, moved - (self._known - known))
-        self._known = known + moved
-        return effects
-
-
-def test_what_an_open_gate_shows_is_moved_behind_a_later_one_in_portions(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("agentcom.core.turn.MOVED_MAX", 3)
-    world = Moving()
-    world.ask(facts.SetLimit(Limit(scope="key:*", concurrency=1)))
-    world.machine("m1", agent("a1", slots=8))
-    tasks = world.submit(*[keyed("db")] * 10)
-    world.accept(tasks[0])
-
-    world.ask(facts.Pause("project:default", paused=True))
-    world.finish(tasks[0], done())
-
-    assert 0 < world.most <= 3
-    assert states(world, tasks[1:]) == ["queued"] * 9
-
-    world.ask(facts.Pause("project:default", paused=False))
-
-    assert states(world, tasks[1:]) == ["assigned", *["queued"] * 8]
-    assert world.most <= 3
-
-
-def test_no_agent_stays_idle_where_a_search_was_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentcom.core.turn.MOVED_MAX", 3)
-    world = Moving()
-    world.ask(facts.SetLimit(Limit(scope="key:db", concurrency=1)))
-    world.machine("m1", agent("plain"))
-    (first,) = world.submit(keyed("db"))
-    world.accept(first)
-    world.machine("m2", agent("idle", "x", slots=8))
-    needs = {"needs": ("x",)}
-    tasks = world.submit(*[keyed("db", "bad", **needs)] * 8, keyed("db", **needs))
-    world.ask(facts.SetLimit(Limit(scope="key:bad", concurrency=0)))
-
-    world.finish(first, done())
-
-    assert states(world, tasks) == ["queued"] * 8 + ["assigned"]
-    assert world.most <= 3
 
 
 def test_resources_of_a_machine_are_shared_by_its_agents() -> None:

@@ -8,12 +8,10 @@ from agentcom.core import facts, subtasks
 from agentcom.core.facts import Fact
 from agentcom.model import limits
 from agentcom.model.batch import Table, children_key, family_key, member_key
-from agentcom.model.budget import Budget
 from agentcom.model.errors import InvalidInput, NotAllowed, NotFound, Stale
 from agentcom.model.graph import Approval, Dependency
 from agentcom.model.identity import Role
 from agentcom.model.ids import AgentId, MachineId, TaskId
-from agentcom.model.limits import TASK_TOKENS, TASK_TURNS
 from agentcom.model.replies import Done
 from agentcom.model.task import LandPolicy, StopReason, TaskSpec, TaskState
 from agentcom.model.todo import Todo, TodoKind
@@ -110,7 +108,6 @@ def test_a_sub_task_is_as_its_parent_where_it_says_nothing() -> None:
         "verify": ("true",),
         "group": "g",
         "land": LandPolicy.MERGE,
-        "keys": ("db",),
     }
     world.machine("m1", agent("a", "gpu"))
     (first,) = world.submit(TaskSpec(title="t", prompt="p", emergency=True, **above))
@@ -126,7 +123,7 @@ def test_a_sub_task_is_as_its_parent_where_it_says_nothing() -> None:
 
 def test_a_sub_task_has_at_most_what_its_parent_has() -> None:
     world = Pool()
-    first = world.running(priority=-2, deadline_ms=60_000, needs=(), keys=("db",))
+    first = world.running(priority=-2, deadline_ms=60_000, needs=())
     asked = TaskSpec(
         title="s",
         prompt="p",
@@ -134,7 +131,6 @@ def test_a_sub_task_has_at_most_what_its_parent_has() -> None:
         emergency=True,
         deadline_ms=90_000,
         needs=("linux",),
-        keys=("mine",),
         failures_max=50,
     )
 
@@ -144,7 +140,6 @@ def test_a_sub_task_has_at_most_what_its_parent_has() -> None:
     spec = world.body(one).spec
     assert (spec.priority, spec.emergency, spec.deadline_ms) == (-2, False, 60_000)
     assert (spec.failures_max, spec.needs) == (limits.FAILURES_MAX, ("linux",))
-    assert spec.keys == ("mine", "db")
     assert (world.task(two).priority, world.task(two).deadline_ms) == (-5, 5_000)
 
 
@@ -168,28 +163,6 @@ def test_work_of_a_sub_task_is_merged_only_where_its_parents_is(
     (child,) = world.ask_for(first, TaskSpec(title="s", prompt="p", land=asked))
 
     assert world.body(child).spec.land is becomes
-
-
-@pytest.mark.parametrize(
-    ("above", "asked", "becomes"),
-    [
-        (None, None, None),
-        (Budget(turns=3), None, Budget(turns=3)),
-        (Budget(turns=3), Budget(turns=2), Budget(turns=2)),
-        (Budget(turns=3, tokens=9), Budget(turns=8), Budget(turns=3, tokens=9)),
-        (Budget(turns=3), Budget(tokens=limits.BUDGET_MAX), Budget(turns=3, tokens=TASK_TOKENS)),
-        (None, Budget(turns=limits.BUDGET_MAX), Budget(turns=TASK_TURNS)),
-    ],
-)
-def test_a_sub_task_may_spend_at_most_what_its_parent_may(
-    above: Budget | None, asked: Budget | None, becomes: Budget | None
-) -> None:
-    world = Pool()
-    first = world.running(budget=above)
-
-    (child,) = world.ask_for(first, TaskSpec(title="s", prompt="p", budget=asked))
-
-    assert world.body(child).spec.budget == world.task(child).budget == becomes
 
 
 @pytest.mark.parametrize(
@@ -352,18 +325,6 @@ def test_a_group_is_cancelled_from_its_end_so_that_nothing_fails_on_the_way() ->
     assert world.task(tasks[3]).reason == "not now"
     assert world.task(other).state is TaskState.QUEUED
     assert world.ask(facts.CancelGroup("g")) == Done("0 tasks")
-
-
-def test_a_group_is_cancelled_from_its_end_also_after_a_restart() -> None:
-    world = Pool()
-    first = TaskSpec(title="t", prompt="p", group="g", ref="a")
-    behind = TaskSpec(title="t", prompt="p", group="g", depends_on=(Dependency("a"),))
-    tasks = world.submit(*[behind] * 40, first)
-    world.restart()
-
-    world.ask(facts.CancelGroup("g"))
-
-    assert {*states(world, *tasks)} == {"cancelled"}
 
 
 def test_a_submitter_cancels_only_what_is_theirs_in_a_group() -> None:

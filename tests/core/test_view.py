@@ -22,6 +22,23 @@ def state(world: Pool) -> AgentState:
     return world.view.agent_state(world.view.agents[ADA])
 
 
+def test_a_rollback_restores_what_was_there() -> None:
+    pool = a_view()
+    mapping = {"a": 1, "b": 2}
+    pool.put(mapping, "a", 5)
+    mark = len(pool.journal)
+    pool.put(mapping, "a", 6)
+    pool.put(mapping, "new", 7)
+    pool.drop(mapping, "b")
+    pool.drop(mapping, "never")
+
+    pool.rollback(mark)
+    assert mapping == {"a": 5, "b": 2}
+    pool.discard()
+
+    assert mapping == {"a": 1, "b": 2}
+
+
 def test_what_is_confirmed_is_not_taken_back() -> None:
     pool = a_view()
     mapping: dict[str, int] = {}
@@ -42,6 +59,30 @@ def test_only_the_newest_request_keys_are_remembered(monkeypatch: pytest.MonkeyP
 
     assert list(world.view.requests) == ["ann/k2", "ann/k3"]
     assert world.submit("t", key="k0")
+
+
+def test_few_parsed_needs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view, "_FEW", 2)
+    pool = a_view()
+
+    parsed = [pool.parse_needs((f"n{n}",)) for n in range(5)]
+
+    assert [str(needs[0]) for needs in parsed] == [f"n{n}" for n in range(5)]
+    assert len(pool._needs) <= 2
+
+
+def test_tasks_that_need_the_same_hold_one_text_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view, "_FEW", 2)
+    pool = Pool().view
+
+    first = pool.write_needs(("rust", "git"))
+    again = pool.write_needs(("rust", "git"))
+    others = [pool.write_needs((f"n{n}",)) for n in range(5)]
+
+    assert first is again
+    assert first == ("git", "rust")
+    assert others[4] == ("n4",)
+    assert len(pool._needs) <= 2
 
 
 def test_an_agent_that_nobody_knows_cannot_take_work() -> None:

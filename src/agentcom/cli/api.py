@@ -258,9 +258,9 @@ class Hub(TokenCalls):
         """Return all limits, with what is taken of them."""
         return [row_of(one) for one in self._get("/limits", shown.LimitList).limits]
 
-    def set_limit(self, limit: Row) -> str:
-        """Set the limit of a scope; return the scope as tasks have it."""
-        return self._post("/limits", limit, replies.Done).detail
+    def set_limit(self, limit: Row) -> None:
+        """Set the limit of a scope."""
+        self._post("/limits", limit, replies.Done)
 
     def drop_limit(self, scope: str) -> None:
         """Take the limit of a scope away."""

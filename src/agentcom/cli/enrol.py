@@ -19,7 +19,6 @@ from agentcom.model.numerals import whole
 from agentcom.sidecar.config import AgentConfig, Home, MachineConfig
 from agentcom.sidecar.confines import Confines
 from agentcom.sidecar.runtime import base, permission
-from agentcom.sidecar.turns import INCLUDED
 
 GROUP: Final = "agentcom.runtimes"
 NO_CLI: Final = frozenset({"acp", "command", "testagent"})
@@ -58,7 +57,6 @@ _SETTINGS: Final = (
         "permissions",
         "mode",
         "auth_method",
-        "billing",
     ),
     *Confines.__struct_fields__,
 )
@@ -123,8 +121,6 @@ def parse_agent(text: str) -> AgentConfig:
     slots = whole(settings.pop("slots", "1"), SLOTS_MAX)
     if not slots:
         raise _usage(f"slots is a number from 1 to {SLOTS_MAX}", "--agent ...:slots=2")
-    if settings.get("billing", INCLUDED) != INCLUDED:
-        raise _usage(f"billing is {INCLUDED}, or left out", f"--agent ...:billing={INCLUDED}")
     permission.policy_of(settings)
     confines = _confines(settings)
     own = runtimes()[runtime].preflight(settings)

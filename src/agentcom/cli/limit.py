@@ -63,8 +63,8 @@ def set_(scope: str, at_once: int | None, rate: str | None, weight: float | None
     wanted: dict[str, Any] = {"scope": scope, "concurrency": at_once, "weight": weight}
     if rate is not None:
         wanted |= _parse_rate(rate)
-    asked = {name: value for name, value in wanted.items() if value is not None}
-    click.echo(f"{api.connect().set_limit(asked)}\tset")
+    api.connect().set_limit({name: value for name, value in wanted.items() if value is not None})
+    click.echo(f"{scope}\tset")
 
 
 @limit.command("rm")

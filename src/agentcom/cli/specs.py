@@ -189,7 +189,7 @@ def _number(name: str, text: str) -> int | None:
     if found is None:
         return None
     value = Decimal(found[1]) * _THOUSANDS[found[2]] * (1_000_000 if name == "cost" else 1)
-    return int(value) if value == int(value) else None
+    return int(value)
 
 
 def span_ms(text: str) -> int | None:

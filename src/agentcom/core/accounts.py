@@ -10,14 +10,14 @@ from typing import Final
 
 import msgspec
 
-from agentcom.core import fairness, moves
+from agentcom.core import moves
 from agentcom.core.due_facts import AccountDue
 from agentcom.core.effects import ClearTimer, Effect, SetTimer
 from agentcom.core.facts import ResumeAccount
 from agentcom.core.ledger import Ledger
 from agentcom.core.view import PoolView
-from agentcom.model import ids, limits
-from agentcom.model.agent import Account, Agent, Canary
+from agentcom.model import limits
+from agentcom.model.agent import Account, Canary
 from agentcom.model.batch import Table
 from agentcom.model.errors import InvalidInput, NotFound
 from agentcom.model.failure import OnQuota
@@ -43,43 +43,6 @@ def of_task(view: PoolView, task: Task) -> AccountId | None:
     """Return the account whose quota the newest attempt of `task` uses."""
     agent = view.agents.get(task.agent) if task.agent is not None else None
     return None if agent is None else agent.account
-
-
-def bound_to(view: PoolView, task: Task) -> Account | None:
-    """Return the account that is not open yet, and that `task` waits for in any case."""
-    account = of_task(view, task) if task.on_quota is OnQuota.WAIT else None
-    return None if account is None else view.accounts.get(account)
-
-
-def first_to_try(view: PoolView, waiting: Sequence[Task], row: Account) -> Sequence[Task]:
-    """Return the first in order that waits for an account in any case and could try it now."""
-    free = [agent for agent in _agents_of(view, row.id) if view.free_slots(agent)]
-    bits = [1 << view.class_of[agent.id] for agent in free]
-    able = [
-        task
-        for task in waiting
-        if task.on_quota is OnQuota.WAIT
-        and any(view.shapes.compatible_classes(view.shape_of(task)) & bit for bit in bits)
-    ]
-    return sorted(able, key=_rank)[:1]
-
-
-def _rank(task: Task) -> fairness.Rank:
-    return fairness.rank(task.start_tag, task.priority, task.seq, emergency=task.emergency)
-
-
-def words(view: PoolView, task: Task) -> tuple[str, str, WallTime | None]:
-    """Return in words what a task waits for whose model had no quota, what comes, and when."""
-    account, row = of_task(view, task), bound_to(view, task)
-    of = f"account {account} is out of quota" if account else "the model's quota is used up"
-    action, at = "it is tried again then", task.until
-    if row is not None:
-        at = row.parked_until
-    if row is not None and row.canary is not None:
-        action = f"task {ids.short(row.canary.task)} tries it; if that goes well, this one follows"
-    elif row is not None and at is None:
-        action = "it goes on as soon as an agent of that account is free"
-    return f"{of}: {task.reason}", action, at
 
 
 def timers(view: PoolView, now: Now) -> Sequence[Effect]:
@@ -146,7 +109,7 @@ def _park(
 
 def _others_can(view: PoolView, task: Task, account: AccountId | None) -> bool:
     """Return whether an agent that does not use `account` could run `task`."""
-    classes = view.shapes.compatible_classes(view.shape_soon(task))
+    classes = view.shapes.compatible_classes(view.shape_of(task))
     for agent in view.agents.values():
         machine = view.machines.get(agent.machine)
         here = machine is not None and not machine.removed and not agent.absent
@@ -166,7 +129,7 @@ def due(ledger: Ledger, row: Account) -> None:
     left_ms = row.parked_until - ledger.now.wall
     if 0 < left_ms <= limits.QUOTA_PARK_MAX_MS:  # beyond that the clock was set back
         ledger.effects.append(_timer(row, ledger.now))
-    elif _agents_of(view, row.id):
+    elif any(agent.account == row.id for agent in view.agents.values()):
         _write(ledger, replace(row, parked_until=None), row)
     else:
         _open(ledger, row)
@@ -200,15 +163,9 @@ def resume(ledger: Ledger, body: ResumeAccount) -> Done:
     row = view.accounts.get(body.account)
     if row is not None:
         _open(ledger, row)
-    elif not _agents_of(view, body.account):
+    elif all(agent.account != body.account for agent in view.agents.values()):
         raise NotFound(f"no agent uses an account {body.account}")
     return Done("resumed")
-
-
-def opened(ledger: Ledger, account: AccountId) -> None:
-    """Let the agents of an open account look for work: what waited for it is in the queue now."""
-    for agent in _agents_of(ledger.view, account):
-        ledger.ready(agent.id)
 
 
 def _tried_by(view: PoolView, task: Task) -> Account | None:
@@ -254,7 +211,7 @@ def _write(ledger: Ledger, after: Account | None, before: Account | None) -> Non
         ledger.write(Table.ACCOUNT, known.id, after, old=before.version)
         view.put(view.accounts, known.id, after)
     if _room(after) != _room(before):
-        _look_again(ledger, known.id, wider=after is not None and not after.closed)
+        _look_again(ledger, known.id, wider=_room(after) > _room(before))
 
 
 def _room(row: Account | None) -> int:
@@ -266,14 +223,11 @@ def _room(row: Account | None) -> int:
 
 def _look_again(ledger: Ledger, account: AccountId, *, wider: bool) -> None:
     view = ledger.view
-    for agent in _agents_of(view, account):
-        view.refresh(agent.id)
-        if wider:
-            ledger.ready(agent.id)
-
-
-def _agents_of(view: PoolView, account: AccountId) -> Sequence[Agent]:
-    return [agent for agent in view.agents.values() if agent.account == account]
+    for agent in view.agents.values():
+        if agent.account == account:
+            view.refresh(agent.id)
+            if wider:
+                ledger.ready(agent.id)
 
 
 def _timer(row: Account, now: Now) -> SetTimer:

@@ -41,7 +41,8 @@ _TABLE: Final = Table.BUDGET
 
 def why_shut(view: PoolView, agent: Agent) -> str:
     """Return, in words, why an agent's own budget gives nothing."""
-    return next(filter(None, (view.purse.lacks(key) for key in _of_agent(view, agent.id))), "")
+    keys = view.purse.keys(agent.project, (f"agent:{agent.id}",))
+    return next(filter(None, (view.purse.lacks(key) for key in keys)), "")
 
 
 def why_stop(view: PoolView, task: Task) -> str | None:
@@ -76,9 +77,9 @@ def settle(ledger: Ledger, usage: Usage) -> None:
     view = ledger.view
     if not view.purse.budgets:
         return
-    names = (f"project:{usage.project}", f"submitter:{usage.submitter}")
+    names = (f"project:{usage.project}", f"submitter:{usage.submitter}", f"agent:{usage.agent}")
     spent, today = amounts.of_turn(usage), day_of(ledger.now.wall)
-    for key in (*view.purse.keys(usage.project, names), *_of_agent(view, usage.agent)):
+    for key in view.purse.keys(usage.project, names):
         budget = _of_today(view.purse.budgets[key], today)
         after = amounts.plus(budget.spent, spent)
         _write(ledger, key, msgspec.structs.replace(budget, spent=after))
@@ -94,22 +95,18 @@ def spent_by(view: PoolView, task: Task) -> tuple[str, ...]:
     """Return the keys of the budgets that an attempt under way spends from."""
     if not view.purse.budgets or task.landing_only or PROMPT not in task.needs:
         return ()
-    return (*view.purse.scopes(task), *_of_agent(view, task.agent))
-
-
-def _of_agent(view: PoolView, agent_id: AgentId | None) -> tuple[str, ...]:
-    """Return the keys of an agent's own budgets: those of its project, whosever tasks it does."""
-    agent = view.agents.get(agent_id) if agent_id is not None else None
-    return () if agent is None else view.purse.keys(agent.project, (f"agent:{agent.id}",))
+    return (*view.purse.scopes(task), *view.purse.keys(task.project, (f"agent:{task.agent}",)))
 
 
 def _note_agents(ledger: Ledger, agents: Sequence[AgentId]) -> None:
     """Let agents whose budget gives nothing take no work, and others again."""
     view = ledger.view
     for agent_id in agents:
-        if agent_id not in view.agents:
+        agent = view.agents.get(agent_id)
+        if agent is None:
             continue
-        shut = any(view.purse.lacks(key) is not None for key in _of_agent(view, agent_id))
+        keys = view.purse.keys(agent.project, (f"agent:{agent_id}",))
+        shut = any(view.purse.lacks(key) is not None for key in keys)
         if shut == (agent_id in view.purse.shut):
             continue
         if shut:
@@ -127,11 +124,11 @@ def control(ledger: Ledger, fact: Fact, body: facts.SetBudget) -> Done:
 
     Raises:
         InvalidInput: the scope or an amount is none, or there are too many budgets.
-        NotFound: there is no such budget to remove, or the scope is another project's.
+        NotFound: there is no such budget to remove, or it is another project's.
     """
     view = ledger.view
     project = fact.actor.project
-    _check_scope(view, body.scope, project)
+    _check_scope(body.scope, project)
     key = budget_key(project, body.scope, body.period.value)
     old = view.purse.budgets.get(key)
     if body.limits is None:
@@ -179,16 +176,13 @@ def _set(
     ledger.effects += timers(view, ledger.now)
 
 
-def _check_scope(view: PoolView, scope: str, project: ProjectId) -> None:
+def _check_scope(scope: str, project: ProjectId) -> None:
     kind, _, name = scope.partition(":")
     named_well = 1 <= len(name) <= _NAME_CHARS and name.isprintable() and "/" not in name
     if kind not in _KINDS or not named_well:
         raise InvalidInput("scope", "project:NAME, agent:NAME or submitter:NAME")
     if kind == "project" and name != project:
         raise NotFound("there is no such project, or not for this token")
-    agent = view.agents.get(AgentId(name)) if kind == "agent" else None
-    if agent is not None and agent.project != project:
-        raise NotFound("there is no such agent in this project")
 
 
 def renewed(ledger: Ledger, _fact: Fact, _body: BudgetsRenewed) -> None:
@@ -203,14 +197,10 @@ def renewed(ledger: Ledger, _fact: Fact, _body: BudgetsRenewed) -> None:
 
 
 def timers(view: PoolView, now: Now) -> Sequence[Effect]:
-    """Return the timer of the next UTC day, if a budget waits for it.
-
-    It is over at once if one began while the hub was not there, or as the clock was set.
-    """
-    days = [row.day for row in view.purse.budgets.values() if row.period is Period.DAY]
-    if not days:
+    """Return the timer of the next UTC day, if a budget waits for it."""
+    if not any(budget.period is Period.DAY for budget in view.purse.budgets.values()):
         return [ClearTimer(RENEWAL)] if view.purse.budgets else []
-    left_ms = 0 if min(days) < day_of(now.wall) else DAY_MS - now.wall % DAY_MS
+    left_ms = DAY_MS - now.wall % DAY_MS
     return [SetTimer(RENEWAL, Instant(now.instant + left_ms), BudgetsRenewed())]
 
 
@@ -226,7 +216,8 @@ def load(view: PoolView) -> None:
         for key in spent_by(view, task):
             view.purse.reserved[key] = view.purse.reserved.get(key, 0) + 1
     for agent in view.agents.values():
-        if any(view.purse.lacks(key) is not None for key in _of_agent(view, agent.id)):
+        keys = view.purse.keys(agent.project, (f"agent:{agent.id}",))
+        if any(view.purse.lacks(key) is not None for key in keys):
             view.purse.shut[agent.id] = None
 
 

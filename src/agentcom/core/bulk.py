@@ -53,9 +53,7 @@ def take(turn: Turn, fact: Fact, body: facts.ActOnMany) -> BulkShown:
     if len(body.reason) > REASON_CHARS or not body.reason.isprintable():
         raise InvalidInput("reason", f"at most {REASON_CHARS} characters, none a control")
     name = TaskId(turn.ids.new())
-    # A dependant is newer than what it depends on: it is cancelled before that, and retried after.
-    tasks = tuple(sorted(body.tasks, reverse=body.act is BulkAct.CANCEL))
-    bulk = Bulk(body.act, fact.actor, tasks, body.states, body.reason)
+    bulk = Bulk(body.act, fact.actor, body.tasks, body.states, body.reason)
     if body.tasks:
         todo = Todo(kind=TodoKind.BULK, task=name, bulk=bulk)
         turn.write(Table.TODO, name, todo, old=None)

@@ -9,7 +9,7 @@ import msgspec
 from agentcom.core import graphs, moves
 from agentcom.core.facts import TodoDue
 from agentcom.core.graphs import End
-from agentcom.core.shapes import TooManyClasses, TooManyShapes
+from agentcom.core.shapes import TooManyShapes
 from agentcom.core.turn import Turn
 from agentcom.model.batch import Table, edge_key
 from agentcom.model.event import EventKind
@@ -21,9 +21,6 @@ from agentcom.model.task import Task, Wait
 from agentcom.model.todo import Todo, TodoKind
 
 replace: Final = msgspec.structs.replace
-
-_DEPENDS: Final = "it depends on "
-_SKIPPED: Final = "skipped: "
 
 
 def settle(turn: Turn) -> None:
@@ -113,10 +110,10 @@ def _settle_edge(turn: Turn, task: Task, end: End) -> None:
 
 def _give_up(turn: Turn, task: Task, edge: Edge) -> None:
     """End a task that waited for a success which did not come."""
-    reason = f"{_DEPENDS}{edge.on}, which did not succeed"
+    reason = f"it depends on {edge.on}, which did not succeed"
     match edge.on_failure:
         case OnFailure.SKIP:
-            said = f"{_SKIPPED}{reason}"
+            said = f"skipped: {reason}"
             turn.move(task, moves.Cancelled(said), EventKind.CANCELLED, said)
         case OnFailure.FAIL:
             failed = moves.Failed(FailureClass.DEPENDENCY, reason, turn.now.wall)
@@ -127,11 +124,6 @@ def _give_up(turn: Turn, task: Task, edge: Edge) -> None:
             assert_never(edge.on_failure)
 
 
-def gave_up(task: Task) -> bool:
-    """Return whether a task ended because a success did not come that it waited for."""
-    return (task.reason or "").removeprefix(_SKIPPED).startswith(_DEPENDS)
-
-
 def _let_go(turn: Turn, task: Task) -> None:
     """Release a task that has nothing left to wait for; a review learns who may not have it."""
     view = turn.view
@@ -139,10 +131,10 @@ def _let_go(turn: Turn, task: Task) -> None:
     needs = None
     if task.id in view.books.reviews:
         needs = graphs.vetted(view, task, view.edges[task.id].values())
-        mark = len(view.journal)
         try:
-            view.relearn_shape(task, replace(task, needs=needs))
-        except (TooManyClasses, TooManyShapes):
-            view.rollback(mark)
+            view.learn_shape(replace(task, needs=needs))
+        except TooManyShapes:
             needs = None  # the author is kept away all the same
+        else:
+            view.forget_shape(task)
     turn.move(task, moves.Released(ahead, needs), EventKind.UNBLOCKED)

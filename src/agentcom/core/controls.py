@@ -159,7 +159,7 @@ def retry(turn: Turn, fact: Fact, task_id: TaskId) -> Task:
     waits = task.approval is None and task.wait in _RETRIED
     if task.state is TaskState.WAITING and waits:
         if loops.is_suspected(task):
-            task = loops.begin_again(turn.view, task, turn.now.wall)
+            loops.begin_again(turn.view, loops.lineage_of(task))
             ahead = _start_ahead(turn, fact, task)
             if ahead is not None and _dependencies_met(turn, fact, task):
                 return turn.move(task, moves.Released(ahead), EventKind.REOPENED)
@@ -256,8 +256,6 @@ def _remove(turn: Turn, machine_id: MachineId) -> Done:
     view = turn.view
     machine = machine_of(turn, machine_id)
     change(turn, replace(machine, removed=True, version=machine.version + 1), machine)
-    for agent in view.agents_of.get(machine_id, ()):
-        view.reclassify(view.agents[agent])
     for task in view.held_tasks(machine_id):
         event = moves.StopAsked(StopReason.REVOKED)
         turn.move(task, event, EventKind.STOP_ASKED, "its machine was removed")

@@ -149,27 +149,22 @@ def _wait_ended(turn: Turn, body: WaitEnded) -> None:
         at = turn.instant_of(task.until)
         turn.effects.append(SetTimer(f"wait/{task.id}", at, body))
         return
-    if task.wait is not Wait.QUOTA or accounts.bound_to(turn.view, task) is None:
-        turn.move(task, moves.Released(), EventKind.UNBLOCKED)
+    turn.move(task, moves.Released(), EventKind.UNBLOCKED)
 
 
 def _account_due(turn: Turn, body: AccountDue) -> None:
-    """Have an account tried, or release what waits for an open one, whatever its reset was.
-
-    Of what waits for this account in any case one is released to try it, if nothing else does.
-    """
+    """Have an account tried, or release what waits for an open one, whatever its reset was."""
     view = turn.view
     row = view.accounts.get(body.account)
-    if row is not None and row.closed:
+    if row is not None:
         accounts.due(turn, row)
         return
-    asleep = [view.tasks[task] for task in view.books.no_quota]
-    waiting = [task for task in asleep if accounts.of_task(view, task) == body.account]
-    if row is not None:
-        waiting = list(accounts.first_to_try(view, waiting, row))
+    waiting = [
+        task
+        for task in view.tasks.values()
+        if task.wait is Wait.QUOTA and accounts.of_task(view, task) == body.account
+    ]
     for task in waiting[: limits.CASCADE_BATCH]:
         turn.move(task, moves.Released(), EventKind.UNBLOCKED)
     if waiting[limits.CASCADE_BATCH :]:
         turn.again(body)
-    if row is None:
-        accounts.opened(turn, body.account)

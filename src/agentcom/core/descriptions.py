@@ -6,7 +6,7 @@ speaks of them: equal agents stay one class, equal tasks one shape.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from agentcom.core.gates import REPOSITORY
 from agentcom.core.shapes import Offers
@@ -25,45 +25,7 @@ ASKED: Final = ("project", "submitter", "kind")
 REPO: Final = "repo"
 NO_PUSH: Final = "no-push"
 """The capability by which a machine names a repository that does not let it push."""
-_FEW: Final = 4_096  # parsed lists that are remembered
 _NAMING: Final = frozenset({Op.EQUAL, Op.NOT_EQUAL, Op.IN})
-
-
-class Needs:
-    """Lists of requirements as tasks write them: each is parsed once."""
-
-    __slots__ = ("_known",)
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, ...], _Parsed] = {}
-
-    def parsed(self, needs: tuple[str, ...]) -> tuple[Requirement, ...]:
-        """Return canonical requirements; raises `InvalidInput`."""
-        return self._of(needs).needs
-
-    def written(self, needs: tuple[str, ...]) -> tuple[str, ...]:
-        """Return canonical requirements as text, one object for all tasks; see `parsed`."""
-        return self._of(needs).texts
-
-    def names(self, needs: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the agents and machines that they speak of; see `names_in`."""
-        return self._of(needs).names
-
-    def _of(self, needs: tuple[str, ...]) -> "_Parsed":
-        known = self._known.get(needs)
-        if known is None:
-            if len(self._known) >= _FEW:
-                self._known.clear()
-            found = requirement.canonical(needs)
-            known = _Parsed(found, tuple(map(str, found)), names_in(found))
-            self._known[needs] = known
-        return known
-
-
-class _Parsed(NamedTuple):
-    needs: tuple[Requirement, ...]
-    texts: tuple[str, ...]
-    names: tuple[str, ...]
 
 
 def names_in(needs: Iterable[Requirement]) -> tuple[str, ...]:
@@ -99,13 +61,9 @@ def called(
 def offers(agent: Agent, machine: Machine | None, named: Mapping[str, int]) -> Offers:
     """Return what an agent offers: capabilities, labels, runtime, and names that are spoken of.
 
-    Those that left the fleet offer nothing, and so are one class, however many they become.
-
     Raises:
         InvalidInput: a capability or what it accepts is malformed.
     """
-    if machine is not None and machine.removed:
-        return Offers(())
     found = set(requirement.canonical_capabilities(agent.capabilities))
     found.add(Capability(RUNTIME, agent.runtime))
     found.update(Capability(k.lower(), v.lower()) for k, v in agent.labels.items())
@@ -115,7 +73,7 @@ def offers(agent: Agent, machine: Machine | None, named: Mapping[str, int]) -> O
     rules = (*agent.accepts, *(f"{REPO}!={repo}" for repo in _shut(agent)))
     accepts = requirement.canonical(rules, field="accepts")
     capacity = tuple(sorted(machine.resources.items())) if machine is not None else ()
-    return Offers(tuple(sorted(found)), accepts, capacity, names_asked(agent))
+    return Offers(tuple(sorted(found)), accepts, capacity)
 
 
 def names_asked(agent: Agent) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ def edit(turn: Turn, fact: Fact, body: facts.Edit) -> TaskChanged:
     if event.needs != task.needs:
         _change_shape(turn, task, event.needs)
     after = turn.move(task, event, EventKind.EDITED, _words(row.spec, spec, changed))
-    able = placement.can_run(turn.view, turn.view.shape_soon(after))
+    able = placement.can_run(turn.view, turn.view.shape_of(after))
     return TaskChanged(after, unschedulable=not able and after.approval is None)
 
 
@@ -115,7 +115,8 @@ def _change_shape(turn: Turn, task: Task, needs: tuple[str, ...]) -> None:
     """Count the new needs instead of the old; raises `TooManyShapes`."""
     view = turn.view
     view.withdraw(task.id)  # before its shape may be forgotten; the move puts it back
-    view.relearn_shape(task, replace(task, needs=needs))
+    view.learn_shape(replace(task, needs=needs))
+    view.forget_shape(task)
 
 
 def _words(before: TaskSpec, after: TaskSpec, changed: set[str]) -> str:

@@ -9,7 +9,6 @@ import msgspec
 from agentcom.core import (
     accounts,
     budgets,
-    cascades,
     facts,
     forecast,
     graphs,
@@ -20,7 +19,6 @@ from agentcom.core import (
     quarantine,
     questions,
     touching,
-    waits,
     watches,
 )
 from agentcom.core.controls import find
@@ -36,7 +34,7 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, WallTime
 from agentcom.model.limits import PAGE_MAX
 from agentcom.model.replies import AgentRule, Explanation
-from agentcom.model.task import Phase, StopReason, Task, TaskState, Wait
+from agentcom.model.task import Phase, Task, TaskState, Wait
 
 AUTHOR: Final = "author"  # the rule that keeps a review from whoever made the work
 _SHOWN_MAX: Final = 5  # dependencies that a summary names
@@ -45,11 +43,7 @@ _UNTIL_HELP: Final = frozenset(
 )
 """Rules that keep a task from an agent until a person does something."""
 _QUOTA: Final = "quota"
-_WORDS: Final = {
-    Wait.ANSWER: questions.words,
-    Wait.REVIEW: watches.words,
-    Wait.QUOTA: accounts.words,
-}
+_WORDS: Final = {Wait.ANSWER: questions.words, Wait.REVIEW: watches.words}
 
 
 def explain(turn: Turn, fact: Fact, body: facts.Explain) -> Explanation:
@@ -88,13 +82,13 @@ def _queued(turn: Turn, task: Task) -> Explanation:
     if _shut_out(view, task) is not None:
         rules = tuple(rule for rule in rules if rule.rule != "order")
     paused = _shut_out(view, task) if pauses.find(view, task) is not None else None
-    said = paused or _standstill(turn) or _kept(view, task, rules, able)
-    summary, action, at = said or (*_none_free(able, len(agents)), None)
+    said = paused or _standstill(turn) or _kept(view, task, rules, able, agents=len(agents))
+    summary, action, at = said
     return Explanation(
         task=task,
         summary=summary,
         agents=rules,
-        missing=_missing(view, view.shape_soon(task)) if view.agents and not able else (),
+        missing=_missing(view, view.shape_of(task)) if view.agents and not able else (),
         position=position,
         starts_at=forecast.starts_at(turn, task, position, able, agents=len(agents)),
         next_action=action,
@@ -104,7 +98,7 @@ def _queued(turn: Turn, task: Task) -> Explanation:
 
 def _able(view: PoolView, task: Task) -> Mapping[AgentId, Agent]:
     """Return the agents that could run a task now or later."""
-    classes = view.shapes.compatible_classes(view.shape_soon(task))
+    classes = view.shapes.compatible_classes(view.shape_of(task))
     return {
         agent.id: agent
         for agent in view.agents.values()
@@ -132,18 +126,18 @@ def _standstill(turn: Turn) -> Words | None:
 
 
 def _kept(
-    view: PoolView, task: Task, rules: Sequence[AgentRule], able: Sequence[AgentRule]
-) -> Words | None:
-    """Return why a queued task of a fleet at work has no agent, if it is not that none is free."""
+    view: PoolView,
+    task: Task,
+    rules: Sequence[AgentRule],
+    able: Sequence[AgentRule],
+    *,
+    agents: int,
+) -> Words:
+    """Return why a queued task of a fleet at work has no agent; `able` are some of `agents`."""
     if not able and not any(rule.rule == AUTHOR for rule in rules):
-        needs = ", ".join((*task.needs, *(f"{name}={much}" for name, much in task.uses)))
-        shy = [rule.agent for rule in rules if rule.rule == "accepts"]
-        shown = f"{', '.join(shy[:_SHOWN_MAX])} {'takes' if len(shy) == 1 else 'take'}"
-        why = [f"it needs {needs}"] if needs else []
-        why += [f"{shown} only other tasks"] if shy else []
-        fits = "has it and takes such tasks" if shy else "has it"
-        action = f"add an agent that {fits}, or submit again with other needs"
-        return f"no agent can run it: {'; '.join(why) or 'all have left'}", action, None
+        missing = ", ".join((*task.needs, *(f"{name}={much}" for name, much in task.uses)))
+        action = "add an agent that has it, or submit again with other needs"
+        return f"no agent can run it: it needs {missing}", action, None
     shut_out = _shut_out(view, task)
     if shut_out is not None:
         return shut_out
@@ -152,7 +146,7 @@ def _kept(
     if not able:
         summary = f"no other agent may review it than {', '.join(graphs.authors(view, task.id))}"
         return summary, "reviews are never given to the author: add another agent", None
-    return None
+    return (*_none_free(able, agents), None)
 
 
 def _missing(view: PoolView, shape: ShapeId) -> tuple[str, ...]:
@@ -163,7 +157,8 @@ def _missing(view: PoolView, shape: ShapeId) -> tuple[str, ...]:
 
 def _shut_out(view: PoolView, task: Task) -> tuple[str, str, WallTime | None] | None:
     """Return which gates of a task are shut, what opens them, and when that is if time does."""
-    shut = waits.shut(view, task)
+    gates = view.gates
+    shut = [(gate, *found) for gate in gates.gates_of(task) if (found := gates.blocker(gate, task))]
     if not shut:
         return None
     summary = "; ".join(words for _, words, _ in shut)
@@ -178,8 +173,6 @@ def _shut_out(view: PoolView, task: Task) -> tuple[str, str, WallTime | None] | 
         return summary, "the budget is renewed then; or raise it: agentcom budget set", at
     if spent:
         return summary, "it starts after one of them has ended, if something is left", at
-    if any(view.gates.is_closed_for_good(gate) for gate, _, _ in shut):
-        return summary, "this does not pass by itself: raise it: agentcom limit set", None
     return summary, "it starts when there is room again, in its place in the order", at
 
 
@@ -228,9 +221,9 @@ def _closed(account: Account) -> str:
 
 
 def _rule(view: PoolView, task: Task, agent: Agent) -> AgentRule:
-    shape = view.shape_soon(task)
-    shut = _unsuited(view, task, agent, shape) if placement.is_there(view, agent) else None
-    shut = shut or pauses.rule(view.pauses, agent) or _away(view, agent)
+    shape = view.shape_of(task)
+    shut = _unsuited(view, task, agent, shape) or pauses.rule(view.pauses, agent)
+    shut = shut or _away(view, agent)
     if shut is not None:
         return shut
     if view.slots_used.get(agent.id, 0) >= agent.usable:
@@ -304,7 +297,11 @@ def _waiting(turn: Turn, fact: Fact, task: Task) -> Explanation:
         case Wait.RETRY:
             summary = f"attempt {task.attempt} ended: {task.reason}"
             action = "the next attempt joins the queue then"
-        case Wait.ANSWER | Wait.REVIEW | Wait.QUOTA:
+        case Wait.QUOTA:
+            whose = accounts.of_task(turn.view, task)
+            of = f"account {whose} is out of quota" if whose else "the model's quota is used up"
+            summary, action = f"{of}: {task.reason}", "it is tried again then"
+        case Wait.ANSWER | Wait.REVIEW:
             summary, action, at = _WORDS[task.wait](turn.view, task)
         case Wait.APPROVAL if task.approval is not None:
             summary = "it waits for a person's word"
@@ -355,13 +352,19 @@ def _blocked(turn: Turn, fact: Fact, task: Task) -> Explanation:
         action = f"{action}, and not before then"
     summary = f"{what} not ended{' as wanted' * bool(over)}: {states}{more}"
     summary, action = _and_pause(view, task, summary, action)
-    found = Explanation(task=task, summary=summary, next_action=action, next_at=until)
-    return msgspec.structs.replace(found, blocked_by=blocked)
+    return Explanation(
+        task=task,
+        summary=summary,
+        blocked_by=blocked,
+        next_action=action,
+        next_at=until,
+    )
 
 
 def _held(turn: Turn, task: Task) -> Explanation:
     view = turn.view
     session = view.sessions.get(task.machine) if task.machine is not None else None
+    wall = turn.now.wall
     summary = f"attempt {task.attempt} is {task.phase or task.state.value} on {task.agent}"
     action, at = "the attempt is stopped, and counts as failed", task.deadline_at
     if task.phase is Phase.LANDING and task.land_key is not None:
@@ -374,12 +377,11 @@ def _held(turn: Turn, task: Task) -> Explanation:
         summary += "; " + questions.words(view, task)[0]
     if task.stop_reason is not None:
         summary += f"; it was asked to stop ({task.stop_reason.value})"
-        action, at = "its slot is free when the machine confirms, or when the lease ends", None
+        action = "its slot is free when the machine confirms, or when the lease ends"
     if session is not None and (session.suspect or session.connection is None):
         summary += "; its machine is silent"
-        if task.stop_reason is not StopReason.CANCELLED:
-            action = "the task goes back to the queue"
-        at = WallTime(turn.now.wall + max(0, session.expires_at - turn.now.instant))
+        action = "the task goes back to the queue"
+        at = WallTime(wall + max(0, session.expires_at - turn.now.instant))
     return Explanation(task=task, summary=summary, next_action=action, next_at=at)
 
 
@@ -395,6 +397,4 @@ def _over(task: Task) -> Explanation:
     action = f"agentcom task retry {task.id}"
     if task.failure is FailureClass.VERIFICATION:
         action = f"agentcom task results {task.id} --checks shows what they printed; {action}"
-    if cascades.gave_up(task):
-        action = f"{action}, once what it depends on has succeeded or is retried"
     return Explanation(task=task, summary=summary, next_action=action)

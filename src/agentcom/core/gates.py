@@ -178,11 +178,6 @@ class Gates:
         full = rule.concurrency is not None and self.taken.get(gate, 0) >= rule.concurrency
         return not full and (rule.rate is None or gate not in self.spent)
 
-    def is_closed_for_good(self, gate: Hashable) -> bool:
-        """Return whether a gate is a limit of none."""
-        rule = self.rule_of(gate) if isinstance(gate, str) else None
-        return rule is not None and rule.concurrency == 0
-
     def opens_at(self, scope: str) -> WallTime | None:
         """Return when a rate allows the next start; None if there is no rate."""
         rule, usage = self.rule_of(scope), self.rates.get(scope)
@@ -223,8 +218,6 @@ class Gates:
         rule = self.rule_of(gate)
         assert rule is not None
         taken = self.taken.get(gate, 0)
-        if self.is_closed_for_good(gate):
-            return f"the limit of {gate} lets nothing start", None
         if rule.concurrency is not None and taken >= rule.concurrency:
             return f"the limit of {gate} is full: {taken} of {rule.concurrency} run", None
         assert rule.rate is not None

@@ -53,7 +53,7 @@ def follow(ledger: Ledger, before: Task | None, after: Task) -> None:
     if now is not None and lands and not landed:
         _join_landing(ledger, now)
     if was is None or now is None or was.attempt != now.attempt:
-        _change_attempts(ledger, was, now, again=before is not None and _same(before, after))
+        _change_attempts(ledger, was, now)
     if was is not None and now is None:
         _note_pace(ledger, was)
     left = None if was is None else was.machine
@@ -62,15 +62,8 @@ def follow(ledger: Ledger, before: Task | None, after: Task) -> None:
         _note_holder(ledger, after.id, left, holder)
 
 
-def _same(before: Task, after: Task) -> bool:
-    return before.attempt == after.attempt and before.incarnation == after.incarnation
-
-
-def _change_attempts(ledger: Ledger, was: Task | None, now: Task | None, *, again: bool) -> None:
-    """Give back what one attempt had at its gates, and its locks; take what the next one needs.
-
-    `again` says that it is no new attempt: one that was lost has come back.
-    """
+def _change_attempts(ledger: Ledger, was: Task | None, now: Task | None) -> None:
+    """Give back what one attempt had at its gates, and its locks; take what the next one needs."""
     gates = ledger.view.gates
     if was is not None and (gates.taken or was.files or gates.touched):
         passing.end(ledger, was)
@@ -79,7 +72,7 @@ def _change_attempts(ledger: Ledger, was: Task | None, now: Task | None, *, agai
     if now is not None and gates.locks.ended:
         locking.back(ledger, now)
     if now is not None and (gates.rules or now.files):
-        passing.begin(ledger, now, again=again)
+        passing.begin(ledger, now)
 
 
 def _note_pace(ledger: Ledger, was: Task) -> None:

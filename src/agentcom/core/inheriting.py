@@ -60,7 +60,8 @@ def _give(turn: Turn, task: Task, heir: UserId) -> None:
     after = replace(task, submitter=heir, version=task.version + 1, changed_at=turn.now.wall)
     if task.state is TaskState.QUEUED:
         view.withdraw(task.id)  # before its shape may be forgotten; `place` puts it back
-    view.relearn_shape(task, after)
+    view.learn_shape(after)
+    view.forget_shape(task)
     works = task.state.held and task.phase is not Phase.LANDING
     if works and view.purse.budgets:
         budgets.reserve(turn, task, -1)

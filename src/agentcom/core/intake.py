@@ -51,13 +51,12 @@ def submit(turn: Turn, fact: Fact, body: facts.Submit) -> Submitted:
         raise InvalidInput("tasks", f"submit 1 to {limits.SUBMIT_TASKS_MAX} tasks at once")
     if body.parent is not None or fact.actor.machine is not None:
         fact, body = subtasks.admitted(turn, fact, body)
-    specs, refs = body.specs, _refs(body.specs)
-    # Ids grow from a dependency to its dependants: acts on many go by them, either way.
-    made = {i: TaskId(turn.ids.new()) for i in (_in_order(specs) if refs else range(len(specs)))}
-    names = {ref: made[i] for ref, i in refs.items()} if refs else NO_NAMES
+    tasks = [(TaskId(turn.ids.new()), spec) for spec in body.specs]
+    names = _names(tasks)
+    if names:
+        _check_order(body.specs)
     unschedulable, can_run = [], {}
-    for i, task_id in made.items():
-        spec = specs[i]
+    for task_id, spec in tasks:
         check_spec(spec)
         task = create(turn, fact, task_id, spec, names, lineage=body.lineage)
         shape = turn.view.shape_of(task)
@@ -65,7 +64,7 @@ def submit(turn: Turn, fact: Fact, body: facts.Submit) -> Submitted:
             can_run[shape] = placement.can_run(turn.view, shape)
         if not can_run[shape] and not spec.approval:
             unschedulable.append(task_id)
-    return Submitted(tuple([made[i] for i in range(len(specs))]), tuple(unschedulable))
+    return Submitted(tuple([task_id for task_id, _ in tasks]), tuple(unschedulable))
 
 
 def check_spec(spec: TaskSpec) -> None:
@@ -239,7 +238,7 @@ def needs_of(view: PoolView, spec: TaskSpec) -> tuple[str, ...]:
     if not spec.needs:
         return () if spec.command else _ONLY_PROMPT
     needs = spec.needs if spec.command else (*spec.needs, PROMPT)
-    return view.needs.written(needs)
+    return view.write_needs(needs)
 
 
 def _keys(spec: TaskSpec) -> tuple[str, ...]:
@@ -254,11 +253,10 @@ def _keys(spec: TaskSpec) -> tuple[str, ...]:
 
 def _resolved(spec: TaskSpec, names: Mapping[str, TaskId]) -> TaskSpec:
     """Return a specification that names tasks by their ids."""
-    depends: dict[str, Dependency] = {}
-    for said in graphs.depends_on(spec):
-        one = msgspec.structs.replace(said, task=names.get(said.task, said.task))
-        if depends.setdefault(one.task, one) != one:
-            raise InvalidInput("depends_on", f"{said.task} is named twice, not in the same way")
+    depends = {
+        one.task: msgspec.structs.replace(one, task=names.get(one.task, one.task))
+        for one in graphs.depends_on(spec)
+    }
     reviews = None if spec.reviews is None else names.get(spec.reviews, spec.reviews)
     return msgspec.structs.replace(
         spec, depends_on=tuple(depends.values()), reviews=reviews, ref=None
@@ -316,63 +314,42 @@ def _edge(task: TaskId, dependency: Dependency) -> Edge:
     )
 
 
-def _refs(specs: Sequence[TaskSpec]) -> Mapping[str, int]:
-    """Return where in a submit each name stands; raises `InvalidInput`."""
-    refs: dict[str, int] = {}
-    for i, spec in enumerate(specs):
+def _names(tasks: Sequence[tuple[TaskId, TaskSpec]]) -> Mapping[str, TaskId]:
+    names: dict[str, TaskId] = {}
+    for task_id, spec in tasks:
         if spec.ref is None:
             continue
         _check_text("ref", spec.ref, limits.UNIQUE_KEY_CHARS)
-        if spec.ref in refs:
+        if spec.ref in names:
             raise InvalidInput("ref", f"{spec.ref!r} names two tasks")
-        refs[spec.ref] = i
-    return refs
+        names[spec.ref] = task_id
+    return names
 
 
-def _in_order(specs: Sequence[TaskSpec]) -> Sequence[int]:
-    """Return the places of all tasks of a submit, each behind those that it depends on.
-
-    Raises:
-        InvalidInput: there is a cycle, or a chain over the depth bound.
-    """
-    keys = [spec.ref if spec.ref is not None else i for i, spec in enumerate(specs)]
-    every: dict[str | int, list[str]] = {
-        key: [one.task for one in graphs.depends_on(spec)]
-        for key, spec in zip(keys, specs, strict=True)
-    }
-    needs = {key: [name for name in names if name in every] for key, names in every.items()}
-    depth: dict[str | int, int] = {}
+def _check_order(specs: Sequence[TaskSpec]) -> None:
+    """Refuse cycles and chains over the depth bound among the tasks of one submit."""
+    needs = {spec.ref: [d.task for d in graphs.depends_on(spec)] for spec in specs if spec.ref}
+    depth: dict[str, int] = {}
     for start in needs:
-        if start not in depth:
-            _descend(start, needs, depth)
-    places = {key: i for i, key in enumerate(keys)}
-    return [places[key] for key in depth]
-
-
-def _descend(
-    start: str | int, needs: Mapping[str | int, Sequence[str]], depth: dict[str | int, int]
-) -> None:
-    """Add to `depth` all that `start` depends on, and then itself."""
-    path: list[tuple[str | int, int]] = [(start, 0)]
-    trail: dict[str | int, None] = {start: None}
-    while path:
-        name, index = path.pop()
-        inner = needs[name]
-        if index < len(inner):
-            path.append((name, index + 1))
-            child = inner[index]
-            if child in trail:
-                circle = [*list(trail)[list(trail).index(child) :], child]
-                cycle = " -> ".join(map(str, circle))
-                raise InvalidInput("depends_on", f"the tasks wait for each other: {cycle}")
-            if child not in depth:
-                path.append((child, 0))
-                trail[child] = None
-            continue
-        depth[name] = 1 + max((depth[n] for n in inner), default=0)
-        trail.pop(name, None)
-        if depth[name] > limits.DEPTH_MAX:
-            raise InvalidInput("depends_on", f"a chain of over {limits.DEPTH_MAX} tasks")
+        path: list[tuple[str, int]] = [(start, 0)]
+        trail: dict[str, None] = {start: None}
+        while path:
+            name, index = path.pop()
+            inner = [n for n in needs[name] if n in needs]
+            if index < len(inner):
+                path.append((name, index + 1))
+                child = inner[index]
+                if child in trail:
+                    cycle = " -> ".join([*list(trail)[list(trail).index(child) :], child])
+                    raise InvalidInput("depends_on", f"the tasks wait for each other: {cycle}")
+                if child not in depth:
+                    path.append((child, 0))
+                    trail[child] = None
+                continue
+            depth[name] = 1 + max((depth[n] for n in inner), default=0)
+            trail.pop(name, None)
+            if depth[name] > limits.DEPTH_MAX:
+                raise InvalidInput("depends_on", f"a chain of over {limits.DEPTH_MAX} tasks")
 
 
 def _check_text(field: str, text: str, chars: int) -> None:

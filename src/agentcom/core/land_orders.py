@@ -16,7 +16,7 @@ from agentcom.core.review_facts import LandAsked
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
 from agentcom.model.batch import Table, result_key
-from agentcom.model.errors import Conflict, IllegalTransition, InvalidInput, NotAllowed, NotFound
+from agentcom.model.errors import IllegalTransition, InvalidInput, NotAllowed, NotFound
 from agentcom.model.event import EventKind
 from agentcom.model.identity import Role
 from agentcom.model.ids import TaskId
@@ -46,7 +46,6 @@ def land(turn: Turn, fact: Fact, body: LandAsked) -> TaskChanged:
     Raises:
         NotFound: there is no such task, or it left no branch.
         NotAllowed: a machine asks, or nobody has verified the work.
-        Conflict: it waits for approval, which is what lets it land.
         IllegalTransition: it is neither completed nor under review.
     """
     if fact.actor.machine is not None or fact.actor.role is Role.AGENT:
@@ -57,10 +56,6 @@ def land(turn: Turn, fact: Fact, body: LandAsked) -> TaskChanged:
     own(fact, task)
     if task.wait is Wait.REVIEW:
         return TaskChanged(_reviewed(turn, task, body.land))
-    if task.wait is Wait.APPROVAL:
-        raise Conflict(
-            f"task {task.id} waits for a person: agentcom task approve {task.id} lets it land"
-        )
     if task.state is not TaskState.COMPLETED:
         raise IllegalTransition(task.state.value, "a landing")
     return TaskChanged(_completed(turn, fact, task, body.land))

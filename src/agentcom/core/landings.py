@@ -72,8 +72,8 @@ def _settle(turn: Turn, task: Task, landing: Landing) -> None:
     match landing.status:
         case LandStatus.LANDED:
             done = moves.Completed(landing.commit or task.commit, task.branch, verified=True)
-            done = loops.counted(turn.view, task, done, turn.now.wall)
             turn.move(task, done, EventKind.COMPLETED)
+            loops.completed(turn.view, task, done.commit, turn.now.wall)
             return
         case LandStatus.OPENED if task.stop_reason is not StopReason.CANCELLED:
             reviews.opened(turn, task, landing)

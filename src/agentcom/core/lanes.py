@@ -120,8 +120,8 @@ class Lanes:
     """All lanes of a pool. `add` and `remove` undo each other; `look` follows the gates."""
 
     __slots__ = (
-        *("_causes", "_closed_by", "_guard", "_lanes", "_long", "_matcher", "_members"),
-        *("_parked", "_places", "_shown", "_stamp", "fresh", "later", "vacant"),
+        *("_causes", "_closed_by", "_guard", "_lanes", "_long", "_matcher"),
+        *("_members", "_parked", "_places", "_shown", "_stamp", "fresh", "vacant"),
     )
 
     def __init__(
@@ -150,13 +150,13 @@ class Lanes:
         self._shown = self._stamp = 0
         self.fresh: dict[TaskId, None] = {}
         """Tasks that were shown to the matcher; the turn looks for agents, and clears it."""
-        self.later: dict[TaskId, None] = {}
-        """Those for which it had no time; `LookAgain` brings them back."""
 
     def __len__(self) -> int:
+        """Return how many lanes there are."""
         return len(self._lanes)
 
     def __contains__(self, task: TaskId) -> bool:
+        """Return whether a task stands in a lane."""
         return task in self._members
 
     @property

@@ -246,7 +246,6 @@ def _learn_agent(turn: Turn, machine: Machine, spec: AgentSpec) -> None:
             id=spec.name,
             machine=machine.id,
             runtime=spec.runtime,
-            project=machine.project,
             capabilities=_capabilities(spec),
             labels=spec.labels,
             slots=spec.slots,

@@ -1,8 +1,6 @@
 """Limits as people set them, and the time of rates: facts about gates (`core/passing.py`)."""
 
-from msgspec.structs import replace
-
-from agentcom.core import facts, passing, telling
+from agentcom.core import facts, passing
 from agentcom.core.facts import Fact
 from agentcom.core.turn import Turn
 from agentcom.model import limit, limits
@@ -17,21 +15,19 @@ def set_limit(turn: Turn, _fact: Fact, body: facts.SetLimit) -> Done:
         InvalidInput: the scope or a number makes no sense, or there are too many rules.
     """
     limit.check(body.limit)
-    scope = limit.canonical_scope(body.limit.scope)
     rules = turn.view.gates.rules
-    if scope not in rules and len(rules) >= limits.RULES_MAX:
+    if body.limit.scope not in rules and len(rules) >= limits.RULES_MAX:
         raise InvalidInput("limit", f"at most {limits.RULES_MAX} rules; use {limit.EVERY}")
-    return Done(passing.set_rule(turn, replace(body.limit, scope=scope)).scope)
+    return Done(passing.set_rule(turn, body.limit).scope)
 
 
 def drop_limit(turn: Turn, _fact: Fact, body: facts.DropLimit) -> Done:
     """Take the rule of a scope away; raises `NotFound` if there is none."""
-    rules = turn.view.gates.rules
-    rule = rules.get(body.scope) or rules.get(limit.canonical_scope(body.scope))
+    rule = turn.view.gates.rules.get(body.scope)
     if rule is None:
         raise NotFound(f"there is no limit on {body.scope}")
     passing.drop_rule(turn, rule)
-    return Done(rule.scope)
+    return Done(body.scope)
 
 
 def gate_due(turn: Turn, _fact: Fact, body: facts.GateDue) -> None:
@@ -41,12 +37,7 @@ def gate_due(turn: Turn, _fact: Fact, body: facts.GateDue) -> None:
 
 def look_again(turn: Turn, _fact: Fact, body: facts.LookAgain) -> None:
     """Go on looking for work for an agent, or for tasks that may start."""
-    view, lanes = turn.view, turn.view.lanes
     if body.agent is None:
-        lanes.go_on()
-        for task in [*lanes.later]:
-            view.drop(lanes.later, task)
-            lanes.fresh[task] = None
-        telling.catch_up(turn)
+        turn.view.lanes.go_on()
     else:
         turn.ready(body.agent)

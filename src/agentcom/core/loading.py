@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from functools import partial
-from operator import attrgetter
 
 from agentcom.core import (
     budgets,
@@ -13,7 +12,6 @@ from agentcom.core import (
     graphs,
     leases,
     locking,
-    loops,
     passing,
     watches,
 )
@@ -21,7 +19,7 @@ from agentcom.core.effects import Continue, Effect
 from agentcom.core.view import PoolView
 from agentcom.model.ids import DEFAULT_POOL, Now, PoolId, TaskId
 from agentcom.model.snapshot import Snapshot
-from agentcom.model.task import Phase, Task, TaskState, Wait
+from agentcom.model.task import Phase, Task, TaskState
 
 
 def load(
@@ -52,12 +50,12 @@ def load(
         view.holds.setdefault(hold.task, {})[hold.key] = hold
     view.pauses.update({pause.key: pause for pause in rows.pauses})
     view.asks.update({ask.id: ask for ask in rows.asks})
-    loops.recall(view, rows.ended)
     _load_tasks(view, rows.tasks)
     budgets.load(view)
     locking.load(view, rows.locks, rows.lock_numbers)
-    passing.load(view, now)
-    effects = timers(view, now)
+    effects: list[Effect] = [*passing.load(view, now), *deadlines.timers(view, now)]
+    effects += locking.timers(view, now)
+    effects += budgets.timers(view, now)
     view.fairness.restore(_share(view, task) for task in view.tasks.values() if task.seq)
     effects += [*leases.grace(view, now), *watches.timers(view, now.instant)]
     effects += leases.recover(view, now)
@@ -68,24 +66,10 @@ def load(
     return view, effects
 
 
-def timers(view: PoolView, now: Now) -> list[Effect]:
-    """Return the timers of all that waits for a time of day; also after the wall clock was set."""
-    return [
-        *deadlines.timers(view, now),
-        *passing.timers(view, now),
-        *locking.timers(view, now),
-        *budgets.timers(view, now),
-    ]
-
-
 def _load_tasks(view: PoolView, tasks: Sequence[Task]) -> None:
     for task in sorted(tasks, key=lambda task: task.seq):
         _load_task(view, task)
         view.journal.clear()  # nothing of it is undone, and a long queue would make it long
-    for task in sorted(tasks, key=attrgetter("id")):  # acts on many go by age
-        if task.group or task.parents:
-            graphs.index(view, task, live=True)
-    view.journal.clear()
     _order_landings(view)
 
 
@@ -93,17 +77,13 @@ def _load_task(view: PoolView, task: Task) -> None:
     view.tasks[task.id] = task
     if task.lost:
         view.books.lost[task.id] = None
-    if task.wait is Wait.QUOTA:
-        view.books.no_quota[task.id] = None
     view.learn_shape(task)
     view.seq = max(view.seq, task.seq)
+    if task.group or task.parents:
+        graphs.index(view, task, live=True)
     watches.load(view, task)
     if task.unique_key is not None:
         view.unique[task.unique_key] = task.id
-    if task.repetition is not None:  # a person let it run: what was counted before is forgotten
-        lineage = loops.lineage_of(task)
-        assert lineage is not None
-        view.loops.pop(lineage, None)
     if task.state is TaskState.QUEUED:
         view.enqueue(task)
     if task.state.held:

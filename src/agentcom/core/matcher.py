@@ -191,11 +191,6 @@ class Matcher:
         """Yield the shapes that have tasks, with those, in no order."""
         return ((shape, queue) for shape, queue in self._queues.items() if queue.heap)
 
-    def head(self, shape: ShapeId) -> Queued | None:
-        """Return the first task of a shape, if there is one."""
-        queue = self._queues.get(shape)
-        return queue.heap[0] if queue is not None and queue.heap else None
-
     def heads(self) -> tuple[Queued, ...]:
         """Return the first task of each shape that has one, in rank order."""
         return tuple(sorted(queue.heap[0] for queue in self._queues.values() if queue.heap))

@@ -10,7 +10,6 @@ from agentcom.model.failure import FailureClass
 from agentcom.model.ids import AgentId, Fence, MachineId, WallTime
 from agentcom.model.limits import HOLDERS_MAX
 from agentcom.model.pause import Pause
-from agentcom.model.repetition import Repetition
 from agentcom.model.task import LandPolicy, Phase, StopReason, Task, Wait
 
 
@@ -60,10 +59,6 @@ class Completed(msgspec.Struct, frozen=True, gc=False):
     commit: str | None
     branch: str | None
     verified: bool
-    base: str | None = None
-    """Where the work began: what its repository is left at, if there is no commit."""
-    repetition: Repetition | None = None
-    """How often its like has completed, if its row shall say so."""
 
 
 class Opened(msgspec.Struct, frozen=True, gc=False):

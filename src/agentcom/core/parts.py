@@ -36,9 +36,7 @@ class Session:
 class Books:
     """What the view knows of groups, families and reviews (`core/graphs.py`), and of the lost."""
 
-    __slots__ = (
-        *("below", "lost", "members", "no_quota", "pulls", "reviews", "tallies", "under_review"),
-    )
+    __slots__ = ("below", "lost", "members", "pulls", "reviews", "tallies", "under_review")
 
     def __init__(self) -> None:
         self.members: dict[str, dict[TaskId, None]] = {}
@@ -47,8 +45,6 @@ class Books:
         """Task -> the live ones that came of it: sub-tasks, and theirs."""
         self.lost: dict[TaskId, None] = {}
         """Tasks back in the queue whose silent holder may come back."""
-        self.no_quota: dict[TaskId, None] = {}
-        """Tasks that wait for the reset of a quota."""
         self.tallies: dict[str, Tally] = {}
         """Groups that have live tasks."""
         self.reviews: dict[TaskId, None] = {}

@@ -25,11 +25,8 @@ RATES_KEPT: Final = 1_000
 """Scopes whose rate is remembered, before those that are earned again are forgotten."""
 
 
-def begin(ledger: Ledger, task: Task, *, again: bool = False) -> None:
-    """Take a place at every gate of an attempt that begins.
-
-    One that comes back (`again`) has been counted as a start, and may find its place taken.
-    """
+def begin(ledger: Ledger, task: Task) -> None:
+    """Take a place at every gate of an attempt that begins."""
     view = ledger.view
     for gate in view.gates.gates_of(task):
         if isinstance(gate, Files):
@@ -39,7 +36,7 @@ def begin(ledger: Ledger, task: Task, *, again: bool = False) -> None:
         elif isinstance(gate, str):
             count(view, gate, 1)
             rule = view.gates.rule_of(gate)
-            if rule is not None and rule.rate is not None and not again:
+            if rule is not None and rule.rate is not None:
                 _spend(ledger, gate, rule)
 
 
@@ -115,7 +112,8 @@ def refresh(ledger: Ledger, scope: str) -> None:
     was = scope in view.gates.spent
     shut = at is not None and at > now
     if shut:
-        ledger.effects.append(_timer(view, scope, ledger.now))
+        assert at is not None
+        ledger.effects.append(_timer(scope, at, ledger.now))
     elif was:
         ledger.effects.append(ClearTimer(f"gate/{scope}"))
     if shut == was:
@@ -128,16 +126,9 @@ def refresh(ledger: Ledger, scope: str) -> None:
     view.lanes.look(scope)
 
 
-def timers(view: PoolView, now: Now) -> Sequence[SetTimer]:
-    """Return the timers of rates that are used up; also after the wall clock was set."""
-    return [_timer(view, scope, now) for scope in view.gates.spent]
-
-
-def _timer(view: PoolView, scope: str, now: Now) -> SetTimer:
-    """Return when to look at a rate: after its period at the latest, if the clock was set back."""
-    rule, at = view.gates.rule_of(scope), view.gates.opens_at(scope)
-    left_ms = 0 if rule is None or at is None else min(at - now.wall, rule.per_ms)
-    return SetTimer(f"gate/{scope}", Instant(now.instant + max(1, left_ms)), GateDue(scope))
+def _timer(scope: str, at: WallTime, now: Now) -> SetTimer:
+    instant = Instant(now.instant + max(1, at - now.wall))
+    return SetTimer(f"gate/{scope}", instant, GateDue(scope))
 
 
 # Rules -------------------------------------------------------------------------------------------
@@ -212,8 +203,8 @@ def _held(view: PoolView) -> Iterator[Task]:
     return (task for machine in view.held_by for task in view.held_tasks(machine))
 
 
-def load(view: PoolView, now: Now) -> None:
-    """Count what attempts under way hold, and shut the rates that are used up; for a new view."""
+def load(view: PoolView, now: Now) -> Iterator[SetTimer]:
+    """Count what the attempts under way hold, and yield the timers of rates; for a new view."""
     gates = view.gates
     gates.taken.update(count_taken(view))
     for task in _held(view):
@@ -224,6 +215,7 @@ def load(view: PoolView, now: Now) -> None:
         at = gates.opens_at(scope)
         if at is not None and at > now.wall:
             gates.spent[scope] = None
+            yield _timer(scope, at, now)
     for gate in view.lanes.gates():
         view.lanes.look(gate)
     view.lanes.fresh.clear()

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from agentcom.core import accounts, graphs
+from agentcom.core import graphs
 from agentcom.core.gates import REPOSITORY
 from agentcom.core.shapes import ShapeId
 from agentcom.core.view import PoolView
 from agentcom.model import errors, limits, requirement
-from agentcom.model.agent import Account, Agent
+from agentcom.model.agent import Agent
 from agentcom.model.ids import AgentId, MachineId
 from agentcom.model.numerals import whole
 from agentcom.model.requirement import Requirement
@@ -22,8 +22,6 @@ from agentcom.model.task import Task
 
 SESSION_WEIGHT: Final = 1_000_000.0
 """Only the same agent can go on in its session: worth more than all that is preferred."""
-ACCOUNT_WEIGHT: Final = SESSION_WEIGHT / 2
-"""What waited for an account in any case tries it, rather than go elsewhere at its reset."""
 WARM_WEIGHT: Final = 0.5
 """A clone that is there already saves seconds: it decides between equals."""
 SPREAD: Final = "spread"
@@ -35,11 +33,10 @@ def pick(view: PoolView, task: Task) -> AgentId | None:
     """Return the idle agent that gets a task; None if none suits now."""
     shape = view.shape_of(task)
     veto = graphs.reviewers(view, task.id) if view.books.reviews else None
-    bound = accounts.bound_to(view, task) if view.accounts else None
-    if not (task.prefers or task.session or task.keys or task.uses or bound):
+    if not (task.prefers or task.session or task.keys or task.uses):
         return view.matcher.pick_agent(shape, veto)
     allowed = partial(_fits, view, task, veto) if task.uses else veto
-    score, prefer = _score(view, task, bound), _preferred(view, task, bound)
+    score, prefer = _score(view, task), _preferred(view, task)
     return view.matcher.pick_agent(shape, allowed, score=score, prefer=prefer)
 
 
@@ -96,19 +93,11 @@ def parse(text: str) -> tuple[Requirement | None, float]:
     return requirement.parse_requirement(asked, field="prefers"), float(much)
 
 
-def _preferred(view: PoolView, task: Task, bound: Account | None) -> Sequence[AgentId]:
-    """Return agents to look at before the others.
-
-    They are the session's, then those of an account that it waited for (`bound`), then those on
-    warm machines.
-    """
+def _preferred(view: PoolView, task: Task) -> Sequence[AgentId]:
+    """Return agents to look at before the others: the session's, then those on warm machines."""
     found: list[AgentId] = []
     if task.session and task.agent is not None:
         found.append(task.agent)
-    if bound is not None:
-        found += [
-            a.id for a in view.agents.values() if a.account == bound.id and view.free_slots(a)
-        ]
     for machine in _warm(view, task):
         found += list(view.agents_of.get(machine, ()))[:_CANDIDATES]
     return [agent for agent in found[:_CANDIDATES] if agent in view.class_of]
@@ -119,7 +108,7 @@ def _warm(view: PoolView, task: Task) -> Sequence[MachineId]:
     return [machine for key in keys for machine in view.warm.get(key, ())]
 
 
-def _score(view: PoolView, task: Task, bound: Account | None) -> Callable[[AgentId], float]:
+def _score(view: PoolView, task: Task) -> Callable[[AgentId], float]:
     wishes = [parse(text) for text in task.prefers]
     warm = frozenset(_warm(view, task))
 
@@ -129,8 +118,6 @@ def _score(view: PoolView, task: Task, bound: Account | None) -> Callable[[Agent
         total = WARM_WEIGHT if agent.machine in warm else 0.0
         if task.session and agent_id == task.agent:
             total += SESSION_WEIGHT
-        if bound is not None and agent.account == bound.id:
-            total += ACCOUNT_WEIGHT
         for wish, weight in wishes:
             if wish is None:
                 total += weight / (1 + len(view.held_by.get(agent.machine, ())))

@@ -85,8 +85,7 @@ def decide(view: PoolView, batch: Sequence[Fact], *, now: Now, ids: IdSource, rn
             requests.once(turn, fact, _HANDLERS[type(fact.body)])
             if turn.ended:
                 cascades.settle(turn)
-            lanes = view.lanes
-            if turn.looks or turn.queued or lanes.fresh or lanes.vacant or lanes.later:
+            if turn.looks or turn.queued or view.lanes.fresh or view.lanes.vacant:
                 turn.match()
         except AgentComError as error:
             turn.abandon(mark)

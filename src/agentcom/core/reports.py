@@ -216,12 +216,11 @@ def _finished(turn: Turn, task: Task, fence: Fence, result: Result) -> str | Non
         return Stale.code
     keep(turn, task.machine, task.id, fence, result)
     event, kind, detail = judge(turn, task, result)
-    if isinstance(event, moves.Completed) and (task.lineage or task.unique_key):
-        event = loops.counted(turn.view, task, event, turn.now.wall)
-    elif result.failure is FailureClass.NO_CHANGE and task.failures + 1 >= task.failures_max:
-        task = loops.failed(turn.view, task, result.base_commit, turn.now.wall)
     after = turn.move(task, event, kind, _cut(detail))
     quarantine.judged(turn, after, event)
+    if kind is _COMPLETED and (task.lineage or task.unique_key):
+        tree = result.commit or result.base_commit
+        loops.completed(turn.view, task, tree, turn.now.wall)
     return None
 
 
@@ -251,7 +250,7 @@ def judge(turn: Turn, task: Task, result: Result) -> tuple[moves.Event, EventKin
         return parked, EventKind.PARKED, reason
     if result.lands:
         return landings.begun(turn, result), EventKind.LANDING, ""
-    done = moves.Completed(result.commit, result.branch, verified, result.base_commit)
+    done = moves.Completed(result.commit, result.branch, verified)
     return done, _COMPLETED, "" if verified else "unverified"
 
 

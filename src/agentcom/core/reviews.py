@@ -56,8 +56,8 @@ def seen(turn: Turn, fact: Fact, body: Reviewed) -> None:
     match body.outcome:
         case ReviewOutcome.MERGED:
             done = moves.Completed(body.commit or task.commit, task.branch, task.verified)
-            done = loops.counted(turn.view, task, done, turn.now.wall)
             turn.move(task, done, EventKind.COMPLETED, said)
+            loops.completed(turn.view, task, done.commit, turn.now.wall)
         case ReviewOutcome.CLOSED:
             reason = said or "its pull request was closed without being merged"
             failed = moves.Failed(FailureClass.REJECTED, reason, turn.now.wall)

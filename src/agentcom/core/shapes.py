@@ -48,8 +48,6 @@ class Wants(NamedTuple):
     """Project, submitter, kind: as far as some agent asks for them."""
     uses: tuple[tuple[str, int], ...] = ()
     """Amounts of the machine's named resources."""
-    told: tuple[str, ...] = ()
-    """What they were asked for: of anything else nothing is known."""
 
 
 class Offers(NamedTuple):
@@ -58,8 +56,6 @@ class Offers(NamedTuple):
     capabilities: tuple[Capability, ...]
     accepts: tuple[Requirement, ...] = ()
     capacity: tuple[tuple[str, int], ...] = ()
-    asks: tuple[str, ...] = ()
-    """What a task has to tell before they take it."""
 
 
 class Shapes:
@@ -158,15 +154,6 @@ class Shapes:
         for class_id, _ in self._classes.sweep():
             self._forget_class(class_id)
 
-    def in_use(self, shape: ShapeId) -> bool:
-        """Return whether a shape has a user."""
-        return self._shapes.in_use(shape)
-
-    def untold(self, told: tuple[str, ...]) -> list[ShapeId]:
-        """Return the live shapes of tasks that were asked for something else."""
-        shapes = self._shapes.keys.items()
-        return [s for s, wants in shapes if wants.told != told and self._shapes.in_use(s)]
-
     def wants(self, shape: ShapeId) -> Wants:
         """Return what `shape` stands for."""
         return self._shapes.keys[shape]
@@ -202,8 +189,6 @@ class Shapes:
     def refused(self, shape: ShapeId, class_id: ClassId) -> tuple[str, ...]:
         """Return what agents of a class ask for and tasks of a shape are not."""
         wants, offers = self.wants(shape), self.offers(class_id)
-        if not set(offers.asks).issubset(wants.told):
-            return (*map(str, offers.accepts), "and too many different tasks are queued to compare")
         return tuple(str(rule) for rule in offers.accepts if not satisfies(wants.about, rule))
 
     def _learn_shape(self, shape: ShapeId, wants: Wants) -> ShapeId:
@@ -273,8 +258,6 @@ class Shapes:
 
 def _suits(offers: Offers, wants: Wants) -> bool:
     """Return whether agents take such tasks, and their machines are large enough at all."""
-    if not set(offers.asks).issubset(wants.told):
-        return False  # they may be what these agents do not take
     if any(not satisfies(wants.about, rule) for rule in offers.accepts):
         return False
     capacity = dict(offers.capacity) if wants.uses else {}

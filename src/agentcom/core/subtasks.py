@@ -16,7 +16,7 @@ from agentcom.core.facts import Fact
 from agentcom.core.reports import holds
 from agentcom.core.turn import Turn
 from agentcom.core.view import PoolView
-from agentcom.model import budget, limits
+from agentcom.model import limits
 from agentcom.model.batch import Table, children_key, family_key
 from agentcom.model.errors import InvalidInput, NotAllowed, Stale
 from agentcom.model.event import EventKind
@@ -35,7 +35,10 @@ AT_MOST: Final[Mapping[str, Any]] = {
     for name in [field.name]
     if name in ("priority", "deadline_ms", "failures_max")
 }
-"""Fields of which a sub-task has at most its parent's, with the value that stands for "as it"."""
+"""Fields of which a sub-task has at most its parent's, with the value that stands for "as it".
+
+A budget is one more name here.
+"""
 _AS_THE_PARENT: Final = ("repo", "base", "verify", "group")
 """Fields that a sub-task has as its parent; it may leave them out."""
 
@@ -111,9 +114,7 @@ def narrowed(spec: TaskSpec, parent: Task, body: TaskBody) -> TaskSpec:
         **same,
         **least,
         needs=tuple(dict.fromkeys(needs)),
-        keys=tuple(dict.fromkeys((*spec.keys, *above.keys))),
         land=_land(spec.land, above.land),
-        budget=budget.within(spec.budget, above.budget),
         emergency=False,
         repeats=spec.repeats and above.repeats,
         parent=parent.id,

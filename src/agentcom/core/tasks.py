@@ -151,7 +151,7 @@ def _released(task: Task, event: moves.Released, now: WallTime) -> Task:
 def _end(task: Task, event: moves.End, now: WallTime) -> Task:
     match event:
         case moves.Completed(commit=commit, branch=branch, verified=verified):
-            done = _ended(task, now, state=_DONE, repetition=event.repetition)
+            done = _ended(task, now, state=_DONE)
             work = {"commit": commit, "branch": branch, "verified": verified}
             return replace(done, failure=None, reason=None, note=None, **work)
         case moves.Opened():

@@ -102,12 +102,12 @@ def _met(
         return
     declared = task.files if not task.files_shared else ()
     room = limits.OVERLAP_CELLS - _cells(declared, mine)
-    paths = [path for path in mine if not globs.overlap(declared, (path,))] if room > 0 else ()
+    paths = [path for path in mine if not globs.covers(declared, path)] if room > 0 else ()
     for other, wanted in islice(others.items(), limits.TOUCHERS_MAX):
         room -= _cells(wanted, paths)
         if room < 0:
             return
-        shared = [path for path in paths if globs.overlap(wanted, (path,))]
+        shared = [path for path in paths if globs.covers(wanted, path)]
         if shared:
             yield view.tasks[other], "claims", shared
 

@@ -22,7 +22,7 @@ from agentcom.core import (
     tasks,
     watches,
 )
-from agentcom.core.due_facts import AccountDue, DeadlineReached, WaitEnded
+from agentcom.core.due_facts import DeadlineReached, WaitEnded
 from agentcom.core.effects import Push, SetTimer
 from agentcom.core.facts import LookAgain
 from agentcom.core.ledger import Ledger, Mark
@@ -55,7 +55,6 @@ _QUEUED: Final = TaskState.QUEUED
 _WAITING: Final = TaskState.WAITING
 _DEPENDENCIES: Final = Wait.DEPENDENCIES
 _REVIEW: Final = Wait.REVIEW
-_NO_QUOTA: Final = Wait.QUOTA
 _TASK: Final = Table.TASK
 _BODY: Final = Table.BODY
 _ASSIGNED: Final = EventKind.ASSIGNED
@@ -76,8 +75,6 @@ class Turn(Ledger):
         self._bodies: dict[TaskId, TaskBody] = {}
         self.queued: dict[TaskId, None] = {}
         """Tasks that joined the queue in this fact."""
-        self.stuck = False
-        """Whether the queue cannot tell what agents ask (`core/telling.py`): there is no room."""
         self._moved = 0
         self._cut_short = False
 
@@ -125,10 +122,10 @@ class Turn(Ledger):
             self._follow(before, after)
         if after.group or after.parents:
             graphs.follow(self, before, after)
-        if after.lost or view.books.lost:
-            self._note(view.books.lost, task_id, there=after.lost and not state.terminal)
-        if after.wait is _NO_QUOTA or view.books.no_quota:
-            self._note(view.books.no_quota, task_id, there=after.wait is _NO_QUOTA)
+        if after.lost and not state.terminal:
+            view.put(view.books.lost, task_id, None)
+        elif view.books.lost:
+            view.drop(view.books.lost, task_id)
         if state.terminal:
             self._end(after)
             if before is not None and before.asks:
@@ -138,12 +135,6 @@ class Turn(Ledger):
             view.tasks[task_id] = after
         self.record(after, kind, detail)
         return after
-
-    def _note(self, book: dict[TaskId, None], task: TaskId, *, there: bool) -> None:
-        if there:
-            self.view.put(book, task, None)
-        elif book:
-            self.view.drop(book, task)
 
     def line_up(self, project: ProjectId, submitter: UserId) -> tuple[float, int]:
         """Return the start tag and the sequence number of a task that joins the queue."""
@@ -195,18 +186,17 @@ class Turn(Ledger):
 
     def match(self) -> None:
         """Assign until no runnable task stands beside a compatible idle agent."""
-        view, lanes = self.view, self.view.lanes
+        view = self.view
         if view.issuing:
             for agent_id in self.looks:
                 self._fill(agent_id)
-            if view.matcher.idle_bits and (self.queued or lanes.fresh):
+            if view.matcher.idle_bits and (self.queued or view.lanes.fresh):
                 self._find_agents()
-        lagging = view.behind and not self.stuck and view.lagging()
-        if (lanes.vacant or lanes.later or lagging) and not self._cut_short:
+        if view.lanes.vacant and not self._cut_short:
             self._cut_short = True
             self.again(LookAgain())  # others get their turn first
         self.queued.clear()
-        lanes.fresh.clear()
+        view.lanes.fresh.clear()
         self.looks.clear()
 
     def _fill(self, agent_id: AgentId) -> None:
@@ -229,8 +219,6 @@ class Turn(Ledger):
             self._assign(view.tasks[task_id], agent)
             free = view.free_slots(agent) if view.purse.budgets else free - 1
         view.note_free(agent_id, free, used=free != before)
-        if free and agent.account in view.accounts:
-            self.again(AccountDue(agent.account))  # what waits for it in any case may try it
 
     def _find_agents(self) -> None:
         """Give the tasks that joined the queue to idle agents, first in order first."""
@@ -244,10 +232,6 @@ class Turn(Ledger):
         fresh.clear()
         heapify(waiting)
         while waiting and self.view.matcher.idle_bits:
-            if self._moved >= MOVED_MAX:
-                for _, task in waiting:
-                    self.view.put(self.view.lanes.later, task, None)
-                return
             self._find_agent(heappop(waiting)[1])
             for task in fresh:
                 heappush(waiting, (self._rank(task), task))

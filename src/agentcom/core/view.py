@@ -6,19 +6,19 @@ What leads to what is in `core/turn.py`; this file only keeps the indexes togeth
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import Any, Final, TypeVar
 
 from agentcom.core import descriptions, fairness, pauses
 from agentcom.core.gates import Gates
-from agentcom.core.journal import Journal
 from agentcom.core.lanes import Lanes
 from agentcom.core.live_tasks import LiveTasks
-from agentcom.core.matcher import Matcher, Queued
+from agentcom.core.matcher import Matcher
 from agentcom.core.parts import Books, Session
 from agentcom.core.prices import Prices
 from agentcom.core.purse import Purse
-from agentcom.core.shapes import ClassId, ShapeId, Shapes, TooManyShapes, Wants
+from agentcom.core.shapes import ClassId, ShapeId, Shapes, Wants
+from agentcom.model import requirement
 from agentcom.model.agent import Account, Agent, AgentState, Machine
 from agentcom.model.ask import Ask, AskId
 from agentcom.model.errors import AgentComError
@@ -26,15 +26,19 @@ from agentcom.model.graph import Edge
 from agentcom.model.hold import Hold
 from agentcom.model.ids import AccountId, AgentId, Instant, MachineId, PoolId, TaskId, WallTime
 from agentcom.model.limits import RECENT_KEYS
-from agentcom.model.repetition import Repetition
 from agentcom.model.replies import BulkShown
 from agentcom.model.task import Task, TaskState
 from agentcom.model.todo import Todo
 
+K = TypeVar("K")
+V = TypeVar("V")
 NEVER: Final = WallTime(1 << 62)
+_MISSING: Final = object()
+_Parsed = tuple[requirement.Requirement, ...]
+_FEW: Final = 4_096  # parsed requirement lists that are remembered
 
 
-class PoolView(Journal):
+class PoolView:
     """The live rows of a pool and the indexes over them."""
 
     deadline_at = NEVER
@@ -43,11 +47,11 @@ class PoolView(Journal):
     """After a restore: until then holders that this store never knew may be at work."""
     prices = Prices()
     """What models charge; the shell's own list takes its place."""
+
     seq = 0
     """The newest place in the queue that was given out."""
 
     def __init__(self, pool: PoolId, *, incarnation: int, term: int | None) -> None:
-        super().__init__()
         self.pool, self.incarnation, self.term = pool, incarnation, term
         self.tasks = LiveTasks()
         self.edges: dict[TaskId, dict[TaskId, Edge]] = {}
@@ -73,7 +77,8 @@ class PoolView(Journal):
         self.bulks: OrderedDict[TaskId, BulkShown] = OrderedDict()
         self.requests: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
         self.purse = Purse()
-        self.loops: dict[tuple[str, ...], Repetition] = {}  # counts of `core/loops.py`
+        self.loops: dict[tuple[str, ...], Any] = {}  # counts of `core/loops.py`; not stored
+        self.journal: list[tuple[Any, ...]] = []  # inverses: `(function, *arguments)`
         self.fairness = fairness.Fairness(self.journal)
         self._index()
 
@@ -93,25 +98,28 @@ class PoolView(Journal):
         """Needs -> how long attempts took lately, in milliseconds; a hint only."""
         self.warm: OrderedDict[str, tuple[MachineId, ...]] = OrderedDict()
         """Repository -> machines that had it last; a hint only."""
-        self.needs = descriptions.Needs()
-        self.told: tuple[str, ...] = ()
-        """What agents ask now, in order: a task that joins the queue tells it."""
-        self.behind: Sequence[ShapeId] = ()
-        """Live shapes of tasks that do not tell that (nor do those that wait for something)."""
-        self._told: dict[TaskId, ShapeId] = {}  # live tasks that tell anything
-        self._live_shapes: dict[tuple[str, ...], ShapeId] = {}  # that tell nothing, by needs: some
+        self._mentions: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._needs: dict[tuple[str, ...], tuple[_Parsed, tuple[str, ...]]] = {}
+        self._live_shapes: dict[tuple[str, ...], ShapeId] = {}  # by needs, some of them
 
     @property
     def issuing(self) -> bool:
         """Whether attempts are given out: never while one could be given for the second time."""
         return not self.beyond and self.recovers_at is None
 
+    # The journal ------------------------------------------------------------------------------
+
+    def rollback(self, mark: int) -> None:
+        """Undo every change since the journal was `mark` long, newest first."""
+        journal = self.journal
+        while len(journal) > mark:
+            undo, *args = journal.pop()
+            undo(*args)
+
     def confirm(self) -> None:
         """Keep everything: the batch is durable."""
         self.journal.clear()
         self.fairness.settle()
-        if self.behind:
-            self.behind = [shape for shape in self.behind if self.shapes.in_use(shape)]
         self.shapes.sweep()
         while len(self.requests) > RECENT_KEYS:
             self.requests.popitem(last=False)
@@ -120,92 +128,105 @@ class PoolView(Journal):
         """Undo everything: the batch was not written."""
         self.rollback(0)
 
+    def undo(self, inverse: Callable[..., object], *args: Any) -> None:
+        """Note what takes back a change that was just made elsewhere."""
+        self.journal.append((inverse, *args))
+
+    def put(self, mapping: MutableMapping[K, V], key: K, value: V) -> None:
+        """Set `mapping[key]`, undoably."""
+        self.journal.append((_restore, mapping, key, mapping.get(key, _MISSING)))
+        mapping[key] = value
+
+    def drop(self, mapping: MutableMapping[K, V], key: K) -> None:
+        """Delete `mapping[key]` if it is there, undoably. Order of the rest is kept."""
+        old = mapping.pop(key, _MISSING)
+        if old is not _MISSING:
+            self.journal.append((_restore, mapping, key, old))
+
     # The queue --------------------------------------------------------------------------------
 
+    def parse_needs(self, needs: tuple[str, ...]) -> _Parsed:
+        """Return canonical requirements; raises `InvalidInput`."""
+        return self._canonical(needs)[0]
+
+    def write_needs(self, needs: tuple[str, ...]) -> tuple[str, ...]:
+        """Return canonical requirements as text, one object for all tasks; see `parse_needs`."""
+        return self._canonical(needs)[1]
+
+    def _canonical(self, needs: tuple[str, ...]) -> tuple[_Parsed, tuple[str, ...]]:
+        known = self._needs.get(needs)
+        if known is None:
+            if len(self._needs) >= _FEW:
+                self._needs.clear()
+            parsed = requirement.canonical(needs)
+            known = (parsed, tuple(map(str, parsed)))
+            self._needs[needs] = known
+        return known
+
     def shape_of(self, task: Task) -> ShapeId:
-        """Return the shape that a live task counts for."""
-        shape = self._told.get(task.id) if self._told else None
-        return self._plain_shape(task) if shape is None else shape
-
-    def shape_now(self, task: Task) -> ShapeId:
-        """Return the shape of a task that tells all that is asked now; raises `TooManyShapes`."""
-        if not self.told:
-            return self._plain_shape(task)
-        about = descriptions.about(task, self.asked)
-        wants = Wants(self.needs.parsed(task.needs), about, task.uses, self.told)
-        return self.shapes.shape_of(wants)
-
-    def shape_soon(self, task: Task) -> ShapeId:
-        """Return the shape that a live task counts for when it has told what is asked now."""
-        try:
-            return self.shape_now(task)
-        except TooManyShapes:
-            return self.shape_of(task)
-
-    def _plain_shape(self, task: Task) -> ShapeId:
-        shape = None if task.uses else self._live_shapes.get(task.needs)
+        """Return the shape of a task; raises `TooManyShapes` if it is not live yet."""
+        if self.asked or task.uses:
+            about = descriptions.about(task, self.asked)
+            return self.shapes.shape_of(Wants(self.parse_needs(task.needs), about, task.uses))
+        shape = self._live_shapes.get(task.needs)
         if shape is None:
-            return self.shapes.shape_of(Wants(self.needs.parsed(task.needs), uses=task.uses))
+            return self.shapes.shape_of(Wants(self.parse_needs(task.needs)))
         return shape
 
     def learn_shape(self, task: Task) -> None:
         """Count a live task's shape; raises `TooManyShapes` and `TooManyClasses`."""
-        if self.told and task.state is TaskState.QUEUED:
-            self._count_shape(task, self.shape_now(task))
-        else:
-            self._count_shape(task, self._plain_shape(task))
+        shape = self.shape_of(task)
+        self.shapes.retain(shape)
+        if not (self.asked or task.uses):
+            self._live_shapes[task.needs] = shape
+        self.journal.append((self._release_shape, shape))
         if task.uses:
-            self.tally(self.using, task.id, 1)
-        for name in self.needs.names(task.needs):
+            self._tally(self.using, task.id, 1)
+        for name in self._names_in(task.needs):
             self._mention(name, 1)
 
     def forget_shape(self, task: Task) -> None:
         """Stop counting the shape of a task that is no longer live."""
-        self._uncount_shape(task, self.shape_of(task))
-        if self._told:
-            self.drop(self._told, task.id)
-
-    def relearn_shape(self, before: Task, after: Task) -> None:
-        """Count what a live task becomes instead of what it was; raises as `learn_shape`."""
-        shape = self.shape_of(before)
-        self.learn_shape(after)
-        self._uncount_shape(before, shape)
-
-    def _count_shape(self, task: Task, shape: ShapeId) -> None:
-        self.shapes.retain(shape)
-        self.journal.append((self._release_shape, shape))
-        if self.told and self.shapes.wants(shape).told:
-            self.put(self._told, task.id, shape)
-            return
-        if self._told:
-            self.drop(self._told, task.id)
-        if not task.uses:
-            self._live_shapes[task.needs] = shape
-
-    def _uncount_shape(self, task: Task, shape: ShapeId) -> None:
+        shape = self.shape_of(task)
         self._release_shape(shape)
         self.journal.append((self.shapes.retain, shape))
         if task.uses:
-            self.tally(self.using, task.id, -1)
-        for name in self.needs.names(task.needs):
+            self._tally(self.using, task.id, -1)
+        for name in self._names_in(task.needs):
             self._mention(name, -1)
 
     def _release_shape(self, shape: ShapeId) -> None:
         if not self.shapes.release(shape):
             self._live_shapes.clear()
 
+    def _names_in(self, needs: tuple[str, ...]) -> tuple[str, ...]:
+        names = self._mentions.get(needs)
+        if names is None:
+            if len(self._mentions) >= _FEW:
+                self._mentions.clear()
+            names = self._mentions[needs] = descriptions.names_in(self.parse_needs(needs))
+        return names
+
+    def _tally(self, counts: dict[K, int], key: K, change: int) -> int:
+        """Count up or down, and return what it was before."""
+        before = counts.get(key, 0)
+        if before + change:
+            self.put(counts, key, before + change)
+        else:
+            self.drop(counts, key)
+        return before
+
     def _mention(self, name: str, change: int) -> None:
         """Give an agent a class of its own while some live task speaks of it by name."""
-        before = self.tally(self.named, name, change)
+        before = self._tally(self.named, name, change)
         if not (before and before + change):
             for agent in descriptions.called(name, self.agents, self.machines):
-                self.reclassify(agent)
+                self._classify(agent)
+                self.refresh(agent.id)
 
     def enqueue(self, task: Task) -> None:
         """Put a task into the matcher's queue, or behind its gates."""
         rank = fairness.rank(task.start_tag, task.priority, task.seq, emergency=task.emergency)
-        if self.told or self.behind:
-            self._catch_up(task)
         passes = task.files or task.paused is not None or self.gates.ruled
         gates = self.gates.gates_of(task) if passes else ()
         if gates:
@@ -214,21 +235,6 @@ class PoolView(Journal):
             return
         self.matcher.enqueue(task.id, self.shape_of(task), rank)
         self.journal.append((self.matcher.withdraw, task.id))
-
-    def _catch_up(self, task: Task) -> None:
-        """Give a task the shape that tells what is asked now, if there is room for one."""
-        old = self.shape_of(task)
-        if self.shapes.wants(old).told == self.told:
-            return
-        self._release_shape(old)
-        try:
-            shape = self.shape_now(task)
-        except TooManyShapes:
-            self.shapes.retain(old)
-            self.behind = [*dict.fromkeys((*self.behind, old))]
-            return
-        self.journal.append((self.shapes.retain, old))
-        self._count_shape(task, shape)
 
     def withdraw(self, task: TaskId) -> None:
         """Take a task out of the queue."""
@@ -240,11 +246,6 @@ class PoolView(Journal):
         entry = self.matcher.withdraw(task)
         if entry is not None:
             self.journal.append((self.matcher.requeue, entry))
-
-    def lagging(self) -> list[Queued]:
-        """Return the first queued task of each shape that is behind: `core/telling.py`."""
-        heads = map(self.matcher.head, self.behind)
-        return [head for head in heads if head is not None]
 
     def depth(self) -> int:
         """Return how many tasks are queued."""
@@ -261,7 +262,7 @@ class PoolView(Journal):
         """Add or change an agent.
 
         Raises:
-            TooManyClasses, InvalidInput: nothing has changed then.
+            TooManyClasses, TooManyShapes, InvalidInput: nothing has changed then.
         """
         mark = len(self.journal)
         try:
@@ -276,11 +277,6 @@ class PoolView(Journal):
             raise
         self.put(self.agents, agent.id, agent)
         self.put(self.agents_of.setdefault(agent.machine, {}), agent.id, None)
-
-    def reclassify(self, agent: Agent) -> None:
-        """Look anew at what an agent offers; raises `TooManyClasses`."""
-        self._classify(agent)
-        self.refresh(agent.id)
 
     def _classify(self, agent: Agent) -> None:
         """Count an agent to the class of those that offer the same."""
@@ -297,7 +293,7 @@ class PoolView(Journal):
         self.put(self.class_of, agent.id, class_id)
 
     def _ask(self, new: Sequence[str], old: Sequence[str]) -> None:
-        """Count what agents ask of tasks; who is in the queue tells what is new bit by bit."""
+        """Count what agents ask of tasks; what nobody asked before becomes part of each shape."""
         after = dict(self.asked)
         for name in new:
             after[name] = after.get(name, 0) + 1
@@ -305,17 +301,27 @@ class PoolView(Journal):
             after[name] -= 1
         after = {name: count for name, count in after.items() if count}
         if after.keys() == self.asked.keys():
-            told, behind = self.told, self.behind
-        else:
-            told = tuple(sorted(after))
-            behind = self.shapes.untold(told)
-        self.undo(self._set_asked, self.asked, self.told, self.behind)
-        self._set_asked(after, told, behind)
+            self._set_asked(after)
+            return
+        # Rare, and the one event that looks at every live task.
+        queued = [task for task in self.tasks.values() if task.state is TaskState.QUEUED]
+        for task in queued:
+            self.withdraw(task.id)
+        for task in self.tasks.values():
+            self.forget_shape(task)
+        self._set_asked(after)
+        for task in self.tasks.values():
+            self.learn_shape(task)
+        for task in queued:
+            self.enqueue(task)
 
-    def _set_asked(
-        self, asked: dict[str, int], told: tuple[str, ...], behind: Sequence[ShapeId]
-    ) -> None:
-        self.asked, self.told, self.behind = asked, told, behind
+    def _set_asked(self, asked: dict[str, int]) -> None:
+        self.journal.append((self._ask_again, self.asked))
+        self._ask_again(asked)
+
+    def _ask_again(self, asked: dict[str, int]) -> None:
+        self.asked = asked
+        self._live_shapes.clear()
 
     def fits(self, machine_id: MachineId, shape: ShapeId) -> bool:
         """Return whether a machine has room now for what tasks of a shape use."""
@@ -385,3 +391,10 @@ class PoolView(Journal):
     def held_tasks(self, machine: MachineId) -> Sequence[Task]:
         """Return the tasks whose attempts a machine holds."""
         return [self.tasks[task] for task in self.held_by.get(machine, ())]
+
+
+def _restore(mapping: MutableMapping[Any, Any], key: object, old: object) -> None:
+    if old is _MISSING:
+        del mapping[key]
+    else:
+        mapping[key] = old

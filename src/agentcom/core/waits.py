@@ -6,7 +6,6 @@ not in it; `core/explain.py` says that of one task.
 
 from collections.abc import Hashable, Iterator, Sequence
 from heapq import nsmallest
-from typing import Final
 
 from agentcom.core import budgets
 from agentcom.core.gates import Budgeted, Claims, Files, scopes
@@ -20,7 +19,6 @@ from agentcom.model.lock import Lock
 from agentcom.model.replies import Waiting, Waits, WaitsFor
 from agentcom.model.task import Task, Wait
 
-_SHOWN_MAX: Final = 5  # who holds a limit, in words
 Shut = tuple[WaitsFor, str, Sequence[TaskId], WallTime | None]
 
 
@@ -44,28 +42,6 @@ def picture(view: PoolView, project: ProjectId) -> Waits:
             found.append(_waiting(view, task, WaitsFor.DEPENDENCY, "", on, None))
     del found[WAITS_MAX:]
     return Waits(waits=tuple(found), left_out=total - len(found))
-
-
-def shut(view: PoolView, task: Task) -> Sequence[tuple[Hashable, str, WallTime | None]]:
-    """Return the shut gates of a task, why (with who keeps a limit full), and until when."""
-    gates = view.gates
-    found = [(gate, gates.blocker(gate, task)) for gate in gates.gates_of(task)]
-    return [
-        (gate, why[0] + (_holders(view, task, gate) if why[1] is None else ""), why[1])
-        for gate, why in found
-        if why is not None
-    ]
-
-
-def _holders(view: PoolView, task: Task, gate: Hashable) -> str:
-    """Return in words who keeps a limit full, as far as the project of `task` may know."""
-    if view.gates.is_closed_for_good(gate):
-        return ""
-    held = [one for machine in view.held_by for one in view.held_tasks(machine)]
-    found = [one for one in held if gate in scopes(one)]
-    names = [one.id for one in found if one.project == task.project][:_SHOWN_MAX]
-    more = [f"{len(found) - len(names)} more"] if len(found) > len(names) else []
-    return f" ({', '.join([*names, *more])})" if found else ""
 
 
 class _ShutGates:

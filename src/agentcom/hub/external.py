@@ -296,9 +296,6 @@ class _Seat:
         """Take note that something came; what it is stands in the pool."""
         self.news.set()
 
-    def flush(self) -> None:
-        pass  # nothing is kept back
-
     def close(self, _code: int, _reason: str) -> None:
         """Stop waiting."""
         self.closed = True

@@ -54,6 +54,8 @@ class Runs:
         self._causes = causes
         self._last: dict[str, TaskId] = {}
         """The newest run of a schedule, also one that could not be noted."""
+        self._approved: dict[str, None] = {}
+        """Schedules that a person let go on though they looked like loops."""
 
     def load(self) -> None:
         """Learn which runs are live: some may have begun just before the hub died."""
@@ -66,6 +68,11 @@ class Runs:
     def forget(self, schedule: Schedule) -> None:
         """Forget a schedule that is gone."""
         self._last.pop(schedule.id, None)
+        self._approved.pop(schedule.id, None)
+
+    def approve(self, schedule: Schedule) -> None:
+        """Let a schedule run once more, whatever was counted: a person has looked at it."""
+        self._approved[schedule.id] = None
 
     def is_live(self, schedule: Schedule) -> bool:
         """Return whether the newest run has not ended."""
@@ -117,7 +124,7 @@ class Runs:
             if error.retryable:
                 raise NotNow(again) from None
             return _paused(again, error.message)
-        ran = {"last_at": at, "last_task": task, "runs": schedule.runs + 1, "resumed": False}
+        ran = {"last_at": at, "last_task": task, "runs": schedule.runs + 1}
         return replace(schedule, failures=failures, **ran)
 
     async def submit(
@@ -159,7 +166,8 @@ class Runs:
         return None
 
     def _suspicion(self, schedule: Schedule, now: WallTime) -> str | None:
-        if schedule.task.repeats or schedule.resumed:
+        if schedule.task.repeats or schedule.id in self._approved:
+            self._approved.pop(schedule.id, None)
             return None
         lineage = (schedule.project, loops.schedule_lineage(schedule.id))
         return loops.suspicion(self._view(), lineage, now)

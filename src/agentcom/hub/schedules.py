@@ -268,9 +268,9 @@ class Schedules:
             row = self._own(identity, name)
             if not row.paused:
                 return row
+            self._runs.approve(row)
             following = _first_time(row, self._clock.now().wall)
-            anew = {"reason": None, "failures": 0, "resumed": True}
-            after = replace(row, paused=False, next_at=following, **anew)
+            after = replace(row, paused=False, reason=None, failures=0, next_at=following)
             return await self._change(row, after, "resume")
 
     async def edit(
@@ -361,12 +361,11 @@ def _first_time(row: Schedule, now: WallTime) -> WallTime:
     if within is not None and not low <= within <= high:
         raise InvalidInput("start_within_ms", "from one second to seven days")
     spec = row.task
-    for field in ("not_before", "start_by"):
+    for field in ("not_before", "start_by", "ref"):
         if getattr(spec, field) is not None:
             raise InvalidInput(f"task.{field}", "not in a schedule: its times say when it starts")
-    for field in ("depends_on", "reviews", "ref", "parent"):
-        if getattr(spec, field):
-            raise InvalidInput(f"task.{field}", "not in a schedule: its runs depend on nothing")
+    if spec.depends_on:
+        raise InvalidInput("task.depends_on", "not in a schedule: its runs depend on nothing")
     intake.check_spec(spec)
     first = Cron(row.cron, row.zone).after(now)
     if first is None:

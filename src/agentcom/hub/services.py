@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from agentcom import __version__
-from agentcom.core import loading
+from agentcom.core import budgets, deadlines, locking
 from agentcom.core.facts import Body, Fact
 from agentcom.core.outgoing import parse_allowed
 from agentcom.hub import maintenance, prices
@@ -359,7 +359,10 @@ class Services:
 
     def _reset_timers(self) -> None:
         """The wall clock was set: what waits for a time of day is mapped anew."""
-        self.switchboard.perform(loading.timers(self.engine.view, self.clock.now()))
+        view = self.engine.view
+        now = self.clock.now()
+        timers = [*deadlines.timers(view, now), *budgets.timers(view, now)]
+        self.switchboard.perform([*timers, *locking.timers(view, now)])
         self.schedules.stepped()
 
 

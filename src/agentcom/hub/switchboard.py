@@ -31,7 +31,6 @@ DRAIN_BASE_MS: Final = 1_000
 """A hub that restarts needs about this long."""
 DRAIN_SPREAD_MS: Final = 5_000
 """Over this a fleet of 5,000 spreads its return: about one connection a millisecond."""
-FEW: Final = 4  # orders of one turn: what is left to do then takes less time than a write
 PUSH_BYTES: Final = 1_048_576
 """With more than this on its way a machine gets no further assignments: `reconcile` brings them at
 a later heartbeat. A quarter of what ends a connection, so that no burst of work can end it."""
@@ -54,10 +53,6 @@ class Connection(Protocol):
 
     def send(self, payload: bytes) -> None:
         """Send one frame soon; nothing happens when the connection is closing."""
-        ...
-
-    def flush(self) -> None:
-        """Send now what is to be sent soon."""
         ...
 
     def close(self, code: int, reason: str) -> None:
@@ -103,8 +98,6 @@ class Switchboard:
         self._numbers = count(1)
         self._connections: dict[int, Connection] = {}
         self._machines: dict[MachineId, int] = {}
-        self._told: list[Connection] = []
-        """To whom each order of this `perform` went."""
         self._waiting: list[Callable[[], bool]] = []
         self._orders: Mapping[type[Effect], Callable[[Any], None]] = {
             effects.Push: self._push,
@@ -205,15 +198,11 @@ class Switchboard:
     # The engine's outlet ------------------------------------------------------------------------
 
     def perform(self, orders: Sequence[Effect]) -> None:
-        """Carry out effects, in order; machines are at work before anybody else hears of it."""
+        """Carry out effects, in order."""
         for effect in orders:
             carry_out = self._orders.get(type(effect))
             if carry_out is not None:
                 carry_out(effect)
-        told, self._told = self._told, []
-        if len(told) > FEW:
-            for connection in dict.fromkeys(told):
-                connection.flush()
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             self._waiting += [done for done in waiting if not done()]
@@ -268,7 +257,6 @@ class Switchboard:
         if connection is not None and connection.buffered_bytes <= PUSH_BYTES:
             frame = frames.Assign(assignment=effect.assignment, body=effect.body, asks=effect.asks)
             connection.send(codec.encode(frame))
-            self._told.append(connection)
             self.on_pushed(effect.assignment)
 
     def _acknowledge(self, effect: effects.Acknowledge) -> None:
@@ -320,7 +308,6 @@ class Switchboard:
         connection = self._connection(machine)
         if connection is not None:
             connection.send(codec.encode(frame))
-            self._told.append(connection)
 
     def _connection(self, machine: MachineId) -> Connection | None:
         return self._connections.get(self._machines.get(machine, 0))  # numbers start at 1

@@ -76,21 +76,6 @@ def check(budget: Budget, field: str = "budget") -> None:
         raise InvalidInput(field, f"at least one of {', '.join(AMOUNTS)}")
 
 
-def within(asked: Budget | None, above: Budget | None) -> Budget | None:
-    """Return what a task may spend that asks for `asked`, and at most what `above` or a default is.
-
-    What it does not ask for is as `above` has it; None: nothing but the defaults.
-    """
-    if asked is None:
-        return above
-    found: dict[str, int | None] = {}
-    for name in AMOUNTS:
-        wanted, said = getattr(asked, name), getattr(above, name, None)
-        most = getattr(OF_TASK, name) if said is None else said
-        found[name] = said if wanted is None else min(wanted, most)
-    return Budget(**found)
-
-
 def of_turn(usage: Usage) -> Amounts:
     """Return what a turn takes from a budget; one without a price takes no money."""
     return Amounts(usage.input + usage.output, usage.cost_micros or 0, usage.wall_ms, 1)

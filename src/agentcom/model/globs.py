@@ -2,8 +2,7 @@
 
 `*` and `?` stay within a path's segment, `**` stands for any number of whole segments, and a
 pattern that ends with `/` means everything below it. Two patterns overlap if some path could
-match both, or if one names what is below the other: that is a folder then. It is decided on the
-patterns alone, never by looking at files.
+match both: decided on the patterns alone, never by looking at files.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,13 +28,8 @@ def canonical(patterns: Sequence[str], *, field: str = "scope") -> tuple[str, ..
 
 
 def overlap(ones: Sequence[str], others: Sequence[str]) -> bool:
-    """Return whether two claims could mean the same file; both are canonical."""
-    return any(
-        _may_meet(one, other)
-        and (one.startswith(f"{other}/") or other.startswith(f"{one}/") or _meet(one, other))
-        for one in ones
-        for other in others
-    )
+    """Return whether some path could match a pattern of each side; both are canonical."""
+    return any(_may_meet(one, other) and _meet(one, other) for one in ones for other in others)
 
 
 def _may_meet(one: str, other: str) -> bool:
@@ -52,7 +46,7 @@ def _head(pattern: str) -> str:
 def covers(patterns: Sequence[str], path: str) -> bool:
     """Return whether a path of the repository matches one of the canonical patterns."""
     # A path is a pattern without wildcards, but for the rare file name that holds one.
-    return any(_may_meet(pattern, path) and _meet(pattern, path) for pattern in patterns)
+    return overlap(patterns, (path,))
 
 
 def _checked(pattern: str, field: str) -> str:

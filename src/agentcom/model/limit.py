@@ -19,15 +19,7 @@ WEIGHT_MIN: Final = 0.01
 KINDS: Final = ("project", "submitter", "repo", "branch", "key")
 EVERY: Final = "*"
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/#@+-]*")
-_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
-_SCP: Final = re.compile(r"((?:[^@/:]*@)?(?:\[[^]/]*\]|[^:/]+)):(.*)", re.DOTALL)
-"""How git writes `ssh://[user@]host/path` shortly: no slash before the first colon."""
-_PORTS: Final = {
-    "ssh": re.compile(r":\d+$"),
-    "http": re.compile(r":80$"),
-    "https": re.compile(r":443$"),
-}
-"""Ports that tell no server from another."""
+_REMOTE: Final = re.compile(r"(?:[a-z+]+://(?:[^@/]*@)?|[^@/:]+@)?(.*?)(?:\.git)?/?")
 
 
 class Limit(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -65,8 +57,6 @@ def check_scope(scope: str) -> None:
         raise errors.InvalidInput("scope", f"write one of {kinds}; * stands for each name")
     if not scope.isprintable():
         raise errors.InvalidInput("scope", "no control characters")
-    if kind == "branch" and name != EVERY and not all(name.rpartition("#")):
-        raise errors.InvalidInput("scope", "a branch is branch:HOST/PATH#NAME")
 
 
 def check(limit: Limit) -> None:
@@ -96,30 +86,6 @@ def check_key(key: str) -> None:
 
 
 def repository_name(repo: str) -> str:
-    """Return the name of a repository in scopes, the same for each address of it.
-
-    It is the address without scheme, login, port and `.git`. Another port of ssh is the same host's
-    (`git@host:a/b`, `ssh://git@host:2222/a/b`), one of HTTP may be another server's.
-    """
-    found = _SCHEME.fullmatch(repo)
-    scheme, rest = (found[1].lower(), found[2]) if found is not None else ("", repo)
-    short = _SCP.fullmatch(repo) if found is None else None
-    if short is not None:
-        rest = f"{short[1]}/{short[2]}"
-    host, slash, path = rest.partition("/")
-    if scheme or short is not None:
-        host = host.rpartition("@")[2].lower()
-        host = _PORTS[scheme].sub("", host) if scheme in _PORTS else host
-        path = path.lstrip("/") if host else path
-    return f"{host}{slash}{path}".rstrip("/").removesuffix(".git") or repo
-
-
-def canonical_scope(scope: str) -> str:
-    """Return a scope as tasks have it, however the address of its repository was written."""
-    kind, _, name = scope.partition(":")
-    if kind == "repo" and name != EVERY:
-        return f"repo:{repository_name(name)}"
-    if kind == "branch" and name != EVERY:
-        repo, mark, branch = name.rpartition("#")
-        return f"branch:{repository_name(repo)}{mark}{branch}"
-    return scope
+    """Return a repository's address without scheme, login and `.git`: the name in scopes."""
+    found = _REMOTE.fullmatch(repo)
+    return found[1] if found is not None and found[1] else repo

@@ -88,7 +88,6 @@ NOTICES_BYTES: Final = 16_384  # of one attempt, on its machine
 WAITS_MAX: Final = 500  # tasks in one picture of who waits for whom
 WAITS_ON_MAX: Final = 20  # ... and what each of them waits for, of one kind
 MOVED_MAX: Final = 400  # tasks found behind a limit in one look; then others get their turn
-CAUGHT_UP_MAX: Final = 128  # queued tasks that tell what agents ask of late; then others' turn
 WARM_REPOSITORIES: Final = 256  # whose latest machines are remembered
 WARM_MACHINES: Final = 8  # per repository
 
@@ -111,7 +110,7 @@ COST_GROUPS_MAX: Final = 1_000  # rows of one table of costs
 # Time: schedules, and work that succeeds again and again without changing anything.
 LOOP_UNCHANGED: Final = 8  # completions in a row without a new commit, then a person is asked
 LOOP_PER_HOUR: Final = 60  # ... or more often than this, each begun after the one before ended
-LOOP_LINEAGES: Final = 4_096  # lineages that are counted, tasks that a start recalls: the newest
+LOOP_LINEAGES: Final = 4_096  # lineages whose completions are counted; beyond, the newest
 SCHEDULES_MAX: Final = 10_000  # schedules of one project
 CRON_CHARS: Final = 100
 ZONE_CHARS: Final = 64

@@ -42,8 +42,6 @@ class Schedule(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     start_within_ms: int | None = None
     """A run that has not started by then expires; None: it waits for as long as it takes."""
     paused: bool = False
-    resumed: bool = False
-    """Since its last run: a person has looked at it, so the next run is no suspected loop."""
     reason: str | None = None
     """Why it paused itself, or why its last time passed without a run."""
     next_at: WallTime | None = None

@@ -18,11 +18,9 @@ from agentcom.model.todo import Todo
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The live rows, and some of what ended; a consistent picture of one moment."""
+    """The live rows; a consistent picture of one moment."""
 
     tasks: Sequence[Task] = ()
-    ended: Sequence[Task] = ()
-    """Of those that completed or failed the newest (`LOOP_LINEAGES`): they tell of their like."""
     edges: Sequence[Edge] = ()
     tallies: Sequence[Tally] = ()
     """Of the groups that have live tasks."""

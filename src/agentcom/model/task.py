@@ -15,7 +15,6 @@ from agentcom.model.failure import FailureClass, OnQuota
 from agentcom.model.graph import Approval, Dependency, ReviewBy
 from agentcom.model.ids import AgentId, Fence, MachineId, ProjectId, TaskId, UserId, WallTime
 from agentcom.model.pause import Pause
-from agentcom.model.repetition import Repetition
 
 
 class TaskState(StrEnum):
@@ -219,9 +218,6 @@ class Task(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Different agents that crashed on it since it was submitted or reopened."""
     expires_at: WallTime | None = None
     lineage: str = ""
-    repetition: Repetition | None = None
-    """How often its like had completed with it, unless its commit says as much; of a live task:
-    from it on they are counted anew."""
     asks: tuple[AskId, ...] = ()
     answered: tuple[AskId, ...] = ()
     unheard: tuple[AskId, ...] = ()

@@ -1,9 +1,9 @@
 """What this computer offers to tasks: system, size, toolchains, room on its disk.
 
-Agents that offer the same are one class for the matcher, and a hub knows 1,000 classes. So only
-what has few values is told: versions of programs, whole GiB of memory, and of the disk that changes
-all the time one of five steps. What a look costs is some reads of file dates: a program is asked
-for its version once, and again when its file has changed.
+Agents that offer the same are one class for the matcher, and a hub knows 300 classes. So only what
+has few values is told: versions of programs, whole GiB of memory, and of the disk that changes all
+the time one of five steps. What a look costs is some reads of file dates: a program is asked for
+its version once, and again when its file has changed.
 """
 
 import os

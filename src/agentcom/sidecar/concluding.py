@@ -14,7 +14,6 @@ import structlog
 from agentcom.model import errors, refs
 from agentcom.model.failure import FailureClass
 from agentcom.model.result import Result
-from agentcom.model.task import LandPolicy, TaskSpec
 from agentcom.model.verification import Check
 from agentcom.sidecar import (
     checking,
@@ -89,17 +88,12 @@ class Conclusion:
         told = replace(result, message=said or result.message, needs_person=results.some(left_out))
         made = _with_commit(told, worktree, saved)
         try:
-            new = await _is_new(worktree, saved)
-            if not (new or _needs_nothing_new(record.body.spec, saved)):
+            if not await _is_new(worktree, saved):
                 message = said or _nothing(worktree, saved)
-                idle = replace(told, base_commit=worktree.base)
-                return results.failed_with(idle, FailureClass.NO_CHANGE, message)
+                return results.failed_with(told, FailureClass.NO_CHANGE, message)
             plan = await self.plan(record, worktree)
-            if new:
-                made = await _with_reasons(made, worktree, (*plan.setup, *plan.checks), left_out)
+            made = await _with_reasons(made, worktree, (*plan.setup, *plan.checks), left_out)
             made = await self.verified(record, worktree.cache, made)
-            if not new:  # there is nothing of its own to land
-                made = replace(made, land=LandPolicy.BRANCH)
         except (errors.AgentComError, OSError) as error:
             made = results.failed_with(made, results.class_of(error), results.said(error))
         return await self._pushed(record, worktree, made, saved, say=say)
@@ -216,11 +210,6 @@ def _nothing(worktree: Worktree, saved: workspace.Saved) -> str:
 async def _is_new(worktree: Worktree, saved: workspace.Saved) -> bool:
     """Tell whether a commit has anything that base and dependencies do not give."""
     return saved.tree != await snapshots.tree_of(worktree.cache, worktree.joined)
-
-
-def _needs_nothing_new(spec: TaskSpec, saved: workspace.Saved) -> bool:
-    """Tell whether a task can be done without a change: a review, or what is meant to repeat."""
-    return bool(spec.reviews or spec.repeats) and not (saved.findings or saved.elsewhere)
 
 
 async def _with_reasons(

@@ -20,12 +20,11 @@ from agentcom.model.hold import Hold
 from agentcom.model.identity import RequestRecord
 from agentcom.model.ids import BatchId, PoolId, WallTime
 from agentcom.model.limit import Limit, Usage
-from agentcom.model.limits import LOOP_LINEAGES
 from agentcom.model.lock import Lock, numbers_log
 from agentcom.model.message import Head
 from agentcom.model.pause import Pause
 from agentcom.model.snapshot import Snapshot
-from agentcom.model.task import Task, TaskState
+from agentcom.model.task import Task
 from agentcom.model.todo import Todo
 from agentcom.store import audit_chain, codec, invariants, rules, search
 from agentcom.store.base import (
@@ -80,7 +79,6 @@ class MemoryStore:
         agents = cast("Iterable[Agent]", self._in_order(Table.AGENT))
         return Snapshot(
             tasks=[task for task in tasks if not task.state.terminal],
-            ended=self._ended(),
             edges=cast("list[Edge]", self._in_order(Table.EDGE)),
             tallies=[
                 tally
@@ -104,12 +102,6 @@ class MemoryStore:
                 if ask.state is AskState.OPEN
             ],
         )
-
-    def _ended(self) -> list[Task]:
-        rows = self._rows[Table.TASK]
-        newest = (cast("Task", rows[key]) for key in reversed(self._keys(Table.TASK)))
-        done = (task for task in newest if task.state in (TaskState.COMPLETED, TaskState.FAILED))
-        return list(islice(done, LOOP_LINEAGES))
 
     async def get(self, keys: Sequence[tuple[Table, str]]) -> list[Row | None]:
         return [self._rows[table].get(key) for table, key in keys]

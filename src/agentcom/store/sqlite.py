@@ -35,7 +35,6 @@ from agentcom.store import (
 from agentcom.store.absent import Absent
 from agentcom.store.base import LogRecord, Page, Problem, Query, Verdict
 from agentcom.store.failures import StoreDamaged, StoreFailed
-from agentcom.store.passes import Passes
 from agentcom.store.search import Found, Words
 from agentcom.store.sqlite_disk import Disk, LastCommit
 from agentcom.store.sqlite_journal import Journal
@@ -100,7 +99,6 @@ class SqliteStore:
         """Request keys that came since the start; those of before: learned when first needed."""
         self._requests_before: Absent | None = None
         self._learning = False
-        self._passes = Passes()
         self._awaited = 0
         """Jobs of the writer's thread whose answer has not come back."""
 
@@ -161,7 +159,7 @@ class SqliteStore:
         if not self._awaited:
             verdict = self._thread.at_once(batch)
             if verdict is not None:
-                await self._passes.count()
+                await asyncio.sleep(0)  # others get their turn after every commit, waited or not
                 return verdict
         future = self._future()
         self._put(Commit(future, batch))

@@ -18,7 +18,6 @@ from agentcom.model.graph import Edge, Tally
 from agentcom.model.hold import Hold
 from agentcom.model.ids import PoolId, WallTime
 from agentcom.model.limit import Limit, Usage
-from agentcom.model.limits import LOOP_LINEAGES
 from agentcom.model.lock import Lock, numbers_log
 from agentcom.model.message import Head
 from agentcom.model.pause import Pause
@@ -38,9 +37,6 @@ _KINDS: Final[Mapping[Table, int]] = {Table.BODY: 0, Table.RESULT: 1}
 ALTERED: Final = frozenset({Table.USAGE})
 """Tables to which a migration added a column, so that its place is not that in `COLUMNS`."""
 _LIVE_STATES: Final = frozenset(state for state in TaskState if not state.terminal)
-_NEWEST_ENDED: Final = (
-    f" WHERE state IN ('completed', 'failed') ORDER BY key DESC LIMIT {LOOP_LINEAGES}"
-)
 _RowT = TypeVar("_RowT")
 
 Binding = tuple[Any, ...]
@@ -148,7 +144,6 @@ def scan(db: apsw.Connection, pool: PoolId) -> Snapshot:
         agents = _all(db, Table.AGENT, Agent)
         return Snapshot(
             tasks=_all(db, Table.TASK, Task, f" WHERE {sqlite_lists.IS_LIVE}"),
-            ended=_all(db, Table.TASK, Task, _NEWEST_ENDED),
             edges=_all(db, Table.EDGE, Edge),
             tallies=_all(db, Table.TALLY, Tally, " WHERE live > 0"),
             holds=_all(db, Table.HOLD, Hold),

@@ -165,30 +165,15 @@ def _check_queue(view: PoolView) -> None:
             assert task.machine == machine, f"{machine} does not hold {task}"
     using = {task.id: 1 for task in view.tasks.values() if task.uses}
     assert view.using == using, "the tasks that use resources are others"
-    _check_shapes(view)
     if not view.issuing:
         return
     waiting = [task for task in view.tasks.values() if task.state is TaskState.QUEUED]
-    waiting = [task for task in waiting if _told(view, task)]  # the others follow in time
     able = [task for task in waiting if all(map(view.gates.is_open, view.gates.gates_of(task)))]
     for agent_id, agent in view.agents.items():
         if view.free_slots(agent) > 0:
             for task in able:
                 may = suits(view, task, agent_id) and graphs.may_review(view, task.id, agent)
                 assert not may, f"{task} is runnable, {agent_id} is free"
-
-
-def _check_shapes(view: PoolView) -> None:
-    """Each task counts for one shape, and those that are not up to date are known."""
-    counted = {view.shape_of(task) for task in view.tasks.values()}
-    assert view.shapes.live_shapes == len(counted), "shapes count that no task has"
-    for task in view.tasks.values():
-        if task.state is TaskState.QUEUED and not _told(view, task):
-            assert view.shape_of(task) in view.behind, f"{task} would never tell what agents ask"
-
-
-def _told(view: PoolView, task: Task) -> bool:
-    return view.shapes.wants(view.shape_of(task)).told == view.told
 
 
 def suits(view: PoolView, task: Task, agent_id: AgentId) -> bool:
@@ -333,8 +318,6 @@ def _check_books(view: PoolView, rows: _Rows) -> None:
         assert tallies[key].live == len(members.get(key, ())), f"{key} counts wrong"
     lost = {task.id for task in view.tasks.values() if task.lost}
     assert set(books.lost) == lost, "the tasks that may come back are others"
-    no_quota = {task.id for task in view.tasks.values() if task.wait is Wait.QUOTA}
-    assert set(books.no_quota) == no_quota, "the tasks that wait for a quota are others"
     reviews = {task for task, edges in view.edges.items() if any(e.review for e in edges.values())}
     assert set(books.reviews) == reviews, "memory and store disagree about reviews"
 

@@ -8,13 +8,11 @@ from agentcom.model.batch import Insert, Table, Update
 from agentcom.model.budget import Amounts, Budget, Period, ScopeBudget
 from agentcom.model.ids import DEFAULT_POOL, DEFAULT_PROJECT, UserId, WallTime
 from agentcom.model.limit import Limit
-from agentcom.model.limits import LOOP_LINEAGES
 from agentcom.model.lock import Lock, LockId, numbers_log
 from agentcom.model.message import Head
 from agentcom.model.pause import Pause
-from agentcom.model.task import TaskState
 from agentcom.store.base import Store
-from agentcom.testing.store_rows import batch, committed, task
+from agentcom.testing.store_rows import batch, committed
 
 
 class ScanSuite:
@@ -49,18 +47,6 @@ class ScanSuite:
         assert (list(found.budgets), list(found.pauses)) == ([budget], [pause])
         assert list(found.limits) == [rule]
         assert (list(found.locks), found.lock_numbers) == ([lock], numbers)
-
-    async def test_the_scan_returns_the_newest_that_ended_by_themselves(self, store: Store) -> None:
-        done = [task(f"t{n:06d}", TaskState.COMPLETED) for n in range(LOOP_LINEAGES + 2)]
-        failed = task(f"{done[-2].id}x", TaskState.FAILED)
-        others = [failed, task("t2"), task("t3", TaskState.CANCELLED)]
-        rows = [*done, *others]
-        await committed(store, batch("b1", *[Insert(Table.TASK, row.id, row) for row in rows]))
-
-        found = await store.scan(DEFAULT_POOL)
-
-        assert list(found.ended) == [done[-1], failed, *done[-2:1:-1]][:LOOP_LINEAGES]
-        assert list(found.tasks) == [others[1]]
 
     async def test_the_scan_returns_questions_that_are_open(self, store: Store) -> None:
         asked = Ask(id=AskId("q1"), asker=Address("user:ada"), question="which?", at=WallTime(1))

@@ -49,14 +49,13 @@ from agentcom.model.pause import Pause
 from agentcom.model.replies import Reply, Submitted
 from agentcom.model.result import KeptResult, Result, ResultStatus
 from agentcom.model.snapshot import Snapshot
-from agentcom.model.task import Task, TaskBody, TaskSpec, TaskState
+from agentcom.model.task import Task, TaskBody, TaskSpec
 from agentcom.model.todo import Todo
 
 R = TypeVar("R")
 _REPLY: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 EPOCH_MS = 1_700_000_000_000
 TTL_MS = 20_000
-_ENDED = (TaskState.COMPLETED, TaskState.FAILED)
 
 
 class Numbers:
@@ -99,7 +98,6 @@ class World:
         live = {t.id: t for t in self._all(Task) if not t.state.terminal}
         snapshot = Snapshot(
             tasks=list(live.values()),
-            ended=[t for t in self._all(Task) if t.state in _ENDED],
             edges=[edge for edge in self._all(Edge) if edge.task in live],
             tallies=[tally for tally in self._all(Tally) if tally.live],
             holds=self._all(Hold),

@@ -207,17 +207,10 @@ class Session:
         """Let a slow reader go; it resumes by sequence."""
         self.close(CLOSE_SLOW, "read faster, and resume after the last sequence")
 
-    def flush(self) -> None:
-        """Send at once what was written in this turn of the loop."""
-        out, self._out, self._out_bytes = self._out, [], 0
-        if self.closed or not out:
-            return
-        self._socket.send_texts(out)
-
     def close(self, code: int, reason: str) -> None:
         """End the connection, after what was sent."""
         if not self.closed:
-            self.flush()
+            self._flush()
             self.closed = True
             self._socket.close(code, reason)
 
@@ -385,7 +378,14 @@ class Session:
 
     def _flush_soon(self) -> None:
         if not self._out:
-            asyncio.get_running_loop().call_soon(self.flush)
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Send everything of this turn of the loop at once."""
+        out, self._out, self._out_bytes = self._out, [], 0
+        if self.closed or not out:
+            return
+        self._socket.send_texts(out)
 
 
 _ENCODER: Final = msgspec.json.Encoder()

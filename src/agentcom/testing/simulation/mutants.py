@@ -259,8 +259,8 @@ MUTANTS: Final = (
         "timers are not rebuilt",
         "after a restart what waits for a time waits for ever",
         _LOADING,
-        "        *deadlines.timers(view, now),\n",
-        "",
+        "[*passing.load(view, now), *deadlines.timers(view, now)]",
+        "[*passing.load(view, now)]",
         seed=5,
     ),
     Mutant(
@@ -322,9 +322,9 @@ MUTANTS: Final = (
         "only one machine parks",
         "the other machines of an account run into its exhausted quota one by one",
         _ACCOUNTS,
-        "        view.refresh(agent.id)\n        if wider:",
-        "        view.refresh(agent.id)\n        if not wider:\n            return\n"
-        "        if wider:",
+        "            view.refresh(agent.id)\n            if wider:",
+        "            view.refresh(agent.id)\n            if not wider:\n                return\n"
+        "            if wider:",
         seed=5,
     ),
     Mutant(

@@ -68,7 +68,7 @@ SCHEDULING: Final = (
         "claims are compared as words",
         "two agents write into one folder",
         "agentcom.model.globs",
-        '(one.startswith(f"{other}/") or other.startswith(f"{one}/") or _meet(one, other))',
+        "_may_meet(one, other) and _meet(one, other)",
         "one == other",
     ),
     Mutant(
